@@ -1,0 +1,58 @@
+# `make run` and `make test` do all of their own set-up on a fresh machine (Python 3.11+ with venv).
+PYTHON ?= python3
+PORT ?= 7860
+VENV := .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help run test check bench demo-models format screenshots clean
+
+help:
+	@echo "make run          the app on 127.0.0.1:7860 (ARGS='--models bundled' for other settings)"
+	@echo "make test         all checks: ruff, mypy, tests, browser tests"
+	@echo "make bench        the benchmarks, one after another"
+	@echo "make demo-models  draw the scenes and train the bundled checkpoints again"
+	@echo "make screenshots  the pictures in README.md"
+	@echo "make format       bring the code into form"
+
+run: $(VENV)/.runtime
+	$(BIN)/python app.py $(ARGS)
+
+test: $(VENV)/.tests $(VENV)/.chromium
+	bash tests/run_all.sh
+
+bench: $(VENV)/.runtime
+	$(BIN)/python benchmarks/bench_clip.py
+
+demo-models: $(VENV)/.runtime
+	$(BIN)/python -m demo_models.train_clip --out assets/checkpoints/demo-clip
+	$(BIN)/python -m demo_models.evaluate_clip --via transformers
+
+screenshots: $(VENV)/.tests $(VENV)/.chromium
+	$(BIN)/python -m tests.browser.screenshots
+
+format: $(VENV)/.tests
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "SeeSay needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "The venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.runtime: requirements.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --progress-bar off torch==$$(sed -n 's/^torch==//p' requirements.txt)
+	$(BIN)/pip install --quiet --progress-bar off -r requirements.txt
+	@touch $@
+
+$(VENV)/.tests: tests/requirements.txt $(VENV)/.runtime
+	$(BIN)/pip install --quiet --progress-bar off -r tests/requirements.txt
+	@touch $@
+
+$(VENV)/.chromium: $(VENV)/.tests
+	bash tests/browser/install_chromium.sh $(BIN)/playwright
+	@touch $@

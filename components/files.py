@@ -1,0 +1,63 @@
+"""Files that people send: only those in the app's own upload folder are ever opened."""
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import InputError, MediaError
+from pipelines.settings import Settings
+
+
+class Uploads:
+    """Guards every path before it is opened.
+
+    A raw request can name any path of the server (Gradio checks it only where the request says
+    that it is a file), so a path is taken only if it lies in the upload folder.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Remember the upload folder and the largest file."""
+        self._folder = settings.work_dir.resolve()
+        self._max_bytes = int(settings.max_upload_mb * 1e6)
+
+    def path(self, value: Any, name: str) -> Path:
+        """Return the path of an uploaded file.
+
+        Args:
+            value: a path, or a dictionary with "path" as Gradio hands it over.
+            name: what it is, for the message.
+
+        Raises:
+            InputError: there is no file, or it was not uploaded to this app.
+            MediaError: it is larger than allowed.
+        """
+        text = value.get("path") if isinstance(value, dict) else value
+        if not text:
+            raise InputError(f"{name} is missing. Upload or choose a file.", title="No file")
+        if not isinstance(text, str) or "\0" in text:
+            raise InputError(f"{name} must be an uploaded file. Upload it and try again.")
+        path = Path(text)
+        try:
+            resolved = path.resolve()
+            inside = resolved.is_relative_to(self._folder) and resolved.is_file()
+            size = resolved.stat().st_size if inside else 0
+        except (OSError, ValueError, RuntimeError):
+            inside, size = False, 0
+        if not inside:
+            raise InputError(
+                f"{name} is not a file that was uploaded to this app, or it was deleted since. "
+                "Upload it again; scripts use gradio_client's handle_file()."
+            )
+        if size > self._max_bytes:
+            raise MediaError(
+                f"{path.name!r} has {size / 1e6:.0f} MB; the limit is "
+                f"{self._max_bytes / 1e6:.0f} MB. Shrink it and try again."
+            )
+        return resolved
+
+    def paths(self, values: Any, name: str) -> list[Path]:
+        """Return the paths of several uploaded files; see `path`."""
+        if values is None:
+            return []
+        if not isinstance(values, (list, tuple)):
+            values = [values]
+        return [self.path(value, name) for value in values]

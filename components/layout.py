@@ -1,0 +1,51 @@
+"""The page: header, tabs, look."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from components import api, classify_tab
+from pipelines.settings import Settings
+from pipelines.store import PipelineStore
+
+ASSETS = Path(__file__).parent.parent / "assets"
+
+#: Seconds after which uploads and results are deleted, looked for as often.
+KEEP_FILES_S = 3600
+
+#: Requests that may wait; one more is refused with a clear message.
+MAX_WAITING = 256
+
+TABS = (classify_tab,)
+
+
+def build_app(store: PipelineStore) -> gr.Blocks:
+    """Lay out the whole app."""
+    with gr.Blocks(
+        title="SeeSay", analytics_enabled=False, delete_cache=(KEEP_FILES_S, KEEP_FILES_S)
+    ) as app:
+        gr.HTML(
+            "<h1>SeeSay</h1><p>See an image or a video, say what it is; "
+            "say something, and see where it is.</p>",
+            elem_id="masthead",
+        )
+        for tab in TABS:
+            tab.build(store)
+        api.build(store)
+    app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
+    return app
+
+
+def launch_options(settings: Settings) -> dict[str, Any]:
+    """Return the arguments of `launch`."""
+    return {
+        "server_name": settings.host,
+        "server_port": settings.port,
+        "theme": gr.themes.Default(),
+        "css_paths": [ASSETS / "style.css"],
+        "max_file_size": int(settings.max_upload_mb * 1e6),
+        "ssr_mode": False,
+        "show_error": False,
+        "quiet": False,
+    }

@@ -1,0 +1,1 @@
+"""Model code of SeeSay; never imports gradio or components."""

@@ -1,0 +1,211 @@
+"""The models there are. Torch-free, so that the UI, the README and the tests read it for nothing.
+
+A model is added with one entry here; pickers, the README's table, the store and the tests read
+the same tuple.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipelines.errors import InputError
+
+Task = Literal["image-text"]
+
+CLIP_PIPELINE = "pipelines.clip.pipeline:ClipPipeline"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveTraits:
+    """What differs between the image-text models that one pipeline runs.
+
+    Attributes:
+        probability: "softmax" over the given labels, or "sigmoid", each label by itself.
+        padding: "longest" where padding never changes a vector, else "max_length".
+        max_text_tokens: tokens that the text tower reads, its special tokens included.
+        cleaning: "openai" for the cleaning that CLIP was trained with, "lower", or "none".
+        languages: ISO 639-1 codes of the languages that it reads well.
+        neutral_bank: file stem in `pipelines/clip/banks/`, the texts a verdict compares with.
+        text_thresholds: of the evidence for an image with a text: below the first is "no match",
+            from the second on is "match", in between is "unsure".
+        pair_of_texts_thresholds: likewise for two texts.
+        pair_of_images_thresholds: likewise for the agreement of two images.
+        calibrated: whether the thresholds were measured on this checkpoint.
+    """
+
+    probability: Literal["softmax", "sigmoid"]
+    padding: Literal["longest", "max_length"]
+    max_text_tokens: int
+    cleaning: Literal["openai", "lower", "none"]
+    languages: tuple[str, ...]
+    neutral_bank: str
+    text_thresholds: tuple[float, float] = (2.0, 3.0)
+    pair_of_texts_thresholds: tuple[float, float] = (2.0, 3.5)
+    pair_of_images_thresholds: tuple[float, float] = (0.5, 0.8)
+    calibrated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """One checkpoint. `key` is public: scripts send it as `model=`.
+
+    Attributes:
+        key: the public name.
+        title: what the picker shows.
+        task: what it can do.
+        family: the family it belongs to, as in the README.
+        pipeline: "module:Class", imported on first use.
+        repo: hub repository; empty for a bundled checkpoint.
+        revision: full commit hash where established, else "main"; empty for a bundled one.
+        licence: SPDX identifier where there is one, else the licence's name.
+        memory_gb: memory it takes when live in float32; 1 GB = 1e9 bytes.
+        download_gb: size of the files fetched on first use.
+        demo: whether it is a bundled checkpoint that knows drawn shapes only.
+        contrastive: traits of an image-text model.
+    """
+
+    key: str
+    title: str
+    task: Task
+    family: str
+    pipeline: str
+    repo: str
+    revision: str
+    licence: str
+    memory_gb: float
+    download_gb: float
+    demo: bool = False
+    contrastive: ContrastiveTraits
+
+
+_OPENAI_CLIP = ContrastiveTraits(
+    probability="softmax",
+    padding="longest",
+    max_text_tokens=77,
+    cleaning="openai",
+    languages=("en",),
+    neutral_bank="everyday",
+)
+
+DEMO_CLIP = ModelSpec(
+    key="demo-clip",
+    title="Demo: drawn shapes only (bundled)",
+    task="image-text",
+    family="CLIP",
+    pipeline=CLIP_PIPELINE,
+    repo="",
+    revision="",
+    licence="Apache-2.0",
+    memory_gb=0.05,
+    download_gb=0.0,
+    demo=True,
+    contrastive=ContrastiveTraits(
+        probability="softmax",
+        padding="longest",
+        max_text_tokens=32,
+        cleaning="openai",
+        languages=("en",),
+        neutral_bank="shapes",
+        calibrated=True,
+    ),
+)
+
+CLIP_B32 = ModelSpec(
+    key="clip-vit-b32",
+    title="CLIP ViT-B/32",
+    task="image-text",
+    family="CLIP",
+    pipeline=CLIP_PIPELINE,
+    repo="openai/clip-vit-base-patch32",
+    revision="3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
+    licence="MIT",
+    memory_gb=0.9,
+    download_gb=0.61,
+    contrastive=_OPENAI_CLIP,
+)
+
+CLIP_L14 = ModelSpec(
+    key="clip-vit-l14",
+    title="CLIP ViT-L/14",
+    task="image-text",
+    family="CLIP",
+    pipeline=CLIP_PIPELINE,
+    repo="openai/clip-vit-large-patch14",
+    revision="32bd64288804d66eefd0ccbe215aa642df71cc41",
+    licence="MIT",
+    memory_gb=2.1,
+    download_gb=1.71,
+    contrastive=_OPENAI_CLIP,
+)
+
+SIGLIP2_B16 = ModelSpec(
+    key="siglip2-b16",
+    title="SigLIP 2 B/16 (many languages)",
+    task="image-text",
+    family="CLIP",
+    pipeline=CLIP_PIPELINE,
+    repo="google/siglip2-base-patch16-224",
+    revision="75de2d55ec2d0b4efc50b3e9ad70dba96a7b2fa2",
+    licence="Apache-2.0",
+    memory_gb=1.9,
+    download_gb=1.54,
+    contrastive=ContrastiveTraits(
+        probability="sigmoid",
+        padding="max_length",
+        max_text_tokens=64,
+        cleaning="lower",
+        languages=("en", "zh", "de", "es", "fr", "ja", "ko", "pt", "ru"),
+        neutral_bank="everyday",
+    ),
+)
+
+CHINESE_CLIP_B16 = ModelSpec(
+    key="chinese-clip-b16",
+    title="Chinese-CLIP ViT-B/16 (中文)",
+    task="image-text",
+    family="CLIP",
+    pipeline=CLIP_PIPELINE,
+    repo="OFA-Sys/chinese-clip-vit-base-patch16",
+    revision="36e679e65c2a2fead755ae21162091293ad37834",
+    licence="Apache-2.0",
+    memory_gb=1.1,
+    download_gb=0.75,
+    contrastive=ContrastiveTraits(
+        probability="softmax",
+        padding="longest",
+        max_text_tokens=52,
+        cleaning="none",
+        languages=("zh",),
+        neutral_bank="everyday-zh",
+    ),
+)
+
+#: In the order of preference of each task: what "auto" takes first comes first.
+MODELS: tuple[ModelSpec, ...] = (CLIP_L14, CLIP_B32, SIGLIP2_B16, CHINESE_CLIP_B16, DEMO_CLIP)
+
+#: What "hub" starts with, and "auto" where the hub answers.
+HUB_DEFAULTS: dict[str, ModelSpec] = {"image-text": CLIP_B32}
+
+CATALOGUE = {spec.key: spec for spec in MODELS}
+
+
+def keys(task: Task) -> list[str]:
+    """Return the public names of the models of `task`, best first."""
+    return [spec.key for spec in MODELS if spec.task == task]
+
+
+def demo_of(task: Task) -> ModelSpec:
+    """Return the bundled checkpoint of `task`."""
+    return next(spec for spec in MODELS if spec.task == task and spec.demo)
+
+
+def find(key: str, task: Task) -> ModelSpec:
+    """Return the spec of `key`.
+
+    Raises:
+        InputError: there is no such model for `task`; the message lists those there are.
+    """
+    spec = CATALOGUE.get(key)
+    if spec is None or spec.task != task:
+        choices = ", ".join(keys(task))
+        raise InputError(f"Unknown model {key[:80]!r}. Choose one of: {choices}.")
+    return spec

@@ -1,0 +1,62 @@
+"""What a person should know about an answer: cut texts, foreign languages. Torch-free."""
+
+from collections.abc import Iterable
+
+import regex
+
+from pipelines.catalogue import MODELS, ContrastiveTraits
+
+_SCRIPTS = {
+    "zh": (regex.compile(r"\p{Han}"), "Chinese"),
+    "ja": (regex.compile(r"[\p{Hiragana}\p{Katakana}]"), "Japanese"),
+    "ko": (regex.compile(r"\p{Hangul}"), "Korean"),
+    "ru": (regex.compile(r"\p{Cyrillic}"), "Cyrillic"),
+}
+_LATIN = regex.compile(r"\p{Latin}{2,}")
+
+
+def cut_note(traits: ContrastiveTraits) -> str:
+    """Return the note on a text of which only the beginning was read."""
+    return f"Longer than the model reads: only its first {traits.max_text_tokens} tokens were used."
+
+
+def language_notes(texts: Iterable[str], traits: ContrastiveTraits) -> list[str]:
+    """Return a hint where texts are in a language that the model was not trained on.
+
+    The texts are answered all the same; the hint names a model that reads them.
+    """
+    joined = "\n".join(texts)[:20_000]
+    for code, (script, name) in _SCRIPTS.items():
+        if code not in traits.languages and script.search(joined):
+            return [_hint(code, name, traits)]
+    if "en" not in traits.languages and _LATIN.search(joined):
+        return [_hint("en", "English", traits)]
+    return []
+
+
+def _hint(code: str, name: str, traits: ContrastiveTraits) -> str:
+    able = [
+        spec
+        for spec in MODELS
+        if spec.contrastive is not None and not spec.demo and code in spec.contrastive.languages
+    ]
+    # a model made for the language comes before one that reads it among others
+    able.sort(key=lambda spec: spec.contrastive.languages.index(code))
+    reads = "English" if traits.languages[:1] == ("en",) else "other languages"
+    if not able:
+        return f"Your text looks {name}; this model reads {reads}, so do not trust the scores."
+    named = " or ".join(f"{spec.key} ({spec.title})" for spec in able[:2])
+    return (
+        f"Your text looks {name}, which this model was not trained on: do not trust these scores. "
+        f"Choose the model {named}."
+    )
+
+
+def repeated_notes(repeated: Iterable[str]) -> list[str]:
+    """Return a note on texts that were given more than once and count once."""
+    names = list(repeated)
+    if not names:
+        return []
+    shown = ", ".join(f"“{name[:40]}”" for name in names[:3])
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return [f"Given more than once and counted once: {shown}{more}."]

@@ -1,0 +1,101 @@
+"""Image files -> unit vectors: opened, brought to size, batched, kept by content."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from pipelines.batching import Batcher
+from pipelines.clip.preprocessing import PixelRecipe
+from pipelines.clip.vectors import VectorCache
+from pipelines.errors import MediaError
+from pipelines.images import MAX_PIXELS, open_image
+
+#: Images through the vision tower at once.
+IMAGES_PER_BATCH = 32
+
+
+class PictureEncoder:
+    """The image half of a contrastive model."""
+
+    def __init__(self, model: Any, processor: Any) -> None:
+        """Wrap a stock model; its stock image processor tells how pixels are prepared."""
+        self._model = model
+        self.recipe = PixelRecipe.of(processor)
+        self.max_pixels = MAX_PIXELS
+        self._kept = VectorCache(None, "", memory_bytes=16_000_000)
+        self._batched: Batcher[torch.Tensor, torch.Tensor] = Batcher(
+            self._run_tower, IMAGES_PER_BATCH
+        )
+
+    def open(self, path: Path) -> Image.Image:
+        """Open an image at no more than the size that the model has use for.
+
+        Raises:
+            MediaError: it cannot be read.
+        """
+        return open_image(path, max_pixels=self.max_pixels, draft_px=self.recipe.draft_px)
+
+    def encode(self, paths: Sequence[Path]) -> torch.Tensor:
+        """Return (N, D) float32 unit vectors on the CPU, (0, 0) for no paths.
+
+        A vector is kept by the file's content, so a second question about the same image does
+        not run the vision tower. Requests that come at the same time share a batch.
+
+        Raises:
+            MediaError: one of them cannot be read.
+        """
+        if not paths:
+            return torch.empty(0, 0)
+
+        def compute(positions: list[int]) -> torch.Tensor:
+            vectors: list[torch.Tensor] = []
+            for start in range(0, len(positions), IMAGES_PER_BATCH):
+                part = positions[start : start + IMAGES_PER_BATCH]
+                pixels = [self.recipe.pixels(self.open(paths[index])) for index in part]
+                vectors += self._batched(pixels)
+            return torch.stack(vectors)
+
+        return self._kept.get([_content_hash(path) for path in paths], compute)
+
+    def encode_readable(self, paths: Sequence[Path]) -> tuple[torch.Tensor, dict[int, str]]:
+        """Encode the files that can be read; a bad one costs only itself.
+
+        Returns:
+            (M, D) vectors of the readable files in order, and for each unreadable one its
+            position and what is wrong with it.
+
+        Raises:
+            MediaError: none of them can be read; the message is that of the first.
+        """
+        good: list[torch.Tensor] = []
+        bad: dict[int, str] = {}
+        first: MediaError | None = None
+        for start in range(0, len(paths), IMAGES_PER_BATCH):
+            part = list(range(start, min(start + IMAGES_PER_BATCH, len(paths))))
+            try:
+                good.append(self.encode([paths[index] for index in part]))
+            except MediaError:
+                for index in part:
+                    try:
+                        good.append(self.encode([paths[index]]))
+                    except MediaError as error:
+                        bad[index] = error.message
+                        first = first or error
+        if first is not None and not good:
+            raise first
+        return torch.cat(good) if good else torch.empty(0, 0), bad
+
+    @torch.inference_mode()
+    def _run_tower(self, pixels: list[torch.Tensor]) -> list[torch.Tensor]:
+        batch = torch.stack(pixels).to(self._model.device, self._model.dtype)
+        features = self._model.get_image_features(pixel_values=batch).pooler_output
+        return list(torch.nn.functional.normalize(features.float(), dim=-1).cpu())
+
+
+def _content_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,322 @@
+"""CLIP, SigLIP 2 and Chinese-CLIP: one pipeline over the stock transformers models."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipelines.base import Pipeline
+from pipelines.catalogue import ContrastiveTraits, ModelSpec
+from pipelines.clip.notes import cut_note, language_notes
+from pipelines.clip.pictures import PictureEncoder
+from pipelines.clip.scene_check import SceneCheck
+from pipelines.clip.templates import resolve_templates
+from pipelines.clip.texts import TextEncoder
+from pipelines.clip.vectors import VectorCache
+from pipelines.clip.verdict import Judge
+from pipelines.errors import InputError, WeightsError
+from pipelines.results import (
+    Classification,
+    Embeddings,
+    Kind,
+    LabelScore,
+    Ranked,
+    Ranking,
+    SimilarityMatrix,
+    Verdict,
+)
+from pipelines.runtime import Device, pack_linear
+
+
+@dataclass(frozen=True)
+class NamedImage:
+    """An image file and the name that a person knows it by."""
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """One candidate before it is ranked; `cosine` is None where it could not be read."""
+
+    index: int
+    candidate: str
+    kind: Kind
+    cosine: float | None
+    evidence: float
+    verdict: Verdict
+    note: str
+
+
+class ClipPipeline(Pipeline):
+    """Images and texts in one space of unit vectors.
+
+    Every method may be called from any number of threads at once; images that come at the same
+    time share a batch.
+    """
+
+    def __init__(self, spec: ModelSpec, folder: Path, device: Device) -> None:
+        """Remember what to load; see `Pipeline`."""
+        super().__init__(spec, folder, device)
+        self.traits: ContrastiveTraits = spec.contrastive
+        self.cache_file: Path | None = None
+
+    def _load(self) -> None:
+        from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
+        # a demo model is small: float32 costs it nothing and keeps its measured numbers
+        dtype = "float32" if self.spec.demo else self.device.dtype
+        model, info = AutoModel.from_pretrained(
+            self.folder,
+            dtype=getattr(torch, dtype),
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        if info["missing_keys"] or info["mismatched_keys"]:
+            raise WeightsError(
+                f"The weights of {self.spec.key} lack {len(info['missing_keys'])} tensors and "
+                f"{len(info['mismatched_keys'])} have another shape: this is another model or a "
+                "damaged file. Delete it so that it is fetched again."
+            )
+        self._model: Any = model.eval().requires_grad_(False).to(self.device.kind)
+        if self.device.packed and dtype == "bfloat16":
+            pack_linear(self._model)
+        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        processor = AutoImageProcessor.from_pretrained(
+            self.folder, local_files_only=True, backend="pil"
+        )
+        self._kept = VectorCache(self.cache_file, _fingerprint(self.folder, self.device))
+        self.texts = TextEncoder(self._model, tokenizer, self.traits, self._kept)
+        self.pictures = PictureEncoder(self._model, processor)
+        self.judge = Judge(self.traits, self.texts)
+        self._scene_check = SceneCheck.of(self.folder, self.texts, self._scale())
+
+    def _unload(self) -> None:
+        if hasattr(self, "_kept"):
+            self._kept.close()
+        for name in ("_model", "texts", "pictures", "judge", "_kept", "_scene_check"):
+            if hasattr(self, name):
+                delattr(self, name)
+
+    def classify(
+        self, image: Path, labels: Sequence[str], *, templates: str = ""
+    ) -> Classification:
+        """Score `labels` against an image.
+
+        Args:
+            image: an image file.
+            labels: at least one, distinct.
+            templates: as `resolve_templates` takes them.
+
+        Returns:
+            A score for each label, best first.
+
+        Raises:
+            MediaError: the file is not a readable image.
+            InputError: `templates` is neither a known name nor a template.
+        """
+        chosen = resolve_templates(templates, self.traits.languages)
+        vector = self.pictures.encode([image])
+        cosines = vector @ self.texts.vectors(labels, chosen).T
+        evidence = self.judge.text_evidence(cosines, vector, chosen)
+        probabilities = self._probabilities(cosines[0])
+        cut = self.texts.cut(labels, chosen)
+        scores = [
+            LabelScore(
+                label=label,
+                probability=float(probabilities[index]),
+                cosine=float(cosines[0, index]),
+                evidence=float(evidence[0, index]),
+                verdict=self.judge.of_text(float(evidence[0, index])),
+                note=cut_note(self.traits) if cut[index] else "",
+            )
+            for index, label in enumerate(labels)
+        ]
+        scores.sort(key=lambda score: -score.probability)
+        notes = self._scene_check.notes(vector) + language_notes(labels, self.traits)
+        return Classification(scores=tuple(scores), model=self.spec.key, notes=tuple(notes))
+
+    def rank(
+        self, query: str | NamedImage, texts: Sequence[str], images: Sequence[NamedImage]
+    ) -> Ranking:
+        """Order texts and images by their similarity to a text or an image.
+
+        A candidate image that cannot be read comes last, with the reason as its note.
+
+        Raises:
+            InputError: there is no candidate.
+            MediaError: the query, or every candidate image, cannot be read.
+        """
+        if not texts and not images:
+            raise InputError("There is nothing to compare with. Give candidate texts or images.")
+        if isinstance(query, str):
+            vector = self.texts.vectors([query])
+            given, pictures = [query, *texts], torch.empty(0, 0)
+        else:
+            vector = pictures = self.pictures.encode([query.path])
+            given = list(texts)
+        scored = self._score_texts(query, vector, texts) + self._score_images(query, vector, images)
+        scored.sort(key=lambda row: -2.0 if row.cosine is None else row.cosine, reverse=True)
+        rows = [
+            Ranked(
+                rank=rank,
+                index=row.index,
+                candidate=row.candidate,
+                kind=row.kind,
+                cosine=row.cosine,
+                evidence=row.evidence,
+                verdict=row.verdict,
+                note=row.note,
+            )
+            for rank, row in enumerate(scored, start=1)
+        ]
+        notes = self._scene_check.notes(pictures) + language_notes(given, self.traits)
+        if isinstance(query, str) and self.texts.cut([query])[0]:
+            notes.insert(0, "The query is " + cut_note(self.traits).lower())
+        return Ranking(rows=tuple(rows), model=self.spec.key, notes=tuple(notes))
+
+    def embed_texts(self, texts: Sequence[str]) -> Embeddings:
+        """Return the unit vectors of texts."""
+        vectors = self.texts.vectors(texts)
+        cut = [t for t, flag in zip(texts, self.texts.cut(texts), strict=True) if flag]
+        notes = language_notes(texts, self.traits)
+        if cut:
+            notes.insert(0, f"{len(cut)} of {len(texts)} texts: " + cut_note(self.traits).lower())
+        return self._embeddings(vectors, {}, list(texts), notes)
+
+    def embed_images(self, images: Sequence[NamedImage]) -> Embeddings:
+        """Return the unit vectors of image files; an unreadable one gets none, and its reason.
+
+        Raises:
+            MediaError: none of them can be read.
+        """
+        vectors, bad = self.pictures.encode_readable([image.path for image in images])
+        return self._embeddings(vectors, bad, [image.name for image in images], [])
+
+    def matrix(self, texts: Sequence[str], images: Sequence[NamedImage]) -> SimilarityMatrix:
+        """Compare texts with images, or, where only one kind is given, each with all of it.
+
+        Raises:
+            InputError: nothing is given.
+            MediaError: an image cannot be read.
+        """
+        pictures = self.pictures.encode([image.path for image in images])
+        words = self.texts.vectors(texts)
+        names = tuple(image.name for image in images)
+        if texts and images:
+            cosines = words @ pictures.T
+            evidence = self.judge.text_evidence(cosines.T, pictures, ("{}",)).T
+            return self._matrix(tuple(texts), names, cosines, evidence, self.judge.of_text)
+        if images:
+            cosines = pictures @ pictures.T
+            evidence = self.judge.image_evidence(pictures, pictures)
+            return self._matrix(names, names, cosines, evidence, self.judge.of_images)
+        if not texts:
+            raise InputError("There is nothing to compare. Give texts, images, or both.")
+        cosines = words @ words.T
+        evidence = self.judge.text_evidence(cosines, words, ("{}",))
+        return self._matrix(tuple(texts), tuple(texts), cosines, evidence, self.judge.of_texts)
+
+    def _matrix(
+        self,
+        rows: tuple[str, ...],
+        columns: tuple[str, ...],
+        cosines: torch.Tensor,
+        evidence: torch.Tensor,
+        judge: Callable[[float], Verdict],
+    ) -> SimilarityMatrix:
+        return SimilarityMatrix(
+            row_names=rows,
+            column_names=columns,
+            cosines=tuple(tuple(row) for row in cosines.tolist()),
+            verdicts=tuple(tuple(judge(value) for value in row) for row in evidence.tolist()),
+            model=self.spec.key,
+        )
+
+    def _score_texts(
+        self, query: str | NamedImage, vector: torch.Tensor, texts: Sequence[str]
+    ) -> list[_Scored]:
+        if not texts:
+            return []
+        cosines = vector @ self.texts.vectors(texts).T
+        evidence = self.judge.text_evidence(cosines, vector, ("{}",))[0].tolist()
+        judge = self.judge.of_texts if isinstance(query, str) else self.judge.of_text
+        cut = self.texts.cut(texts)
+        return [
+            _Scored(
+                index,
+                text,
+                "text",
+                cosine,
+                value,
+                judge(value),
+                cut_note(self.traits) if cut[index] else "",
+            )  # fmt: skip
+            for index, (text, cosine, value) in enumerate(
+                zip(texts, cosines[0].tolist(), evidence, strict=True)
+            )
+        ]
+
+    def _score_images(
+        self, query: str | NamedImage, vector: torch.Tensor, images: Sequence[NamedImage]
+    ) -> list[_Scored]:
+        if not images:
+            return []
+        pictures, bad = self.pictures.encode_readable([image.path for image in images])
+        if isinstance(query, str):
+            cosines = pictures @ vector.T
+            evidence = self.judge.text_evidence(cosines, pictures, ("{}",))
+            judge = self.judge.of_text
+        else:
+            cosines = pictures @ vector.T
+            evidence = self.judge.image_evidence(pictures, vector)
+            judge = self.judge.of_images
+        values = iter(zip(cosines[:, 0].tolist(), evidence[:, 0].tolist(), strict=True))
+        rows = []
+        for index, image in enumerate(images):
+            if index in bad:
+                rows.append(_Scored(index, image.name, "image", None, 0.0, "unsure", bad[index]))
+            else:
+                cosine, value = next(values)
+                rows.append(_Scored(index, image.name, "image", cosine, value, judge(value), ""))
+        return rows
+
+    def _embeddings(
+        self, vectors: torch.Tensor, bad: dict[int, str], names: list[str], notes: list[str]
+    ) -> Embeddings:
+        good = iter(vectors.tolist())
+        rows = tuple(None if i in bad else tuple(next(good)) for i in range(len(names)))
+        return Embeddings(
+            vectors=rows,
+            names=tuple(names),
+            model=self.spec.key,
+            dim=vectors.shape[1],
+            errors=tuple((names[index], message) for index, message in bad.items()),
+            notes=tuple(notes),
+        )
+
+    def _scale(self) -> float:
+        return float(self._model.logit_scale.detach().exp())
+
+    def _probabilities(self, cosines: torch.Tensor) -> torch.Tensor:
+        """Turn (L,) cosines into (L,) probabilities as the model was trained to."""
+        logits = cosines.double() * self._scale()
+        if self.traits.probability == "sigmoid":
+            return (logits + float(self._model.logit_bias.detach())).sigmoid()
+        return logits.softmax(dim=-1)
+
+
+def _fingerprint(folder: Path, device: Device) -> str:
+    """Return a name for these weights in this precision that changes when the files do."""
+    parts = []
+    for file in sorted(folder.iterdir()):
+        if file.suffix in {".json", ".safetensors", ".bin", ".txt"}:
+            stat = file.stat()
+            parts.append((file.name, file.resolve().name, stat.st_size, stat.st_mtime_ns))
+    text = json.dumps([parts, device.kind, device.dtype])
+    return hashlib.sha256(text.encode()).hexdigest()

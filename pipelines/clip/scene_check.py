@@ -1,0 +1,47 @@
+"""Does a picture look like what the demo model was trained on?"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pipelines.clip.texts import TextEncoder
+
+
+@dataclass(frozen=True)
+class SceneCheck:
+    """Compares pictures with the demo model's own scenes; for other models it says nothing.
+
+    Attributes:
+        bank: (B, D) vectors of texts that name every scene of one object; None: no check.
+        scale: the model's logit scale.
+        threshold: largest share of one text under which a picture looks foreign.
+    """
+
+    bank: torch.Tensor | None
+    scale: float
+    threshold: float
+
+    @classmethod
+    def of(cls, folder: Path, texts: TextEncoder, scale: float) -> "SceneCheck":
+        """Read `demo.json` beside the weights, where there is one."""
+        card = folder / "demo.json"
+        if not card.is_file():
+            return cls(None, scale, 0.0)
+        facts = json.loads(card.read_text(encoding="utf-8"))
+        return cls(texts.vectors(facts["scene_bank"]), scale, float(facts["scene_threshold"]))
+
+    def notes(self, pictures: torch.Tensor) -> list[str]:
+        """Return a hint if any of the (N, D) pictures looks unlike the demo scenes."""
+        if self.bank is None or not pictures.numel():
+            return []
+        shares = (pictures @ self.bank.T * self.scale).softmax(dim=-1).max(dim=-1).values
+        foreign = int((shares < self.threshold).sum())
+        if not foreign:
+            return []
+        which = "This picture does" if len(pictures) == 1 else f"{foreign} of the pictures do"
+        return [
+            f"{which} not look like a drawing of coloured shapes, which is all that the demo "
+            "model knows: do not trust these scores. Choose a real model for photos."
+        ]

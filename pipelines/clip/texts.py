@@ -1,0 +1,154 @@
+"""Texts -> unit vectors: cleaning, tokens, batches sorted by length."""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ftfy
+import regex
+import torch
+
+from pipelines.catalogue import ContrastiveTraits
+from pipelines.clip.templates import fill
+from pipelines.clip.vectors import VectorCache
+
+#: Most tokens, padding included, of one batch through the text tower.
+TOKENS_PER_BATCH = 8192
+
+#: A text is cut to this many characters before it is tokenised; no model reads as many.
+MAX_CHARS = 4000
+
+_WHITESPACE = regex.compile(r"\s+")
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """Token ids of one text, special tokens included, and whether the text was cut."""
+
+    ids: tuple[int, ...]
+    cut: bool
+
+
+def clean_text(text: str, cleaning: str) -> str:
+    """Bring a text into the form that the model was trained on.
+
+    "openai" is the cleaning of CLIP's own tokeniser, which transformers' `CLIPTokenizer` leaves
+    out: broken encodings mended, HTML entities resolved (twice), whitespace collapsed, lower
+    case. "lower" is lower case only. "none" leaves the text alone.
+
+    Source: openai/CLIP clip/simple_tokenizer.py, MIT; differs: nothing but the form.
+    """
+    text = text[:MAX_CHARS]
+    if cleaning == "openai":
+        text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+        return _WHITESPACE.sub(" ", text).strip().lower()
+    return text.lower() if cleaning == "lower" else text
+
+
+class TextEncoder:
+    """The text half of a contrastive model."""
+
+    def __init__(
+        self, model: Any, tokenizer: Any, traits: ContrastiveTraits, kept: VectorCache
+    ) -> None:
+        """Wrap a stock model and its tokeniser; vectors are kept in `kept`."""
+        self._model = model
+        self._tokenizer = tokenizer
+        self._traits = traits
+        self._kept = kept
+
+    def vectors(self, texts: Sequence[str], templates: Sequence[str] = ("{}",)) -> torch.Tensor:
+        """Return (N, D) float32 unit vectors on the CPU, (0, 0) for no texts.
+
+        With several templates, a text's vector is the mean of the unit vectors of its prompts,
+        brought to unit length, as CLIP's zero-shot evaluation does.
+        """
+        if not texts:
+            return torch.empty(0, 0)
+
+        def compute(positions: list[int]) -> torch.Tensor:
+            prompts = [fill(t, texts[index]) for index in positions for t in templates]
+            vectors = self.encode(self.tokenise(prompts))
+            if len(templates) == 1:
+                return vectors
+            means = vectors.view(len(positions), len(templates), -1).mean(dim=1)
+            return torch.nn.functional.normalize(means, dim=-1)
+
+        scheme = "\0".join(templates)
+        return self._kept.get([f"{scheme}\1{text}" for text in texts], compute)
+
+    def cut(self, texts: Sequence[str], templates: Sequence[str] = ("{}",)) -> list[bool]:
+        """Return which texts are longer than the model reads, in any of the templates.
+
+        A token takes at least one byte, so only texts of enough bytes are tokenised.
+        """
+        longest = max(templates, key=len)
+        limit = self._traits.max_text_tokens
+        prompts = [fill(longest, text) for text in texts]
+        suspects = [
+            index
+            for index, prompt in enumerate(prompts)
+            if len(prompt.encode("utf-8", "surrogatepass")) > limit - 3
+        ]
+        flags = [False] * len(texts)
+        tokens = self.tokenise([prompts[index] for index in suspects]) if suspects else []
+        for index, token in zip(suspects, tokens, strict=True):
+            flags[index] = token.cut
+        return flags
+
+    def tokenise(self, texts: Sequence[str]) -> list[Tokenised]:
+        """Clean and tokenise; what is over the model's limit is cut, its end token kept."""
+        limit = self._traits.max_text_tokens
+        cleaned = [clean_text(text, self._traits.cleaning) for text in texts]
+        whole = self._tokenizer(cleaned, add_special_tokens=True)["input_ids"]
+        long = [index for index, ids in enumerate(whole) if len(ids) > limit]
+        if long:
+            short = self._tokenizer(
+                [cleaned[index] for index in long], truncation=True, max_length=limit
+            )["input_ids"]
+            for index, ids in zip(long, short, strict=True):
+                whole[index] = ids
+        cut = set(long)
+        return [Tokenised(tuple(ids), index in cut) for index, ids in enumerate(whole)]
+
+    def encode(self, tokenised: Sequence[Tokenised]) -> torch.Tensor:
+        """Return unit vectors, (N, D) float32 on the CPU, in the order given.
+
+        Texts are sorted by length, so that little padding is computed; vectors do not depend on
+        it, since the model pools at the end token under a causal mask (CLIP) or masks padding
+        (Chinese-CLIP). Models that were trained on fixed-length texts (SigLIP) get that length.
+        """
+        order = sorted(range(len(tokenised)), key=lambda index: len(tokenised[index].ids))
+        rows: list[torch.Tensor] = [torch.empty(0)] * len(tokenised)
+        for batch in self._batches(order, tokenised):
+            vectors = self._encode_batch([tokenised[index].ids for index in batch])
+            for index, vector in zip(batch, vectors, strict=True):
+                rows[index] = vector
+        return torch.stack(rows)
+
+    def _batches(self, order: list[int], tokenised: Sequence[Tokenised]) -> list[list[int]]:
+        batches: list[list[int]] = []
+        for index in order:
+            length = self._padded_length(len(tokenised[index].ids))
+            if not batches or (len(batches[-1]) + 1) * length > TOKENS_PER_BATCH:
+                batches.append([])
+            batches[-1].append(index)
+        return batches
+
+    def _padded_length(self, length: int) -> int:
+        return self._traits.max_text_tokens if self._traits.padding == "max_length" else length
+
+    @torch.inference_mode()
+    def _encode_batch(self, ids: list[tuple[int, ...]]) -> torch.Tensor:
+        inputs = self._tokenizer.pad(
+            {"input_ids": [list(row) for row in ids]},
+            padding=self._traits.padding,
+            max_length=self._padded_length(max(len(row) for row in ids)),
+            return_tensors="pt",
+        )
+        names = self._tokenizer.model_input_names
+        wanted = {name: inputs[name] for name in names if name in inputs}
+        wanted = {name: tensor.to(self._model.device) for name, tensor in wanted.items()}
+        features = self._model.get_text_features(**wanted).pooler_output
+        return torch.nn.functional.normalize(features.float(), dim=-1).cpu()

@@ -1,0 +1,144 @@
+"""Text vectors kept: in memory and on disk, found by model and text, bounded in size."""
+
+import hashlib
+import logging
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+log = logging.getLogger(__name__)
+
+MEMORY_BYTES = 256_000_000
+DISK_BYTES = 1_000_000_000
+
+
+class VectorCache:
+    """Keeps vectors by a key; only a hash of the key is stored, never the text.
+
+    The memory holds the most recently used ones. The disk (one SQLite file) survives a restart;
+    where it cannot be written, the memory alone serves.
+    """
+
+    def __init__(
+        self, file: Path | None, model: str, *, memory_bytes: int = MEMORY_BYTES,
+        disk_bytes: int = DISK_BYTES,
+    ) -> None:  # fmt: skip
+        """Keep vectors of `model` (a fingerprint of its weights) in `file`, or nowhere."""
+        self._model = model
+        self._memory: OrderedDict[bytes, torch.Tensor] = OrderedDict()
+        self._memory_bytes = memory_bytes
+        self._disk_bytes = disk_bytes
+        self._held = 0
+        self._lock = threading.Lock()
+        self._disk = _open(file) if file else None
+
+    def get(
+        self, keys: Sequence[str], compute: Callable[[list[int]], torch.Tensor]
+    ) -> torch.Tensor:
+        """Return the vectors of `keys`, computing only those that are nowhere kept.
+
+        Args:
+            keys: N keys.
+            compute: called with the positions of the missing keys; returns (M, D) float32.
+
+        Returns:
+            (N, D) float32 on the CPU.
+        """
+        digests = [self._digest(key) for key in keys]
+        with self._lock:
+            found = {digest: self._touch(digest) for digest in digests if digest in self._memory}
+            self._from_disk([digest for digest in digests if digest not in found], found)
+        missing: dict[bytes, int] = {}
+        for index, digest in enumerate(digests):
+            if digest not in found:
+                missing.setdefault(digest, index)
+        if missing:
+            vectors = compute(list(missing.values()))
+            fresh = dict(zip(missing, vectors, strict=True))
+            with self._lock:
+                self._keep(fresh)
+                self._to_disk(fresh)
+            found.update(fresh)
+        return torch.stack([found[digest] for digest in digests])
+
+    def close(self) -> None:
+        """Close the file; the cache goes on in memory."""
+        with self._lock:
+            if self._disk is not None:
+                self._disk.close()
+                self._disk = None
+
+    def _digest(self, key: str) -> bytes:
+        text = f"{self._model}\0{key}".encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(text, digest_size=20).digest()
+
+    def _touch(self, digest: bytes) -> torch.Tensor:
+        self._memory.move_to_end(digest)
+        return self._memory[digest]
+
+    def _keep(self, vectors: dict[bytes, torch.Tensor]) -> None:
+        for digest, vector in vectors.items():
+            if digest not in self._memory:
+                self._held += vector.numel() * 4
+            self._memory[digest] = vector.clone()
+        while self._held > self._memory_bytes and len(self._memory) > 1:
+            _, dropped = self._memory.popitem(last=False)
+            self._held -= dropped.numel() * 4
+
+    def _from_disk(self, digests: list[bytes], found: dict[bytes, torch.Tensor]) -> None:
+        if self._disk is None or not digests:
+            return
+        loaded: dict[bytes, torch.Tensor] = {}
+        try:
+            for start in range(0, len(digests), 500):
+                part = digests[start : start + 500]
+                marks = ",".join("?" * len(part))
+                rows = self._disk.execute(
+                    f"SELECT digest, vector FROM vectors WHERE digest IN ({marks})", part
+                )
+                for digest, blob in rows:
+                    loaded[digest] = torch.from_numpy(np.frombuffer(blob, "<f4").copy())
+        except sqlite3.Error as error:
+            self._give_up(error)
+        self._keep(loaded)
+        found.update(loaded)
+
+    def _to_disk(self, vectors: dict[bytes, torch.Tensor]) -> None:
+        if self._disk is None:
+            return
+        rows = [(d, v.numpy().astype("<f4").tobytes()) for d, v in vectors.items()]
+        try:
+            with self._disk:
+                self._disk.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows)
+                (size,) = self._disk.execute("SELECT SUM(LENGTH(vector)) FROM vectors").fetchone()
+                if size > self._disk_bytes:  # the oldest half goes
+                    self._disk.execute(
+                        "DELETE FROM vectors WHERE rowid IN (SELECT rowid FROM vectors "
+                        "ORDER BY rowid LIMIT (SELECT COUNT(*) / 2 FROM vectors))"
+                    )
+        except sqlite3.Error as error:
+            self._give_up(error)
+
+    def _give_up(self, error: sqlite3.Error) -> None:
+        log.warning("The cache of text vectors is not usable, going on without: %s", error)
+        if self._disk is not None:
+            self._disk.close()
+        self._disk = None
+
+
+def _open(file: Path) -> sqlite3.Connection | None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        disk = sqlite3.connect(file, check_same_thread=False, timeout=5)
+        disk.execute("PRAGMA journal_mode=WAL")
+        disk.execute("PRAGMA synchronous=NORMAL")
+        disk.execute("CREATE TABLE IF NOT EXISTS vectors (digest BLOB UNIQUE, vector BLOB)")
+    except (sqlite3.Error, OSError) as error:
+        log.warning("The cache of text vectors cannot be kept on disk: %s", error)
+        return None
+    return disk

@@ -1,0 +1,47 @@
+"""The error family that is shown to people as it stands.
+
+Every message is plain text and says what was expected, what came and what to do; it never holds
+a path of the server or a traceback. `components.errors.show_errors` is the one place that turns
+these into what a browser or a script receives.
+"""
+
+
+class PipelineError(Exception):
+    """Something a visitor should read.
+
+    Attributes:
+        title: two or three words, the heading of the notice.
+        message: one or two sentences of plain text.
+    """
+
+    title = "Something went wrong"
+
+    def __init__(self, message: str, *, title: str | None = None) -> None:
+        """Keep `message` and, where given, a title more exact than the class's own."""
+        super().__init__(message)
+        self.message = message
+        self.title = title or type(self).title
+
+
+class InputError(PipelineError):
+    """The visitor can mend it by giving other input."""
+
+    title = "Check your input"
+
+
+class MediaError(PipelineError):
+    """A file cannot be read as what it should be, or is too large."""
+
+    title = "Cannot read this file"
+
+
+class WeightsError(PipelineError):
+    """The weights of a model cannot be had: missing, unreachable, or not what they should be."""
+
+    title = "Model not available"
+
+
+class MemoryLimitError(PipelineError):
+    """A model or a request needs more memory than there is; the message states need and budget."""
+
+    title = "Not enough memory"

@@ -1,0 +1,57 @@
+"""Turn what a person typed into a list of texts. Torch-free."""
+
+from pipelines.errors import InputError
+
+#: Most texts of one request, and most characters of them together.
+MAX_TEXTS = 5000
+MAX_CHARS = 1_000_000
+
+
+def split_labels(text: str) -> tuple[list[str], list[str]]:
+    """Split labels: one per line, or comma-separated where there is only one line.
+
+    Args:
+        text: what was typed; full-width commas count as commas.
+
+    Returns:
+        The distinct labels in order, and those that were given more than once.
+
+    Raises:
+        InputError: there is none, or there are too many.
+    """
+    _check_length(text, "labels")
+    one_line = "\n" not in text.strip()
+    parts = text.replace("，", ",").split(",") if one_line else text.splitlines()
+    return _distinct(parts, "labels", "Write them one per line or separated by commas.")
+
+
+def split_lines(text: str, name: str) -> tuple[list[str], list[str]]:
+    """Split texts given one per line; otherwise as `split_labels`."""
+    _check_length(text, name)
+    return _distinct(text.splitlines(), name, "Write one per line.")
+
+
+def _check_length(text: str, name: str) -> None:
+    if not isinstance(text, str):
+        raise InputError(f"{name} must be text but got {type(text).__name__}.")
+    if len(text) > MAX_CHARS:
+        raise InputError(
+            f"{name} must be at most {MAX_CHARS:,} characters in all but got {len(text):,}. "
+            "Send fewer at once."
+        )
+
+
+def _distinct(parts: list[str], name: str, hint: str) -> tuple[list[str], list[str]]:
+    kept: dict[str, int] = {}
+    for part in parts:
+        stripped = part.strip()
+        if stripped:
+            kept[stripped] = kept.get(stripped, 0) + 1
+    if not kept:
+        raise InputError(f"{name} must hold at least one text but is empty. {hint}")
+    if len(kept) > MAX_TEXTS:
+        raise InputError(
+            f"{name} must be at most {MAX_TEXTS:,} texts but got {len(kept):,}. "
+            "Split them over several requests."
+        )
+    return list(kept), [label for label, times in kept.items() if times > 1]

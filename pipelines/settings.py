@@ -1,0 +1,123 @@
+"""Flags and `SEESAY_*` environment variables, read once at the start."""
+
+import argparse
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+ModelChoice = Literal["auto", "bundled", "hub"]
+SourceChoice = Literal["hub", "modelscope"]
+DeviceChoice = Literal["auto", "cpu", "cuda", "mps"]
+DtypeChoice = Literal["auto", "float32", "bfloat16"]
+
+#: Where the Hugging Face hub itself answers; any other endpoint is a mirror.
+HUB_ENDPOINT = "https://huggingface.co"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that can be set from outside, with its default.
+
+    Attributes:
+        models: which checkpoint a tab starts with (README, "Models without the network").
+        models_dir: folder of checkpoints, one sub-folder per model, or None.
+        source: where weights are downloaded from.
+        device: compute device, or "auto".
+        dtype: floating-point type of the weights, or "auto" (decided by a self-test).
+        host: address the server listens on.
+        port: TCP port, 0 for a free one.
+        memory_gb: memory budget of all loaded models; 0.0 means 70 % of what this machine has.
+        cache_dir: what may be thrown away between two runs (text vectors).
+        work_dir: uploads and results, deleted after a while.
+        max_upload_mb: largest file taken, in megabytes (1e6 bytes).
+        max_pixels_mp: largest image taken, in megapixels (1e6 pixels).
+        endpoint: the hub's address, `HF_ENDPOINT`.
+        offline: whether `HF_HUB_OFFLINE` forbids the hub.
+    """
+
+    models: ModelChoice = "auto"
+    models_dir: Path | None = None
+    source: SourceChoice = "hub"
+    device: DeviceChoice = "auto"
+    dtype: DtypeChoice = "auto"
+    host: str = "127.0.0.1"
+    port: int = 7860
+    memory_gb: float = 0.0
+    cache_dir: Path = Path(tempfile.gettempdir()) / "seesay-cache"
+    work_dir: Path = Path(tempfile.gettempdir()) / "seesay-work"
+    max_upload_mb: float = 200.0
+    max_pixels_mp: float = 120.0
+    endpoint: str = HUB_ENDPOINT
+    offline: bool = False
+
+    @property
+    def is_mirror(self) -> bool:
+        """Whether the endpoint is not the hub itself; a mirror is never sent the token."""
+        return self.endpoint.rstrip("/") != HUB_ENDPOINT
+
+
+def read_settings(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Settings:
+    """Read flags, then the environment, then the defaults, in that order of precedence.
+
+    Args:
+        argv: command-line arguments without the program's name.
+        environ: environment; `os.environ` when None.
+
+    Raises:
+        SystemExit: on a flag or a variable with a value that is not allowed, naming the choices.
+    """
+    env = os.environ if environ is None else environ
+    parser = _parser(env)
+    args = parser.parse_args(_from_environment(env) + list(argv))
+    if args.memory_gb < 0 or args.max_upload_mb <= 0 or args.max_pixels_mp <= 0:
+        parser.error("--memory-gb must be 0 or more; the two limits must be more than 0")
+    if args.models_dir is not None and not args.models_dir.is_dir():
+        parser.error(f"--models-dir must be an existing folder but got {args.models_dir}")
+    values = dict(vars(args))
+    values["endpoint"] = env.get("HF_ENDPOINT", "").rstrip("/") or HUB_ENDPOINT
+    values["offline"] = env.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    return Settings(**values)
+
+
+def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
+    cache_root = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    temp = Path(tempfile.gettempdir())
+    parser = argparse.ArgumentParser(
+        prog="python app.py",
+        description="SeeSay: look at images and videos with language.",
+        epilog="Each flag can also be given as a variable: --models-dir is SEESAY_MODELS_DIR.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--models", choices=("auto", "bundled", "hub"), default="auto",
+        help="what a tab starts with: the best there is, the demo, the real one")  # fmt: skip
+    add("--models-dir", type=Path, default=None, help="folder of checkpoints, one per sub-folder")
+    add("--source", choices=("hub", "modelscope"), default="hub", help="where weights come from")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    add("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
+    add("--host", default=env.get("GRADIO_SERVER_NAME") or "127.0.0.1")
+    add("--port", type=int, default=int(env.get("GRADIO_SERVER_PORT") or 7860))
+    add("--memory-gb", type=float, default=0.0, help="memory for all models; 0: 70 %% of it")
+    add("--cache-dir", type=Path, default=cache_root / "seesay", help="text vectors, kept")
+    add("--work-dir", type=Path, default=temp / f"seesay-{_user()}", help="uploads, deleted")
+    add("--max-upload-mb", type=float, default=200.0, help="largest file, in megabytes")
+    add("--max-pixels-mp", type=float, default=120.0, help="largest image, in megapixels")
+    return parser
+
+
+def _from_environment(env: Mapping[str, str]) -> list[str]:
+    """Turn `SEESAY_MODELS_DIR=x` into `--models-dir x`, so that both are checked alike."""
+    names = [action.option_strings[0] for action in _parser(env)._actions if action.dest != "help"]
+    found = []
+    for flag in names:
+        value = env.get("SEESAY_" + flag.removeprefix("--").replace("-", "_").upper())
+        if value:
+            found += [flag, value]
+    return found
+
+
+def _user() -> str:
+    return cast(str, str(os.getuid()) if hasattr(os, "getuid") else "user")

@@ -1,0 +1,258 @@
+"""Catalogue entry -> live pipeline: loaded once, leased, evicted by a memory budget."""
+
+import gc
+import importlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from pipelines.base import Pipeline
+from pipelines.catalogue import HUB_DEFAULTS, MODELS, ModelSpec, Task, demo_of, find
+from pipelines.errors import MemoryLimitError, PipelineError, WeightsError
+from pipelines.runtime import Device, choose_device, memory_budget_gb
+from pipelines.settings import Settings
+from pipelines.sources import FetchProgress, Sources
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a request waits for a model in use to be given back.
+LEASE_WAIT_S = 120.0
+
+Builder = Callable[[ModelSpec, Path, Device], Pipeline]
+
+
+@dataclass
+class _Slot:
+    """A pipeline, live or being loaded, with the number of requests that use or await it."""
+
+    pipeline: Pipeline
+    ready: threading.Event = field(default_factory=threading.Event)
+    error: PipelineError | None = None
+    leases: int = 1
+    last_used: int = 0
+
+
+class PipelineStore:
+    """Lends pipelines out.
+
+    `use` loads a model once however many ask at the same time, counts a lease while it is used
+    and, where a new one does not fit, drops the least recently used one that nobody uses.
+    """
+
+    def __init__(self, settings: Settings, sources: Sources | None = None) -> None:
+        """Remember the settings; nothing is loaded, nobody is asked."""
+        self.settings = settings
+        self.sources = sources or Sources(settings)
+        self._slots: dict[str, _Slot] = {}
+        self._lock = threading.Lock()
+        self._freed = threading.Condition(self._lock)
+        self._clock = count(1)
+        self._device: Device | None = None
+        self._device_lock = threading.Lock()
+        self.build: Builder = build_pipeline
+
+    @property
+    def device(self) -> Device:
+        """The compute device; chosen, with a self-test, when first asked for."""
+        with self._device_lock:
+            if self._device is None:
+                self._device = choose_device(self.settings)
+            return self._device
+
+    def budget_gb(self) -> float:
+        """Return the memory that all loaded models together may take, in GB."""
+        return memory_budget_gb(self.settings, self.device.kind)
+
+    def default_spec(self, task: Task) -> ModelSpec:
+        """Return what `model=""` means for `task` just now.
+
+        "bundled": the demo model. "hub": the family's real default. "auto": the best real model
+        that is on disk and fits; else, where the hub answers, the default if it fits; else the
+        demo model. Waits for the hub's probe at most its few seconds, and only in the last case.
+        """
+        if self.settings.models == "bundled":
+            return demo_of(task)
+        default = HUB_DEFAULTS[task]
+        if self.settings.models == "hub":
+            return default
+        real = [spec for spec in MODELS if spec.task == task and not spec.demo]
+        on_disk = [spec for spec in real if self.sources.locate(spec) is not None]
+        fitting = [spec for spec in on_disk if spec.memory_gb <= self.budget_gb()]
+        if fitting:
+            return fitting[0]
+        if self.sources.hub_answers() and default.memory_gb <= self.budget_gb():
+            return default
+        return demo_of(task)
+
+    def resolve(self, key: str, task: Task) -> ModelSpec:
+        """Return the spec of `key`; the empty key is the task's default.
+
+        Raises:
+            InputError: unknown key; the message lists the valid ones.
+        """
+        return find(key, task) if key else self.default_spec(task)
+
+    def fetch(self, key: str, task: Task) -> Iterator[FetchProgress]:
+        """Yield progress until the weights of a model are on disk; call it before `use`.
+
+        Raises:
+            InputError: unknown key.
+            WeightsError: the weights cannot be had.
+            MemoryLimitError: the model would not fit anyway.
+        """
+        spec = self.resolve(key, task)
+        self._check_fits(spec)
+        return self.sources.fetch(spec)
+
+    @contextmanager
+    def use(self, key: str, task: Task) -> Iterator[Any]:
+        """Lend the pipeline of `key` for the length of a `with` block, loading it if need be.
+
+        Raises:
+            InputError: unknown key.
+            WeightsError: not on disk (call `fetch` first), or not what it should be.
+            MemoryLimitError: it does not fit, or the work inside the block ran out of memory.
+        """
+        spec = self.resolve(key, task)
+        self._check_fits(spec)
+        slot = self._lease(spec)
+        try:
+            yield slot.pipeline
+        except BaseException as error:
+            if _is_out_of_memory(error):
+                gc.collect()
+                raise MemoryLimitError(
+                    f"This request needs more memory than is free with {spec.key} "
+                    f"({spec.memory_gb:.1f} GB of a budget of {self.budget_gb():.1f} GB). "
+                    "Ask for less at once, or choose a smaller model."
+                ) from error
+            raise
+        finally:
+            self._release(slot)
+
+    def loaded_keys(self) -> list[str]:
+        """Return the keys of the live models, least recently used first."""
+        with self._lock:
+            return sorted(self._slots, key=lambda key: self._slots[key].last_used)
+
+    def unload_all(self) -> None:
+        """Drop every model that nobody uses."""
+        with self._lock:
+            for key in [key for key, slot in self._slots.items() if not slot.leases]:
+                self._slots.pop(key).pipeline.unload()
+
+    def _check_fits(self, spec: ModelSpec) -> None:
+        if spec.demo:  # a few megabytes always fit; do not wait for the device's self-test
+            return
+        budget = self.budget_gb()
+        if spec.memory_gb > budget:
+            raise MemoryLimitError(
+                f"{spec.key} needs {spec.memory_gb:.1f} GB but the budget for models is "
+                f"{budget:.1f} GB. Choose a smaller model, or raise --memory-gb."
+            )
+
+    def _lease(self, spec: ModelSpec) -> _Slot:
+        """Return a slot with a lease on it, whose pipeline is live."""
+        folder = self.sources.locate(spec)
+        device = self.device
+        slot, is_new = self._reserve(spec, folder, device)
+        if is_new:
+            try:
+                self._load(slot.pipeline)
+            except PipelineError as error:
+                slot.error = error
+                with self._freed:
+                    self._slots.pop(spec.key)
+                    self._freed.notify_all()
+                raise
+            finally:
+                slot.ready.set()
+            return slot
+        slot.ready.wait()
+        if slot.error is not None:
+            raise type(slot.error)(slot.error.message, title=slot.error.title)
+        return slot
+
+    def _reserve(self, spec: ModelSpec, folder: Path | None, device: Device) -> tuple[_Slot, bool]:
+        """Return a leased slot and whether the caller has to load it."""
+        budget = self.budget_gb()
+        with self._freed:
+            while True:
+                slot = self._slots.get(spec.key)
+                if slot is not None:
+                    slot.leases += 1
+                    slot.last_used = next(self._clock)
+                    return slot, False
+                if folder is None:
+                    raise WeightsError(
+                        f"The weights of {spec.key} are not on this machine yet. "
+                        "Try again: they are downloaded on first use."
+                    )
+                if self._make_room(spec, budget):
+                    slot = _Slot(self.build(spec, folder, device), last_used=next(self._clock))
+                    self._slots[spec.key] = slot
+                    return slot, True
+
+    def _make_room(self, spec: ModelSpec, budget: float) -> bool:
+        """Drop the least recently used idle model, or wait for one; true once `spec` fits."""
+        taken = sum(slot.pipeline.spec.memory_gb for slot in self._slots.values())
+        if taken + spec.memory_gb <= budget or not self._slots:
+            return True
+        idle = [key for key, slot in self._slots.items() if not slot.leases]
+        if idle:
+            oldest = min(idle, key=lambda key: self._slots[key].last_used)
+            log.info("Unloading %s to make room for %s", oldest, spec.key)
+            self._slots.pop(oldest).pipeline.unload()
+        elif not self._freed.wait(timeout=LEASE_WAIT_S):
+            raise MemoryLimitError(
+                f"{spec.key} needs {spec.memory_gb:.1f} GB but the models in use fill the "
+                f"budget of {budget:.1f} GB. Try again in a moment."
+            )
+        return False
+
+    def _release(self, slot: _Slot) -> None:
+        with self._freed:
+            slot.leases -= 1
+            self._freed.notify_all()
+
+    def _load(self, pipeline: Pipeline) -> None:
+        spec = pipeline.spec
+        try:
+            pipeline.load()
+        except PipelineError:
+            raise
+        except Exception as error:
+            if _is_out_of_memory(error):
+                raise MemoryLimitError(
+                    f"{spec.key} needs {spec.memory_gb:.1f} GB, more than is free. "
+                    "Close other programs, or choose a smaller model."
+                ) from error
+            log.exception("Loading %s failed", spec.key)
+            raise WeightsError(
+                f"The files of {spec.key} on this machine cannot be loaded: they are damaged or "
+                "of another model. Delete them so that they are fetched again, or mend "
+                "--models-dir."
+            ) from error
+
+
+def build_pipeline(spec: ModelSpec, folder: Path, device: Device) -> Pipeline:
+    """Import the pipeline class that `spec` names and make one, without loading it."""
+    module, _, name = spec.pipeline.partition(":")
+    pipeline: Pipeline = getattr(importlib.import_module(module), name)(spec, folder, device)
+    return pipeline
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    # the CPU allocator of torch raises a bare RuntimeError
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
