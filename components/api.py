@@ -11,9 +11,10 @@ import gradio as gr
 from components import format as fmt
 from components.common import BATCHED_QUEUE, lease
 from components.errors import show_errors
-from components.files import Uploads
+from components.files import Uploads, one_query
 from pipelines.catalogue import MODELS
-from pipelines.labels import split_labels
+from pipelines.errors import InputError
+from pipelines.labels import split_labels, split_lines
 from pipelines.store import PipelineStore
 
 
@@ -43,9 +44,66 @@ def build(store: PipelineStore) -> None:
             result = clip.classify(path, names, templates=templates)
         return fmt.as_label(result, repeated), fmt.as_scores(result)
 
+    def rank_similarity(
+        query_text: str = "",
+        query_image: gr.FileData | None = None,
+        candidate_texts: str = "",
+        candidate_images: list[gr.FileData] | None = None,
+        model: str = "",
+    ) -> list[dict[str, Any]]:
+        """Rank texts and images by their similarity to one text or one image.
+
+        Args:
+            query_text: the query, if it is a text.
+            query_image: the query, if it is an image; exactly one of the two.
+            candidate_texts: texts to compare with, one per line.
+            candidate_images: images to compare with.
+            model: key of an image-text model; "" for the default.
+
+        Returns:
+            Rows best first: rank, candidate (the text or the file's name), kind ("text" or
+            "image"), cosine, verdict, note.
+        """
+        query = one_query(query_text, uploads.image(query_image, "query_image"))
+        images = uploads.images(candidate_images, "candidate_images")
+        texts = split_lines(candidate_texts, "candidate_texts")[0] if candidate_texts else []
+        with lease(store, model, "image-text") as clip:
+            return fmt.as_ranking(clip.rank(query, texts, images))
+
+    def embed_texts(texts: str, model: str = "") -> dict[str, Any]:
+        """Return the unit vectors of texts, for search or clustering of your own.
+
+        Args:
+            texts: one per line; each line gets one vector, in order.
+            model: key of an image-text model; "" for the default.
+
+        Returns:
+            model, dim, and embeddings: one list of dim numbers for each text.
+        """
+        lines = split_lines(texts, "texts", distinct=False)[0]
+        with lease(store, model, "image-text") as clip:
+            return fmt.as_embeddings(clip.embed_texts(lines))
+
+    def embed_images(images: list[gr.FileData], model: str = "") -> dict[str, Any]:
+        """Return the unit vectors of images, for search or clustering of your own.
+
+        Args:
+            images: image files.
+            model: key of an image-text model; "" for the default.
+
+        Returns:
+            model, dim, and embeddings: one list of dim numbers for each image, in order; null
+            for a file that cannot be read, which errors then explains.
+        """
+        files = uploads.images(images, "images")
+        if not files:
+            raise InputError("images is empty. Send at least one image file.", title="No file")
+        with lease(store, model, "image-text") as clip:
+            return fmt.as_embeddings(clip.embed_images(files))
+
     def list_models() -> list[dict[str, Any]]:
         """List every model: key, family, repository, licence, memory, whether it is on disk."""
         return [fmt.as_model(spec, store.sources.locate(spec) is not None) for spec in MODELS]
 
-    for function in (classify_image, list_models):
+    for function in (classify_image, rank_similarity, embed_texts, embed_images, list_models):
         gr.api(show_errors(function), api_name=function.__name__, **BATCHED_QUEUE)

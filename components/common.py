@@ -1,12 +1,19 @@
-"""What the tabs share: queues, model picker, lease with progress, notices."""
+"""What the tabs share: queues, model picker, lease with progress, notices, downloads."""
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from pipelines.catalogue import CATALOGUE, MODELS, Task
+from components import format as fmt
+from components.errors import show_errors
+from pipelines.catalogue import CATALOGUE, MODELS, ModelSpec, Task
+from pipelines.demo_card import read_demo_card
+from pipelines.settings import Settings
 from pipelines.store import PipelineStore
 
 #: For work that takes the device for seconds (text generation): one at a time, others see their
@@ -17,32 +24,156 @@ DEVICE_QUEUE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit":
 #: of visitors at once. A download waits here too and keeps nobody else from an answer.
 BATCHED_QUEUE: dict[str, Any] = {"concurrency_id": "batched", "concurrency_limit": 32}
 
+#: For events that only change the page.
+PAGE_EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
 
 @contextmanager
 def lease(
     store: PipelineStore, key: str, task: Task, progress: gr.Progress | None = None
 ) -> Iterator[Any]:
     """Lend a pipeline; its weights are fetched first where they are not on disk, with progress."""
-    for step in store.fetch(key, task):
+    spec = store.resolve(key, task)
+    for step in store.fetch(spec.key, task):
         if progress is not None:
             done, total = step.done_bytes / 1e6, step.total_bytes / 1e6
-            name = store.resolve(key, task).title
             share = done / total if total else 0.0
-            progress(share, desc=f"Downloading {name}: {done:,.0f} of {total:,.0f} MB")
-    with store.use(key, task) as pipeline:
+            progress(share, desc=f"Downloading {spec.title}: {done:,.0f} of {total:,.0f} MB")
+    with store.use(spec.key, task) as pipeline:
         yield pipeline
 
 
-def model_choices(task: Task) -> list[tuple[str, str]]:
-    """Return the picker's choices, (title, key)."""
-    return [(spec.title, spec.key) for spec in MODELS if spec.task == task]
+@dataclass(frozen=True)
+class ModelPicker:
+    """The model dropdown of a tab with the line under it.
+
+    Attributes:
+        dropdown: its value is a catalogue key.
+        hint: size, place and licence of the chosen model.
+    """
+
+    dropdown: gr.Dropdown
+    hint: gr.Markdown
 
 
-def model_hint(store: PipelineStore, key: str) -> str:
+def model_picker(store: PipelineStore, task: Task) -> ModelPicker:
+    """Lay out a model dropdown; what it starts with is decided when the page is opened."""
+    choices = [(spec.title, spec.key) for spec in MODELS if spec.task == task]
+    start = choices[-1][1]
+    dropdown = gr.Dropdown(choices, value=start, label="Model", elem_classes="model-picker")
+    hint = gr.Markdown(elem_classes="model-hint")
+    return ModelPicker(dropdown, hint)
+
+
+def wire_model_picker(
+    store: PipelineStore, task: Task, picker: ModelPicker, page: gr.Blocks
+) -> None:
+    """Fill the dropdown when the page opens and keep the hint true to it."""
+
+    @show_errors
+    def start() -> tuple[str, str]:
+        spec = store.default_spec(task)
+        return spec.key, model_hint(store, spec)
+
+    @show_errors
+    def describe(key: str) -> str:
+        return model_hint(store, store.resolve(key, task))
+
+    page.load(start, None, [picker.dropdown, picker.hint], **PAGE_EVENT)
+    picker.dropdown.input(describe, picker.dropdown, picker.hint, **PAGE_EVENT)
+
+
+def model_hint(store: PipelineStore, spec: ModelSpec) -> str:
     """Return what a person should know before choosing a model: size, place, licence."""
-    spec = CATALOGUE[key]
     if spec.demo:
-        return "Bundled, a few megabytes, knows drawings of coloured shapes only."
+        return "Comes with SeeSay and needs no network. Knows drawings of coloured shapes only."
     on_disk = store.sources.locate(spec) is not None
-    where = "on this machine" if on_disk else f"{spec.download_gb:.1f} GB to download, once"
-    return f"`{spec.repo}` · {where} · needs {spec.memory_gb:.1f} GB of memory · {spec.licence}"
+    where = "on this machine" if on_disk else f"{spec.download_gb:.1f} GB, downloaded on first use"
+    return f"`{spec.repo}` · {where} · {spec.memory_gb:.1f} GB of memory · {spec.licence}"
+
+
+def badge(store: PipelineStore, spec: ModelSpec) -> str:
+    """Return the badge of a demo model as HTML, "" for a real one."""
+    folder = store.sources.locate(spec) if spec.demo else None
+    return fmt.demo_badge(read_demo_card(folder) if folder else None)
+
+
+def save_result(settings: Settings, name: str, content: str | bytes) -> str:
+    """Write a file for a visitor to download, in a folder of its own; returns its path."""
+    folder = settings.work_dir / "results" / secrets.token_urlsafe(16)
+    folder.mkdir(parents=True)
+    path = folder / name
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    path.write_bytes(data)
+    return str(path)
+
+
+@dataclass(frozen=True)
+class ExampleStrip:
+    """Clickable examples of a tab.
+
+    Attributes:
+        strips: the set for the demo model and the set for real ones; one of them is shown.
+        rows: for each strip, the values that a click on an entry gives to the inputs.
+    """
+
+    strips: tuple[gr.Dataset, gr.Dataset]
+    rows: tuple[Sequence[Sequence[Any]], Sequence[Sequence[Any]]]
+
+
+def example_strip(
+    shown: Callable[[], Any],
+    demo: Sequence[Sequence[Any]],
+    real: Sequence[Sequence[Any]],
+    label: str = "Try one of these",
+) -> ExampleStrip:
+    """Lay out two strips of examples, of which the one that suits the chosen model is shown.
+
+    Args:
+        shown: makes the component that displays the first value of a row.
+        demo: rows for the demo model; the first value is displayed, the others are filled in.
+        real: likewise for real models.
+        label: heading.
+    """
+    strips = tuple(
+        gr.Dataset(
+            components=[shown()],
+            samples=[[row[0]] for row in rows],
+            type="index",
+            label=label,
+            visible=index == 0,
+            samples_per_page=20,
+            layout="gallery",
+        )
+        for index, rows in enumerate((demo, real))
+    )
+    return ExampleStrip((strips[0], strips[1]), (demo, real))
+
+
+def wire_example_strip(
+    strip: ExampleStrip, inputs: list[Any], dropdown: gr.Dropdown, then: Callable[[Any], Any]
+) -> None:
+    """Fill the inputs when an example is clicked, then run; show the strip that suits the model.
+
+    Args:
+        strip: the examples; of each row the first value is shown and all fill `inputs`.
+        inputs: components, one for each value of a row.
+        dropdown: the model picker.
+        then: given the event of the click, adds what happens next.
+    """
+    for dataset, rows in zip(strip.strips, strip.rows, strict=True):
+
+        def fill(index: int, rows: Sequence[Sequence[Any]] = rows) -> Any:
+            values = list(rows[index])
+            return values[0] if len(values) == 1 else values
+
+        then(dataset.click(fill, dataset, inputs, **PAGE_EVENT))
+
+    def choose(key: str) -> tuple[Any, Any]:
+        demo = CATALOGUE[key].demo
+        return gr.update(visible=demo), gr.update(visible=not demo)
+
+    dropdown.change(choose, dropdown, list(strip.strips), **PAGE_EVENT)
+
+
+ASSETS = Path(__file__).parent.parent / "assets"

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pipelines.clip.named_image import NamedImage
 from pipelines.errors import InputError, MediaError
 from pipelines.settings import Settings
 
@@ -54,10 +55,33 @@ class Uploads:
             )
         return resolved
 
-    def paths(self, values: Any, name: str) -> list[Path]:
-        """Return the paths of several uploaded files; see `path`."""
-        if values is None:
+    def image(self, value: Any, name: str) -> NamedImage | None:
+        """Return an uploaded image with the name that its owner knows it by, or None."""
+        if not value:
+            return None
+        path = self.path(value, name)
+        given = value.get("orig_name") if isinstance(value, dict) else None
+        return NamedImage(path, Path(str(given)).name[:120] if given else path.name)
+
+    def images(self, values: Any, name: str) -> list[NamedImage]:
+        """Return several uploaded images; see `path`."""
+        if not values:
             return []
         if not isinstance(values, (list, tuple)):
-            values = [values]
-        return [self.path(value, name) for value in values]
+            raise InputError(f"{name} must be a list of files but got {type(values).__name__}.")
+        found = [self.image(value, f"{name}[{i}]") for i, value in enumerate(values)]
+        return [image for image in found if image is not None]
+
+
+def one_query(text: str, image: NamedImage | None) -> str | NamedImage:
+    """Return the one query that is given, text or image.
+
+    Raises:
+        InputError: none is given, or both are.
+    """
+    text = text.strip() if isinstance(text, str) else ""
+    if text and image is not None:
+        raise InputError("Give a text or an image as the query, not both.")
+    if not text and image is None:
+        raise InputError("The query is missing. Give a text or an image to compare with.")
+    return image if image is not None else text

@@ -1,15 +1,15 @@
 """The page: header, tabs, look."""
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.media import MEDIA_ROOT as MEDIA
 
-from components import api, classify_tab
+from components import api, classify_tab, similarity_tab
+from components.common import ASSETS
+from components.theme import THEME
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
-
-ASSETS = Path(__file__).parent.parent / "assets"
 
 #: Seconds after which uploads and results are deleted, looked for as often.
 KEEP_FILES_S = 3600
@@ -17,7 +17,7 @@ KEEP_FILES_S = 3600
 #: Requests that may wait; one more is refused with a clear message.
 MAX_WAITING = 256
 
-TABS = (classify_tab,)
+TABS = (classify_tab, similarity_tab)
 
 
 def build_app(store: PipelineStore) -> gr.Blocks:
@@ -30,8 +30,9 @@ def build_app(store: PipelineStore) -> gr.Blocks:
             "say something, and see where it is.</p>",
             elem_id="masthead",
         )
-        for tab in TABS:
-            tab.build(store)
+        with gr.Tabs():
+            for tab in TABS:
+                tab.build(store, app)
         api.build(store)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return app
@@ -42,7 +43,8 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     return {
         "server_name": settings.host,
         "server_port": settings.port,
-        "theme": gr.themes.Default(),
+        "theme": THEME,
+        "allowed_paths": [str(ASSETS / "examples"), str(MEDIA)],
         "css_paths": [ASSETS / "style.css"],
         "max_file_size": int(settings.max_upload_mb * 1e6),
         "ssr_mode": False,

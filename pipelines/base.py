@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines.catalogue import ModelSpec
 from pipelines.runtime import Device
+from pipelines.settings import Settings
 
 
 class Pipeline(ABC):
@@ -16,11 +17,12 @@ class Pipeline(ABC):
     called by the store only, under its lock.
     """
 
-    def __init__(self, spec: ModelSpec, folder: Path, device: Device) -> None:
-        """Remember what to load (`spec`, from `folder`) and where to (`device`)."""
+    def __init__(self, spec: ModelSpec, folder: Path, device: Device, settings: Settings) -> None:
+        """Remember what to load (`spec`, from `folder`), where to, and the settings."""
         self.spec = spec
         self.folder = folder
         self.device = device
+        self.settings = settings
         self.loaded = False
 
     def load(self) -> None:

@@ -20,6 +20,7 @@ class ContrastiveTraits:
 
     Attributes:
         probability: "softmax" over the given labels, or "sigmoid", each label by itself.
+        pooling: how the vision tower sums up its patches: "class token" or "attention head".
         padding: "longest" where padding never changes a vector, else "max_length".
         max_text_tokens: tokens that the text tower reads, its special tokens included.
         cleaning: "openai" for the cleaning that CLIP was trained with, "lower", or "none".
@@ -33,6 +34,7 @@ class ContrastiveTraits:
     """
 
     probability: Literal["softmax", "sigmoid"]
+    pooling: Literal["class token", "attention head"]
     padding: Literal["longest", "max_length"]
     max_text_tokens: int
     cleaning: Literal["openai", "lower", "none"]
@@ -79,6 +81,7 @@ class ModelSpec:
 
 _OPENAI_CLIP = ContrastiveTraits(
     probability="softmax",
+    pooling="class token",
     padding="longest",
     max_text_tokens=77,
     cleaning="openai",
@@ -100,6 +103,7 @@ DEMO_CLIP = ModelSpec(
     demo=True,
     contrastive=ContrastiveTraits(
         probability="softmax",
+        pooling="class token",
         padding="longest",
         max_text_tokens=32,
         cleaning="openai",
@@ -150,6 +154,7 @@ SIGLIP2_B16 = ModelSpec(
     download_gb=1.54,
     contrastive=ContrastiveTraits(
         probability="sigmoid",
+        pooling="attention head",
         padding="max_length",
         max_text_tokens=64,
         cleaning="lower",
@@ -171,6 +176,7 @@ CHINESE_CLIP_B16 = ModelSpec(
     download_gb=0.75,
     contrastive=ContrastiveTraits(
         probability="softmax",
+        pooling="class token",
         padding="longest",
         max_text_tokens=52,
         cleaning="none",
@@ -204,8 +210,8 @@ def find(key: str, task: Task) -> ModelSpec:
     Raises:
         InputError: there is no such model for `task`; the message lists those there are.
     """
-    spec = CATALOGUE.get(key)
+    spec = CATALOGUE.get(key) if isinstance(key, str) else None
     if spec is None or spec.task != task:
         choices = ", ".join(keys(task))
-        raise InputError(f"Unknown model {key[:80]!r}. Choose one of: {choices}.")
+        raise InputError(f"Unknown model {str(key)[:80]!r}. Choose one of: {choices}.")
     return spec

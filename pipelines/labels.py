@@ -25,10 +25,20 @@ def split_labels(text: str) -> tuple[list[str], list[str]]:
     return _distinct(parts, "labels", "Write them one per line or separated by commas.")
 
 
-def split_lines(text: str, name: str) -> tuple[list[str], list[str]]:
-    """Split texts given one per line; otherwise as `split_labels`."""
+def split_lines(text: str, name: str, *, distinct: bool = True) -> tuple[list[str], list[str]]:
+    """Split texts given one per line; otherwise as `split_labels`.
+
+    With `distinct=False` a text that comes twice stays twice, and nothing counts as repeated.
+    """
     _check_length(text, name)
-    return _distinct(text.splitlines(), name, "Write one per line.")
+    lines = text.splitlines()
+    kept, repeated = _distinct(lines, name, "Write one per line.")
+    if distinct:
+        return kept, repeated
+    every = [line.strip() for line in lines if line.strip()]
+    if len(every) > MAX_TEXTS:
+        raise _too_many(name, len(every))
+    return every, []
 
 
 def _check_length(text: str, name: str) -> None:
@@ -50,8 +60,12 @@ def _distinct(parts: list[str], name: str, hint: str) -> tuple[list[str], list[s
     if not kept:
         raise InputError(f"{name} must hold at least one text but is empty. {hint}")
     if len(kept) > MAX_TEXTS:
-        raise InputError(
-            f"{name} must be at most {MAX_TEXTS:,} texts but got {len(kept):,}. "
-            "Split them over several requests."
-        )
+        raise _too_many(name, len(kept))
     return list(kept), [label for label, times in kept.items() if times > 1]
+
+
+def _too_many(name: str, count: int) -> InputError:
+    return InputError(
+        f"{name} must be at most {MAX_TEXTS:,} texts but got {count:,}. "
+        "Split them over several requests."
+    )

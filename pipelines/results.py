@@ -140,3 +140,18 @@ class SimilarityMatrix:
     verdicts: tuple[tuple[Verdict, ...], ...]
     model: str
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relevance:
+    """Where in a picture a model finds a text.
+
+    Attributes:
+        label: the text.
+        grid: rows of relevance of the model's patches, 0..1, 1 for the most relevant.
+        box: part of the picture that the model sees: left, top, right, bottom, as shares 0..1.
+    """
+
+    label: str
+    grid: tuple[tuple[float, ...], ...]
+    box: tuple[float, float, float, float]

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 ModelChoice = Literal["auto", "bundled", "hub"]
 SourceChoice = Literal["hub", "modelscope"]
@@ -92,8 +92,12 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--models", choices=("auto", "bundled", "hub"), default="auto",
-        help="what a tab starts with: the best there is, the demo, the real one")  # fmt: skip
+    add(
+        "--models",
+        choices=("auto", "bundled", "hub"),
+        default="auto",
+        help="what a tab starts with: the best there is, the demo, the real one",
+    )
     add("--models-dir", type=Path, default=None, help="folder of checkpoints, one per sub-folder")
     add("--source", choices=("hub", "modelscope"), default="hub", help="where weights come from")
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
@@ -120,4 +124,4 @@ def _from_environment(env: Mapping[str, str]) -> list[str]:
 
 
 def _user() -> str:
-    return cast(str, str(os.getuid()) if hasattr(os, "getuid") else "user")
+    return str(os.getuid()) if hasattr(os, "getuid") else "user"

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 #: Seconds that a request waits for a model in use to be given back.
 LEASE_WAIT_S = 120.0
 
-Builder = Callable[[ModelSpec, Path, Device], Pipeline]
+Builder = Callable[[ModelSpec, Path, Device, Settings], Pipeline]
 
 
 @dataclass
@@ -194,7 +194,9 @@ class PipelineStore:
                         "Try again: they are downloaded on first use."
                     )
                 if self._make_room(spec, budget):
-                    slot = _Slot(self.build(spec, folder, device), last_used=next(self._clock))
+                    slot = _Slot(
+                        self.build(spec, folder, device, self.settings), last_used=next(self._clock)
+                    )
                     self._slots[spec.key] = slot
                     return slot, True
 
@@ -240,11 +242,11 @@ class PipelineStore:
             ) from error
 
 
-def build_pipeline(spec: ModelSpec, folder: Path, device: Device) -> Pipeline:
+def build_pipeline(spec: ModelSpec, folder: Path, device: Device, settings: Settings) -> Pipeline:
     """Import the pipeline class that `spec` names and make one, without loading it."""
     module, _, name = spec.pipeline.partition(":")
-    pipeline: Pipeline = getattr(importlib.import_module(module), name)(spec, folder, device)
-    return pipeline
+    made: type[Pipeline] = getattr(importlib.import_module(module), name)
+    return made(spec, folder, device, settings)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

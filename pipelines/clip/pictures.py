@@ -21,11 +21,11 @@ IMAGES_PER_BATCH = 32
 class PictureEncoder:
     """The image half of a contrastive model."""
 
-    def __init__(self, model: Any, processor: Any) -> None:
+    def __init__(self, model: Any, processor: Any, *, max_pixels: int = MAX_PIXELS) -> None:
         """Wrap a stock model; its stock image processor tells how pixels are prepared."""
         self._model = model
         self.recipe = PixelRecipe.of(processor)
-        self.max_pixels = MAX_PIXELS
+        self._max_pixels = max_pixels
         self._kept = VectorCache(None, "", memory_bytes=16_000_000)
         self._batched: Batcher[torch.Tensor, torch.Tensor] = Batcher(
             self._run_tower, IMAGES_PER_BATCH
@@ -37,7 +37,7 @@ class PictureEncoder:
         Raises:
             MediaError: it cannot be read.
         """
-        return open_image(path, max_pixels=self.max_pixels, draft_px=self.recipe.draft_px)
+        return open_image(path, max_pixels=self._max_pixels, draft_px=self.recipe.draft_px)
 
     def encode(self, paths: Sequence[Path]) -> torch.Tensor:
         """Return (N, D) float32 unit vectors on the CPU, (0, 0) for no paths.

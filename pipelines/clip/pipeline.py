@@ -10,9 +10,11 @@ from typing import Any
 import torch
 
 from pipelines.base import Pipeline
-from pipelines.catalogue import ContrastiveTraits, ModelSpec
+from pipelines.catalogue import ContrastiveTraits
+from pipelines.clip.named_image import NamedImage
 from pipelines.clip.notes import cut_note, language_notes
 from pipelines.clip.pictures import PictureEncoder
+from pipelines.clip.relevance import normalise, patch_relevance
 from pipelines.clip.scene_check import SceneCheck
 from pipelines.clip.templates import resolve_templates
 from pipelines.clip.texts import TextEncoder
@@ -26,18 +28,11 @@ from pipelines.results import (
     LabelScore,
     Ranked,
     Ranking,
+    Relevance,
     SimilarityMatrix,
     Verdict,
 )
 from pipelines.runtime import Device, pack_linear
-
-
-@dataclass(frozen=True)
-class NamedImage:
-    """An image file and the name that a person knows it by."""
-
-    path: Path
-    name: str
 
 
 @dataclass(frozen=True)
@@ -60,11 +55,10 @@ class ClipPipeline(Pipeline):
     time share a batch.
     """
 
-    def __init__(self, spec: ModelSpec, folder: Path, device: Device) -> None:
-        """Remember what to load; see `Pipeline`."""
-        super().__init__(spec, folder, device)
-        self.traits: ContrastiveTraits = spec.contrastive
-        self.cache_file: Path | None = None
+    @property
+    def traits(self) -> ContrastiveTraits:
+        """What differs between the models that this class runs."""
+        return self.spec.contrastive
 
     def _load(self) -> None:
         from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
@@ -90,9 +84,13 @@ class ClipPipeline(Pipeline):
         processor = AutoImageProcessor.from_pretrained(
             self.folder, local_files_only=True, backend="pil"
         )
-        self._kept = VectorCache(self.cache_file, _fingerprint(self.folder, self.device))
+        self._kept = VectorCache(
+            self.settings.cache_dir / "text-vectors.sqlite", _fingerprint(self.folder, self.device)
+        )
         self.texts = TextEncoder(self._model, tokenizer, self.traits, self._kept)
-        self.pictures = PictureEncoder(self._model, processor)
+        self.pictures = PictureEncoder(
+            self._model, processor, max_pixels=int(self.settings.max_pixels_mp * 1e6)
+        )
         self.judge = Judge(self.traits, self.texts)
         self._scene_check = SceneCheck.of(self.folder, self.texts, self._scale())
 
@@ -140,6 +138,29 @@ class ClipPipeline(Pipeline):
         scores.sort(key=lambda score: -score.probability)
         notes = self._scene_check.notes(vector) + language_notes(labels, self.traits)
         return Classification(scores=tuple(scores), model=self.spec.key, notes=tuple(notes))
+
+    def look(self, image: Path, label: str, templates: str = "") -> Relevance:
+        """Return where in an image the model finds `label`.
+
+        The direction followed is the label's vector less the mean of the neutral texts', so
+        that what every text finds in a picture does not count.
+
+        Raises:
+            MediaError: the file is not a readable image.
+            InputError: `templates` is neither a known name nor a template.
+        """
+        chosen = resolve_templates(templates, self.traits.languages)
+        picture = self.pictures.open(image)
+        direction = self.judge.direction(label, chosen)
+        pixels = self.pictures.recipe.pixels(picture)
+        shares = patch_relevance(self._model, pixels, direction, pooling=self.traits.pooling)
+        left, top, right, bottom = self.pictures.recipe.seen_box(*picture.size)
+        width, height = picture.size
+        return Relevance(
+            label=label,
+            grid=tuple(tuple(row) for row in normalise(shares).tolist()),
+            box=(left / width, top / height, right / width, bottom / height),
+        )
 
     def rank(
         self, query: str | NamedImage, texts: Sequence[str], images: Sequence[NamedImage]
@@ -256,7 +277,7 @@ class ClipPipeline(Pipeline):
                 value,
                 judge(value),
                 cut_note(self.traits) if cut[index] else "",
-            )  # fmt: skip
+            )
             for index, (text, cosine, value) in enumerate(
                 zip(texts, cosines[0].tolist(), evidence, strict=True)
             )

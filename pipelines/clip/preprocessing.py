@@ -93,7 +93,7 @@ class PixelRecipe:
         """Return (3, H, W) float32, normalised; equal to the stock processor's PIL backend."""
         values = np.asarray(self._resized(image), dtype=np.float32)
         scaled = values * np.float32(self.scale)
-        mean, std = np.float32(self.mean), np.float32(self.std)
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         return torch.from_numpy(np.ascontiguousarray(((scaled - mean) / std).transpose(2, 0, 1)))
 
     def _resized(self, image: Image.Image) -> Image.Image:

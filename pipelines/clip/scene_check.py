@@ -1,12 +1,12 @@
 """Does a picture look like what the demo model was trained on?"""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from pipelines.clip.texts import TextEncoder
+from pipelines.demo_card import read_demo_card
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,10 @@ class SceneCheck:
     @classmethod
     def of(cls, folder: Path, texts: TextEncoder, scale: float) -> "SceneCheck":
         """Read `demo.json` beside the weights, where there is one."""
-        card = folder / "demo.json"
-        if not card.is_file():
+        card = read_demo_card(folder)
+        if card is None:
             return cls(None, scale, 0.0)
-        facts = json.loads(card.read_text(encoding="utf-8"))
-        return cls(texts.vectors(facts["scene_bank"]), scale, float(facts["scene_threshold"]))
+        return cls(texts.vectors(card.scene_bank), scale, card.scene_threshold)
 
     def notes(self, pictures: torch.Tensor) -> list[str]:
         """Return a hint if any of the (N, D) pictures looks unlike the demo scenes."""

@@ -51,6 +51,8 @@ def resolve_templates(choice: str, languages: tuple[str, ...]) -> tuple[str, ...
     Raises:
         InputError: neither a known name nor a template.
     """
+    if not isinstance(choice, str):
+        raise InputError(f"templates must be text but got {type(choice).__name__}.")
     choice = choice.strip()
     if not choice:
         return ("{}",)

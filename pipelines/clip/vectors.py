@@ -25,9 +25,13 @@ class VectorCache:
     """
 
     def __init__(
-        self, file: Path | None, model: str, *, memory_bytes: int = MEMORY_BYTES,
+        self,
+        file: Path | None,
+        model: str,
+        *,
+        memory_bytes: int = MEMORY_BYTES,
         disk_bytes: int = DISK_BYTES,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Keep vectors of `model` (a fingerprint of its weights) in `file`, or nowhere."""
         self._model = model
         self._memory: OrderedDict[bytes, torch.Tensor] = OrderedDict()

@@ -77,6 +77,11 @@ class Judge:
         bank = self._texts.vectors(self._bank)
         return agreement(first @ bank.T, second @ bank.T)
 
+    def direction(self, text: str, templates: tuple[str, ...]) -> torch.Tensor:
+        """Return (D,): the text's vector less the mean of the neutral texts'."""
+        neutral = self._texts.vectors(self._bank, templates).mean(dim=0)
+        return self._texts.vectors([text], templates)[0] - neutral
+
     def of_text(self, value: float) -> Verdict:
         """Return the verdict on an image and a text."""
         return _verdict(value, self._traits.text_thresholds)

@@ -1,0 +1,51 @@
+"""Examples: drawn scenes for the demo model, gradio's own photos for the real ones."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from gradio.media import get_image
+
+from components.common import ASSETS
+
+Rows = Sequence[Sequence[Any]]
+
+
+def drawn_examples() -> list[dict[str, Any]]:
+    """Return the entries of `assets/examples/examples.json` with absolute paths."""
+    folder = ASSETS / "examples"
+    entries = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
+    return [{**entry, "path": str(folder / entry["file"])} for entry in entries]
+
+
+def classify_examples() -> tuple[Rows, Rows]:
+    """Return (drawn, photos): rows of picture and labels."""
+    drawn = [[entry["path"], "\n".join(entry["labels"])] for entry in drawn_examples()]
+    photos = [
+        [get_image("cheetah1.jpg"), "cheetah\nleopard\nhouse cat\nlion\ndog"],
+        [get_image("lion.jpg"), "lion\ntiger\nhorse\nsavanna\ncity street"],
+        [get_image("bus.png"), "bus\ntrain\ntruck\nbicycle\nbridge"],
+        [get_image("tower.jpg"), "tower\nlighthouse\nchurch\nskyscraper\nbridge"],
+    ]
+    return drawn, photos
+
+
+def similarity_examples() -> tuple[Rows, Rows]:
+    """Return (drawn, photos): rows of query text, candidate texts and candidate images."""
+    drawn = drawn_examples()
+    pictures = [entry["path"] for entry in drawn]
+    truths = [entry["captions"][0] for entry in drawn]
+    demo = [
+        [
+            truths[index],
+            "\n".join(truths[(index + step) % len(truths)] for step in (1, 2, 3)),
+            pictures[:8],
+        ]
+        for index in (0, 1, 3)
+    ]
+    photos = [get_image(n) for n in ("cheetah1.jpg", "lion.jpg", "bus.png", "tower.jpg")]
+    real = [
+        ["a big cat in the wild", "a cheetah\na bus on the road\nan old tower", photos],
+        ["something people travel in", "a lion\na train\na bicycle", photos],
+    ]
+    return demo, real

@@ -1,0 +1,40 @@
+"""What a bundled checkpoint says of itself: `demo.json` beside its weights. Torch-free."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class DemoCard:
+    """What a demo model knows.
+
+    Attributes:
+        shapes: shapes that it was trained on.
+        colours: colours of those shapes.
+        backgrounds: backgrounds.
+        scene_bank: texts that name every scene of one object.
+        scene_threshold: a picture on which no text of the bank gets this share looks foreign.
+    """
+
+    shapes: tuple[str, ...]
+    colours: tuple[str, ...]
+    backgrounds: tuple[str, ...]
+    scene_bank: tuple[str, ...]
+    scene_threshold: float
+
+
+def read_demo_card(folder: Path) -> DemoCard | None:
+    """Return the card in a checkpoint's folder, or None where it is no demo checkpoint."""
+    file = folder / "demo.json"
+    if not file.is_file():
+        return None
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    knows = facts["knows"]
+    return DemoCard(
+        shapes=tuple(knows["shapes"]),
+        colours=tuple(knows["colours"]),
+        backgrounds=tuple(knows["backgrounds"]),
+        scene_bank=tuple(facts["scene_bank"]),
+        scene_threshold=float(facts["scene_threshold"]),
+    )
