@@ -1,5 +1,7 @@
 """Zero-shot classification of an image with labels of one's own."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from components import format as fmt
 from components.common import (
     BATCHED_QUEUE,
     PAGE_EVENT,
+    ExampleStrip,
     ModelPicker,
     badge,
     example_strip,
@@ -33,7 +36,7 @@ TASK: Task = "image-text"
 #: What the template picker offers, (title, value of `templates`).
 TEMPLATE_CHOICES = [
     ("“a photo of a …”", "photo"),
-    ("Ensemble: average of 12 wordings", "ensemble"),
+    ("Ensemble: average of several wordings", "ensemble"),
     ("None: the label as it is", ""),
 ]
 
@@ -50,6 +53,51 @@ PAINTS: list[str | tuple[str, float]] = [
     "#000000",
 ]
 
+HOW_TO_READ = (
+    "**Probability** shares the picture among your labels: with one label it is always 100 %, "
+    "and a wrong label gets 99 % if the others are worse (SigLIP scores each label by itself). "
+    "**Cosine** is the model's raw similarity; it is low for every pair and its level differs "
+    "from picture to picture. **Verdict** says whether a label fits at all: it compares the "
+    "label's cosine with what this picture scores on a fixed list of neutral texts, so other "
+    "labels never change it."
+)
+
+EMPTY = (
+    "<p class='empty'>Choose a picture or draw one, write labels, press Classify. "
+    "Or start with one of the examples.</p>"
+)
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What a person sets. `source` says which of picture and drawing is asked about."""
+
+    tabs: gr.Tabs
+    picture_tab: gr.Tab
+    draw_tab: gr.Tab
+    source: gr.State
+    image: gr.Image
+    drawing: gr.Sketchpad
+    strip: ExampleStrip
+    labels: gr.Textbox
+    run: gr.Button
+    picker: ModelPicker
+    templates: gr.Dropdown
+    look: gr.Checkbox
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a person gets."""
+
+    notices: gr.HTML
+    chart: gr.Label
+    table: gr.HTML
+    look_box: gr.Column
+    look_label: gr.Dropdown
+    overlay: gr.Image
+    download: gr.DownloadButton
+
 
 def build(store: PipelineStore, page: gr.Blocks) -> None:
     """Lay out the tab."""
@@ -60,37 +108,26 @@ def build(store: PipelineStore, page: gr.Blocks) -> None:
         )
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=300):
-                tab = _inputs(store)
+                controls = _lay_out_controls()
             with gr.Column(scale=6, min_width=300):
-                result = _results()
-    wire_model_picker(store, TASK, tab["picker"], page)
-    _wire(store, tab, result)
+                results = _lay_out_results()
+    wire_model_picker(store, TASK, controls.picker, page)
+    _wire_page(controls, results)
+    _wire_answers(store, controls, results)
 
 
-def _inputs(store: PipelineStore) -> dict[str, Any]:
+def _lay_out_controls() -> Controls:
     with gr.Tabs(selected="picture") as tabs:
         with gr.Tab("Picture", id="picture") as picture_tab:
             image = gr.Image(
                 type="filepath",
                 label="Picture",
-                height=300,
+                height=280,
                 show_label=False,
                 sources=["upload", "clipboard", "webcam"],
             )
         with gr.Tab("Draw", id="draw") as draw_tab:
-            drawing = gr.Sketchpad(
-                type="filepath",
-                format="png",
-                label="Drawing",
-                show_label=False,
-                height=360,
-                canvas_size=(320, 320),
-                layers=False,
-                buttons=[],
-                brush=gr.Brush(
-                    default_size=28, default_color="#e4202c", colors=PAINTS, color_mode="fixed"
-                ),
-            )
+            drawing = _canvas()
     strip = example_strip(lambda: gr.Image(type="filepath", render=False), *classify_examples())
     labels = gr.Textbox(
         label="Labels",
@@ -100,7 +137,7 @@ def _inputs(store: PipelineStore) -> dict[str, Any]:
         placeholder="red circle\nblue square\ngreen star",
     )
     run = gr.Button("Classify", variant="primary", elem_classes="go")
-    picker: ModelPicker = model_picker(store, TASK)
+    picker = model_picker(TASK)
     with gr.Accordion("Options", open=False):
         templates = gr.Dropdown(
             TEMPLATE_CHOICES,
@@ -110,29 +147,34 @@ def _inputs(store: PipelineStore) -> dict[str, Any]:
             info="How each label becomes a text. Or write your own, with {} for the label.",
         )
         look = gr.Checkbox(False, label="Show where the model looks for a label")
-    return {
-        "image": image,
-        "drawing": drawing,
-        "labels": labels,
-        "run": run,
-        "picker": picker,
-        "templates": templates,
-        "look": look,
-        "source": gr.State("picture"),
-        "tabs": tabs,
-        "picture_tab": picture_tab,
-        "draw_tab": draw_tab,
-        "strip": strip,
-    }
+    return Controls(
+        tabs, picture_tab, draw_tab, gr.State("picture"), image, drawing, strip, labels, run,
+        picker, templates, look,
+    )  # fmt: skip
 
 
-def _results() -> dict[str, Any]:
-    notices = gr.HTML(visible=False)
-    chart = gr.Label(label="Best labels", num_top_classes=fmt.BARS_SHOWN, elem_classes="chart")
-    table = gr.HTML(
-        "<p class='empty'>Choose a picture, write labels, press Classify. "
-        "Or start with one of the examples below.</p>"
+def _canvas() -> gr.Sketchpad:
+    return gr.Sketchpad(
+        type="filepath",
+        format="png",
+        label="Drawing",
+        show_label=False,
+        height=400,
+        canvas_size=(320, 320),
+        fixed_canvas=True,
+        layers=False,
+        transforms=(),
+        buttons=[],
+        brush=gr.Brush(default_size=28, default_color="#e4202c", colors=PAINTS, color_mode="fixed"),
     )
+
+
+def _lay_out_results() -> Results:
+    notices = gr.HTML(visible=False, padding=False)
+    chart = gr.Label(
+        label="Best labels", num_top_classes=fmt.BARS_SHOWN, visible=False, elem_classes="chart"
+    )
+    table = gr.HTML(EMPTY, padding=False)
     with gr.Column(visible=False) as look_box:
         look_label = gr.Dropdown([], label="Where does it look for", interactive=True)
         overlay = gr.Image(
@@ -143,28 +185,64 @@ def _results() -> dict[str, Any]:
         )
     download = gr.DownloadButton("Download as CSV", visible=False, size="sm")
     with gr.Accordion("How to read the scores", open=False):
-        gr.Markdown(
-            "**Probability** shares the picture among your labels: with one label it is always "
-            "100 %, and a wrong label gets 99 % if the others are worse (SigLIP scores each "
-            "label by itself). **Cosine** is the model's raw similarity; it is low for every "
-            "pair and its level differs from picture to picture. **Verdict** says whether a "
-            "label fits at all: it compares the label's cosine with what this picture scores on "
-            "a fixed list of neutral texts, so other labels never change it."
+        gr.Markdown(HOW_TO_READ)
+    return Results(notices, chart, table, look_box, look_label, overlay, download)
+
+
+def _wire_page(controls: Controls, results: Results) -> None:
+    """Wire what changes the page only."""
+    controls.picture_tab.select(lambda: "picture", None, controls.source, **PAGE_EVENT)
+    controls.draw_tab.select(lambda: "draw", None, controls.source, **PAGE_EVENT)
+    controls.look.change(
+        lambda on: gr.update(visible=on), controls.look, results.look_box, **PAGE_EVENT
+    )
+    for strip in controls.strip.strips:
+        strip.click(
+            lambda: ("picture", gr.update(selected="picture")),
+            None,
+            [controls.source, controls.tabs],
+            **PAGE_EVENT,
         )
-    return {
-        "notices": notices,
-        "chart": chart,
-        "table": table,
-        "look_box": look_box,
-        "look_label": look_label,
-        "overlay": overlay,
-        "download": download,
-    }
 
 
-def _wire(store: PipelineStore, tab: dict[str, Any], result: dict[str, Any]) -> None:
+def _wire_answers(store: PipelineStore, controls: Controls, results: Results) -> None:
+    """Wire what asks a model."""
+    classify, show_where = _handlers(store)
+    asked = [controls.source, controls.image, controls.drawing]
+    settings = [controls.templates, controls.picker.dropdown]
+    where = [controls.look, *asked, results.look_label, *settings]
+    look: dict[str, Any] = {"fn": show_where, "inputs": where, "outputs": results.overlay}
+    private: dict[str, Any] = {"api_visibility": "private", **BATCHED_QUEUE}
+
+    def run_after(event: Any) -> None:
+        """Classify when `event` comes, then draw where the model looks if that is wanted."""
+        event(
+            classify,
+            [*asked, controls.labels, *settings],
+            [
+                results.notices,
+                results.chart,
+                results.table,
+                results.look_label,
+                results.download,
+            ],
+            show_progress_on=[results.table],
+            scroll_to_output=True,
+            **private,
+        ).success(**look, **private)
+
+    run_after(partial(gr.on, [controls.run.click, controls.labels.submit]))
+    wire_example_strip(
+        controls.strip,
+        [controls.image, controls.labels],
+        controls.picker.dropdown,
+        lambda filled: run_after(filled.then),
+    )
+    gr.on([results.look_label.input, controls.look.input], **look, **private)
+
+
+def _handlers(store: PipelineStore) -> tuple[Callable[..., Any], Callable[..., Any]]:
     uploads = Uploads(store.settings)
-    asked = [tab["source"], tab["image"], tab["drawing"]]
 
     def chosen(source: str, image: str | None, drawing: dict[str, Any] | None) -> Path:
         if source == "draw":
@@ -181,18 +259,17 @@ def _wire(store: PipelineStore, tab: dict[str, Any], result: dict[str, Any]) -> 
         key: str,
         progress: gr.Progress = gr.Progress(),
     ) -> tuple[Any, ...]:
-        names, repeated = split_labels(text)
         file = chosen(source, image, drawing)
+        names, repeated = split_labels(text)
         spec = store.resolve(key, TASK)
-        with lease(store, key, TASK, progress) as clip:
-            answer = clip.classify(file, names, templates=templates)
+        with lease(store, spec.key, TASK, progress) as clip:
+            answer = clip.classify(file, names, templates=templates or "")
         notes = [*answer.notes, *repeated_notes(repeated), *fmt.verdict_summary(answer)]
-        shown = fmt.notices(notes, badge(store, spec))
         csv = save_result(store.settings, "scores.csv", fmt.scores_csv(answer))
         best = [score.label for score in answer.scores[:50]]
         return (
-            gr.update(value=shown, visible=bool(shown)),
-            fmt.as_chart(answer),
+            fmt.shown_if_any(fmt.notices(notes, badge(store, spec))),
+            gr.update(value=fmt.as_chart(answer), visible=True),
             fmt.scores_table(answer),
             gr.update(choices=best, value=best[0]),
             gr.update(value=csv, visible=True),
@@ -212,52 +289,6 @@ def _wire(store: PipelineStore, tab: dict[str, Any], result: dict[str, Any]) -> 
             return None
         file = chosen(source, image, drawing)
         with lease(store, key, TASK) as clip:
-            return heat_overlay(clip.pictures.open(file), clip.look(file, label, templates))
+            return heat_overlay(clip.pictures.open(file), clip.look(file, label, templates or ""))
 
-    where = [tab["look"], *asked, result["look_label"], tab["templates"], tab["picker"].dropdown]
-    tab["picture_tab"].select(lambda: "picture", None, tab["source"], **PAGE_EVENT)
-    tab["draw_tab"].select(lambda: "draw", None, tab["source"], **PAGE_EVENT)
-    tab["look"].change(
-        lambda on: gr.update(visible=on), tab["look"], result["look_box"], **PAGE_EVENT
-    )
-
-    def run_after(event: Any) -> None:
-        """Classify when `event` comes, then draw where the model looks if that is wanted."""
-        event(
-            classify,
-            [*asked, tab["labels"], tab["templates"], tab["picker"].dropdown],
-            [
-                result["notices"],
-                result["chart"],
-                result["table"],
-                result["look_label"],
-                result["download"],
-            ],
-            api_visibility="private",
-            show_progress_on=[result["chart"]],
-            scroll_to_output=True,
-            **BATCHED_QUEUE,
-        ).success(show_where, where, result["overlay"], api_visibility="private", **BATCHED_QUEUE)
-
-    run_after(partial(gr.on, [tab["run"].click, tab["labels"].submit]))
-    for strip in tab["strip"].strips:
-        strip.click(
-            lambda: ("picture", gr.update(selected="picture")),
-            None,
-            [tab["source"], tab["tabs"]],
-            **PAGE_EVENT,
-        )
-    wire_example_strip(
-        tab["strip"],
-        [tab["image"], tab["labels"]],
-        tab["picker"].dropdown,
-        lambda filled: run_after(filled.then),
-    )
-    gr.on(
-        [result["look_label"].input, tab["look"].input],
-        show_where,
-        where,
-        result["overlay"],
-        api_visibility="private",
-        **BATCHED_QUEUE,
-    )
+    return classify, show_where

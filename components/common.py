@@ -56,7 +56,7 @@ class ModelPicker:
     hint: gr.Markdown
 
 
-def model_picker(store: PipelineStore, task: Task) -> ModelPicker:
+def model_picker(task: Task) -> ModelPicker:
     """Lay out a model dropdown; what it starts with is decided when the page is opened."""
     choices = [(spec.title, spec.key) for spec in MODELS if spec.task == task]
     start = choices[-1][1]

@@ -157,6 +157,11 @@ def notices(notes: Sequence[str], demo: str = "") -> str:
     return demo + items
 
 
+def shown_if_any(content: str) -> dict[str, Any]:
+    """Return the update of a `gr.HTML` that is hidden while it is empty."""
+    return {"value": content, "visible": bool(content), "__type__": "update"}
+
+
 def verdict_summary(result: Classification) -> list[str]:
     """Return a note where no label fits: probabilities alone would hide it."""
     verdicts = {score.verdict for score in result.scores}

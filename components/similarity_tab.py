@@ -1,5 +1,7 @@
 """Texts and images compared: a ranking, a matrix, vectors to take away."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -9,6 +11,8 @@ from components import format as fmt
 from components.common import (
     BATCHED_QUEUE,
     PAGE_EVENT,
+    ExampleStrip,
+    ModelPicker,
     badge,
     example_strip,
     lease,
@@ -21,6 +25,7 @@ from components.errors import show_errors
 from components.example_lists import similarity_examples
 from components.files import Uploads, one_query
 from pipelines.catalogue import Task
+from pipelines.clip.named_image import NamedImage
 from pipelines.errors import InputError
 from pipelines.labels import split_lines
 from pipelines.results import Ranking
@@ -30,6 +35,47 @@ TASK: Task = "image-text"
 
 #: Pictures in the gallery of a ranking.
 PICTURES_SHOWN = 60
+
+EMPTY = (
+    "<p class='empty'>Give a text or a picture, and texts or pictures to compare it with; "
+    "then press Rank. Or start with one of the examples.</p>"
+)
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What a person sets."""
+
+    text: gr.Textbox
+    image: gr.Image
+    texts: gr.Textbox
+    files: gr.File
+    strip: ExampleStrip
+    rank: gr.Button
+    matrix: gr.Button
+    embed: gr.Button
+    picker: ModelPicker
+
+    @property
+    def asked(self) -> list[Any]:
+        """The inputs of every handler, in order."""
+        return [self.text, self.image, self.texts, self.files, self.picker.dropdown]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a person gets."""
+
+    notices: gr.HTML
+    gallery: gr.Gallery
+    table: gr.HTML
+    csv: gr.DownloadButton
+    npz: gr.DownloadButton
+
+    @property
+    def shown(self) -> list[Any]:
+        """The outputs of every handler, in order."""
+        return [self.notices, self.gallery, self.table, self.csv, self.npz]
 
 
 def build(store: PipelineStore, page: gr.Blocks) -> None:
@@ -41,15 +87,14 @@ def build(store: PipelineStore, page: gr.Blocks) -> None:
         )
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=300):
-                tab = _inputs(store)
+                controls = _lay_out_controls()
             with gr.Column(scale=6, min_width=300):
-                result = _results()
-    wire_model_picker(store, TASK, tab["picker"], page)
-    _wire_ranking(store, tab, result)
-    _wire_matrix(store, tab, result)
+                results = _lay_out_results()
+    wire_model_picker(store, TASK, controls.picker, page)
+    _wire(store, controls, results)
 
 
-def _inputs(store: PipelineStore) -> dict[str, Any]:
+def _lay_out_controls() -> Controls:
     with gr.Group():
         text = gr.Textbox(label="Query: a text", placeholder="a red circle above a blue square")
         with gr.Accordion("… or a picture as the query", open=False):
@@ -67,28 +112,19 @@ def _inputs(store: PipelineStore) -> dict[str, Any]:
         label="Compare with pictures", file_count="multiple", file_types=["image"], height=150
     )
     strip = example_strip(lambda: gr.Textbox(render=False), *similarity_examples())
-    run = gr.Button("Rank", variant="primary", elem_classes="go")
+    rank = gr.Button("Rank", variant="primary", elem_classes="go")
     with gr.Row():
-        grid = gr.Button("Matrix: all texts x all pictures", size="sm")
-        vectors = gr.Button("Embeddings as a file (.npz)", size="sm")
-    picker = model_picker(store, TASK)
-    return {
-        "text": text,
-        "image": image,
-        "texts": texts,
-        "files": files,
-        "run": run,
-        "grid": grid,
-        "vectors": vectors,
-        "picker": picker,
-        "strip": strip,
-    }
+        matrix = gr.Button("Matrix: all texts × all pictures", size="sm", min_width=140)
+        embed = gr.Button("Embeddings as a file (.npz)", size="sm", min_width=140)
+    picker = model_picker(TASK)
+    return Controls(text, image, texts, files, strip, rank, matrix, embed, picker)
 
 
-def _results() -> dict[str, Any]:
-    notices = gr.HTML(visible=False)
+def _lay_out_results() -> Results:
+    notices = gr.HTML(visible=False, padding=False)
     gallery = gr.Gallery(
         label="Pictures, best first",
+        show_label=False,
         visible=False,
         columns=4,
         height="auto",
@@ -96,16 +132,40 @@ def _results() -> dict[str, Any]:
         interactive=False,
         elem_classes="ranked",
     )
-    table = gr.HTML(
-        "<p class='empty'>Give a text or a picture, and texts or pictures to compare it with; "
-        "then press Rank. Or start with one of the examples below.</p>"
-    )
+    table = gr.HTML(EMPTY, padding=False)
     csv = gr.DownloadButton("Download as CSV", visible=False, size="sm")
     npz = gr.DownloadButton("Download embeddings.npz", visible=False, size="sm")
-    return {"notices": notices, "gallery": gallery, "table": table, "csv": csv, "npz": npz}
+    return Results(notices, gallery, table, csv, npz)
 
 
-def _wire_ranking(store: PipelineStore, tab: dict[str, Any], result: dict[str, Any]) -> None:
+def _wire(store: PipelineStore, controls: Controls, results: Results) -> None:
+    private: dict[str, Any] = {"api_visibility": "private", **BATCHED_QUEUE}
+    ask: dict[str, Any] = {
+        "inputs": controls.asked,
+        "outputs": results.shown,
+        "show_progress_on": [results.table],
+        "scroll_to_output": True,
+    }
+    rank = _rank_handler(store)
+    matrix, embed = _table_handlers(store)
+
+    def run_after(event: Any) -> None:
+        event(fn=rank, **ask, **private)
+
+    run_after(partial(gr.on, [controls.rank.click, controls.text.submit]))
+    controls.matrix.click(fn=matrix, **ask, **private)
+    controls.embed.click(fn=embed, **ask, **private)
+    for strip in controls.strip.strips:
+        strip.click(lambda: None, None, controls.image, **PAGE_EVENT)
+    wire_example_strip(
+        controls.strip,
+        [controls.text, controls.texts, controls.files],
+        controls.picker.dropdown,
+        lambda filled: run_after(filled.then),
+    )
+
+
+def _rank_handler(store: PipelineStore) -> Callable[..., Any]:
     uploads = Uploads(store.settings)
 
     @show_errors
@@ -119,54 +179,35 @@ def _wire_ranking(store: PipelineStore, tab: dict[str, Any], result: dict[str, A
     ) -> tuple[Any, ...]:
         query = one_query(text, uploads.image(image, "The query"))
         images = uploads.images(files, "pictures")
-        lines, _ = split_lines(texts, "texts") if texts.strip() else ([], [])
+        lines = split_lines(texts, "texts")[0] if texts.strip() else []
         spec = store.resolve(key, TASK)
-        with lease(store, key, TASK, progress) as clip:
+        with lease(store, spec.key, TASK, progress) as clip:
             answer: Ranking = clip.rank(query, lines, images)
-        shown = fmt.notices(answer.notes, badge(store, spec))
+        csv = save_result(store.settings, "ranking.csv", fmt.ranking_csv(answer))
         pictures = [
             (str(images[row.index].path), f"{row.rank} · {row.verdict}")
             for row in answer.rows
             if row.kind == "image" and row.cosine is not None
         ]
-        csv = save_result(store.settings, "ranking.csv", fmt.ranking_csv(answer))
         return (
-            gr.update(value=shown, visible=bool(shown)),
+            fmt.shown_if_any(fmt.notices(answer.notes, badge(store, spec))),
             gr.update(value=pictures[:PICTURES_SHOWN], visible=bool(pictures)),
             fmt.ranking_table(answer),
             gr.update(value=csv, visible=True),
             gr.update(visible=False),
         )
 
-    def run_after(event: Any) -> None:
-        event(
-            rank,
-            [tab["text"], tab["image"], tab["texts"], tab["files"], tab["picker"].dropdown],
-            [result["notices"], result["gallery"], result["table"], result["csv"], result["npz"]],
-            api_visibility="private",
-            show_progress_on=[result["table"]],
-            **BATCHED_QUEUE,
-        )
-
-    run_after(partial(gr.on, [tab["run"].click, tab["text"].submit]))
-    for strip in tab["strip"].strips:
-        strip.click(lambda: None, None, tab["image"], **PAGE_EVENT)
-    wire_example_strip(
-        tab["strip"],
-        [tab["text"], tab["texts"], tab["files"]],
-        tab["picker"].dropdown,
-        lambda filled: run_after(filled.then),
-    )
+    return rank
 
 
-def _wire_matrix(store: PipelineStore, tab: dict[str, Any], result: dict[str, Any]) -> None:
+def _table_handlers(store: PipelineStore) -> tuple[Callable[..., Any], Callable[..., Any]]:
     uploads = Uploads(store.settings)
 
     def everything(
         text: str, image: str | None, texts: str, files: list[str] | None
-    ) -> tuple[list[str], list[Any]]:
+    ) -> tuple[list[str], list[NamedImage]]:
         joined = "\n".join(part for part in (text, texts) if part.strip())
-        lines, _ = split_lines(joined, "texts") if joined else ([], [])
+        lines = split_lines(joined, "texts")[0] if joined else []
         query = uploads.image(image, "The query")
         images = ([query] if query else []) + uploads.images(files, "pictures")
         if not lines and not images:
@@ -184,12 +225,11 @@ def _wire_matrix(store: PipelineStore, tab: dict[str, Any], result: dict[str, An
     ) -> tuple[Any, ...]:
         lines, images = everything(text, image, texts, files)
         spec = store.resolve(key, TASK)
-        with lease(store, key, TASK, progress) as clip:
+        with lease(store, spec.key, TASK, progress) as clip:
             answer = clip.matrix(lines, images)
-        shown = fmt.notices(answer.notes, badge(store, spec))
         csv = save_result(store.settings, "matrix.csv", fmt.matrix_csv(answer))
         return (
-            gr.update(value=shown, visible=bool(shown)),
+            fmt.shown_if_any(fmt.notices(answer.notes, badge(store, spec))),
             gr.update(visible=False),
             fmt.matrix_table(answer),
             gr.update(value=csv, visible=True),
@@ -207,29 +247,18 @@ def _wire_matrix(store: PipelineStore, tab: dict[str, Any], result: dict[str, An
     ) -> tuple[Any, ...]:
         lines, images = everything(text, image, texts, files)
         spec = store.resolve(key, TASK)
-        with lease(store, key, TASK, progress) as clip:
+        with lease(store, spec.key, TASK, progress) as clip:
             parts = [clip.embed_texts(lines)] if lines else []
             parts += [clip.embed_images(images)] if images else []
         notes = [note for part in parts for note in part.notes]
-        notes += [f"{name}: {reason}" for part in parts for name, reason in part.errors]
-        shown = fmt.notices(notes, badge(store, spec))
+        notes += [reason for part in parts for _, reason in part.errors]
         npz = save_result(store.settings, "embeddings.npz", fmt.embeddings_npz(parts))
         return (
-            gr.update(value=shown, visible=bool(shown)),
+            fmt.shown_if_any(fmt.notices(notes, badge(store, spec))),
             gr.update(visible=False),
             fmt.embeddings_summary(parts),
             gr.update(visible=False),
             gr.update(value=npz, visible=True),
         )
 
-    asked = [tab["text"], tab["image"], tab["texts"], tab["files"], tab["picker"].dropdown]
-    shown = [result["notices"], result["gallery"], result["table"], result["csv"], result["npz"]]
-    for button, handler in ((tab["grid"], matrix), (tab["vectors"], embed)):
-        button.click(
-            handler,
-            asked,
-            shown,
-            api_visibility="private",
-            show_progress_on=[result["table"]],
-            **BATCHED_QUEUE,
-        )
+    return matrix, embed
