@@ -26,10 +26,11 @@ class ContrastiveTraits:
         cleaning: "openai" for the cleaning that CLIP was trained with, "lower", or "none".
         languages: ISO 639-1 codes of the languages that it reads well.
         neutral_bank: file stem in `pipelines/clip/banks/`, the texts a verdict compares with.
+        neutral_weight: share of the neutral texts' soft maximum that the evidence takes off.
         text_thresholds: of the evidence for an image with a text: below the first is "no match",
             from the second on is "match", in between is "unsure".
         pair_of_texts_thresholds: likewise for two texts.
-        pair_of_images_thresholds: likewise for the agreement of two images.
+        pair_of_images_thresholds: likewise for the overlap of two images.
         calibrated: whether the thresholds were measured on this checkpoint.
     """
 
@@ -40,9 +41,10 @@ class ContrastiveTraits:
     cleaning: Literal["openai", "lower", "none"]
     languages: tuple[str, ...]
     neutral_bank: str
-    text_thresholds: tuple[float, float] = (2.0, 3.0)
-    pair_of_texts_thresholds: tuple[float, float] = (2.0, 3.5)
-    pair_of_images_thresholds: tuple[float, float] = (0.5, 0.8)
+    neutral_weight: float = 1.0
+    text_thresholds: tuple[float, float] = (-4.0, -1.5)
+    pair_of_texts_thresholds: tuple[float, float] = (-4.0, -1.5)
+    pair_of_images_thresholds: tuple[float, float] = (0.3, 0.6)
     calibrated: bool = False
 
 
@@ -109,6 +111,7 @@ DEMO_CLIP = ModelSpec(
         cleaning="openai",
         languages=("en",),
         neutral_bank="shapes",
+        neutral_weight=0.7,
         calibrated=True,
     ),
 )

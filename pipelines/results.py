@@ -15,7 +15,7 @@ class LabelScore:
         label: the label as given.
         probability: 0..1; over all labels (softmax) or for this label alone (sigmoid).
         cosine: cosine similarity of the two vectors, -1..1.
-        evidence: verdict score, in robust standard deviations above the neutral texts.
+        evidence: verdict score, in nats above the soft maximum of the neutral texts.
         verdict: what `evidence` means, whatever other labels were given.
         note: something to know about this label, or "".
     """

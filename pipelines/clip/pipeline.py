@@ -91,8 +91,8 @@ class ClipPipeline(Pipeline):
         self.pictures = PictureEncoder(
             self._model, processor, max_pixels=int(self.settings.max_pixels_mp * 1e6)
         )
-        self.judge = Judge(self.traits, self.texts)
-        self._scene_check = SceneCheck.of(self.folder, self.texts, self._scale())
+        self.judge = Judge(self.traits, self.texts, self.scale)
+        self._scene_check = SceneCheck.of(self.folder, self.texts, self.scale)
 
     def _unload(self) -> None:
         if hasattr(self, "_kept"):
@@ -321,12 +321,14 @@ class ClipPipeline(Pipeline):
             notes=tuple(notes),
         )
 
-    def _scale(self) -> float:
+    @property
+    def scale(self) -> float:
+        """The factor from cosines to logits."""
         return float(self._model.logit_scale.detach().exp())
 
     def _probabilities(self, cosines: torch.Tensor) -> torch.Tensor:
         """Turn (L,) cosines into (L,) probabilities as the model was trained to."""
-        logits = cosines.double() * self._scale()
+        logits = cosines.double() * self.scale
         if self.traits.probability == "sigmoid":
             return (logits + float(self._model.logit_bias.detach())).sigmoid()
         return logits.softmax(dim=-1)

@@ -17,48 +17,52 @@ def read_bank(name: str) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def evidence(cosines: torch.Tensor, neutral: torch.Tensor) -> torch.Tensor:
-    """Return how far each cosine stands out from what neutral texts score on the same image.
+def evidence(
+    cosines: torch.Tensor, neutral: torch.Tensor, *, scale: float, weight: float
+) -> torch.Tensor:
+    """Return how far each text beats what neutral texts score on the same image.
 
     A cosine of 0.25 means nothing by itself: one image scores 0.15 on everything, another 0.22.
-    So a pair's cosine is measured against the same image's cosines with a fixed bank of neutral
-    texts, in robust standard deviations above their median. Other labels do not enter.
+    So a pair's logit is set against the soft maximum (log-sum-exp) of the same image's logits
+    with a fixed bank of neutral texts. With weight 1 that is the logarithm of the text's odds
+    against the whole bank. Other labels do not enter.
 
     Args:
         cosines: (N, L), of N images with L texts.
         neutral: (N, B), of the same images with the B neutral texts.
+        scale: the model's logit scale.
+        weight: how much of the soft maximum is taken off, 0..1; a model whose cosines already
+            mean the same on every image wants less than 1.
 
     Returns:
-        (N, L) float32.
+        (N, L) float32, in nats, unbounded.
     """
-    middle = neutral.median(dim=-1, keepdim=True).values
-    spread = (neutral - middle).abs().median(dim=-1, keepdim=True).values * 1.4826
-    return (cosines - middle) / spread.clamp_min(1e-6)
+    level = (neutral * scale).logsumexp(dim=-1, keepdim=True)
+    return cosines * scale - weight * level
 
 
-def agreement(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Return how alike two images score the neutral texts: Pearson's r, (N, M), -1..1.
+def overlap(first: torch.Tensor, second: torch.Tensor, *, scale: float) -> torch.Tensor:
+    """Return how alike two images spread over the neutral texts, (N, M), 0..1.
 
-    Two images share a cosine of 0.6 for being photographs; what they show is in which neutral
-    texts they score high. So their profiles over the bank are correlated.
+    The Bhattacharyya coefficient of the two softmax distributions over the bank: 1 where the
+    same texts describe both. The raw cosine of two images is high for being of one style.
 
     Args:
         first: (N, B) cosines of N images with the B neutral texts.
         second: (M, B), of M other images.
+        scale: the model's logit scale.
     """
-    return _centred(first) @ _centred(second).T
-
-
-def _centred(profile: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.normalize(profile - profile.mean(dim=-1, keepdim=True), dim=-1)
+    shares = [(cosines * scale).softmax(dim=-1).sqrt() for cosines in (first, second)]
+    return shares[0] @ shares[1].T
 
 
 class Judge:
     """Verdicts of one model."""
 
-    def __init__(self, traits: ContrastiveTraits, texts: TextEncoder) -> None:
+    def __init__(self, traits: ContrastiveTraits, texts: TextEncoder, scale: float) -> None:
         """Read the bank; its vectors are computed when first needed, and kept."""
         self._traits = traits
+        self._scale = scale
         self._texts = texts
         self._bank = read_bank(traits.neutral_bank)
 
@@ -70,12 +74,13 @@ class Judge:
         The neutral texts are put into the same templates as the labels, so that a template
         moves both alike.
         """
-        return evidence(cosines, anchors @ self._texts.vectors(self._bank, templates).T)
+        neutral = anchors @ self._texts.vectors(self._bank, templates).T
+        return evidence(cosines, neutral, scale=self._scale, weight=self._traits.neutral_weight)
 
     def image_evidence(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        """Return the agreement, (N, M), of two sets of image vectors."""
-        bank = self._texts.vectors(self._bank)
-        return agreement(first @ bank.T, second @ bank.T)
+        """Return the overlap, (N, M), of two sets of image vectors."""
+        bank = self._texts.vectors(self._bank).T
+        return overlap(first @ bank, second @ bank, scale=self._scale)
 
     def direction(self, text: str, templates: tuple[str, ...]) -> torch.Tensor:
         """Return (D,): the text's vector less the mean of the neutral texts'."""
