@@ -96,16 +96,26 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
         "--models",
         choices=("auto", "bundled", "hub"),
         default="auto",
-        help="what a tab starts with: the best there is, the demo, the real one",
+        help="what a tab starts with: the best there is, the demo model, the real one",
     )
-    add("--models-dir", type=Path, default=None, help="folder of checkpoints, one per sub-folder")
+    add("--models-dir", type=Path, help="folder of checkpoints, one per sub-folder")
     add("--source", choices=("hub", "modelscope"), default="hub", help="where weights come from")
-    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
-    add("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
-    add("--host", default=env.get("GRADIO_SERVER_NAME") or "127.0.0.1")
-    add("--port", type=int, default=int(env.get("GRADIO_SERVER_PORT") or 7860))
-    add("--memory-gb", type=float, default=0.0, help="memory for all models; 0: 70 %% of it")
-    add("--cache-dir", type=Path, default=cache_root / "seesay", help="text vectors, kept")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="compute device")
+    add(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="type of the weights; auto decides by the device and a self-test",
+    )
+    add("--host", default=_default_host(env), help="address to listen on")
+    add(
+        "--port",
+        type=int,
+        default=env.get("GRADIO_SERVER_PORT") or 7860,
+        help="TCP port; 0 takes a free one",
+    )
+    add("--memory-gb", type=float, default=0.0, help="memory for all models; 0 takes 70 %% of it")
+    add("--cache-dir", type=Path, default=cache_root / "seesay", help="vectors of texts, kept")
     add("--work-dir", type=Path, default=temp / f"seesay-{_user()}", help="uploads, deleted")
     add("--max-upload-mb", type=float, default=200.0, help="largest file, in megabytes")
     add("--max-pixels-mp", type=float, default=120.0, help="largest image, in megapixels")
@@ -121,6 +131,11 @@ def _from_environment(env: Mapping[str, str]) -> list[str]:
         if value:
             found += [flag, value]
     return found
+
+
+def _default_host(env: Mapping[str, str]) -> str:
+    """Return the loopback address, or every address where a Space runs us."""
+    return env.get("GRADIO_SERVER_NAME") or ("0.0.0.0" if env.get("SPACE_ID") else "127.0.0.1")
 
 
 def _user() -> str:

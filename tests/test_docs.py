@@ -1,0 +1,171 @@
+"""README's tables are made from the code; `python -m tests.test_docs --write` makes them anew."""
+
+import inspect
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+
+
+def models_table() -> str:
+    from pipelines.catalogue import MODELS
+
+    rows = ["| key | model | scores | languages | memory | download | licence |", "|" + "---|" * 7]
+    for spec in MODELS:
+        traits = spec.contrastive
+        link = f"[{spec.repo}](https://huggingface.co/{spec.repo})" if spec.repo else "bundled"
+        shown = "drawings of coloured shapes only" if spec.demo else ", ".join(traits.languages)
+        scores = {"softmax": "softmax", "sigmoid": "sigmoid: each label by itself"}
+        download = f"{spec.download_gb:.2f} GB" if spec.download_gb else "–"
+        rows.append(
+            f"| `{spec.key}` | {link} | {scores[traits.probability]} | {shown} "
+            f"| {spec.memory_gb:g} GB | {download} | {spec.licence} |"
+        )
+    return "\n".join(rows)
+
+
+def verdict_table() -> str:
+    folder = ROOT / "assets" / "checkpoints" / "demo-clip"
+    facts = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    total, kinds = facts["auroc"], facts["auroc_by_kind"]
+    rows = [
+        "Measured with the demo model on held-out pairs of picture and text "
+        f"(`{facts['script']}`, n = {facts['n']:,}): area under the ROC curve, that is how often "
+        "a true pair scores above a false one.",
+        "",
+        "| pairs | verdict | raw cosine | softmax among ten labels |",
+        "|---|---|---|---|",
+        f"| all | {total['evidence']:.3f} | {total['cosine']:.3f} | {total['softmax']:.3f} |",
+    ]
+    rows += [
+        f"| {kind} (n = {row['n']}) | {row['evidence']:.3f} | {row['cosine']:.3f} "
+        f"| {row['softmax']:.3f} |"
+        for kind, row in kinds.items()
+    ]
+    pictures = facts["pairs_of_pictures"]["auroc"]
+    rows += [
+        "",
+        f"“match” was right in {facts['match_is_right']:.1%} of its cases, “no match” in "
+        f"{facts['no_match_is_right']:.1%}; {facts['share_unsure']:.0%} were “unsure”. Two "
+        f"pictures of the same thing are told from others with an area of "
+        f"{pictures['overlap']:.3f} (raw cosine {pictures['cosine']:.3f}). The demo model was "
+        "trained to keep its raw cosines comparable from picture to picture, which real CLIP "
+        "models are not, so there the raw cosine does better than it will on photos. The "
+        "thresholds of the real models are a priori ones: no match below 2 % of the neutral "
+        "texts' share, match from 18 %; they were not calibrated on real weights.",
+    ]
+    return "\n".join(rows)
+
+
+def endpoints_table() -> str:
+    rows = ["| endpoint | parameters | what it does and returns |", "|---|---|---|"]
+    for function in _endpoints():
+        signature = inspect.signature(function)
+        shown = ", ".join(
+            name if p.default is inspect.Parameter.empty else f"{name}={p.default!r}"
+            for name, p in signature.parameters.items()
+        ).replace("'", '"')
+        doc = inspect.getdoc(function) or ""
+        purpose = doc.splitlines()[0]
+        returns = re.sub(r"\s+", " ", doc.partition("Returns:")[2]).strip()
+        text = f"{purpose} {returns}".strip().replace("|", "\\|")
+        rows.append(f"| `/{function.__name__}` | `{shown}` | {text} |".replace("``", "–"))
+    return "\n".join(rows)
+
+
+def settings_table() -> str:
+    from pipelines.settings import _parser
+
+    rows = ["| flag | values | default | meaning |", "|---|---|---|---|"]
+    for action in _parser({})._actions:
+        if action.dest == "help":
+            continue
+        default = action.default
+        if isinstance(default, Path):
+            default = {"cache_dir": "~/.cache/seesay", "work_dir": "temporary folder"}[action.dest]
+        values = ", ".join(action.choices) if action.choices else ""
+        meaning = (action.help or "").replace("%%", "%")
+        rows.append(
+            f"| `{action.option_strings[0]}` | {values} | {'–' if default is None else default} | {meaning} |"
+        )
+    return "\n".join(rows)
+
+
+def speed_table() -> str:
+    file = ROOT / "benchmarks" / "bench_clip.json"
+    if not file.is_file():
+        return "Not measured yet."
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    rows = [facts["machine"], "", "| what | ratio | goal |", "|---|---|---|"]
+    rows += [f"| {row['what']} | {row['ratio']} | {row['goal']} |" for row in facts["rows"]]
+    return "\n".join(rows)
+
+
+TABLES = {
+    "models": models_table,
+    "verdict": verdict_table,
+    "endpoints": endpoints_table,
+    "settings": settings_table,
+    "speed": speed_table,
+}
+
+
+def _endpoints() -> list[Any]:
+    """Return the functions that are published, in order."""
+    import gradio as gr
+
+    from components.api import build
+    from pipelines.settings import Settings
+    from pipelines.store import PipelineStore
+
+    with gr.Blocks() as app:
+        build(PipelineStore(Settings(models="bundled")))
+    return [event.fn for event in app.fns.values() if event.api_visibility == "public"]
+
+
+def rendered(text: str) -> str:
+    """Return README with its tables made anew."""
+    for name, make in TABLES.items():
+        pattern = re.compile(rf"(<!-- {name}:begin.*?-->\n).*?(<!-- {name}:end -->)", re.DOTALL)
+        assert pattern.search(text), f"README lacks the marks of the table {name}"
+        table = make()
+        text = pattern.sub(lambda m, table=table: f"{m[1]}{table}\n{m[2]}", text)
+    return text
+
+
+def test_tables_are_not_stale() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert rendered(text) == text, "run: python -m tests.test_docs --write"
+
+
+def test_every_picture_and_link_of_readme_exists() -> None:
+    text = README.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
+    assert targets
+    missing = [target for target in targets if not (ROOT / target).exists()]
+    assert not missing
+
+
+def test_front_matter_is_what_a_space_needs() -> None:
+    head = README.read_text(encoding="utf-8").split("---")[1]
+    facts = dict(line.split(": ", 1) for line in head.strip().splitlines() if ": " in line)
+    assert facts["sdk"] == "gradio"
+    assert facts["app_file"] == "app.py"
+    assert len(facts["short_description"]) <= 60
+    pins = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    assert f"gradio=={facts['sdk_version']}\n" in pins
+
+
+def test_the_snippet_of_readme_is_python() -> None:
+    snippets = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert snippets
+    for snippet in snippets:
+        compile(snippet, "README.md", "exec")
+
+
+if __name__ == "__main__" and "--write" in sys.argv:
+    README.write_text(rendered(README.read_text(encoding="utf-8")), encoding="utf-8")
