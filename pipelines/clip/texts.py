@@ -101,7 +101,7 @@ class TextEncoder:
         """Clean and tokenise; what is over the model's limit is cut, its end token kept."""
         limit = self._traits.max_text_tokens
         cleaned = [clean_text(text, self._traits.cleaning) for text in texts]
-        whole = self._tokenizer(cleaned, add_special_tokens=True)["input_ids"]
+        whole = self._tokenizer(cleaned, verbose=False)["input_ids"]
         long = [index for index, ids in enumerate(whole) if len(ids) > limit]
         if long:
             short = self._tokenizer(

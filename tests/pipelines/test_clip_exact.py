@@ -1,0 +1,272 @@
+"""Our vectors and probabilities equal those of stock transformers with the same weights."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipelines.clip.named_image import NamedImage
+from pipelines.clip.pipeline import ClipPipeline
+from pipelines.clip.preprocessing import PixelRecipe
+from pipelines.clip.templates import fill, resolve_templates
+from pipelines.clip.texts import clean_text
+from pipelines.settings import Settings
+from pipelines.store import PipelineStore
+from tests.tiny_models import FIXTURES, MAKERS
+
+TASK = "image-text"
+TEXTS = ["a photo of a red circle", "a dog", "the drawing of two cats", "blue", "红色的猫"]
+EXACT = 1e-5  # float32, other order of the same sums
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    for key, make in MAKERS.items():
+        make(root / key)
+    return root
+
+
+@pytest.fixture(scope="module")
+def store(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineStore]:
+    cache = tmp_path_factory.mktemp("cache")
+    settings = Settings(models_dir=folder, device="cpu", dtype="float32", cache_dir=cache)
+    store = PipelineStore(settings)
+    yield store
+    store.unload_all()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Pictures of several proportions, lossless."""
+    root = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(3)
+    paths = []
+    for index, (width, height) in enumerate([(32, 32), (90, 41), (37, 120), (20, 11), (64, 64)]):
+        pixels = rng.integers(0, 256, (height // 4 + 1, width // 4 + 1, 3), dtype=np.uint8)
+        image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+        paths.append(root / f"{index}.png")
+        image.save(paths[-1])
+    return paths
+
+
+def stock(folder: Path) -> tuple[Any, Any, Any]:
+    from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+
+    model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
+    processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+    return model, AutoTokenizer.from_pretrained(folder), processor
+
+
+def stock_inputs(folder: Path, key: str, texts: list[str], pictures: list[Path]) -> dict[str, Any]:
+    _, tokenizer, processor = stock(folder / key)
+    padding = {"padding": True}
+    if key == "siglip2-b16":
+        padding = {"padding": "max_length", "max_length": 64}
+    words = tokenizer([text.lower() for text in texts], return_tensors="pt", **padding)
+    images = [Image.open(path).convert("RGB") for path in pictures]
+    return {**words, **processor(images=images, return_tensors="pt")}
+
+
+@pytest.mark.parametrize("key", MAKERS)
+@torch.inference_mode()
+def test_vectors_equal_stock(
+    key: str, folder: Path, store: PipelineStore, pictures: list[Path]
+) -> None:
+    model, _, _ = stock(folder / key)
+    output = model(**stock_inputs(folder, key, TEXTS, pictures))
+    with store.use(key, TASK) as clip:
+        texts = torch.tensor(clip.embed_texts(TEXTS).vectors)
+        images = torch.tensor(clip.embed_images([NamedImage(p, p.name) for p in pictures]).vectors)
+    assert torch.allclose(texts, output.text_embeds, atol=EXACT)
+    assert torch.allclose(images, output.image_embeds, atol=EXACT)
+    assert not torch.allclose(images[0], images[1], atol=1e-3), "the fixture tells inputs apart"
+
+
+@pytest.mark.parametrize("key", MAKERS)
+@torch.inference_mode()
+def test_probabilities_equal_stock(
+    key: str, folder: Path, store: PipelineStore, pictures: list[Path]
+) -> None:
+    model, _, _ = stock(folder / key)
+    logits = model(**stock_inputs(folder, key, TEXTS, pictures[1:2])).logits_per_image[0]
+    expected = logits.sigmoid() if key == "siglip2-b16" else logits.softmax(dim=-1)
+    with store.use(key, TASK) as clip:
+        scores = {s.label: s for s in clip.classify(pictures[1], TEXTS).scores}
+    found = torch.tensor([scores[text].probability for text in TEXTS])
+    assert torch.allclose(found, expected, atol=EXACT)
+    if key != "siglip2-b16":
+        assert found.sum().item() == pytest.approx(1.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("key", MAKERS)
+def test_one_equals_a_row_of_many(key: str, store: PipelineStore, pictures: list[Path]) -> None:
+    with store.use(key, TASK) as clip:
+        tokens = clip.texts.tokenise(TEXTS)
+        many = clip.texts.encode(tokens)
+        alone = torch.cat([clip.texts.encode([token]) for token in tokens])
+        pixels = [clip.pictures.recipe.pixels(clip.pictures.open(path)) for path in pictures]
+        batch = torch.stack(clip.pictures._run_tower(pixels))
+        single = torch.stack([clip.pictures._run_tower([one])[0] for one in pixels])
+    assert torch.allclose(many, alone, atol=EXACT)
+    assert torch.allclose(batch, single, atol=EXACT)
+
+
+def test_an_ensemble_is_the_mean_of_unit_vectors(store: PipelineStore) -> None:
+    templates = resolve_templates("ensemble", ("en",))
+    with store.use("clip-vit-b32", TASK) as clip:
+        found = clip.texts.vectors(["red square"], templates)[0]
+        prompts = torch.stack([clip.texts.vectors([fill(t, "red square")])[0] for t in templates])
+    mean = sum(prompt / prompt.norm() for prompt in prompts) / len(prompts)
+    assert torch.allclose(found, mean / mean.norm(), atol=EXACT)
+    assert found.norm().item() == pytest.approx(1.0, abs=1e-6)
+
+
+@torch.inference_mode()
+def test_text_tower_equals_plain_attention(folder: Path, store: PipelineStore) -> None:
+    """An independent formulation of CLIP's text half: no mask tensors, no padding, no batches."""
+    model, tokenizer, _ = stock(folder / "clip-vit-b32")
+    weights = model.text_model
+    ids = tokenizer("a photo of a red circle")["input_ids"]
+    tokens = weights.embeddings.token_embedding.weight[ids]
+    states = tokens + weights.embeddings.position_embedding.weight[: len(ids)]
+    for block in weights.encoder.layers:
+        attention, normed = block.self_attn, block.layer_norm1(states)
+        rows = []
+        for position in range(len(ids)):  # a token sees itself and what stands before it
+            past, mixed = normed[: position + 1], []
+            for head in range(attention.num_heads):
+                part = slice(head * attention.head_dim, (head + 1) * attention.head_dim)
+                query = attention.q_proj(normed[position])[part]
+                scores = attention.k_proj(past)[:, part] @ query * attention.head_dim**-0.5
+                mixed.append(scores.softmax(dim=0) @ attention.v_proj(past)[:, part])
+            rows.append(attention.out_proj(torch.cat(mixed)))
+        states = states + torch.stack(rows)
+        inner = block.mlp.fc1(block.layer_norm2(states))
+        states = states + block.mlp.fc2(inner * torch.sigmoid(1.702 * inner))
+    pooled = weights.final_layer_norm(states)[ids.index(49407)]
+    vector = model.text_projection(pooled)
+    with store.use("clip-vit-b32", TASK) as clip:
+        found = clip.texts.vectors(["a photo of a red circle"])[0]
+    assert torch.allclose(found, vector / vector.norm(), atol=EXACT)
+
+
+def test_the_real_bpe_tokenises_as_the_reference(store: PipelineStore) -> None:
+    """From the raw text: `CLIPTokenizer` alone gets 206 of the 257 right."""
+    rows = json.loads((FIXTURES / "clip_tokenizer" / "reference_ids.json").read_text("utf-8"))["rows"]
+    assert len(rows) == 257
+    with store.use("clip-vit-b32", TASK) as clip:
+        tokenizer = clip.texts._tokenizer
+        for row in rows:
+            text = row["text"]
+            ids = tokenizer(clean_text(text, "openai"), add_special_tokens=False)["input_ids"]
+            assert ids == row["ids"], text
+            tokenised = clip.texts.tokenise([text])[0]
+            if len(ids) <= 75:
+                assert list(tokenised.ids) == [49406, *row["ids"], 49407]
+                assert not tokenised.cut
+            else:
+                assert len(tokenised.ids) == 77
+                assert tokenised.cut
+
+
+def test_cutting_keeps_the_end_token_and_is_noted(
+    store: PipelineStore, pictures: list[Path]
+) -> None:
+    long = "dog " * 100
+    with store.use("clip-vit-b32", TASK) as clip:
+        token = clip.texts.tokenise([long])[0]
+        assert token.cut
+        assert len(token.ids) == 77
+        assert token.ids[-1] == 49407
+        result = clip.classify(pictures[0], ["dog", long.strip()])
+    notes = {score.label: score.note for score in result.scores}
+    assert notes["dog"] == ""
+    assert "first 77 tokens" in notes[long.strip()]
+
+
+@pytest.mark.parametrize("key", MAKERS)
+@pytest.mark.parametrize("size", [(224, 224), (31, 77), (500, 33), (7, 9), (1, 1), (32, 3)])
+def test_pixels_equal_the_stock_processor(key: str, size: tuple[int, int], folder: Path) -> None:
+    _, _, processor = stock(folder / key)
+    rng = np.random.default_rng(1)
+    image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    expected = processor(images=image, return_tensors="pt")["pixel_values"][0]
+    found = PixelRecipe.of(processor).pixels(image)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_an_extreme_strip_is_resized_only_where_it_is_seen(folder: Path) -> None:
+    recipe = PixelRecipe.of(stock(folder / "clip-vit-b32")[2])
+    strip = Image.linear_gradient("L").resize((60_000, 3)).convert("RGB")
+    assert recipe.pixels(strip).shape == (3, 32, 32)
+    left, top, right, bottom = recipe.seen_box(60_000, 3)
+    assert (right - left) == pytest.approx(3.0, rel=0.1)
+    assert (top, bottom) == (0.0, 3.0)
+
+
+def test_a_packed_tower_agrees_with_float32(
+    folder: Path, pictures: list[Path], store: PipelineStore, tmp_path: Path
+) -> None:
+    half = PipelineStore(
+        Settings(models_dir=folder, device="cpu", dtype="bfloat16", cache_dir=tmp_path)
+    )
+    for key in MAKERS:
+        with store.use(key, TASK) as exact, half.use(key, TASK) as fast:
+            assert fast.device.dtype == "bfloat16"
+            for a, b in (
+                (exact.texts.vectors(TEXTS), fast.texts.vectors(TEXTS)),
+                (exact.pictures.encode(pictures), fast.pictures.encode(pictures)),
+            ):
+                assert (a * b).sum(dim=-1).min().item() > 0.999
+    half.unload_all()
+
+
+@pytest.mark.weights
+def test_the_published_probabilities_of_openai_clip() -> None:
+    """openai/CLIP's README: its example image against three texts, ViT-B/32."""
+    image = Path(os.environ["SEESAY_CLIP_EXAMPLE"])
+    store = PipelineStore(Settings(device="cpu", dtype="float32"))
+    labels = ["a diagram", "a dog", "a cat"]
+    with store.use("clip-vit-b32", TASK) as clip:
+        scores = {s.label: s.probability for s in clip.classify(image, labels).scores}
+    published = [0.9927937, 0.00421068, 0.00299572]
+    assert [scores[label] for label in labels] == pytest.approx(published, abs=1e-3)
+
+
+def test_relevance_adds_up_to_what_attention_brings(
+    store: PipelineStore, pictures: list[Path]
+) -> None:
+    """The patches' shares and the class token's own are all that the last attention brings."""
+    from pipelines.clip import relevance
+
+    with store.use("clip-vit-b32", TASK) as clip:
+        attention = clip._model.vision_model.encoder.layers[-1].self_attn
+        states = torch.randn(1, 17, 32, generator=torch.Generator().manual_seed(0))
+        with torch.inference_mode():
+            brought = relevance._brought(attention, states).sum(dim=0)
+            whole = attention(hidden_states=states)[0][0, 0] - attention.out_proj.bias
+        assert torch.allclose(brought, whole, atol=EXACT)
+
+
+@pytest.mark.parametrize("key", MAKERS)
+def test_relevance_is_a_map_of_the_patches(
+    key: str, store: PipelineStore, pictures: list[Path]
+) -> None:
+    with store.use(key, TASK) as clip:
+        assert isinstance(clip, ClipPipeline)
+        found = clip.look(pictures[1], "a dog")
+    grid = np.array(found.grid)
+    assert grid.shape == (4, 4)
+    assert grid.min() == 0.0
+    assert grid.max() == pytest.approx(1.0)
+    left, top, right, bottom = found.box
+    assert 0.0 <= left < right <= 1.0
+    assert 0.0 <= top < bottom <= 1.0
