@@ -90,7 +90,8 @@ def settings_table() -> str:
         values = ", ".join(action.choices) if action.choices else ""
         meaning = (action.help or "").replace("%%", "%")
         rows.append(
-            f"| `{action.option_strings[0]}` | {values} | {'–' if default is None else default} | {meaning} |"
+            f"| `{action.option_strings[0]}` | {values} "
+            f"| {'–' if default is None else default} | {meaning} |"
         )
     return "\n".join(rows)
 

@@ -7,7 +7,7 @@ import torch
 
 FIXTURES = Path(__file__).parent / "fixtures"
 IMAGE_PX = 32
-WORDS = "a photo of red blue green circle square star dog cat the drawing picture one two".split()
+WORDS = ("a", "photo", "of", "red", "blue", "circle", "square", "dog", "cat", "the", "drawing")
 CHINESE = "一张红色的圆形方狗猫照片星蓝绿"
 
 
@@ -61,8 +61,8 @@ def make_tiny_siglip2(folder: Path) -> Path:
     """Save a SigLIP 2 of fixed resolution: `model_type` is "siglip", the tokenizer is Gemma's."""
     from tokenizers import Tokenizer, models, trainers
     from transformers import SiglipConfig, SiglipModel, SiglipProcessor
-    from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+    from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
 
     trained = Tokenizer(models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
     special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]

@@ -159,7 +159,9 @@ def test_text_tower_equals_plain_attention(folder: Path, store: PipelineStore) -
 
 def test_the_real_bpe_tokenises_as_the_reference(store: PipelineStore) -> None:
     """From the raw text: `CLIPTokenizer` alone gets 206 of the 257 right."""
-    rows = json.loads((FIXTURES / "clip_tokenizer" / "reference_ids.json").read_text("utf-8"))["rows"]
+    rows = json.loads((FIXTURES / "clip_tokenizer" / "reference_ids.json").read_text("utf-8"))[
+        "rows"
+    ]
     assert len(rows) == 257
     with store.use("clip-vit-b32", TASK) as clip:
         tokenizer = clip.texts._tokenizer

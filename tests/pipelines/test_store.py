@@ -1,0 +1,266 @@
+"""Models are loaded once, leased, and swapped within the memory budget."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.base import Pipeline
+from pipelines.catalogue import CHINESE_CLIP_B16, CLIP_B32, CLIP_L14, DEMO_CLIP, SIGLIP2_B16
+from pipelines.errors import InputError, MemoryLimitError, WeightsError
+from pipelines.runtime import Device
+from pipelines.settings import Settings
+from pipelines.store import PipelineStore
+
+TASK = "image-text"
+
+
+class FakePipeline(Pipeline):
+    loads: list[str] = []
+    unloads: list[str] = []
+    on_load: Callable[[str], None] = staticmethod(lambda key: None)
+
+    def _load(self) -> None:
+        self.loads.append(self.spec.key)
+        type(self).on_load(self.spec.key)
+
+    def _unload(self) -> None:
+        self.unloads.append(self.spec.key)
+
+
+class EverythingOnDisk:
+    def locate(self, spec: Any) -> Path:
+        return Path("/nowhere")
+
+    def hub_answers(self, **_: Any) -> bool:
+        return False
+
+    def fetch(self, spec: Any) -> Any:
+        return iter(())
+
+
+@pytest.fixture
+def store() -> PipelineStore:
+    FakePipeline.loads, FakePipeline.unloads = [], []
+    FakePipeline.on_load = staticmethod(lambda key: None)
+    settings = Settings(device="cpu", dtype="float32", memory_gb=3.2)
+    store = PipelineStore(settings, EverythingOnDisk())  # type: ignore[arg-type]
+    store.build = FakePipeline
+    return store
+
+
+def in_threads(number: int, work: Callable[[], None]) -> None:
+    failures: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+        assert not thread.is_alive(), "a thread hangs"
+    if failures:
+        raise failures[0]
+
+
+def test_a_model_is_loaded_once_however_many_ask(store: PipelineStore) -> None:
+    FakePipeline.on_load = staticmethod(lambda key: time.sleep(0.05))
+    seen = []
+
+    def use() -> None:
+        with store.use("clip-vit-b32", TASK) as pipeline:
+            assert pipeline.loaded
+            seen.append(pipeline)
+
+    in_threads(16, use)
+    assert FakePipeline.loads == ["clip-vit-b32"]
+    assert len(set(map(id, seen))) == 1
+    assert store._slots["clip-vit-b32"].leases == 0
+
+
+def test_the_least_recently_used_idle_model_makes_room(store: PipelineStore) -> None:
+    for key in ("clip-vit-b32", "chinese-clip-b16", "clip-vit-b32"):  # 0.9 + 1.1 of 3.2 GB
+        with store.use(key, TASK):
+            pass
+    with store.use("siglip2-b16", TASK):  # 1.9 GB: one has to go
+        pass
+    assert FakePipeline.unloads == ["chinese-clip-b16"]
+    assert store.loaded_keys() == ["clip-vit-b32", "siglip2-b16"]
+
+
+def test_a_model_in_use_is_not_dropped_but_waited_for(store: PipelineStore) -> None:
+    order = []
+    leased, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with store.use("clip-vit-l14", TASK):
+            leased.set()
+            assert release.wait(10)
+            order.append("given back")
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert leased.wait(10)
+
+    def want() -> None:
+        with store.use("siglip2-b16", TASK):
+            order.append("used")
+
+    wanter = threading.Thread(target=want)
+    wanter.start()
+    time.sleep(0.1)
+    assert order == []
+    release.set()
+    holder.join(10)
+    wanter.join(10)
+    assert order == ["given back", "used"]
+
+
+def test_waiting_for_a_lease_ends(store: PipelineStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.store.LEASE_WAIT_S", 0.05)
+    with (
+        store.use("clip-vit-l14", TASK),
+        pytest.raises(MemoryLimitError, match="in use"),
+        store.use("siglip2-b16", TASK),
+    ):
+        pass
+
+
+def test_one_model_that_cannot_fit_is_refused_before_anything_is_fetched(
+    store: PipelineStore,
+) -> None:
+    small = PipelineStore(replace(store.settings, memory_gb=1.0), store.sources)
+    small.build = FakePipeline
+    for attempt in (lambda: list(small.fetch("clip-vit-l14", TASK)),
+                    lambda: small.use("clip-vit-l14", TASK).__enter__()):  # fmt: skip
+        with pytest.raises(MemoryLimitError, match=r"2\.1 GB .* budget .* 1\.0 GB"):
+            attempt()
+    assert FakePipeline.loads == []
+    with small.use("demo-clip", TASK) as pipeline:
+        assert pipeline.spec is DEMO_CLIP
+
+
+def test_loading_one_model_does_not_hold_up_another(store: PipelineStore) -> None:
+    with store.use("clip-vit-b32", TASK):
+        pass
+    loading, go_on = threading.Event(), threading.Event()
+
+    def slow(key: str) -> None:
+        loading.set()
+        assert go_on.wait(10)
+
+    FakePipeline.on_load = staticmethod(slow)
+    other = threading.Thread(target=lambda: store.use("siglip2-b16", TASK).__enter__())
+    other.start()
+    assert loading.wait(10)
+    with store.use("clip-vit-b32", TASK) as pipeline:  # would hang under a lock held to load
+        assert pipeline.loaded
+    go_on.set()
+    other.join(10)
+
+
+def test_a_failed_load_reaches_all_who_wait_and_the_next_try_works(store: PipelineStore) -> None:
+    started = threading.Event()
+
+    def fail(key: str) -> None:
+        started.set()
+        time.sleep(0.1)
+        raise KeyError("no such tensor in /srv/models")
+
+    FakePipeline.on_load = staticmethod(fail)
+    errors = []
+
+    def use() -> None:
+        try:
+            with store.use("clip-vit-b32", TASK):
+                pass
+        except WeightsError as error:
+            errors.append(error.message)
+
+    in_threads(4, use)
+    assert len(errors) == 4
+    assert all("/srv" not in message for message in errors)
+    FakePipeline.on_load = staticmethod(lambda key: None)
+    with store.use("clip-vit-b32", TASK) as pipeline:
+        assert pipeline.loaded
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")]
+)
+def test_out_of_memory_names_need_and_budget_and_the_next_request_works(
+    store: PipelineStore, error: Exception
+) -> None:
+    with (
+        pytest.raises(MemoryLimitError, match=r"0\.9 GB of a budget of 3\.2 GB"),
+        store.use("clip-vit-b32", TASK),
+    ):
+        raise error
+    with store.use("clip-vit-b32", TASK) as pipeline:
+        assert pipeline.loaded
+    assert store._slots["clip-vit-b32"].leases == 0
+
+
+def test_other_errors_pass_and_give_the_lease_back(store: PipelineStore) -> None:
+    with pytest.raises(ZeroDivisionError), store.use("clip-vit-b32", TASK):
+        raise ZeroDivisionError
+    assert store._slots["clip-vit-b32"].leases == 0
+
+
+def test_an_unknown_key_lists_the_valid_ones(store: PipelineStore) -> None:
+    with pytest.raises(InputError, match="clip-vit-l14, clip-vit-b32"), store.use("gpt", TASK):
+        pass
+
+
+class Shelf(EverythingOnDisk):
+    """A machine that holds some checkpoints and may or may not reach the hub."""
+
+    def __init__(self, *keys: str, hub: bool) -> None:
+        self.keys, self.hub = keys, hub
+
+    def locate(self, spec: Any) -> Path | None:  # type: ignore[override]
+        return Path("/nowhere") if spec.demo or spec.key in self.keys else None
+
+    def hub_answers(self, **_: Any) -> bool:
+        return self.hub
+
+
+@pytest.mark.parametrize(
+    ("models", "shelf", "memory_gb", "expected"),
+    [
+        ("bundled", Shelf("clip-vit-l14", hub=True), 8.0, DEMO_CLIP),
+        ("hub", Shelf(hub=False), 8.0, CLIP_B32),
+        ("auto", Shelf("clip-vit-b32", "clip-vit-l14", hub=False), 8.0, CLIP_L14),
+        ("auto", Shelf("clip-vit-b32", "clip-vit-l14", hub=False), 1.0, CLIP_B32),
+        ("auto", Shelf("siglip2-b16", hub=True), 8.0, SIGLIP2_B16),
+        ("auto", Shelf("chinese-clip-b16", hub=True), 8.0, CHINESE_CLIP_B16),
+        ("auto", Shelf(hub=True), 8.0, CLIP_B32),
+        ("auto", Shelf(hub=True), 0.5, DEMO_CLIP),
+        ("auto", Shelf(hub=False), 8.0, DEMO_CLIP),
+    ],
+)
+def test_what_a_tab_starts_with(models: Any, shelf: Any, memory_gb: float, expected: Any) -> None:
+    settings = Settings(models=models, device="cpu", dtype="float32", memory_gb=memory_gb)
+    assert PipelineStore(settings, shelf).default_spec(TASK) is expected
+
+
+def test_the_device_is_chosen_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def choose(settings: Settings) -> Device:
+        calls.append(settings)
+        return Device("cpu", "float32", False, "test")
+
+    monkeypatch.setattr("pipelines.store.choose_device", choose)
+    store = PipelineStore(Settings())
+    in_threads(8, lambda: str(store.device) and None)
+    assert len(calls) == 1
