@@ -66,7 +66,8 @@ def build(store: PipelineStore) -> None:
         """
         query = one_query(query_text, uploads.image(query_image, "query_image"))
         images = uploads.images(candidate_images, "candidate_images")
-        texts = split_lines(candidate_texts, "candidate_texts")[0] if candidate_texts else []
+        blank = candidate_texts is None or not str(candidate_texts).strip()
+        texts = [] if blank else split_lines(candidate_texts, "candidate_texts")[0]
         with lease(store, model, "image-text") as clip:
             return fmt.as_ranking(clip.rank(query, texts, images))
 

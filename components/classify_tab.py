@@ -121,6 +121,7 @@ def _lay_out_controls() -> Controls:
         with gr.Tab("Picture", id="picture") as picture_tab:
             image = gr.Image(
                 type="filepath",
+                image_mode=None,  # the file as it is: pipelines.images brings every mode to RGB
                 label="Picture",
                 height=280,
                 show_label=False,

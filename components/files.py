@@ -57,20 +57,20 @@ class Uploads:
 
     def image(self, value: Any, name: str) -> NamedImage | None:
         """Return an uploaded image with the name that its owner knows it by, or None."""
-        if not value:
-            return None
+        return self._named(value, name) if value else None
+
+    def _named(self, value: Any, name: str) -> NamedImage:
         path = self.path(value, name)
         given = value.get("orig_name") if isinstance(value, dict) else None
         return NamedImage(path, Path(str(given)).name[:120] if given else path.name)
 
     def images(self, values: Any, name: str) -> list[NamedImage]:
         """Return several uploaded images; see `path`."""
-        if not values:
+        if values is None:
             return []
         if not isinstance(values, (list, tuple)):
             raise InputError(f"{name} must be a list of files but got {type(values).__name__}.")
-        found = [self.image(value, f"{name}[{i}]") for i, value in enumerate(values)]
-        return [image for image in found if image is not None]
+        return [self._named(value, f"{name}[{i}]") for i, value in enumerate(values)]
 
 
 def one_query(text: str, image: NamedImage | None) -> str | NamedImage:
@@ -79,7 +79,9 @@ def one_query(text: str, image: NamedImage | None) -> str | NamedImage:
     Raises:
         InputError: none is given, or both are.
     """
-    text = text.strip() if isinstance(text, str) else ""
+    if text is not None and not isinstance(text, str):
+        raise InputError(f"A text as the query must be text but got {type(text).__name__}.")
+    text = (text or "").strip()
     if text and image is not None:
         raise InputError("Give a text or an image as the query, not both.")
     if not text and image is None:

@@ -42,7 +42,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
     """Return the arguments of `launch`."""
     return {
         "server_name": settings.host,
-        "server_port": settings.port,
+        "server_port": settings.port or None,  # None: the first free one
         "theme": THEME,
         "allowed_paths": [str(ASSETS / "examples"), str(MEDIA)],
         "css_paths": [ASSETS / "style.css"],

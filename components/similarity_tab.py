@@ -99,7 +99,11 @@ def _lay_out_controls() -> Controls:
         text = gr.Textbox(label="Query: a text", placeholder="a red circle above a blue square")
         with gr.Accordion("… or a picture as the query", open=False):
             image = gr.Image(
-                type="filepath", show_label=False, height=220, sources=["upload", "clipboard"]
+                type="filepath",
+                image_mode=None,  # the file as it is: pipelines.images brings every mode to RGB
+                show_label=False,
+                height=220,
+                sources=["upload", "clipboard"],
             )
     texts = gr.Textbox(
         label="Compare with texts",

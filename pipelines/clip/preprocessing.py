@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pipelines.images import true_box
+
 #: From this ratio of the sides on, only the part that the crop keeps is resized: resizing a
 #: 1 x 100,000 strip to its full proportional length would take gigabytes.
 EXTREME_ASPECT = 50.0
@@ -65,7 +67,7 @@ class PixelRecipe:
         """Short side, in pixels, that a JPEG must keep when it is decoded at a fraction."""
         return 2 * max(self.height, self.width, self.shortest_edge)
 
-    def resized_size(self, width: int, height: int) -> tuple[int, int]:
+    def resized_size(self, width: float, height: float) -> tuple[int, int]:
         """Return the (width, height) to which an image is resized before the crop."""
         if not self.shortest_edge:
             return self.fixed_width, self.fixed_height
@@ -75,7 +77,7 @@ class PixelRecipe:
             return self.shortest_edge, new_long
         return new_long, self.shortest_edge
 
-    def seen_box(self, width: int, height: int) -> tuple[float, float, float, float]:
+    def seen_box(self, width: float, height: float) -> tuple[float, float, float, float]:
         """Return the part (left, top, right, bottom) of an image, in its pixels, that is read."""
         new_width, new_height = self.resized_size(width, height)
         if not self.crop:
@@ -97,16 +99,15 @@ class PixelRecipe:
         return torch.from_numpy(np.ascontiguousarray(((scaled - mean) / std).transpose(2, 0, 1)))
 
     def _resized(self, image: Image.Image) -> Image.Image:
-        width, height = image.size
+        left, top, right, bottom = box = true_box(image)
+        width, height = right - left, bottom - top
         size = self.resized_size(width, height)
         if not self.crop:
-            return image.resize(size, resample=self.resample)
+            return image.resize(size, resample=self.resample, box=box)
         if max(size) / min(size) > EXTREME_ASPECT:
-            return image.resize(
-                (self.width, self.height),
-                resample=self.resample,
-                box=self.seen_box(width, height),
-            )
-        left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
-        resized = image.resize(size, resample=self.resample)
-        return resized.crop((left, top, left + self.width, top + self.height))
+            seen = self.seen_box(width, height)
+            part = (left + seen[0], top + seen[1], left + seen[2], top + seen[3])
+            return image.resize((self.width, self.height), resample=self.resample, box=part)
+        resized = image.resize(size, resample=self.resample, box=box)
+        x, y = (size[0] - self.width) // 2, (size[1] - self.height) // 2
+        return resized.crop((x, y, x + self.width, y + self.height))
