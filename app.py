@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     store = PipelineStore(settings)
     app = build_app(store)
     app.launch(**launch_options(settings), prevent_thread_lock=True)
-    store.sources.hub_answers(wait_s=0.0)
+    store.sources.start_probe()
     warm_up()
     app.block_thread()
 

@@ -1,16 +1,15 @@
 """Where weights come from: a folder, the bundle, the Hugging Face cache, a hub or ModelScope."""
 
+import json
 import logging
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from pipelines.catalogue import ModelSpec
-from pipelines.errors import PipelineError, WeightsError
+from pipelines.errors import WeightsError
+from pipelines.fetching import PICKLED, SAFETENSORS, Download, FetchProgress, modelscope_folder
 from pipelines.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -18,29 +17,11 @@ log = logging.getLogger(__name__)
 #: The bundled checkpoints.
 BUNDLE = Path(__file__).parent.parent / "assets" / "checkpoints"
 
-#: What is fetched of a repository; of the weights, safetensors where there are any.
-SMALL_FILES = ("*.json", "*.txt", "tokenizer.model", "*.jinja")
-SAFETENSORS = "*.safetensors"
-PICKLED = "pytorch_model*.bin"
-
 #: Seconds that the hub has to answer the probe, and that a download may stand still.
 PROBE_TIMEOUT_S = 2.0
 STALL_LIMIT_S = 30.0
 #: Seconds for which the probe's answer is believed.
 PROBE_VALID_S = 60.0
-
-
-@dataclass(frozen=True)
-class FetchProgress:
-    """How far a download is.
-
-    Attributes:
-        done_bytes: bytes on disk, those of an earlier, interrupted download included.
-        total_bytes: bytes in all as far as known; 0 when unknown.
-    """
-
-    done_bytes: int
-    total_bytes: int
 
 
 class Sources:
@@ -55,7 +36,7 @@ class Sources:
         self._settings = settings
         self._stall_limit_s = stall_limit_s
         self._lock = threading.Lock()
-        self._downloads: dict[str, _Download] = {}
+        self._downloads: dict[str, Download] = {}
         self._probe: _Probe | None = None
 
     def locate(self, spec: ModelSpec) -> Path | None:
@@ -69,20 +50,31 @@ class Sources:
             for name in names:
                 if _is_complete(root / name):
                     return root / name
+        if self._settings.source == "modelscope":
+            folder = modelscope_folder(spec)
+            if _is_complete(folder):
+                return folder
         return _cached_snapshot(spec)
 
-    def hub_answers(self, *, wait_s: float = PROBE_TIMEOUT_S + 0.5) -> bool:
-        """Return whether the hub was reachable within the last minute.
+    def start_probe(self) -> None:
+        """Ask in the background whether the hub answers; returns at once."""
+        self.hub_answers(wait_s=0.0)
 
-        The question itself is asked in a thread of its own, at most once a minute, so that
-        nobody waits for it longer than `wait_s` seconds.
+    def hub_answers(self, *, wait_s: float = PROBE_TIMEOUT_S + 0.5) -> bool:
+        """Return whether the hub was reachable when last asked.
+
+        The question itself is asked in a thread of its own, at most once a minute. While an old
+        answer is being renewed it stands, so that only the very first caller may wait, and no
+        longer than `wait_s` seconds.
         """
         if self._settings.offline:
             return False
         with self._lock:
+            if self._probe is None:
+                self._probe = _Probe(self._settings)
+            elif self._probe.stale:
+                self._probe = _Probe(self._settings, before=self._probe.answer(0.0))
             probe = self._probe
-            if probe is None or probe.stale:
-                probe = self._probe = _Probe(self._settings)
         return probe.answer(wait_s)
 
     def fetch(self, spec: ModelSpec) -> Iterator[FetchProgress]:
@@ -101,7 +93,7 @@ class Sources:
                 f"The bundled model {spec.key!r} is missing from this copy of SeeSay. "
                 "Clone the repository again, or run `make demo-models`."
             )
-        if self._settings.source == "hub" and not self.hub_answers():
+        if self._settings.offline or (self._settings.source == "hub" and not self.hub_answers()):
             raise _unreachable(spec, self._settings)
         download = self._join(spec)
         yield from download.follow(self._stall_limit_s)
@@ -111,11 +103,11 @@ class Sources:
                 "weights are needed). Check --models-dir, HF_ENDPOINT or the repository."
             )
 
-    def _join(self, spec: ModelSpec) -> "_Download":
+    def _join(self, spec: ModelSpec) -> Download:
         with self._lock:
             download = self._downloads.get(spec.key)
             if download is None or download.finished:
-                download = self._downloads[spec.key] = _Download(spec, self._settings)
+                download = self._downloads[spec.key] = Download(spec, self._settings)
                 download.start()
             return download
 
@@ -125,8 +117,6 @@ def _is_complete(folder: Path) -> bool:
     if not (folder / "config.json").is_file():
         return False
     for index in folder.glob("*.index.json"):
-        import json
-
         try:
             wanted = set(json.loads(index.read_text())["weight_map"].values())
         except (ValueError, KeyError, OSError):
@@ -162,10 +152,11 @@ def _unreachable(spec: ModelSpec, settings: Settings) -> WeightsError:
 class _Probe:
     """One question to the hub, asked in a thread of its own."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, before: bool | None = None) -> None:
         self._settings = settings
         self._born = time.monotonic()
         self._answered = threading.Event()
+        self._before = before
         self._reachable = False
         threading.Thread(target=self._ask, name="hub-probe", daemon=True).start()
 
@@ -175,7 +166,9 @@ class _Probe:
         return self._answered.is_set() and time.monotonic() - self._born > PROBE_VALID_S
 
     def answer(self, wait_s: float) -> bool:
-        """Return whether the hub answered, waiting at most `wait_s` for it."""
+        """Return whether the hub answered, waiting at most `wait_s` where nothing is known yet."""
+        if self._before is not None and not self._answered.is_set():
+            return self._before
         remaining = self._born + wait_s - time.monotonic()
         self._answered.wait(max(remaining, 0.0))
         return self._reachable
@@ -191,177 +184,3 @@ class _Probe:
             log.info("The hub %s does not answer: %s", self._settings.endpoint, error)
         finally:
             self._answered.set()
-
-
-class _Download:
-    """One running download; several visitors may follow it."""
-
-    def __init__(self, spec: ModelSpec, settings: Settings) -> None:
-        self._spec = spec
-        self._settings = settings
-        self._error: PipelineError | None = None
-        self._done = threading.Event()
-        self._meter = _Meter()
-
-    @property
-    def finished(self) -> bool:
-        return self._done.is_set()
-
-    def start(self) -> None:
-        threading.Thread(target=self._work, name=f"fetch-{self._spec.key}", daemon=True).start()
-
-    def follow(self, stall_limit_s: float) -> Iterator[FetchProgress]:
-        """Yield progress twice a second until the end.
-
-        Raises:
-            WeightsError: it failed, or no byte came for `stall_limit_s` seconds.
-        """
-        while not self._done.wait(0.5):
-            yield self._meter.progress()
-            if self._meter.still_for_s() > stall_limit_s:
-                raise WeightsError(
-                    f"The download of {self._spec.repo} stands still: no data for "
-                    f"{stall_limit_s:.0f} s from {self._settings.endpoint}. What came is kept; "
-                    "try again later, or set HF_ENDPOINT to a mirror."
-                )
-        if self._error is not None:
-            raise self._error
-
-    def _work(self) -> None:
-        try:
-            if self._settings.source == "modelscope":
-                _from_modelscope(self._spec, self._meter)
-            else:
-                _from_hub(self._spec, self._settings, self._meter)
-        except PipelineError as error:
-            self._error = error
-        except Exception as error:  # the libraries raise many kinds; all end in one sentence
-            log.warning("Download of %s failed", self._spec.repo, exc_info=error)
-            self._error = _explain(error, self._spec, self._settings)
-        finally:
-            self._done.set()
-
-
-class _Meter:
-    """Counts bytes; fed by the tqdm bars that the hub library drives."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._done = 0
-        self._total = 0
-        self._moved = time.monotonic()
-
-    def expect(self, total: int) -> None:
-        with self._lock:
-            self._total = total
-
-    def at_least(self, done: int) -> None:
-        """Say that `done` bytes are there; several bars count the same bytes, so the most wins."""
-        with self._lock:
-            if done > self._done:
-                self._done = done
-                self._moved = time.monotonic()
-
-    def progress(self) -> FetchProgress:
-        with self._lock:
-            return FetchProgress(self._done, self._total)
-
-    def still_for_s(self) -> float:
-        with self._lock:
-            return time.monotonic() - self._moved
-
-
-def _from_hub(spec: ModelSpec, settings: Settings, meter: _Meter) -> None:
-    """Download a checkpoint into the Hugging Face cache, resuming what is there."""
-    from huggingface_hub import HfApi, RepoFile, snapshot_download
-
-    token = False if settings.is_mirror else None
-    api = HfApi(endpoint=settings.endpoint, token=token)
-    tree = api.list_repo_tree(spec.repo, revision=spec.revision)
-    sizes = {entry.path: entry.size for entry in tree if isinstance(entry, RepoFile)}
-    weights = SAFETENSORS if any(name.endswith(".safetensors") for name in sizes) else PICKLED
-    patterns = [*SMALL_FILES, weights]
-    wanted = [name for name in sizes if any(fnmatch(name, pattern) for pattern in patterns)]
-    meter.expect(sum(sizes[name] for name in wanted))
-    snapshot_download(
-        spec.repo,
-        revision=spec.revision,
-        endpoint=settings.endpoint,
-        token=token,
-        allow_patterns=wanted,
-        tqdm_class=_bar_class(meter),
-    )
-
-
-def _bar_class(meter: _Meter) -> type:
-    """Return a silent tqdm class whose bars of bytes feed `meter`."""
-    from tqdm.auto import tqdm
-
-    class MeterBar(tqdm):  # type: ignore[type-arg]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self._counts_bytes = kwargs.get("unit") == "B"
-            super().__init__(*args, **{**kwargs, "file": _Nowhere(), "disable": False})
-
-        def update(self, n: float | None = 1) -> bool | None:
-            moved = super().update(n)
-            if self._counts_bytes:
-                meter.at_least(int(self.n))
-            return moved
-
-    return MeterBar
-
-
-class _Nowhere:
-    """A text file that forgets; tqdm needs one to count without printing."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        """Nothing is buffered."""
-
-
-def _from_modelscope(spec: ModelSpec, meter: _Meter) -> None:
-    """Download a checkpoint from ModelScope into `<its cache>`, with its own library."""
-    try:
-        from modelscope.hub.snapshot_download import snapshot_download
-    except ImportError as error:
-        raise WeightsError(
-            "ModelScope was asked for (--source modelscope) but its library is not installed. "
-            "Run `pip install modelscope`, or leave the flag out to use the Hugging Face hub."
-        ) from error
-    del meter
-    snapshot_download(spec.repo)
-
-
-def _explain(error: Exception, spec: ModelSpec, settings: Settings) -> WeightsError:
-    """Turn what the hub library raised into one sentence for the visitor."""
-    from huggingface_hub import errors as hub
-
-    where = settings.endpoint
-    if isinstance(error, hub.GatedRepoError):
-        text = (
-            f"{spec.repo} is gated on {where}: accept its conditions there, then set HF_TOKEN to "
-            "a token of your account."
-        )
-    elif isinstance(error, hub.RevisionNotFoundError):
-        text = f"{where} has {spec.repo} but not the revision {spec.revision}. Update SeeSay."
-    elif isinstance(error, hub.RepositoryNotFoundError):
-        text = (
-            f"{where} has no repository {spec.repo} that you may read. If HF_ENDPOINT is a "
-            "mirror, try another; if the repository is private, set HF_TOKEN."
-        )
-    elif isinstance(error, hub.HfHubHTTPError) and error.response is not None:
-        status = error.response.status_code
-        text = f"{where} answered with error {status} for {spec.repo}. Try again later."
-    elif isinstance(error, OSError) and error.errno == 28:
-        text = (
-            f"The disk is full: {spec.repo} needs {spec.download_gb:.1f} GB. Free some space, or "
-            "set HF_HOME to a larger disk."
-        )
-    else:
-        text = (
-            f"The download of {spec.repo} from {where} broke off. What came is kept and the next "
-            "try goes on from there; check the network, or set HF_ENDPOINT to a mirror."
-        )
-    return WeightsError(text)

@@ -14,9 +14,10 @@ from typing import Any
 from pipelines.base import Pipeline
 from pipelines.catalogue import HUB_DEFAULTS, MODELS, ModelSpec, Task, demo_of, find
 from pipelines.errors import MemoryLimitError, PipelineError, WeightsError
+from pipelines.fetching import FetchProgress
 from pipelines.runtime import Device, choose_device, memory_budget_gb
 from pipelines.settings import Settings
-from pipelines.sources import FetchProgress, Sources
+from pipelines.sources import Sources
 
 log = logging.getLogger(__name__)
 
