@@ -9,13 +9,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@dataclass
+@dataclass(eq=False)  # found by identity: items may be tensors, and equal items are not one request
 class _Ticket(Generic[Item, Result]):
-    """One request that waits."""
+    """One request that waits; `alone` once a batch that it was part of has failed."""
 
     items: Sequence[Item]
     results: list[Result] = field(default_factory=list)
     done: bool = False
+    alone: bool = False
 
 
 class Batcher(Generic[Item, Result]):
@@ -56,7 +57,9 @@ class Batcher(Generic[Item, Result]):
         with self._mutex:
             self._waiting.remove(first)
             batch, size = [first], len(first.items)
-            for other in list(self._waiting):
+            for other in [] if first.alone else list(self._waiting):
+                if other.alone:
+                    continue
                 if size + len(other.items) > self._max_items:
                     break
                 self._waiting.remove(other)
@@ -73,6 +76,8 @@ class Batcher(Generic[Item, Result]):
         except Exception:  # the culprit is unknown: everybody runs alone, and meets their own
             with self._mutex:
                 self._waiting[:0] = batch[1:]
+                for ticket in batch:
+                    ticket.alone = True
             return False
         start = 0
         for ticket in batch:

@@ -25,6 +25,28 @@ _BAD_EXIF = (ValueError, TypeError, KeyError, SyntaxError, struct.error, OSError
 #: Most pixels of an image, unless the caller says otherwise.
 MAX_PIXELS = 120_000_000
 
+#: Most characters of a file's name that a message repeats.
+_MAX_NAME = 60
+
+#: What people take for an image, or hope is one: (offset, bytes there, what to call it).
+_KNOWN = (
+    (4, b"ftyphei", "a HEIC photo"),
+    (4, b"ftyphev", "a HEIC photo"),
+    (4, b"ftypmif1", "a HEIF photo"),
+    (4, b"ftypmsf1", "a HEIF photo"),
+    (4, b"ftyp", "a video"),
+    (0, b"\x1aE\xdf\xa3", "a video"),
+    (8, b"AVI ", "a video"),
+    (0, b"%PDF", "a PDF document"),
+    (0, b"%!PS", "a PostScript file"),
+    (0, b"\xc5\xd0\xd3\xc6", "a PostScript file"),
+    (0, b"PK", "a zip archive or an office document"),
+    (0, b"8BPS", "a Photoshop file"),
+)
+
+# A warning is no use to a visitor, and `catch_warnings` at each call is not safe among threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 
 def open_image(path: Path, *, max_pixels: int = MAX_PIXELS, draft_px: int = 0) -> Image.Image:
     """Open an image file, upright, in RGB.
@@ -43,12 +65,14 @@ def open_image(path: Path, *, max_pixels: int = MAX_PIXELS, draft_px: int = 0) -
 
     Raises:
         MediaError: not an image, damaged, empty, or larger than `max_pixels`.
+        MemoryError: there is no memory for it.
     """
     name = path.name
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise MediaError(f"The file {name!r} could not be read. Upload it again.") from error
+        shown = _shown(name)
+        raise MediaError(f"The file {shown} could not be read. Upload it again.") from error
     return decode_image(data, name, max_pixels=max_pixels, draft_px=draft_px)
 
 
@@ -56,36 +80,59 @@ def decode_image(
     data: bytes, name: str = "the image", *, max_pixels: int = MAX_PIXELS, draft_px: int = 0
 ) -> Image.Image:
     """Decode the bytes of an image file as `open_image` does; `name` is used in messages."""
+    shown = _shown(name)
     if not data:
-        raise MediaError(f"{name!r} is empty (0 bytes). Choose an image such as a PNG or JPEG.")
+        raise MediaError(f"{shown} is empty (0 bytes). Choose an image such as a PNG or JPEG.")
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels  # else PIL refuses what the caller allows
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PIL warns of sizes that max_pixels judges
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                _check_size(image, name, max_pixels)
-                box = _draft(image, draft_px) if draft_px else None
-                image.load()
-                upright = to_rgb(_upright(image))
-                if box is not None:
-                    upright.info[TRUE_BOX] = _turned(box, image.size, _orientation(image))
-                return upright
-    except MediaError:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_size(image, shown, max_pixels)
+            box = _draft(image, draft_px) if draft_px else None
+            image.load()
+            upright = to_rgb(_upright(image))
+            if box is not None:
+                upright.info[TRUE_BOX] = _turned(box, image.size, _orientation(image))
+            return upright
+    except (MediaError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise MediaError(
-            f"{name!r} unpacks to far more pixels than an image should have; "
+            f"{shown} unpacks to far more pixels than an image should have; "
             f"the limit is {max_pixels / 1e6:.0f} megapixels. Shrink it and try again."
         ) from error
     except UnidentifiedImageError as error:
         raise MediaError(
-            f"{name!r} is not an image that can be read. Expected a PNG, JPEG, WebP, GIF, BMP, "
-            "TIFF or AVIF file; convert it and try again."
+            f"{shown} is {_kind_of(data)}, not an image that can be read. Expected a PNG, JPEG, "
+            "WebP, GIF, BMP, TIFF or AVIF file; convert it and try again."
         ) from error
     except Exception as error:  # PIL's decoders raise whatever they meet in damaged files
         raise MediaError(
-            f"{name!r} is damaged or cut off: it starts like an image but cannot be decoded. "
+            f"{shown} is damaged or cut off: it starts like an image but cannot be decoded. "
             "Save or upload it again."
         ) from error
+
+
+def _shown(name: str) -> str:
+    """Return a file's name as messages repeat it: quoted, printable, not too long."""
+    return repr(name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…")
+
+
+def _kind_of(data: bytes) -> str:
+    """Return what a file that is no image looks like."""
+    for offset, magic, kind in _KNOWN:
+        if data.startswith(magic, offset):
+            return kind
+    start = data[:300].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if b"<svg" in start:
+        return "an SVG drawing"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "a web page"
+    try:
+        text = data[:300].decode("utf-8", "ignore")
+    except ValueError:
+        return "an unknown file"
+    return "a text" if text.isprintable() or text.isspace() else "an unknown file"
 
 
 def true_box(image: Image.Image) -> Box:

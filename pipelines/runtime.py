@@ -3,11 +3,8 @@
 import logging
 import os
 import threading
-import time
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 from pipelines.settings import Settings
 
@@ -62,80 +59,22 @@ def _choose_kind(settings: Settings) -> tuple[str, str]:
 def _choose_dtype(kind: str, settings: Settings) -> tuple[str, bool, str]:
     import torch
 
+    from pipelines import packing
+
     if settings.dtype == "float32":
         return "float32", False, "float32 asked for"
     if settings.dtype == "bfloat16":
-        return "bfloat16", kind == "cpu" and _can_pack(), "bfloat16 asked for"
+        return "bfloat16", kind == "cpu" and packing.can_pack(), "bfloat16 asked for"
     if kind == "cuda":
         major, minor = torch.cuda.get_device_capability(0)
         name = "bfloat16" if major >= 8 else "float32"
         return name, False, f"compute capability {major}.{minor}"
     if kind == "mps":
         return "float32", False, "float32 on Apple GPUs"
-    gain = bfloat16_gain()
+    gain = packing.bfloat16_gain()
     if gain >= WORTH_IT:
         return "bfloat16", True, f"prepacked bfloat16 is {gain:.1f} times as fast here"
     return "float32", False, f"prepacked bfloat16 is only {gain:.1f} times as fast here"
-
-
-def _can_pack() -> bool:
-    import torch
-
-    return torch.backends.mkldnn.is_available()
-
-
-@cache
-def bfloat16_gain() -> float:
-    """Return how many times as fast a prepacked bfloat16 Linear is as a float32 one, here.
-
-    Times a layer of CLIP's size both ways, well under a second in all, and takes the best of five
-    runs of each, alternating. Returns 0.0 where oneDNN cannot prepack.
-    """
-    import torch
-    from torch.utils import mkldnn
-
-    if not _can_pack():
-        return 0.0
-    generator = torch.Generator().manual_seed(0)
-    linear = torch.nn.Linear(768, 3072).eval()
-    rows = torch.randn(256, 768, generator=generator)
-    try:
-        packed = mkldnn.to_mkldnn(linear, torch.bfloat16)
-        half = rows.bfloat16()
-        with torch.inference_mode():
-            plain_s, packed_s = [], []
-            packed(half)
-            for _ in range(5):
-                plain_s.append(_seconds(linear, rows))
-                packed_s.append(_seconds(packed, half))
-    except (RuntimeError, AssertionError) as error:
-        log.info("No prepacked bfloat16 here: %s", error)
-        return 0.0
-    return min(plain_s) / min(packed_s)
-
-
-def _seconds(layer: object, rows: object) -> float:
-    start = time.perf_counter()
-    for _ in range(4):
-        layer(rows)  # type: ignore[operator]
-    return time.perf_counter() - start
-
-
-def pack_linear(model: Any) -> None:
-    """Replace the Linear layers of a bfloat16 `model` by oneDNN-prepacked ones, in place.
-
-    Forward only: a packed layer has no gradient. The projections inside `MultiheadAttention` are
-    left alone, since it reads their weights itself.
-    """
-    import torch
-    from torch.utils import mkldnn
-
-    for module in list(model.modules()):
-        if isinstance(module, torch.nn.MultiheadAttention):
-            continue
-        for name, child in list(module.named_children()):
-            if type(child) is torch.nn.Linear:
-                setattr(module, name, mkldnn.to_mkldnn(child.float(), torch.bfloat16))
 
 
 def memory_budget_gb(settings: Settings, kind: str) -> float:

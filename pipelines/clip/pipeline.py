@@ -21,6 +21,7 @@ from pipelines.clip.texts import TextEncoder
 from pipelines.clip.vectors import VectorCache
 from pipelines.clip.verdict import Judge
 from pipelines.errors import InputError, WeightsError
+from pipelines.packing import pack_linear
 from pipelines.results import (
     Classification,
     Embeddings,
@@ -32,7 +33,7 @@ from pipelines.results import (
     SimilarityMatrix,
     Verdict,
 )
-from pipelines.runtime import Device, pack_linear
+from pipelines.runtime import Device
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Texts -> unit vectors: cleaning, tokens, batches sorted by length."""
 
 import html
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,7 @@ class TextEncoder:
         self._tokenizer = tokenizer
         self._traits = traits
         self._kept = kept
+        self._whole([""])  # takes off the truncation that a tokeniser may have been saved with
 
     def vectors(self, texts: Sequence[str], templates: Sequence[str] = ("{}",)) -> torch.Tensor:
         """Return (N, D) float32 unit vectors on the CPU, (0, 0) for no texts.
@@ -75,8 +77,7 @@ class TextEncoder:
             means = vectors.view(len(positions), len(templates), -1).mean(dim=1)
             return torch.nn.functional.normalize(means, dim=-1)
 
-        scheme = "\0".join(templates)
-        return self._kept.get([f"{scheme}\1{text}" for text in texts], compute)
+        return self._kept.get([json.dumps([*templates, text]) for text in texts], compute)
 
     def cut(self, texts: Sequence[str], templates: Sequence[str] = ("{}",)) -> list[bool]:
         """Return which texts are longer than the model reads, in any of the templates.
@@ -101,16 +102,20 @@ class TextEncoder:
         """Clean and tokenise; what is over the model's limit is cut, its end token kept."""
         limit = self._traits.max_text_tokens
         cleaned = [clean_text(text, self._traits.cleaning) for text in texts]
-        whole = self._tokenizer(cleaned, verbose=False)["input_ids"]
-        long = [index for index, ids in enumerate(whole) if len(ids) > limit]
-        if long:
-            short = self._tokenizer(
-                [cleaned[index] for index in long], truncation=True, max_length=limit
-            )["input_ids"]
-            for index, ids in zip(long, short, strict=True):
-                whole[index] = ids
-        cut = set(long)
-        return [Tokenised(tuple(ids), index in cut) for index, ids in enumerate(whole)]
+        tokenised = []
+        for text, ids in zip(texts, self._whole(cleaned), strict=True):
+            kept = ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
+            tokenised.append(Tokenised(tuple(kept), len(ids) > limit or len(text) > MAX_CHARS))
+        return tokenised
+
+    def _whole(self, cleaned: list[str]) -> list[list[int]]:
+        """Return the ids of whole texts.
+
+        Never asks the tokeniser to cut: truncation is a state of the fast tokenisers, which calls
+        from several threads would switch on and off under one another.
+        """
+        ids: list[list[int]] = self._tokenizer(cleaned, verbose=False)["input_ids"]
+        return ids
 
     def encode(self, tokenised: Sequence[Tokenised]) -> torch.Tensor:
         """Return unit vectors, (N, D) float32 on the CPU, in the order given.
