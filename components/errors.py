@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import gradio as gr
+from gradio.exceptions import ComponentProcessingError
 
 from pipelines.errors import PipelineError
 
@@ -57,3 +58,33 @@ def _translated() -> Iterator[None]:
             title="Internal error",
             print_exception=False,
         ) from error
+
+
+class Page(gr.Blocks):
+    """Blocks that say in one sentence why gradio itself turns a request away.
+
+    Gradio checks arguments and opens files before a handler is called. What it raises there
+    would reach a browser as nothing at all, and a script as advice to the server's owner.
+    """
+
+    async def preprocess_data(self, *args: Any, **kwargs: Any) -> list[Any]:
+        """Check and convert the inputs of a request."""
+        try:
+            return await super().preprocess_data(*args, **kwargs)
+        except gr.Error:
+            raise
+        except ComponentProcessingError as error:
+            raise gr.Error(
+                "The file is not an image that can be read, or it is damaged or far too large. "
+                "Expected a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF file.",
+                title="Cannot read this file",
+                print_exception=False,
+            ) from error
+        except Exception as error:
+            raise gr.Error(
+                "This request lacks an argument, or names a file that was not uploaded to this "
+                "app or a link that cannot be fetched. Give every required argument, and send "
+                "files with gradio_client's handle_file().",
+                title="Check your input",
+                print_exception=False,
+            ) from error

@@ -7,6 +7,7 @@ from gradio.media import MEDIA_ROOT as MEDIA
 
 from components import api, classify_tab, similarity_tab
 from components.common import ASSETS
+from components.errors import Page
 from components.theme import THEME
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
@@ -22,7 +23,7 @@ TABS = (classify_tab, similarity_tab)
 
 def build_app(store: PipelineStore) -> gr.Blocks:
     """Lay out the whole app."""
-    with gr.Blocks(
+    with Page(
         title="SeeSay", analytics_enabled=False, delete_cache=(KEEP_FILES_S, KEEP_FILES_S)
     ) as app:
         gr.HTML(

@@ -103,8 +103,8 @@ def decode_image(
         ) from error
     except UnidentifiedImageError as error:
         raise MediaError(
-            f"{shown} is {_kind_of(data)}, not an image that can be read. Expected a PNG, JPEG, "
-            "WebP, GIF, BMP, TIFF or AVIF file; convert it and try again."
+            f"{shown} is not an image that can be read{_looks(data)}. Expected a PNG, JPEG, WebP, "
+            "GIF, BMP, TIFF or AVIF file; convert it and try again."
         ) from error
     except Exception as error:  # PIL's decoders raise whatever they meet in damaged files
         raise MediaError(
@@ -118,21 +118,20 @@ def _shown(name: str) -> str:
     return repr(name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…")
 
 
-def _kind_of(data: bytes) -> str:
-    """Return what a file that is no image looks like."""
+def _looks(data: bytes) -> str:
+    """Return what a file that is no image looks like, as the end of a sentence, or ""."""
+    start = data[:300].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    text = data[:300].decode("utf-8", "replace")
     for offset, magic, kind in _KNOWN:
         if data.startswith(magic, offset):
-            return kind
-    start = data[:300].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+            return f": it looks like {kind}"
     if b"<svg" in start:
-        return "an SVG drawing"
+        return ": it looks like an SVG drawing"
     if start.startswith((b"<!doctype html", b"<html")):
-        return "a web page"
-    try:
-        text = data[:300].decode("utf-8", "ignore")
-    except ValueError:
-        return "an unknown file"
-    return "a text" if text.isprintable() or text.isspace() else "an unknown file"
+        return ": it looks like a web page"
+    if all(char.isprintable() or char.isspace() for char in text.rstrip("\ufffd")):
+        return ": it looks like a text"
+    return ""
 
 
 def true_box(image: Image.Image) -> Box:
@@ -179,29 +178,36 @@ def _turned(box: Box, size: tuple[int, int], orientation: int) -> Box:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Return `image` in RGB, 8 bits a channel, transparency laid on white.
 
-    16-bit and 32-bit integer greys and float greys are scaled to 0..255 by the range that their
-    mode holds (65535, or 1.0 for floats within 0..1), never clipped.
+    Greys of 16 and 32 bits and float greys are scaled to 0..255 by the range that their mode or
+    their values call for (255, 65535, 1.0 for floats within 0..1, else the largest value).
     """
-    if image.mode == "RGB":
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in {"I", "I;16", "I;16L", "I;16B", "I;16N", "F"}:
         return _wide_grey_to_rgb(image)
     if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
         image = image.convert("RGBA")
-        page = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(page, image).convert("RGB")
+        page = Image.new("RGB", image.size, "white")
+        page.paste(image, mask=image)
+        return page
     return image.convert("RGB")
 
 
 def _wide_grey_to_rgb(image: Image.Image) -> Image.Image:
     import numpy as np
 
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    top = float(values.max(initial=0.0))
-    scale = 255.0 if image.mode == "F" and top <= 1.0 else 1.0 if top <= 255.0 else 255.0 / 65535.0
-    if image.mode.startswith("I;16"):
-        scale = 255.0 / 65535.0
-    grey = np.clip(np.rint(values * scale), 0, 255).astype(np.uint8)
+    values = np.asarray(image)
+    if image.mode == "F":
+        finite = np.isfinite(values)
+        top = float(values.max(where=finite, initial=0.0))
+        full = next((limit for limit in (1.0, 255.0, 65535.0) if top <= limit), top)
+    else:
+        top = int(values.max(initial=0))
+        full = 255 if image.mode == "I" and top <= 255 else max(top, 65535)
+    grey = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), 256):  # by strips: floats of a whole large scan take much
+        strip = np.nan_to_num(values[start : start + 256].astype(np.float32), posinf=full)
+        grey[start : start + 256] = np.rint(np.clip(strip * (255.0 / full), 0, 255))
     return Image.fromarray(grey).convert("RGB")
 
 

@@ -1,0 +1,131 @@
+"""The public contract: endpoints, parameters, defaults, result fields. A change here breaks
+somebody's script and is marked so in the changelog."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gradio_client import Client, handle_file
+
+from tests.browser.serve import RunningApp
+from tests.components.raw_http import http
+
+REQUIRED = object()
+
+#: Each endpoint with its parameters in order: name, type as gradio_client tells it, default.
+ENDPOINTS: dict[str, list[tuple[str, str, Any]]] = {
+    "/classify_image": [
+        ("image", "filepath", REQUIRED),
+        ("labels", "str", REQUIRED),
+        ("templates", "str", ""),
+        ("model", "str", ""),
+    ],
+    "/rank_similarity": [
+        ("query_text", "str", ""),
+        ("query_image", "None | filepath", None),
+        ("candidate_texts", "str", ""),
+        ("candidate_images", "None | list[filepath]", None),
+        ("model", "str", ""),
+    ],
+    "/embed_texts": [("texts", "str", REQUIRED), ("model", "str", "")],
+    "/embed_images": [("images", "list[filepath]", REQUIRED), ("model", "str", "")],
+    "/list_models": [],
+}
+
+RETURNS = {
+    "/classify_image": ["dict(str, Any)", "list[dict(str, Any)]"],
+    "/rank_similarity": ["list[dict(str, Any)]"],
+    "/embed_texts": ["dict(str, Any)"],
+    "/embed_images": ["dict(str, Any)"],
+    "/list_models": ["list[dict(str, Any)]"],
+}
+
+
+@pytest.fixture(scope="module")
+def described(client: Client) -> dict[str, Any]:
+    return dict(client.view_api(return_format="dict", print_info=False))
+
+
+def test_these_endpoints_and_no_others(described: dict[str, Any]) -> None:
+    assert list(described["named_endpoints"]) == list(ENDPOINTS)
+    assert described["unnamed_endpoints"] == {}
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_parameters(described: dict[str, Any], endpoint: str) -> None:
+    found = [
+        (
+            parameter["parameter_name"],
+            parameter["python_type"]["type"],
+            parameter["parameter_default"] if parameter["parameter_has_default"] else REQUIRED,
+        )
+        for parameter in described["named_endpoints"][endpoint]["parameters"]
+    ]
+    assert found == ENDPOINTS[endpoint]
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
+def test_returns_and_description(described: dict[str, Any], endpoint: str) -> None:
+    entry = described["named_endpoints"][endpoint]
+    assert [value["python_type"]["type"] for value in entry["returns"]] == RETURNS[endpoint]
+    assert len(entry["description"]) > 20
+
+
+def test_the_page_publishes_nothing_else(running_app: RunningApp) -> None:
+    """A bare lambda once became `/lambda`, a handler wired twice `/f_1`."""
+    events = http.get(f"{running_app.url}/config").json()["dependencies"]
+    public = {f"/{e['api_name']}" for e in events if e["api_visibility"] == "public"}
+    assert public == set(ENDPOINTS)
+    assert {e["api_visibility"] for e in events} == {"public", "private"}
+
+
+def test_classify_image_with_the_required_parameters(client: Client, red_circle: Path) -> None:
+    image, labels = handle_file(red_circle), "red circle\nblue star"
+    by_name = client.predict(image=image, labels=labels, api_name="/classify_image")
+    assert by_name == client.predict(image, labels, api_name="/classify_image")
+    label, scores = by_name
+    assert list(label) == ["label", "confidences", "notes"]
+    assert [list(row) for row in label["confidences"]] == [["label", "confidence"]] * 2
+    fields = ["label", "probability", "cosine", "verdict", "note"]
+    assert [list(row) for row in scores] == [fields] * 2
+    assert label["label"] == scores[0]["label"]
+    assert label["confidences"] == [
+        {"label": row["label"], "confidence": row["probability"]} for row in scores
+    ]
+
+
+def test_rank_similarity_by_name_and_by_position(client: Client, red_circle: Path) -> None:
+    image = handle_file(red_circle)
+    by_name = client.predict(
+        query_text="red circle",
+        candidate_texts="a red circle",
+        candidate_images=[image],
+        api_name="/rank_similarity",
+    )
+    by_position = client.predict(
+        "red circle", None, "a red circle", [image], api_name="/rank_similarity"
+    )
+    assert by_name == by_position
+    fields = ["rank", "candidate", "kind", "cosine", "verdict", "note"]
+    assert [list(row) for row in by_name] == [fields] * 2
+    assert {(row["kind"], row["candidate"]) for row in by_name} == {
+        ("text", "a red circle"),
+        ("image", "red-circle.png"),
+    }
+
+
+def test_embeddings_with_the_required_parameters(client: Client, red_circle: Path) -> None:
+    fields = ["model", "dim", "embeddings", "errors", "notes"]
+    texts = client.predict(texts="red circle", api_name="/embed_texts")
+    assert list(texts) == fields
+    assert texts == client.predict("red circle", api_name="/embed_texts")
+    images = client.predict(images=[handle_file(red_circle)], api_name="/embed_images")
+    assert list(images) == fields
+    assert images == client.predict([handle_file(red_circle)], api_name="/embed_images")
+
+
+def test_list_models(client: Client) -> None:
+    fields = ["key", "family", "repo", "revision", "licence", "memory_gb", "on_disk", "demo"]
+    rows = client.predict(api_name="/list_models")
+    assert [list(row) for row in rows] == [fields] * len(rows)
+    assert len(rows) > 1
