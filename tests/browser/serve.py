@@ -38,7 +38,7 @@ class RunningApp:
 
 
 @contextmanager
-def serve(folder: Path, *flags: str) -> Iterator[RunningApp]:
+def serve(folder: Path, *flags: str, **variables: str) -> Iterator[RunningApp]:
     """Run `app.py --models bundled` with its files in `folder` for the length of the block."""
     log_file, work_dir = folder / "app.log", folder / "work"
     command = [sys.executable, "-u", "app.py", "--models", "bundled", "--port", "0"]
@@ -49,6 +49,7 @@ def serve(folder: Path, *flags: str) -> Iterator[RunningApp]:
         env = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
         env["HF_ENDPOINT"] = f"http://127.0.0.1:{nobody.getsockname()[1]}"
         env["HF_HOME"] = str(folder / "hub")
+        env.update(variables)
         process = subprocess.Popen(
             command, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT
         )

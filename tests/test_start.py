@@ -1,0 +1,51 @@
+"""The app is up at once, whatever the network does, and answers without waiting for it."""
+
+import re
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from gradio_client import Client, handle_file
+
+from tests.browser.serve import serve
+
+EMPTY = (
+    "import gradio as gr, sys\n"
+    "with gr.Blocks(analytics_enabled=False) as app: pass\n"
+    "app.launch(server_port=None, prevent_thread_lock=True, quiet=True)\n"
+    "print('up', flush=True)\n"
+)
+
+
+def seconds_of_an_empty_app() -> float:
+    start = time.monotonic()
+    child = subprocess.run([sys.executable, "-c", EMPTY], capture_output=True, timeout=120)
+    assert b"up" in child.stdout
+    return time.monotonic() - start
+
+
+def test_up_and_answering_with_a_hub_that_never_answers(tmp_path: Path, red_circle: Path) -> None:
+    empty_s = seconds_of_an_empty_app()
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(64)  # accepts and never says a word
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        start = time.monotonic()
+        with serve(tmp_path, "--models", "auto", HF_ENDPOINT=endpoint) as app:
+            page_s = time.monotonic() - start
+            client = Client(app.url, ssl_verify=False, verbose=False)
+            start = time.monotonic()
+            label, _ = client.predict(
+                image=handle_file(red_circle), labels="red circle\nblue star",
+                api_name="/classify_image",
+            )  # fmt: skip
+            answer_s = time.monotonic() - start
+            log = app.log_file.read_text("utf-8")
+    assert label["label"] == "red circle", "the demo model answers"
+    # bounds on hangs, not on speed: the library's own retries take over 100 s
+    assert page_s < empty_s + 15
+    assert answer_s < 40
+    up, imported = log.index("Running on local URL"), re.search("torch .* imported", log)
+    assert imported is None or up < imported.start(), "torch is imported after the page is up"
