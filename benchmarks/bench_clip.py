@@ -105,9 +105,8 @@ def repeated_labels(folder: Path, work: Path, times: int) -> list[Row]:
     ]
 
 
-def cold_bank(folder: Path, work: Path, quick: bool) -> Row:
+def cold_bank(folder: Path, work: Path, number: int) -> Row:
     """80 templates x 1000 labels, nothing cached, beside padding every prompt to 77 in float32."""
-    number = 20 if quick else 1000
     store = _store(folder.parent, work / "cache-b")
     templates = tuple(f"a {side} photo of a {{}}, {n}." for side in SIDES for n in NOUNS[:8])
     names = labels(number)
@@ -121,7 +120,7 @@ def cold_bank(folder: Path, work: Path, quick: bool) -> Row:
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     prompts = [fill(t, name) for name in names for t in templates]
-    part = prompts[:: max(1, len(prompts) // (256 if quick else 1024))]
+    part = prompts[:: max(1, len(prompts) // 512)]
 
     @torch.inference_mode()
     def padded() -> None:
@@ -227,6 +226,7 @@ def main() -> None:
     """Measure, print, and keep where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
+    parser.add_argument("--labels", type=int, default=1000, help="labels of the cold text bank")
     parser.add_argument("--write", action="store_true", help="keep the figures for the README")
     args = parser.parse_args()
     times = 2 if args.quick else 6
@@ -234,7 +234,7 @@ def main() -> None:
         work = Path(name)
         small = make_clip(work / "models" / "clip-vit-b32", large=False)
         rows = repeated_labels(small, work, times)
-        rows.append(cold_bank(small, work, args.quick))
+        rows.append(cold_bank(small, work, 20 if args.quick else args.labels))
         rows.append(large_photo(small, times))
         rows.append(many_clients(small, work, args.quick))
         large = make_clip(work / "large" / "clip-vit-l14", large=True)
