@@ -21,9 +21,10 @@ THEME = gr.themes.Base(
 ).set(
     button_primary_background_fill="*primary_700",
     button_primary_background_fill_hover="*primary_600",
-    button_primary_background_fill_dark="*primary_600",
-    button_primary_background_fill_hover_dark="*primary_500",
+    button_primary_background_fill_dark="*primary_700",
+    button_primary_background_fill_hover_dark="*primary_600",
     button_primary_text_color="white",
+    body_text_color_subdued="*neutral_500",
     block_label_text_weight="600",
     block_title_text_weight="600",
 )

@@ -214,7 +214,7 @@ def measure_hint(ask: Ask, rule: HintRule, seed: int, num: int, workers: int = 1
 
 
 def _rule_from(demo: dict[str, Any]) -> HintRule:
-    return HintRule(demo["scene_score"], demo["scene_threshold"], demo.get("scene_auroc", 0.0))
+    return HintRule(demo["scene_score"], demo["scene_threshold"])
 
 
 def evaluate(ask: Ask, rule: HintRule, seed: int, num: int, workers: int) -> dict[str, Any]:
@@ -245,7 +245,6 @@ def main(arguments: list[str] | None = None) -> None:
         ask = StockClip(chosen.checkpoint)
         rule = calibrate_hint(ask, 400)
         demo.update(scene_score=rule.score, scene_threshold=round(rule.threshold, 4))
-        demo["scene_auroc"] = round(rule.auroc, 4)
         about.write_text(json.dumps(demo, indent=1) + "\n")
     result = evaluate(ask, _rule_from(demo), chosen.seed, chosen.num, chosen.workers)
     path = chosen.checkpoint / "eval.json"

@@ -20,7 +20,6 @@ class HintRule:
 
     score: str
     threshold: float
-    auroc: float
 
 
 def area_under_curve(high: Sequence[float], low: Sequence[float]) -> float:
@@ -33,14 +32,17 @@ def area_under_curve(high: Sequence[float], low: Sequence[float]) -> float:
     return float(wins / (len(high) * len(low)))
 
 
-def best_threshold(scenes: Sequence[float], others: Sequence[float]) -> float:
-    """Return the threshold with the best mean of the two rates of right decisions."""
+def best_threshold(scenes: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
+    """Return the threshold with the best mean of the two rates of right decisions, and that mean.
+
+    A picture counts as a scene when its score reaches the threshold.
+    """
     candidates = np.unique(np.concatenate([scenes, others]))
-    rates = [
-        (np.mean(np.asarray(scenes) >= t) + np.mean(np.asarray(others) < t)) / 2 for t in candidates
-    ]
+    is_scene, is_other = np.asarray(scenes), np.asarray(others)
+    rates = [(np.mean(is_scene >= t) + np.mean(is_other < t)) / 2 for t in candidates]
     best = np.flatnonzero(np.isclose(rates, np.max(rates)))
-    return float(candidates[best[len(best) // 2]])
+    middle = int(best[len(best) // 2])
+    return float(candidates[middle]), float(rates[middle])
 
 
 def real_photos() -> list[Image.Image]:
@@ -72,11 +74,10 @@ def choose_rule(scores: dict[str, dict[str, list[float]]]) -> HintRule:
         scores: For "softmax" and for "cosine" the maxima over the scene bank by kind of
             picture, measured on the calibration seed.
     """
-    rules = []
+    best: dict[str, tuple[float, float]] = {}
     for name, by_kind in scores.items():
         scenes = [*by_kind["scene_of_1_to_4"], *by_kind["paint_picture"]]
         others = [*by_kind["non_scene"], *by_kind["non_scene_of_unseen_kind"]]
-        rules.append(
-            HintRule(name, best_threshold(scenes, others), area_under_curve(scenes, others))
-        )
-    return max(rules, key=lambda rule: rule.auroc)
+        best[name] = best_threshold(scenes, others)
+    name = max(best, key=lambda each: best[each][1])
+    return HintRule(name, best[name][0])

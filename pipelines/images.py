@@ -9,8 +9,9 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from pipelines.errors import MediaError
 
-#: What is opened; anything else (PostScript runs a program, for one) is refused.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "PPM", "AVIF", "ICO", "JPEG2000")
+#: What is opened; anything else (PostScript runs a program, for one) is refused. JPEG opens MPO
+#: as well, which PIL does not know as a format to open.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "ICO", "JPEG2000")
 
 #: Key in `Image.info` of a picture decoded at a fraction of its size: the exact part (left, top,
 #: right, bottom), in pixels, that holds the picture. 2745 px at 1/4 are 686.25 px, of which
@@ -43,6 +44,9 @@ _KNOWN = (
     (0, b"PK", "a zip archive or an office document"),
     (0, b"8BPS", "a Photoshop file"),
 )
+
+#: How files begin that were images once, whatever came after.
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"BM")
 
 # A warning is no use to a visitor, and `catch_warnings` at each call is not safe among threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -83,8 +87,8 @@ def decode_image(
     shown = _shown(name)
     if not data:
         raise MediaError(f"{shown} is empty (0 bytes). Choose an image such as a PNG or JPEG.")
-    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = max_pixels  # else PIL refuses what the caller allows
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2  # PIL itself refuses more than twice this
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image, shown, max_pixels)
@@ -101,12 +105,14 @@ def decode_image(
             f"{shown} unpacks to far more pixels than an image should have; "
             f"the limit is {max_pixels / 1e6:.0f} megapixels. Shrink it and try again."
         ) from error
-    except UnidentifiedImageError as error:
-        raise MediaError(
-            f"{shown} is not an image that can be read{_looks(data)}. Expected a PNG, JPEG, WebP, "
-            "GIF, BMP, TIFF or AVIF file; convert it and try again."
-        ) from error
     except Exception as error:  # PIL's decoders raise whatever they meet in damaged files
+        looks = _looks(data)
+        unknown = isinstance(error, UnidentifiedImageError)
+        if unknown and (looks or not data.startswith(_SIGNATURES)):
+            raise MediaError(
+                f"{shown} is not an image that can be read{looks}. Expected a PNG, JPEG, WebP, "
+                "GIF, BMP, TIFF or AVIF file; convert it and try again."
+            ) from error
         raise MediaError(
             f"{shown} is damaged or cut off: it starts like an image but cannot be decoded. "
             "Save or upload it again."
@@ -121,7 +127,7 @@ def _shown(name: str) -> str:
 def _looks(data: bytes) -> str:
     """Return what a file that is no image looks like, as the end of a sentence, or ""."""
     start = data[:300].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    text = data[:300].decode("utf-8", "replace")
+    text = data[:300].decode("utf-8", "replace").rstrip("\ufffd")  # perhaps half a character
     for offset, magic, kind in _KNOWN:
         if data.startswith(magic, offset):
             return f": it looks like {kind}"
@@ -129,7 +135,8 @@ def _looks(data: bytes) -> str:
         return ": it looks like an SVG drawing"
     if start.startswith((b"<!doctype html", b"<html")):
         return ": it looks like a web page"
-    if all(char.isprintable() or char.isspace() for char in text.rstrip("\ufffd")):
+    readable = all(char.isprintable() or char.isspace() for char in text)
+    if text and readable and "\ufffd" not in text:
         return ": it looks like a text"
     return ""
 

@@ -19,7 +19,7 @@ def split_labels(text: str) -> tuple[list[str], list[str]]:
     Raises:
         InputError: there is none, or there are too many.
     """
-    _check_length(text, "labels")
+    text = _checked(text, "labels")
     one_line = "\n" not in text.strip()
     parts = text.replace("，", ",").split(",") if one_line else text.splitlines()
     return _distinct(parts, "labels", "Write them one per line or separated by commas.")
@@ -30,7 +30,7 @@ def split_lines(text: str, name: str, *, distinct: bool = True) -> tuple[list[st
 
     With `distinct=False` a text that comes twice stays twice, and nothing counts as repeated.
     """
-    _check_length(text, name)
+    text = _checked(text, name)
     lines = text.splitlines()
     kept, repeated = _distinct(lines, name, "Write one per line.")
     if distinct:
@@ -41,7 +41,17 @@ def split_lines(text: str, name: str, *, distinct: bool = True) -> tuple[list[st
     return every, []
 
 
-def _check_length(text: str, name: str) -> None:
+def mend_surrogates(text: str) -> str:
+    """Return `text` with lone surrogates, which no encoding can hold, as U+FFFD.
+
+    JSON can carry them ("\\ud800"); tokenisers and the answer's own encoding refuse them.
+    """
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _checked(text: str, name: str) -> str:
     if not isinstance(text, str):
         raise InputError(f"{name} must be text but got {type(text).__name__}.")
     if len(text) > MAX_CHARS:
@@ -49,6 +59,7 @@ def _check_length(text: str, name: str) -> None:
             f"{name} must be at most {MAX_CHARS:,} characters in all but got {len(text):,}. "
             "Send fewer at once."
         )
+    return mend_surrogates(text)
 
 
 def _distinct(parts: list[str], name: str, hint: str) -> tuple[list[str], list[str]]:

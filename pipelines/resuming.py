@@ -1,27 +1,43 @@
-"""One large file of a hub repository, brought into the Hugging Face cache, resumed if need be."""
+"""One file of a hub repository, brought into the Hugging Face cache, resumed if need be."""
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipelines.catalogue import ModelSpec
 from pipelines.errors import WeightsError
+from pipelines.metering import Meter
+
+if TYPE_CHECKING:
+    import httpx
 
 log = logging.getLogger(__name__)
 
-#: How often a connection that brought nothing is tried again.
+#: How often a connection that brings nothing is tried again, and after how many seconds.
 TRIES = 4
+RETRY_WAIT_S = 1.0
 
-#: Seconds without a byte after which a connection counts as broken.
+#: Seconds that a server has to begin an answer; seconds without a byte that break a connection.
+ASK_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
+
+#: Answers after which the same question is asked once more.
+PASSING_ERRORS = frozenset({408, 416, 429, 500, 502, 503, 504})
 
 #: Bytes between two reports of progress.
 PIECE = 256 * 1024
 
 
-def fetch_blob(
-    spec: ModelSpec, name: str, endpoint: str, token: bool | None, count: Callable[[int], None]
+def fetch_file(
+    spec: ModelSpec,
+    name: str,
+    endpoint: str,
+    token: bool | None,
+    client: "httpx.Client",
+    meter: Meter,
 ) -> None:
     """Bring a file's content to its place in the cache; what an earlier try left is kept.
 
@@ -30,99 +46,149 @@ def fetch_blob(
         name: the file's path in the repository.
         endpoint: the hub's address.
         token: False to send none, None for the one that is set.
-        count: told of bytes that are there: first of those left by an earlier try, then as they
-            come; negative where they turn out to be useless.
+        client: makes the requests, and leaves the token out where it is led to another host.
+        meter: told of bytes that are there: first of those left by an earlier try.
 
     Raises:
         WeightsError: the content is not what the hub says.
+        Abandoned: nobody waits for it any more.
         httpx.HTTPError: the connection broke and stayed broken.
         HfHubHTTPError: the hub refused.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.utils import WeakFileLock
+    from huggingface_hub.utils import build_hf_headers
 
     address = hf_hub_url(spec.repo, name, revision=spec.revision, endpoint=endpoint)
-    facts = get_hf_file_metadata(address, token=token, endpoint=endpoint, timeout=10)
-    if not facts.etag or facts.size is None:
+    facts = get_hf_file_metadata(address, token=token, endpoint=endpoint, timeout=ASK_TIMEOUT_S)
+    meter.add(0)
+    if not facts.etag or facts.size is None or Path(facts.etag).name != facts.etag:
         raise WeightsError(
             f"{endpoint} does not tell size and hash of {name} in {spec.repo}. "
             "If HF_ENDPOINT is a mirror, try another."
         )
-    folder = Path(constants.HF_HUB_CACHE) / ("models--" + spec.repo.replace("/", "--")) / "blobs"
-    folder.mkdir(parents=True, exist_ok=True)
-    blob, part = folder / facts.etag, folder / f"{facts.etag}.part"
-    with WeakFileLock(folder / f"{facts.etag}.part.lock"):
-        if blob.is_file():
-            count(facts.size)
+    cache, repository = Path(constants.HF_HUB_CACHE), "models--" + spec.repo.replace("/", "--")
+    blob = cache / repository / "blobs" / facts.etag
+    # the library's own lock, so that other programs wait for us and we for them
+    lock = cache / ".locks" / repository / f"{facts.etag}.lock"
+    with _alone(lock, blob, meter):
+        if blob.is_file() and blob.stat().st_size == facts.size:
+            meter.add(facts.size)
             return
-        headers = _headers(address, facts.location, token)
-        _fill(part, facts.location, facts.size, headers, count)
-        if len(facts.etag) == 64 and _sha256(part) != facts.etag:
+        part = blob.with_name(f"{facts.etag}.part")
+        _fill(part, address, facts.size, build_hf_headers(token=token), client, meter)
+        if not _is_right(part, facts.size, facts.etag, meter):
             part.unlink()
             raise WeightsError(
                 f"{name} of {spec.repo} came damaged (its hash is wrong) and was thrown away. "
                 "Try again; if it stays so, HF_ENDPOINT names a broken mirror."
             )
-        part.rename(blob)
+        part.replace(blob)
 
 
-def _headers(address: str, location: str, token: bool | None) -> dict[str, str]:
-    """Return the headers for `location`; a token is for the hub, never for another host."""
-    from urllib.parse import urlparse
+@contextmanager
+def _alone(lock: Path, blob: Path, meter: Meter) -> Iterator[None]:
+    """Hold `lock`; while another process has it, its growing file counts as a sign of life."""
+    from filelock import Timeout
+    from huggingface_hub.utils import WeakFileLock
 
-    from huggingface_hub.utils import build_hf_headers
-
-    same_host = urlparse(address).netloc == urlparse(location).netloc
-    headers: dict[str, str] = build_hf_headers(token=token if same_host else False)
-    return headers
+    for folder in (lock.parent, blob.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        seen, held = -1, False
+        while not held:
+            try:
+                stack.enter_context(WeakFileLock(lock, timeout=1.0))
+                held = True
+            except Timeout:
+                meter.check()
+                there = sum(file.stat().st_size for file in blob.parent.glob(f"{blob.name}*"))
+                if there != seen:
+                    meter.add(0)
+                seen = there
+        yield
 
 
 def _fill(
-    part: Path, location: str, size: int, headers: dict[str, str], count: Callable[[int], None]
+    part: Path,
+    address: str,
+    size: int,
+    headers: Mapping[str, str],
+    client: "httpx.Client",
+    meter: Meter,
 ) -> None:
     """Append to `part` until it holds `size` bytes."""
     import httpx
 
-    have = part.stat().st_size if part.is_file() else 0
+    have = _size(part)
     if have > size:
         part.unlink()
         have = 0
-    count(have)
+    meter.add(have)
     tries = TRIES
     while have < size:
+        failure: httpx.HTTPError = httpx.RemoteProtocolError("the answer ended too early")
         try:
-            came = _append(part, location, have, headers, count)
+            _append(part, address, size, headers, client, meter)
         except httpx.TransportError as error:
-            log.info("The connection broke at %d of %d bytes: %s", have, size, error)
-            came = part.stat().st_size - have if part.is_file() else 0
-            tries = TRIES if came > 0 else tries - 1
-            if tries <= 0:
+            failure = error
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code not in PASSING_ERRORS:
                 raise
-        have += came
+            failure = error
+        before, have = have, _size(part)
+        if have >= size:
+            return
+        tries = TRIES if have > before else tries - 1
+        if tries <= 0:
+            raise failure
+        log.info("The connection broke at %d of %d bytes: %s", have, size, failure)
+        meter.check(0.0 if have > before else RETRY_WAIT_S)
 
 
 def _append(
-    part: Path, location: str, have: int, headers: dict[str, str], count: Callable[[int], None]
-) -> int:
-    """Ask for the bytes from `have` on and append them; returns by how much the file grew."""
+    part: Path,
+    address: str,
+    size: int,
+    headers: Mapping[str, str],
+    client: "httpx.Client",
+    meter: Meter,
+) -> None:
+    """Ask for the bytes that `part` lacks, and append what comes."""
     import httpx
 
-    asked = {**headers, "Range": f"bytes={have}-", "Accept-Encoding": "identity"}
-    timeout = httpx.Timeout(10.0, read=READ_TIMEOUT_S)
-    with httpx.stream(
-        "GET", location, headers=asked, timeout=timeout, follow_redirects=True
-    ) as answer:
-        answer.raise_for_status()
+    have = _size(part)
+    asked = {**headers, "Accept-Encoding": "identity"}
+    if have:
+        asked["Range"] = f"bytes={have}-"
+    with client.stream("GET", address, headers=asked) as answer:
         resumed = answer.status_code == 206
-        if not resumed:  # a server that cannot resume sends all again
-            count(-have)
-        with part.open("ab" if resumed else "wb") as file:
+        if have and not resumed and answer.status_code in (200, 416):
+            part.unlink()  # the server cannot resume, or what is here is not of this file
+            meter.add(-have)
+        answer.raise_for_status()
+        if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            raise httpx.RemoteProtocolError("other bytes came than were asked for")
+        with part.open("ab") as file:
             for piece in answer.iter_bytes(PIECE):
                 file.write(piece)
-                count(len(piece))
-            return file.tell() - have
+                meter.add(len(piece))
+                if file.tell() > size:
+                    return
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+def _is_right(part: Path, size: int, etag: str, meter: Meter) -> bool:
+    """Whether size and, where the hub tells it, hash are those of the file."""
+    if _size(part) != size:
+        return False
+    if len(etag) != 64:  # small files carry a hash of another kind
+        return True
+    digest = hashlib.sha256()
+    with part.open("rb") as content:
+        while piece := content.read(64 * PIECE):
+            digest.update(piece)
+            meter.add(0)
+    return digest.hexdigest() == etag
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.is_file() else 0

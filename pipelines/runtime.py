@@ -6,12 +6,19 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.errors import PipelineError
 from pipelines.settings import Settings
 
 log = logging.getLogger(__name__)
 
 #: bfloat16 must be at least this many times as fast as float32 to be worth its rounding.
 WORTH_IT = 1.25
+
+#: Where a container's memory limit is written, in version 2 and in version 1 of control groups.
+CONTAINER_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,9 @@ def choose_device(settings: Settings) -> Device:
 
     CUDA with compute capability 8.0 or more takes bfloat16, else float32; MPS takes float32; a
     CPU takes prepacked bfloat16 where a self-test of about a second shows that it is faster.
+
+    Raises:
+        PipelineError: the device that was asked for is not there.
     """
     kind, why = _choose_kind(settings)
     dtype, packed, reason = _choose_dtype(kind, settings)
@@ -47,13 +57,18 @@ def choose_device(settings: Settings) -> Device:
 def _choose_kind(settings: Settings) -> tuple[str, str]:
     import torch
 
+    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if settings.device != "auto":
-        return settings.device, "asked for"
-    if torch.cuda.is_available():
+        if {"cpu": True, "cuda": has_cuda, "mps": has_mps}[settings.device]:
+            return settings.device, "asked for"
+        raise PipelineError(
+            f"This machine was told to compute on {settings.device} but torch finds no such "
+            "device. Start SeeSay with --device auto, or install a torch build for it.",
+            title="No such device",
+        )
+    if has_cuda:
         return "cuda", torch.cuda.get_device_name(0)
-    if torch.backends.mps.is_available():
-        return "mps", "Apple GPU found"
-    return "cpu", "no GPU found"
+    return ("mps", "Apple GPU found") if has_mps else ("cpu", "no GPU found")
 
 
 def _choose_dtype(kind: str, settings: Settings) -> tuple[str, bool, str]:
@@ -94,10 +109,8 @@ def _machine_memory_bytes() -> int:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     else:  # Windows has no sysconf: assume a small laptop, --memory-gb says otherwise
         total = 8_000_000_000
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.is_file():
-        text = limit.read_text().strip()
-        if text.isdigit():
+    for limit in CONTAINER_LIMITS:
+        if limit.is_file() and (text := limit.read_text().strip()).isdigit():
             total = min(total, int(text))
     return total
 

@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Literal
 
@@ -72,8 +73,12 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str] | None = None)
     env = os.environ if environ is None else environ
     parser = _parser(env)
     args = parser.parse_args(_from_environment(env) + list(argv))
-    if args.memory_gb < 0 or args.max_upload_mb <= 0 or args.max_pixels_mp <= 0:
-        parser.error("--memory-gb must be 0 or more; the two limits must be more than 0")
+    if not (0 <= args.memory_gb < inf and 0 < args.max_upload_mb < inf):
+        parser.error("--memory-gb must be 0 or more, --max-upload-mb more than 0")
+    if not 0 < args.max_pixels_mp < inf:
+        parser.error(f"--max-pixels-mp must be more than 0 but got {args.max_pixels_mp}")
+    if not 0 <= args.port <= 65535:
+        parser.error(f"--port must be within 0..65535 but got {args.port}")
     if args.models_dir is not None and not args.models_dir.is_dir():
         parser.error(f"--models-dir must be an existing folder but got {args.models_dir}")
     values = dict(vars(args))
@@ -129,7 +134,7 @@ def _from_environment(env: Mapping[str, str]) -> list[str]:
     for flag in names:
         value = env.get("SEESAY_" + flag.removeprefix("--").replace("-", "_").upper())
         if value:
-            found += [flag, value]
+            found.append(f"{flag}={value}")
     return found
 
 

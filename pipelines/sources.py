@@ -1,18 +1,17 @@
 """Where weights come from: a folder, the bundle, the Hugging Face cache, a hub or ModelScope."""
 
-import json
-import logging
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.catalogue import ModelSpec
-from pipelines.errors import WeightsError
-from pipelines.fetching import PICKLED, SAFETENSORS, Download, FetchProgress, modelscope_folder
+from pipelines.checkpoint_files import is_complete
+from pipelines.download_errors import incomplete, missing_demo, source_endpoint, unreachable
+from pipelines.fetching import Download
+from pipelines.metering import FetchProgress
+from pipelines.modelscope import modelscope_folders
+from pipelines.probe import Probe
 from pipelines.settings import Settings
-
-log = logging.getLogger(__name__)
 
 #: The bundled checkpoints.
 BUNDLE = Path(__file__).parent.parent / "assets" / "checkpoints"
@@ -31,51 +30,41 @@ class Sources:
     whoever waits for it.
     """
 
-    def __init__(self, settings: Settings, *, stall_limit_s: float = STALL_LIMIT_S) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        probe_timeout_s: float = PROBE_TIMEOUT_S,
+        stall_limit_s: float = STALL_LIMIT_S,
+    ) -> None:
         """Remember the settings; nothing is read and nobody is asked yet."""
         self._settings = settings
+        self._probe_timeout_s = probe_timeout_s
+        self._probe_wait_s = probe_timeout_s + 0.5
         self._stall_limit_s = stall_limit_s
         self._lock = threading.Lock()
         self._downloads: dict[str, Download] = {}
-        self._probe: _Probe | None = None
+        self._probe: Probe | None = None
 
     def locate(self, spec: ModelSpec) -> Path | None:
         """Return the folder of a complete checkpoint on disk, or None; never asks the network."""
-        if spec.demo:
-            folder = BUNDLE / spec.key
-            return folder if _is_complete(folder) else None
-        root = self._settings.models_dir
-        if root is not None:
-            names = (spec.key, spec.repo, spec.repo.replace("/", "--"), spec.repo.split("/")[-1])
-            for name in names:
-                if _is_complete(root / name):
-                    return root / name
-        if self._settings.source == "modelscope":
-            folder = modelscope_folder(spec)
-            if _is_complete(folder):
-                return folder
-        return _cached_snapshot(spec)
+        return next((folder for folder in self._folders(spec) if is_complete(folder)), None)
 
     def start_probe(self) -> None:
         """Ask in the background whether the hub answers; returns at once."""
         self.hub_answers(wait_s=0.0)
 
-    def hub_answers(self, *, wait_s: float = PROBE_TIMEOUT_S + 0.5) -> bool:
+    def hub_answers(self, *, wait_s: float | None = None) -> bool:
         """Return whether the hub was reachable when last asked.
 
         The question itself is asked in a thread of its own, at most once a minute. While an old
-        answer is being renewed it stands, so that only the very first caller may wait, and no
-        longer than `wait_s` seconds.
+        answer is being renewed it stands, so that only those who come before the very first
+        answer wait, and no longer than `wait_s` seconds: the probe's own limit when None.
         """
         if self._settings.offline:
             return False
-        with self._lock:
-            if self._probe is None:
-                self._probe = _Probe(self._settings)
-            elif self._probe.stale:
-                self._probe = _Probe(self._settings, before=self._probe.answer(0.0))
-            probe = self._probe
-        return probe.answer(wait_s)
+        probe = self._probe_of(PROBE_VALID_S)
+        return probe.answer(self._probe_wait_s if wait_s is None else wait_s)
 
     def fetch(self, spec: ModelSpec) -> Iterator[FetchProgress]:
         """Yield progress until the checkpoint is on disk; nothing is yielded if it is already.
@@ -89,40 +78,60 @@ class Sources:
         if self.locate(spec) is not None:
             return
         if spec.demo:
-            raise WeightsError(
-                f"The bundled model {spec.key!r} is missing from this copy of SeeSay. "
-                "Clone the repository again, or run `make demo-models`."
-            )
-        if self._settings.offline or (self._settings.source == "hub" and not self.hub_answers()):
-            raise _unreachable(spec, self._settings)
-        download = self._join(spec)
-        yield from download.follow(self._stall_limit_s)
+            raise missing_demo(spec)
+        self._check_reachable(spec)
+        yield from self._join(spec).follow()
         if self.locate(spec) is None:
-            raise WeightsError(
-                f"{spec.repo} was downloaded but holds no complete checkpoint (config.json and "
-                "weights are needed). Check --models-dir, HF_ENDPOINT or the repository."
-            )
+            raise incomplete(spec, self._settings)
+
+    def _folders(self, spec: ModelSpec) -> Iterator[Path]:
+        """Yield where the checkpoint may be, the place that was named by hand first."""
+        if spec.demo:
+            yield BUNDLE / spec.key
+            return
+        root = self._settings.models_dir
+        if root is not None:
+            owner, _, name = spec.repo.partition("/")
+            yield from (root / spec.key, root / owner / name, root / f"{owner}--{name}")
+            yield root / name
+        if self._settings.source == "modelscope":
+            yield from modelscope_folders(spec)
+        cached = _cached_snapshot(spec)
+        if cached is not None:
+            yield cached
+
+    def _probe_of(self, max_age_s: float) -> Probe:
+        """Return the last probe, or a new one where its answer is older than that."""
+        with self._lock:
+            old = self._probe
+            if old is None or old.is_older_than(max_age_s):
+                self._probe = Probe(
+                    source_endpoint(self._settings),
+                    self._probe_timeout_s,
+                    before=None if old is None else old.answer(0.0),
+                )
+            assert self._probe is not None
+            return self._probe
+
+    def _check_reachable(self, spec: ModelSpec) -> None:
+        if self._settings.offline:
+            raise unreachable(spec, self._settings)
+        if self.hub_answers():
+            return
+        # a "no" may be a minute old: somebody who asks for a download is worth a second question
+        probe = self._probe_of(self._probe_wait_s)
+        if not probe.own_answer(self._probe_wait_s):
+            raise unreachable(spec, self._settings, probe.reason)
 
     def _join(self, spec: ModelSpec) -> Download:
+        """Return the running download of a model, or start one."""
         with self._lock:
             download = self._downloads.get(spec.key)
-            if download is None or download.finished:
-                download = self._downloads[spec.key] = Download(spec, self._settings)
+            if download is None or download.ended:
+                download = Download(spec, self._settings, self._stall_limit_s)
+                self._downloads[spec.key] = download
                 download.start()
             return download
-
-
-def _is_complete(folder: Path) -> bool:
-    """Whether `folder` holds a configuration and all files of its weights."""
-    if not (folder / "config.json").is_file():
-        return False
-    for index in folder.glob("*.index.json"):
-        try:
-            wanted = set(json.loads(index.read_text())["weight_map"].values())
-        except (ValueError, KeyError, OSError):
-            return False
-        return all((folder / name).is_file() for name in wanted)
-    return any(any(folder.glob(pattern)) for pattern in (SAFETENSORS, PICKLED))
 
 
 def _cached_snapshot(spec: ModelSpec) -> Path | None:
@@ -130,57 +139,4 @@ def _cached_snapshot(spec: ModelSpec) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     found = try_to_load_from_cache(spec.repo, "config.json", revision=spec.revision)
-    if not isinstance(found, str):
-        return None
-    folder = Path(found).parent
-    return folder if _is_complete(folder) else None
-
-
-def _unreachable(spec: ModelSpec, settings: Settings) -> WeightsError:
-    if settings.offline:
-        return WeightsError(
-            f"The weights of {spec.key} are not on this machine and HF_HUB_OFFLINE forbids to "
-            "download them. Unset it, or point --models-dir at a folder that holds them."
-        )
-    return WeightsError(
-        f"The weights of {spec.key} are not on this machine and {settings.endpoint} does not "
-        "answer. Check the network or a proxy (HTTPS_PROXY), set HF_ENDPOINT to a mirror, or "
-        "point --models-dir at a folder that holds them. The demo models need no network."
-    )
-
-
-class _Probe:
-    """One question to the hub, asked in a thread of its own."""
-
-    def __init__(self, settings: Settings, *, before: bool | None = None) -> None:
-        self._settings = settings
-        self._born = time.monotonic()
-        self._answered = threading.Event()
-        self._before = before
-        self._reachable = False
-        threading.Thread(target=self._ask, name="hub-probe", daemon=True).start()
-
-    @property
-    def stale(self) -> bool:
-        """Whether it is too old to be believed."""
-        return self._answered.is_set() and time.monotonic() - self._born > PROBE_VALID_S
-
-    def answer(self, wait_s: float) -> bool:
-        """Return whether the hub answered, waiting at most `wait_s` where nothing is known yet."""
-        if self._before is not None and not self._answered.is_set():
-            return self._before
-        remaining = self._born + wait_s - time.monotonic()
-        self._answered.wait(max(remaining, 0.0))
-        return self._reachable
-
-    def _ask(self) -> None:
-        import httpx
-
-        try:
-            # any answer will do, an error page too: it shows that somebody is there
-            httpx.head(f"{self._settings.endpoint}/api/models", timeout=PROBE_TIMEOUT_S)
-            self._reachable = True
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError) as error:
-            log.info("The hub %s does not answer: %s", self._settings.endpoint, error)
-        finally:
-            self._answered.set()
+    return Path(found).parent if isinstance(found, str) else None

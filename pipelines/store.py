@@ -4,6 +4,7 @@ import gc
 import importlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -165,8 +166,9 @@ class PipelineStore:
         if is_new:
             try:
                 self._load(slot.pipeline)
-            except PipelineError as error:
-                slot.error = error
+            except BaseException as error:
+                broken_off = WeightsError(f"Loading {spec.key} was broken off. Try again.")
+                slot.error = error if isinstance(error, PipelineError) else broken_off
                 with self._freed:
                     self._slots.pop(spec.key)
                     self._freed.notify_all()
@@ -182,6 +184,7 @@ class PipelineStore:
     def _reserve(self, spec: ModelSpec, folder: Path | None, device: Device) -> tuple[_Slot, bool]:
         """Return a leased slot and whether the caller has to load it."""
         budget = self.budget_gb()
+        give_up_at = time.monotonic() + LEASE_WAIT_S
         with self._freed:
             while True:
                 slot = self._slots.get(spec.key)
@@ -194,14 +197,14 @@ class PipelineStore:
                         f"The weights of {spec.key} are not on this machine yet. "
                         "Try again: they are downloaded on first use."
                     )
-                if self._make_room(spec, budget):
+                if self._make_room(spec, budget, give_up_at):
                     slot = _Slot(
                         self.build(spec, folder, device, self.settings), last_used=next(self._clock)
                     )
                     self._slots[spec.key] = slot
                     return slot, True
 
-    def _make_room(self, spec: ModelSpec, budget: float) -> bool:
+    def _make_room(self, spec: ModelSpec, budget: float, give_up_at: float) -> bool:
         """Drop the least recently used idle model, or wait for one; true once `spec` fits."""
         taken = sum(slot.pipeline.spec.memory_gb for slot in self._slots.values())
         if taken + spec.memory_gb <= budget or not self._slots:
@@ -211,7 +214,7 @@ class PipelineStore:
             oldest = min(idle, key=lambda key: self._slots[key].last_used)
             log.info("Unloading %s to make room for %s", oldest, spec.key)
             self._slots.pop(oldest).pipeline.unload()
-        elif not self._freed.wait(timeout=LEASE_WAIT_S):
+        elif not self._freed.wait(timeout=give_up_at - time.monotonic()):
             raise MemoryLimitError(
                 f"{spec.key} needs {spec.memory_gb:.1f} GB but the models in use fill the "
                 f"budget of {budget:.1f} GB. Try again in a moment."

@@ -13,6 +13,7 @@ import torch
 from pipelines.catalogue import ContrastiveTraits
 from pipelines.clip.templates import fill
 from pipelines.clip.vectors import VectorCache
+from pipelines.labels import mend_surrogates
 
 #: Most tokens, padding included, of one batch through the text tower.
 TOKENS_PER_BATCH = 8192
@@ -40,7 +41,7 @@ def clean_text(text: str, cleaning: str) -> str:
 
     Source: openai/CLIP clip/simple_tokenizer.py, MIT; differs: nothing but the form.
     """
-    text = text[:MAX_CHARS]
+    text = mend_surrogates(text[:MAX_CHARS])
     if cleaning == "openai":
         text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
         return _WHITESPACE.sub(" ", text).strip().lower()
@@ -58,7 +59,8 @@ class TextEncoder:
         self._tokenizer = tokenizer
         self._traits = traits
         self._kept = kept
-        self._whole([""])  # takes off the truncation that a tokeniser may have been saved with
+        # the first call also takes off the truncation that a tokeniser may have been saved with
+        self._ending = _common_ending(*self._whole(["", "a"]))
 
     def vectors(self, texts: Sequence[str], templates: Sequence[str] = ("{}",)) -> torch.Tensor:
         """Return (N, D) float32 unit vectors on the CPU, (0, 0) for no texts.
@@ -100,11 +102,11 @@ class TextEncoder:
 
     def tokenise(self, texts: Sequence[str]) -> list[Tokenised]:
         """Clean and tokenise; what is over the model's limit is cut, its end token kept."""
-        limit = self._traits.max_text_tokens
+        limit, ending = self._traits.max_text_tokens, self._ending
         cleaned = [clean_text(text, self._traits.cleaning) for text in texts]
         tokenised = []
         for text, ids in zip(texts, self._whole(cleaned), strict=True):
-            kept = ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
+            kept = ids if len(ids) <= limit else ids[: limit - ending] + ids[len(ids) - ending :]
             tokenised.append(Tokenised(tuple(kept), len(ids) > limit or len(text) > MAX_CHARS))
         return tokenised
 
@@ -157,3 +159,11 @@ class TextEncoder:
         wanted = {name: tensor.to(self._model.device) for name, tensor in wanted.items()}
         features = self._model.get_text_features(**wanted).pooler_output
         return torch.nn.functional.normalize(features.float(), dim=-1).cpu()
+
+
+def _common_ending(first: list[int], second: list[int]) -> int:
+    """Return how many ids two texts end with alike."""
+    length = 0
+    while length < min(len(first), len(second)) and first[-1 - length] == second[-1 - length]:
+        length += 1
+    return length

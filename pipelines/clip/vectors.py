@@ -4,6 +4,7 @@ import hashlib
 import logging
 import sqlite3
 import threading
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,11 @@ log = logging.getLogger(__name__)
 
 MEMORY_BYTES = 256_000_000
 DISK_BYTES = 1_000_000_000
+
+
+#: What comes of a file that is damaged, locked or on a full disk; the message of a damaged one
+#: may itself not be decodable.
+_UNUSABLE = (sqlite3.Error, OSError, UnicodeDecodeError)
 
 
 class VectorCache:
@@ -105,9 +111,8 @@ class VectorCache:
                 rows = self._disk.execute(
                     f"SELECT digest, vector FROM vectors WHERE digest IN ({marks})", part
                 )
-                for digest, blob in rows:
-                    loaded[digest] = torch.from_numpy(np.frombuffer(blob, "<f4").copy())
-        except sqlite3.Error as error:
+                loaded |= {digest: _vector(blob) for digest, blob in rows if _is_whole(blob)}
+        except _UNUSABLE as error:
             self._give_up(error)
         self._keep(loaded)
         found.update(loaded)
@@ -115,24 +120,45 @@ class VectorCache:
     def _to_disk(self, vectors: dict[bytes, torch.Tensor]) -> None:
         if self._disk is None:
             return
-        rows = [(d, v.numpy().astype("<f4").tobytes()) for d, v in vectors.items()]
+        rows = [(digest, _blob(vector)) for digest, vector in vectors.items()]
         try:
             with self._disk:
-                self._disk.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows)
-                (size,) = self._disk.execute("SELECT SUM(LENGTH(vector)) FROM vectors").fetchone()
-                if size > self._disk_bytes:  # the oldest half goes
+                self._disk.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+                if self._on_disk_bytes(self._disk) > self._disk_bytes:  # the oldest half goes
                     self._disk.execute(
                         "DELETE FROM vectors WHERE rowid IN (SELECT rowid FROM vectors "
                         "ORDER BY rowid LIMIT (SELECT COUNT(*) / 2 FROM vectors))"
                     )
-        except sqlite3.Error as error:
+        except _UNUSABLE as error:
             self._give_up(error)
 
-    def _give_up(self, error: sqlite3.Error) -> None:
+    def _on_disk_bytes(self, disk: sqlite3.Connection) -> int:
+        """Return the size of the pages in use; adding up the rows would read the whole file."""
+        pages, free, size = (
+            int(disk.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return (pages - free) * size
+
+    def _give_up(self, error: Exception) -> None:
         log.warning("The cache of text vectors is not usable, going on without: %s", error)
         if self._disk is not None:
             self._disk.close()
         self._disk = None
+
+
+def _blob(vector: torch.Tensor) -> bytes:
+    """Return what is stored of a vector: its checksum, then its values."""
+    values = vector.numpy().astype("<f4").tobytes()
+    return zlib.crc32(values).to_bytes(4, "little") + values
+
+
+def _is_whole(blob: object) -> bool:
+    return isinstance(blob, bytes) and zlib.crc32(blob[4:]).to_bytes(4, "little") == blob[:4]
+
+
+def _vector(blob: bytes) -> torch.Tensor:
+    return torch.from_numpy(np.frombuffer(blob, "<f4", offset=4).copy())
 
 
 def _open(file: Path) -> sqlite3.Connection | None:
@@ -142,7 +168,7 @@ def _open(file: Path) -> sqlite3.Connection | None:
         disk.execute("PRAGMA journal_mode=WAL")
         disk.execute("PRAGMA synchronous=NORMAL")
         disk.execute("CREATE TABLE IF NOT EXISTS vectors (digest BLOB UNIQUE, vector BLOB)")
-    except (sqlite3.Error, OSError) as error:
-        log.warning("The cache of text vectors cannot be kept on disk: %s", error)
+    except _UNUSABLE as error:
+        log.warning("The cache of text vectors, %s, is not usable, delete it: %s", file, error)
         return None
     return disk

@@ -68,7 +68,8 @@ def test_area_under_curve_by_hand():
     assert area_under_curve([3, 2], [1, 0]) == 1.0
     assert area_under_curve([1], [1]) == 0.5
     assert area_under_curve([0, 2], [1]) == 0.5
-    assert best_threshold([0.6, 0.7], [0.1, 0.2]) in (0.6,)
+    assert best_threshold([0.6, 0.7], [0.1, 0.2]) == (0.6, 1.0)
+    assert best_threshold([0.6, 0.1], [0.3, 0.2])[1] == 0.75
 
 
 def test_position_codes_differ_everywhere():

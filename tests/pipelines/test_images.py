@@ -1,10 +1,6 @@
-"""Any picture comes out upright in RGB; anything else is one clear sentence."""
+"""Any picture comes out upright in RGB, its first frame, with its colours."""
 
-import io
-import struct
-import zlib
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +8,21 @@ from gradio.media import get_image
 from PIL import ExifTags, Image
 
 from pipelines.clip.preprocessing import PixelRecipe
-from pipelines.errors import MediaError
-from pipelines.images import MAX_PIXELS, decode_image, open_image, true_box
+from pipelines.images import decode_image, true_box
+from tests.pipelines.made_images import (
+    BLUE,
+    FILES,
+    RED,
+    chunk,
+    deep_png,
+    halves,
+    near,
+    png,
+    saved,
+)
 
-RED, BLUE = (220, 30, 40), (20, 40, 200)
+pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
+
 CLIP_RECIPE = PixelRecipe(
     shortest_edge=224,
     fixed_height=224,
@@ -30,70 +37,19 @@ CLIP_RECIPE = PixelRecipe(
 )
 
 
-def halves(width: int = 64, height: int = 48) -> Image.Image:
-    """Left half red, right half blue."""
-    image = Image.new("RGB", (width, height), BLUE)
-    image.paste(RED, (0, 0, width // 2, height))
-    return image
-
-
-def saved(image: Image.Image, form: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
-
-
-def near(pixel: object, colour: tuple[int, int, int], tolerance: int = 12) -> bool:
-    return bool(np.abs(np.asarray(pixel, int) - np.asarray(colour, int)).max() <= tolerance)
-
-
-def png_header(width: int, height: int) -> bytes:
-    """The start of a PNG that claims a size, with hardly any data."""
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        )
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = zlib.compress(b"\0" * 1000)
-    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head)
-    return start + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-
-
-MODES: dict[str, Callable[[], bytes]] = {
-    "RGB png": lambda: saved(halves(), "PNG"),
-    "RGB jpeg": lambda: saved(halves(), "JPEG", quality=95),
-    "RGB webp": lambda: saved(halves(), "WEBP", quality=95),
-    "RGB bmp": lambda: saved(halves(), "BMP"),
-    "RGB tiff": lambda: saved(halves(), "TIFF"),
-    "palette png": lambda: saved(halves().quantize(8), "PNG"),
-    "palette gif": lambda: saved(halves(), "GIF"),
-    "RGBA png": lambda: saved(halves().convert("RGBA"), "PNG"),
-    "CMYK jpeg": lambda: saved(halves().convert("CMYK"), "JPEG", quality=95),
-    "CMYK tiff": lambda: saved(halves().convert("CMYK"), "TIFF"),
-    "LAB tiff": lambda: saved(_lab(), "TIFF"),
-}
-
-
-def _lab() -> Image.Image:
-    from PIL import ImageCms
-
-    change = ImageCms.buildTransform(
-        ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB"
-    )
-    made = ImageCms.applyTransform(halves(), change)
-    assert made is not None
-    return made
-
-
-@pytest.mark.parametrize("name", MODES)
+@pytest.mark.parametrize("name", FILES)
 def test_colours_of_every_mode(name: str) -> None:
-    image = decode_image(MODES[name](), name)
+    """AVIF, JPEG 2000, ICO and PPM were refused: a format unknown to PIL stood before them."""
+    image = decode_image(FILES[name](), name)
     assert (image.mode, image.size) == ("RGB", (64, 48))
     tolerance = 40 if "LAB" in name or "CMYK" in name else 12
     assert near(image.getpixel((8, 24)), RED, tolerance)
     assert near(image.getpixel((56, 24)), BLUE, tolerance)
+
+
+def test_an_icon_is_its_largest_picture() -> None:
+    data = saved(halves(64, 64), "ICO", sizes=[(16, 16), (64, 64)])
+    assert decode_image(data).size == (64, 64)
 
 
 def _grey(mode: str, low: float, high: float) -> Image.Image:
@@ -107,33 +63,65 @@ def _grey(mode: str, low: float, high: float) -> Image.Image:
     ("data", "left", "right"),
     [
         (lambda: saved(_grey("L", 0, 255), "PNG"), 0, 255),
-        (lambda: saved(halves().convert("1"), "PNG"), None, None),
+        (lambda: saved(_grey("L", 0, 255).convert("1"), "PNG"), 0, 255),
+        (lambda: saved(_grey("L", 0, 255).convert("1"), "TIFF", compression="group4"), 0, 255),
         (lambda: saved(_grey("I;16", 0, 65535), "PNG"), 0, 255),
         (lambda: saved(_grey("I;16", 13107, 39321), "TIFF"), 51, 153),
+        (lambda: saved(_grey("I;16", 13107, 39321), "PPM"), 51, 153),
+        (lambda: deep_png(4, (13107, 65535), (39321, 65535)), 51, 153),
+        (lambda: saved(_grey("I", 0, 200), "TIFF"), 0, 200),
         (lambda: saved(_grey("I", 0, 65535), "TIFF"), 0, 255),
+        (lambda: saved(_grey("I", 400_000, 2_000_000), "TIFF"), 51, 255),
         (lambda: saved(_grey("F", 0.0, 1.0), "TIFF"), 0, 255),
         (lambda: saved(_grey("F", 0.0, 200.0), "TIFF"), 0, 200),
+        (lambda: saved(_grey("F", -5.0, 65535.0), "TIFF"), 0, 255),
+        (lambda: saved(_grey("F", 2e5, 1e6), "TIFF"), 51, 255),
+        (lambda: saved(_grey("F", float("nan"), 0.6), "TIFF"), 0, 153),
+        (lambda: saved(_grey("F", 0.6, float("inf")), "TIFF"), 153, 255),
         (lambda: saved(_grey("L", 10, 240).convert("LA"), "PNG"), 10, 240),
     ],
 )
-def test_greys_of_every_depth(data: Callable[[], bytes], left: int | None, right: int) -> None:
+def test_greys_of_every_depth(data: Callable[[], bytes], left: int, right: int) -> None:
     image = decode_image(data())
     assert (image.mode, image.size) == ("RGB", (64, 48))
-    if left is not None:
-        assert near(image.getpixel((8, 24)), (left,) * 3, 2)
-        assert near(image.getpixel((56, 24)), (right,) * 3, 2)
+    assert near(image.getpixel((8, 24)), (left,) * 3, 2)
+    assert near(image.getpixel((56, 24)), (right,) * 3, 2)
+
+
+def test_a_large_deep_grey_is_scaled_in_whole() -> None:
+    """The scaling goes by strips of rows."""
+    values = np.arange(700 * 5, dtype=np.uint16).reshape(700, 5) * 18
+    found = np.asarray(decode_image(saved(Image.fromarray(values), "PNG")))
+    assert np.abs(found - (values / 257)[..., None]).max() <= 0.51
 
 
 def test_transparency_lies_on_white() -> None:
     clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     assert decode_image(saved(clear, "PNG")).getpixel((4, 4)) == (255, 255, 255)
     half = Image.new("RGBA", (8, 8), (0, 0, 0, 128))
-    assert near(decode_image(saved(half, "PNG")).getpixel((4, 4)), (127, 127, 127), 2)
+    for form in ("PNG", "WEBP", "TIFF"):
+        assert near(decode_image(saved(half, form)).getpixel((4, 4)), (127, 127, 127), 2)
+    assert near(decode_image(saved(half.convert("LA"), "PNG")).getpixel((4, 4)), (127,) * 3, 2)
     palette = halves().quantize(4)
     corner = palette.getpixel((0, 0))
-    found = decode_image(saved(palette, "PNG", transparency=corner))
-    assert found.getpixel((0, 0)) == (255, 255, 255)
-    assert near(found.getpixel((60, 0)), BLUE)
+    for form in ("PNG", "GIF"):
+        found = decode_image(saved(palette, form, transparency=corner))
+        assert found.getpixel((0, 0)) == (255, 255, 255)
+        assert near(found.getpixel((60, 0)), BLUE)
+
+
+@pytest.mark.parametrize(
+    ("colour_type", "pixel", "transparent"),
+    [(0, b"\x07", b"\0\x07"), (2, b"\x07\x08\x09", b"\0\x07\0\x08\0\x09")],
+)
+def test_one_transparent_colour_lies_on_white(
+    colour_type: int, pixel: bytes, transparent: bytes
+) -> None:
+    other = b"\x50" * len(pixel)
+    rows = (b"\0" + pixel * 4 + other * 4) * 8
+    found = decode_image(png(8, 8, 8, colour_type, rows, chunk(b"tRNS", transparent)))
+    assert found.getpixel((1, 1)) == (255, 255, 255)
+    assert found.getpixel((6, 1)) == (80, 80, 80)
 
 
 @pytest.mark.parametrize("draft_px", [0, 448])
@@ -171,24 +159,58 @@ def test_exif_orientation_is_applied(orientation: int, draft_px: int) -> None:
     assert difference.mean() < 0.2
 
 
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF", "AVIF"])
+def test_orientation_is_not_of_jpeg_alone(form: str) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    image = decode_image(saved(halves(), form, exif=exif))
+    assert image.size == (48, 64)
+    assert near(image.getpixel((24, 8)), RED)
+    assert near(image.getpixel((24, 56)), BLUE)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_is_ignored(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    data = saved(halves(1200, 900), "JPEG", exif=exif, quality=95)
+    assert decode_image(data).size == (1200, 900)
+    assert decode_image(data, draft_px=300).size == (600, 450)
+
+
 @pytest.mark.parametrize("name", ["cheetah1.jpg", "lion.jpg", "bus.png", "tower.jpg", "groot.jpeg"])
-def test_a_draft_is_within_two_grey_levels_on_photos(name: str) -> None:
-    """12 megapixels: 99.9 % of the values that the model sees move by two levels at most."""
+@pytest.mark.parametrize("short", [2745, 672 * 4 + 3])
+def test_a_draft_is_within_two_grey_levels_on_photos(name: str, short: int) -> None:
+    """99.9 % of the values that the model sees move by two levels at most, none by many.
+
+    The largest difference is no fair measure: single values at hard edges move by up to 7 levels
+    even where four times the target is decoded. At the smaller size the draft is just large
+    enough to be taken (three times the target); at twice the target 5 levels were seen.
+    """
     with Image.open(get_image(name)) as photo:
-        scale = (12e6 / (photo.width * photo.height)) ** 0.5
+        scale = (short + 0.5) / min(photo.size)
         size = (int(photo.width * scale), int(photo.height * scale))
         data = saved(
             photo.convert("RGB").resize(size, Image.Resampling.LANCZOS), "JPEG", quality=90
         )
     full = CLIP_RECIPE.pixels(decode_image(data))
     small = decode_image(data, draft_px=CLIP_RECIPE.draft_px)
-    assert small.width < size[0]
+    assert min(small.size) in {(short + 3) // 4, (short + 4) // 4}
     difference = (CLIP_RECIPE.pixels(small) - full).abs()
     assert difference.flatten().sort().values[int(difference.numel() * 0.999)] <= 2
-    assert difference.mean() < 0.5
+    assert difference.max() <= 8
+    assert difference.mean() < 0.3
 
 
-@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
+@pytest.mark.parametrize("name", ["cheetah1.jpg", "lion.jpg", "tower.jpg", "groot.jpeg"])
+def test_a_small_photo_is_decoded_whole(name: str) -> None:
+    with Image.open(get_image(name)) as photo:
+        data = saved(photo.convert("RGB"), "JPEG", quality=90)
+    small = decode_image(data, draft_px=CLIP_RECIPE.draft_px)
+    assert CLIP_RECIPE.pixels(small).equal(CLIP_RECIPE.pixels(decode_image(data)))
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "TIFF", "AVIF"])
 def test_an_animation_is_its_first_frame(form: str) -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, BLUE, (0, 200, 0))]
     data = saved(
@@ -197,89 +219,10 @@ def test_an_animation_is_its_first_frame(form: str) -> None:
     assert near(decode_image(data).getpixel((8, 8)), RED)
 
 
-NOT_IMAGES = {
-    "text.png": b"just some words",
-    "page.jpg": b"<html><body>hi</body></html>",
-    "drawing.svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-    "archive.png": b"PK\x03\x04" + b"\0" * 64,
-    "film.png": b"\0\0\0\x20ftypisom" + b"\0" * 64,
-    "paper.pdf": b"%PDF-1.7\n" + b"\0" * 64,
-    "script.eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n",
-    "phone.heic": b"\0\0\0\x18ftypheic" + b"\0" * 64,
-    "noise.png": bytes(range(256)) * 4,
-}
-
-
-@pytest.mark.parametrize("name", NOT_IMAGES)
-def test_what_is_no_image_is_said_so(name: str) -> None:
-    with pytest.raises(MediaError) as caught:
-        decode_image(NOT_IMAGES[name], name)
-    message = caught.value.message
-    assert name in message
-    assert "PNG" in message or "again" in message
-
-
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
-def test_a_file_that_is_cut_off_is_said_so(form: str) -> None:
-    data = saved(halves(300, 200), form)
-    with pytest.raises(MediaError, match="damaged or cut off|not an image"):
-        decode_image(data[: len(data) // 2])
-
-
-def test_an_empty_file() -> None:
-    with pytest.raises(MediaError, match="0 bytes"):
-        decode_image(b"", "nothing.png")
-
-
-@pytest.mark.parametrize("size", [(50_000, 50_000), (20_000, 7_000), (2_000_000, 2_000_000)])
-def test_a_bomb_is_refused_by_its_header(size: tuple[int, int]) -> None:
-    with pytest.raises(MediaError, match="megapixels"):
-        decode_image(png_header(*size), "bomb.png")
-
-
-def test_the_limit_is_the_caller_s() -> None:
-    with pytest.raises(MediaError, match=r"64 x 48 .* the limit is"):
-        decode_image(saved(halves(), "PNG"), max_pixels=1000)
-    assert MAX_PIXELS >= 100_000_000
-
-
 @pytest.mark.parametrize("size", [(20_000, 1), (1, 20_000), (1, 1)])
 def test_extreme_proportions_are_read(size: tuple[int, int]) -> None:
     image = decode_image(saved(Image.new("RGB", size, RED), "PNG"))
     assert image.size == size
-    assert CLIP_RECIPE.pixels(image).shape == (3, 224, 224)
-
-
-def test_damaged_side_data_does_not_cost_the_picture() -> None:
-    good = saved(halves(), "JPEG", quality=95)
-    broken = b"Exif\0\0II*\0\xff\xff\xff\x7f" + b"\x99" * 40
-    segment = b"\xff\xe1" + struct.pack(">H", len(broken) + 2) + broken
-    image = decode_image(good[:2] + segment + good[2:])
-    assert near(image.getpixel((8, 24)), RED)
-    assert decode_image(saved(halves(), "PNG", icc_profile=b"no profile")).size == (64, 48)
-
-
-def test_mutations_end_in_a_picture_or_a_media_error(tmp_path: Path) -> None:
-    rng = np.random.default_rng(5)
-    made = [MODES[name]() for name in MODES]
-    outcomes = {"picture": 0, "error": 0}
-    for index in range(200):
-        data = bytearray(made[index % len(made)])
-        for _ in range(int(rng.integers(1, 12))):
-            data[int(rng.integers(len(data)))] = int(rng.integers(256))
-        path = tmp_path / f"{index}.img"
-        keep = int(rng.integers(len(data) // 2, len(data))) if index % 3 == 0 else len(data)
-        path.write_bytes(bytes(data[:keep]))
-        try:
-            assert open_image(path, max_pixels=1_000_000).mode == "RGB"
-            outcomes["picture"] += 1
-        except MediaError as error:
-            assert str(tmp_path) not in error.message
-            outcomes["error"] += 1
-    assert min(outcomes.values()) > 10
-
-
-def test_a_file_that_is_gone_is_said_so(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match="Upload it again") as caught:
-        open_image(tmp_path / "gone.png")
-    assert str(tmp_path) not in caught.value.message
+    pixels = CLIP_RECIPE.pixels(image)
+    assert pixels.shape == (3, 224, 224)
+    assert near(pixels[:, 100, 100].numpy(), RED, 0)

@@ -1,10 +1,11 @@
 """Settings: flags before environment before defaults, and bad values are named."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from pipelines.settings import HUB_ENDPOINT, read_settings
+from pipelines.settings import HUB_ENDPOINT, Settings, read_settings
 
 
 def test_defaults() -> None:
@@ -34,6 +35,15 @@ def test_a_folder_comes_through(tmp_path: Path) -> None:
         (["--port", "http"], {}, "invalid int value: 'http'"),
         ([], {"GRADIO_SERVER_PORT": "http"}, "invalid int value: 'http'"),
         (["--memory-gb", "-1"], {}, "must be 0 or more"),
+        ([], {"SEESAY_MEMORY_GB": "-1"}, "must be 0 or more"),
+        (["--memory-gb", "nan"], {}, "must be 0 or more"),
+        (["--memory-gb", "inf"], {}, "must be 0 or more"),
+        (["--max-upload-mb", "nan"], {}, "more than 0"),
+        (["--max-pixels-mp", "inf"], {}, "more than 0 but got inf"),
+        (["--port", "70000"], {}, "within 0..65535 but got 70000"),
+        ([], {"GRADIO_SERVER_PORT": "-3"}, "within 0..65535 but got -3"),
+        ([], {"SEESAY_DTYPE": "--help"}, "invalid choice: '--help'"),
+        (["--dtype", "float16"], {}, "invalid choice: 'float16'"),
         (["--max-upload-mb", "0"], {}, "more than 0"),
         (["--models-dir", "no/such/folder"], {}, "existing folder"),
         (["--model", "hub"], {}, "unrecognized arguments"),
@@ -42,8 +52,9 @@ def test_a_folder_comes_through(tmp_path: Path) -> None:
 def test_a_bad_value_is_named(
     argv: list[str], env: dict[str, str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as caught:
         read_settings(argv, env)
+    assert caught.value.code == 2
     assert said in capsys.readouterr().err
 
 
@@ -57,3 +68,57 @@ def test_the_hub_s_own_variables() -> None:
 def test_a_space_listens_on_every_address() -> None:
     assert read_settings([], {"SPACE_ID": "someone/seesay"}).host == "0.0.0.0"
     assert read_settings([], {"GRADIO_SERVER_NAME": "10.0.0.5"}).host == "10.0.0.5"
+
+
+def test_every_field_can_be_set_by_flag_and_by_variable(tmp_path: Path) -> None:
+    """And a flag beats the variable, which beats the default, for each of them."""
+    values = {
+        "models": ("hub", "bundled"), "models_dir": (tmp_path, tmp_path.parent),
+        "source": ("modelscope", "hub"), "device": ("cpu", "cuda"),
+        "dtype": ("float32", "bfloat16"), "host": ("10.0.0.1", "::1"), "port": (1, 2),
+        "memory_gb": (1.5, 2.5), "cache_dir": (tmp_path / "a", tmp_path / "b"),
+        "work_dir": (tmp_path / "c", tmp_path / "d"), "max_upload_mb": (3.0, 4.0),
+        "max_pixels_mp": (5.0, 6.0),
+    }  # fmt: skip
+    assert set(values) == {f.name for f in fields(Settings)} - {"endpoint", "offline"}
+    default = read_settings([], {})
+    for name, (first, second) in values.items():
+        flag, variable = "--" + name.replace("_", "-"), f"SEESAY_{name.upper()}"
+        env = {variable: str(first)}
+        assert getattr(read_settings([], env), name) == first != getattr(default, name)
+        assert getattr(read_settings([flag, str(second)], env), name) == second
+        assert getattr(read_settings([f"{flag}={second}"], {}), name) == second
+        assert read_settings([], {variable: ""}) == default, "empty is not set"
+
+
+def test_ours_beats_gradio_s_variables() -> None:
+    env = {"GRADIO_SERVER_PORT": "9000", "GRADIO_SERVER_NAME": "10.0.0.5"}
+    assert read_settings([], env).port == 9000
+    env |= {"SEESAY_PORT": "9001", "SEESAY_HOST": "10.0.0.6"}
+    assert (read_settings([], env).port, read_settings([], env).host) == (9001, "10.0.0.6")
+    assert read_settings(["--port", "0"], env).port == 0
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "mirror"),
+    [
+        ("https://huggingface.co", False),
+        ("https://huggingface.co/", False),
+        ("", False),
+        ("https://hf-mirror.com", True),
+        ("http://huggingface.co", True),
+        ("https://huggingface.co.example.org", True),
+    ],
+)
+def test_only_the_hub_itself_gets_the_token(endpoint: str, mirror: bool) -> None:
+    assert read_settings([], {"HF_ENDPOINT": endpoint}).is_mirror is mirror
+
+
+@pytest.mark.parametrize("value", ["", "0", "no", "false"])
+def test_the_hub_is_allowed_unless_forbidden(value: str) -> None:
+    assert not read_settings([], {"HF_HUB_OFFLINE": value}).offline
+
+
+def test_caches_lie_where_the_system_keeps_them(tmp_path: Path) -> None:
+    assert read_settings([], {"XDG_CACHE_HOME": str(tmp_path)}).cache_dir == tmp_path / "seesay"
+    assert read_settings([], {}).cache_dir == Path.home() / ".cache" / "seesay"

@@ -5,12 +5,22 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from pipelines.base import Pipeline
-from pipelines.catalogue import CHINESE_CLIP_B16, CLIP_B32, CLIP_L14, DEMO_CLIP, SIGLIP2_B16
+from pipelines.catalogue import (
+    CATALOGUE,
+    CHINESE_CLIP_B16,
+    CLIP_B32,
+    CLIP_L14,
+    DEMO_CLIP,
+    SIGLIP2_B16,
+)
 from pipelines.errors import InputError, MemoryLimitError, WeightsError
 from pipelines.runtime import Device
 from pipelines.settings import Settings
@@ -135,6 +145,64 @@ def test_waiting_for_a_lease_ends(store: PipelineStore, monkeypatch: pytest.Monk
         pass
 
 
+def test_waiting_for_a_lease_ends_under_steady_traffic(
+    store: PipelineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each lease given back started the wait anew, so two visitors taking turns made it endless."""
+    monkeypatch.setattr("pipelines.store.LEASE_WAIT_S", 0.3)
+    stop = threading.Event()
+    leases = [store.use("clip-vit-l14", TASK), store.use("clip-vit-l14", TASK)]
+    leases[0].__enter__()
+
+    def take_turns() -> None:
+        while not stop.is_set():
+            leases[1].__enter__()
+            time.sleep(0.02)
+            leases[0].__exit__(None, None, None)
+            leases[0], leases[1] = leases[1], store.use("clip-vit-l14", TASK)
+
+    traffic = threading.Thread(target=take_turns)
+    traffic.start()
+    start = time.monotonic()
+    with pytest.raises(MemoryLimitError, match="in use"), store.use("siglip2-b16", TASK):
+        pass
+    assert time.monotonic() - start < 5.0
+    stop.set()
+    traffic.join(10)
+
+
+def test_the_budget_holds_and_nothing_in_use_is_dropped(
+    store: PipelineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random visitors of models that do not fit together."""
+    monkeypatch.setattr("pipelines.base.gc", SimpleNamespace(collect=lambda: 0))  # takes 0.1 s
+    keys = ["clip-vit-l14", "clip-vit-b32", "siglip2-b16", "chinese-clip-b16", "demo-clip"]
+    broken: list[str] = []
+
+    def visit(seed: int) -> None:
+        random = Random(seed)
+        for _ in range(12):
+            key = random.choice(keys)
+            with store.use(key, TASK) as pipeline:
+                taken = sum(CATALOGUE[loaded].memory_gb for loaded in store.loaded_keys())
+                if taken > 3.2 + 1e-9:
+                    broken.append(f"{taken} GB")
+                time.sleep(0.002 * random.random())
+                if not pipeline.loaded or pipeline.spec.key != key:
+                    broken.append(f"{key} was dropped in use")
+
+    threads = [threading.Thread(target=visit, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert broken == []
+    assert all(slot.leases == 0 for slot in store._slots.values())
+    store.unload_all()
+    assert sorted(FakePipeline.loads) == sorted(FakePipeline.unloads)
+
+
 def test_one_model_that_cannot_fit_is_refused_before_anything_is_fetched(
     store: PipelineStore,
 ) -> None:
@@ -192,6 +260,40 @@ def test_a_failed_load_reaches_all_who_wait_and_the_next_try_works(store: Pipeli
     FakePipeline.on_load = staticmethod(lambda key: None)
     with store.use("clip-vit-b32", TASK) as pipeline:
         assert pipeline.loaded
+
+
+def test_a_load_that_is_broken_off_leaves_nothing_half_loaded(store: PipelineStore) -> None:
+    def interrupt(key: str) -> None:
+        raise KeyboardInterrupt
+
+    FakePipeline.on_load = staticmethod(interrupt)
+    with pytest.raises(KeyboardInterrupt), store.use("clip-vit-b32", TASK):
+        pass
+    assert store.loaded_keys() == []
+    FakePipeline.on_load = staticmethod(lambda key: None)
+    with store.use("clip-vit-b32", TASK) as pipeline:
+        assert pipeline.loaded
+
+
+def test_no_memory_to_load_is_said_so(store: PipelineStore) -> None:
+    def fill(key: str) -> None:
+        torch.empty(10**15)
+
+    FakePipeline.on_load = staticmethod(fill)
+    with (
+        pytest.raises(MemoryLimitError, match=r"clip-vit-b32 needs 0\.9 GB"),
+        store.use("clip-vit-b32", TASK),
+    ):
+        pass
+    assert store.loaded_keys() == []
+
+
+def test_what_torch_raises_without_memory_is_known(store: PipelineStore) -> None:
+    """The CPU allocator has no exception class of its own: this pins its text."""
+    with pytest.raises(MemoryLimitError), store.use("clip-vit-b32", TASK):
+        torch.empty(10**15)
+    with pytest.raises(MemoryLimitError), store.use("clip-vit-b32", TASK):
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 @pytest.mark.parametrize(

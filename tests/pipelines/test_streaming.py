@@ -1,5 +1,6 @@
 """Streaming ends with its reader, and tells the truth about errors."""
 
+import gc
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, TextIteratorStreamer
 
-from pipelines.streaming import stream_generate
+from pipelines.streaming import _stop_when_set, stream_generate
 
 STEPS = 60
 
@@ -57,15 +58,51 @@ def test_the_stream_is_the_text() -> None:
     assert "".join(stream(slow)) == Words().decode(whole)
 
 
-def test_closing_the_stream_stops_the_computation() -> None:
+def test_only_text_comes_out() -> None:
+    """A streamer hands over empty pieces while it holds back half a character."""
+    assert all(stream(Slow()))
+
+
+@pytest.mark.parametrize("read", [1, 5])
+def test_closing_the_stream_stops_the_computation(read: int) -> None:
+    slow = Slow()
+    pieces = stream(slow)
+    for _ in range(read):
+        next(pieces)
+    before = slow.steps
+    pieces.close()
+    steps = slow.steps
+    assert steps <= before + 3, "stopped within a token or two"
+    threading.Event().wait(0.05)
+    assert slow.steps == steps, "nothing runs on"
+    assert [t.name for t in threading.enumerate() if "work" in t.name] == []
+
+
+def test_a_stream_that_is_forgotten_stops_as_well() -> None:
     slow = Slow()
     pieces = stream(slow)
     next(pieces)
-    pieces.close()
+    del pieces
+    gc.collect()
     steps = slow.steps
     assert steps < STEPS / 2
-    threading.Event().wait(0.1)
-    assert slow.steps == steps, "nothing runs on"
+    threading.Event().wait(0.05)
+    assert slow.steps == steps
+
+
+def test_a_stream_that_nobody_reads_computes_nothing() -> None:
+    slow = Slow()
+    stream(slow).close()
+    assert slow.steps == 0
+
+
+def test_every_row_of_a_batch_is_stopped() -> None:
+    stop = threading.Event()
+    criterion = _stop_when_set(stop)
+    ids = torch.zeros(3, 5, dtype=torch.long)
+    assert criterion(ids, None).tolist() == [False] * 3
+    stop.set()
+    assert criterion(ids, None).tolist() == [True] * 3
 
 
 def test_the_true_error_arrives_in_the_reader() -> None:
@@ -75,6 +112,21 @@ def test_the_true_error_arrives_in_the_reader() -> None:
 
     with pytest.raises(torch.OutOfMemoryError):
         list(stream(Broken()))
+
+
+def test_an_error_on_the_way_comes_after_the_text_so_far() -> None:
+    class Breaks:
+        def generate(self, *, streamer: Any, **_: Any) -> None:
+            streamer.put(torch.tensor([[1]]))  # the prompt, which is skipped
+            for token in (7, 8, 9):
+                streamer.put(torch.tensor([token]))
+            raise ValueError("half way")
+
+    pieces, seen = stream(Breaks()), []
+    with pytest.raises(ValueError, match="half way"):
+        for piece in pieces:
+            seen.append(piece)
+    assert "".join(seen).split() == ["7", "8", "9"]
 
 
 def test_any_thread_may_advance_and_close_it() -> None:

@@ -1,0 +1,63 @@
+"""Weights from ModelScope, through its own library, which is installed only where it is wanted."""
+
+import os
+from pathlib import Path
+
+from pipelines.catalogue import ModelSpec
+from pipelines.checkpoint_files import choose_files
+from pipelines.errors import WeightsError
+from pipelines.metering import Meter
+
+#: The branch that is fetched: the commit hashes of the catalogue are those of the Hugging Face hub.
+BRANCH = "master"
+
+
+def modelscope_endpoint() -> str:
+    """Return the address that the library asks."""
+    named = os.environ.get("MODELSCOPE_ENDPOINT") or os.environ.get("MODELSCOPE_DOMAIN")
+    address = (named or "modelscope.cn").rstrip("/")
+    return address if "://" in address else f"https://{address}"
+
+
+def modelscope_folders(spec: ModelSpec) -> list[Path]:
+    """Return where the library, this version or an older one, keeps a model, present or not."""
+    cache = os.environ.get("MODELSCOPE_CACHE")
+    root = Path(cache).expanduser() if cache else Path.home() / ".cache" / "modelscope"
+    owner, _, name = spec.repo.partition("/")
+    return [
+        root / "models" / f"{owner}--{name}" / "snapshots" / BRANCH,
+        *(
+            root / old / name.replace(".", dot)
+            for old in (f"models/{owner}", f"hub/models/{owner}", owner, f"hub/{owner}")
+            for dot in ("___", ".")
+        ),
+    ]
+
+
+def fetch_from_modelscope(spec: ModelSpec, meter: Meter) -> None:
+    """Download a checkpoint into ModelScope's own cache; its library resumes broken files.
+
+    Raises:
+        WeightsError: the library is not installed.
+    """
+    try:
+        from modelscope import snapshot_download
+        from modelscope.hub.api import HubApi
+        from modelscope.hub.callback import ProgressCallback
+    except ImportError as error:
+        raise WeightsError(
+            "ModelScope was asked for (--source modelscope) but its library is not installed. "
+            "Run `pip install modelscope`, or leave the flag out to use the Hugging Face hub."
+        ) from error
+
+    class Feed(ProgressCallback):
+        """Adds what comes to the meter; the library makes one for each file."""
+
+        def update(self, size: int) -> None:
+            meter.add(size)
+
+    listed = HubApi().get_model_files(spec.repo, revision=BRANCH)
+    sizes = {str(entry["Path"]): int(entry.get("Size") or 0) for entry in listed}
+    names = choose_files(sizes)
+    meter.expect(sum(sizes[name] for name in names))
+    snapshot_download(spec.repo, revision=BRANCH, allow_patterns=names, progress_callbacks=[Feed])

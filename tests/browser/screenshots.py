@@ -1,0 +1,62 @@
+"""Pictures of the tabs: `python -m tests.browser.screenshots` makes those of README.md.
+
+With `--all FOLDER` every tab at both widths and in both themes is written there, for review.
+"""
+
+import argparse
+import io
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from PIL import Image
+from playwright.sync_api import Browser, Page
+
+from tests.browser.browsing import chromium, click_example, open_page, open_tab
+from tests.browser.serve import ROOT, serve
+
+
+def answered(browser: Browser, url: str, tab: str, width: int, dark: bool) -> Page:
+    """Open a tab and have an example answered."""
+    page = open_page(browser, url, width=width, dark=dark)
+    if tab == "Classify":
+        page.get_by_text("Options", exact=True).click()
+        page.get_by_label("Show where the model looks for a label").check()
+        click_example(page, 3)
+        page.locator(".scores .pill:visible").first.wait_for()
+        page.locator("img[src*='file=']:visible").last.wait_for()
+    else:
+        open_tab(page, tab)
+        click_example(page, 0)
+        page.locator(".scores.ranking:visible").wait_for()
+        page.locator(".ranked img:visible").first.wait_for()
+    page.wait_for_timeout(1500)  # pictures fade in
+    return page
+
+
+def save(page: Page, target: Path) -> None:
+    """Save a small PNG of the whole page."""
+    page.mouse.move(0, 0)
+    shot = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+    shot.quantize(160, method=Image.Quantize.FASTOCTREE).save(target, optimize=True)
+    page.close()
+
+
+def main() -> None:
+    """Start the app, take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--all", type=Path, default=None, metavar="FOLDER")
+    target: Path | None = parser.parse_args().all
+    with TemporaryDirectory() as folder, serve(Path(folder)) as app, chromium() as browser:
+        for tab in ("Classify", "Similarity"):
+            if target is None:
+                page = answered(browser, app.url, tab, 1280, False)
+                save(page, ROOT / "assets" / "screenshots" / f"{tab.lower()}.png")
+                continue
+            for width in (1280, 390):
+                for dark in (False, True):
+                    name = f"{tab.lower()}-{width}-{'dark' if dark else 'light'}.png"
+                    save(answered(browser, app.url, tab, width, dark), target / name)
+
+
+if __name__ == "__main__":
+    main()
