@@ -44,7 +44,7 @@ def split_lines(text: str, name: str, *, distinct: bool = True) -> tuple[list[st
 def mend_surrogates(text: str) -> str:
     """Return `text` with lone surrogates, which no encoding can hold, as U+FFFD.
 
-    JSON can carry them ("\\ud800"); tokenisers and the answer's own encoding refuse them.
+    JSON can carry them ("\ud800"); tokenisers and the answer's own encoding refuse them.
     """
     if text.isascii():
         return text

@@ -17,7 +17,7 @@ from tests.browser.serve import ROOT, serve
 
 def answered(browser: Browser, url: str, tab: str, width: int, dark: bool) -> Page:
     """Open a tab and have an example answered."""
-    page = open_page(browser, url, width=width, dark=dark)
+    page = open_page(browser, url, width=width, theme="dark" if dark else "light")
     if tab == "Classify":
         page.get_by_text("Options", exact=True).click()
         page.get_by_label("Show where the model looks for a label").check()

@@ -69,7 +69,9 @@ def test_the_choice_is_logged_with_its_reason(
 @pytest.mark.parametrize("kind", ["cuda", "mps"])
 def test_a_device_that_is_not_there_is_said_so(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch)
-    with pytest.raises(PipelineError, match=f"{kind} but torch finds no such device.*--device auto"):
+    with pytest.raises(
+        PipelineError, match=f"{kind} but torch finds no such device.*--device auto"
+    ):
         choose_device(Settings(device=kind))
 
 

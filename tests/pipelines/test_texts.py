@@ -134,9 +134,7 @@ def test_a_cut_is_noticed(key: str, encoders: dict[str, TextEncoder]) -> None:
     ["", " ", "\0", "\1\2\3", "\ud800", "dog \udfff", "�", "👩‍👩‍👧‍👦" * 50, "\u202eevil", "א" * 500,
      "<|endoftext|>", "<eos><pad>", "[SEP] [MASK]", "a\u0301" * 300, "x" * 5000, "{}", "%s"],
 )  # fmt: skip
-def test_any_text_has_a_unit_vector(
-    key: str, text: str, encoders: dict[str, TextEncoder]
-) -> None:
+def test_any_text_has_a_unit_vector(key: str, text: str, encoders: dict[str, TextEncoder]) -> None:
     vectors = encoders[key].vectors([text], ("a photo of a {}.",))
     assert vectors.shape[0] == 1
     assert vectors.dtype == torch.float32
