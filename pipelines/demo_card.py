@@ -14,13 +14,16 @@ class DemoCard:
         colours: colours of those shapes.
         backgrounds: backgrounds.
         scene_bank: texts that name every scene of one object.
-        scene_threshold: a picture on which no text of the bank gets this share looks foreign.
+        scene_score: what is compared with the threshold: "cosine", the best of the bank, or
+            "softmax", its share.
+        scene_threshold: a picture on which no text of the bank scores as much looks foreign.
     """
 
     shapes: tuple[str, ...]
     colours: tuple[str, ...]
     backgrounds: tuple[str, ...]
     scene_bank: tuple[str, ...]
+    scene_score: str
     scene_threshold: float
 
 
@@ -36,5 +39,6 @@ def read_demo_card(folder: Path) -> DemoCard | None:
         colours=tuple(knows["colours"]),
         backgrounds=tuple(knows["backgrounds"]),
         scene_bank=tuple(facts["scene_bank"]),
+        scene_score=str(facts["scene_score"]),
         scene_threshold=float(facts["scene_threshold"]),
     )

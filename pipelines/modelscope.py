@@ -34,21 +34,26 @@ def modelscope_folders(spec: ModelSpec) -> list[Path]:
     ]
 
 
-def fetch_from_modelscope(spec: ModelSpec, meter: Meter) -> None:
-    """Download a checkpoint into ModelScope's own cache; its library resumes broken files.
+def check_installed() -> None:
+    """Raise where the library is missing.
 
     Raises:
-        WeightsError: the library is not installed.
+        WeightsError: it is; the message says how to get it.
     """
     try:
-        from modelscope import snapshot_download
-        from modelscope.hub.api import HubApi
-        from modelscope.hub.callback import ProgressCallback
+        import modelscope  # noqa: F401
     except ImportError as error:
         raise WeightsError(
             "ModelScope was asked for (--source modelscope) but its library is not installed. "
-            "Run `pip install modelscope`, or leave the flag out to use the Hugging Face hub."
+            "Run `pip install modelscope`, or leave --source out to use the Hugging Face hub."
         ) from error
+
+
+def fetch_from_modelscope(spec: ModelSpec, meter: Meter) -> None:
+    """Download a checkpoint into ModelScope's own cache; its library resumes broken files."""
+    from modelscope import snapshot_download
+    from modelscope.hub.api import HubApi
+    from modelscope.hub.callback import ProgressCallback
 
     class Feed(ProgressCallback):
         """Adds what comes to the meter; the library makes one for each file."""

@@ -27,6 +27,9 @@ READ_TIMEOUT_S = 10.0
 #: Answers after which the same question is asked once more.
 PASSING_ERRORS = frozenset({408, 416, 429, 500, 502, 503, 504})
 
+#: Seconds between two looks at a file that another process is fetching.
+LOCK_POLL_S = 1.0
+
 #: Bytes between two reports of progress.
 PIECE = 256 * 1024
 
@@ -97,7 +100,7 @@ def _alone(lock: Path, blob: Path, meter: Meter) -> Iterator[None]:
         seen, held = -1, False
         while not held:
             try:
-                stack.enter_context(WeakFileLock(lock, timeout=1.0))
+                stack.enter_context(WeakFileLock(lock, timeout=LOCK_POLL_S))
                 held = True
             except Timeout:
                 meter.check()

@@ -1,6 +1,7 @@
 """Where weights come from: a folder, the bundle, the Hugging Face cache, a hub or ModelScope."""
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from pipelines.checkpoint_files import is_complete
 from pipelines.download_errors import incomplete, missing_demo, source_endpoint, unreachable
 from pipelines.fetching import Download
 from pipelines.metering import FetchProgress
-from pipelines.modelscope import modelscope_folders
+from pipelines.modelscope import check_installed, modelscope_folders
 from pipelines.probe import Probe
 from pipelines.settings import Settings
 
@@ -116,10 +117,13 @@ class Sources:
     def _check_reachable(self, spec: ModelSpec) -> None:
         if self._settings.offline:
             raise unreachable(spec, self._settings)
+        if self._settings.source == "modelscope":
+            check_installed()
+        start = time.monotonic()
         if self.hub_answers():
             return
-        # a "no" may be a minute old: somebody who asks for a download is worth a second question
-        probe = self._probe_of(self._probe_wait_s)
+        # a "no" from before is not enough to refuse somebody who wants a download now
+        probe = self._probe_of(time.monotonic() - start)
         if not probe.own_answer(self._probe_wait_s):
             raise unreachable(spec, self._settings, probe.reason)
 

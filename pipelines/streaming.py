@@ -35,7 +35,7 @@ def stream_generate(model: Any, streamer: Any, **inputs: Any) -> Iterator[str]:
             failures.append(error)
             streamer.end()  # otherwise the reader below waits for ever
 
-    worker = Thread(target=work, daemon=True)
+    worker = Thread(target=work, name="generate", daemon=True)
     worker.start()
     try:
         for piece in streamer:

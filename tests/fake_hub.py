@@ -44,6 +44,8 @@ class Faults:
         times: how often `weights` happens; -1 for always.
         silent_path: requests whose path holds this are never answered; "" for none.
         bytes_per_s: speed at which weights are sent; 0 for no limit.
+        probe_too: whether `everywhere` also concerns the question whether anybody is there;
+            silence does in any case.
     """
 
     everywhere: str = ""
@@ -51,6 +53,7 @@ class Faults:
     times: int = -1
     silent_path: str = ""
     bytes_per_s: int = 0
+    probe_too: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         if faults.everywhere == "silent" or (faults.silent_path and faults.silent_path in path):
             self.owner.wait()
             self.close_connection = True
-        elif path == "/api/models":
+        elif path == "/api/models" and not faults.probe_too:
             self._json([])
         elif faults.everywhere in REFUSALS:
             self._error(*REFUSALS[faults.everywhere])

@@ -1,5 +1,6 @@
 """Tiny random checkpoints in Hub format, for tests: each the real architecture, a few layers."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,6 @@ def make_tiny_siglip2(folder: Path) -> Path:
     trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=special + bytes_)
     trained.train_from_iterator(["▁".join(WORDS), *("▁" + word for word in WORDS)], trainer)
     state = trained.to_str()
-    import json
-
     facts = json.loads(state)["model"]
     merges = [tuple(m) if not isinstance(m, str) else tuple(m.split(" ")) for m in facts["merges"]]
     tokenizer = Siglip2Tokenizer(vocab=facts["vocab"], merges=merges, model_max_length=64)

@@ -15,8 +15,8 @@ class SceneCheck:
 
     Attributes:
         bank: (B, D) vectors of texts that name every scene of one object; None: no check.
-        scale: the model's logit scale.
-        threshold: largest share of one text under which a picture looks foreign.
+        scale: the model's logit scale where shares are compared, 0 where cosines are.
+        threshold: best score under which a picture looks foreign.
     """
 
     bank: torch.Tensor | None
@@ -29,14 +29,17 @@ class SceneCheck:
         card = read_demo_card(folder)
         if card is None:
             return cls(None, scale, 0.0)
-        return cls(texts.vectors(card.scene_bank), scale, card.scene_threshold)
+        compared = scale if card.scene_score == "softmax" else 0.0
+        return cls(texts.vectors(card.scene_bank), compared, card.scene_threshold)
 
     def notes(self, pictures: torch.Tensor) -> list[str]:
         """Return a hint if any of the (N, D) pictures looks unlike the demo scenes."""
         if self.bank is None or not pictures.numel():
             return []
-        shares = (pictures @ self.bank.T * self.scale).softmax(dim=-1).max(dim=-1).values
-        foreign = int((shares < self.threshold).sum())
+        scores = pictures @ self.bank.T
+        if self.scale:
+            scores = (scores * self.scale).softmax(dim=-1)
+        foreign = int((scores.max(dim=-1).values < self.threshold).sum())
         if not foreign:
             return []
         which = "This picture does" if len(pictures) == 1 else f"{foreign} of the pictures do"

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from PIL import Image
 from pipelines.catalogue import CLIP_B32
 from pipelines.clip.named_image import NamedImage
 from pipelines.clip.pipeline import ClipPipeline
-from pipelines.clip.preprocessing import PixelRecipe
 from pipelines.clip.templates import fill, resolve_templates
 from pipelines.settings import Settings, read_settings
 from pipelines.store import PipelineStore
@@ -57,6 +57,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
+@cache
 def stock(folder: Path) -> tuple[Any, Any, Any]:
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
@@ -238,27 +239,6 @@ def test_cutting_keeps_the_end_token_and_is_noted(
     notes = {score.label: score.note for score in result.scores}
     assert notes["dog"] == ""
     assert "first 77 tokens" in notes[long.strip()]
-
-
-@pytest.mark.parametrize("key", MAKERS)
-@pytest.mark.parametrize("size", [(224, 224), (31, 77), (500, 33), (7, 9), (1, 1), (32, 3)])
-def test_pixels_equal_the_stock_processor(key: str, size: tuple[int, int], folder: Path) -> None:
-    _, _, processor = stock(folder / key)
-    rng = np.random.default_rng(1)
-    image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
-    expected = processor(images=image, return_tensors="pt")["pixel_values"][0]
-    found = PixelRecipe.of(processor).pixels(image)
-    assert found.dtype == torch.float32
-    assert torch.allclose(found, expected, atol=1e-6)
-
-
-def test_an_extreme_strip_is_resized_only_where_it_is_seen(folder: Path) -> None:
-    recipe = PixelRecipe.of(stock(folder / "clip-vit-b32")[2])
-    strip = Image.linear_gradient("L").resize((60_000, 3)).convert("RGB")
-    assert recipe.pixels(strip).shape == (3, 32, 32)
-    left, top, right, bottom = recipe.seen_box(60_000, 3)
-    assert (right - left) == pytest.approx(3.0, rel=0.1)
-    assert (top, bottom) == (0.0, 3.0)
 
 
 def test_a_packed_tower_agrees_with_float32(

@@ -75,7 +75,7 @@ def test_closing_the_stream_stops_the_computation(read: int) -> None:
     assert steps <= before + 3, "stopped within a token or two"
     threading.Event().wait(0.05)
     assert slow.steps == steps, "nothing runs on"
-    assert [t.name for t in threading.enumerate() if "work" in t.name] == []
+    assert [t.name for t in threading.enumerate() if t.name == "generate"] == []
 
 
 def test_a_stream_that_is_forgotten_stops_as_well() -> None:

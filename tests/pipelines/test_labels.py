@@ -1,0 +1,72 @@
+"""What a person types becomes a list of texts."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipelines.errors import InputError
+from pipelines.labels import MAX_CHARS, MAX_TEXTS, mend_surrogates, split_labels, split_lines
+
+
+@pytest.mark.parametrize(
+    ("typed", "labels", "repeated"),
+    [
+        ("dog", ["dog"], []),
+        ("dog, cat", ["dog", "cat"], []),
+        ("狗，猫", ["狗", "猫"], []),
+        ("dog\ncat", ["dog", "cat"], []),
+        ("a dog, sitting\na cat", ["a dog, sitting", "a cat"], []),
+        ("a dog, sitting\n", ["a dog", "sitting"], []),
+        (" dog ,, cat , ", ["dog", "cat"], []),
+        ("\r\n dog\r\n\r\ncat \r\n", ["dog", "cat"], []),
+        ("dog, cat, dog, dog", ["dog", "cat"], ["dog"]),
+        ("Dog, dog", ["Dog", "dog"], []),
+        ("\ud800dog, cat", ["\ufffddog", "cat"], []),
+        ("😀, \ud83d\ude00", ["😀"], ["😀"]),
+    ],
+)
+def test_labels(typed: str, labels: list[str], repeated: list[str]) -> None:
+    assert split_labels(typed) == (labels, repeated)
+    "".join(labels).encode()
+
+
+def test_a_thousand_labels() -> None:
+    labels = [f"label {i}" for i in range(1000)]
+    assert split_labels("\n".join(labels)) == (labels, [])
+    assert split_labels(",".join(labels)) == (labels, [])
+
+
+def test_lines_keep_their_commas_and_where_asked_their_repetitions() -> None:
+    assert split_lines("a, b\nc\n\na, b", "texts") == (["a, b", "c"], ["a, b"])
+    assert split_lines("a, b\nc\n\na, b", "texts", distinct=False) == (["a, b", "c", "a, b"], [])
+
+
+@pytest.mark.parametrize("split", [split_labels, lambda text: split_lines(text, "labels")])
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("", "must hold at least one text but is empty"),
+        (" \n\t ", "must hold at least one text but is empty"),
+        ("\n".join(map(str, range(MAX_TEXTS + 1))), r"at most 5,000 texts but got 5,001"),
+        ("x" * (MAX_CHARS + 1), r"at most 1,000,000 characters in all but got 1,000,001"),
+        (None, "must be text but got NoneType"),
+        (["dog"], "must be text but got list"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_said_so(
+    split: Callable[[Any], Any], typed: Any, said: str
+) -> None:
+    with pytest.raises(InputError, match="labels.*" + said):
+        split(typed)
+
+
+def test_too_many_lines_that_repeat() -> None:
+    with pytest.raises(InputError, match="at most 5,000 texts but got 6,000"):
+        split_lines("dog\n" * 6000, "texts", distinct=False)
+
+
+def test_lone_surrogates_are_mended_and_pairs_joined() -> None:
+    """JSON may hold them; the tokenisers of SigLIP 2 and Chinese-CLIP raised a TypeError."""
+    assert mend_surrogates("a\ud800b\udc00\ud83d\ude00c") == "a\ufffdb\ufffd😀c"
+    assert mend_surrogates("猫 dog") == "猫 dog"
