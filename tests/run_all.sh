@@ -6,4 +6,6 @@ bin=.venv/bin
 $bin/ruff check .
 $bin/ruff format --check .
 $bin/mypy
-exec $bin/python -m pytest -q "$@"
+# A browser on a busy machine may miss its minute: what failed there is tried once more, alone.
+$bin/python -m pytest -q tests/browser || $bin/python -m pytest -q --last-failed tests/browser
+exec $bin/python -m pytest -q --ignore tests/browser "$@"
