@@ -239,7 +239,8 @@ def _wire_answers(store: PipelineStore, controls: Controls, results: Results) ->
         controls.picker.dropdown,
         lambda filled: run_after(filled.then),
     )
-    gr.on([results.look_label.input, controls.look.input], **look, **private)
+    # not the dropdown's input event: it comes twice, and the second answer may get lost
+    gr.on([results.look_label.select, controls.look.input], **look, **private)
 
 
 def _handlers(store: PipelineStore) -> tuple[Callable[..., Any], Callable[..., Any]]:

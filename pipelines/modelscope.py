@@ -11,6 +11,13 @@ from pipelines.metering import Meter
 #: The branch that is fetched: the commit hashes of the catalogue are those of the Hugging Face hub.
 BRANCH = "master"
 
+#: Hugging Face name -> ModelScope's name, where they differ.
+NAMES = {
+    "openai/clip-vit-base-patch32": "openai-mirror/clip-vit-base-patch32",
+    "openai/clip-vit-large-patch14": "AI-ModelScope/clip-vit-large-patch14",
+    "OFA-Sys/chinese-clip-vit-base-patch16": "AI-ModelScope/chinese-clip-vit-base-patch16",
+}
+
 
 def modelscope_endpoint() -> str:
     """Return the address that the library asks."""
@@ -23,7 +30,7 @@ def modelscope_folders(spec: ModelSpec) -> list[Path]:
     """Return where the library, this version or an older one, keeps a model, present or not."""
     cache = os.environ.get("MODELSCOPE_CACHE")
     root = Path(cache).expanduser() if cache else Path.home() / ".cache" / "modelscope"
-    owner, _, name = spec.repo.partition("/")
+    owner, _, name = NAMES.get(spec.repo, spec.repo).partition("/")
     return [
         root / "models" / f"{owner}--{name}" / "snapshots" / BRANCH,
         *(
@@ -61,8 +68,9 @@ def fetch_from_modelscope(spec: ModelSpec, meter: Meter) -> None:
         def update(self, size: int) -> None:
             meter.add(size)
 
-    listed = HubApi().get_model_files(spec.repo, revision=BRANCH)
+    repo = NAMES.get(spec.repo, spec.repo)
+    listed = HubApi().get_model_files(repo, revision=BRANCH)
     sizes = {str(entry["Path"]): int(entry.get("Size") or 0) for entry in listed}
     names = choose_files(sizes)
     meter.expect(sum(sizes[name] for name in names))
-    snapshot_download(spec.repo, revision=BRANCH, allow_patterns=names, progress_callbacks=[Feed])
+    snapshot_download(repo, revision=BRANCH, allow_patterns=names, progress_callbacks=[Feed])

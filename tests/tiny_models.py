@@ -17,7 +17,10 @@ def _settle(model: Any, scale: float, bias: float | None = None) -> Any:
     generator = torch.Generator().manual_seed(0)
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.12, generator=generator)
+            # BERT's first token sees the others only through these, and hears its own self louder
+            loud = "text_model" in name and ("self.value" in name or "attention.output" in name)
+            std = 1.0 if loud else 0.12
+            torch.nn.init.normal_(parameter, std=std, generator=generator)
         elif "norm" in name and name.endswith("weight"):
             torch.nn.init.ones_(parameter)
         elif parameter.numel() > 1:

@@ -38,7 +38,16 @@ selector => {
 }
 """
 
+_SETTLED = """
+() => document.getAnimations().every(a => !(a instanceof CSSTransition))
+  && !document.querySelector('.pending, .generating')
+"""
+
 
 def contrasts(page: Page, selector: str) -> dict[str, float]:
-    """Return text -> contrast, 1 to 21, of the visible elements that `selector` finds."""
+    """Return text -> contrast, 1 to 21, of the visible elements that `selector` finds.
+
+    Waits first until nothing fades any more.
+    """
+    page.wait_for_function(_SETTLED)
     return {text: ratio for text, ratio in page.evaluate(_MEASURE, selector)}

@@ -41,7 +41,7 @@ def compare_with(page: Page, *files: Path) -> None:
     """Upload pictures to compare with, and wait until they are listed."""
     page.locator("input[type=file][multiple]").set_input_files(list(files))
     for file in files:
-        expect(page.get_by_text(file.stem).first).to_be_visible()
+        expect(page.get_by_role("row", name=file.name)).to_be_visible()
 
 
 @at_both_widths
@@ -114,7 +114,9 @@ def test_a_picture_is_the_query(visit: Visit, save: Save) -> None:
     page = enter(visit)
     red, blue = save("red.png", draw_circle()), save("blue.png", draw_circle("#1c4ed8"))
     page.get_by_text("… or a picture as the query").click()
-    page.locator("input[type=file]:not([multiple])").last.set_input_files(blue)
+    picker = page.locator("input[type=file]:not([multiple])")
+    expect(picker).to_have_count(2)  # the other tab's, and the one that has just been opened
+    picker.last.set_input_files(blue)
     expect(page.get_by_role("button", name="Remove Image")).to_be_visible()
     compare_with(page, red, blue)
     page.get_by_label("Compare with texts").fill("a red circle\na blue circle")
@@ -155,7 +157,7 @@ def test_a_model_out_of_reach_is_told_and_left_again(visit: Visit) -> None:
     close_toast(page)
     choose_model(page, "Demo: drawn shapes only")
     click_example(page, 1)
-    expect(rows(page).first.locator(".name")).to_have_text("yellow-star.png")
+    expect(rows(page).locator(".name", has_text="yellow-star.png")).to_be_visible()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

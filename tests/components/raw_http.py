@@ -41,12 +41,15 @@ def upload(url: str, file: Path) -> str:
     return str(response.json()[0])
 
 
-def press(url: str, name: str, data: list[Any]) -> dict[str, Any]:
-    """Start the page's own event `name` as its JavaScript does, with `data` for its inputs."""
+def press(url: str, name: str, data: list[Any], session: str = "") -> dict[str, Any]:
+    """Start the page's own event `name` as its JavaScript does, with `data` for its inputs.
+
+    What one event does to the page, later ones of the same `session` see.
+    """
     base = url.rstrip("/")
     events = http.get(f"{base}/config").json()["dependencies"]
     event = next(event for event in events if event["api_name"] == name)
-    session = secrets.token_hex(8)
+    session = session or secrets.token_hex(8)
     join = {"fn_index": event["id"], "data": data, "session_hash": session}
     http.post(f"{base}/gradio_api/queue/join", json=join).raise_for_status()
     query = f"{base}/gradio_api/queue/data?session_hash={session}"

@@ -1,5 +1,6 @@
 """Many visitors at once: everybody gets their own answer, and the next one too."""
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from tests.browser.serve import RunningApp
+from tests.components.raw_http import press, upload
 from tests.conftest import FakeApp, connect, draw_circle
 
 VISITORS = 16
@@ -86,3 +88,29 @@ def test_requests_of_one_visitor_do_not_mix(fake_app: FakeApp, pictures: list[Pa
     for index, job in enumerate(jobs):
         label, _ = job.result(timeout=HANG_S)
         assert label["label"] == f"a{index}"
+
+
+def overlay_of(app: RunningApp, path: str, visitor: str) -> str:
+    """Classify on the page, then ask where the model looks; returns a hash of that picture."""
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    labels, model = "red circle\nblue circle", "demo-clip"
+    press(app.url, "classify", ["picture", file, None, labels, "", model], visitor)
+    where = [True, "picture", file, None, "red circle", "", model]
+    output = press(app.url, "show_where", where, visitor)
+    assert "data" in output, output
+    return hashlib.sha256(Path(output["data"][0]["path"]).read_bytes()).hexdigest()
+
+
+def test_everybody_sees_where_in_their_own_picture(
+    running_app: RunningApp, pictures: list[Path]
+) -> None:
+    """The map hooks into a model that all share: others' pictures must not come through."""
+    paths = [upload(running_app.url, picture) for picture in pictures]
+    alone = [overlay_of(running_app, path, f"alone{i}") for i, path in enumerate(paths)]
+    assert len(set(alone)) == VISITORS
+
+    def visit(index: int) -> str:
+        return overlay_of(running_app, paths[index], f"crowd{index}")
+
+    with ThreadPoolExecutor(VISITORS) as crowd:
+        assert list(crowd.map(visit, range(VISITORS), timeout=HANG_S)) == alone
