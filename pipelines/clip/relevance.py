@@ -10,8 +10,6 @@ Representation via Text-Based Decomposition" (2023); the formulation here is our
 gradient, so it works on prepacked bfloat16 weights as well.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -55,15 +53,14 @@ def _through_class_token(
     model: Any, tower: Any, batch: torch.Tensor, direction: torch.Tensor
 ) -> torch.Tensor:
     blocks = tower.encoder.layers[-BLOCKS:]
-    with (
-        _inputs_of([block.self_attn for block in blocks]) as seen,
-        _output_of(tower.encoder) as out,
-    ):
-        tower(pixel_values=batch)
+    # transformers keeps these apart by thread; hooks of our own would see others' requests too
+    states = tower(pixel_values=batch, output_hidden_states=True).hidden_states
+    before = states[-len(blocks) - 1 : -1]
     brought = sum(
-        _brought(block.self_attn, states) for block, states in zip(blocks, seen, strict=True)
+        _brought(block.self_attn, block.layer_norm1(entering))
+        for block, entering in zip(blocks, before, strict=True)
     )
-    final = out[0].last_hidden_state[0, 0].float()
+    final = states[-1][0, 0].float()
     norm = tower.post_layernorm
     scale = (final.var(unbiased=False) + norm.eps).rsqrt()
     # pull the direction back through projection and normalisation, then compare once per patch
@@ -106,30 +103,3 @@ def _weighted(
     scores = torch.einsum("hd,thd->th", query.view(by_head[1:]), keys.view(by_head)) * scale
     attended = scores.softmax(dim=0)[..., None] * values.view(by_head)
     return attended.reshape(tokens, width)
-
-
-@contextmanager
-def _inputs_of(modules: list[Any]) -> Iterator[list[torch.Tensor]]:
-    """Collect what the modules are called with, in order, while the block runs."""
-    seen: list[torch.Tensor] = []
-
-    def note(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen.append(kwargs["hidden_states"] if "hidden_states" in kwargs else args[0])
-
-    hooks = [m.register_forward_pre_hook(note, with_kwargs=True) for m in modules]
-    try:
-        yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-@contextmanager
-def _output_of(module: Any) -> Iterator[list[Any]]:
-    """Collect what the module returns while the block runs."""
-    returned: list[Any] = []
-    hook = module.register_forward_hook(lambda _module, _args, output: returned.append(output))
-    try:
-        yield returned
-    finally:
-        hook.remove()

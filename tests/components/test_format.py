@@ -97,7 +97,7 @@ class Page(HTMLParser):
         fmt.ranking_table(ranking(ranked(1, NASTY), ranked(2, NASTY, None, NASTY))),
         fmt.matrix_table(matrix(NASTY, "b")),
         fmt.notices([NASTY]),
-        fmt.demo_badge(DemoCard((NASTY,), (NASTY,), (), (), 0.0)),
+        fmt.demo_badge(DemoCard((NASTY,), (NASTY,), (), (), "cosine", 0.0)),
         fmt.embeddings_summary([Embeddings(vectors=(), names=(), model=NASTY, dim=2)]),
     ],
     ids=["scores", "ranking", "matrix", "notices", "badge", "summary"],
@@ -182,7 +182,7 @@ def test_a_summary_where_nothing_fits() -> None:
 
 
 def test_the_badge_is_for_demo_models_only() -> None:
-    card = DemoCard(("circle", "star"), ("red",), ("white",), (), 0.3)
+    card = DemoCard(("circle", "star"), ("red",), ("white",), (), "cosine", 0.3)
     assert "circle, star" in fmt.demo_badge(card)
     assert "“Model”" in fmt.demo_badge(card)
     assert fmt.demo_badge(None) == ""
