@@ -28,6 +28,7 @@ demo-models: $(VENV)/.runtime
 	$(BIN)/python -m demo_models.train_clip --out assets/checkpoints/demo-clip
 	$(BIN)/python -m demo_models.evaluate_clip
 	$(BIN)/python -m demo_models.calibrate_verdict
+	$(BIN)/python -m demo_models.evaluate_where
 	$(BIN)/python -m demo_models.make_examples
 
 screenshots: $(VENV)/.tests $(VENV)/.chromium

@@ -112,10 +112,17 @@ class RunningApp:
 
     def __init__(self, url: str) -> None:
         """Connect; pictures travel as PNG files."""
+        self.url = url
+        self.own = threading.local()
+        self.folder = tempfile.TemporaryDirectory()
+
+    def _client(self) -> Any:
+        """Return this thread's client: several streams of one client lose each other's answers."""
         from gradio_client import Client  # type: ignore[import-untyped]
 
-        self.client = Client(url, ssl_verify=False, verbose=False)
-        self.folder = tempfile.TemporaryDirectory()
+        if not hasattr(self.own, "client"):
+            self.own.client = Client(self.url, ssl_verify=False, verbose=False)
+        return self.own.client
 
     def _file(self, image: Image.Image) -> Path:
         name = hashlib.sha256(image.tobytes() + str(image.size).encode()).hexdigest()
@@ -132,7 +139,7 @@ class RunningApp:
 
         # A single line would be split at its commas, so it gets company, which is dropped below.
         lines = [*labels, "nothing"] if len(labels) == 1 else labels
-        _, scores = self.client.predict(
+        _, scores = self._client().predict(
             image=handle_file(self._file(image)),
             labels="\n".join(lines),
             templates=template,

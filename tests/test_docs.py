@@ -61,6 +61,52 @@ def verdict_table() -> str:
     return "\n".join(rows)
 
 
+#: Kind in eval.json -> what is asked, and what guessing would reach in percent.
+DEMO_KINDS = {
+    "pair_of_80": ("colour and shape, among 80", 1.25),
+    "paint_tool_of_80": ("the same, drawn as with a paint program's tools", 1.25),
+    "paint_freehand_of_80": ("the same, drawn freehand", 1.25),
+    "unseen_pair_of_80": ("colour and shape never seen together in training", 1.25),
+    "caption_of_20": ("one caption among 20", 5),
+    "hard_caption_of_20": ("one caption among 20 that differ in a word or two", 5),
+    "count_of_4": ("how many, one to four", 25),
+    "background_of_7": ("background, among 7", 14.3),
+    "place_of_5": ("place in the picture, among 5", 20),
+    "relation_of_2": ("above, below, left or right of", 50),
+}
+
+
+def demo_table() -> str:
+    folder = ROOT / "assets" / "checkpoints" / "demo-clip"
+    facts = json.loads((folder / "eval.json").read_text(encoding="utf-8"))
+    where = json.loads((folder / "where.json").read_text(encoding="utf-8"))
+    stock, app = facts["transformers"]["accuracy"], facts["app"]["accuracy"]
+    rows = [
+        f"`demo-clip` on held-out scenes ({facts['checkpoint_steps']:,} steps, seed "
+        f"{facts['checkpoint_seed']}; `python -m demo_models.evaluate_clip`, with `--via app` "
+        f"through `/classify_image`). n = {stock['pair_of_80']['n']:,} and "
+        f"{app['pair_of_80']['n']:,} unless said.",
+        "",
+        "| asked | guessing | stock transformers | `/classify_image` |",
+        "|---|---|---|---|",
+    ]
+    for kind, (asked, chance) in DEMO_KINDS.items():
+        cells = []
+        for found in (stock, app):
+            few = found[kind]["n"] != found["pair_of_80"]["n"]
+            shown = f" (n = {found[kind]['n']:,})" if few else ""
+            cells.append(f"{found[kind]['percent']:.1f} %{shown}")
+        rows.append(f"| {asked} | {chance:g} % | {' | '.join(cells)} |")
+    rows += [
+        "",
+        f"The map of where it looks has its peak on the named object in {where['percent']} % of "
+        f"{where['n']} scenes of two or three objects, a patch at random in "
+        f"{where['chance_percent']} % (`{where['script']}`). Relations it does not know, places "
+        "hardly; do not ask for them.",
+    ]
+    return "\n".join(rows)
+
+
 def endpoints_table() -> str:
     rows = ["| endpoint | parameters | what it does and returns |", "|---|---|---|"]
     for function in _endpoints():
@@ -109,6 +155,7 @@ def speed_table() -> str:
 TABLES = {
     "models": models_table,
     "verdict": verdict_table,
+    "demo": demo_table,
     "endpoints": endpoints_table,
     "settings": settings_table,
     "speed": speed_table,
