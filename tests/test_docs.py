@@ -101,8 +101,8 @@ def demo_table() -> str:
         "",
         f"The map of where it looks has its peak on the named object in {where['percent']} % of "
         f"{where['n']} scenes of two or three objects, a patch at random in "
-        f"{where['chance_percent']} % (`{where['script']}`). Relations it does not know, places "
-        "hardly; do not ask for them.",
+        f"{where['chance_percent']} % (`{where['script']}`). It does not know relations; do not "
+        "ask for them.",
     ]
     return "\n".join(rows)
 
