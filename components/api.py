@@ -4,12 +4,14 @@ Names, parameters and result fields are public: a change is a breaking change in
 and `tests/components/test_contract.py` pins them.
 """
 
-from typing import Any
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, get_args
 
 import gradio as gr
 
 from components import format as fmt
-from components.common import BATCHED_QUEUE, lease
+from components.common import BATCHED_QUEUE, lease, worked_off
 from components.errors import show_errors
 from components.files import Uploads, one_query
 from pipelines.catalogue import MODELS
@@ -24,7 +26,7 @@ def build(store: PipelineStore) -> None:
 
     def classify_image(
         image: gr.FileData, labels: str, templates: str = "", model: str = ""
-    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    ) -> Iterator[tuple[dict[str, Any] | None, list[dict[str, Any]] | None]]:
         """Classify an image with labels of your own (zero-shot).
 
         Args:
@@ -41,8 +43,10 @@ def build(store: PipelineStore) -> None:
         path = uploads.path(image, "image")
         names, repeated = split_labels(labels)
         with lease(store, model, "image-text") as clip:
+            for _ in worked_off(clip.prepare(names, templates=templates)):
+                yield None, None
             result = clip.classify(path, names, templates=templates)
-        return fmt.as_label(result, repeated), fmt.as_scores(result)
+        yield fmt.as_label(result, repeated), fmt.as_scores(result)
 
     def rank_similarity(
         query_text: str = "",
@@ -50,7 +54,7 @@ def build(store: PipelineStore) -> None:
         candidate_texts: str = "",
         candidate_images: list[gr.FileData] | None = None,
         model: str = "",
-    ) -> list[dict[str, Any]]:
+    ) -> Iterator[list[dict[str, Any]] | None]:
         """Rank texts and images by their similarity to one text or one image.
 
         Args:
@@ -67,11 +71,13 @@ def build(store: PipelineStore) -> None:
         query = one_query(query_text, uploads.image(query_image, "query_image"))
         images = uploads.images(candidate_images, "candidate_images")
         blank = candidate_texts is None or not str(candidate_texts).strip()
-        texts = [] if blank else split_lines(candidate_texts, "candidate_texts")[0]
+        split = split_lines(candidate_texts, "candidate_texts") if not blank else ([], [])
         with lease(store, model, "image-text") as clip:
-            return fmt.as_ranking(clip.rank(query, texts, images))
+            for _ in worked_off(clip.prepare(split[0], images)):
+                yield None
+            yield fmt.as_ranking(clip.rank(query, split[0], images), split[1])
 
-    def embed_texts(texts: str, model: str = "") -> dict[str, Any]:
+    def embed_texts(texts: str, model: str = "") -> Iterator[dict[str, Any] | None]:
         """Return the unit vectors of texts, for search or clustering of your own.
 
         Args:
@@ -83,9 +89,11 @@ def build(store: PipelineStore) -> None:
         """
         lines = split_lines(texts, "texts", distinct=False)[0]
         with lease(store, model, "image-text") as clip:
-            return fmt.as_embeddings(clip.embed_texts(lines))
+            for _ in worked_off(clip.prepare(lines)):
+                yield None
+            yield fmt.as_embeddings(clip.embed_texts(lines))
 
-    def embed_images(images: list[gr.FileData], model: str = "") -> dict[str, Any]:
+    def embed_images(images: list[gr.FileData], model: str = "") -> Iterator[dict[str, Any] | None]:
         """Return the unit vectors of images, for search or clustering of your own.
 
         Args:
@@ -100,11 +108,27 @@ def build(store: PipelineStore) -> None:
         if not files:
             raise InputError("images is empty. Send at least one image file.", title="No file")
         with lease(store, model, "image-text") as clip:
-            return fmt.as_embeddings(clip.embed_images(files))
+            for _ in worked_off(clip.prepare((), files)):
+                yield None
+            yield fmt.as_embeddings(clip.embed_images(files))
 
     def list_models() -> list[dict[str, Any]]:
         """List every model: key, family, repository, licence, memory, whether it is on disk."""
         return [fmt.as_model(spec, store.sources.locate(spec) is not None) for spec in MODELS]
 
     for function in (classify_image, rank_similarity, embed_texts, embed_images, list_models):
-        gr.api(show_errors(function), api_name=function.__name__, **BATCHED_QUEUE)
+        _publish(function, BATCHED_QUEUE)
+
+
+def _publish(function: Callable[..., Any], queue: dict[str, Any]) -> None:
+    """Publish an endpoint; a generator's values are what it returns to a script.
+
+    A long request first streams empty values, so that it ends when its client has gone.
+    """
+    endpoint = show_errors(function)
+    if inspect.isgeneratorfunction(function):
+        signature = inspect.signature(function)
+        (value,) = get_args(signature.return_annotation)
+        shown = signature.replace(return_annotation=value)
+        endpoint.__signature__ = shown  # type: ignore[attr-defined]
+    gr.api(endpoint, api_name=function.__name__, **queue)

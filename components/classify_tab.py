@@ -1,6 +1,6 @@
 """Zero-shot classification of an image with labels of one's own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from components.common import (
     save_result,
     wire_example_strip,
     wire_model_picker,
+    worked_off,
 )
 from components.errors import show_errors
 from components.example_lists import classify_examples
@@ -260,16 +261,18 @@ def _handlers(store: PipelineStore) -> tuple[Callable[..., Any], Callable[..., A
         templates: str,
         key: str,
         progress: gr.Progress = gr.Progress(),
-    ) -> tuple[Any, ...]:
+    ) -> Iterator[tuple[Any, ...]]:
         file = chosen(source, image, drawing)
         names, repeated = split_labels(text)
         spec = store.resolve(key, TASK)
         with lease(store, spec.key, TASK, progress) as clip:
+            for _ in worked_off(clip.prepare(names, templates=templates or ""), progress):
+                yield (gr.skip(),) * 5
             answer = clip.classify(file, names, templates=templates or "")
         notes = [*answer.notes, *repeated_notes(repeated), *fmt.verdict_summary(answer)]
         csv = save_result(store.settings, "scores.csv", fmt.scores_csv(answer))
         best = [score.label for score in answer.scores[:50]]
-        return (
+        yield (
             fmt.shown_if_any(fmt.notices(notes, badge(store, spec))),
             gr.update(value=fmt.as_chart(answer), visible=True),
             fmt.scores_table(answer),

@@ -13,6 +13,7 @@ from components import format as fmt
 from components.errors import show_errors
 from pipelines.catalogue import CATALOGUE, MODELS, ModelSpec, Task
 from pipelines.demo_card import read_demo_card
+from pipelines.results import Step
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
 
@@ -41,6 +42,17 @@ def lease(
             progress(share, desc=f"Downloading {spec.title}: {done:,.0f} of {total:,.0f} MB")
     with store.use(spec.key, task) as pipeline:
         yield pipeline
+
+
+def worked_off(steps: Iterator[Step], progress: gr.Progress | None = None) -> Iterator[None]:
+    """Work off the steps of a long request, telling how far it is.
+
+    A handler yields after each: there Gradio ends it when its visitor has stopped it or left.
+    """
+    for step in steps:
+        if progress is not None:
+            progress((step.done, step.total), unit=step.unit)
+        yield
 
 
 @dataclass(frozen=True)

@@ -49,3 +49,10 @@ def similarity_examples() -> tuple[Rows, Rows]:
         ["something people travel in", "a lion\na train\na bicycle", photos],
     ]
     return demo, real
+
+
+def describe_examples() -> tuple[Rows, Rows]:
+    """Return (drawn, photos): rows of a picture."""
+    drawn = [[entry["path"]] for entry in drawn_examples()]
+    photos = [[get_image(n)] for n in ("cheetah1.jpg", "lion.jpg", "bus.png", "tower.jpg")]
+    return drawn, photos

@@ -51,7 +51,7 @@ def as_scores(result: Classification) -> list[dict[str, Any]]:
     ]
 
 
-def as_ranking(result: Ranking) -> list[dict[str, Any]]:
+def as_ranking(result: Ranking, repeated: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Return the rows of `/rank_similarity`, best first; notes on the whole join the first row."""
     rows: list[dict[str, Any]] = [
         {
@@ -64,8 +64,9 @@ def as_ranking(result: Ranking) -> list[dict[str, Any]]:
         }
         for row in result.rows
     ]
-    if result.notes:
-        rows[0]["note"] = " ".join([rows[0]["note"], *result.notes]).strip()
+    notes = [*result.notes, *repeated_notes(repeated)]
+    if notes:
+        rows[0]["note"] = " ".join([rows[0]["note"], *notes]).strip()
     return rows
 
 
@@ -94,8 +95,8 @@ def as_model(spec: ModelSpec, on_disk: bool) -> dict[str, Any]:
     }
 
 
-def scores_table(result: Classification) -> str:
-    """Return a table of probability, cosine and verdict, as HTML."""
+def scores_table(result: Classification, first: str = "Label") -> str:
+    """Return a table of probability, cosine and verdict, as HTML; `first` heads the texts."""
     rows = [
         f"<tr><td class='name'>{_text(s.label, s.note)}</td>"
         f"<td class='bar'><i style='width:{s.probability * 100:.1f}%'></i>"
@@ -104,7 +105,7 @@ def scores_table(result: Classification) -> str:
         for s in result.scores[:ROWS_SHOWN]
     ]
     head = _head(
-        ("Label", ""),
+        (first, ""),
         ("Probability", "How the labels share the picture among themselves"),
         ("Cosine", "Similarity of the two vectors, as the model gives it"),
         ("Verdict", "Does this label fit, whatever the others are?"),

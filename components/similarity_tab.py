@@ -1,6 +1,6 @@
 """Texts and images compared: a ranking, a matrix, vectors to take away."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,12 +20,14 @@ from components.common import (
     save_result,
     wire_example_strip,
     wire_model_picker,
+    worked_off,
 )
 from components.errors import show_errors
 from components.example_lists import similarity_examples
 from components.files import Uploads, one_query
 from pipelines.catalogue import Task
 from pipelines.clip.named_image import NamedImage
+from pipelines.clip.notes import repeated_notes
 from pipelines.errors import InputError
 from pipelines.labels import split_lines
 from pipelines.results import Ranking
@@ -180,12 +182,14 @@ def _rank_handler(store: PipelineStore) -> Callable[..., Any]:
         files: list[str] | None,
         key: str,
         progress: gr.Progress = gr.Progress(),
-    ) -> tuple[Any, ...]:
+    ) -> Iterator[tuple[Any, ...]]:
         query = one_query(text, uploads.image(image, "The query"))
         images = uploads.images(files, "pictures")
-        lines = split_lines(texts, "texts")[0] if texts.strip() else []
+        lines, repeated = split_lines(texts, "texts") if texts.strip() else ([], [])
         spec = store.resolve(key, TASK)
         with lease(store, spec.key, TASK, progress) as clip:
+            for _ in worked_off(clip.prepare(lines, images), progress):
+                yield (gr.skip(),) * 5
             answer: Ranking = clip.rank(query, lines, images)
         csv = save_result(store.settings, "ranking.csv", fmt.ranking_csv(answer))
         pictures = [
@@ -193,8 +197,10 @@ def _rank_handler(store: PipelineStore) -> Callable[..., Any]:
             for row in answer.rows
             if row.kind == "image" and row.cosine is not None
         ]
-        return (
-            fmt.shown_if_any(fmt.notices(answer.notes, badge(store, spec))),
+        yield (
+            fmt.shown_if_any(
+                fmt.notices([*answer.notes, *repeated_notes(repeated)], badge(store, spec))
+            ),
             gr.update(value=pictures[:PICTURES_SHOWN], visible=bool(pictures)),
             fmt.ranking_table(answer),
             gr.update(value=csv, visible=True),
@@ -226,13 +232,15 @@ def _table_handlers(store: PipelineStore) -> tuple[Callable[..., Any], Callable[
         files: list[str] | None,
         key: str,
         progress: gr.Progress = gr.Progress(),
-    ) -> tuple[Any, ...]:
+    ) -> Iterator[tuple[Any, ...]]:
         lines, images = everything(text, image, texts, files)
         spec = store.resolve(key, TASK)
         with lease(store, spec.key, TASK, progress) as clip:
+            for _ in worked_off(clip.prepare(lines, images), progress):
+                yield (gr.skip(),) * 5
             answer = clip.matrix(lines, images)
         csv = save_result(store.settings, "matrix.csv", fmt.matrix_csv(answer))
-        return (
+        yield (
             fmt.shown_if_any(fmt.notices(answer.notes, badge(store, spec))),
             gr.update(visible=False),
             fmt.matrix_table(answer),
@@ -248,16 +256,18 @@ def _table_handlers(store: PipelineStore) -> tuple[Callable[..., Any], Callable[
         files: list[str] | None,
         key: str,
         progress: gr.Progress = gr.Progress(),
-    ) -> tuple[Any, ...]:
+    ) -> Iterator[tuple[Any, ...]]:
         lines, images = everything(text, image, texts, files)
         spec = store.resolve(key, TASK)
         with lease(store, spec.key, TASK, progress) as clip:
+            for _ in worked_off(clip.prepare(lines, images), progress):
+                yield (gr.skip(),) * 5
             parts = [clip.embed_texts(lines)] if lines else []
             parts += [clip.embed_images(images)] if images else []
         notes = [note for part in parts for note in part.notes]
         notes += [reason for part in parts for _, reason in part.errors]
         npz = save_result(store.settings, "embeddings.npz", fmt.embeddings_npz(parts))
-        return (
+        yield (
             fmt.shown_if_any(fmt.notices(notes, badge(store, spec))),
             gr.update(visible=False),
             fmt.embeddings_summary(parts),

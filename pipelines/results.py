@@ -155,3 +155,18 @@ class Relevance:
     label: str
     grid: tuple[tuple[float, ...], ...]
     box: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """How far a long request is.
+
+    Attributes:
+        done: of `total`.
+        total: how many there are.
+        unit: what is counted, in the plural.
+    """
+
+    done: int
+    total: int
+    unit: str

@@ -1,7 +1,8 @@
 """Image files -> unit vectors: opened, brought to size, batched, kept by content."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from pipelines.images import MAX_PIXELS, open_image
 
 #: Images through the vision tower at once.
 IMAGES_PER_BATCH = 32
+
+#: Images that are encoded between two steps of `prepare`.
+IMAGES_PER_STEP = 8
 
 
 class PictureEncoder:
@@ -61,7 +65,21 @@ class PictureEncoder:
 
         return self._kept.get([_content_hash(path) for path in paths], compute)
 
-    def encode_readable(self, paths: Sequence[Path]) -> tuple[torch.Tensor, dict[int, str]]:
+    def prepare(self, paths: Sequence[Path]) -> Iterator[int]:
+        """Encode and keep the files that `encode` will be asked for; what is unreadable waits.
+
+        Yields:
+            After each step, the number of files that were looked at.
+        """
+        for start in range(0, len(paths), IMAGES_PER_STEP):
+            part = paths[start : start + IMAGES_PER_STEP]
+            with suppress(MediaError):  # told by `encode`, which knows what a bad file means
+                self.encode_readable(part)
+            yield start + len(part)
+
+    def encode_readable(
+        self, paths: Sequence[Path], *, need_one: bool = True
+    ) -> tuple[torch.Tensor, dict[int, str]]:
         """Encode the files that can be read; a bad one costs only itself.
 
         Returns:
@@ -69,7 +87,7 @@ class PictureEncoder:
             position and what is wrong with it.
 
         Raises:
-            MediaError: none of them can be read; the message is that of the first.
+            MediaError: with `need_one`, none of them can be read; the message is the first one's.
         """
         good: list[torch.Tensor] = []
         bad: dict[int, str] = {}
@@ -85,7 +103,7 @@ class PictureEncoder:
                     except MediaError as error:
                         bad[index] = error.message
                         first = first or error
-        if first is not None and not good:
+        if first is not None and not good and need_one:
             raise first
         return torch.cat(good) if good else torch.empty(0, 0), bad
 

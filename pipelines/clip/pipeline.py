@@ -2,22 +2,23 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 
 from pipelines.base import Pipeline
 from pipelines.catalogue import ContrastiveTraits
 from pipelines.clip.named_image import NamedImage
 from pipelines.clip.notes import cut_note, language_notes
-from pipelines.clip.pictures import PictureEncoder
+from pipelines.clip.pictures import IMAGES_PER_STEP, PictureEncoder
 from pipelines.clip.relevance import normalise, patch_relevance
 from pipelines.clip.scene_check import SceneCheck
 from pipelines.clip.templates import resolve_templates
-from pipelines.clip.texts import TextEncoder
+from pipelines.clip.texts import PROMPTS_PER_STEP, TextEncoder
 from pipelines.clip.vectors import VectorCache
 from pipelines.clip.verdict import Judge
 from pipelines.errors import InputError, WeightsError
@@ -31,9 +32,13 @@ from pipelines.results import (
     Ranking,
     Relevance,
     SimilarityMatrix,
+    Step,
     Verdict,
 )
 from pipelines.runtime import Device
+
+#: Raised when vectors come out otherwise than before, so that kept ones are not taken for new.
+VECTORS_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,8 @@ class ClipPipeline(Pipeline):
             self.folder, local_files_only=True, backend="pil"
         )
         self._kept = VectorCache(
-            self.settings.cache_dir / "text-vectors.sqlite", _fingerprint(self.folder, self.device)
+            self.settings.cache_dir / "text-vectors.sqlite",
+            _fingerprint(self.folder, self.device, self.traits),
         )
         self.texts = TextEncoder(self._model, tokenizer, self.traits, self._kept)
         self.pictures = PictureEncoder(
@@ -163,6 +169,28 @@ class ClipPipeline(Pipeline):
             box=(left / width, top / height, right / width, bottom / height),
         )
 
+    def prepare(
+        self,
+        texts: Sequence[str] = (),
+        images: Sequence[NamedImage] = (),
+        templates: str = "",
+    ) -> Iterator[Step]:
+        """Compute what a request needs in steps of a second or so, before it is asked.
+
+        What was computed is kept, so the request itself then takes milliseconds; whoever stops
+        between two steps stops the work. Nothing is yielded where one step is enough.
+
+        Raises:
+            InputError: `templates` is neither a known name nor a template.
+        """
+        chosen = resolve_templates(templates, self.traits.languages) if texts else ()
+        if len(texts) * len(chosen) > PROMPTS_PER_STEP:
+            for done in self.texts.prepare(texts, chosen):
+                yield Step(done=done, total=len(texts), unit="texts")
+        if len(images) > IMAGES_PER_STEP:
+            for done in self.pictures.prepare([image.path for image in images]):
+                yield Step(done=done, total=len(images), unit="pictures")
+
     def rank(
         self, query: str | NamedImage, texts: Sequence[str], images: Sequence[NamedImage]
     ) -> Ranking:
@@ -172,7 +200,7 @@ class ClipPipeline(Pipeline):
 
         Raises:
             InputError: there is no candidate.
-            MediaError: the query, or every candidate image, cannot be read.
+            MediaError: the query cannot be read, or no candidate is left.
         """
         if not texts and not images:
             raise InputError("There is nothing to compare with. Give candidate texts or images.")
@@ -182,7 +210,9 @@ class ClipPipeline(Pipeline):
         else:
             vector = pictures = self.pictures.encode([query.path])
             given = list(texts)
-        scored = self._score_texts(query, vector, texts) + self._score_images(query, vector, images)
+        scored = self._score_texts(query, vector, texts) + self._score_images(
+            query, vector, images, need_one=not texts
+        )
         scored.sort(key=lambda row: -2.0 if row.cosine is None else row.cosine, reverse=True)
         rows = [
             Ranked(
@@ -205,11 +235,7 @@ class ClipPipeline(Pipeline):
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """Return the unit vectors of texts."""
         vectors = self.texts.vectors(texts)
-        cut = [t for t, flag in zip(texts, self.texts.cut(texts), strict=True) if flag]
-        notes = language_notes(texts, self.traits)
-        if cut:
-            notes.insert(0, f"{len(cut)} of {len(texts)} texts: " + cut_note(self.traits).lower())
-        return self._embeddings(vectors, {}, list(texts), notes)
+        return self._embeddings(vectors, {}, list(texts), self._notes(texts, torch.empty(0, 0)))
 
     def embed_images(self, images: Sequence[NamedImage]) -> Embeddings:
         """Return the unit vectors of image files; an unreadable one gets none, and its reason.
@@ -218,31 +244,54 @@ class ClipPipeline(Pipeline):
             MediaError: none of them can be read.
         """
         vectors, bad = self.pictures.encode_readable([image.path for image in images])
-        return self._embeddings(vectors, bad, [image.name for image in images], [])
+        notes = self._notes((), vectors)
+        return self._embeddings(vectors, bad, [image.name for image in images], notes)
 
     def matrix(self, texts: Sequence[str], images: Sequence[NamedImage]) -> SimilarityMatrix:
         """Compare texts with images, or, where only one kind is given, each with all of it.
 
+        An image that cannot be read is left out, and a note says why.
+
         Raises:
             InputError: nothing is given.
-            MediaError: an image cannot be read.
+            MediaError: none of the images can be read.
         """
-        pictures = self.pictures.encode([image.path for image in images])
+        if not texts and not images:
+            raise InputError("There is nothing to compare. Give texts, images, or both.")
+        pictures, bad = self.pictures.encode_readable([image.path for image in images])
         words = self.texts.vectors(texts)
-        names = tuple(image.name for image in images)
-        if texts and images:
+        names = tuple(image.name for index, image in enumerate(images) if index not in bad)
+        made = self._compare(tuple(texts), names, words, pictures)
+        left_out = [f"Left out: {images[index].name}. {reason}" for index, reason in bad.items()]
+        notes = [*left_out, *self._notes(texts, pictures)]
+        return replace(made, notes=tuple(notes))
+
+    def _compare(
+        self,
+        texts: tuple[str, ...],
+        names: tuple[str, ...],
+        words: torch.Tensor,
+        pictures: torch.Tensor,
+    ) -> SimilarityMatrix:
+        if texts and names:
             cosines = words @ pictures.T
             evidence = self.judge.text_evidence(cosines.T, pictures, ("{}",)).T
-            return self._matrix(tuple(texts), names, cosines, evidence, self.judge.of_text)
-        if images:
+            return self._matrix(texts, names, cosines, evidence, self.judge.of_text)
+        if names:
             cosines = pictures @ pictures.T
             evidence = self.judge.image_evidence(pictures, pictures)
             return self._matrix(names, names, cosines, evidence, self.judge.of_images)
-        if not texts:
-            raise InputError("There is nothing to compare. Give texts, images, or both.")
         cosines = words @ words.T
-        evidence = self.judge.text_evidence(cosines, words, ("{}",))
-        return self._matrix(tuple(texts), tuple(texts), cosines, evidence, self.judge.of_texts)
+        evidence = self.judge.pair_evidence(cosines, words, words)
+        return self._matrix(texts, texts, cosines, evidence, self.judge.of_texts)
+
+    def _notes(self, texts: Sequence[str], pictures: torch.Tensor) -> list[str]:
+        """Return what a person should know about texts and (N, D) image vectors together."""
+        notes = self._scene_check.notes(pictures) + language_notes(texts, self.traits)
+        cut = sum(self.texts.cut(texts))
+        if cut:
+            notes.insert(0, f"{cut} of {len(texts)} texts: " + cut_note(self.traits).lower())
+        return notes
 
     def _matrix(
         self,
@@ -265,9 +314,14 @@ class ClipPipeline(Pipeline):
     ) -> list[_Scored]:
         if not texts:
             return []
-        cosines = vector @ self.texts.vectors(texts).T
-        evidence = self.judge.text_evidence(cosines, vector, ("{}",))[0].tolist()
-        judge = self.judge.of_texts if isinstance(query, str) else self.judge.of_text
+        words = self.texts.vectors(texts)
+        cosines = vector @ words.T
+        if isinstance(query, str):
+            evidence = self.judge.pair_evidence(cosines, vector, words)[0].tolist()
+            judge = self.judge.of_texts
+        else:
+            evidence = self.judge.text_evidence(cosines, vector, ("{}",))[0].tolist()
+            judge = self.judge.of_text
         cut = self.texts.cut(texts)
         return [
             _Scored(
@@ -285,17 +339,23 @@ class ClipPipeline(Pipeline):
         ]
 
     def _score_images(
-        self, query: str | NamedImage, vector: torch.Tensor, images: Sequence[NamedImage]
+        self,
+        query: str | NamedImage,
+        vector: torch.Tensor,
+        images: Sequence[NamedImage],
+        need_one: bool,
     ) -> list[_Scored]:
         if not images:
             return []
-        pictures, bad = self.pictures.encode_readable([image.path for image in images])
-        if isinstance(query, str):
-            cosines = pictures @ vector.T
+        paths = [image.path for image in images]
+        pictures, bad = self.pictures.encode_readable(paths, need_one=need_one)
+        cosines = pictures @ vector.T if len(bad) < len(images) else torch.empty(0, 1)
+        if len(bad) == len(images):
+            evidence, judge = cosines, self.judge.of_text
+        elif isinstance(query, str):
             evidence = self.judge.text_evidence(cosines, pictures, ("{}",))
             judge = self.judge.of_text
         else:
-            cosines = pictures @ vector.T
             evidence = self.judge.image_evidence(pictures, vector)
             judge = self.judge.of_images
         values = iter(zip(cosines[:, 0].tolist(), evidence[:, 0].tolist(), strict=True))
@@ -335,12 +395,13 @@ class ClipPipeline(Pipeline):
         return logits.softmax(dim=-1)
 
 
-def _fingerprint(folder: Path, device: Device) -> str:
-    """Return a name for these weights in this precision that changes when the files do."""
+def _fingerprint(folder: Path, device: Device, traits: ContrastiveTraits) -> str:
+    """Return a name for these weights and the way to them, which changes when either does."""
     parts = []
     for file in sorted(folder.iterdir()):
         if file.suffix in {".json", ".safetensors", ".bin", ".txt"}:
             stat = file.stat()
             parts.append((file.name, file.resolve().name, stat.st_size, stat.st_mtime_ns))
-    text = json.dumps([parts, device.kind, device.dtype])
+    how = [traits.cleaning, traits.padding, traits.max_text_tokens, transformers.__version__]
+    text = json.dumps([VECTORS_FORMAT, parts, device.kind, device.dtype, how])
     return hashlib.sha256(text.encode()).hexdigest()

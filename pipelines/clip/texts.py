@@ -2,7 +2,8 @@
 
 import html
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,10 @@ from pipelines.clip.vectors import VectorCache
 from pipelines.labels import mend_surrogates
 
 #: Most tokens, padding included, of one batch through the text tower.
-TOKENS_PER_BATCH = 8192
+TOKENS_PER_BATCH = 4096
+
+#: Prompts that are computed between two steps of `prepare`.
+PROMPTS_PER_STEP = 256
 
 #: A text is cut to this many characters before it is tokenised; no model reads as many.
 MAX_CHARS = 4000
@@ -59,6 +63,7 @@ class TextEncoder:
         self._tokenizer = tokenizer
         self._traits = traits
         self._kept = kept
+        self._device = threading.Lock()
         # the first call also takes off the truncation that a tokeniser may have been saved with
         self._ending = _common_ending(*self._whole(["", "a"]))
 
@@ -79,7 +84,23 @@ class TextEncoder:
             means = vectors.view(len(positions), len(templates), -1).mean(dim=1)
             return torch.nn.functional.normalize(means, dim=-1)
 
-        return self._kept.get([json.dumps([*templates, text]) for text in texts], compute)
+        return self._kept.get([_key(text, templates) for text in texts], compute)
+
+    def prepare(self, texts: Sequence[str], templates: Sequence[str]) -> Iterator[int]:
+        """Compute and keep the vectors that `vectors` will ask for.
+
+        Yields:
+            After each step, the number of texts that are ready; at once where none is missing.
+        """
+        size = max(1, PROMPTS_PER_STEP // max(1, len(templates)))
+        # long ones together, so that steps hold whole batches; the order of the result is not ours
+        todo = self._kept.missing([_key(text, templates) for text in texts])
+        todo.sort(key=lambda index: len(texts[index]))
+        ready = len(texts) - len(todo)
+        for start in range(0, len(todo), size):
+            part = todo[start : start + size]
+            self.vectors([texts[index] for index in part], templates)
+            yield ready + start + len(part)
 
     def cut(self, texts: Sequence[str], templates: Sequence[str] = ("{}",)) -> list[bool]:
         """Return which texts are longer than the model reads, in any of the templates.
@@ -122,9 +143,10 @@ class TextEncoder:
     def encode(self, tokenised: Sequence[Tokenised]) -> torch.Tensor:
         """Return unit vectors, (N, D) float32 on the CPU, in the order given.
 
-        Texts are sorted by length, so that little padding is computed; vectors do not depend on
-        it, since the model pools at the end token under a causal mask (CLIP) or masks padding
-        (Chinese-CLIP). Models that were trained on fixed-length texts (SigLIP) get that length.
+        Only texts of one length share a batch. So no padding is computed, and a vector is the
+        same to the last bit whatever other texts are asked for: in bfloat16, padding that the
+        model masks still moves the sums. Models that were trained on fixed-length texts (SigLIP)
+        get that length.
         """
         order = sorted(range(len(tokenised)), key=lambda index: len(tokenised[index].ids))
         rows: list[torch.Tensor] = [torch.empty(0)] * len(tokenised)
@@ -136,11 +158,13 @@ class TextEncoder:
 
     def _batches(self, order: list[int], tokenised: Sequence[Tokenised]) -> list[list[int]]:
         batches: list[list[int]] = []
+        last = 0
         for index in order:
             length = self._padded_length(len(tokenised[index].ids))
-            if not batches or (len(batches[-1]) + 1) * length > TOKENS_PER_BATCH:
+            if length != last or (len(batches[-1]) + 1) * length > TOKENS_PER_BATCH:
                 batches.append([])
             batches[-1].append(index)
+            last = length
         return batches
 
     def _padded_length(self, length: int) -> int:
@@ -157,8 +181,14 @@ class TextEncoder:
         names = self._tokenizer.model_input_names
         wanted = {name: inputs[name] for name in names if name in inputs}
         wanted = {name: tensor.to(self._model.device) for name, tensor in wanted.items()}
-        features = self._model.get_text_features(**wanted).pooler_output
+        with self._device:  # visitors' batches in turn: side by side they only slow each other
+            features = self._model.get_text_features(**wanted).pooler_output
         return torch.nn.functional.normalize(features.float(), dim=-1).cpu()
+
+
+def _key(text: str, templates: Sequence[str]) -> str:
+    """Return what a text's vector is kept under."""
+    return json.dumps([*templates, text])
 
 
 def _common_ending(first: list[int], second: list[int]) -> int:

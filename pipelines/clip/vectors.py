@@ -76,6 +76,18 @@ class VectorCache:
             found.update(fresh)
         return torch.stack([found[digest] for digest in digests])
 
+    def missing(self, keys: Sequence[str]) -> list[int]:
+        """Return the positions of the keys that are nowhere kept, each key once."""
+        digests = [self._digest(key) for key in keys]
+        with self._lock:
+            found = {digest: self._touch(digest) for digest in digests if digest in self._memory}
+            self._from_disk([digest for digest in digests if digest not in found], found)
+        absent: dict[bytes, int] = {}
+        for index, digest in enumerate(digests):
+            if digest not in found:
+                absent.setdefault(digest, index)
+        return list(absent.values())
+
     def close(self) -> None:
         """Close the file; the cache goes on in memory."""
         with self._lock:

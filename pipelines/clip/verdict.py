@@ -77,6 +77,18 @@ class Judge:
         neutral = anchors @ self._texts.vectors(self._bank, templates).T
         return evidence(cosines, neutral, scale=self._scale, weight=self._traits.neutral_weight)
 
+    def pair_evidence(
+        self, cosines: torch.Tensor, first: torch.Tensor, second: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the evidence, (N, M), for N texts with M texts, the same both ways round.
+
+        Each text takes the place of the image once; the mean of the two counts.
+        """
+        bank = self._texts.vectors(self._bank).T
+        levels = [(words @ bank * self._scale).logsumexp(dim=-1) for words in (first, second)]
+        level = (levels[0][:, None] + levels[1][None, :]) / 2
+        return cosines * self._scale - self._traits.neutral_weight * level
+
     def image_evidence(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         """Return the overlap, (N, M), of two sets of image vectors."""
         bank = self._texts.vectors(self._bank).T
