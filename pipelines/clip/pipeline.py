@@ -12,7 +12,7 @@ import torch
 from pipelines.base import Pipeline
 from pipelines.catalogue import ContrastiveTraits
 from pipelines.clip.named_image import NamedImage
-from pipelines.clip.notes import cut_note, language_notes
+from pipelines.clip.notes import language_notes
 from pipelines.clip.pictures import PictureEncoder
 from pipelines.clip.relevance import normalise, patch_relevance
 from pipelines.clip.scene_check import SceneCheck
@@ -34,6 +34,7 @@ from pipelines.results import (
     Verdict,
 )
 from pipelines.runtime import Device
+from pipelines.texts import cut_note
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class ClipPipeline(Pipeline):
                 cosine=float(cosines[0, index]),
                 evidence=float(evidence[0, index]),
                 verdict=self.judge.of_text(float(evidence[0, index])),
-                note=cut_note(self.traits) if cut[index] else "",
+                note=cut_note(self.traits.max_text_tokens) if cut[index] else "",
             )
             for index, label in enumerate(labels)
         ]
@@ -199,7 +200,7 @@ class ClipPipeline(Pipeline):
         ]
         notes = self._scene_check.notes(pictures) + language_notes(given, self.traits)
         if isinstance(query, str) and self.texts.cut([query])[0]:
-            notes.insert(0, "The query is " + cut_note(self.traits).lower())
+            notes.insert(0, "The query is " + cut_note(self.traits.max_text_tokens).lower())
         return Ranking(rows=tuple(rows), model=self.spec.key, notes=tuple(notes))
 
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
@@ -208,7 +209,11 @@ class ClipPipeline(Pipeline):
         cut = [t for t, flag in zip(texts, self.texts.cut(texts), strict=True) if flag]
         notes = language_notes(texts, self.traits)
         if cut:
-            notes.insert(0, f"{len(cut)} of {len(texts)} texts: " + cut_note(self.traits).lower())
+            notes.insert(
+                0,
+                f"{len(cut)} of {len(texts)} texts: "
+                + cut_note(self.traits.max_text_tokens).lower(),
+            )
         return self._embeddings(vectors, {}, list(texts), notes)
 
     def embed_images(self, images: Sequence[NamedImage]) -> Embeddings:
@@ -277,7 +282,7 @@ class ClipPipeline(Pipeline):
                 cosine,
                 value,
                 judge(value),
-                cut_note(self.traits) if cut[index] else "",
+                cut_note(self.traits.max_text_tokens) if cut[index] else "",
             )
             for index, (text, cosine, value) in enumerate(
                 zip(texts, cosines[0].tolist(), evidence, strict=True)
