@@ -150,7 +150,8 @@ def config_of(state: State, written: dict[str, Any]) -> ViClipConfig:
     Args:
         state: the tensors.
         written: the checkpoint's configuration; only `vision_heads` and `text_heads` are read,
-            which no shape tells. Without them a head is 64 wide, as in both published models.
+            which no shape tells. Without them a head is 64 wide, as in both published models,
+            and another width is refused: a wrong number would go unnoticed.
 
     Raises:
         WeightsError: the tensors are not those of a ViCLIP model.
@@ -167,10 +168,10 @@ def config_of(state: State, written: dict[str, Any]) -> ViClipConfig:
             num_frames=state["vision_encoder.temporal_positional_embedding"].shape[1],
             vision_width=vision_width,
             vision_layers=_num_layers(state, "vision_encoder"),
-            vision_heads=written.get("vision_heads") or max(1, vision_width // HEAD_SIZE),
+            vision_heads=_num_heads(written, "vision_heads", vision_width),
             text_width=text_width,
             text_layers=_num_layers(state, "text_encoder"),
-            text_heads=written.get("text_heads") or max(1, text_width // HEAD_SIZE),
+            text_heads=_num_heads(written, "text_heads", text_width),
             context_length=len(state["text_encoder.positional_embedding"]),
             vocab_size=len(state["text_encoder.token_embedding.weight"]),
             embed_dim=embed_dim,
@@ -212,6 +213,17 @@ def check_state(state: State, model: ViClipModel) -> None:
             f"The tensors of this ViCLIP model must be exactly its {len(wanted)}, but there are "
             f"{'; '.join(told)}. This is another model or a damaged file: fetch it again."
         )
+
+
+def _num_heads(written: dict[str, Any], name: str, width: int) -> int:
+    if name in written:
+        return written[name]  # type: ignore[no-any-return]  # checked by the configuration
+    if width % HEAD_SIZE:
+        raise WeightsError(
+            f"The config.json of this ViCLIP model must state {name}, since {width} is no "
+            f"multiple of {HEAD_SIZE}, the size of a head in the published models."
+        )
+    return width // HEAD_SIZE
 
 
 def _num_layers(state: State, tower: str) -> int:

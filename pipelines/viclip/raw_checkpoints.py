@@ -3,6 +3,7 @@
 import pickle
 import sys
 import zipfile
+from _compat_pickle import IMPORT_MAPPING
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ _HARMLESS = {
     "datetime.timedelta",
     "types.SimpleNamespace",
 }
+
+#: The modules of Python's own library, also by their names in Python 2, which pickles use.
+_OWN_MODULES = sys.stdlib_module_names | {name.partition(".")[0] for name in IMPORT_MAPPING}
 
 #: What reading a damaged or foreign pickle raises.
 _UNREADABLE = (
@@ -79,7 +83,7 @@ def read_pickled_weights(file: Path) -> Any:
 
 def _refuse_harmful(names: list[str]) -> None:
     for name in sorted(names):
-        if name.partition(".")[0] in sys.stdlib_module_names and name not in _HARMLESS:
+        if name.partition(".")[0] in _OWN_MODULES and name not in _HARMLESS:
             raise WeightsError(
                 f"The checkpoint asks to run {name[:80]!r}, which weights have no use for. It was "
                 "not loaded: do not trust this file, and fetch the model from its publisher."
