@@ -30,6 +30,9 @@ TORCH_FREE = (
     "pipelines/settings.py",
     "pipelines/sources.py",
     "pipelines/store.py",
+    "pipelines/texts.py",
+    "pipelines/viclip/__init__.py",
+    "pipelines/viclip/results.py",
 )
 
 

@@ -1,4 +1,4 @@
-"""What a person should know about an answer: cut texts, foreign languages. Torch-free."""
+"""What a person should know about an answer: foreign languages, repeated labels. Torch-free."""
 
 from collections.abc import Iterable
 
@@ -13,11 +13,6 @@ _SCRIPTS = {
     "ru": (regex.compile(r"\p{Cyrillic}"), "Cyrillic"),
 }
 _LATIN = regex.compile(r"\p{Latin}{2,}")
-
-
-def cut_note(traits: ContrastiveTraits) -> str:
-    """Return the note on a text of which only the beginning was read."""
-    return f"Longer than the model reads: only its first {traits.max_text_tokens} tokens were used."
 
 
 def language_notes(texts: Iterable[str], traits: ContrastiveTraits) -> list[str]:

@@ -13,7 +13,7 @@ import transformers
 from pipelines.base import Pipeline
 from pipelines.catalogue import ContrastiveTraits
 from pipelines.clip.named_image import NamedImage
-from pipelines.clip.notes import cut_note, language_notes
+from pipelines.clip.notes import language_notes
 from pipelines.clip.pictures import IMAGES_PER_STEP, PictureEncoder
 from pipelines.clip.relevance import normalise, patch_relevance
 from pipelines.clip.scene_check import SceneCheck
@@ -36,6 +36,7 @@ from pipelines.results import (
     Verdict,
 )
 from pipelines.runtime import Device
+from pipelines.texts import cut_note
 
 #: Raised when vectors come out otherwise than before, so that kept ones are not taken for new.
 VECTORS_FORMAT = 2
@@ -138,7 +139,7 @@ class ClipPipeline(Pipeline):
                 cosine=float(cosines[0, index]),
                 evidence=float(evidence[0, index]),
                 verdict=self.judge.of_text(float(evidence[0, index])),
-                note=cut_note(self.traits) if cut[index] else "",
+                note=cut_note(self.traits.max_text_tokens) if cut[index] else "",
             )
             for index, label in enumerate(labels)
         ]
@@ -229,7 +230,7 @@ class ClipPipeline(Pipeline):
         ]
         notes = self._scene_check.notes(pictures) + language_notes(given, self.traits)
         if isinstance(query, str) and self.texts.cut([query])[0]:
-            notes.insert(0, "The query is " + cut_note(self.traits).lower())
+            notes.insert(0, "The query is " + cut_note(self.traits.max_text_tokens).lower())
         return Ranking(rows=tuple(rows), model=self.spec.key, notes=tuple(notes))
 
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
@@ -290,7 +291,9 @@ class ClipPipeline(Pipeline):
         notes = self._scene_check.notes(pictures) + language_notes(texts, self.traits)
         cut = sum(self.texts.cut(texts))
         if cut:
-            notes.insert(0, f"{cut} of {len(texts)} texts: " + cut_note(self.traits).lower())
+            notes.insert(
+                0, f"{cut} of {len(texts)} texts: " + cut_note(self.traits.max_text_tokens).lower()
+            )
         return notes
 
     def _matrix(
@@ -331,7 +334,7 @@ class ClipPipeline(Pipeline):
                 cosine,
                 value,
                 judge(value),
-                cut_note(self.traits) if cut[index] else "",
+                cut_note(self.traits.max_text_tokens) if cut[index] else "",
             )
             for index, (text, cosine, value) in enumerate(
                 zip(texts, cosines[0].tolist(), evidence, strict=True)

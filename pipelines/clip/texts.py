@@ -1,31 +1,23 @@
 """Texts -> unit vectors: cleaning, tokens, batches sorted by length."""
 
-import html
 import json
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ftfy
-import regex
 import torch
 
 from pipelines.catalogue import ContrastiveTraits
 from pipelines.clip.templates import fill
 from pipelines.clip.vectors import VectorCache
-from pipelines.labels import mend_surrogates
+from pipelines.texts import MAX_CHARS, clean_text
 
 #: Most tokens, padding included, of one batch through the text tower.
 TOKENS_PER_BATCH = 4096
 
 #: Prompts that are computed between two steps of `prepare`.
 PROMPTS_PER_STEP = 256
-
-#: A text is cut to this many characters before it is tokenised; no model reads as many.
-MAX_CHARS = 4000
-
-_WHITESPACE = regex.compile(r"\s+")
 
 
 @dataclass(frozen=True)
@@ -34,22 +26,6 @@ class Tokenised:
 
     ids: tuple[int, ...]
     cut: bool
-
-
-def clean_text(text: str, cleaning: str) -> str:
-    """Bring a text into the form that the model was trained on.
-
-    "openai" is the cleaning of CLIP's own tokeniser, which transformers' `CLIPTokenizer` leaves
-    out: broken encodings mended, HTML entities resolved (twice), whitespace collapsed, lower
-    case. "lower" is lower case only. "none" leaves the text alone.
-
-    Source: openai/CLIP clip/simple_tokenizer.py, MIT; differs: nothing but the form.
-    """
-    text = mend_surrogates(text[:MAX_CHARS])
-    if cleaning == "openai":
-        text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
-        return _WHITESPACE.sub(" ", text).strip().lower()
-    return text.lower() if cleaning == "lower" else text
 
 
 class TextEncoder:

@@ -49,3 +49,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def hub(cache: Path, repositories: Path) -> Iterator[FakeHub]:
     with FakeHub(repositories) as hub:
         yield hub
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Tiny models on a busy machine spend their time on waiting for the other thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
