@@ -7,6 +7,7 @@ language model, V width of the vision tower, L tokens of the longest prompt.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -61,9 +62,12 @@ class ImageBridge(ABC):
 
     def prepare(self, image: Image.Image) -> Tensors:
         """Return what the stock image processor makes of an RGB image, tensors on the CPU."""
-        made = self.parts.image_processor(
-            images=[image], return_tensors="pt", **dict(self.traits.image_options)
-        )
+        processor, options = self.parts.image_processor, dict[str, Any](self.traits.image_options)
+        if self.traits.max_image_pixels:
+            least, most = processor.size["shortest_edge"], processor.size["longest_edge"]
+            most = min(most, self.traits.max_image_pixels)
+            options["size"] = {"shortest_edge": least, "longest_edge": most}
+        made = processor(images=[image], return_tensors="pt", **options)
         return {name: made[name] for name in made if isinstance(made[name], torch.Tensor)}
 
     @torch.no_grad()
@@ -177,8 +181,8 @@ class InstructedQueryTokens(QueryTokens):
             encoder_hidden_states=states,
             encoder_attention_mask=torch.ones(states.shape[:2], dtype=torch.long).to(mask),
         ).last_hidden_state[:, : queries.shape[1]]
-        weight = getattr(model.language_projection, "weight", states)
-        return model.language_projection(output.to(weight.dtype))[0]
+        # the Q-Former may be kept in float32
+        return model.language_projection(output.to(states.dtype))[0]
 
 
 class CrossAttention(ImageBridge):
@@ -258,36 +262,44 @@ class ProjectedPatches(ImageBridge):
         return [{"features": one} for one in stacked.split(tiles)]  # each (tiles, N / tiles, D)
 
     def _job(self, rows: Sequence[Row]) -> Job:
-        from transformers.modeling_outputs import BaseModelOutputWithPooling
-
         ids, mask = self._padded(rows)
         features = torch.cat([row.encoded["features"] for row in rows])
         given = list(features) if self._listed else features
-        seen = BaseModelOutputWithPooling(pooler_output=given)
+        seen = SimpleNamespace(pooler_output=given)
         inputs = {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": {"image": seen}}
         seq2seq = self.traits.decoder == "seq2seq"
         return Job(self.model, inputs, 1 if seq2seq else ids.shape[1])
 
 
 class GriddedPatches(ProjectedPatches):
-    """Qwen-VL: as many patches as the image's proportions call for, placed by their grid."""
+    """Qwen-VL: as many patches as the image's proportions call for, placed by their grid.
+
+    Qwen3-VL also feeds patches of earlier layers into the first layers of its language model;
+    they are kept as "deep 0", "deep 1", …, each of the shape of "features".
+    """
 
     def _encode(self, images: list[Tensors]) -> list[Tensors]:
-        encoded: list[Tensors] = []
-        for image in images:
-            features = self.model.get_image_features(
-                pixel_values=image["pixel_values"], image_grid_thw=image["image_grid_thw"]
-            ).pooler_output
-            encoded.append({"features": torch.cat(list(features)), "grid": image["image_grid_thw"]})
-        return encoded
+        return [self._encode_one(image) for image in images]
+
+    def _encode_one(self, image: Tensors) -> Tensors:
+        grid = image["image_grid_thw"]  # (1, 3) int64: frames, rows, columns of patches
+        seen = self.model.get_image_features(
+            pixel_values=image["pixel_values"], image_grid_thw=grid
+        )
+        deep = getattr(seen, "deepstack_features", None) or []
+        return {
+            "features": torch.cat(list(seen.pooler_output)),
+            "grid": grid,
+            **{f"deep {layer}": torch.cat(list(one)) for layer, one in enumerate(deep)},
+        }
 
     def _job(self, rows: Sequence[Row]) -> Job:
-        from transformers.modeling_outputs import BaseModelOutputWithPooling
-
         ids, mask = self._padded(rows)
-        seen = BaseModelOutputWithPooling(
-            pooler_output=tuple(row.encoded["features"] for row in rows)
-        )
+        seen = SimpleNamespace(pooler_output=[row.encoded["features"] for row in rows])
+        deep = [name for name in rows[0].encoded if name.startswith("deep ")]
+        if deep:
+            layers = [[row.encoded[name] for row in rows] for name in deep]
+            seen.deepstack_features = layers
         inputs = {
             "input_ids": ids,
             "attention_mask": mask,
@@ -295,6 +307,25 @@ class GriddedPatches(ProjectedPatches):
             "image_grid_thw": torch.cat([row.encoded["grid"] for row in rows]),
             "mm_token_type_ids": (ids == self.model.config.image_token_id).long(),
         }
+        return Job(self.model, inputs, ids.shape[1])
+
+
+class SizedPatches(ProjectedPatches):
+    """MiniCPM-V: likewise, placed by their size; one view of the whole image, no slices."""
+
+    def _encode(self, images: list[Tensors]) -> list[Tensors]:
+        return [{"features": torch.cat(self._features(image))} for image in images]
+
+    def _features(self, image: Tensors) -> list[torch.Tensor]:
+        seen = self.model.get_image_features(
+            pixel_values=image["pixel_values"], target_sizes=image["target_sizes"]
+        )
+        return list(seen.pooler_output)
+
+    def _job(self, rows: Sequence[Row]) -> Job:
+        ids, mask = self._padded(rows)
+        seen = SimpleNamespace(pooler_output=[row.encoded["features"] for row in rows])
+        inputs = {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": {"image": seen}}
         return Job(self.model, inputs, ids.shape[1])
 
 
@@ -306,6 +337,7 @@ BRIDGES: dict[str, Callable[[Parts], ImageBridge]] = {
     "question encoder": QuestionEncoder,
     "projected patches": ProjectedPatches,
     "gridded patches": GriddedPatches,
+    "sized patches": SizedPatches,
 }
 
 

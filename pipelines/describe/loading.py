@@ -9,6 +9,7 @@ import torch
 from pipelines.describe.bridges import Parts
 from pipelines.describe.traits import GenerativeTraits
 from pipelines.errors import WeightsError
+from pipelines.packing import PackedLinear, pack_linear
 from pipelines.runtime import Device
 
 #: What a quantised model needs beside the runtime pins.
@@ -51,6 +52,8 @@ def load_parts(
     model = model.eval().requires_grad_(False)
     if not quantized:
         model = model.to(device.kind)
+    if device.packed and dtype == "bfloat16" and not quantized:
+        _pack(model)
     return Parts(
         model=model,
         image_processor=AutoImageProcessor.from_pretrained(
@@ -60,6 +63,14 @@ def load_parts(
         traits=traits,
         qformer_tokenizer=_qformer_tokenizer(folder, traits, key),
     )
+
+
+def _pack(model: Any) -> None:
+    """Pack the Linear layers; T5 looks at the weight of one, and takes None for a packed one's."""
+    pack_linear(model)
+    for module in model.modules():
+        if isinstance(module, PackedLinear):
+            module.weight = None  # type: ignore[assignment]
 
 
 def _qformer_tokenizer(folder: Path, traits: GenerativeTraits, key: str) -> Any:

@@ -4,7 +4,7 @@ A model is described here, never recognised by its name: every choice that the c
 field of `GenerativeTraits`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 #: How the language model gets to see the image.
@@ -13,7 +13,8 @@ from typing import Literal
 #: - "cross attention": the decoder looks at the patches at every layer (BLIP captions);
 #: - "question encoder": likewise, through an encoder that reads the question (BLIP answers);
 #: - "projected patches": every patch becomes a token of the text (LLaVA, InternVL, Florence-2);
-#: - "gridded patches": likewise, at the image's own proportions (Qwen-VL).
+#: - "gridded patches": likewise, at the image's own proportions (Qwen-VL);
+#: - "sized patches": likewise, in one view of the whole image (MiniCPM-V).
 Bridge = Literal[
     "query tokens",
     "instructed query tokens",
@@ -21,6 +22,7 @@ Bridge = Literal[
     "question encoder",
     "projected patches",
     "gridded patches",
+    "sized patches",
 ]
 
 
@@ -47,6 +49,8 @@ class GenerativeTraits:
             adds; `{image}` is then empty.
         special_tokens: whether the tokeniser adds its start and end tokens.
         image_options: options of the stock image processor that its own file leaves out.
+        max_image_pixels: where the image keeps its proportions, most pixels it is brought to, if
+            its processor's own file allows more; 0 for no other limit.
         context_tokens: tokens of prompt, image and, for a causal decoder, answer together.
         stops: texts at which an answer ends, such as a next question that the model makes up.
         languages: ISO 639-1 codes of the languages that it reads well.
@@ -65,6 +69,7 @@ class GenerativeTraits:
     image_first: bool = False
     special_tokens: bool = True
     image_options: tuple[tuple[str, bool | int], ...] = ()
+    max_image_pixels: int = 0
     context_tokens: int = 512
     stops: tuple[str, ...] = ()
     languages: tuple[str, ...] = ("en",)
@@ -195,6 +200,25 @@ QWEN_VL = GenerativeTraits(
     question=_CHATML_USER + "{question}" + _CHATML_REPLY,
     turn=_CHATML_USER + "{question}" + _CHATML_REPLY + "{answer}<|im_end|>\n",
     special_tokens=False,
+    max_image_pixels=1_003_520,  # 1280 tokens; a photo would take up to 16,384
     context_tokens=8192,
     languages=("en", "zh", "ja", "ko"),
+)
+
+QWEN2_5_VL = replace(QWEN_VL, model_class="Qwen2_5_VLForConditionalGeneration")
+QWEN3_VL = replace(QWEN_VL, model_class="Qwen3VLForConditionalGeneration")
+
+MINICPM_V = GenerativeTraits(
+    model_class="MiniCPMV4_6ForConditionalGeneration",
+    bridge="sized patches",
+    decoder="causal",
+    image_text="<image_id>0</image_id><image><|image_pad|></image>\n",
+    caption=_CHATML_USER + "Describe this image." + _CHATML_REPLY,
+    continuation=_CHATML_USER + "{prompt}" + _CHATML_REPLY,
+    question=_CHATML_USER + "{question}" + _CHATML_REPLY,
+    turn=_CHATML_USER + "{question}" + _CHATML_REPLY + "{answer}<|im_end|>\n",
+    special_tokens=False,
+    image_options=(("slice_mode", False),),
+    context_tokens=8192,
+    languages=("en", "zh"),
 )
