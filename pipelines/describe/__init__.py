@@ -1,0 +1,1 @@
+"""Image -> text over stock transformers classes: captions, answers, conversations. Torch-free."""

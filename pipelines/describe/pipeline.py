@@ -1,0 +1,340 @@
+"""Captions, answers and conversations about images, over stock transformers models."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipelines.base import Pipeline
+from pipelines.describe.bridges import BRIDGES, ImageBridge, Job, Row, pad_token
+from pipelines.describe.decoding import PieceStreamer, SeededSampling, StopLoops
+from pipelines.describe.features import FeatureCache, Tensors
+from pipelines.describe.loading import load_parts
+from pipelines.describe.loops import LoopGuard, trim
+from pipelines.describe.notes import notes_on
+from pipelines.describe.options import GenerationOptions
+from pipelines.describe.prompts import Prompt, PromptWriter, Request, read_history
+from pipelines.describe.results import Description, Finish, TextDelta
+from pipelines.describe.traits import GenerativeTraits
+from pipelines.errors import InputError, MediaError
+from pipelines.images import open_image
+from pipelines.streaming import stream_generate
+
+#: Images through the model at once.
+IMAGES_PER_BATCH = 8
+
+#: Most texts of one call of `candidates`.
+MAX_CANDIDATES = 16
+
+History = Sequence[Mapping[str, Any]] | None
+DEFAULTS = GenerationOptions()
+
+
+@dataclass(frozen=True)
+class _Generated:
+    """A text as generated, and why it ended."""
+
+    text: str
+    finish: Finish
+
+
+class DescribePipeline(Pipeline):
+    """One image-to-text model.
+
+    The streams are the primitive: each yields `TextDelta`s whose texts join to the text, the last
+    one with the `Description`; closing a stream stops the computation within a token. Every
+    method gives the same text for the same image, words, options and model, alone or in a batch,
+    whether or not the image was encoded before.
+    """
+
+    @property
+    def traits(self) -> GenerativeTraits:
+        """What differs between the models that this class runs."""
+        traits: GenerativeTraits = self.spec.generative  # type: ignore[attr-defined]
+        return traits
+
+    def _load(self) -> None:
+        # a demo model is small: float32 costs it nothing and keeps its measured numbers
+        dtype = "float32" if self.spec.demo else self.device.dtype
+        parts = load_parts(self.folder, self.traits, self.device, key=self.spec.key, dtype=dtype)
+        self._tokenizer = parts.tokenizer
+        self.bridge: ImageBridge = BRIDGES[self.traits.bridge](parts)
+        self.features = FeatureCache()
+
+    def _unload(self) -> None:
+        for name in ("_tokenizer", "bridge", "features"):
+            if hasattr(self, name):
+                delattr(self, name)
+
+    def caption(
+        self, images: Sequence[Path], prompt: str = "", options: GenerationOptions = DEFAULTS
+    ) -> list[Description]:
+        """Describe images, all with the same prompt.
+
+        Args:
+            images: image files.
+            prompt: words that the caption goes on from, or an instruction, as the model takes it.
+            options: how the text is generated.
+
+        Returns:
+            A description for each image, in order; a file that cannot be read is one with
+            `error` set.
+
+        Raises:
+            InputError: the model does not caption, or takes no prompt.
+        """
+        return list(self.iter_captions(images, prompt, options))
+
+    def iter_captions(
+        self, images: Sequence[Path], prompt: str = "", options: GenerationOptions = DEFAULTS
+    ) -> Iterator[Description]:
+        """Describe images as `caption` does, one after the other as batches are done."""
+        request = self._caption_request(prompt)
+        for start in range(0, len(images), IMAGES_PER_BATCH):
+            yield from self._describe(images[start : start + IMAGES_PER_BATCH], request, options)
+
+    def stream_caption(
+        self, image: Path, prompt: str = "", options: GenerationOptions = DEFAULTS
+    ) -> Iterator[TextDelta]:
+        """Describe one image, piece by piece.
+
+        Raises:
+            MediaError: the file is not a readable image.
+            InputError: the model does not caption, or takes no prompt.
+        """
+        return self._stream(image, self._caption_request(prompt), options)
+
+    def answer(
+        self, image: Path, question: str, options: GenerationOptions = DEFAULTS
+    ) -> Description:
+        """Answer a question about an image.
+
+        Raises:
+            MediaError: the file is not a readable image.
+            InputError: there is no question, or the model answers none.
+        """
+        return _last(self.stream_answer(image, question, options))
+
+    def stream_answer(
+        self, image: Path, question: str, options: GenerationOptions = DEFAULTS
+    ) -> Iterator[TextDelta]:
+        """Answer a question about an image, piece by piece; raises as `answer` does."""
+        return self._stream(image, self._question_request(question, None), options)
+
+    def chat(
+        self,
+        image: Path,
+        message: str,
+        history: History = None,
+        options: GenerationOptions = DEFAULTS,
+    ) -> Description:
+        """Answer the next message of a conversation about an image.
+
+        Args:
+            image: the image file.
+            message: what is said now.
+            history: earlier messages, `{"role": "user" or "assistant", "content": text}`, oldest
+                first; what does not fit into the model's context is left out, oldest first.
+            options: how the text is generated.
+
+        Raises:
+            MediaError: the file is not a readable image.
+            InputError: no message, a history of another form, or a model that holds no
+                conversations.
+        """
+        return _last(self.stream_chat(image, message, history, options))
+
+    def stream_chat(
+        self,
+        image: Path,
+        message: str,
+        history: History = None,
+        options: GenerationOptions = DEFAULTS,
+    ) -> Iterator[TextDelta]:
+        """Answer the next message, piece by piece; raises as `chat` does."""
+        return self._stream(image, self._question_request(message, history), options)
+
+    def candidates(
+        self,
+        image: Path,
+        n: int,
+        options: GenerationOptions = DEFAULTS,
+        prompt: str = "",
+    ) -> list[Description]:
+        """Return up to `n` different captions of an image, best first where they are searched.
+
+        At temperature 0 they are the `n` likeliest of a beam search over max(n, num_beams)
+        texts; above it, they are drawn with the seeds `seed`, `seed + 1`, …, and those that come
+        twice are given once.
+
+        Raises:
+            MediaError: the file is not a readable image.
+            InputError: `n` is not within 1..16, or as for `caption`.
+        """
+        if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_CANDIDATES:
+            raise InputError(f"n must be a whole number from 1 to {MAX_CANDIDATES} but got {n!r}.")
+        row = self._row(
+            self._encode([self._prepare(image)])[0], self._caption_request(prompt), options
+        )
+        if options.temperature > 0.0:
+            made = self._generate([row] * n, options, [options.seed + i for i in range(n)])
+        else:
+            wide = replace(options, num_beams=max(n, options.num_beams))
+            made = self._generate([row], wide, [options.seed], texts=n)
+        distinct: dict[str, _Generated] = {}
+        for one in made:
+            distinct.setdefault(one.text, one)
+        return [self._description(one, row) for one in distinct.values()]
+
+    def _caption_request(self, prompt: str) -> Request:
+        template = self.traits.continuation if _text("prompt", prompt) else self.traits.caption
+        if template is None:
+            what = "go on from a prompt; leave the prompt empty" if prompt.strip() else "caption"
+            raise InputError(f"{self.spec.key} does not {what}. Or choose another model.")
+        return Request(template=template, text=prompt)
+
+    def _question_request(self, question: str, history: History) -> Request:
+        if self.traits.question is None:
+            raise InputError(
+                f"{self.spec.key} writes captions but answers no questions. Choose another model."
+            )
+        if not _text("The question", question):
+            raise InputError("The question is empty. Ask something about the image.")
+        turns = read_history(history)
+        if turns and self.traits.turn is None:
+            raise InputError(
+                f"{self.spec.key} answers single questions but holds no conversation. Start a new "
+                "one, or choose another model."
+            )
+        return Request(template=self.traits.question, text=question, turns=turns)
+
+    def _prepare(self, image: Path) -> Tensors:
+        opened = open_image(image, max_pixels=int(self.settings.max_pixels_mp * 1e6))
+        return self.bridge.prepare(opened)
+
+    def _encode(self, prepared: Sequence[Tensors]) -> list[Tensors]:
+        return self.features.get(prepared, self.bridge.encode)
+
+    def _row(self, encoded: Tensors, request: Request, options: GenerationOptions) -> Row:
+        answer = options.max_new_tokens if self.traits.decoder == "causal" else 0
+        limit = self.traits.context_tokens - answer
+        if limit < 1:
+            raise InputError(
+                f"max_new_tokens must be below {self.traits.context_tokens} for {self.spec.key} "
+                f"but got {options.max_new_tokens}."
+            )
+        writer = PromptWriter(
+            self.traits,
+            lambda text: self.bridge.tokenise(text, encoded),
+            self._tokenizer.all_special_tokens + list(self._tokenizer.get_added_vocab()),
+        )
+        return Row(encoded, writer.write(request, limit=limit))
+
+    def _describe(
+        self, images: Sequence[Path], request: Request, options: GenerationOptions
+    ) -> list[Description]:
+        results: list[Description | None] = [None] * len(images)
+        prepared: dict[int, Tensors] = {}
+        for index, image in enumerate(images):
+            try:
+                prepared[index] = self._prepare(image)
+            except MediaError as error:
+                results[index] = Description(
+                    text="", model=self.spec.key, error=error.message, context=None
+                )
+        if prepared:
+            encoded = self._encode(list(prepared.values()))
+            rows = [self._row(one, request, options) for one in encoded]
+            made = self._generate(rows, options, [options.seed] * len(rows))
+            for index, one, row in zip(prepared, made, rows, strict=True):
+                results[index] = self._description(one, row)
+        return [result for result in results if result is not None]
+
+    def _stream(
+        self, image: Path, request: Request, options: GenerationOptions
+    ) -> Iterator[TextDelta]:
+        row = self._row(self._encode([self._prepare(image)])[0], request, options)
+        if options.num_beams > 1:  # no word is certain before the search has ended
+            made = self._generate([row], options, [options.seed])[0]
+            yield TextDelta(text=made.text, result=self._description(made, row))
+            return
+        guard, text = LoopGuard(self.traits.stops), ""
+        streamer = PieceStreamer(self._decode, guard)
+        job = self.bridge.job([row])
+        pieces = stream_generate(
+            job.model, streamer, **job.inputs, **self._settings(options, [options.seed], job)
+        )
+        for piece in pieces:
+            text += piece
+            yield TextDelta(text=piece)
+        made = _Generated(text, guard.finish or self._finish(streamer.ids, options))
+        yield TextDelta(text="", result=self._description(made, row))
+
+    def _generate(
+        self, rows: Sequence[Row], options: GenerationOptions, seeds: Sequence[int], texts: int = 1
+    ) -> list[_Generated]:
+        """Generate `texts` texts for each row, those of a row together."""
+        job = self.bridge.job(rows)
+        extra = self._settings(options, seeds, job)
+        if options.num_beams == 1:
+            extra["stopping_criteria"] = [
+                StopLoops(self._decode, self.traits.stops, len(rows), job.skip)
+            ]
+        output = job.model.generate(**job.inputs, **extra, num_return_sequences=texts)
+        made = []
+        for ids in output[:, job.skip :].tolist():
+            text, finish = trim(self._decode(ids), self.traits.stops)
+            ended = self._finish(ids, options) if finish == "end" else finish
+            made.append(_Generated(text, ended))
+        return made
+
+    def _settings(
+        self, options: GenerationOptions, seeds: Sequence[int], job: Job
+    ) -> dict[str, Any]:
+        """Return the arguments of `generate` that `options` mean, whatever the checkpoint's are."""
+        settings: dict[str, Any] = {
+            "max_new_tokens": options.max_new_tokens,
+            "num_beams": options.num_beams,
+            "do_sample": False,
+        }
+        if "pad_token_id" not in job.inputs:
+            settings["pad_token_id"] = pad_token(self._tokenizer)
+        if options.temperature > 0.0:
+            settings["logits_processor"] = [SeededSampling(options, seeds)]
+        return settings
+
+    def _decode(self, ids: list[int]) -> str:
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
+        return text
+
+    def _finish(self, ids: list[int], options: GenerationOptions) -> Finish:
+        """Return "length" where a text took all the tokens there were without an end."""
+        special = set(self._tokenizer.all_special_ids)
+        full = len(ids) >= options.max_new_tokens and ids[-1] not in special
+        return "length" if full else "end"
+
+    def _description(self, made: _Generated, row: Row) -> Description:
+        prompt: Prompt = row.prompt
+        return Description(
+            text=made.text,
+            model=self.spec.key,
+            finish=made.finish,
+            context=prompt.context,
+            notes=notes_on(prompt, made.finish, self.traits),
+        )
+
+
+def _last(deltas: Iterator[TextDelta]) -> Description:
+    """Return the result of a stream."""
+    result = None
+    for delta in deltas:
+        result = delta.result
+    assert result is not None  # every stream that does not raise ends with one
+    return result
+
+
+def _text(name: str, value: object) -> bool:
+    """Return whether there is a text; raise where it is something else."""
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be text but got {type(value).__name__}.")
+    return bool(value.strip())

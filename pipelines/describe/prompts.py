@@ -1,0 +1,207 @@
+"""What a person wrote -> the tokens that a model reads, as many as it has room for. Torch-free."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.describe.results import ContextUse
+from pipelines.describe.traits import GenerativeTraits
+from pipelines.errors import InputError
+from pipelines.labels import mend_surrogates
+
+#: Turns of a conversation that are looked at; older ones never fit anyway.
+MAX_TURNS = 200
+
+#: Characters of one text that are looked at for each token that there is room for.
+_CHARS_PER_TOKEN = 24
+
+Tokenise = Callable[[str], list[int]]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question with its answer."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked about an image.
+
+    Attributes:
+        template: with `{prompt}` or `{question}` in it, or neither.
+        text: what the person wrote; "" where the template has no room for it.
+        turns: earlier turns, oldest first.
+    """
+
+    template: str
+    text: str = ""
+    turns: tuple[Turn, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """What the model is given.
+
+    Attributes:
+        text: with `{image}` filled in.
+        ids: its tokens, the image's among them.
+        written: what the person wrote, as far as it is read.
+        context: how much of it all is read.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    written: str
+    context: ContextUse
+
+
+def read_history(history: Sequence[Mapping[str, Any]] | None) -> tuple[Turn, ...]:
+    """Turn `[{"role": "user", "content": …}, {"role": "assistant", …}, …]` into turns.
+
+    A question that was never answered is left out; answers in a row are one.
+
+    Raises:
+        InputError: it is not of that form.
+    """
+    turns: list[Turn] = []
+    asked = ""
+    for message in history or ():
+        role = message.get("role") if isinstance(message, Mapping) else None
+        content = message.get("content") if isinstance(message, Mapping) else None
+        if role not in {"user", "assistant"} or not isinstance(content, str):
+            raise InputError(
+                'history must be a list of {"role": "user" or "assistant", "content": text} '
+                f"but holds {str(message)[:80]!r}."
+            )
+        if role == "user":
+            asked = content
+        elif asked or not turns:
+            turns.append(Turn(asked, content))
+            asked = ""
+        else:
+            turns[-1] = Turn(turns[-1].question, f"{turns[-1].answer}\n{content}")
+    return tuple(turns[-MAX_TURNS:])
+
+
+def extend_history(
+    history: Sequence[Mapping[str, Any]] | None, message: str, answer: str
+) -> list[dict[str, str]]:
+    """Return the history with one more question and its answer at the end."""
+    earlier = [{"role": str(m["role"]), "content": str(m["content"])} for m in history or ()]
+    new = [{"role": "user", "content": message}, {"role": "assistant", "content": answer}]
+    return earlier + new
+
+
+class PromptWriter:
+    """Writes prompts for one model."""
+
+    def __init__(
+        self, traits: GenerativeTraits, tokenise: Tokenise, reserved: Sequence[str] = ()
+    ) -> None:
+        """Write with `traits`' templates; `tokenise` turns a text into ids, none of the image's.
+
+        Args:
+            traits: the model's.
+            tokenise: text, with one image token in it where the image stands in the text, to the
+                ids that the model reads, that token repeated as often as it takes.
+            reserved: texts with a meaning of their own to the tokeniser; they are taken out of
+                what a person writes.
+        """
+        self._traits = traits
+        self._tokenise = tokenise
+        self._reserved = sorted((text for text in reserved if text.strip()), key=len, reverse=True)
+
+    def write(self, request: Request, *, limit: int) -> Prompt:
+        """Return the prompt for `request` in at most `limit` tokens.
+
+        Where it does not fit, the oldest turns are left out first; then the end of what the
+        person wrote. The image and the template stay.
+
+        Raises:
+            InputError: not even the image and the template fit.
+        """
+        text = self._clean(request.text)
+        turns = tuple(Turn(self._clean(t.question), self._clean(t.answer)) for t in request.turns)
+        given = len(text)
+        text = text[: limit * _CHARS_PER_TOKEN]
+        dropped = 0
+        ids = self._ids(request.template, text, turns)
+        while len(ids) > limit and dropped < len(turns):
+            dropped += 1
+            ids = self._ids(request.template, text, turns[dropped:])
+        if len(ids) > limit:
+            text, ids = self._shorten(request.template, text, limit)
+        return Prompt(
+            text=self._render(request.template, text, turns[dropped:]),
+            ids=tuple(ids),
+            written=text,
+            context=ContextUse(
+                used_tokens=len(ids),
+                limit_tokens=limit,
+                dropped_turns=dropped,
+                read_chars=len(text),
+                given_chars=given,
+            ),
+        )
+
+    def _shorten(self, template: str, text: str, limit: int) -> tuple[str, list[int]]:
+        """Return the longest beginning of `text` that fits, with its ids."""
+        fits, too_long = 0, len(text)
+        best = self._ids(template, "", ())
+        if len(best) > limit:
+            raise InputError(
+                f"The image takes {len(best)} tokens of the {limit} that are left beside "
+                "max_new_tokens. Set max_new_tokens lower."
+            )
+        while fits + 1 < too_long:
+            middle = (fits + too_long) // 2
+            ids = self._ids(template, text[:middle].rstrip(), ())
+            if len(ids) <= limit:
+                fits, best = middle, ids
+            else:
+                too_long = middle
+        return text[:fits].rstrip(), best
+
+    def _ids(self, template: str, text: str, turns: Sequence[Turn]) -> list[int]:
+        return self._tokenise(self._render(template, text, turns))
+
+    def _render(self, template: str, text: str, turns: Sequence[Turn]) -> str:
+        parts = [self._traits.opening]
+        for turn in turns:
+            answer = turn.answer
+            if "{answer}." in (self._traits.turn or ""):  # the template brings its own full stop
+                answer = answer.rstrip(". ")
+            parts.append(_fill(self._traits.turn or "", question=turn.question, answer=answer))
+        parts.append(_fill(template, prompt=text, question=text))
+        first, *others = parts[1:]
+        return (
+            parts[0]
+            + first.replace(_IMAGE, self._traits.image_text)
+            + "".join(other.replace(_IMAGE, "") for other in others)
+        )
+
+    def _clean(self, text: str) -> str:
+        """Return what a person wrote, less what would be taken for control tokens."""
+        text = mend_surrogates(text).replace(_IMAGE, "")
+        for reserved in self._reserved:
+            text = text.replace(reserved, " ")
+        return text.strip()
+
+
+_IMAGE = "{image}"
+
+
+def _fill(template: str, **values: str) -> str:
+    """Fill a template; what is filled in is not looked at again."""
+    parts = []
+    while template:
+        found = [(template.find("{" + n + "}"), n) for n in values if "{" + n + "}" in template]
+        if not found:
+            break
+        at, name = min(found)
+        parts += [template[:at], values[name]]
+        template = template[at + len(name) + 2 :]
+    return "".join([*parts, template])

@@ -1,0 +1,147 @@
+"""Families whose stock processors need torchvision: texts equal those of the stock models."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipelines.describe import support, traits
+from pipelines.describe.loops import trim
+from pipelines.describe.options import GenerationOptions
+from pipelines.describe.pipeline import DescribePipeline
+from pipelines.describe.prompts import Request
+from pipelines.runtime import Device
+from pipelines.settings import Settings
+from tests import tiny_describe_more
+from tests.pipelines.describing import EXACT, FAMILIES, Spec, draw, one_thread
+
+SHORT = GenerationOptions(max_new_tokens=10)
+MORE: dict[str, tuple[Any, Any]] = {
+    "florence2": (traits.FLORENCE2, tiny_describe_more.make_florence2),
+    "internvl": (traits.INTERNVL, tiny_describe_more.make_internvl),
+    "qwen2-vl": (traits.QWEN_VL, tiny_describe_more.make_qwen2_vl),
+    "qwen2.5-vl": (traits.QWEN2_5_VL, tiny_describe_more.make_qwen2_5_vl),
+    "qwen3-vl": (traits.QWEN3_VL, tiny_describe_more.make_qwen3_vl),
+    "minicpm-v": (traits.MINICPM_V, tiny_describe_more.make_minicpm_v),
+}
+CHATTERS = [key for key, (one, _) in MORE.items() if one.turn is not None]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    for key, (_, make) in MORE.items():
+        make(root / key)
+    return root
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return draw(tmp_path_factory.mktemp("pictures"))
+
+
+def open_model(folder: Path, key: str, device: Device = EXACT) -> DescribePipeline:
+    spec = Spec(key, MORE[key][0])
+    pipeline = DescribePipeline(spec, folder / key, device, Settings())  # type: ignore[arg-type]
+    pipeline.load()
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def models(folder: Path) -> dict[str, DescribePipeline]:
+    return {key: open_model(folder, key) for key in MORE}
+
+
+def stock_text(model: DescribePipeline, picture: Path, request: Request, **options: Any) -> str:
+    """Return what the stock model makes of the raw pixels and our tokens."""
+    prepared = model._prepare(picture)
+    row = model._row(model._encode([prepared])[0], request, SHORT)
+    ids = torch.tensor([row.prompt.ids])
+    stock = model.bridge.model
+    inputs = {name: value for name, value in prepared.items() if name != "num_patches"}
+    if "image_grid_thw" in inputs:
+        inputs["mm_token_type_ids"] = (ids == stock.config.image_token_id).long()
+    output = stock.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        **inputs,
+        max_new_tokens=10,
+        do_sample=False,
+        **options,
+    )
+    skip = 1 if model.traits.decoder == "seq2seq" else ids.shape[1]
+    return trim(model._decode(output[0, skip:].tolist()))[0]
+
+
+@pytest.mark.parametrize("key", MORE)
+def test_captions_equal_the_stock_model_alone_in_a_batch_and_streamed(
+    key: str, models: dict[str, DescribePipeline], pictures: list[Path]
+) -> None:
+    """Images of other proportions take other numbers of tokens, so batches are padded."""
+    model = models[key]
+    request = model._caption_request("")
+    expected = [stock_text(model, picture, request) for picture in pictures]
+    assert len(set(expected)) > 1
+    assert [one.text for one in model.caption(pictures, options=SHORT)] == expected
+    assert [model.caption([one], options=SHORT)[0].text for one in pictures] == expected
+    for picture, text in zip(pictures, expected, strict=True):
+        deltas = list(model.stream_caption(picture, options=SHORT))
+        assert "".join(delta.text for delta in deltas) == text
+
+
+@pytest.mark.parametrize("key", MORE)
+def test_beams_equal_the_stock_model(
+    key: str, models: dict[str, DescribePipeline], pictures: list[Path]
+) -> None:
+    model = models[key]
+    request = model._caption_request("")
+    expected = [stock_text(model, picture, request, num_beams=3) for picture in pictures[:2]]
+    wide = GenerationOptions(max_new_tokens=10, num_beams=3)
+    assert [model.caption([one], options=wide)[0].text for one in pictures[:2]] == expected
+
+
+@pytest.mark.parametrize("key", CHATTERS)
+def test_a_conversation_equals_the_stock_model_and_skips_the_vision_tower(
+    key: str, models: dict[str, DescribePipeline], pictures: list[Path]
+) -> None:
+    model = models[key]
+    history = [
+        {"role": "user", "content": "what colour?"},
+        {"role": "assistant", "content": "red"},
+    ]
+    expected = stock_text(model, pictures[1], model._question_request("what shape?", history))
+    encoded: list[int] = []
+    encode = model.bridge.encode
+    model.bridge.encode = lambda images: (encoded.append(len(images)), encode(images))[1]  # type: ignore[method-assign]
+    assert model.chat(pictures[1], "what shape?", history, SHORT).text == expected
+    assert encoded == []
+    del model.bridge.encode
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+@pytest.mark.parametrize("key", MORE)
+def test_bfloat16_computes(key: str, packed: bool, folder: Path, pictures: list[Path]) -> None:
+    from pipelines.packing import can_pack
+
+    half = Device("cpu", "bfloat16", packed=packed and can_pack(), reason="tests")
+    model = open_model(folder, key, half)
+    assert any(one.text for one in model.caption(pictures, options=SHORT))
+
+
+def test_the_table_of_families_says_what_is_tested() -> None:
+    tested = {"stock processor": set(), "stock model": set()}  # type: ignore[var-annotated]
+    for family in support.FAMILIES:
+        if family.traits is not None:
+            assert family.repos, f"{family.family} names a checkpoint"
+            tested[family.checked].add(family.traits.model_class)
+    assert tested["stock processor"] == {one.model_class for one, _ in FAMILIES.values()}
+    assert tested["stock model"] == {one.model_class for one, _ in MORE.values()}
+    assert any(family.traits is None for family in support.FAMILIES)
