@@ -30,6 +30,14 @@ TORCH_FREE = (
     "pipelines/settings.py",
     "pipelines/sources.py",
     "pipelines/store.py",
+    "pipelines/video.py",
+    "pipelines/video_bitstream.py",
+    "pipelines/video_choice.py",
+    "pipelines/video_decoding.py",
+    "pipelines/video_fallback.py",
+    "pipelines/video_index.py",
+    "pipelines/video_opening.py",
+    "pipelines/video_pixels.py",
 )
 
 
