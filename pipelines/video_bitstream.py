@@ -5,12 +5,12 @@ from collections.abc import Iterator
 #: Codecs of which a non-reference picture can be left out without a trace in any other.
 _SKIPPABLE = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
 
-#: Codecs whose packets hold no long run of zeros: an entropy coder makes none, or the standard
-#: forbids it. The others pad with zeros.
-_NO_ZEROS = frozenset({"h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4"})
+#: Codecs whose standards forbid a long run of zeros in a packet. Others pad with zeros, and for
+#: the coders of VP8, VP9 and AV1 zeros are what a picture costs that does not change.
+_NO_ZEROS = frozenset({"h264", "hevc", "mpeg4"})
 
 #: Codecs of which each shown packet gives a frame; where none comes out, something is wrong.
-ONE_FOR_ONE = frozenset({"vp9", "av1", "libdav1d"})
+ONE_FOR_ONE = frozenset({"vp9", "libdav1d"})
 
 _ZEROS = bytes(32)
 
@@ -31,8 +31,8 @@ def may_hold_zeros(codec: str, extradata: bytes) -> bool:
 
 
 def has_zeros(packet: bytes) -> bool:
-    """Whether a packet holds a run of 32 zero bytes, or nothing but zeros."""
-    return _ZEROS in packet or not any(packet[:32]) and not any(packet)
+    """Whether a packet holds 32 zero bytes in a row, ends in 8, or holds nothing but zeros."""
+    return _ZEROS in packet or packet.endswith(_ZEROS[:8]) or not packet.strip(b"\0")
 
 
 def is_entry(codec: str, extradata: bytes, packet: bytes) -> bool:

@@ -44,6 +44,10 @@ def groups_of(index: VideoIndex, frames: Numbers) -> list[Group]:
     return [Group(int(start), np.sort(packets[starts == start])) for start in np.unique(starts)]
 
 
+class _PlaceLost(Exception):
+    """A jump led to packets that are not, or not all, in the list."""
+
+
 class Worker:
     """One open file with its decoder, used by one thread at a time."""
 
@@ -54,6 +58,7 @@ class Worker:
         self._container: Any = None
         self._reformatter = VideoReformatter()
         self._threads = 1
+        self._jumps = True
         self._shown = frozenset(index.packets.tolist()) if index.codec in ONE_FOR_ONE else ()
         self._owed = set[int]()  # packets whose frame has not come out yet
 
@@ -73,15 +78,26 @@ class Worker:
         Raises:
             ReadingStopped: `stopped()` was true.
         """
-        whole, given = self._decode(group, threads, take, stopped)
+        whole, given = self._attempt(group, threads, take, stopped)
         missing = [int(n) for n in group.wanted if n not in given or (whole >= 0 and n >= whole)]
         if not missing and (whole < 0 or threads == 1):
             return np.zeros(0, np.int64)
         # Once more with one thread, which tells at which packet it failed; and a decoder that
         # met a deeper reordering than the file announced has learned of it by now.
-        whole, given = self._decode(group, 1, take, stopped)
+        whole, given = self._attempt(group, 1, take, stopped)
         lost = [n for n in group.wanted if n not in given or (whole >= 0 and n >= whole)]
         return np.array(lost, np.int64)
+
+    def _attempt(
+        self, group: Group, threads: int, take: Take, stopped: Callable[[], bool]
+    ) -> tuple[int, set[int]]:
+        """Decode as `_decode` does; without jumps in a file that reads otherwise after one."""
+        try:
+            return self._decode(group, threads, take, stopped)
+        except _PlaceLost:
+            self._jumps = False
+            self.close()
+            return self._decode(group, threads, take, stopped)
 
     def _decode(
         self, group: Group, threads: int, take: Take, stopped: Callable[[], bool]
@@ -153,6 +169,7 @@ class Worker:
 
     def _packets(self, start: int, last: int) -> Iterator[tuple[int, Any]]:
         """Yield the packets from `start` to `last` with their numbers."""
+        expected = start
         if not self._next <= start <= self._next + _NEAR:
             self._jump(start)
         while (found := self._pull()) is not None:
@@ -161,6 +178,9 @@ class Worker:
                 self._held, self._next = found, number
                 return
             if number >= start:
+                if number != expected and self._jumps:
+                    raise _PlaceLost
+                expected = number + 1
                 yield number, packet
             if number == last:
                 return
@@ -184,7 +204,7 @@ class Worker:
     def _number(self, packet: Any) -> int:
         """Return a packet's number in the list, -1 for one that is not there."""
         names = self._index.names
-        if names is None or self._order is None:
+        if names is None or self._order is None or not self._jumps:
             return self._next
         value = getattr(packet, self._index.named_by)
         if self._next < len(names) and names[self._next] == value:
@@ -213,7 +233,7 @@ class Worker:
 
     def _targets(self, start: int) -> Iterator[int]:
         """Yield times to jump to, the most likely first."""
-        if self._index.names is None:
+        if self._index.names is None or not self._jumps:
             return
         times = [int(each[start]) for each in (self._index.pts, self._index.dts)]
         known = [each for each in times if each != NONE]

@@ -137,21 +137,27 @@ class Listing:
         return (self.flags & _HIDDEN) != 0
 
     def name(self) -> tuple[str, Numbers | None]:
-        """Return what tells packets apart: its attribute, and that of each packet."""
+        """Return what tells packets apart: its attribute, and that of each packet.
+
+        Where places in the file are unknown, times may be guessed ones, others after a jump.
+        """
+        if (self.pos == NONE).any():
+            return "", None
         for attribute, values in (("pos", self.pos), ("pts", self.pts)):
             if not (values == NONE).any() and len(np.unique(values)) == len(values):
                 return attribute, values
         return "", None
 
     def damaged(self) -> Numbers:
-        """Return the packets marked as corrupt, and those before which others are missing."""
+        """Return the packets marked as corrupt, and those beside which others are missing."""
         found = (self.flags & _CORRUPT) != 0
         step = float(np.median(np.diff(np.sort(self.pts)))) if len(self.pts) > 1 else 0.0
         gaps = np.zeros(len(found), np.bool_)
-        for number in np.flatnonzero((self.gaps > _GAP_BYTES) & ((self.flags & _KEY) == 0)):
+        for number in np.flatnonzero(self.gaps > _GAP_BYTES):
             near = self.pts[max(0, number - 16) : number]
             if len(near) and self.pts[number : number + 16].min() - near.max() > 1.5 * step:
-                gaps[number] = True
+                gaps[number - 1 : number + 1] = True
+        gaps &= (self.flags & _KEY) == 0
         if gaps.sum() <= max(3, _MAX_GAPS * len(gaps)):
             found |= gaps
         return np.flatnonzero(found)
@@ -170,7 +176,7 @@ def build_index(path: Path, should_stop: Callable[[], bool]) -> VideoIndex:
         listing = Listing.of(container, stream, should_stop)
         tick_s = float(stream.time_base or Fraction(1, 90000))
         codec, aspect = stream.codec_context.name, float(stream.sample_aspect_ratio or 1)
-        rate = float(stream.average_rate or stream.guessed_rate or 25)
+        rate = float(stream.guessed_rate or stream.average_rate or 25)
     shown = ~listing.hidden
     pts = listing.pts[shown]
     known = not (pts == NONE).any() and len(np.unique(pts)) == len(pts)

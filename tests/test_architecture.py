@@ -38,6 +38,7 @@ TORCH_FREE = (
     "pipelines/video_index.py",
     "pipelines/video_opening.py",
     "pipelines/video_pixels.py",
+    "pipelines/video_writing.py",
 )
 
 
