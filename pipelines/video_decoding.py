@@ -12,7 +12,15 @@ from av.video.reformatter import VideoReformatter
 
 from pipelines.video_bitstream import ONE_FOR_ONE, can_skip, has_zeros, may_hold_zeros
 from pipelines.video_choice import Numbers
-from pipelines.video_index import NONE, ReadingStopped, VideoIndex, given_frames, mark, marked
+from pipelines.video_index import (
+    NONE,
+    ReadingStopped,
+    VideoIndex,
+    given_frames,
+    mark,
+    marked,
+    packets_of,
+)
 from pipelines.video_opening import open_container, video_stream
 
 #: A gap of up to so many packets is read through; a longer one is jumped over.
@@ -164,7 +172,7 @@ class Worker:
         self._can_skip = can_skip(codec.name, extradata)
         self._no_zeros = not may_hold_zeros(codec.name, extradata)
         self._damaged = set(self._index.damaged.tolist())
-        self._demuxer, self._next = self._container.demux(self._stream), 0
+        self._demuxer, self._next = packets_of(self._container, self._stream), 0
         self._held: Any = None
 
     def _packets(self, start: int, last: int) -> Iterator[tuple[int, Any]]:
@@ -191,14 +199,11 @@ class Worker:
             found: tuple[int, Any] = self._held
             self._held, self._next = None, found[0] + 1
             return found
-        try:
-            for packet in self._demuxer:
-                number = self._number(packet) if packet.size else -1
-                if number >= 0:
-                    self._next = number + 1
-                    return number, packet
-        except av.FFmpegError:
-            return None
+        for packet in self._demuxer:
+            number = self._number(packet)
+            if number >= 0:
+                self._next = number + 1
+                return number, packet
         return None
 
     def _number(self, packet: Any) -> int:
@@ -223,7 +228,8 @@ class Worker:
                 self._container.seek(target, stream=self._stream, backward=True)
             except av.FFmpegError:
                 break
-            self._demuxer, self._next = self._container.demux(self._stream), len(self._index.pts)
+            self._demuxer = packets_of(self._container, self._stream)
+            self._next = len(self._index.pts)
             found = self._pull()
             if found is not None and found[0] <= start:
                 self._held, self._next = found, found[0]

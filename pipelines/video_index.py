@@ -25,8 +25,11 @@ NONE = np.iinfo(np.int64).min
 #: What is noted of a packet.
 _KEY, _HIDDEN, _CORRUPT = 1, 2, 4
 
-#: Bytes between two packets of a Matroska file that are more than its own book-keeping.
-_GAP_BYTES = 512
+#: Bytes between two packets that are more than the container's own book-keeping.
+_GAP_BYTES = 128
+
+#: Pictures between two references; the time of the first one is guessed from the second.
+_MAX_REORDER = 4
 
 #: Stands for the bytes between two packets where other streams are not accounted for.
 _UNKNOWN = 1 << 40
@@ -89,11 +92,11 @@ class Listing:
         rows = array("q")
         codec, extradata = stream.codec_context.name, bytes(stream.codec_context.extradata or b"")
         kind = container.format.name.split(",")
-        account = "matroska" in kind
+        account = "matroska" in kind or "flv" in kind
         for other in container.streams if account else ():  # sound between two pictures counts
             other.discard = Discard.default
         end, last_ticks = -1, 0
-        for packet in _packets(container, None if account else stream):
+        for packet in packets_of(container, None if account else stream):
             pos = NONE if packet.pos is None or packet.pos < 0 else packet.pos
             gap, end = (pos - end if end >= 0 else 0), max(end, pos + packet.size)
             if packet.stream_index == stream.index:
@@ -114,6 +117,7 @@ class Listing:
         columns = np.frombuffer(rows, np.int64).reshape(-1, 5).T.copy()
         pts_all, dts_all, places, flags, gaps = columns
         listing = cls(pts_all, dts_all, places, flags, gaps, last_ticks)
+        listing._mark_gaps()
         if "avi" in kind:
             listing._take_times({each.pos + 8: each.timestamp for each in stream.index_entries})
         return listing
@@ -129,7 +133,27 @@ class Listing:
         late = known - self.dts
         self.pts += late
         self.dts += late
-        self.flags[np.diff(late, prepend=late[:1]) != 0] |= _CORRUPT
+        self._mark_break(np.flatnonzero(np.diff(late, prepend=late[:1])), _MAX_REORDER)
+
+    def _mark_break(self, after: Numbers, num_before: int = 1) -> None:
+        """Note that packets are missing before each of `after`.
+
+        The last ones there are may be cut, or their times guesses; the next lacks what it needs.
+        """
+        for back in range(1, num_before + 1):
+            self.flags[np.maximum(after - back, 0)] |= _CORRUPT
+        self.flags[after[(self.flags[after] & _KEY) == 0]] |= _CORRUPT
+
+    def _mark_gaps(self) -> None:
+        """Find where packets are missing: a gap in time and in the file, in a group of pictures."""
+        step = float(np.median(np.diff(np.sort(self.pts)))) if len(self.pts) > 1 else 0.0
+        gaps = []
+        for number in np.flatnonzero(self.gaps > _GAP_BYTES):
+            near = self.pts[max(0, number - 16) : number]
+            if len(near) and self.pts[number : number + 16].min() - near.max() > 1.5 * step:
+                gaps.append(number)
+        if len(gaps) <= max(3, _MAX_GAPS * len(self.pts)):
+            self._mark_break(np.array(gaps, np.int64))
 
     @property
     def hidden(self) -> NDArray[np.bool_]:
@@ -147,20 +171,6 @@ class Listing:
             if not (values == NONE).any() and len(np.unique(values)) == len(values):
                 return attribute, values
         return "", None
-
-    def damaged(self) -> Numbers:
-        """Return the packets marked as corrupt, and those beside which others are missing."""
-        found = (self.flags & _CORRUPT) != 0
-        step = float(np.median(np.diff(np.sort(self.pts)))) if len(self.pts) > 1 else 0.0
-        gaps = np.zeros(len(found), np.bool_)
-        for number in np.flatnonzero(self.gaps > _GAP_BYTES):
-            near = self.pts[max(0, number - 16) : number]
-            if len(near) and self.pts[number : number + 16].min() - near.max() > 1.5 * step:
-                gaps[number - 1 : number + 1] = True
-        gaps &= (self.flags & _KEY) == 0
-        if gaps.sum() <= max(3, _MAX_GAPS * len(gaps)):
-            found |= gaps
-        return np.flatnonzero(found)
 
 
 def build_index(path: Path, should_stop: Callable[[], bool]) -> VideoIndex:
@@ -196,7 +206,7 @@ def build_index(path: Path, should_stop: Callable[[], bool]) -> VideoIndex:
         dts=listing.dts,
         names=names,
         named_by=named_by,
-        damaged=listing.damaged(),
+        damaged=np.flatnonzero(listing.flags & _CORRUPT),
         packets=packets,
         starts=_starts(listing, packets),
         times_s=times,
@@ -206,13 +216,17 @@ def build_index(path: Path, should_stop: Callable[[], bool]) -> VideoIndex:
     )
 
 
-def _packets(container: InputContainer, stream: VideoStream | None) -> Iterator[Any]:
+def packets_of(container: InputContainer, stream: VideoStream | None) -> Iterator[Any]:
     """Yield packets with data up to the end, or to where a file that is cut off ends."""
-    try:
-        for packet in container.demux(stream) if stream is not None else container.demux():
-            if packet.size:
-                yield packet
-    except av.FFmpegError:
+    while True:
+        try:
+            for packet in container.demux(stream) if stream is not None else container.demux():
+                if packet.size:
+                    yield packet
+        except IndexError:  # a packet of a stream that was not there before
+            continue
+        except av.FFmpegError:
+            return
         return
 
 
@@ -298,7 +312,7 @@ def decoded(
     """
     codec = stream.codec_context
     codec.copy_opaque = True
-    for number, packet in enumerate(_packets(container, stream)):
+    for number, packet in enumerate(packets_of(container, stream)):
         if number == num_packets:
             break
         mark(packet, number)

@@ -120,6 +120,7 @@ def _b_frames(stream: Any) -> None:
 OPEN_GOP = {"x264-params": "open-gop=1:keyint=20:min-keyint=20:scenecut=0:bframes=3"}
 HEVC = {"x265-params": "keyint=25:min-keyint=25:log-level=none:bframes=3", "preset": "ultrafast"}
 LAYERS = {"x265-params": "keyint=30:log-level=none:bframes=7:temporal-layers=3"}
+LIBVPX = {"g": "40", "deadline": "realtime", "cpu-used": "8", "threads": "1"}
 
 #: name -> (codec, options, more of `encode`)
 KINDS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
@@ -145,8 +146,8 @@ KINDS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
     "h264.flv": ("libx264", {"g": "20", "bf": "2"}, {}),
     "hevc.mp4": ("libx265", HEVC, {}),
     "hevc-layers.mkv": ("libx265", LAYERS, {}),
-    "vp9.webm": ("libvpx-vp9", {"g": "40", "deadline": "realtime", "cpu-used": "8"}, {}),
-    "vp8.webm": ("libvpx", {"g": "40", "deadline": "realtime", "cpu-used": "8", "threads": "1"}, {}),
+    "vp9.webm": ("libvpx-vp9", LIBVPX, {}),
+    "vp8.webm": ("libvpx", LIBVPX, {}),
     "av1.mp4": ("libsvtav1", {"preset": "12", "g": "40"}, {}),
     "mpeg4.avi": ("mpeg4", {"g": "20"}, {"setup": _b_frames, "sound": True}),
     "mpeg4.mp4": ("mpeg4", {"g": "20"}, {"setup": _b_frames}),

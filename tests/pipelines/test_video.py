@@ -1,11 +1,13 @@
 """The frame asked for is the frame returned: beside full decoding, decord and burnt-in numbers."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import current_thread
 from typing import Any
 
 import av
+import decord
 import numpy as np
 import pytest
 from av.video.reformatter import Interpolation
@@ -29,6 +31,9 @@ from tests.pipelines.made_videos import (
 #: First and last, both sides of keyframes, some in no order, one twice.
 ASKED = [0, 1, 88, 89, 19, 20, 21, 59, 60, 61, 39, 40, 25, 24, 26, 20, 75, 3]
 
+#: What decord 0.6.0 has no decoder for, or no table to count frames by, or starts in the middle of.
+NOT_FOR_DECORD = ("av1", "h264-no-times", "mpeg2", "picture", "h264.ts")
+
 Videos = Callable[[str], Path]
 
 
@@ -39,13 +44,15 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Videos:
 
 
 def decoded(path: Path, size: tuple[int, int] | None = None) -> list[Any]:
-    """Decode a whole file with PyAV, from its start to its end."""
+    """Decode a whole file with PyAV, from its start to its end, passing over what fails."""
     height, width = size or (None, None)
+    found: list[Any] = []
     with av.open(str(path)) as container:
-        return [
-            frame.reformat(width, height, "rgb24", interpolation=Interpolation.BICUBIC).to_ndarray()
-            for frame in container.decode(video=0)
-        ]
+        for packet in container.demux(video=0):
+            with suppress(av.FFmpegError):
+                found += packet.decode()
+        how = {"format": "rgb24", "interpolation": Interpolation.BICUBIC}
+        return [frame.reformat(width, height, **how).to_ndarray() for frame in found]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -72,19 +79,19 @@ def test_each_frame_alone_from_a_fresh_file(kind: str, videos: Videos) -> None:
             assert np.array_equal(reader.frames_at([number]).pixels[0], whole[number])
 
 
-@pytest.mark.parametrize("kind", [k for k in KINDS if not k.endswith(("h264", "mpg", "gif"))])
+@pytest.mark.parametrize("kind", [k for k in KINDS if not k.startswith(NOT_FOR_DECORD)])
 def test_decord_reads_the_same(kind: str, videos: Videos) -> None:
-    """Another decoder's pixels may differ by rounding, its frames may not."""
-    decord = pytest.importorskip("decord")
-    if kind == "av1.mp4":
-        pytest.importorskip("av")  # decord 0.6.0 has no AV1 decoder: PyAV's own is the oracle
-        return
+    """Another decoder's pixels may differ by rounding, its frames may not.
+
+    decord is asked for one frame after the other: when it jumps into an open group of pictures
+    it gives other frames than those asked for.
+    """
     oracle = decord.VideoReader(str(videos(kind)), num_threads=1)
-    theirs = oracle.get_batch(ASKED).asnumpy()
+    theirs = np.array([oracle.next().asnumpy() for _ in range(NUM_FRAMES)])
     with VideoReader(videos(kind)) as reader:
         ours = reader.frames_at(ASKED).pixels
-    assert numbers_of(ours) == numbers_of(theirs) == ASKED
-    assert np.abs(ours.astype(int) - theirs).mean() < 4
+    assert numbers_of(ours) == numbers_of(theirs[ASKED]) == ASKED
+    assert np.abs(ours.astype(int) - theirs[ASKED]).mean() < 4
 
 
 @pytest.mark.parametrize("kind", ["h264-b-frames.mp4", "hevc.mp4", "vp9.webm", "mpeg2.mpg"])
@@ -160,7 +167,8 @@ def test_times_start_at_the_first_frame(
         assert reader.times_s[0] == 0
         read = reader.frames_at(range(reader.info.num_frames))
         assert np.array_equal(read.pixels, decoded(path))
-        assert numbers_of(read.pixels) == list(range(NUM_FRAMES))
+        hidden = 6 if name.endswith("mp4") and shift_s < 0 else 0
+        assert numbers_of(read.pixels) == list(range(hidden, NUM_FRAMES))
 
 
 @pytest.mark.parametrize("kind", ["h264.ts", "mpeg2.mpg", "h264-open-groups.mkv"])
@@ -180,20 +188,39 @@ def test_a_file_that_starts_amid_a_group(kind: str, videos: Videos, tmp_path: Pa
             assert np.array_equal(frame, expected[number_of(frame)])
 
 
-@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
-@pytest.mark.parametrize("flipped", [False, True])
-def test_frames_are_upright(degrees: int, flipped: bool, tmp_path: Path) -> None:
+#: Display matrix a, b, c, d; how numpy makes the same of the stored frame; degrees clockwise.
+TURNS = [
+    ((1, 0, 0, 1), lambda stored: stored, 0),
+    ((0, 1, -1, 0), lambda stored: np.rot90(stored, -1), 90),  # a telephone held upright
+    ((-1, 0, 0, -1), lambda stored: np.rot90(stored, 2), 180),
+    ((0, -1, 1, 0), lambda stored: np.rot90(stored), 270),
+    ((-1, 0, 0, 1), lambda stored: stored[:, ::-1], 180),
+    ((1, 0, 0, -1), lambda stored: stored[::-1], 0),
+    ((0, 1, 1, 0), lambda stored: stored.transpose(1, 0, 2), 90),
+    ((0, -1, -1, 0), lambda stored: np.rot90(stored, 2).transpose(1, 0, 2), 270),
+]
+
+
+@pytest.mark.parametrize(("matrix", "upright", "degrees"), TURNS)
+def test_frames_are_upright(
+    matrix: tuple[int, int, int, int],
+    upright: Callable[[Any], Any],
+    degrees: int,
+    tmp_path: Path,
+) -> None:
+    a, b, c, d = (value << 16 for value in matrix)
+
     def setup(stream: Any) -> None:
-        stream.set_display_rotation(-degrees if degrees < 180 else 360 - degrees, hflip=flipped)
+        stream.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30])
 
     path = encode(tmp_path / "phone.mp4", "libx264", num_frames=3, setup=setup)
-    stored = decoded(path)[1]
+    expected = upright(decoded(path)[1])
     with VideoReader(path) as reader:
-        assert reader.info.rotation_deg in {degrees, (degrees + 180) % 360 if flipped else degrees}
-        upright = reader.frames_at([1]).pixels[0]
-    turned = np.rot90(stored[:, ::-1] if flipped else stored, -degrees // 90)
-    assert upright.shape == turned.shape
-    assert np.array_equal(upright, turned)
+        assert reader.info.rotation_deg == degrees
+        assert (reader.info.height_px, reader.info.width_px) == expected.shape[:2]
+        assert np.array_equal(reader.frames_at([1]).pixels[0], expected)
+        small = reader.frames_at([1], (40, 30)).pixels[0]
+        assert np.array_equal(small, upright(decoded(path, (30, 40) if b else (40, 30))[1]))
 
 
 def test_pixels_that_are_not_square(tmp_path: Path) -> None:
@@ -269,9 +296,9 @@ def test_impossible_requests(
 
 
 def test_more_than_memory_holds(videos: Videos) -> None:
-    with VideoReader(videos("h264-b-frames.mp4")) as reader:
-        with pytest.raises(MemoryLimitError) as caught:
-            reader.frames_at(range(90), (4096, 4096))
+    reader = VideoReader(videos("h264-b-frames.mp4"))
+    with reader, pytest.raises(MemoryLimitError) as caught:
+        reader.frames_at(range(90), (4096, 4096))
     assert "need 4.5 GB; the limit is 4 GB" in caught.value.message
 
 
