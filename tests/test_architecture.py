@@ -40,6 +40,15 @@ TORCH_FREE = (
     "pipelines/texts.py",
     "pipelines/viclip/__init__.py",
     "pipelines/viclip/results.py",
+    "pipelines/video.py",
+    "pipelines/video_bitstream.py",
+    "pipelines/video_choice.py",
+    "pipelines/video_decoding.py",
+    "pipelines/video_fallback.py",
+    "pipelines/video_index.py",
+    "pipelines/video_opening.py",
+    "pipelines/video_pixels.py",
+    "pipelines/video_writing.py",
 )
 
 

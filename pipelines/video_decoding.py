@@ -1,0 +1,249 @@
+"""Decode wanted packets of a video and as little as possible beside them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.codec.context import ThreadType
+from av.video.reformatter import VideoReformatter
+
+from pipelines.video_bitstream import ONE_FOR_ONE, can_skip, has_zeros, may_hold_zeros
+from pipelines.video_choice import Numbers
+from pipelines.video_index import (
+    NONE,
+    ReadingStopped,
+    VideoIndex,
+    given_frames,
+    mark,
+    marked,
+    packets_of,
+)
+from pipelines.video_opening import open_container, video_stream
+
+#: A gap of up to so many packets is read through; a longer one is jumped over.
+_NEAR = 30
+
+#: How far before the wanted packet, in seconds, a jump aims when nearer ones landed behind it.
+_BACK_S = (1.0, 10.0, 60.0)
+
+#: What becomes of each wanted frame: (number of its packet, the frame, the worker's scaler).
+Take = Callable[[int, Any, VideoReformatter], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Wanted packets that are decoded from one keyframe on.
+
+    Attributes:
+        start: number of the keyframe's packet.
+        wanted: numbers of the wanted packets, ascending, all >= start.
+    """
+
+    start: int
+    wanted: Numbers
+
+
+def groups_of(index: VideoIndex, frames: Numbers) -> list[Group]:
+    """Sort distinct frame numbers into groups, in the order of the file."""
+    packets, starts = index.packets[frames], index.starts[frames]
+    return [Group(int(start), np.sort(packets[starts == start])) for start in np.unique(starts)]
+
+
+class _PlaceLost(Exception):
+    """A jump led to packets that are not, or not all, in the list."""
+
+
+class Worker:
+    """One open file with its decoder, used by one thread at a time."""
+
+    def __init__(self, path: Path, index: VideoIndex) -> None:
+        """Remember the file; it is opened when it is first needed."""
+        self._path, self._index = path, index
+        self._order = None if index.names is None else np.argsort(index.names)
+        self._container: Any = None
+        self._reformatter = VideoReformatter()
+        self._threads = 1
+        self._jumps = True
+        self._shown = frozenset(index.packets.tolist()) if index.codec in ONE_FOR_ONE else ()
+        self._owed = set[int]()  # packets whose frame has not come out yet
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+
+    def run(self, group: Group, threads: int, take: Take, stopped: Callable[[], bool]) -> Numbers:
+        """Decode a group and hand each wanted frame to `take`.
+
+        Returns:
+            The packets of the group that are lost: they, or something that they may need, are
+            damaged. `take` may have been given one of them all the same.
+
+        Raises:
+            ReadingStopped: `stopped()` was true.
+        """
+        whole, given = self._attempt(group, threads, take, stopped)
+        missing = [int(n) for n in group.wanted if n not in given or (whole >= 0 and n >= whole)]
+        if not missing and (whole < 0 or threads == 1):
+            return np.zeros(0, np.int64)
+        # Once more with one thread, which tells at which packet it failed; and a decoder that
+        # met a deeper reordering than the file announced has learned of it by now.
+        whole, given = self._attempt(group, 1, take, stopped)
+        lost = [n for n in group.wanted if n not in given or (whole >= 0 and n >= whole)]
+        return np.array(lost, np.int64)
+
+    def _attempt(
+        self, group: Group, threads: int, take: Take, stopped: Callable[[], bool]
+    ) -> tuple[int, set[int]]:
+        """Decode as `_decode` does; without jumps in a file that reads otherwise after one."""
+        try:
+            return self._decode(group, threads, take, stopped)
+        except _PlaceLost:
+            self._jumps = False
+            self.close()
+            return self._decode(group, threads, take, stopped)
+
+    def _decode(
+        self, group: Group, threads: int, take: Take, stopped: Callable[[], bool]
+    ) -> tuple[int, set[int]]:
+        """Return the first damaged packet, or -1, and the packets whose frames were given."""
+        self._open(threads)
+        wanted, given, damage = set(group.wanted.tolist()), set[int](), -1
+        self._owed.clear()
+        for number, packet in self._packets(group.start, int(group.wanted[-1])):
+            if stopped():
+                raise ReadingStopped
+            frames, failed = self._feed(number, packet, number in wanted)
+            for frame in frames:
+                damage = self._note(frame, wanted, given, take, damage)
+            if failed:
+                damage = number if damage < 0 else min(damage, number)
+                break
+        for frame in given_frames(self._codec, None):
+            damage = self._note(frame, wanted, given, take, damage)
+        self._codec.flush_buffers()
+        if self._owed:
+            damage = min(self._owed) if damage < 0 else min(damage, *self._owed)
+        return damage, given
+
+    def _feed(self, number: int, packet: Any, wanted: bool) -> tuple[list[Any], bool]:
+        """Return the frames that a packet brought out, and whether it is damaged."""
+        if number in self._damaged or (self._no_zeros and has_zeros(bytes(packet))):
+            return [], True
+        if self._can_skip:
+            self._codec.skip_frame = "DEFAULT" if wanted else "NONREF"
+        mark(packet, number)
+        if number in self._shown:
+            self._owed.add(number)
+        try:
+            return self._codec.decode(packet), False
+        except av.FFmpegError:
+            return [], True
+
+    def _note(self, frame: Any, wanted: set[int], given: set[int], take: Take, damage: int) -> int:
+        """Hand a frame on if it is wanted; return the first damaged packet known by now."""
+        number = marked(frame)
+        self._owed.discard(number)
+        if frame.is_corrupt:
+            return number if damage < 0 else min(damage, number)
+        if number in wanted:
+            take(number, frame, self._reformatter)
+            given.add(number)
+        return damage
+
+    def _open(self, threads: int) -> None:
+        """Open the file at its start, unless it is open with so many threads."""
+        if self._container is not None and threads == self._threads:
+            return
+        self.close()
+        self._threads = threads
+        self._container = open_container(self._path)
+        self._stream = video_stream(self._container, self._path)
+        codec: Any = self._stream.codec_context
+        codec.copy_opaque = True
+        codec.thread_count = threads
+        codec.thread_type = ThreadType.AUTO if threads > 1 else ThreadType.SLICE
+        extradata = bytes(codec.extradata or b"")
+        self._codec = codec
+        self._can_skip = can_skip(codec.name, extradata)
+        self._no_zeros = not may_hold_zeros(codec.name, extradata)
+        self._damaged = set(self._index.damaged.tolist())
+        self._demuxer, self._next = packets_of(self._container, self._stream), 0
+        self._held: Any = None
+
+    def _packets(self, start: int, last: int) -> Iterator[tuple[int, Any]]:
+        """Yield the packets from `start` to `last` with their numbers."""
+        expected = start
+        if not self._next <= start <= self._next + _NEAR:
+            self._jump(start)
+        while (found := self._pull()) is not None:
+            number, packet = found
+            if number > last:
+                self._held, self._next = found, number
+                return
+            if number >= start:
+                if number != expected and self._jumps:
+                    raise _PlaceLost
+                expected = number + 1
+                yield number, packet
+            if number == last:
+                return
+
+    def _pull(self) -> tuple[int, Any] | None:
+        """Return the next packet with its number, None at the end."""
+        if self._held is not None:
+            found: tuple[int, Any] = self._held
+            self._held, self._next = None, found[0] + 1
+            return found
+        for packet in self._demuxer:
+            number = self._number(packet)
+            if number >= 0:
+                self._next = number + 1
+                return number, packet
+        return None
+
+    def _number(self, packet: Any) -> int:
+        """Return a packet's number in the list, -1 for one that is not there."""
+        names = self._index.names
+        if names is None or self._order is None or not self._jumps:
+            return self._next
+        value = getattr(packet, self._index.named_by)
+        if self._next < len(names) and names[self._next] == value:
+            return self._next
+        if value is None:
+            return -1
+        place = int(np.searchsorted(names, value, sorter=self._order))
+        number = int(self._order[place]) if place < len(names) else -1
+        return number if number >= 0 and names[number] == value else -1
+
+    def _jump(self, start: int) -> None:
+        """Go to packet `start` or a little before it."""
+        self._held = None
+        for target in self._targets(start):
+            try:
+                self._container.seek(target, stream=self._stream, backward=True)
+            except av.FFmpegError:
+                break
+            self._demuxer = packets_of(self._container, self._stream)
+            self._next = len(self._index.pts)
+            found = self._pull()
+            if found is not None and found[0] <= start:
+                self._held, self._next = found, found[0]
+                return
+        self.close()  # no jump is possible: read from the start, without decoding
+        self._open(self._threads)
+
+    def _targets(self, start: int) -> Iterator[int]:
+        """Yield times to jump to, the most likely first."""
+        if self._index.names is None or not self._jumps:
+            return
+        times = [int(each[start]) for each in (self._index.pts, self._index.dts)]
+        known = [each for each in times if each != NONE]
+        yield from dict.fromkeys(known)
+        if known:
+            tick_s = float(self._stream.time_base or 1)
+            yield from (min(known) - int(back_s / tick_s) for back_s in _BACK_S)
