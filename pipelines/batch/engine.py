@@ -13,7 +13,7 @@ from pipelines.batch.control import Meter, Progress, RunControl
 from pipelines.batch.inputs import BatchInput
 from pipelines.batch.ledger import Entry, Ledger
 from pipelines.batch.prepare import Preparation, Prepared, prepare_all
-from pipelines.batch.results import BatchResult, Existing, joined
+from pipelines.batch.results import BatchResult, Existing, Origin, joined
 from pipelines.errors import MemoryLimitError, PipelineError
 from pipelines.images import MAX_PIXELS
 

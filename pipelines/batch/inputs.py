@@ -18,6 +18,10 @@ MAX_FILE_BYTES = 200_000_000
 MAX_CAPTION_BYTES = 1_000_000
 
 
+#: What lies beside images as a matter of course: captions, and what runs before this one wrote.
+COMPANION_SUFFIXES = frozenset({".txt", ".json", ".jsonl", ".csv"})
+
+
 class Source(Protocol):
     """Where one input's bytes come from."""
 
@@ -141,7 +145,8 @@ def from_folder(folder: Path, *, recursive: bool = True) -> Inputs:
     """Take every image of a folder, ordered by name.
 
     Hidden files and folders are left out, and folders that are symbolic links are not entered;
-    links to files are followed. Files that are no images by their names are in `skipped`.
+    links to files are followed. Files that are no images by their names are in `skipped`, except
+    for those with `COMPANION_SUFFIXES`.
 
     Raises:
         InputError: no such folder, or no image in it.
@@ -153,7 +158,7 @@ def from_folder(folder: Path, *, recursive: bool = True) -> Inputs:
     for path in _walk(folder, recursive, skipped):
         if is_image_name(path.name):
             paths.append(path)
-        else:
+        elif path.suffix.lower() not in COMPANION_SUFFIXES:
             reason = "not an image by its name"
             skipped.append(Skipped(printable(path.relative_to(folder).as_posix()), reason))
     if not paths:
