@@ -142,7 +142,7 @@ def name_all(found: Sequence[tuple[str, Source]]) -> tuple[BatchInput, ...]:
 
 
 def from_folder(folder: Path, *, recursive: bool = True) -> Inputs:
-    """Take every image of a folder, ordered by name.
+    """Take every image of a folder, by name, a folder's own before those of the folders in it.
 
     Hidden files and folders are left out, and folders that are symbolic links are not entered;
     links to files are followed. Files that are no images by their names are in `skipped`, except

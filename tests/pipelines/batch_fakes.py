@@ -49,7 +49,7 @@ def make_folder(folder: Path, num_images: int, *, damaged_every: int = 0, size: 
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
 def result_lines(ledger: Path) -> list[dict[str, Any]]:
