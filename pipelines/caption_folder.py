@@ -84,6 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PipelineError as error:
         print(f"\n{error.title}: {error.message}", file=sys.stderr)
         return FAILED
+    except KeyboardInterrupt:
+        print("\nEnded at once. Start again to go on; what was saved is safe.", file=sys.stderr)
+        return STOPPED
 
 
 def _parser() -> argparse.ArgumentParser:

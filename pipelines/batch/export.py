@@ -18,7 +18,7 @@ from pipelines.batch.results import BatchResult
 FORMATS = ("jsonl", "csv", "metadata", "txt", "zip")
 
 #: How a cell begins that a spreadsheet would run as a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 class Exporter(Protocol):
@@ -52,9 +52,9 @@ class JsonLines:
 class Csv:
     """A table for spreadsheets: file, caption, error.
 
-    A cell that begins with "=", "+", "-", "@", a tab or a carriage return gets an apostrophe in
-    front, so that no spreadsheet runs it as a formula; where texts must be exact, take the JSON
-    lines. The file begins with a byte order mark, without which Excel garbles all but English.
+    A cell that begins with "=", "+", "-", "@" (or their wide forms), a tab or a line end gets an
+    apostrophe in front, so that no spreadsheet runs it as a formula; where texts must be exact,
+    take the JSON lines. The file begins with a byte order mark, without which Excel garbles all but English.
     """
 
     format, name = "csv", "captions.csv"

@@ -129,13 +129,15 @@ class Ledger:
                 count as written; no part of a line is left in the file.
         """
         new: list[Entry] = []
-        captioned, failed = set(self._captions), set(self._failed)
+        captioned: set[str] = set()
+        failed: set[str] = set()
         for entry in entries:
-            seen = failed if entry.error else captioned
             content = _content(entry)
-            if content not in seen and entry.hash not in captioned:
-                seen.add(content)
-                new.append(entry)
+            done = content in self._captions or content in captioned
+            if done or (entry.error and (content in self._failed or content in failed)):
+                continue
+            (failed if entry.error else captioned).add(content)
+            new.append(entry)
         if not new:
             return
         lines = [_line({**asdict(entry), "settings": self._key}) for entry in new]

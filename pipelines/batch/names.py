@@ -35,12 +35,13 @@ def unique_names(names: Sequence[str]) -> list[str]:
     """
     taken: set[str] = set()
     plain = {_key(name) for name in names}
+    following: Counter[str] = Counter()  # ten thousand of one name must not be counted from 2 each
     result = []
     for name in names:
-        path, number, made = PurePosixPath(name), 2, name
+        path, key, made = PurePosixPath(name), _key(name), name
         while _key(made) in taken or (made != name and _key(made) in plain):
-            made = str(path.with_name(f"{path.stem} ({number}){path.suffix}"))
-            number += 1
+            following[key] += 1
+            made = str(path.with_name(f"{path.stem} ({following[key] + 1}){path.suffix}"))
         taken.add(_key(made))
         result.append(made)
     return result

@@ -14,7 +14,7 @@ import pipelines.caption_folder as command
 from pipelines.batch.control import Progress
 from pipelines.batch.disk import DiskError
 from pipelines.batch.export import Exports
-from pipelines.batch.inputs import BatchInput, from_folder
+from pipelines.batch.inputs import BatchInput, from_files
 from pipelines.batch.results import BatchResult
 from pipelines.errors import MediaError
 from tests.pipelines.batch_fakes import fake_captioner, lines, make_folder, make_picture
@@ -26,6 +26,7 @@ NASTY = [
     "+1",
     "-1",
     "@x",
+    "＝1",
     "\tx",
     'a "dog", two\nlines',
     "一只狗",
@@ -60,9 +61,10 @@ def results(captions: list[str]) -> list[BatchResult]:
 
 
 def inputs_for(folder: Path, count: int) -> tuple[BatchInput, ...]:
-    for number in range(count):
-        make_picture(folder / f"{number}.png", number)
-    return from_folder(folder).items
+    paths = [folder / f"{number}.png" for number in range(count)]
+    for number, path in enumerate(paths):
+        make_picture(path, number)
+    return from_files(paths).items
 
 
 def export(folder: Path, items: Any, rows: list[BatchResult], *formats: str) -> None:
@@ -77,7 +79,7 @@ def read_csv(data: bytes) -> list[list[str]]:
 
 
 def test_every_format(tmp_path: Path) -> None:
-    items = inputs_for(tmp_path, 10)
+    items = inputs_for(tmp_path, 11)
     export(tmp_path, items, results(NASTY), "jsonl", "csv", "metadata", "txt", "zip")
     rows = lines(tmp_path / "captions.jsonl")
     assert [row["caption"] for row in rows] == [*NASTY, ""]  # exact
@@ -91,9 +93,9 @@ def test_every_format(tmp_path: Path) -> None:
     assert rows[-1]["error"] == "It is damaged."
     table = read_csv((tmp_path / "captions.csv").read_bytes())
     assert table[0] == ["file", "caption", "error"]
-    armed = [f"'{text}" if text[0] in "=+-@\t" else text for text in NASTY]
+    armed = [f"'{text}" if text[0] in "=+-@＝\t" else text for text in NASTY]
     assert [row[1] for row in table[1:]] == [*armed, ""]
-    assert table[-1] == ["9.png", "", "It is damaged."]
+    assert table[-1] == ["10.png", "", "It is damaged."]
     metadata = lines(tmp_path / "metadata.jsonl")
     assert metadata == [
         {"file_name": f"{index}.png", "text": text} for index, text in enumerate(NASTY)
@@ -101,12 +103,12 @@ def test_every_format(tmp_path: Path) -> None:
     assert all((tmp_path / row["file_name"]).is_file() for row in metadata)
     for index, text in enumerate(NASTY):
         assert (tmp_path / f"{index}.txt").read_text(encoding="utf-8") == f"{text}\n"
-    assert not (tmp_path / "9.txt").exists()
+    assert not (tmp_path / "10.txt").exists()
     with zipfile.ZipFile(tmp_path / "captions.zip") as archive:
         assert archive.testzip() is None
         for name in ("captions.jsonl", "captions.csv", "metadata.jsonl"):
             assert archive.read(name) == (tmp_path / name).read_bytes()
-        assert archive.read("captions/7.txt").decode() == "一只狗\n"
+        assert archive.read("captions/8.txt").decode() == "一只狗\n"
         assert len(archive.namelist()) == 3 + len(NASTY)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
@@ -142,12 +144,15 @@ def test_a_full_disk(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     items = inputs_for(tmp_path, 2)
-    with pytest.raises(DiskError, match="The disk is full") as caught:
-        with Exports(tmp_path, items, formats) as exports:
-            exports.add(results(["a dog"])[0])
-            monkeypatch.setattr(Path, "write_bytes", fail)
-            monkeypatch.setattr(Path, "replace", fail)
-            exports.add(results(["a cat"])[0])
+    first, second, _ = results(["a dog", "a cat"])
+    with (
+        pytest.raises(DiskError, match="The disk is full") as caught,
+        Exports(tmp_path, items, formats) as exports,
+    ):
+        exports.add(first)
+        monkeypatch.setattr(Path, "write_bytes", fail)
+        monkeypatch.setattr(Path, "replace", fail)
+        exports.add(second)
     assert caught.value.title == "Disk full"
     monkeypatch.undo()
     assert sorted(path.name for path in tmp_path.glob("capt*")) == []

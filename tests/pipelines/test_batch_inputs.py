@@ -66,6 +66,8 @@ def test_repeated_names_are_numbered() -> None:
         "a (2).jpg",
         "s/a.jpg",
     ]
+    many = unique_names(["image.png"] * 10_000)  # as pasted pictures are called
+    assert len(set(many)) == 10_000 and many[-1] == "image (10000).png"
     assert printable("a\nb\x00\ud800.jpg") == "a_b_?.jpg"
 
 

@@ -81,6 +81,7 @@ def kill_and_resume(folder: Path, tmp_path: Path, *, num_images: int, sleep_s: f
     assert [row["file"] for row in rows] == list(expected)  # none lost, none twice, in order
     assert {row["file"]: row["caption"] for row in rows} == expected
     assert all(bool(row["error"]) != bool(row["caption"]) for row in rows)
+    assert not list(folder.rglob("*part*"))  # nothing half written lies about
     kept = result_lines(ledger)
     assert sorted(row["file"] for row in kept) == sorted(expected)  # one line each
     assert {row["file"]: row["caption"] for row in kept} == expected
