@@ -5,7 +5,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from PIL import Image
 
@@ -31,7 +31,10 @@ MAX_GROUP = 256
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions:
-    """How a run goes about its work; none of it changes a caption, except `draft_px`.
+    """How a run goes about its work.
+
+    None of it changes a caption, except `draft_px`: where it is used, it belongs among the options
+    of the ledger's settings.
 
     Attributes:
         batch_size: pictures that the model is given at once, at least 1.
@@ -75,7 +78,10 @@ class _Answer:
 
 @dataclass
 class _Group:
-    """Results that are ready or wait for the model together, in order of the inputs."""
+    """Results that are ready or wait for the model together, in order of the inputs.
+
+    Pictures are kept in `pending` only: a content that comes a hundred times is held once.
+    """
 
     members: list[Prepared] = field(default_factory=list)
     pending: dict[str, Prepared] = field(default_factory=dict)
@@ -85,7 +91,7 @@ class _Group:
         if needs_model and prepared.hash not in self.pending:
             self.pending[prepared.hash] = prepared
             self.num_pixels += prepared.num_pixels
-        self.members.append(prepared)
+        self.members.append(replace(prepared, image=None))
 
 
 class BatchRun:
@@ -188,12 +194,14 @@ class BatchRun:
         if self.control.cancelled:
             return
         answers = self._ask(list(group.pending.values()))
+        asked = set(group.pending)
+        group.pending.clear()  # let go of the pictures
         self._ledger.add(self._entries(group, answers))
         if self._fatal is not None:
             raise self._fatal
         for prepared in group.members:
-            result = self._result(prepared, answers, asked=prepared.hash in group.pending)
-            group.pending.pop(prepared.hash, None)  # what follows with this content is a repetition
+            result = self._result(prepared, answers, asked=prepared.hash in asked)
+            asked.discard(prepared.hash)  # what follows with this content is a repetition
             self._meter.result(result.file, result.error or result.caption, bool(result.error))
             yield result
 
@@ -267,6 +275,8 @@ class BatchRun:
             captions = self._caption_batch(images)
             if len(captions) != len(images):
                 raise ValueError(f"expected {len(images)} captions but got {len(captions)}")
+            if wrong := [caption for caption in captions if not isinstance(caption, str)]:
+                raise TypeError(f"a caption must be a text but got {type(wrong[0]).__name__}")
         except Exception as error:
             if not self._is_out_of_memory(error):
                 log.exception("The model failed on %d pictures", len(images))

@@ -54,7 +54,8 @@ class Csv:
 
     A cell that begins with "=", "+", "-", "@" (or their wide forms), a tab or a line end gets an
     apostrophe in front, so that no spreadsheet runs it as a formula; where texts must be exact,
-    take the JSON lines. The file begins with a byte order mark, without which Excel garbles all but English.
+    take the JSON lines. The file begins with a byte order mark, without which Excel garbles all
+    but English.
     """
 
     format, name = "csv", "captions.csv"

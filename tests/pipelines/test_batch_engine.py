@@ -18,6 +18,7 @@ from pipelines.batch.inputs import from_files, from_folder
 from pipelines.batch.ledger import CaptionSettings, Ledger
 from pipelines.batch.results import BatchResult, joined
 from pipelines.errors import MemoryLimitError, WeightsError
+from pipelines.images import decode_image
 from tests.pipelines.batch_fakes import caption_batch, make_folder, make_picture, mean_colour
 
 SETTINGS = CaptionSettings(model="fake")
@@ -157,6 +158,34 @@ def test_the_same_content_is_done_once(tmp_path: Path, run: Runner, batch_size: 
     assert asked == ["a.png", "c.png", "f.png"]
 
 
+def test_no_more_pictures_are_held_than_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A content that comes over and over was once held as often as it came."""
+    opened: list[weakref.ref[Image.Image]] = []
+
+    def noting(*args: Any, **options: Any) -> Image.Image:
+        image = decode_image(*args, **options)
+        opened.append(weakref.ref(image))
+        return image
+
+    monkeypatch.setattr("pipelines.batch.prepare.decode_image", noting)
+    make_picture(tmp_path / "a.png", 1)
+    make_folder(tmp_path / "pictures", 40)
+    paths = [tmp_path / "a.png"] * 200 + sorted((tmp_path / "pictures").rglob("*.png"))
+    most = 0
+
+    def model(images: list[Image.Image]) -> list[str]:
+        nonlocal most
+        most = max(most, sum(image() is not None for image in opened))
+        return caption_batch(images)
+
+    with Ledger(tmp_path / "ledger.jsonl", SETTINGS) as ledger:
+        options = EngineOptions(batch_size=4, num_workers=2)
+        list(BatchRun(from_files(paths).items, model, ledger, options).results())
+    assert 4 <= most <= 4 + 2 * 4 + 2
+
+
 def test_short_memory_halves_the_batch(folder: Path, run: Runner) -> None:
     model = FakeModel(most=3)
     results = run(folder, model, batch_size=16)
@@ -232,6 +261,8 @@ def test_a_model_that_fails_on_everything_ends_the_run(folder: Path, run: Runner
 def test_too_few_captions_are_an_error(folder: Path, run: Runner) -> None:
     with pytest.raises(ValueError, match="expected 1 captions but got 0"):
         run(folder, lambda images: [])
+    with pytest.raises(TypeError, match="must be a text but got NoneType"):
+        run(folder, lambda images: [None] * len(images))
 
 
 @pytest.mark.parametrize(
