@@ -1,0 +1,154 @@
+"""Pause, cancel and progress of a run, from any thread."""
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["running", "paused", "cancelled", "done"]
+
+#: Seconds over which the rate is taken; long enough for a few batches of a slow model.
+RATE_WINDOW_S = 60.0
+
+#: Finished pictures that a snapshot shows.
+NUM_RECENT = 5
+
+
+class RunControl:
+    """Lets any thread pause, go on with, or cancel a run; it takes effect between two batches."""
+
+    def __init__(self) -> None:
+        """Start neither paused nor cancelled."""
+        self._changed = threading.Condition()
+        self._paused = False
+        self._cancelled = False
+
+    def pause(self) -> None:
+        """Hold the run after the batch that the model is at."""
+        with self._changed:
+            self._paused = True
+
+    def resume(self) -> None:
+        """Let a paused run go on."""
+        with self._changed:
+            self._paused = False
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """End the run after the batch that the model is at, paused or not; this is final."""
+        with self._changed:
+            self._cancelled = True
+            self._changed.notify_all()
+
+    @property
+    def paused(self) -> bool:
+        """Whether the run holds, or is about to."""
+        return self._paused and not self._cancelled
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run is ending, or was ended, before its end."""
+        return self._cancelled
+
+    def wait_while_paused(self) -> float:
+        """Return once the run may go on or is cancelled, with the seconds that it waited."""
+        start = time.monotonic()
+        with self._changed:
+            waited = self.paused
+            self._changed.wait_for(lambda: not self.paused)
+        return time.monotonic() - start if waited else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        state: what it is doing.
+        done: results so far, those with an error included.
+        total: inputs.
+        errors: results with an error.
+        from_model: results that the model was asked for in this run; the others were known.
+        rate_per_s: pictures that went through the model per second over the last minute, without
+            the time that the run was paused; None until the first batch is done.
+        time_left_s: at that rate, if every picture that is left needs the model; None as long as
+            the rate is.
+        batch_size: pictures that the model is given at once; halved where memory was short.
+        recent: (name, caption or error) of the last few results, the newest last.
+    """
+
+    state: State
+    done: int
+    total: int
+    errors: int
+    from_model: int
+    rate_per_s: float | None
+    time_left_s: float | None
+    batch_size: int
+    recent: tuple[tuple[str, str], ...]
+
+
+class Meter:
+    """Counts results; any thread may ask for a snapshot."""
+
+    def __init__(self, total: int, batch_size: int) -> None:
+        """Start counting towards `total`."""
+        self._lock = threading.Lock()
+        self._total = total
+        self._done = self._errors = self._from_model = 0
+        self._idle_s = 0.0
+        self._marks: deque[tuple[float, int]] = deque()
+        self._recent: deque[tuple[str, str]] = deque(maxlen=NUM_RECENT)
+        self.batch_size = batch_size
+
+    def start(self) -> None:
+        """Note when the run began, from which the rate is taken."""
+        with self._lock:
+            self._marks.append((time.monotonic() - self._idle_s, self._from_model))
+
+    def idle(self, seconds: float) -> None:
+        """Leave time out of the rate."""
+        with self._lock:
+            self._idle_s += seconds
+
+    def batch(self, size: int) -> None:
+        """Count pictures that went through the model."""
+        with self._lock:
+            self._from_model += size
+            now = time.monotonic() - self._idle_s
+            self._marks.append((now, self._from_model))
+            while len(self._marks) > 2 and self._marks[1][0] < now - RATE_WINDOW_S:
+                self._marks.popleft()
+
+    def result(self, name: str, text: str, failed: bool) -> None:
+        """Count one result."""
+        with self._lock:
+            self._done += 1
+            self._errors += failed
+            self._recent.append((name, text))
+
+    def snapshot(self, control: RunControl) -> Progress:
+        """Return how far it is."""
+        with self._lock:
+            rate = self._rate()
+            left = self._total - self._done
+            ended: State = "done" if not left else "cancelled"
+            going: State = "paused" if control.paused else "running"
+            return Progress(
+                state=ended if control.cancelled or not left else going,
+                done=self._done,
+                total=self._total,
+                errors=self._errors,
+                from_model=self._from_model,
+                rate_per_s=rate,
+                time_left_s=left / rate if rate else None,
+                batch_size=self.batch_size,
+                recent=tuple(self._recent),
+            )
+
+    def _rate(self) -> float | None:
+        if len(self._marks) < 2:
+            return None
+        (first_s, first), (last_s, last) = self._marks[0], self._marks[-1]
+        return (last - first) / (last_s - first_s) if last_s > first_s else None

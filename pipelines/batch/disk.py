@@ -1,0 +1,93 @@
+"""Writing that ends well: one writer at a time, whole files or none, a full disk in words."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from pipelines.errors import InputError, PipelineError
+
+#: The disk, the visitor's share of it, or the longest file allowed is full.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class DiskError(PipelineError):
+    """Results cannot be written: the disk is full, or does not take them."""
+
+    title = "Cannot save results"
+
+
+def disk_error(error: OSError, what: str) -> DiskError:
+    """Return what to tell a person when `what` could not be written."""
+    if error.errno in _FULL:
+        return DiskError(
+            f"The disk is full, so {what} could not be written. What was saved before is safe: "
+            "free some space and start again, and only what is missing is done.",
+            title="Disk full",
+        )
+    reason = error.strerror or "no reason given"
+    return DiskError(
+        f"{what[:1].upper()}{what[1:]} could not be written: {reason}. Choose another folder, or "
+        "make this one writable, and start again; what was saved before is safe."
+    )
+
+
+@contextmanager
+def saving(what: str) -> Iterator[None]:
+    """Turn an `OSError` of the block into a `DiskError` about `what`.
+
+    Raises:
+        DiskError: the block raised an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, what) from error
+
+
+def lock_file(path: Path) -> BinaryIO:
+    """Open `path` and lock it for this process until it is closed, or the process ends.
+
+    Raises:
+        InputError: another run, in this process or another, holds the lock.
+        OSError: the file cannot be made.
+    """
+    file = path.open("ab")
+    try:
+        _lock(file)
+    except OSError as error:
+        file.close()
+        raise InputError(
+            "Another run is writing these results just now. Wait until it ends, or stop it.",
+            title="Already running",
+        ) from error
+    return file
+
+
+def _lock(file: BinaryIO) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        file.seek(0)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file whole: whoever reads it sees the old text or the new one.
+
+    Raises:
+        OSError: it cannot be written; the old file is as it was.
+    """
+    part = path.with_name(".seesay-caption.part")
+    try:
+        part.write_bytes(text.encode("utf-8", "replace"))
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise

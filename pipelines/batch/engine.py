@@ -1,0 +1,308 @@
+"""The run itself: pictures ahead of the model, batches that shrink when memory is short."""
+
+import gc
+import logging
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+
+from PIL import Image
+
+from pipelines.batch.control import Meter, Progress, RunControl
+from pipelines.batch.inputs import BatchInput
+from pipelines.batch.ledger import Entry, Ledger
+from pipelines.batch.prepare import Preparation, Prepared, prepare_all
+from pipelines.batch.results import BatchResult, Existing, Origin, joined
+from pipelines.errors import MemoryLimitError, PipelineError
+from pipelines.images import MAX_PIXELS
+
+log = logging.getLogger(__name__)
+
+CaptionBatch = Callable[[list[Image.Image]], list[str]]
+
+#: Pictures one after the other, each given to the model alone, after whose failure a run stops:
+#: then it is the model that fails, not the picture.
+MAX_FAILURES = 5
+
+#: Results that wait together for the model, so that known ones are not held back for long.
+MAX_GROUP = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """How a run goes about its work.
+
+    None of it changes a caption, except `draft_px`: where it is used, it belongs among the options
+    of the ledger's settings.
+
+    Attributes:
+        batch_size: pictures that the model is given at once, at least 1.
+        num_workers: threads that read and decode, at least 1.
+        max_pixels: most pixels of one picture; one with more gets an error.
+        max_pixels_held: pixels (3 bytes each) that may wait for the model, about; a picture is
+            let in whatever its size as long as nothing else waits.
+        draft_px: as in `images.decode_image`; 0 decodes every picture whole.
+        existing: what a caption file beside the picture means: "skip" lets it stand, the others
+            say what becomes of its text.
+        separator: between the two texts of "append" and "prepend".
+    """
+
+    batch_size: int = 8
+    num_workers: int = 2
+    max_pixels: int = MAX_PIXELS
+    max_pixels_held: int = 200_000_000
+    draft_px: int = 0
+    existing: Existing = "skip"
+    separator: str = ", "
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("batch_size", "num_workers", "max_pixels", "max_pixels_held"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1 but got {getattr(self, name)}")
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Return whether an error says that memory was short, as the store and Python put it."""
+    return isinstance(error, MemoryLimitError | MemoryError)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What became of a picture that the model was given."""
+
+    text: str = ""
+    error: str = ""
+
+
+@dataclass
+class _Group:
+    """Results that are ready or wait for the model together, in order of the inputs.
+
+    Pictures are kept in `pending` only: a content that comes a hundred times is held once.
+    """
+
+    members: list[Prepared] = field(default_factory=list)
+    pending: dict[str, Prepared] = field(default_factory=dict)
+    num_pixels: int = 0
+
+    def add(self, prepared: Prepared, needs_model: bool) -> None:
+        if needs_model and prepared.hash not in self.pending:
+            self.pending[prepared.hash] = prepared
+            self.num_pixels += prepared.num_pixels
+        self.members.append(replace(prepared, image=None))
+
+
+class BatchRun:
+    """Captions inputs once; iterate over `results`, in one thread at a time."""
+
+    def __init__(
+        self,
+        items: Sequence[BatchInput],
+        caption_batch: CaptionBatch,
+        ledger: Ledger,
+        options: EngineOptions | None = None,
+        *,
+        control: RunControl | None = None,
+        yield_device: Callable[[], None] = lambda: None,
+        is_out_of_memory: Callable[[BaseException], bool] = is_memory_error,
+    ) -> None:
+        """Prepare a run; nothing is read yet.
+
+        Args:
+            items: what to caption.
+            caption_batch: the model: RGB pictures in, as many captions out, in order.
+            ledger: what is known, and where results are kept.
+            options: how to go about it.
+            control: pauses or cancels the run.
+            yield_device: called between two batches; may wait, to let others have the device.
+            is_out_of_memory: whether an error of `caption_batch` calls for a smaller batch.
+        """
+        self._items = items
+        self._caption_batch = caption_batch
+        self._ledger = ledger
+        self._options = options or EngineOptions()
+        self.control = control or RunControl()
+        self._yield_device = yield_device
+        self._is_out_of_memory = is_out_of_memory
+        self._meter = Meter(len(items), self._options.batch_size)
+        self._num_calls = self._num_failures = 0
+        self._fatal: Exception | None = None
+
+    def progress(self) -> Progress:
+        """Return how far the run is; from any thread."""
+        return self._meter.snapshot(self.control)
+
+    def results(self) -> Iterator[BatchResult]:
+        """Yield one result for each input, in order; ends early once the run is cancelled.
+
+        A result is on disk in the ledger before it is yielded. Closing the iterator ends the run.
+
+        Raises:
+            DiskError: the ledger cannot be written.
+            Exception: what the model raised, once it failed on `MAX_FAILURES` pictures in a row.
+        """
+        self._meter.start()
+        with closing(self._ahead()) as ahead:
+            group = _Group()
+            for prepared in ahead:
+                if self.control.cancelled:
+                    return
+                group.add(prepared, self._needs_model(prepared))
+                del prepared  # its picture must not live on while the next is waited for
+                if self._is_full(group):
+                    yield from self._finish(group)
+                    group = _Group()
+            if group.members:
+                yield from self._finish(group)
+
+    def _ahead(self) -> Generator[Prepared, None, None]:
+        options = self._options
+        how = Preparation(
+            max_pixels=options.max_pixels,
+            draft_px=options.draft_px,
+            read_existing=options.existing != "overwrite",
+            keep_existing=options.existing == "skip",
+        )
+
+        def known(content: str) -> bool:
+            return self._ledger.caption(content) is not None
+
+        return prepare_all(
+            self._items,
+            lambda index, item: how(index, item, known),
+            num_workers=options.num_workers,
+            num_ahead=2 * options.batch_size + options.num_workers,
+            max_pixels_ahead=max(1, options.max_pixels_held // 2),
+        )
+
+    def _needs_model(self, prepared: Prepared) -> bool:
+        return prepared.image is not None and self._ledger.caption(prepared.hash) is None
+
+    def _is_full(self, group: _Group) -> bool:
+        return (
+            not group.pending
+            or len(group.pending) >= self._meter.batch_size
+            or len(group.members) >= MAX_GROUP
+            or group.num_pixels >= self._options.max_pixels_held // 2
+        )
+
+    def _finish(self, group: _Group) -> Iterator[BatchResult]:
+        """Ask the model, keep what it said, then yield the results of a group."""
+        self._meter.idle(self.control.wait_while_paused())
+        if self.control.cancelled:
+            return
+        answers = self._ask(list(group.pending.values()))
+        asked = set(group.pending)
+        group.pending.clear()  # let go of the pictures
+        self._ledger.add(self._entries(group, answers))
+        if self._fatal is not None:
+            raise self._fatal
+        for prepared in group.members:
+            result = self._result(prepared, answers, asked=prepared.hash in asked)
+            asked.discard(prepared.hash)  # what follows with this content is a repetition
+            self._meter.result(result.file, result.error or result.caption, bool(result.error))
+            yield result
+
+    def _entries(self, group: _Group, answers: dict[str, _Answer]) -> list[Entry]:
+        """Return what is new in a group; nothing for a picture that was not asked for any more."""
+        entries = []
+        for prepared in group.members:
+            name, content = self._items[prepared.index].name, prepared.hash
+            if prepared.error:
+                entries.append(Entry(name, content, "", prepared.error))
+            elif content in answers:
+                entries.append(Entry(name, content, answers[content].text, answers[content].error))
+        return entries
+
+    def _result(
+        self, prepared: Prepared, answers: dict[str, _Answer], *, asked: bool
+    ) -> BatchResult:
+        name, options = self._items[prepared.index].name, self._options
+        answer = answers.get(prepared.hash, _Answer())
+        error = prepared.error or answer.error
+        caption = self._ledger.caption(prepared.hash) or ""
+        origin: Origin = "model" if asked else "known"
+        if prepared.kept:
+            caption, origin = prepared.existing, "existing"
+        elif error:
+            caption, origin = "", "none"
+        text = joined(prepared.existing, caption, options.existing, options.separator)
+        return BatchResult(
+            index=prepared.index,
+            file=name,
+            caption=caption,
+            text="" if error else text,
+            error=error,
+            hash=prepared.hash,
+            origin=origin,
+        )
+
+    def _ask(self, pending: list[Prepared]) -> dict[str, _Answer]:
+        """Return the model's answers by content; a part that fails is halved until it works."""
+        answers: dict[str, _Answer] = {}
+        parts = deque([pending] if pending else [])
+        while parts and self._fatal is None:
+            part = parts.popleft()
+            size = self._meter.batch_size
+            if len(part) > size:
+                parts.extendleft([part[size:], part[:size]])
+                continue
+            captions, failure = self._call([prepared.image for prepared in part if prepared.image])
+            if failure is None:
+                self._num_failures = 0
+                said = zip(part, captions, strict=True)
+                answers.update({prepared.hash: _Answer(text=text) for prepared, text in said})
+            elif len(part) == 1:
+                answers[part[0].hash] = _Answer(error=_reason(failure))
+                self._num_failures += 1
+                self._fatal = failure if self._num_failures >= MAX_FAILURES else None
+            else:
+                half = (len(part) + 1) // 2
+                if self._is_out_of_memory(failure):
+                    self._meter.batch_size = half
+                    log.warning("Memory was short for %d pictures: %d from now on", len(part), half)
+                parts.extendleft([part[half:], part[:half]])
+        return answers
+
+    def _call(self, images: list[Image.Image]) -> tuple[list[str], Exception | None]:
+        """Return the captions of a batch, or why there are none."""
+        if self._num_calls:
+            self._yield_device()
+        self._num_calls += 1
+        try:
+            captions = self._caption_batch(images)
+            if len(captions) != len(images):
+                raise ValueError(f"expected {len(images)} captions but got {len(captions)}")
+            if wrong := [caption for caption in captions if not isinstance(caption, str)]:
+                raise TypeError(f"a caption must be a text but got {type(wrong[0]).__name__}")
+        except Exception as error:
+            if not self._is_out_of_memory(error):
+                log.exception("The model failed on %d pictures", len(images))
+            failure: Exception = error
+        else:
+            self._meter.batch(len(images))
+            return captions, None
+        _forget_frames(failure)
+        gc.collect()
+        return [], failure
+
+
+def _reason(failure: Exception) -> str:
+    """Return what a result says about a picture that the model failed on."""
+    if isinstance(failure, PipelineError):
+        return failure.message
+    if isinstance(failure, MemoryError):
+        return "There was not enough memory to caption it. Close other programs and start again."
+    return "The model failed on this picture. Start again to try it once more."
+
+
+def _forget_frames(failure: BaseException) -> None:
+    """Let go of the failed call's variables, above all of its tensors."""
+    todo: list[BaseException | None] = [failure]
+    while todo:
+        error = todo.pop()
+        if error is not None and error.__traceback__ is not None:
+            error.__traceback__ = None
+            todo += [error.__cause__, error.__context__]

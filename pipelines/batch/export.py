@@ -1,0 +1,249 @@
+"""Results as files, written while they come; none appears under its name before it is whole."""
+
+import csv
+import json
+import shutil
+import zipfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, TextIO
+
+from pipelines.batch.disk import replace_text, saving
+from pipelines.batch.inputs import BatchInput
+from pipelines.batch.results import BatchResult
+
+#: What a person may ask for.
+FORMATS = ("jsonl", "csv", "metadata", "txt", "zip")
+
+#: How a cell begins that a spreadsheet would run as a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+class Exporter(Protocol):
+    """Takes the results of a run one by one, in order."""
+
+    def add(self, result: BatchResult) -> None:
+        """Write one result."""
+
+
+class JsonLines:
+    """One JSON object a line, every text exactly as it is."""
+
+    format, name = "jsonl", "captions.jsonl"
+
+    def __init__(self, file: TextIO) -> None:
+        """Write to `file`."""
+        self._file = file
+
+    def add(self, result: BatchResult) -> None:
+        """Write `file`, `caption`, `error`, `text` and `hash`; see `BatchResult`."""
+        row = {
+            "file": result.file,
+            "caption": result.caption,
+            "error": result.error,
+            "text": result.text,
+            "hash": result.hash,
+        }
+        self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+class Csv:
+    """A table for spreadsheets: file, caption, error.
+
+    A cell that begins with "=", "+", "-", "@" (or their wide forms), a tab or a line end gets an
+    apostrophe in front, so that no spreadsheet runs it as a formula; where texts must be exact,
+    take the JSON lines. The file begins with a byte order mark, without which Excel garbles all
+    but English.
+    """
+
+    format, name = "csv", "captions.csv"
+
+    def __init__(self, file: TextIO) -> None:
+        """Write the heading to `file`, which must have been opened with `newline=""`."""
+        file.write("\ufeff")
+        self._writer = csv.writer(file)
+        self._writer.writerow(["file", "caption", "error"])
+
+    def add(self, result: BatchResult) -> None:
+        """Write one row."""
+        cells = (result.file, result.caption, result.error)
+        self._writer.writerow([f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells])
+
+
+class Metadata:
+    """`metadata.jsonl` as the `imagefolder` loader of Hugging Face `datasets` reads it.
+
+    It lies at the top of the images' folder; images without a caption are not in it.
+    """
+
+    format, name = "metadata", "metadata.jsonl"
+
+    def __init__(self, file: TextIO) -> None:
+        """Write to `file`."""
+        self._file = file
+
+    def add(self, result: BatchResult) -> None:
+        """Write `file_name` and `text`."""
+        if not result.error:
+            row = {"file_name": result.file, "text": result.text}
+            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+class TextFiles:
+    """A caption file beside each image, written whole or not at all.
+
+    Attributes:
+        num_written: files that were written; those that were right already are not.
+    """
+
+    def __init__(self, items: Sequence[BatchInput]) -> None:
+        """Write beside `items`, those of the run; those in an archive have no place."""
+        self._items = items
+        self.num_written = 0
+
+    def add(self, result: BatchResult) -> None:
+        """Write the caption's text, unless it stands there or there is none.
+
+        Raises:
+            DiskError: it cannot be written.
+        """
+        path = self._items[result.index].source.caption_path
+        if path is None or result.error or result.origin == "existing":
+            return
+        data = result.text + "\n"
+        with saving("a caption file"):
+            if path.exists() and path.read_bytes() == data.encode("utf-8", "replace"):
+                return
+            replace_text(path, data)
+            self.num_written += 1
+
+
+class ResultsZip:
+    """Everything in one zip: `captions.jsonl`, `captions.csv`, `metadata.jsonl`, caption files.
+
+    The caption files lie in the folder `captions`. An archive takes one file after the other, so
+    the tables are gathered on disk until the end.
+    """
+
+    def __init__(self, path: Path, spool: Path, items: Sequence[BatchInput]) -> None:
+        """Write to `path`, gathering tables in the folder `spool`; `items` are those of the run."""
+        self._archive = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
+        self._items = items
+        self._files = [
+            open_text(spool / name) for name in (JsonLines.name, Csv.name, Metadata.name)
+        ]
+        jsonl, table, metadata = self._files
+        self._tables: tuple[Exporter, ...] = (JsonLines(jsonl), Csv(table), Metadata(metadata))
+
+    def add(self, result: BatchResult) -> None:
+        """Write one result to each table, and its caption file."""
+        for table in self._tables:
+            table.add(result)
+        if not result.error:
+            name = f"captions/{self._items[result.index].caption_name}"
+            self._archive.writestr(name, (result.text + "\n").encode("utf-8", "replace"))
+
+    def finish(self) -> None:
+        """Put the tables into the archive and close it."""
+        for table in self._files:
+            table.close()
+            self._archive.write(table.name, Path(table.name).name)
+        self._archive.close()
+
+    def abort(self) -> None:
+        """Close what is open."""
+        for close in [table.close for table in self._files] + [self._archive.close]:
+            with suppress(OSError):
+                close()
+
+
+def open_text(path: Path) -> TextIO:
+    """Open a table for writing: UTF-8, and line ends as the writer sends them."""
+    return path.open("w", encoding="utf-8", errors="replace", newline="")
+
+
+class Exports:
+    """Several exports at once, as files in one folder; use it in a `with` block.
+
+    The files appear under their names when the block ends well, and in no other case.
+    """
+
+    def __init__(
+        self, folder: Path, items: Sequence[BatchInput], formats: Sequence[str], stem: str = ""
+    ) -> None:
+        """Begin files in `folder`, which is made where it is missing.
+
+        Args:
+            folder: where to.
+            items: the inputs of the run.
+            formats: any of `FORMATS`; "txt" writes beside each image.
+            stem: what the zip is called, before ".zip".
+
+        Raises:
+            DiskError: the disk is full or does not take the files.
+            ValueError: another format.
+        """
+        if unknown := set(formats) - set(FORMATS):
+            raise ValueError(f"formats must be among {FORMATS} but got {sorted(unknown)}")
+        self._folder = folder
+        self._part = folder / ".seesay-part"
+        self._open: list[tuple[TextIO | ResultsZip, str]] = []
+        self._exporters: list[Exporter] = []
+        with saving("a file of results"):
+            shutil.rmtree(self._part, ignore_errors=True)  # of a run that was killed
+            (self._part / "zip").mkdir(parents=True)
+            for kind in (JsonLines, Csv, Metadata):
+                if kind.format in formats:
+                    file = open_text(self._part / kind.name)
+                    self._open.append((file, kind.name))
+                    self._exporters.append(kind(file))
+            if "zip" in formats:
+                name = f"{stem or 'captions'}.zip"
+                made = ResultsZip(self._part / name, self._part / "zip", items)
+                self._open.append((made, name))
+                self._exporters.append(made)
+        if "txt" in formats:
+            self._exporters.append(TextFiles(items))
+
+    def add(self, result: BatchResult) -> None:
+        """Write one result to each.
+
+        Raises:
+            DiskError: the disk is full or does not take it.
+        """
+        with saving("a file of results"):
+            for exporter in self._exporters:
+                exporter.add(result)
+
+    def __enter__(self) -> "Exports":
+        """Return this."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Let the files appear, or drop them.
+
+        Raises:
+            DiskError: the disk is full or does not take them.
+        """
+        try:
+            if error is None:
+                with saving("a file of results"):
+                    self._publish()
+        finally:
+            for part, _ in self._open:
+                with suppress(OSError):
+                    part.abort() if isinstance(part, ResultsZip) else part.close()
+            shutil.rmtree(self._part, ignore_errors=True)
+
+    def _publish(self) -> None:
+        for part, _ in self._open:
+            part.finish() if isinstance(part, ResultsZip) else part.close()
+        for _, name in self._open:
+            (self._part / name).replace(self._folder / name)

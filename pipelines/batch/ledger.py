@@ -1,0 +1,248 @@
+"""What was done, on disk, so that a run that ends in any way can be taken up again.
+
+A ledger is a file of JSON lines. A line with "values" says which settings a key stands for; every
+other line is one result::
+
+    {"settings": "3f0c…", "values": {"model": "blip2-opt-2.7b", "prompt": "", …}}
+    {"file": "a.jpg", "hash": "9b1c…", "settings": "3f0c…", "caption": "a dog", "error": ""}
+
+A result belongs to a content (SHA-256 of the file's bytes) under settings, not to a name, so that
+a file that was renamed or lies there twice is captioned once. Captions are final. Errors are only
+a record: such a file is tried again, and a caption that comes later supersedes the error.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pipelines.batch.disk import disk_error, lock_file, saving
+
+#: Raised whenever the same settings would give other captions than before.
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionSettings:
+    """All that a caption depends on besides the image.
+
+    Attributes:
+        model: the model's key.
+        revision: of its weights; empty for a bundled model.
+        prompt: what the caption continues or answers.
+        options: generation options by name, such as `max_new_tokens`.
+        version: of the code that makes captions.
+    """
+
+    model: str
+    revision: str = ""
+    prompt: str = ""
+    options: Mapping[str, int | float | str | bool] = field(default_factory=dict)
+    version: int = VERSION
+
+    def values(self) -> dict[str, Any]:
+        """Return the settings as JSON takes them."""
+        return {
+            "model": self.model,
+            "revision": self.revision,
+            "prompt": self.prompt,
+            "options": dict(sorted(self.options.items())),
+            "version": self.version,
+        }
+
+    @property
+    def key(self) -> str:
+        """Sixteen hexadecimal digits that stand for the settings."""
+        return hashlib.sha256(_line(self.values())).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One result as it goes into a ledger.
+
+    Attributes:
+        file: the input's name.
+        hash: SHA-256 of its bytes in hexadecimal digits, or "" where they could not be read.
+        caption: what the model said, or "".
+        error: why there is no caption, or "".
+    """
+
+    file: str
+    hash: str
+    caption: str
+    error: str
+
+
+class Ledger:
+    """The captions of one file under one set of settings; close it, or use it with `with`."""
+
+    def __init__(self, path: Path, settings: CaptionSettings) -> None:
+        """Open or make the ledger at `path`; its folder is made where it is missing.
+
+        A last line that was torn is cut off; other lines that are damaged are left and ignored.
+
+        Raises:
+            InputError: another run has this ledger open.
+            DiskError: it cannot be read or written.
+        """
+        self.path = path
+        self.settings = settings
+        self.num_damaged = 0
+        self._captions: dict[str, str] = {}
+        self._failed: set[str] = set()
+        self._key = settings.key
+        self._announced = False
+        with saving("the ledger"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = lock_file(path.with_name(f".{path.name}.lock"))
+        try:
+            with saving("the ledger"):
+                self._file = FileIO(path, "r+" if path.exists() else "x+")
+                self._end = self._read()
+                self._cut(self._end)
+                _sync_folder(path.parent)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def __len__(self) -> int:
+        """Return how many contents have a caption under these settings."""
+        return len(self._captions)
+
+    def caption(self, content: str) -> str | None:
+        """Return the caption of a content, given by its hash, or None."""
+        return self._captions.get(content)
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Write results and wait until they are on the disk.
+
+        A content that has a caption already, or an error that is known already, is left out.
+
+        Raises:
+            DiskError: the disk is full or fails. The whole lines that still fitted are kept and
+                count as written; no part of a line is left in the file.
+        """
+        new: list[Entry] = []
+        captioned: set[str] = set()
+        failed: set[str] = set()
+        for entry in entries:
+            content = _content(entry)
+            done = content in self._captions or content in captioned
+            if done or (entry.error and (content in self._failed or content in failed)):
+                continue
+            (failed if entry.error else captioned).add(content)
+            new.append(entry)
+        if not new:
+            return
+        lines = [_line({**asdict(entry), "settings": self._key}) for entry in new]
+        if not self._announced:
+            lines.insert(0, _line({"settings": self._key, "values": self.settings.values()}))
+        written, error = self._append(lines)
+        if not self._announced and written:
+            self._announced, written = True, written - 1
+        for entry in new[:written]:
+            self._note(entry)
+        if error is not None:
+            raise disk_error(error, "the ledger") from error
+
+    def close(self) -> None:
+        """Close the file and let others have it."""
+        self._file.close()
+        self._lock.close()
+
+    def __enter__(self) -> "Ledger":
+        """Return this."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+    def _append(self, lines: list[bytes]) -> tuple[int, OSError | None]:
+        """Write lines; return how many are on the disk, and what kept the others from it."""
+        data = memoryview(b"".join(lines))
+        done, failure = 0, None
+        try:
+            while done < len(data):  # a disk that fills up takes a part first, then raises
+                done += self._file.write(data[done:])
+        except OSError as error:
+            failure = error
+        try:
+            kept = bytes(data[:done]).rfind(b"\n") + 1
+            self._cut(self._end + kept)
+            os.fsync(self._file.fileno())
+            self._end += kept
+        except OSError as error:
+            kept, failure = 0, failure or error
+            with suppress(OSError):
+                self._cut(self._end)
+        return bytes(data[:kept]).count(b"\n"), failure
+
+    def _cut(self, end: int) -> None:
+        """Make the file end at byte `end`, and write on from there."""
+        if self._file.seek(0, os.SEEK_END) != end:
+            self._file.truncate(end)
+        self._file.seek(end)
+
+    def _read(self) -> int:
+        """Take in what is there; return where the last whole line ends."""
+        end = 0
+        with self.path.open("rb") as file:
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                end += len(line)
+                self._take(line)
+        return end
+
+    def _take(self, line: bytes) -> None:
+        try:
+            row = json.loads(line)
+            if row["settings"] != self._key:
+                return
+            if "values" in row:
+                self._announced = True
+                return
+            entry = Entry(row["file"], row["hash"], row["caption"], row["error"])
+            if not all(isinstance(value, str) for value in asdict(entry).values()):
+                raise TypeError("a result holds texts")
+        except (ValueError, KeyError, TypeError, RecursionError):
+            self.num_damaged += 1
+            return
+        self._note(entry)
+
+    def _note(self, entry: Entry) -> None:
+        if entry.error:
+            self._failed.add(_content(entry))
+        else:
+            self._captions[entry.hash] = entry.caption
+
+
+def _content(entry: Entry) -> str:
+    """Return what stands for a file's content: its hash, or its name where it has none."""
+    return entry.hash or f"file {entry.file}"
+
+
+def _line(values: Mapping[str, Any]) -> bytes:
+    return (json.dumps(values, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make sure that a new file's name survives a loss of power, where a system can do that."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

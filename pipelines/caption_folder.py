@@ -1,0 +1,266 @@
+"""Caption a folder, or a zip, of images: `python -m pipelines.caption_folder FOLDER`.
+
+What was done is kept in a ledger beside the results, so the same command, started again after any
+kind of end, does only what is missing. Ctrl-C ends after the batch at hand.
+"""
+
+import argparse
+import logging
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from pipelines.batch.archive import from_zip
+from pipelines.batch.control import Progress, RunControl
+from pipelines.batch.engine import BatchRun, CaptionBatch, EngineOptions
+from pipelines.batch.export import FORMATS, Exports
+from pipelines.batch.inputs import Inputs, from_folder
+from pipelines.batch.ledger import CaptionSettings, Ledger
+from pipelines.errors import PipelineError
+from pipelines.settings import Settings, read_settings
+from pipelines.store import PipelineStore
+
+#: How a process ends: all captioned, some files with an error, stopped by a person, not possible.
+DONE, WITH_ERRORS, STOPPED, FAILED = 0, 1, 130, 2
+
+#: The ledger's file name, in the folder of the results.
+LEDGER = "seesay-ledger.jsonl"
+
+#: Files with an error that the summary names.
+_NUM_NAMED = 10
+
+#: Seconds between two progress lines, on a terminal and in a log.
+_TERMINAL_S, _LOG_S = 0.2, 10.0
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """A model that is ready, and the settings that its captions depend on."""
+
+    settings: CaptionSettings
+    caption_batch: CaptionBatch
+
+
+def _captioner(
+    store: PipelineStore, model: str, prompt: str, options: dict[str, int | float]
+) -> Captioner:
+    """Return the model of the store, which is downloaded where it is not on disk."""
+    task = cast(Any, "image-to-text")
+    spec = store.resolve(model, task)
+    for progress in store.fetch(spec.key, task):
+        logging.getLogger(__name__).debug("%s", progress)
+
+    def caption_batch(images: list[Any]) -> list[str]:
+        with store.use(spec.key, task) as pipeline:
+            return list(pipeline.caption(images, prompt=prompt, options=options))
+
+    settings = CaptionSettings(
+        model=spec.key, revision=spec.revision, prompt=prompt, options=options
+    )
+    return Captioner(settings, caption_batch)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit status.
+
+    Args:
+        argv: the arguments; those of the process when None.
+
+    Returns:
+        0 when every image has a caption, 1 when some have an error instead, 130 when it was
+        interrupted, 2 when it could not be done.
+    """
+    args, rest = _parser().parse_known_args(argv)
+    settings = read_settings(rest)
+    try:
+        with _open(args) as inputs:
+            return _run(args, settings, inputs)
+    except PipelineError as error:
+        print(f"\n{error.title}: {error.message}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("\nEnded at once. Start again to go on; what was saved is safe.", file=sys.stderr)
+        return STOPPED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.caption_folder",
+        description="Caption a folder, or a zip, of images. Start it again to take up a run.",
+        epilog="The flags of the app (--models-dir, --device, ...) are taken as well.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("source", type=Path, metavar="FOLDER", help="a folder of images, or a .zip")
+    add("--output", type=Path, help="folder of the results; default: FOLDER, or the zip's folder")
+    add("--model", default="", help="key of the model; default: what the app starts with")
+    add("--prompt", default="", help="what every caption continues or answers")
+    add(
+        "--existing",
+        choices=("skip", "overwrite", "append", "prepend"),
+        default="skip",
+        help="what becomes of a .txt beside an image that has text in it; default: skip the image",
+    )
+    add("--separator", default=", ", help="between the texts of append and prepend")
+    add(
+        "--formats",
+        type=_formats,
+        help=f"any of {','.join(FORMATS)}; default: all but zip, and for a zip: zip",
+    )
+    add("--no-recursive", action="store_true", help="leave out the folders within FOLDER")
+    add("--batch-size", type=_at_least_1, default=8, help="pictures at once; default 8")
+    add("--workers", type=_at_least_1, default=2, help="threads that open pictures; default 2")
+    add("--max-new-tokens", type=_at_least_1, default=40, help="length of a caption; default 40")
+    add("--num-beams", type=_at_least_1, default=1, help="beams of a search; default 1, greedy")
+    add("--temperature", type=_within(0, 100), default=0.0, help="0 (default) always says the same")
+    add("--top-p", type=_within(0, 1), default=1.0, help="share of likely words, 0..1; default 1")
+    add("--seed", type=int, default=0, help="of the chance at a temperature above 0")
+    return parser
+
+
+def _formats(text: str) -> list[str]:
+    chosen = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := [name for name in chosen if name not in FORMATS]:
+        raise argparse.ArgumentTypeError(
+            f"must be among {', '.join(FORMATS)} but got {', '.join(unknown)}"
+        )
+    return chosen
+
+
+def _at_least_1(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1 but got {value}")
+    return value
+
+
+def _within(least: float, most: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = float(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"must be within {least}..{most} but got {value}")
+        return value
+
+    return number
+
+
+def _open(args: argparse.Namespace) -> Inputs:
+    source: Path = args.source
+    if source.is_file():
+        return from_zip(source)
+    return from_folder(source, recursive=not args.no_recursive)
+
+
+def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
+    zipped = args.source.is_file()
+    output: Path = args.output or (args.source.parent if zipped else args.source)
+    formats = args.formats or [name for name in FORMATS if (name == "zip") == zipped]
+    names = ("max_new_tokens", "num_beams", "temperature", "top_p", "seed")
+    chosen = {name: getattr(args, name) for name in names}
+    captioner = _captioner(PipelineStore(settings), args.model, args.prompt, chosen)
+    control, failed = RunControl(), []
+    with (
+        Ledger(output / LEDGER, captioner.settings) as ledger,
+        Exports(output, inputs.items, formats, f"{args.source.stem}-captions") as exports,
+        _interruptible(control),
+    ):
+        run = BatchRun(
+            inputs.items,
+            captioner.caption_batch,
+            ledger,
+            EngineOptions(
+                batch_size=args.batch_size,
+                num_workers=args.workers,
+                max_pixels=int(settings.max_pixels_mp * 1e6),
+                existing=args.existing,
+                separator=args.separator,
+            ),
+            control=control,
+        )
+        line = _Line(sys.stderr)
+        for result in run.results():
+            exports.add(result)
+            if result.error:
+                failed.append((result.file, result.error))
+            line.show(run.progress())
+        line.show(run.progress(), last=True)
+    _summarise(inputs, failed, output)
+    if control.cancelled:
+        return STOPPED
+    return WITH_ERRORS if failed else DONE
+
+
+@contextmanager
+def _interruptible(control: RunControl) -> Iterator[None]:
+    """Let Ctrl-C end the run after the batch at hand; a second one ends it at once."""
+
+    def stop(number: int, frame: object) -> None:
+        print("\nEnding after this batch; once more ends at once.", file=sys.stderr)
+        signal.signal(signal.SIGINT, before)
+        control.cancel()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _Line:
+    """One line of progress: rewritten in place on a terminal, now and then a new one in a log."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._inplace = stream.isatty()
+        self._next = 0.0
+
+    def show(self, progress: Progress, *, last: bool = False) -> None:
+        now = time.monotonic()
+        if now < self._next and not last:
+            return
+        self._next = now + (_TERMINAL_S if self._inplace else _LOG_S)
+        text = describe(progress)
+        if self._inplace:
+            columns = shutil.get_terminal_size().columns - 1
+            text = f"\r{text[:columns]:<{columns}}"
+        print(text, end="" if self._inplace and not last else "\n", file=self._stream, flush=True)
+
+
+def describe(progress: Progress) -> str:
+    """Return a line about how far a run is."""
+    parts = [f"{progress.done:,} of {progress.total:,}"]
+    if progress.errors:
+        parts.append(f"{progress.errors:,} with an error")
+    if progress.rate_per_s is not None:
+        parts.append(f"{progress.rate_per_s:.1f} a second")
+    if progress.time_left_s is not None and progress.state != "done":
+        minutes, seconds = divmod(round(progress.time_left_s), 60)
+        hours, minutes = divmod(minutes, 60)
+        parts.append(f"{hours}:{minutes:02}:{seconds:02} left")
+    if progress.state != "running":
+        parts.append(progress.state)
+    if progress.recent:
+        parts.append(": ".join(progress.recent[-1]))
+    return " | ".join(" ".join(part.split()) for part in parts)
+
+
+def _summarise(inputs: Inputs, failed: list[tuple[str, str]], output: Path) -> None:
+    lines = [f"  {name}: {error}" for name, error in failed[:_NUM_NAMED]]
+    if failed:
+        lines.insert(0, f"{len(failed):,} without a caption:")
+    if len(failed) > _NUM_NAMED:
+        lines.append(f"  and {len(failed) - _NUM_NAMED:,} more; all are in the results")
+    if inputs.skipped:
+        first = inputs.skipped[0]
+        lines.append(f"{len(inputs.skipped):,} left out, such as {first.name}: {first.reason}")
+    print("\n".join([*lines, f"The results are in {output}"]), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
