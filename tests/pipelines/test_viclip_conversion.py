@@ -265,7 +265,7 @@ def test_a_harmful_call_of_a_library_does_nothing(
 
 def test_plain_pickles_are_refused(folder: Path) -> None:
     trace = folder / "harm-was-done"
-    (folder / "a.pth").write_bytes(pickle.dumps(_Harm(os.system, f"touch {trace}")))
+    (folder / "a.pth").write_bytes(pickle.dumps(_Harm(os.system, f"touch {trace}"), 2))
     with pytest.raises(WeightsError, match="read safely"):
         load_viclip(folder)
     assert not trace.exists()

@@ -68,6 +68,7 @@ def test_resizing_equals_the_installed_opencv() -> None:
     sizes = [tuple(rng.integers(1, 300, 4)) for _ in range(150)]
     sizes += [(*rng.integers(1, 500, 2), 224, 224) for _ in range(50)]
     sizes += [(448, 448, 224, 224), (448, 447, 224, 224), (1, 500, 224, 224), (112, 112, 224, 224)]
+    sizes += [(64, 20, 32, 10), (1, 1, 512, 2048), (3, 2, 300, 512), (1080, 1920, 224, 224)]
     for number, (height, width, down, across) in enumerate(sizes):
         frame = noise(height, width, 3, seed=number)
         expected = cv2.resize(frame, (int(across), int(down)))
