@@ -77,7 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when every image has a caption, 1 when some have an error instead, 130 when it was
         interrupted, 2 when it could not be done.
     """
-    args, rest = _parser().parse_known_args(argv)
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    if loose := [text for text in rest if not (text.startswith("--") and "=" in text)]:
+        # `--models-dir x photos` would take x for the folder
+        parser.error(f"unknown argument {loose[0]}; flags of the app are written --flag=value")
     settings = read_settings(rest)
     try:
         if not args.source.exists():
@@ -98,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.caption_folder",
         description="Caption a folder, or a zip, of images. Start it again to take up a run.",
-        epilog="The flags of the app (--models-dir, --device, ...) are taken as well.",
+        epilog="The flags of the app are taken as well, as --device=cpu or --models-dir=FOLDER.",
         allow_abbrev=False,
     )
     add = parser.add_argument
