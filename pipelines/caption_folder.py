@@ -1,7 +1,8 @@
 """Caption a folder, or a zip, of images: `python -m pipelines.caption_folder FOLDER`.
 
 What was done is kept in a ledger beside the results, so the same command, started again after any
-kind of end, does only what is missing. Ctrl-C ends after the batch at hand.
+kind of end, does only what is missing. Ctrl-C ends after the batch at hand; the tables then hold
+what was done so far.
 """
 
 import argparse
@@ -16,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from pipelines.batch.archive import from_zip
+from pipelines.batch.archive import is_zip, open_inputs
 from pipelines.batch.control import Progress, RunControl
 from pipelines.batch.engine import BatchRun, CaptionBatch, EngineOptions
 from pipelines.batch.export import FORMATS, Exports
-from pipelines.batch.inputs import Inputs, from_folder
+from pipelines.batch.inputs import Inputs
 from pipelines.batch.ledger import CaptionSettings, Ledger
-from pipelines.errors import PipelineError
+from pipelines.errors import InputError, PipelineError
 from pipelines.settings import Settings, read_settings
 from pipelines.store import PipelineStore
 
@@ -76,10 +77,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when every image has a caption, 1 when some have an error instead, 130 when it was
         interrupted, 2 when it could not be done.
     """
-    args, rest = _parser().parse_known_args(argv)
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    if loose := [text for text in rest if not (text.startswith("--") and "=" in text)]:
+        # `--models-dir x photos` would take x for the folder
+        parser.error(f"unknown argument {loose[0]}; flags of the app are written --flag=value")
     settings = read_settings(rest)
     try:
-        with _open(args) as inputs:
+        if not args.source.exists():
+            raise InputError(
+                f"There is no {args.source.name!r}. Give a folder of images, or a zip."
+            )
+        with open_inputs([args.source], recursive=not args.no_recursive) as inputs:
             return _run(args, settings, inputs)
     except PipelineError as error:
         print(f"\n{error.title}: {error.message}", file=sys.stderr)
@@ -93,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.caption_folder",
         description="Caption a folder, or a zip, of images. Start it again to take up a run.",
-        epilog="The flags of the app (--models-dir, --device, ...) are taken as well.",
+        epilog="The flags of the app are taken as well, as --device=cpu or --models-dir=FOLDER.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -150,16 +159,9 @@ def _within(least: float, most: float) -> Callable[[str], float]:
     return number
 
 
-def _open(args: argparse.Namespace) -> Inputs:
-    source: Path = args.source
-    if source.is_file():
-        return from_zip(source)
-    return from_folder(source, recursive=not args.no_recursive)
-
-
 def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
-    zipped = args.source.is_file()
-    output: Path = args.output or (args.source.parent if zipped else args.source)
+    zipped, source = is_zip(args.source), args.source
+    output: Path = args.output or (source if source.is_dir() else source.parent)
     formats = args.formats or [name for name in FORMATS if (name == "zip") == zipped]
     names = ("max_new_tokens", "num_beams", "temperature", "top_p", "seed")
     chosen = {name: getattr(args, name) for name in names}
@@ -167,7 +169,7 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
     control, failed = RunControl(), []
     with (
         Ledger(output / LEDGER, captioner.settings) as ledger,
-        Exports(output, inputs.items, formats, f"{args.source.stem}-captions") as exports,
+        Exports(output, inputs.items, formats, f"{source.stem}-captions") as exports,
         _interruptible(control),
     ):
         run = BatchRun(

@@ -6,6 +6,7 @@ import struct
 import threading
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -16,6 +17,8 @@ from pipelines.batch.inputs import (
     Inputs,
     Skipped,
     Source,
+    from_files,
+    from_folder,
     name_all,
 )
 from pipelines.batch.names import caption_names, is_image_name, printable
@@ -47,6 +50,38 @@ class ZipLimits:
     total_bytes: int = 100_000_000_000
     ratio: float = 200.0
     free_bytes: int = 20_000_000
+
+
+def is_zip(path: Path) -> bool:
+    """Return whether a file is a zip by its name, or by how it begins."""
+    if not path.is_file():
+        return False
+    if path.suffix.lower() == ".zip":
+        return True
+    with path.open("rb") as file:
+        return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+
+
+def open_inputs(
+    paths: Sequence[Path], names: Sequence[str] | None = None, *, recursive: bool = True
+) -> Inputs:
+    """Take one folder, one zip, or any number of files.
+
+    Args:
+        paths: the folder, the zip, or the files in order; a zip among other files is not opened
+            and gets a result that says so.
+        names: what people call the files, if not by their file names.
+        recursive: whether the folders in a folder are entered.
+
+    Raises:
+        InputError: nothing was given, there is no image, or the zip cannot be used.
+        ValueError: not as many names as paths.
+    """
+    if len(paths) == 1 and paths[0].is_dir():
+        return from_folder(paths[0], recursive=recursive)
+    if len(paths) == 1 and is_zip(paths[0]):
+        return from_zip(paths[0])
+    return from_files(paths, names)
 
 
 def from_zip(path: Path, limits: ZipLimits | None = None) -> Inputs:

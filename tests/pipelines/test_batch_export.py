@@ -213,7 +213,15 @@ def test_the_command_over_a_zip(tmp_path: Path, cli: Any) -> None:
     assert "leads out of the archive" in rows[-1]["error"]
 
 
+def test_the_command_over_one_picture(tmp_path: Path, cli: Any) -> None:
+    make_picture(tmp_path / "a.png", 1)
+    assert cli("--device=cpu", tmp_path / "a.png", "--formats", "txt") == command.DONE
+    assert (tmp_path / "a.txt").read_text() == "a picture of 010080\n"
+
+
 def test_the_command_says_what_is_wrong(tmp_path: Path, cli: Any, capsys: Any) -> None:
+    assert cli(tmp_path / "nowhere") == command.FAILED
+    assert "There is no 'nowhere'." in capsys.readouterr().err
     assert cli(tmp_path) == command.FAILED
     assert "Check your input: There is no image in the folder." in capsys.readouterr().err
     for wrong in (
@@ -223,6 +231,9 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, cli: Any, capsys: Any) -
         ["--temperature", "-1"],
         ["--existing", "burn"],
         ["--nonsense"],
+        ["--nonsense=1"],
+        ["--models-dir", str(tmp_path)],  # whose value might be taken for the folder
+        ["--device=toaster"],
     ):
         with pytest.raises(SystemExit) as caught:
             cli(tmp_path, *wrong)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.batch.archive import ZipLimits, from_zip
+from pipelines.batch.archive import ZipLimits, from_zip, open_inputs
 from pipelines.batch.inputs import Inputs, from_files, from_folder
 from pipelines.batch.names import caption_names, printable, unique_names
 from pipelines.errors import InputError, MediaError
@@ -25,6 +25,7 @@ def png(number: int = 0) -> bytes:
 
 
 def make_zip(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    path.parent.mkdir(exist_ok=True)
     with zipfile.ZipFile(path, "w", method) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
@@ -125,6 +126,19 @@ def test_a_list_of_files(tmp_path: Path) -> None:
     # the same file twice shares its caption file
     twice = from_files([paths[0], paths[0]])
     assert len({item.source.caption_path for item in twice.items}) == 1
+
+
+def test_whatever_is_given(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "pictures" / "a.zip", {"in.png": png()})
+    nameless = path.rename(path.with_name("upload"))
+    make_picture(tmp_path / "pictures" / "a.png", 1)
+    assert names(open_inputs([tmp_path / "pictures"])) == ["a.png"]
+    assert names(open_inputs([nameless])) == ["in.png"]
+    picture = tmp_path / "pictures" / "a.png"
+    assert names(open_inputs([picture])) == ["a.png"]
+    assert names(open_inputs([picture, nameless], ["x.png", "y.zip"])) == ["x.png", "y.zip"]
+    with pytest.raises(ValueError, match="names must be as many as paths, 1, but got 2"):
+        open_inputs([picture], ["a", "b"])
 
 
 def test_a_file_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
