@@ -26,7 +26,7 @@ def build(store: PipelineStore) -> None:
 
     def classify_image(
         image: gr.FileData, labels: str, templates: str = "", model: str = ""
-    ) -> Iterator[tuple[dict[str, Any] | None, list[dict[str, Any]] | None]]:
+    ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
         """Classify an image with labels of your own (zero-shot).
 
         Args:
@@ -44,7 +44,7 @@ def build(store: PipelineStore) -> None:
         names, repeated = split_labels(labels)
         with lease(store, model, "image-text") as clip:
             for _ in worked_off(clip.prepare(names, templates=templates)):
-                yield None, None
+                yield {}, []
             result = clip.classify(path, names, templates=templates)
         yield fmt.as_label(result, repeated), fmt.as_scores(result)
 
@@ -54,7 +54,7 @@ def build(store: PipelineStore) -> None:
         candidate_texts: str = "",
         candidate_images: list[gr.FileData] | None = None,
         model: str = "",
-    ) -> Iterator[list[dict[str, Any]] | None]:
+    ) -> Iterator[list[dict[str, Any]]]:
         """Rank texts and images by their similarity to one text or one image.
 
         Args:
@@ -74,10 +74,10 @@ def build(store: PipelineStore) -> None:
         split = split_lines(candidate_texts, "candidate_texts") if not blank else ([], [])
         with lease(store, model, "image-text") as clip:
             for _ in worked_off(clip.prepare(split[0], images)):
-                yield None
+                yield []
             yield fmt.as_ranking(clip.rank(query, split[0], images), split[1])
 
-    def embed_texts(texts: str, model: str = "") -> Iterator[dict[str, Any] | None]:
+    def embed_texts(texts: str, model: str = "") -> Iterator[dict[str, Any]]:
         """Return the unit vectors of texts, for search or clustering of your own.
 
         Args:
@@ -90,10 +90,10 @@ def build(store: PipelineStore) -> None:
         lines = split_lines(texts, "texts", distinct=False)[0]
         with lease(store, model, "image-text") as clip:
             for _ in worked_off(clip.prepare(lines)):
-                yield None
+                yield {}
             yield fmt.as_embeddings(clip.embed_texts(lines))
 
-    def embed_images(images: list[gr.FileData], model: str = "") -> Iterator[dict[str, Any] | None]:
+    def embed_images(images: list[gr.FileData], model: str = "") -> Iterator[dict[str, Any]]:
         """Return the unit vectors of images, for search or clustering of your own.
 
         Args:
@@ -109,7 +109,7 @@ def build(store: PipelineStore) -> None:
             raise InputError("images is empty. Send at least one image file.", title="No file")
         with lease(store, model, "image-text") as clip:
             for _ in worked_off(clip.prepare((), files)):
-                yield None
+                yield {}
             yield fmt.as_embeddings(clip.embed_images(files))
 
     def list_models() -> list[dict[str, Any]]:

@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from demo_models.held_out import LabelledPair, labelled_pairs, scene_cases
+from demo_models.statements import Item
+from demo_models.texts import TEMPLATES, item_words, pick
 from pipelines.catalogue import DEMO_CLIP
 from pipelines.clip.pipeline import ClipPipeline
 from pipelines.runtime import Device
@@ -128,6 +130,53 @@ def pairs_of_pictures(clip: ClipPipeline, seed: int, num: int = 500) -> dict[str
     }
 
 
+def score_pairs_of_texts(
+    clip: ClipPipeline, seed: int, num: int = 400
+) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
+    """Return the scores of pairs of texts, and which name the same object in other words."""
+    rng = np.random.default_rng(seed)
+    objects = [case.scene.objects[0] for case in scene_cases(seed, num)]
+    items = [Item(colour=one.colour, shape=one.shape) for one in objects]
+    first, second = (
+        [pick(rng, TEMPLATES).format(item_words(item, rng)) for item in items] for _ in range(2)
+    )
+    words = [clip.texts.vectors(texts) for texts in (first, second)]
+    cosines = words[0] @ words[1].T
+    scores = {"evidence": clip.judge.pair_evidence(cosines, *words), "cosine": cosines}
+    names = np.array([f"{item.colour} {item.shape}" for item in items])
+    same = names[:, None] == names[None, :]
+    # words that were drawn alike say nothing about other words
+    other_words = np.array(first)[:, None] != np.array(second)[None, :]
+    found = {name: values.double().numpy()[other_words] for name, values in scores.items()}
+    return found, same[other_words]
+
+
+def gap(evidence: Floats, same: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return (no match below, match from) where hardly a pair lies between the two kinds.
+
+    What lies between them are texts that agree in part: "red" and "a red circle".
+    """
+    low = float(np.quantile(evidence[~same], 0.999))
+    high = (low + float(np.quantile(evidence[same], 0.01))) / 2
+    return round(low, 2), round(high, 2)
+
+
+def pairs_of_texts(clip: ClipPipeline) -> dict[str, Any]:
+    """Return how well two texts that mean the same object are told from others."""
+    found, same = score_pairs_of_texts(clip, CALIBRATION_SEED)
+    bounds = gap(found["evidence"], same)
+    found, same = score_pairs_of_texts(clip, TEST_SEED)
+    match, no_match = found["evidence"] >= bounds[1], found["evidence"] < bounds[0]
+    return {
+        "n": int(same.size),
+        "n_same": int(same.sum()),
+        "auroc": {name: round(auroc(values, same), 4) for name, values in found.items()},
+        "thresholds": list(bounds),
+        "match_is_right": round(float(same[match].mean()), 4),
+        "no_match_is_right": round(float((~same[no_match]).mean()), 4),
+    }
+
+
 def main() -> None:
     """Calibrate, test, write `verdict.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -144,6 +193,7 @@ def main() -> None:
         pairs = labelled_pairs(TEST_SEED, args.num)
         figures = report(score_pairs(clip, pairs), pairs, bounds)
         figures["pairs_of_pictures"] = pairs_of_pictures(clip, TEST_SEED)
+        figures["pairs_of_texts"] = pairs_of_texts(clip)
         clip.unload()
     figures["script"] = "python -m demo_models.calibrate_verdict"
     figures["seeds"] = {"calibration": CALIBRATION_SEED, "test": TEST_SEED}

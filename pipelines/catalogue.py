@@ -112,8 +112,8 @@ DEMO_CLIP = ModelSpec(
         languages=("en",),
         neutral_bank="shapes",
         neutral_weight=0.7,
-        text_thresholds=(-0.6, 0.75),
-        pair_of_texts_thresholds=(-1.5, 4.0),
+        text_thresholds=(-0.59, 0.72),
+        pair_of_texts_thresholds=(-2.55, 3.11),
         calibrated=True,
     ),
 )

@@ -80,6 +80,9 @@ class FakePipeline:
     def unload(self) -> None:
         self.loaded = False
 
+    def prepare(self, *args: Any, **options: Any) -> Iterator[Step]:
+        return iter(())
+
     def classify(self, image: Path, labels: list[str], *, templates: str = "") -> Classification:
         self._note(image, labels, templates)
         share = 1.0 / len(labels)

@@ -52,11 +52,13 @@ def verdict_table() -> str:
         f"“match” was right in {facts['match_is_right']:.1%} of its cases, “no match” in "
         f"{facts['no_match_is_right']:.1%}; {facts['share_unsure']:.0%} were “unsure”. Two "
         f"pictures of the same thing are told from others with an area of "
-        f"{pictures['overlap']:.3f} (raw cosine {pictures['cosine']:.3f}). The demo model was "
+        f"{pictures['overlap']:.3f} (raw cosine {pictures['cosine']:.3f}), two texts that mean the "
+        f"same with {facts['pairs_of_texts']['auroc']['evidence']:.3f}. The demo model was "
         "trained to keep its raw cosines comparable from picture to picture, which real CLIP "
         "models are not, so there the raw cosine does better than it will on photos. The "
-        "thresholds of the real models are a priori ones: no match below 2 % of the neutral "
-        "texts' share, match from 18 %; they were not calibrated on real weights.",
+        "thresholds of the real models are a priori ones: no match where a text weighs less than "
+        "2 % of all neutral texts together, match from 22 %; they were not calibrated on real "
+        "weights.",
     ]
     return "\n".join(rows)
 
