@@ -15,12 +15,14 @@ DroppingKind = Literal["uniform", "attention", "uniform0_attention"]
 #: The class that every published checkpoint names in `architectures`.
 ARCHITECTURE = "VideoChatFlashQwenForCausalLM"
 
-#: The only projector and layouts that were ever published; anything else is another model.
-_FIXED_FIELDS = {
+#: What all published checkpoints have in common; anything else is another model.
+_FIXED_FIELDS: dict[str, Any] = {
     "mm_projector_type": "tome16_mlp_hd64",
     "mm_patch_merge_type": "spatial_nopad",
     "mm_newline_position": "nothing",
     "vision_encode_type": "video_image",
+    "rope_scaling": None,
+    "use_sliding_window": False,
 }
 
 #: Fields of the language model that pass to `transformers.Qwen2Config` as they stand.
@@ -33,15 +35,11 @@ _TEXT_FIELDS = (
     "initializer_range",
     "intermediate_size",
     "max_position_embeddings",
-    "max_window_layers",
     "num_attention_heads",
     "num_hidden_layers",
     "num_key_value_heads",
     "rms_norm_eps",
-    "rope_scaling",
-    "rope_theta",
     "tie_word_embeddings",
-    "use_sliding_window",
     "vocab_size",
 )
 
@@ -298,7 +296,7 @@ def parse_config(
     grids = fields.get("image_grid_pinpoints") or ()
     return VideoChatFlashConfig(
         vision=vision,
-        text={name: fields[name] for name in _TEXT_FIELDS if name in fields},
+        text=_text(fields),
         max_tokens=int(fields.get("tokenizer_model_max_length") or 32768),
         image_grids=tuple((int(width), int(height)) for width, height in grids),
         dropping=_dropping(fields),
@@ -315,6 +313,14 @@ def read_config(folder: Path) -> VideoChatFlashConfig:
     fields = _read_json(folder / "config.json")
     path = folder / "generation_config.json"
     return parse_config(fields, _read_json(path) if path.is_file() else None)
+
+
+def _text(fields: Mapping[str, Any]) -> dict[str, Any]:
+    theta = float(fields.get("rope_theta", 1e6))
+    return {
+        **{name: fields[name] for name in _TEXT_FIELDS if name in fields},
+        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
+    }
 
 
 def _dropping(fields: Mapping[str, Any]) -> Dropping | None:

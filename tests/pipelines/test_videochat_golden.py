@@ -25,7 +25,7 @@ from pipelines.videochat_flash.processing_videochat_flash import (
     resize_frame,
     to_pixels,
 )
-from tests.pipelines.videochat_golden import (
+from tests.pipelines.videochat_golden import (  # noqa: F401
     CASES,
     GOLDEN,
     MODES,
@@ -37,6 +37,7 @@ from tests.pipelines.videochat_golden import (
     features,
     given,
     model,
+    one_thread,
     prompt,
     table,
     tensors,

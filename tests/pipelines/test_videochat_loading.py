@@ -23,7 +23,15 @@ from pipelines.videochat_flash.conversion_videochat_flash import (
 from pipelines.videochat_flash.key_values import KeyValues
 from pipelines.videochat_flash.modeling_language import prefill
 from pipelines.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
-from tests.pipelines.videochat_golden import GOLDEN, error, expected, model, prompt, table
+from tests.pipelines.videochat_golden import (  # noqa: F401
+    GOLDEN,
+    error,
+    expected,
+    model,
+    one_thread,
+    prompt,
+    table,
+)
 
 QUERY = "model.layers.3.self_attn.q_proj.weight"
 

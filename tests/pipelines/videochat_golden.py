@@ -1,10 +1,12 @@
 """The golden data of VideoChat-Flash, opened once."""
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -19,6 +21,15 @@ VIDEOS = ("v8", "v20")
 CASES = ("v8.turn1", "v8.turn2", "v20.turn1", "v20.turn2", "img")
 MODES = ("off", "u0a", "att", "uni")
 STOP = (258, 256)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Products this small gain nothing by threads, and wait for them on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @cache
