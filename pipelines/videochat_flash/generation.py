@@ -10,7 +10,7 @@ from pipelines.errors import InputError
 from pipelines.videochat_flash.configuration_videochat_flash import Dropping, GenerationDefaults
 from pipelines.videochat_flash.key_values import KeyValues
 from pipelines.videochat_flash.modeling_language import Prompt, prefill, step
-from pipelines.videochat_flash.modeling_vision import ShouldStop
+from pipelines.videochat_flash.stopping import ShouldStop
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,14 @@ from torch import nn
 
 from pipelines.videochat_flash.configuration_videochat_flash import VisionConfig
 from pipelines.videochat_flash.modeling_umt import attend, to_patches
+from pipelines.videochat_flash.stopping import ShouldStop, check_stop
 
 
 class InternVideo2Tower(nn.Module):
     """Pre-norm transformer with a class token, RMS norms, normalised keys and layer scales.
 
-    Source: OpenGVLab/VideoChat-Flash@2f8e2f5 llava/model/multimodal_encoder/internvideo2/, MIT;
-    differs: patches go through one Linear, attention is SDPA.
+    Source: OpenGVLab/VideoChat-Flash@2f8e2f5, licence: NOTES.md; differs: patches go
+    through one Linear, attention is SDPA.
     """
 
     def __init__(self, config: VisionConfig) -> None:
@@ -25,19 +26,24 @@ class InternVideo2Tower(nn.Module):
         self.img_pos_embed = nn.Parameter(torch.zeros(1, 1 + per_frame, width))
         self.blocks = nn.ModuleList(InternVideo2Block(config) for _ in range(config.num_layers))
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+    def forward(self, pixels: torch.Tensor, should_stop: ShouldStop | None = None) -> torch.Tensor:
         """Encode clips.
 
         Args:
             pixels: (B, T, 3, S, S) normalised; T is 4 for video and 1 for images.
+            should_stop: asked before every block.
 
         Returns:
             (B, T*G*G, C) without the class token, in the order time, row, column.
+
+        Raises:
+            Stopped: `should_stop` said yes.
         """
         tokens = self.patch_embed(to_patches(pixels, self.config.patch_px))  # (B, P, C)
         tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
         tokens = tokens + (self.img_pos_embed if pixels.shape[1] == 1 else self.pos_embed)
         for block in self.blocks:
+            check_stop(should_stop)
             tokens = block(tokens)
         return tokens[:, 1:]
 

@@ -3,9 +3,9 @@
 Every token's position in a layer is its place among the tokens which that layer holds, so that
 dropping closes the gaps: the text after a video moves down by the number of dropped tokens.
 
-Source: the remote code of the published checkpoints, `modeling_qwen2_flash.py`, Apache-2.0, and
-OpenGVLab/VideoChat-Flash@2f8e2f5, MIT; differs: own loop over the layers of a stock
-`Qwen2ForCausalLM`, keys and values kept between turns, only the last row of logits.
+Source: the checkpoints' `modeling_qwen2_flash.py`, which OpenGVLab/VideoChat-Flash@2f8e2f5
+mirrors, licence: NOTES.md; differs: own loop over the layers of a stock `Qwen2ForCausalLM`, keys
+and values kept between turns, only the last row of logits, scores in float32.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from pipelines.errors import InputError
 from pipelines.videochat_flash.configuration_videochat_flash import Dropping
 from pipelines.videochat_flash.key_values import KeyValues
 from pipelines.videochat_flash.modeling_dropping import evenly, most_attended, num_kept
-from pipelines.videochat_flash.modeling_vision import ShouldStop, Stopped
+from pipelines.videochat_flash.stopping import ShouldStop, check_stop
 
 #: Stands in a list of token ids where the rows of a video or image come.
 VISUAL = -200
@@ -134,8 +134,7 @@ def prefill(
             raise InputError("Token dropping must leave a visual token, but would leave none.")
     run = _Prefill(model, prompt, cache, dropping if prompt.num_visual else None)
     for layer in range(model.config.num_hidden_layers):
-        if should_stop is not None and should_stop():
-            raise Stopped
+        check_stop(should_stop)
         run.layer(layer)
     return run.finish()
 

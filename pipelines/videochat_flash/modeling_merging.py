@@ -15,9 +15,8 @@ def merge_tokens(
     The order of the result is neither of time nor of place: tokens of A that found no partner,
     best match first, then those of B. It is part of the model: positions follow it.
 
-    Source: OpenGVLab/VideoChat-Flash@2f8e2f5 llava/model/multimodal_projector/
-    tome16_mlp_hd64.py, MIT, after Bolya et al. (2023), "Token Merging: Your ViT But Faster";
-    differs: NOTES.md.
+    Source: OpenGVLab/VideoChat-Flash@2f8e2f5 `tome16_mlp_hd64.py`, licence: NOTES.md, after
+    Bolya et al. (2023), "Token Merging: Your ViT But Faster"; differs: float32 by default.
 
     Args:
         tokens: (B, P, C) of any floating dtype.

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from pipelines.videochat_flash.configuration_videochat_flash import VisionConfig
+from pipelines.videochat_flash.stopping import ShouldStop, check_stop
 
 #: Patches along a side of the grid that the positional table was trained for.
 BASE_GRID = 14
@@ -19,9 +20,9 @@ BASE_GRID = 14
 class UmtTower(nn.Module):
     """Pre-norm transformer with full attention over all patches of a clip; no class token.
 
-    Source: OpenGVLab/VideoChat-Flash@2f8e2f5 llava/model/multimodal_encoder/umt_encoder.py, MIT;
-    differs: patches go through one Linear, attention is SDPA, the missing bias of the keys is a
-    row of zeros, the positional table is computed when needed.
+    Source: OpenGVLab/VideoChat-Flash@2f8e2f5 and the checkpoints' `vision_tower_builder.py`,
+    licence: NOTES.md; differs: patches go through one Linear, attention is SDPA, the missing
+    bias of the keys is a row of zeros, the positional table is computed when needed.
     """
 
     def __init__(self, config: VisionConfig) -> None:
@@ -32,19 +33,24 @@ class UmtTower(nn.Module):
         self.blocks = nn.ModuleList(UmtBlock(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=1e-12)
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+    def forward(self, pixels: torch.Tensor, should_stop: ShouldStop | None = None) -> torch.Tensor:
         """Encode clips.
 
         Args:
             pixels: (B, T, 3, S, S) normalised; T is 4 for video and 1 for images.
+            should_stop: asked before every block.
 
         Returns:
             (B, T*G*G, C), in the order time, row, column.
+
+        Raises:
+            Stopped: `should_stop` said yes.
         """
         tokens = self.patch_embed(to_patches(pixels, self.config.patch_px))  # (B, P, C)
         table = position_table(pixels.shape[1], self.config.grid, self.config.hidden_size)
         tokens = tokens + table.to(tokens.device, tokens.dtype)
         for block in self.blocks:
+            check_stop(should_stop)
             tokens = block(tokens)
         result: torch.Tensor = self.norm(tokens)
         return result

@@ -11,7 +11,8 @@ from pipelines.videochat_flash.configuration_videochat_flash import Dropping, Vi
 from pipelines.videochat_flash.generation import Decoding, generate
 from pipelines.videochat_flash.key_values import KeyValues
 from pipelines.videochat_flash.modeling_language import Prompt
-from pipelines.videochat_flash.modeling_vision import ShouldStop, VisualEncoder
+from pipelines.videochat_flash.modeling_vision import VisualEncoder
+from pipelines.videochat_flash.stopping import ShouldStop
 
 
 class VideoChatFlashModel(nn.Module):

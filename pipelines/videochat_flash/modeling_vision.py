@@ -1,6 +1,6 @@
 """Frames -> rows that the language model reads: tower, merging, projector."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
@@ -9,12 +9,7 @@ from pipelines.videochat_flash.configuration_videochat_flash import VideoChatFla
 from pipelines.videochat_flash.modeling_internvideo2 import InternVideo2Tower
 from pipelines.videochat_flash.modeling_merging import merge_tokens
 from pipelines.videochat_flash.modeling_umt import UmtTower
-
-ShouldStop = Callable[[], bool]
-
-
-class Stopped(Exception):
-    """The caller's `should_stop` said yes; what was computed so far is dropped."""
+from pipelines.videochat_flash.stopping import ShouldStop
 
 
 class Projector(nn.Module):
@@ -51,17 +46,21 @@ class VisualEncoder(nn.Module):
         self.projector = Projector(vision.hidden_size, config.hidden_size)
 
     @torch.inference_mode()
-    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+    def encode(self, pixels: torch.Tensor, should_stop: ShouldStop | None = None) -> torch.Tensor:
         """Encode clips (T = 4) or images (T = 1).
 
         Args:
             pixels: (B, T, 3, S, S) normalised, on any device, of any floating dtype.
+            should_stop: asked before every block of the tower.
 
         Returns:
             (B, 64, D), on the device and of the dtype of the weights.
+
+        Raises:
+            Stopped: `should_stop` said yes.
         """
         weight = self.projector.fc1.bias
-        tokens = self.tower(pixels.to(weight.device, weight.dtype))
+        tokens = self.tower(pixels.to(weight.device, weight.dtype), should_stop)
         merged: torch.Tensor = self.projector(self.merge(tokens))
         return merged
 
@@ -74,26 +73,34 @@ class VisualEncoder(nn.Module):
             in_float32=self.merge_in_float32,
         )
 
-    def encode_clips(self, clips: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+    def encode_clips(
+        self, clips: Iterable[torch.Tensor], should_stop: ShouldStop | None = None
+    ) -> Iterator[torch.Tensor]:
         """Encode a video clip by clip; nothing but the clip at hand is in memory.
+
+        Clips know nothing of one another, so that each may be kept and used again.
 
         Args:
             clips: of (4, 3, S, S) normalised pixels each, as `processing.iter_clips` yields them.
+            should_stop: asked before every block of the tower.
 
         Yields:
             (64, D) of each clip, in order.
+
+        Raises:
+            Stopped: `should_stop` said yes.
         """
         for clip in clips:
-            yield self.encode(clip[None])[0]
+            yield self.encode(clip[None], should_stop)[0]
 
     def encode_video(
-        self, clips: Iterator[torch.Tensor], should_stop: ShouldStop | None = None
+        self, clips: Iterable[torch.Tensor], should_stop: ShouldStop | None = None
     ) -> torch.Tensor:
-        """Encode a whole video, clip by clip.
+        """Encode a whole video.
 
         Args:
-            clips: as `encode_clips` takes them.
-            should_stop: asked before every clip.
+            clips: as `encode_clips` takes them, one at least.
+            should_stop: asked before every block of the tower.
 
         Returns:
             (16*N, D) for N frames: 64 rows of each clip.
@@ -101,29 +108,29 @@ class VisualEncoder(nn.Module):
         Raises:
             Stopped: `should_stop` said yes.
         """
+        return torch.cat(list(self.encode_clips(clips, should_stop)))
 
-        def watched() -> Iterator[torch.Tensor]:
-            for clip in clips:
-                if should_stop is not None and should_stop():
-                    raise Stopped
-                yield clip
-
-        return torch.cat(list(self.encode_clips(watched())))
-
-    def encode_tiles(self, tiles: torch.Tensor, columns: int) -> torch.Tensor:
+    def encode_tiles(
+        self, tiles: torch.Tensor, columns: int, should_stop: ShouldStop | None = None
+    ) -> torch.Tensor:
         """Encode a still image that was cut into tiles.
 
         Args:
             tiles: (1 + rows*columns, 3, S, S) normalised: the whole image, then its tiles row by
                 row, as `processing.image_tiles` gives them.
             columns: tiles in a row.
+            should_stop: asked before every block of the tower.
 
         Returns:
             (64*(1 + rows*columns), D): the rows of the whole image, then those of the tiles,
             read row by row across the whole map as if every tile's 64 were 8 by 8.
+
+        Raises:
+            Stopped: `should_stop` said yes.
         """
-        encoded = torch.cat([self.encode(tile[None, None]) for tile in tiles])  # (1+n, 64, D)
+        rows = [self.encode(tile[None, None], should_stop) for tile in tiles]
+        encoded = torch.cat(rows)  # (1 + n, 64, D)
         side = int(self.config.merged_tokens**0.5)
         maps = encoded[1:].unflatten(1, (side, side)).unflatten(0, (-1, columns))
-        rows = maps.transpose(1, 2).flatten(0, 3)  # (rows, 8, columns, 8, D) -> (n*64, D)
-        return torch.cat([encoded[0], rows])
+        whole = maps.transpose(1, 2).flatten(0, 3)  # (rows, 8, columns, 8, D) -> (n*64, D)
+        return torch.cat([encoded[0], whole])

@@ -1,8 +1,7 @@
 """Frames and texts as VideoChat-Flash was trained to read them.
 
-Source: the remote code of the published checkpoints (`mm_utils.py`, `conversation.py`,
-`modeling_videochat_flash.py`), Apache-2.0, and OpenGVLab/VideoChat-Flash@2f8e2f5, MIT; differs:
-NOTES.md.
+Source: the checkpoints' `mm_utils.py`, `conversation.py` and `modeling_videochat_flash.py`, which
+OpenGVLab/VideoChat-Flash@2f8e2f5 mirrors; licence and differences: NOTES.md.
 """
 
 from collections.abc import Generator, Iterable, Iterator, Sequence

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipelines.errors import WeightsError
+from pipelines.packing import can_pack, pack_linear
 from pipelines.videochat_flash.configuration_videochat_flash import (
     Dropping,
     is_videochat_flash,
@@ -199,6 +200,15 @@ def test_other_dtypes(folder: Path) -> None:
     result = logits(loaded)
     assert result.dtype == torch.float32
     assert bool(result.isfinite().all())
+
+
+@pytest.mark.skipif(not can_pack(), reason="no packed layers on this machine")
+def test_packed_layers_say_what_plain_ones_say(folder: Path) -> None:
+    clip = torch.rand(1, 4, 3, 144, 144) - 0.5
+    plain, packed = (load_model(folder, dtype=torch.bfloat16) for _ in range(2))
+    pack_linear(packed)
+    assert error(packed.visual.encode(clip).float(), plain.visual.encode(clip).float()) < 0.05
+    assert error(logits(packed), logits(plain)) < 0.05
 
 
 #: What the published files say, as far as it differs: see the specification in NOTES.md.

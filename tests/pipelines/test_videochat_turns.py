@@ -14,7 +14,7 @@ from pipelines.videochat_flash.generation import Decoding, TokenChooser, generat
 from pipelines.videochat_flash.key_values import KeyValues
 from pipelines.videochat_flash.modeling_language import VISUAL, Prompt, prefill, splice, step
 from pipelines.videochat_flash.modeling_videochat_flash import text_config
-from pipelines.videochat_flash.modeling_vision import Stopped
+from pipelines.videochat_flash.stopping import Stopped
 from tests.pipelines.videochat_golden import (  # noqa: F401
     MODES,
     STOP,
