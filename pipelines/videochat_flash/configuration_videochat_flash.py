@@ -25,23 +25,33 @@ _FIXED_FIELDS: dict[str, Any] = {
     "use_sliding_window": False,
 }
 
-#: Fields of the language model that pass to `transformers.Qwen2Config` as they stand.
-_TEXT_FIELDS = (
-    "attention_dropout",
-    "bos_token_id",
-    "eos_token_id",
-    "hidden_act",
+#: Fields of the language model that pass to `transformers.Qwen2Config`, and their kind. The 1M
+#: checkpoint's `dual_chunk_attention_config` is not read, by the reference neither.
+_TEXT_FIELDS: dict[str, type] = {
+    "bos_token_id": int,
+    "hidden_act": str,
+    "hidden_size": int,
+    "initializer_range": float,
+    "intermediate_size": int,
+    "max_position_embeddings": int,
+    "num_attention_heads": int,
+    "num_hidden_layers": int,
+    "num_key_value_heads": int,
+    "rms_norm_eps": float,
+    "tie_word_embeddings": bool,
+    "vocab_size": int,
+}
+
+#: Without these there is no telling how large the model is.
+_NEEDED = {
     "hidden_size",
-    "initializer_range",
     "intermediate_size",
-    "max_position_embeddings",
     "num_attention_heads",
     "num_hidden_layers",
     "num_key_value_heads",
     "rms_norm_eps",
-    "tie_word_embeddings",
     "vocab_size",
-)
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,11 +292,17 @@ def parse_config(
                 f"{name} must be {only!r}, but the configuration says "
                 f"{str(fields[name])[:60]!r}. This variant is not supported."
             )
-    missing = {"hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size"} - set(
-        fields
-    )
-    if missing:
+    if missing := {name for name in _NEEDED if fields.get(name) is None}:
         raise WeightsError(f"The configuration lacks {', '.join(sorted(missing))}.")
+    try:
+        return _parse(fields, generation or {})
+    except (TypeError, ValueError, AttributeError) as error:
+        raise WeightsError(
+            f"The configuration holds a value of another kind than it must: {error}."
+        ) from error
+
+
+def _parse(fields: Mapping[str, Any], generation: Mapping[str, Any]) -> VideoChatFlashConfig:
     vision = vision_config(fields)
     if fields.get("mm_hidden_size", vision.hidden_size) != vision.hidden_size:
         raise WeightsError(
@@ -300,7 +316,7 @@ def parse_config(
         max_tokens=int(fields.get("tokenizer_model_max_length") or 32768),
         image_grids=tuple((int(width), int(height)) for width, height in grids),
         dropping=_dropping(fields),
-        generation=_generation(generation or {}, fields.get("eos_token_id")),
+        generation=_generation(generation, fields.get("eos_token_id")),
     )
 
 
@@ -318,7 +334,11 @@ def read_config(folder: Path) -> VideoChatFlashConfig:
 def _text(fields: Mapping[str, Any]) -> dict[str, Any]:
     theta = float(fields.get("rope_theta", 1e6))
     return {
-        **{name: fields[name] for name in _TEXT_FIELDS if name in fields},
+        **{
+            name: kind(fields[name])
+            for name, kind in _TEXT_FIELDS.items()
+            if fields.get(name) is not None
+        },
         "rope_parameters": {"rope_type": "default", "rope_theta": theta},
     }
 

@@ -1,6 +1,6 @@
 """Decoding: one token after the other, greedy or sampled, ended by closing the iterator."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,7 +123,7 @@ def generate(
     cache: KeyValues | None = None,
     dropping: Dropping | None = None,
     should_stop: ShouldStop | None = None,
-) -> Iterator[int]:
+) -> Generator[int, None, None]:
     """Answer a prompt, token by token.
 
     The prompt is read when the first token is asked for. Closing the iterator ends the work; no

@@ -1,6 +1,6 @@
 """The whole model: what sees and what speaks."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from torch import nn
@@ -45,7 +45,7 @@ class VideoChatFlashModel(nn.Module):
         cache: KeyValues | None = None,
         dropping: Dropping | None = None,
         should_stop: ShouldStop | None = None,
-    ) -> Iterator[int]:
+    ) -> Generator[int, None, None]:
         """Answer a prompt, token by token; see `generation.generate`.
 
         Args:

@@ -287,6 +287,18 @@ def test_other_models_are_refused() -> None:
     ):
         with pytest.raises(WeightsError):
             parse_config(fields | {name: value})
+    for name, value in (
+        ("hidden_size", "wide"),
+        ("num_hidden_layers", None),
+        ("fixture_vision_config", 3),
+        ("image_grid_pinpoints", [448]),
+        ("rope_theta", []),
+    ):
+        with pytest.raises(WeightsError, match=r"another kind|lacks"):
+            parse_config(fields | {name: value})
+    for name, value in (("rope_scaling", {"type": "linear"}), ("use_sliding_window", True)):
+        with pytest.raises(WeightsError, match=f"{name} must be"):
+            parse_config(fields | {name: value})
     del fields["hidden_size"]
     with pytest.raises(WeightsError, match="lacks hidden_size"):
         parse_config(fields)
