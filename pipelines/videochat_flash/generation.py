@@ -26,6 +26,7 @@ class Decoding:
         repetition_penalty: scores of tokens that the answer already has are weakened by this
             factor; 1 for not at all. The prompt does not count.
         seed: of drawing; None for another answer every time.
+        stop_ids: tokens that end an answer; they are not part of it.
     """
 
     max_new_tokens: int = 1024
@@ -35,6 +36,7 @@ class Decoding:
     top_p: float = 0.8
     repetition_penalty: float = 1.0
     seed: int | None = None
+    stop_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -64,6 +66,7 @@ class Decoding:
             "top_k": defaults.top_k,
             "top_p": defaults.top_p,
             "repetition_penalty": defaults.repetition_penalty,
+            "stop_ids": defaults.stop_ids,
         }
         return cls(**{**own, **changes})
 
@@ -118,7 +121,6 @@ def generate(
     model: Any,
     prompt: Prompt,
     decoding: Decoding,
-    stop_ids: tuple[int, ...],
     *,
     cache: KeyValues | None = None,
     dropping: Dropping | None = None,
@@ -133,7 +135,6 @@ def generate(
         model: as `prefill` takes it.
         prompt: what to answer.
         decoding: how tokens are chosen.
-        stop_ids: tokens that end an answer; they are not yielded.
         cache: keys and values of the conversation so far; afterwards it holds this turn too.
         dropping: which visual tokens leave on the way; None for none.
         should_stop: asked between the layers while the prompt is read, which takes long.
@@ -151,7 +152,7 @@ def generate(
     logits = read.logits
     for number in range(1, decoding.max_new_tokens + 1):
         token = chooser.choose(logits)
-        if token in stop_ids:
+        if token in decoding.stop_ids:
             return
         yield token
         if number < decoding.max_new_tokens:

@@ -1,6 +1,7 @@
 """The whole model: what sees and what speaks."""
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -50,7 +51,7 @@ class VideoChatFlashModel(nn.Module):
 
         Args:
             prompt: token ids, and the rows that `visual` made of a video or image.
-            decoding: how tokens are chosen.
+            decoding: how tokens are chosen; the checkpoint's own stop tokens end it too.
             cache: keys and values of the conversation so far; afterwards it holds this turn too.
             dropping: which visual tokens leave on the way; None for none.
             should_stop: asked while the prompt is read.
@@ -66,11 +67,11 @@ class VideoChatFlashModel(nn.Module):
                 f"Video and conversation must be {self.config.max_tokens} tokens at most, but are "
                 f"{len(prompt)}. Use fewer frames or begin a new conversation."
             )
+        stop_ids = (*decoding.stop_ids, *self.config.generation.stop_ids)
         return generate(
             self.language,
             prompt,
-            decoding,
-            self.config.generation.stop_ids,
+            replace(decoding, stop_ids=stop_ids),
             cache=cache,
             dropping=dropping,
             should_stop=should_stop,

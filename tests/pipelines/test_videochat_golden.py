@@ -29,7 +29,6 @@ from tests.pipelines.videochat_golden import (  # noqa: F401
     CASES,
     GOLDEN,
     MODES,
-    STOP,
     VIDEOS,
     dropping,
     error,
@@ -151,7 +150,7 @@ def test_answers(case: str, mode: str) -> None:
     for penalty, golden in ((1.0, "generated"), (1.1, "generated_rp1.1")):
         cache = KeyValues()
         decoding = Decoding(max_new_tokens=12, repetition_penalty=penalty)
-        ids = generate(language, prompt(case), decoding, STOP, cache=cache, dropping=dropping(mode))
+        ids = generate(language, prompt(case), decoding, cache=cache, dropping=dropping(mode))
         assert list(ids) == expected(f"{name}.{golden}").tolist()
         assert cache.lengths() == expected(f"{name}.kv_lengths").tolist()
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -45,7 +46,6 @@ def answered(case: str, mode: str, cache: KeyValues, number: int = 6) -> list[in
             model().language,
             prompt(case),
             decoding,
-            STOP,
             cache=cache,
             dropping=dropping(mode),
         )
@@ -74,7 +74,7 @@ def test_without_dropping_it_is_stock_qwen2(case: str) -> None:
             pad_token_id=256,
         )
     decoding = Decoding(max_new_tokens=10, repetition_penalty=1.1)
-    assert list(generate(ours, prompt(case), decoding, STOP)) == written[0].tolist()
+    assert list(generate(ours, prompt(case), decoding)) == written[0].tolist()
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -222,7 +222,7 @@ def test_dropping_that_leaves_nothing() -> None:
 
 def test_closing_stops_within_one_token() -> None:
     cache = KeyValues()
-    ids = generate(model().language, prompt("v8.turn1"), Decoding(), STOP, cache=cache)
+    ids = generate(model().language, prompt("v8.turn1"), Decoding(), cache=cache)
     next(ids)
     next(ids)
     ids.close()
@@ -231,7 +231,7 @@ def test_closing_stops_within_one_token() -> None:
 
 def test_threads_that_hand_a_generator_on() -> None:
     """Gradio advances a generator from any thread: neither it nor the thread may be changed."""
-    ids = generate(model().language, prompt("v8.turn1"), Decoding(max_new_tokens=8), STOP)
+    ids = generate(model().language, prompt("v8.turn1"), Decoding(max_new_tokens=8))
     found: list[int] = []
     modes: list[bool] = []
 
@@ -250,13 +250,21 @@ def test_threads_that_hand_a_generator_on() -> None:
 def test_an_answer_ends_at_a_stop_token() -> None:
     golden = expected("v8.turn1.off.generated").tolist()
     last = golden[5]
-    ids = generate(model().language, prompt("v8.turn1"), Decoding(), (last,))
+    ids = generate(model().language, prompt("v8.turn1"), Decoding(stop_ids=(last,)))
     assert list(ids) == golden[: golden.index(last)]
+
+
+def test_the_models_own_stop_tokens_end_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    golden = expected("v8.turn1.off.generated").tolist()
+    own = replace(model().config.generation, stop_ids=(golden[3],))
+    monkeypatch.setattr(model(), "config", replace(model().config, generation=own))
+    ids = model().answer(prompt("v8.turn1"), Decoding(stop_ids=(258,)))
+    assert list(ids) == golden[: golden.index(golden[3])]
 
 
 def sampled(seed: int | None, **changes: float) -> list[int]:
     decoding = Decoding(max_new_tokens=12, sample=True, seed=seed, **changes)  # type: ignore[arg-type]
-    return list(generate(model().language, prompt("v8.turn1"), decoding, STOP))
+    return list(generate(model().language, prompt("v8.turn1"), decoding))
 
 
 def test_a_seed_repeats_an_answer() -> None:
@@ -311,6 +319,7 @@ def test_a_checkpoints_own_decoding() -> None:
     """Greedy, and yet with the penalty, as the reference decodes."""
     own = Decoding.of(GenerationDefaults(repetition_penalty=1.1), max_new_tokens=5)
     assert (own.sample, own.repetition_penalty, own.max_new_tokens) == (False, 1.1, 5)
+    assert own.stop_ids == (151645, 151643)
 
 
 def test_prompts_are_checked() -> None:
