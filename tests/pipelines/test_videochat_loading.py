@@ -211,7 +211,7 @@ def test_packed_layers_say_what_plain_ones_say(folder: Path) -> None:
     assert error(logits(packed), logits(plain)) < 0.05
 
 
-#: What the published files say, as far as it differs: see the specification in NOTES.md.
+#: What the published files say, as far as it differs.
 PUBLISHED = {
     "VideoChat-Flash-Qwen2_5-2B_res448": ("umt-hd-large", "videochat_flash_qwen", 1536, 12, 2, 448),
     "VideoChat-Flash-Qwen2-7B_res224": ("umt-large", "videochat_flash_qwen", 3584, 28, 4, 224),
