@@ -1,0 +1,1 @@
+"""VideoChat-Flash: questions and answers about a video. Torch-free here."""

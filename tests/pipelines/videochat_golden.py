@@ -1,0 +1,95 @@
+"""The golden data of VideoChat-Flash, opened once."""
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipelines.videochat_flash.configuration_videochat_flash import Dropping
+from pipelines.videochat_flash.conversion_videochat_flash import load_model
+from pipelines.videochat_flash.modeling_language import Prompt
+from pipelines.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
+from pipelines.videochat_flash.processing_videochat_flash import image_tiles, iter_clips
+
+GOLDEN = Path(__file__).parent.parent / "fixtures" / "videochat_flash"
+VIDEOS = ("v8", "v20")
+CASES = ("v8.turn1", "v8.turn2", "v20.turn1", "v20.turn2", "img")
+MODES = ("off", "u0a", "att", "uni")
+STOP = (258, 256)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Products this small gain nothing by threads, and wait for them on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@cache
+def tensors(name: str) -> dict[str, torch.Tensor]:
+    return load_file(GOLDEN / f"{name}.safetensors")
+
+
+@cache
+def table(name: str) -> Any:
+    return json.loads((GOLDEN / f"{name}.json").read_text("utf-8"))
+
+
+@cache
+def model() -> VideoChatFlashModel:
+    return load_model(GOLDEN)
+
+
+def given(name: str) -> torch.Tensor:
+    return tensors("inputs")[name]
+
+
+def expected(name: str) -> torch.Tensor:
+    return tensors("expected")[name]
+
+
+@cache
+def tokenizer() -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(GOLDEN)
+
+
+def dropping(mode: str) -> Dropping | None:
+    if mode == "off":
+        return None
+    fields = table("meta")["modes"][mode]
+    return Dropping(
+        fields["llm_compress_type"],
+        tuple(fields["llm_compress_layer_list"]),
+        tuple(fields["llm_image_token_ratio_list"]),
+    )
+
+
+@cache
+def features(source: str) -> torch.Tensor:
+    """Return the rows of a video or of the image, from its frames through our model."""
+    visual = model().visual
+    if source == "img":
+        from PIL import Image
+
+        picture = Image.fromarray(given("img.image_u8").numpy())
+        return visual.encode_tiles(*image_tiles(picture, 144, model().config.image_grids))
+    return visual.encode_video(iter_clips(given(f"{source}.frames_u8").numpy(), 144))
+
+
+def prompt(case: str) -> Prompt:
+    return Prompt(given(f"{case}.input_ids").tolist(), features(case.partition(".")[0]))
+
+
+def error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Return the largest difference, relative where values are larger than 1."""
+    assert ours.shape == theirs.shape
+    return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1))
