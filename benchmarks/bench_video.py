@@ -29,8 +29,9 @@ import numpy as np  # noqa: E402
 
 from benchmarks.numbered_videos import KINDS, Kind, make, number_of  # noqa: E402
 from pipelines.errors import PipelineError  # noqa: E402
-from pipelines.video import VideoReader, num_cores  # noqa: E402
+from pipelines.video import VideoReader  # noqa: E402
 from pipelines.video_choice import spread_indices  # noqa: E402
+from pipelines.video_crew import num_cores  # noqa: E402
 
 #: Given a file, frame numbers and (height, width): each frame in this order, None where lost.
 Reading = Callable[[Path, list[int], tuple[int, int]], list[Any]]
