@@ -179,7 +179,7 @@ class VideoReader:
         asked = _checked(indices, self.info.num_frames)
         framing = Framing.fitting(self._source, _checked_size(size), fit, self._turn)
         frames, places = np.unique(asked, return_inverse=True)
-        _check_memory(max(len(asked), len(frames)), framing.size)
+        _check_memory(len(asked), framing.size)
         pixels = np.zeros((len(frames), *framing.size, 3), np.uint8)
         rows = {int(packet): row for row, packet in enumerate(self._index.packets[frames])}
         done = np.zeros(len(frames), np.bool_)
@@ -193,14 +193,20 @@ class VideoReader:
         lost = np.array(sorted(rows[packet] for packet in lost_packets), np.int64)
         if len(lost) == len(frames):
             raise MediaError(_nothing_left(self._path, len(frames)))
+        return self._gathered(pixels, asked, places, lost)
+
+    def _gathered(
+        self, pixels: Pixels, asked: Numbers, places: Numbers, lost: Numbers
+    ) -> VideoFrames:
+        """Return what was read in the order asked for; `places` are rows of `pixels`."""
         kept = ~np.isin(places, lost)
-        whole = kept.all() and np.array_equal(places, np.arange(len(frames)))
+        whole = kept.all() and np.array_equal(places, np.arange(len(pixels)))
         return VideoFrames(
             pixels=pixels if whole else pixels[places[kept]],
             indices=asked[kept],
             times_s=self.times_s[asked[kept]],
-            lost=tuple(frames[lost].tolist()),
-            num_asked=len(frames),
+            lost=tuple(np.unique(asked)[lost].tolist()),
+            num_asked=len(pixels),
         )
 
     def frames_at_times(
