@@ -1,12 +1,8 @@
 """Open any video a person may have, and read exactly the frames that are asked for."""
 
-import os
-from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Lock
 from types import TracebackType
 from typing import Any
 
@@ -16,8 +12,9 @@ from av.video.reformatter import VideoReformatter
 
 from pipelines.errors import InputError, MediaError, MemoryLimitError
 from pipelines.video_choice import Numbers, Times, indices_at
-from pipelines.video_decoding import Group, Worker, groups_of
-from pipelines.video_fallback import DecordWorker, open_with_decord
+from pipelines.video_crew import Crew, Run, num_cores
+from pipelines.video_decoding import groups_of
+from pipelines.video_fallback import open_with_decord
 from pipelines.video_index import ReadingStopped, VideoIndex, build_index
 from pipelines.video_opening import check_file, open_container, shown, unreadable
 from pipelines.video_pixels import Fit, Framing, Pixels, Turn, display_size
@@ -28,12 +25,6 @@ __all__ = [
 
 #: Most memory that the frames of one call may take; 1 GB = 1e9 bytes.
 MAX_FRAMES_GB = 4.0
-
-#: How often a caller is asked whether to stop, and told how far it is.
-_POLL_S = 0.05
-
-#: From so many packets between keyframe and last wanted frame on, one group is worth two threads.
-_LONG_GROUP = 48
 
 #: How many places of a damaged file are tried for a frame that shows what it looks like.
 _NUM_TRIES = 12
@@ -124,10 +115,8 @@ class VideoReader:
             MediaError: not a video, damaged beyond use, or too long.
             ReadingStopped: the caller said so.
         """
-        self._path, self._lock = path, Lock()
-        self._idle: list[Worker | DecordWorker] = []
-        self._only: DecordWorker | None = None
-        stop = should_stop or _never
+        self._path = path
+        stop, only = should_stop or _never, None
         check_file(path)
         try:
             with open_container(path) as container:
@@ -137,8 +126,9 @@ class VideoReader:
             opened = open_with_decord(path)
             if opened is None:
                 raise unreadable(path) from error
-            self._index, self._only = opened
+            self._index, only = opened
         _check_length(path, self._index.end_s, max_seconds)
+        self._crew = Crew(path, self._index, only)
         self._turn, self._source = self._look(stop)
         self.times_s = self._index.times_s
         self.info = _info(self._index, self._turn, self._source)
@@ -158,10 +148,7 @@ class VideoReader:
 
     def close(self) -> None:
         """Close the file; reading again opens it again."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for worker in idle:
-            worker.close()
+        self._crew.close()
 
     def frames_at(
         self,
@@ -192,7 +179,7 @@ class VideoReader:
         asked = _checked(indices, self.info.num_frames)
         framing = Framing.fitting(self._source, _checked_size(size), fit, self._turn)
         frames, places = np.unique(asked, return_inverse=True)
-        _check_memory(max(len(asked), len(frames)), framing.size)
+        _check_memory(len(asked), framing.size)
         pixels = np.zeros((len(frames), *framing.size, 3), np.uint8)
         rows = {int(packet): row for row, packet in enumerate(self._index.packets[frames])}
         done = np.zeros(len(frames), np.bool_)
@@ -201,19 +188,25 @@ class VideoReader:
             framing.paint(frame, reformatter, pixels[rows[packet]])
             done[rows[packet]] = True
 
-        run = _Run(groups_of(self._index, frames), take, threads or num_cores())
-        lost_packets = run.all(self, should_stop or _never, _reporting(on_progress, done))
+        run = Run(self._crew, groups_of(self._index, frames), take, threads or num_cores())
+        lost_packets = run.all(should_stop or _never, _reporting(on_progress, done))
         lost = np.array(sorted(rows[packet] for packet in lost_packets), np.int64)
         if len(lost) == len(frames):
             raise MediaError(_nothing_left(self._path, len(frames)))
+        return self._gathered(pixels, asked, places, lost)
+
+    def _gathered(
+        self, pixels: Pixels, asked: Numbers, places: Numbers, lost: Numbers
+    ) -> VideoFrames:
+        """Return what was read in the order asked for; `places` are rows of `pixels`."""
         kept = ~np.isin(places, lost)
-        whole = kept.all() and np.array_equal(places, np.arange(len(frames)))
+        whole = kept.all() and np.array_equal(places, np.arange(len(pixels)))
         return VideoFrames(
             pixels=pixels if whole else pixels[places[kept]],
             indices=asked[kept],
             times_s=self.times_s[asked[kept]],
-            lost=tuple(frames[lost].tolist()),
-            num_asked=len(frames),
+            lost=tuple(np.unique(asked)[lost].tolist()),
+            num_asked=len(pixels),
         )
 
     def frames_at_times(
@@ -236,77 +229,12 @@ class VideoReader:
             if not len(firsts):
                 break
             group = groups_of(self._index, firsts[place : place + 1])[0]
-            worker = self._borrow()
-            worker.run(group, 1, take, stop)
-            self._give_back(worker)
+            with self._crew.one() as worker:
+                worker.run(group, 1, take, stop)
             if found:
                 return found[0]
         self.close()
         raise MediaError(_nothing_left(self._path, len(self._index.packets)))
-
-    def _borrow(self) -> Worker | DecordWorker:
-        """Return a worker that no other thread uses."""
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return self._only or Worker(self._path, self._index)
-
-    def _give_back(self, worker: Worker | DecordWorker) -> None:
-        with self._lock:
-            self._idle.append(worker)
-
-
-class _Run:
-    """The groups of one call, decoded by several threads."""
-
-    def __init__(
-        self,
-        groups: list[Group],
-        take: Callable[[int, Any, VideoReformatter], None],
-        threads: int,
-    ) -> None:
-        self._todo, self._take = deque(groups), take
-        self._num_workers = max(1, min(threads, len(groups)))
-        self._threads_each = max(1, threads // self._num_workers)
-        self._stop = Event()
-
-    def all(
-        self, reader: VideoReader, should_stop: Callable[[], bool], report: Callable[[], None]
-    ) -> set[int]:
-        """Decode every group; returns the packets that are lost."""
-        workers = 1 if reader._only is not None else self._num_workers
-        with ThreadPoolExecutor(workers) as pool:
-            try:
-                jobs = {pool.submit(self._work, reader) for _ in range(workers)}
-                left = jobs
-                while left:
-                    ended, left = wait(left, timeout=_POLL_S)
-                    for job in ended:
-                        job.result()
-                    if should_stop():
-                        raise ReadingStopped
-                    report()
-            finally:
-                self._stop.set()
-        return set().union(*(job.result() for job in jobs))
-
-    def _work(self, reader: VideoReader) -> set[int]:
-        lost: set[int] = set()
-        worker = reader._borrow()
-        try:
-            while not self._stop.is_set():
-                try:
-                    group = self._todo.popleft()
-                except IndexError:
-                    break
-                long = int(group.wanted[-1]) - group.start >= _LONG_GROUP
-                threads = self._threads_each if long else 1
-                lost.update(worker.run(group, threads, self._take, self._stop.is_set).tolist())
-        except BaseException:
-            worker.close()
-            raise
-        reader._give_back(worker)
-        return lost
 
 
 def open_video(
@@ -324,11 +252,6 @@ def probe(path: Path, *, max_seconds: float = 0.0) -> VideoInfo:
     """
     with VideoReader(path, max_seconds=max_seconds) as reader:
         return reader.info
-
-
-def num_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _never() -> bool:

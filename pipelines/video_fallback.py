@@ -26,8 +26,7 @@ class DecordWorker:
         self._reformatter = VideoReformatter()
 
     def close(self) -> None:
-        """Let the file go."""
-        self._reader = None
+        """Keep the file: it is in memory, and goes with this object."""
 
     def run(self, group: Group, threads: int, take: Take, stopped: Callable[[], bool]) -> Numbers:
         """Decode a group, hand each frame to `take` and return the lost ones."""

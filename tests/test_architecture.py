@@ -55,6 +55,7 @@ TORCH_FREE = (
     "pipelines/video.py",
     "pipelines/video_bitstream.py",
     "pipelines/video_choice.py",
+    "pipelines/video_crew.py",
     "pipelines/video_decoding.py",
     "pipelines/video_fallback.py",
     "pipelines/video_index.py",

@@ -10,9 +10,9 @@ import av
 import decord
 import numpy as np
 import pytest
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Colorspace, Interpolation
 
-from pipelines.errors import InputError, MemoryLimitError
+from pipelines.errors import InputError, MediaError, MemoryLimitError
 from pipelines.video import ReadingStopped, VideoReader, open_video, probe
 from tests.pipelines.made_videos import (
     FPS,
@@ -308,3 +308,46 @@ def test_a_reader_can_be_closed_and_used_again(videos: Videos) -> None:
     assert number_of(reader.frames_at([33]).pixels[0]) == 33
     reader.close()
     reader.close()
+
+
+def test_a_video_of_hours(tmp_path: Path) -> None:
+    """What is kept of a frame that is not asked for is its place and its time, no picture."""
+    path = encode(
+        tmp_path / "long.mp4",
+        "libx264",
+        {"preset": "ultrafast", "g": "50"},
+        num_frames=1800,
+        times=[number * 6 for number in range(1800)],
+        ticks=1,
+    )
+    with VideoReader(path) as reader:
+        assert reader.info.duration_s == pytest.approx(3 * 3600, abs=6)
+        assert numbers_of(reader.frames_at_times([0, 5000, 10799]).pixels) == [0, 833, 1799]
+        kept = [value for value in vars(reader._index).values() if isinstance(value, np.ndarray)]
+        assert sum(value.nbytes for value in kept) <= 60 * 1800
+    with pytest.raises(MediaError) as caught:
+        VideoReader(path, max_seconds=3600)
+    assert "s long; the limit is 3600 s. Trim it and try again." in caught.value.message
+    with pytest.raises(ReadingStopped):
+        VideoReader(path, should_stop=lambda: True)
+
+
+@pytest.mark.parametrize("space", [Colorspace.ITU709, Colorspace.ITU601])
+def test_colours_are_those_of_the_space_that_the_file_names(
+    space: Colorspace, tmp_path: Path
+) -> None:
+    colour = np.full((HEIGHT, WIDTH, 3), (200, 30, 60), np.uint8)
+    tag = 1 if space == Colorspace.ITU709 else 5
+    with av.open(str(tmp_path / "red.mp4"), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=FPS)
+        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
+        stream.codec_context.colorspace, stream.codec_context.color_range = tag, 1
+        frame = av.VideoFrame.from_ndarray(colour, "rgb24")
+        frame = frame.reformat(format="yuv420p", dst_colorspace=space)
+        frame.colorspace, frame.pts = tag, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with VideoReader(tmp_path / "red.mp4") as reader:
+        for size in (None, (32, 32)):
+            read = reader.frames_at([0], size).pixels.astype(int)
+            assert np.abs(read - (200, 30, 60)).max() <= 5

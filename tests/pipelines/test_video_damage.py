@@ -254,3 +254,26 @@ def test_decord_where_pyav_cannot_open(
         read = reader.frames_at([50, 3, 89, 50], (96, 160))
     assert numbers_of(read.pixels) == [50, 3, 89, 50]
     assert read.times_s[0] == pytest.approx(50 / FPS, abs=0.01)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_several_threads_in_one_group_lose_the_same_frames(codec: str, tmp_path: Path) -> None:
+    """With threads of its own a decoder tells of an error later, at another packet."""
+    options = {"x264-params": "keyint=999:scenecut=0", "x265-params": "keyint=999:log-level=none"}
+    path = encode(tmp_path / "long.mp4", codec, options)
+    with VideoReader(path) as reader:
+        whole = reader.frames_at(range(NUM_FRAMES), threads=3)
+        assert numbers_of(whole.pixels) == list(range(NUM_FRAMES))
+        assert np.array_equal(reader.frames_at([80, 3, 55], threads=4).pixels,
+                              whole.pixels[[80, 3, 55]])  # fmt: skip
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][60]
+    data[packet.pos + 12 : packet.pos + packet.size] = b"\x55" * (packet.size - 12)
+    path.write_bytes(data)
+    with VideoReader(path) as one, VideoReader(path) as several:
+        expected = one.frames_at(range(NUM_FRAMES), threads=1)
+        for _ in range(3):
+            read = several.frames_at(range(NUM_FRAMES), threads=4)
+            assert read.lost == expected.lost
+            assert np.array_equal(read.pixels, expected.pixels)

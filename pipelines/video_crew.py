@@ -1,0 +1,103 @@
+"""Several open copies of one video, each read by a thread of its own."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Lock
+
+from pipelines.video_decoding import Group, Take, Worker
+from pipelines.video_fallback import DecordWorker
+from pipelines.video_index import ReadingStopped, VideoIndex
+
+#: How often a caller is asked whether to stop, and told how far it is.
+_POLL_S = 0.05
+
+#: From so many packets between keyframe and last wanted frame on, one group is worth two threads.
+_LONG_GROUP = 48
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Crew:
+    """The workers of one video: opened when they are needed, kept for the next request."""
+
+    def __init__(self, path: Path, index: VideoIndex, only: DecordWorker | None) -> None:
+        """Remember the file; with `only` there is this one worker and never another."""
+        self._path, self._index, self._lock = path, index, Lock()
+        self._idle: list[Worker | DecordWorker] = [] if only is None else [only]
+        self.limit = None if only is None else 1
+
+    @contextmanager
+    def one(self) -> Iterator[Worker | DecordWorker]:
+        """Lend a worker that no other thread uses; after an error it opens the file anew."""
+        with self._lock:
+            worker = self._idle.pop() if self._idle else Worker(self._path, self._index)
+        try:
+            yield worker
+        except BaseException:
+            worker.close()
+            raise
+        finally:
+            with self._lock:
+                self._idle.append(worker)
+
+    def close(self) -> None:
+        """Close every copy; it is opened again when it is needed again."""
+        with self._lock:
+            for worker in self._idle:
+                worker.close()
+
+
+class Run:
+    """The groups of one request, decoded by several threads."""
+
+    def __init__(self, crew: Crew, groups: list[Group], take: Take, threads: int) -> None:
+        """Plan to decode `groups`, on at most `threads` cores, giving each frame to `take`."""
+        self._crew, self._todo, self._take = crew, deque(groups), take
+        self._num_workers = max(1, min(crew.limit or threads, threads, len(groups)))
+        self._threads_each = max(1, threads // self._num_workers)
+        self._stop = Event()
+
+    def all(self, should_stop: Callable[[], bool], report: Callable[[], None]) -> set[int]:
+        """Decode every group; asks and reports in the caller's thread.
+
+        Returns:
+            The packets that are lost.
+
+        Raises:
+            ReadingStopped: `should_stop()` was true.
+        """
+        with ThreadPoolExecutor(self._num_workers) as pool:
+            try:
+                jobs = {pool.submit(self._work) for _ in range(self._num_workers)}
+                left = jobs
+                while left:
+                    ended, left = wait(left, timeout=_POLL_S)
+                    for job in ended:
+                        job.result()
+                    if should_stop():
+                        raise ReadingStopped
+                    report()
+            finally:
+                self._stop.set()
+        return set().union(*(job.result() for job in jobs))
+
+    def _work(self) -> set[int]:
+        """Decode groups until none is left; returns their lost packets."""
+        lost: set[int] = set()
+        with self._crew.one() as worker:
+            while not self._stop.is_set():
+                try:
+                    group = self._todo.popleft()
+                except IndexError:
+                    break
+                long = int(group.wanted[-1]) - group.start >= _LONG_GROUP
+                threads = self._threads_each if long else 1
+                lost.update(worker.run(group, threads, self._take, self._stop.is_set).tolist())
+        return lost
