@@ -16,6 +16,7 @@ from PIL import Image
 from pipelines.describe.features import Tensors
 from pipelines.describe.prompts import Prompt
 from pipelines.describe.traits import GenerativeTraits
+from pipelines.errors import WeightsError
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,22 @@ class ImageBridge(ABC):
         """Use the loaded `parts`."""
         self.parts = parts
         self.model, self.traits = parts.model, parts.traits
+
+    def check(self) -> None:
+        """Make sure that the image's place in the prompt is the one that the model looks for.
+
+        Raises:
+            WeightsError: the declared text holds no image token of this checkpoint, so that the
+                model would answer without the image.
+        """
+        if not self.traits.image_text:
+            return
+        ids = self.parts.tokenizer(self.traits.image_text, add_special_tokens=False)["input_ids"]
+        if list(ids).count(int(self.model.config.image_token_id)) != 1:
+            raise WeightsError(
+                "The files hold a model that marks images in another way than its catalogue entry "
+                "says: this is another model. Delete it so that it is fetched again."
+            )
 
     def prepare(self, image: Image.Image) -> Tensors:
         """Return what the stock image processor makes of an RGB image, tensors on the CPU."""
