@@ -7,6 +7,7 @@ language model, V width of the vision tower, L tokens of the longest prompt.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,9 @@ from pipelines.describe.features import Tensors
 from pipelines.describe.prompts import Prompt
 from pipelines.describe.traits import GenerativeTraits
 from pipelines.errors import WeightsError
+
+#: The longer side of an image as a multiple of the shorter one; what is longer is shortened.
+MAX_ASPECT = 100
 
 
 @dataclass(frozen=True)
@@ -78,13 +82,17 @@ class ImageBridge(ABC):
             )
 
     def prepare(self, image: Image.Image) -> Tensors:
-        """Return what the stock image processor makes of an RGB image, tensors on the CPU."""
+        """Return what the stock image processor makes of an RGB image, tensors on the CPU.
+
+        A strip of more than 1:100 is shortened to that: some processors refuse it, others make
+        gigabytes of it.
+        """
         processor, options = self.parts.image_processor, dict[str, Any](self.traits.image_options)
         if self.traits.max_image_pixels:
             least, most = processor.size["shortest_edge"], processor.size["longest_edge"]
             most = min(most, self.traits.max_image_pixels)
             options["size"] = {"shortest_edge": least, "longest_edge": most}
-        made = processor(images=[image], return_tensors="pt", **options)
+        made = processor(images=[_within_reason(image)], return_tensors="pt", **options)
         return {name: made[name] for name in made if isinstance(made[name], torch.Tensor)}
 
     @torch.no_grad()
@@ -295,6 +303,11 @@ class GriddedPatches(ProjectedPatches):
     they are kept as "deep 0", "deep 1", …, each of the shape of "features".
     """
 
+    def __init__(self, parts: Parts) -> None:
+        """Use the loaded `parts`; the model notes on itself where the image's positions end."""
+        super().__init__(parts)
+        self._alone = _OneAtATime(self.model)
+
     def _encode(self, images: list[Tensors]) -> list[Tensors]:
         return [self._encode_one(image) for image in images]
 
@@ -324,7 +337,7 @@ class GriddedPatches(ProjectedPatches):
             "image_grid_thw": torch.cat([row.encoded["grid"] for row in rows]),
             "mm_token_type_ids": (ids == self.model.config.image_token_id).long(),
         }
-        return Job(self.model, inputs, ids.shape[1])
+        return Job(self._alone, inputs, ids.shape[1])
 
 
 class SizedPatches(ProjectedPatches):
@@ -344,6 +357,26 @@ class SizedPatches(ProjectedPatches):
         seen = SimpleNamespace(pooler_output=[row.encoded["features"] for row in rows])
         inputs = {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": {"image": seen}}
         return Job(self.model, inputs, ids.shape[1])
+
+
+class _OneAtATime:
+    """A model whose `generate` keeps a state of its own, run by one thread after the other."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._lock = Lock()
+
+    def generate(self, **inputs: Any) -> Any:
+        with self._lock:  # in the thread that computes; never across a yield
+            return self._model.generate(**inputs)
+
+
+def _within_reason(image: Image.Image) -> Image.Image:
+    width, height = image.size
+    if max(width, height) <= MAX_ASPECT * min(width, height):
+        return image
+    most = MAX_ASPECT * min(width, height)
+    return image.resize((min(width, most), min(height, most)))
 
 
 #: What each `GenerativeTraits.bridge` is built by.
