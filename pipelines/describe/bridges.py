@@ -7,7 +7,6 @@ language model, V width of the vision tower, L tokens of the longest prompt.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from threading import Lock
 from types import SimpleNamespace
 from typing import Any
 
@@ -303,11 +302,6 @@ class GriddedPatches(ProjectedPatches):
     they are kept as "deep 0", "deep 1", …, each of the shape of "features".
     """
 
-    def __init__(self, parts: Parts) -> None:
-        """Use the loaded `parts`; the model notes on itself where the image's positions end."""
-        super().__init__(parts)
-        self._alone = _OneAtATime(self.model)
-
     def _encode(self, images: list[Tensors]) -> list[Tensors]:
         return [self._encode_one(image) for image in images]
 
@@ -337,7 +331,7 @@ class GriddedPatches(ProjectedPatches):
             "image_grid_thw": torch.cat([row.encoded["grid"] for row in rows]),
             "mm_token_type_ids": (ids == self.model.config.image_token_id).long(),
         }
-        return Job(self._alone, inputs, ids.shape[1])
+        return Job(self.model, inputs, ids.shape[1])
 
 
 class SizedPatches(ProjectedPatches):
@@ -357,18 +351,6 @@ class SizedPatches(ProjectedPatches):
         seen = SimpleNamespace(pooler_output=[row.encoded["features"] for row in rows])
         inputs = {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": {"image": seen}}
         return Job(self.model, inputs, ids.shape[1])
-
-
-class _OneAtATime:
-    """A model whose `generate` keeps a state of its own, run by one thread after the other."""
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self._lock = Lock()
-
-    def generate(self, **inputs: Any) -> Any:
-        with self._lock:  # in the thread that computes; never across a yield
-            return self._model.generate(**inputs)
 
 
 def _within_reason(image: Image.Image) -> Image.Image:

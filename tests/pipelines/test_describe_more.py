@@ -142,7 +142,7 @@ def test_bfloat16_computes(key: str, packed: bool, folder: Path, pictures: list[
 def test_visitors_at_the_same_time_get_their_own_answers(
     key: str, models: dict[str, DescribePipeline], pictures: list[Path]
 ) -> None:
-    """Qwen-VL notes on itself where an image's positions end: two at once mixed them up."""
+    """Qwen-VL writes `rope_deltas` on itself at every request; `generate` must not read it back."""
     model = models[key]
 
     def answer(index: int) -> str:
