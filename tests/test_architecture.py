@@ -41,6 +41,7 @@ TORCH_FREE = (
     "pipelines/describe/options.py",
     "pipelines/describe/prompts.py",
     "pipelines/describe/results.py",
+    "pipelines/describe/support.py",
     "pipelines/describe/traits.py",
     "pipelines/errors.py",
     "pipelines/images.py",

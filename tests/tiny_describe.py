@@ -156,20 +156,49 @@ def make_blip2_t5(folder: Path) -> Path:
     return _make_blip2(folder, t5_tokenizer(), _t5)
 
 
+def _llama(tokenizer: Any) -> dict[str, Any]:
+    return {
+        "model_type": "llama",
+        "vocab_size": len(tokenizer),
+        **TEXT,
+        "intermediate_size": 64,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 1024,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+def llama_tokenizer() -> Any:
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+    return byte_tokenizer(special, "<s> $A")
+
+
 def make_instructblip(folder: Path) -> Path:
-    """Save an InstructBLIP with flan-T5 and a Q-Former that reads the question."""
+    """Save an InstructBLIP with flan-T5."""
+    return _make_instructblip(folder, t5_tokenizer(), _t5)
+
+
+def make_instructblip_vicuna(folder: Path) -> Path:
+    """Save an InstructBLIP with Vicuna, which is a Llama."""
+    return _make_instructblip(folder, llama_tokenizer(), _llama)
+
+
+def _make_instructblip(folder: Path, tokenizer: Any, text: Callable[[Any], dict[str, Any]]) -> Path:
+    """Save an InstructBLIP, whose Q-Former reads the question."""
     from transformers import (
         InstructBlipConfig,
         InstructBlipForConditionalGeneration,
         InstructBlipProcessor,
     )
 
-    tokenizer, reader = t5_tokenizer(), bert_tokenizer()
+    reader = bert_tokenizer()
     processor = InstructBlipProcessor(_blip_images(), tokenizer, reader, num_query_tokens=QUERIES)
     config = InstructBlipConfig(
         vision_config=_vision(initializer_range=0.02),
         qformer_config=_qformer(len(reader)),
-        text_config=_t5(tokenizer),
+        text_config=text(tokenizer),
         num_query_tokens=QUERIES,
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
     )
@@ -217,23 +246,11 @@ def make_llava(folder: Path) -> Path:
     from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
-    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
-    tokenizer = byte_tokenizer(special, "<s> $A")
+    tokenizer = llama_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
-    text = {
-        "model_type": "llama",
-        "vocab_size": len(tokenizer),
-        **TEXT,
-        "intermediate_size": 64,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 1024,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
     config = LlavaConfig(
         vision_config={"model_type": "siglip_vision_model", **_vision()},
-        text_config=text,
+        text_config=_llama(tokenizer),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         vision_feature_select_strategy="full",
         vision_feature_layer=-1,

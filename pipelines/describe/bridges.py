@@ -16,6 +16,10 @@ from PIL import Image
 from pipelines.describe.features import Tensors
 from pipelines.describe.prompts import Prompt
 from pipelines.describe.traits import GenerativeTraits
+from pipelines.errors import WeightsError
+
+#: The longer side of an image as a multiple of the shorter one; what is longer is shortened.
+MAX_ASPECT = 100
 
 
 @dataclass(frozen=True)
@@ -60,14 +64,34 @@ class ImageBridge(ABC):
         self.parts = parts
         self.model, self.traits = parts.model, parts.traits
 
+    def check(self) -> None:
+        """Make sure that the image's place in the prompt is the one that the model looks for.
+
+        Raises:
+            WeightsError: the declared text holds no image token of this checkpoint, so that the
+                model would answer without the image.
+        """
+        if not self.traits.image_text:
+            return
+        ids = self.parts.tokenizer(self.traits.image_text, add_special_tokens=False)["input_ids"]
+        if list(ids).count(int(self.model.config.image_token_id)) != 1:
+            raise WeightsError(
+                "The files hold a model that marks images in another way than its catalogue entry "
+                "says: this is another model. Delete it so that it is fetched again."
+            )
+
     def prepare(self, image: Image.Image) -> Tensors:
-        """Return what the stock image processor makes of an RGB image, tensors on the CPU."""
+        """Return what the stock image processor makes of an RGB image, tensors on the CPU.
+
+        A strip of more than 1:100 is shortened to that: some processors refuse it, others make
+        gigabytes of it.
+        """
         processor, options = self.parts.image_processor, dict[str, Any](self.traits.image_options)
         if self.traits.max_image_pixels:
             least, most = processor.size["shortest_edge"], processor.size["longest_edge"]
             most = min(most, self.traits.max_image_pixels)
             options["size"] = {"shortest_edge": least, "longest_edge": most}
-        made = processor(images=[image], return_tensors="pt", **options)
+        made = processor(images=[_within_reason(image)], return_tensors="pt", **options)
         return {name: made[name] for name in made if isinstance(made[name], torch.Tensor)}
 
     @torch.no_grad()
@@ -327,6 +351,14 @@ class SizedPatches(ProjectedPatches):
         seen = SimpleNamespace(pooler_output=[row.encoded["features"] for row in rows])
         inputs = {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": {"image": seen}}
         return Job(self.model, inputs, ids.shape[1])
+
+
+def _within_reason(image: Image.Image) -> Image.Image:
+    width, height = image.size
+    if max(width, height) <= MAX_ASPECT * min(width, height):
+        return image
+    most = MAX_ASPECT * min(width, height)
+    return image.resize((min(width, most), min(height, most)))
 
 
 #: What each `GenerativeTraits.bridge` is built by.

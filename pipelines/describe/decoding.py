@@ -1,7 +1,8 @@
 """How tokens are chosen, when to stop, and how they become pieces of text."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from queue import Queue
+from threading import Event, Thread
 from typing import Any
 
 import torch
@@ -10,6 +11,9 @@ from transformers.generation.streamers import BaseStreamer
 
 from pipelines.describe.loops import LoopGuard
 from pipelines.describe.options import GenerationOptions
+
+#: Seconds between two signs of life while nothing can be streamed.
+HEARTBEAT_S = 0.25
 
 Decode = Callable[[list[int]], str]
 
@@ -60,6 +64,53 @@ class StopLoops(StoppingCriteria):
             guard.feed(self._decode(ids).lstrip())
             ended.append(guard.finish is not None)
         return torch.tensor(ended, device=input_ids.device)
+
+
+class StopWhenSet(StoppingCriteria):
+    """Ends every row once an event is set."""
+
+    def __init__(self, stop: Event) -> None:
+        """Watch `stop`."""
+        self._stop = stop
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        """Return (rows,) bool for ids of shape (rows, length)."""
+        return torch.full((input_ids.shape[0],), self._stop.is_set(), device=input_ids.device)
+
+
+def watch_generate(model: Any, **inputs: Any) -> Generator[None, None, torch.Tensor]:
+    """Run `model.generate`, yielding a few times a second; returns its tokens.
+
+    For what cannot be streamed: whoever reads this may close it at each yield, and the
+    computation stops within one token.
+
+    Raises:
+        Exception: whatever `generate` raised, in the caller's thread.
+    """
+    stop, done = Event(), Event()
+    made: list[torch.Tensor] = []
+    failures: list[BaseException] = []
+    criteria = [*inputs.pop("stopping_criteria", ()), StopWhenSet(stop)]
+
+    def work() -> None:
+        try:
+            made.append(model.generate(**inputs, stopping_criteria=criteria))
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            done.set()
+
+    worker = Thread(target=work, name="generate", daemon=True)
+    worker.start()
+    try:
+        while not done.wait(timeout=HEARTBEAT_S):
+            yield
+    finally:  # also runs on GeneratorExit: the visitor pressed Stop or left
+        stop.set()
+        worker.join()
+    if failures:
+        raise failures[0]
+    return made[0]
 
 
 class PieceStreamer(BaseStreamer):

@@ -1,13 +1,13 @@
 """Captions, answers and conversations about images, over stock transformers models."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipelines.base import Pipeline
 from pipelines.describe.bridges import BRIDGES, ImageBridge, Job, Row, pad_token
-from pipelines.describe.decoding import PieceStreamer, SeededSampling, StopLoops
+from pipelines.describe.decoding import PieceStreamer, SeededSampling, StopLoops, watch_generate
 from pipelines.describe.features import FeatureCache, Tensors
 from pipelines.describe.loading import load_parts
 from pipelines.describe.loops import LoopGuard, trim
@@ -59,6 +59,7 @@ class DescribePipeline(Pipeline):
         parts = load_parts(self.folder, self.traits, self.device, key=self.spec.key, dtype=dtype)
         self._tokenizer = parts.tokenizer
         self.bridge: ImageBridge = BRIDGES[self.traits.bridge](parts)
+        self.bridge.check()
         self.features = FeatureCache()
 
     def _unload(self) -> None:
@@ -83,15 +84,25 @@ class DescribePipeline(Pipeline):
         Raises:
             InputError: the model does not caption, or takes no prompt.
         """
-        return list(self.iter_captions(images, prompt, options))
+        made = self.iter_captions(images, prompt, options)
+        return [one for one in made if one is not None]
 
     def iter_captions(
         self, images: Sequence[Path], prompt: str = "", options: GenerationOptions = DEFAULTS
-    ) -> Iterator[Description]:
-        """Describe images as `caption` does, one after the other as batches are done."""
-        request = self._caption_request(prompt)
+    ) -> Iterator[Description | None]:
+        """Describe images as `caption` does, one after the other as batches are done.
+
+        Yields None a few times a second while a batch is computed: whoever reads this may close
+        it then, which stops the computation within a token.
+        """
+        return self._describe_all(images, self._caption_request(prompt), options)
+
+    def _describe_all(
+        self, images: Sequence[Path], request: Request, options: GenerationOptions
+    ) -> Iterator[Description | None]:
         for start in range(0, len(images), IMAGES_PER_BATCH):
-            yield from self._describe(images[start : start + IMAGES_PER_BATCH], request, options)
+            batch = images[start : start + IMAGES_PER_BATCH]
+            yield from (yield from self._describe(batch, request, options))
 
     def stream_caption(
         self, image: Path, prompt: str = "", options: GenerationOptions = DEFAULTS
@@ -177,10 +188,11 @@ class DescribePipeline(Pipeline):
             self._encode([self._prepare(image)])[0], self._caption_request(prompt), options
         )
         if options.temperature > 0.0:
-            made = self._generate([row] * n, options, [options.seed + i for i in range(n)])
+            seeds = [options.seed + i for i in range(n)]
+            made = _finished(self._generate([row] * n, options, seeds))
         else:
             wide = replace(options, num_beams=max(n, options.num_beams))
-            made = self._generate([row], wide, [options.seed], texts=n)
+            made = _finished(self._generate([row], wide, [options.seed], texts=n))
         distinct: dict[str, _Generated] = {}
         for one in made:
             distinct.setdefault(one.text, one)
@@ -232,7 +244,7 @@ class DescribePipeline(Pipeline):
 
     def _describe(
         self, images: Sequence[Path], request: Request, options: GenerationOptions
-    ) -> list[Description]:
+    ) -> Generator[None, None, list[Description]]:
         results: list[Description | None] = [None] * len(images)
         prepared: dict[int, Tensors] = {}
         for index, image in enumerate(images):
@@ -245,7 +257,7 @@ class DescribePipeline(Pipeline):
         if prepared:
             encoded = self._encode(list(prepared.values()))
             rows = [self._row(one, request, options) for one in encoded]
-            made = self._generate(rows, options, [options.seed] * len(rows))
+            made = yield from self._generate(rows, options, [options.seed] * len(rows))
             for index, one, row in zip(prepared, made, rows, strict=True):
                 results[index] = self._description(one, row)
         return [result for result in results if result is not None]
@@ -254,9 +266,8 @@ class DescribePipeline(Pipeline):
         self, image: Path, request: Request, options: GenerationOptions
     ) -> Iterator[TextDelta]:
         row = self._row(self._encode([self._prepare(image)])[0], request, options)
-        if options.num_beams > 1:  # no word is certain before the search has ended
-            made = self._generate([row], options, [options.seed])[0]
-            yield TextDelta(text=made.text, result=self._description(made, row))
+        if options.num_beams > 1:
+            yield from self._search(row, options)
             return
         guard, text = LoopGuard(self.traits.stops), ""
         streamer = PieceStreamer(self._decode, guard)
@@ -270,17 +281,32 @@ class DescribePipeline(Pipeline):
         made = _Generated(text, guard.finish or self._finish(streamer.ids, options))
         yield TextDelta(text="", result=self._description(made, row))
 
+    def _search(self, row: Row, options: GenerationOptions) -> Iterator[TextDelta]:
+        """Yield empty deltas while texts are searched, since no word is certain before the end."""
+        search = self._generate([row], options, [options.seed])
+        try:
+            while True:
+                next(search)
+                yield TextDelta(text="")
+        except StopIteration as ended:
+            made: _Generated = ended.value[0]
+        finally:
+            search.close()
+        yield TextDelta(text=made.text, result=self._description(made, row))
+
     def _generate(
         self, rows: Sequence[Row], options: GenerationOptions, seeds: Sequence[int], texts: int = 1
-    ) -> list[_Generated]:
-        """Generate `texts` texts for each row, those of a row together."""
+    ) -> Generator[None, None, list[_Generated]]:
+        """Generate `texts` texts for each row, those of a row together; yields as it goes on."""
         job = self.bridge.job(rows)
         extra = self._settings(options, seeds, job)
         if options.num_beams == 1:
             extra["stopping_criteria"] = [
                 StopLoops(self._decode, self.traits.stops, len(rows), job.skip)
             ]
-        output = job.model.generate(**job.inputs, **extra, num_return_sequences=texts)
+        output = yield from watch_generate(
+            job.model, **job.inputs, **extra, num_return_sequences=texts
+        )
         made = []
         for ids in output[:, job.skip :].tolist():
             text, finish = trim(self._decode(ids), self.traits.stops)
@@ -331,6 +357,16 @@ def _last(deltas: Iterator[TextDelta]) -> Description:
         result = delta.result
     assert result is not None  # every stream that does not raise ends with one
     return result
+
+
+def _finished(work: Generator[None, None, list[_Generated]]) -> list[_Generated]:
+    """Run to the end and return what comes of it."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as ended:
+            made: list[_Generated] = ended.value
+            return made
 
 
 def _text(name: str, value: object) -> bool:

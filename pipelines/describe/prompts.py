@@ -1,5 +1,6 @@
 """What a person wrote -> the tokens that a model reads, as many as it has room for. Torch-free."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +10,7 @@ from pipelines.describe.traits import GenerativeTraits
 from pipelines.errors import InputError
 from pipelines.labels import mend_surrogates
 
-#: Turns of a conversation that are looked at; older ones never fit anyway.
-MAX_TURNS = 200
-
-#: Characters of one text that are looked at for each token that there is room for.
+#: Characters that are looked at for each token that there is room for.
 _CHARS_PER_TOKEN = 24
 
 Tokenise = Callable[[str], list[int]]
@@ -83,7 +81,7 @@ def read_history(history: Sequence[Mapping[str, Any]] | None) -> tuple[Turn, ...
             asked = ""
         else:
             turns[-1] = Turn(turns[-1].question, f"{turns[-1].answer}\n{content}")
-    return tuple(turns[-MAX_TURNS:])
+    return tuple(turns)
 
 
 def extend_history(
@@ -101,7 +99,7 @@ class PromptWriter:
     def __init__(
         self, traits: GenerativeTraits, tokenise: Tokenise, reserved: Sequence[str] = ()
     ) -> None:
-        """Write with `traits`' templates; `tokenise` turns a text into ids, none of the image's.
+        """Write with `traits`' templates.
 
         Args:
             traits: the model's.
@@ -124,28 +122,40 @@ class PromptWriter:
             InputError: not even the image and the template fit.
         """
         text = self._clean(request.text)
-        turns = tuple(Turn(self._clean(t.question), self._clean(t.answer)) for t in request.turns)
         given = len(text)
         text = text[: limit * _CHARS_PER_TOKEN]
-        dropped = 0
+        turns = self._recent(request.turns, limit * _CHARS_PER_TOKEN)
+
+        def fits(left_out: int) -> bool:
+            return len(self._ids(request.template, text, turns[left_out:])) <= limit
+
+        if turns and not fits(0):
+            turns = turns[bisect_left(range(len(turns)), True, lo=1, key=fits) :]
         ids = self._ids(request.template, text, turns)
-        while len(ids) > limit and dropped < len(turns):
-            dropped += 1
-            ids = self._ids(request.template, text, turns[dropped:])
         if len(ids) > limit:
             text, ids = self._shorten(request.template, text, limit)
         return Prompt(
-            text=self._render(request.template, text, turns[dropped:]),
+            text=self._render(request.template, text, turns),
             ids=tuple(ids),
             written=text,
             context=ContextUse(
                 used_tokens=len(ids),
                 limit_tokens=limit,
-                dropped_turns=dropped,
+                dropped_turns=len(request.turns) - len(turns),
                 read_chars=len(text),
                 given_chars=given,
             ),
         )
+
+    def _recent(self, turns: Sequence[Turn], room: int) -> tuple[Turn, ...]:
+        """Return the latest turns that have no more than `room` characters together."""
+        kept: list[Turn] = []
+        for turn in reversed(turns):
+            room -= len(turn.question) + len(turn.answer)
+            if room < 0:
+                break
+            kept.append(Turn(self._clean(turn.question), self._clean(turn.answer)))
+        return tuple(reversed(kept))
 
     def _shorten(self, template: str, text: str, limit: int) -> tuple[str, list[int]]:
         """Return the longest beginning of `text` that fits, with its ids."""

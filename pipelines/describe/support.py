@@ -50,8 +50,8 @@ class Support:
         return tuple(task for task, template in able.items() if template is not None)
 
 
-_TILES = "Its stock processor needs torchvision; the PIL image processor is used and the prompt "
-_WRITTEN = "written by us after the model card, not compared with a real checkpoint."
+_TILES = "Its stock processor needs torchvision; the PIL image processor is used, and the prompt "
+_WRITTEN = "is written by us after its chat template, not compared with a real checkpoint."
 
 FAMILIES: tuple[Support, ...] = (
     Support(
@@ -108,7 +108,7 @@ FAMILIES: tuple[Support, ...] = (
         repos=("fancyfeast/llama-joycaption-beta-one-hf-llava",),
         traits=traits.JOYCAPTION,
         checked="stock processor",
-        note="Its prompt is written by us after the model card.",
+        note="Its prompt is written by us after public uses of it, not compared with the real one.",
     ),
     Support(
         family="Florence-2",
@@ -147,7 +147,7 @@ FAMILIES: tuple[Support, ...] = (
     ),
     Support(
         family="MiniCPM-V 4.6",
-        repos=("openbmb/MiniCPM-V-4_6",),
+        repos=("openbmb/MiniCPM-V-4.6",),
         traits=traits.MINICPM_V,
         checked="stock model",
         note=_TILES + _WRITTEN + " The image is seen whole, not in slices.",

@@ -147,8 +147,10 @@ JOYCAPTION = GenerativeTraits(
     model_class="LlavaForConditionalGeneration",
     bridge="projected patches",
     decoder="causal",
-    image_text="<image>\n",
+    image_text="<|reserved_special_token_70|><|reserved_special_token_69|>"
+    "<|reserved_special_token_71|>",
     opening="<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n"
+    "Cutting Knowledge Date: December 2023\nToday Date: 26 July 2024\n\n"
     "You are a helpful image captioner.<|eot_id|>",
     caption=_LLAMA3_USER + "Write a short description of this image." + _LLAMA3_REPLY,
     continuation=_LLAMA3_USER + "{prompt}" + _LLAMA3_REPLY,
@@ -206,7 +208,7 @@ QWEN_VL = GenerativeTraits(
 )
 
 QWEN2_5_VL = replace(QWEN_VL, model_class="Qwen2_5_VLForConditionalGeneration")
-QWEN3_VL = replace(QWEN_VL, model_class="Qwen3VLForConditionalGeneration")
+QWEN3_VL = replace(QWEN_VL, model_class="Qwen3VLForConditionalGeneration", opening="")
 
 MINICPM_V = GenerativeTraits(
     model_class="MiniCPMV4_6ForConditionalGeneration",

@@ -35,6 +35,10 @@ FAMILIES: dict[str, tuple[GenerativeTraits, Any]] = {
     "blip2-opt": (traits.BLIP2_OPT, tiny_describe.make_blip2_opt),
     "blip2-t5": (traits.BLIP2_T5, tiny_describe.make_blip2_t5),
     "instructblip": (traits.INSTRUCTBLIP_T5, tiny_describe.make_instructblip),
+    "instructblip-vicuna": (
+        replace(traits.INSTRUCTBLIP_VICUNA, context_tokens=512),
+        tiny_describe.make_instructblip_vicuna,
+    ),
     "blip": (traits.BLIP, tiny_describe.make_blip),
     "blip-vqa": (traits.BLIP_VQA, tiny_describe.make_blip_vqa),
     "llava": (replace(traits.LLAVA_15, context_tokens=512), tiny_describe.make_llava),

@@ -1,11 +1,13 @@
 """Families whose stock processors need torchvision: texts equal those of the stock models."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from pipelines.describe import support, traits
 from pipelines.describe.loops import trim
@@ -134,6 +136,33 @@ def test_bfloat16_computes(key: str, packed: bool, folder: Path, pictures: list[
     half = Device("cpu", "bfloat16", packed=packed and can_pack(), reason="tests")
     model = open_model(folder, key, half)
     assert any(one.text for one in model.caption(pictures, options=SHORT))
+
+
+@pytest.mark.parametrize("key", ["qwen2-vl", "qwen3-vl", "internvl"])
+def test_visitors_at_the_same_time_get_their_own_answers(
+    key: str, models: dict[str, DescribePipeline], pictures: list[Path]
+) -> None:
+    """Qwen-VL writes `rope_deltas` on itself at every request; `generate` must not read it back."""
+    model = models[key]
+
+    def answer(index: int) -> str:
+        deltas = model.stream_answer(pictures[index % 5], f"what colour {index}?", SHORT)
+        return "".join(delta.text for delta in deltas)
+
+    alone = [answer(index) for index in range(10)]
+    with ThreadPoolExecutor(5) as pool:
+        assert list(pool.map(answer, range(10))) == alone
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 3), (50, 3), (3, 3000), (1, 30000)])
+@pytest.mark.parametrize("key", ["internvl", "qwen2-vl", "minicpm-v"])
+def test_tiny_images_and_strips_are_described(
+    key: str, size: tuple[int, int], models: dict[str, DescribePipeline], tmp_path: Path
+) -> None:
+    path = tmp_path / "strip.png"
+    Image.new("RGB", size, "red").save(path)
+    options = GenerationOptions(max_new_tokens=2)
+    assert not models[key].caption([path], options=options)[0].error
 
 
 def test_the_table_of_families_says_what_is_tested() -> None:

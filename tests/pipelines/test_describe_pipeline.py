@@ -12,7 +12,7 @@ import torch
 from pipelines.describe.bridges import Row
 from pipelines.describe.features import FeatureCache
 from pipelines.describe.options import GenerationOptions
-from pipelines.describe.pipeline import DescribePipeline
+from pipelines.describe.pipeline import DescribePipeline, _finished
 from pipelines.describe.prompts import Request
 from pipelines.errors import InputError, MediaError, WeightsError
 from pipelines.runtime import Device
@@ -90,8 +90,8 @@ def test_prompts_of_other_lengths_share_a_batch(
     requests = [Request(template=str(model.traits.continuation), text=word) for word in words]
     rows = [model._row(one, request, SHORT) for one, request in zip(encoded, requests, strict=True)]
     assert len({len(row.prompt.ids) for row in rows}) > 1
-    together = model._generate(rows, SHORT, [0] * len(rows))
-    assert together == [model._generate([row], SHORT, [0])[0] for row in rows]
+    together = _finished(model._generate(rows, SHORT, [0] * len(rows)))
+    assert together == [_finished(model._generate([row], SHORT, [0]))[0] for row in rows]
 
 
 @pytest.mark.parametrize("options", [SHORT, DRAWN], ids=["greedy", "drawn"])
@@ -218,6 +218,38 @@ def test_closing_a_stream_stops_the_model(
     assert not [thread for thread in threading.enumerate() if thread.name == "generate"]
 
 
+@pytest.mark.parametrize("kind", ["beams", "batch"])
+@pytest.mark.parametrize("key", ["blip2-opt", "blip2-t5", "blip", "llava"])
+def test_closing_what_cannot_stream_stops_the_model_too(
+    kind: str, key: str, models: dict[str, DescribePipeline], pictures: list[Path]
+) -> None:
+    model = models[key]
+    encoded = model._encode([model._prepare(pictures[0])])[0]
+    generator = model.bridge.job([model._row(encoded, model._caption_request(""), SHORT)]).model
+    steps = 0
+
+    def note(*_: Any) -> None:
+        nonlocal steps
+        steps += 1
+        time.sleep(0.02)
+
+    hook = generator.register_forward_hook(note)
+    if kind == "beams":
+        options = GenerationOptions(max_new_tokens=400, num_beams=2)
+        work: Any = model.stream_caption(pictures[0], options=options)
+        assert next(work).text == ""
+    else:
+        options = GenerationOptions(max_new_tokens=400, temperature=5.0, seed=3)
+        work = model.iter_captions(pictures, options=options)
+        assert next(work) is None, "a sign of life, no caption yet"
+    work.close()
+    at_close = steps
+    time.sleep(0.1)
+    hook.remove()
+    assert 0 < steps == at_close < 100
+    assert not [thread for thread in threading.enumerate() if thread.name == "generate"]
+
+
 @pytest.mark.parametrize("key", CHATTERS)
 def test_a_conversation_keeps_within_the_context(
     key: str, folder: Path, pictures: list[Path]
@@ -321,9 +353,10 @@ def test_a_long_batch_comes_one_by_one(
     model.features = FeatureCache()
     seen, hook = count_calls(tower(model))
     results = model.iter_captions(pictures * 4, options=SHORT)
-    next(results)
+    first = next(one for one in results if one is not None)
+    assert first.text
     assert sum(seen) == 5, "the first eight hold five different images, the rest waits"
-    assert len(list(results)) == 19
+    assert len([one for one in results if one is not None]) == 19
     hook.remove()
 
 
@@ -391,6 +424,25 @@ def test_a_missing_extra_is_told(kind: str, folder: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("pipelines.describe.loading.QUANTIZATION_EXTRA", ("no_such_package",))
     with pytest.raises(WeightsError, match="pip install no_such_package"):
         live(folder / "blip2-opt", "blip2-opt", EXACT, quantization=kind)
+
+
+def test_a_model_that_marks_images_in_another_way_is_refused(folder: Path) -> None:
+    """Without its image token it would answer fluently, and never have seen the image."""
+    with pytest.raises(WeightsError, match="marks images in another way"):
+        live(folder / "llava", "llava", EXACT, image_text="<img>")
+
+
+def test_what_the_model_raises_reaches_the_reader(folder: Path, pictures: list[Path]) -> None:
+    model = live(folder / "blip2-opt", "blip2-opt")
+
+    def fail(*_: Any) -> None:
+        raise MemoryError("no room")
+
+    model.bridge.model.language_model.register_forward_hook(fail)
+    with pytest.raises(MemoryError, match="no room"):
+        model.caption(pictures[:1], options=SHORT)
+    with pytest.raises(MemoryError, match="no room"):
+        list(model.stream_caption(pictures[0], options=SHORT))
 
 
 def test_unloading_drops_everything(folder: Path, pictures: list[Path]) -> None:

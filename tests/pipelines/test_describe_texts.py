@@ -207,8 +207,8 @@ def test_the_image_stands_in_the_first_turn() -> None:
     request = Request(template=str(JOYCAPTION.question), text="b", turns=(Turn("a", "c"),))
     text = PromptWriter(JOYCAPTION, by_words(0)).write(request, limit=512).text
     assert text.startswith("<|begin_of_text|><|start_header_id|>system")
-    assert "user<|end_header_id|>\n\n<image>\na<|eot_id|>" in text
-    assert text.count("<image>") == 1
+    assert f"user<|end_header_id|>\n\n{JOYCAPTION.image_text}a<|eot_id|>" in text
+    assert text.count(JOYCAPTION.image_text) == 1
     assert text.endswith("<|start_header_id|>assistant<|end_header_id|>\n\n")
 
 
