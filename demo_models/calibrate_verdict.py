@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from demo_models.held_out import LabelledPair, labelled_pairs, scene_cases
+from demo_models.held_out import LabelledPair, labelled_pairs, scene_cases, weights_hash
 from demo_models.statements import Item
 from demo_models.texts import TEMPLATES, item_words, pick
 from pipelines.catalogue import DEMO_CLIP
@@ -196,6 +196,7 @@ def main() -> None:
         figures["pairs_of_texts"] = pairs_of_texts(clip)
         clip.unload()
     figures["script"] = "python -m demo_models.calibrate_verdict"
+    figures["weights_sha256"] = weights_hash(args.checkpoint)
     figures["seeds"] = {"calibration": CALIBRATION_SEED, "test": TEST_SEED}
     text = json.dumps(figures, indent=1)
     (args.checkpoint / "verdict.json").write_text(text + "\n", encoding="utf-8")

@@ -26,7 +26,7 @@ from torch.nn import functional
 from transformers import AutoModelForZeroShotImageClassification, AutoProcessor
 
 from demo_models.clip_questions import GATES_PERCENT, PAIR_LABELS, PHOTO, Question, questions
-from demo_models.held_out import labelled_pairs
+from demo_models.held_out import labelled_pairs, weights_hash
 from demo_models.pointing import measure_pointing
 from demo_models.scene_hint import (
     CALIBRATION_SEED,
@@ -257,7 +257,8 @@ def main(arguments: list[str] | None = None) -> None:
     path = chosen.checkpoint / "eval.json"
     report = json.loads(path.read_text()) if path.exists() else {}
     head = {"script": "demo_models.evaluate_clip", "checkpoint_seed": demo["seed"],
-            "checkpoint_steps": demo["steps"], "gates_percent": GATES_PERCENT}  # fmt: skip
+            "checkpoint_steps": demo["steps"], "gates_percent": GATES_PERCENT,
+            "weights_sha256": weights_hash(chosen.checkpoint)}  # fmt: skip
     if any(report.get(key) != value for key, value in head.items()):
         report = {}  # figures of another checkpoint
     report.update(head)

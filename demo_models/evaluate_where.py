@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from demo_models.held_out import pointing_cases
+from demo_models.held_out import pointing_cases, weights_hash
 from pipelines.catalogue import DEMO_CLIP
 from pipelines.clip.pipeline import ClipPipeline
 from pipelines.runtime import Device
@@ -54,6 +54,7 @@ def main() -> None:
     clip.load()
     facts = {
         "script": "python -m demo_models.evaluate_where",
+        "weights_sha256": weights_hash(BUNDLE / DEMO_CLIP.key),
         "seed": chosen.seed,
         **measure(clip, chosen.seed, chosen.num),
     }

@@ -18,7 +18,14 @@ from PIL import Image, ImageDraw  # noqa: E402
 
 from pipelines.catalogue import DEMO_CLIP, ModelSpec  # noqa: E402
 from pipelines.clip.named_image import NamedImage  # noqa: E402
-from pipelines.results import Classification, Embeddings, LabelScore, Ranked, Ranking  # noqa: E402
+from pipelines.results import (  # noqa: E402
+    Classification,
+    Embeddings,
+    LabelScore,
+    Ranked,
+    Ranking,
+    Step,
+)
 from pipelines.settings import Settings  # noqa: E402
 from pipelines.store import PipelineStore  # noqa: E402
 from tests.browser.serve import RunningApp, serve  # noqa: E402

@@ -1,5 +1,6 @@
 """The bundled demo CLIP: its recipe runs, its files are complete, its figures hold."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -141,3 +142,18 @@ def test_a_new_sample_agrees_with_the_measured_figures():
     for kind, figure in figures.items():
         assert figure["n"] == NUM_SCENES
         assert abs(figure["percent"] - measured[kind]["percent"]) < SLACK_PERCENT, kind
+
+
+def test_the_measured_figures_are_of_these_weights():
+    """Figures of another checkpoint, or of other thresholds, must not stand in the README."""
+    from pipelines.catalogue import DEMO_CLIP
+
+    figures = load_json("verdict.json")
+    traits = DEMO_CLIP.contrastive
+    assert traits.text_thresholds == tuple(figures["thresholds"])
+    assert traits.pair_of_texts_thresholds == tuple(figures["pairs_of_texts"]["thresholds"])
+    report = load_json("eval.json")
+    assert set(report) >= {"transformers", "app"}
+    digest = hashlib.sha256((CHECKPOINT / "model.safetensors").read_bytes()).hexdigest()
+    assert report["weights_sha256"] == load_json("where.json")["weights_sha256"] == digest
+    assert figures["weights_sha256"] == digest
