@@ -291,6 +291,7 @@ def _handlers(store: PipelineStore) -> tuple[Callable[..., Any], Callable[..., A
             return None
         file = chosen(source, image, drawing)
         with lease(store, key, TASK) as clip:
-            return heat_overlay(clip.pictures.open(file), clip.look(file, label, templates or ""))
+            relevance = clip.look(file, label, templates or "")
+            return heat_overlay(clip.pictures.open(file), relevance)  # one picture held at a time
 
     return classify, show_where

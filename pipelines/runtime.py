@@ -100,10 +100,10 @@ def memory_budget_gb(settings: Settings, kind: str) -> float:
         import torch
 
         return 0.7 * torch.cuda.mem_get_info(0)[1] / 1e9
-    return 0.7 * _machine_memory_bytes() / 1e9
+    return 0.7 * machine_memory_bytes() / 1e9
 
 
-def _machine_memory_bytes() -> int:
+def machine_memory_bytes() -> int:
     """Return the memory of this machine, or of the container it runs in where that is less."""
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
