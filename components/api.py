@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from components import format as fmt
-from components.common import BATCHED_QUEUE, lease
+from components.common import BATCHED_QUEUE, LOOKUP_QUEUE, lease
 from components.errors import show_errors
 from components.files import Uploads, one_query
 from pipelines.catalogue import MODELS
@@ -41,7 +41,7 @@ def build(store: PipelineStore) -> None:
         path = uploads.path(image, "image")
         names, repeated = split_labels(labels)
         with lease(store, model, "image-text") as clip:
-            result = clip.classify(path, names, templates=templates)
+            result = clip.classify(path, names, templates="" if templates is None else templates)
         return fmt.as_label(result, repeated), fmt.as_scores(result)
 
     def rank_similarity(
@@ -106,5 +106,6 @@ def build(store: PipelineStore) -> None:
         """List every model: key, family, repository, licence, memory, whether it is on disk."""
         return [fmt.as_model(spec, store.sources.locate(spec) is not None) for spec in MODELS]
 
-    for function in (classify_image, rank_similarity, embed_texts, embed_images, list_models):
+    for function in (classify_image, rank_similarity, embed_texts, embed_images):
         gr.api(show_errors(function), api_name=function.__name__, **BATCHED_QUEUE)
+    gr.api(show_errors(list_models), api_name="list_models", **LOOKUP_QUEUE)

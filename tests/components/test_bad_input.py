@@ -336,6 +336,21 @@ def test_names_of_uploads_cannot_leave_their_folder(running_app: RunningApp) -> 
     assert Path(path).resolve().is_relative_to(running_app.work_dir.resolve())
 
 
+def test_nothing_for_what_is_optional_is_its_default(
+    running_app: RunningApp, sent: dict[str, Any]
+) -> None:
+    """No templates were refused, where no model was the default."""
+    named = post(running_app.url, "classify_image", [sent, "a\nb", "", ""])
+    assert post(running_app.url, "classify_image", [sent, "a\nb", None, None]) == named
+    ranked = post(running_app.url, "rank_similarity", ["a", None, "b", None, ""])
+    assert post(running_app.url, "rank_similarity", ["a", None, "b", None, None]) == ranked
+    by_picture = post(running_app.url, "rank_similarity", [None, sent, None, [sent], None])
+    assert by_picture == post(running_app.url, "rank_similarity", ["", sent, "", [sent], ""])
+    assert "data" in named
+    assert "data" in ranked
+    assert "data" in by_picture
+
+
 def test_an_image_named_by_a_path_only_is_its_name(
     running_app: RunningApp, sent: dict[str, Any]
 ) -> None:
