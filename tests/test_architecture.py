@@ -33,6 +33,7 @@ TORCH_FREE = (
     "pipelines/settings.py",
     "pipelines/sources.py",
     "pipelines/store.py",
+    "pipelines/sweeping.py",
 )
 
 
