@@ -319,6 +319,24 @@ def test_the_page_opens_no_path_of_the_server(
         assert not shown, f"{name} answered about a file of the server"
 
 
+def test_a_value_that_is_not_offered_is_told_and_not_logged(
+    running_app: RunningApp, sent: dict[str, Any]
+) -> None:
+    """Gradio's own message repeated the label, and so did the server's log, with a traceback."""
+    typed = "a label that nobody else may read"
+    for name, data in (
+        ("show_where", [True, "picture", sent, None, typed, "", "demo-clip"]),
+        ("classify", ["picture", sent, None, "a", "", typed]),
+    ):
+        output = press(running_app.url, name, data)
+        assert_clear(output["error"], running_app)
+        assert "does not offer" in output["error"]
+        assert output["title"] == "Check your input"
+    log = running_app.log_file.read_text("utf-8")
+    assert typed not in log
+    assert "is not in the list of choices" not in log
+
+
 @pytest.mark.parametrize(
     "path",
     [PASSWORDS, str(ROOT / "app.py"), "WORK/../app.log", "WORK/../cache/text-vectors.sqlite"],
