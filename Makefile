@@ -41,13 +41,14 @@ format: $(VENV)/.tests
 clean:
 	rm -rf $(VENV) build
 
-$(BIN)/python:
+$(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "SeeSay needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..."; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || \
-	  { echo "The venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
+	@had=$$(test ! -e $(VENV) || echo yes); $(PYTHON) -m venv $(VENV) || \
+	  { test -n "$$had" || rm -rf $(VENV); \
+	    echo "The venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
 
-$(VENV)/.runtime: requirements.txt | $(BIN)/python
+$(VENV)/.runtime: requirements.txt | $(BIN)/pip
 	$(BIN)/pip install --quiet --progress-bar off torch==$$(sed -n 's/^torch==//p' requirements.txt)
 	$(BIN)/pip install --quiet --progress-bar off -r requirements.txt
 	@touch $@

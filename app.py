@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 
 
@@ -15,13 +16,16 @@ def main(argv: list[str] | None = None) -> None:
     os.environ["GRADIO_TEMP_DIR"] = str(settings.work_dir)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
-    from components.layout import build_app, launch_options
+    from components.layout import PUBLIC_FOLDERS, build_app, launch_options
     from pipelines.runtime import warm_up
     from pipelines.store import PipelineStore
+    from pipelines.sweeping import start_sweeping
 
+    start_sweeping(settings.work_dir, PUBLIC_FOLDERS)
     store = PipelineStore(settings)
     app = build_app(store)
     app.launch(**launch_options(settings), prevent_thread_lock=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: ends in order
     store.sources.start_probe()
     warm_up()
     app.block_thread()

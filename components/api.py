@@ -11,7 +11,7 @@ from typing import Any, get_args
 import gradio as gr
 
 from components import format as fmt
-from components.common import BATCHED_QUEUE, lease, worked_off
+from components.common import BATCHED_QUEUE, LOOKUP_QUEUE, lease, worked_off
 from components.errors import show_errors
 from components.files import Uploads, one_query
 from pipelines.catalogue import MODELS
@@ -42,10 +42,11 @@ def build(store: PipelineStore) -> None:
         """
         path = uploads.path(image, "image")
         names, repeated = split_labels(labels)
+        wording = templates or ""
         with lease(store, model, "image-text") as clip:
-            for _ in worked_off(clip.prepare(names, templates=templates)):
+            for _ in worked_off(clip.prepare(names, templates=wording)):
                 yield {}, []
-            result = clip.classify(path, names, templates=templates)
+            result = clip.classify(path, names, templates=wording)
         yield fmt.as_label(result, repeated), fmt.as_scores(result)
 
     def rank_similarity(
@@ -116,8 +117,9 @@ def build(store: PipelineStore) -> None:
         """List every model: key, family, repository, licence, memory, whether it is on disk."""
         return [fmt.as_model(spec, store.sources.locate(spec) is not None) for spec in MODELS]
 
-    for function in (classify_image, rank_similarity, embed_texts, embed_images, list_models):
+    for function in (classify_image, rank_similarity, embed_texts, embed_images):
         _publish(function, BATCHED_QUEUE)
+    _publish(list_models, LOOKUP_QUEUE)
 
 
 def _publish(function: Callable[..., Any], queue: dict[str, Any]) -> None:

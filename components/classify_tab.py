@@ -195,9 +195,7 @@ def _wire_page(controls: Controls, results: Results) -> None:
     """Wire what changes the page only."""
     controls.picture_tab.select(lambda: "picture", None, controls.source, **PAGE_EVENT)
     controls.draw_tab.select(lambda: "draw", None, controls.source, **PAGE_EVENT)
-    controls.look.change(
-        lambda on: gr.update(visible=on), controls.look, results.look_box, **PAGE_EVENT
-    )
+    controls.look.change(**_show_look_box(controls, results))
     for strip in controls.strip.strips:
         strip.click(
             lambda: ("picture", gr.update(selected="picture")),
@@ -205,6 +203,16 @@ def _wire_page(controls: Controls, results: Results) -> None:
             [controls.source, controls.tabs],
             **PAGE_EVENT,
         )
+
+
+def _show_look_box(controls: Controls, results: Results) -> dict[str, Any]:
+    """Return the event that shows the map's box where it is wanted and there is an answer."""
+
+    def show_look_box(wanted: bool, label: str | None) -> Any:
+        return gr.update(visible=bool(wanted and label))
+
+    asked = [controls.look, results.look_label]
+    return {"fn": show_look_box, "inputs": asked, "outputs": results.look_box, **PAGE_EVENT}
 
 
 def _wire_answers(store: PipelineStore, controls: Controls, results: Results) -> None:
@@ -218,7 +226,7 @@ def _wire_answers(store: PipelineStore, controls: Controls, results: Results) ->
 
     def run_after(event: Any) -> None:
         """Classify when `event` comes, then draw where the model looks if that is wanted."""
-        event(
+        answered = event(
             classify,
             [*asked, controls.labels, *settings],
             [
@@ -231,7 +239,9 @@ def _wire_answers(store: PipelineStore, controls: Controls, results: Results) ->
             show_progress_on=[results.table],
             scroll_to_output=True,
             **private,
-        ).success(**look, **private)
+        )
+        answered.success(**_show_look_box(controls, results))
+        answered.success(**look, **private)
 
     run_after(partial(gr.on, [controls.run.click, controls.labels.submit]))
     wire_example_strip(
@@ -294,6 +304,7 @@ def _handlers(store: PipelineStore) -> tuple[Callable[..., Any], Callable[..., A
             return None
         file = chosen(source, image, drawing)
         with lease(store, key, TASK) as clip:
-            return heat_overlay(clip.pictures.open(file), clip.look(file, label, templates or ""))
+            relevance = clip.look(file, label, templates or "")
+            return heat_overlay(clip.pictures.open(file), relevance)  # one picture held at a time
 
     return classify, show_where

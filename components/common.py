@@ -22,8 +22,12 @@ from pipelines.store import PipelineStore
 DEVICE_QUEUE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1}
 
 #: For requests of milliseconds that are batched together (`pipelines.batching`): up to one batch
-#: of visitors at once. A download waits here too and keeps nobody else from an answer.
+#: of visitors at once. Those who wait for a download wait here too; `pipelines.sources` lets no
+#: more than half of the places be taken so.
 BATCHED_QUEUE: dict[str, Any] = {"concurrency_id": "batched", "concurrency_limit": 32}
+
+#: For what needs no model: never behind those who do.
+LOOKUP_QUEUE: dict[str, Any] = {"concurrency_id": "lookup", "concurrency_limit": 4}
 
 #: For events that only change the page.
 PAGE_EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}

@@ -71,8 +71,14 @@ class Page(gr.Blocks):
         """Check and convert the inputs of a request."""
         try:
             return await super().preprocess_data(*args, **kwargs)
-        except gr.Error:
-            raise
+        except gr.Error as error:  # its message repeats what was typed, and it would be logged
+            raise gr.Error(
+                "A field of this request holds a value that it does not offer, perhaps because "
+                "the answer that it belongs to is gone. Choose from its list; for a label, press "
+                "Classify again first.",
+                title="Check your input",
+                print_exception=False,
+            ) from error
         except ComponentProcessingError as error:
             raise gr.Error(
                 "The file is not an image that can be read, or it is damaged or far too large. "

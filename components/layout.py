@@ -1,5 +1,6 @@
 """The page: header, tabs, look."""
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -11,21 +12,21 @@ from components.errors import Page
 from components.theme import THEME
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
-
-#: Seconds after which uploads and results are deleted, looked for as often.
-KEEP_FILES_S = 3600
+from pipelines.sweeping import KEEP_FILES_S
 
 #: Requests that may wait; one more is refused with a clear message.
 MAX_WAITING = 256
+
+#: Folders of pictures that the page shows to everybody.
+PUBLIC_FOLDERS = (ASSETS / "examples", Path(MEDIA))
 
 TABS = (classify_tab, similarity_tab)
 
 
 def build_app(store: PipelineStore) -> gr.Blocks:
     """Lay out the whole app."""
-    with Page(
-        title="SeeSay", analytics_enabled=False, delete_cache=(KEEP_FILES_S, KEEP_FILES_S)
-    ) as app:
+    keep_s = int(KEEP_FILES_S)  # gradio deletes the rest when it ends, which sweeping cannot
+    with Page(title="SeeSay", analytics_enabled=False, delete_cache=(keep_s, keep_s)) as app:
         gr.HTML(
             "<h1>SeeSay</h1><p>See an image or a video, say what it is; "
             "say something, and see where it is.</p>",
@@ -45,7 +46,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "server_name": settings.host,
         "server_port": settings.port or None,  # None: the first free one
         "theme": THEME,
-        "allowed_paths": [str(ASSETS / "examples"), str(MEDIA)],
+        "allowed_paths": [str(folder) for folder in PUBLIC_FOLDERS],
         "css_paths": [ASSETS / "style.css"],
         "max_file_size": int(settings.max_upload_mb * 1e6),
         "ssr_mode": False,

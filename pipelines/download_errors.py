@@ -4,6 +4,7 @@ import errno
 
 from pipelines.catalogue import ModelSpec
 from pipelines.errors import WeightsError
+from pipelines.metering import FetchProgress
 from pipelines.modelscope import modelscope_endpoint
 from pipelines.settings import Settings
 
@@ -39,6 +40,17 @@ def unreachable(spec: ModelSpec, settings: Settings, reason: str = "") -> Weight
         f"The weights of {spec.key} are not on this machine and {source_endpoint(settings)} does "
         f"not answer{why}. Check the network or a proxy (HTTPS_PROXY), {other}, or "
         "point --models-dir at a folder that holds them. The demo models need no network."
+    )
+
+
+def under_way(spec: ModelSpec, progress: FetchProgress) -> WeightsError:
+    """Return the error for one request too many that would wait for a download."""
+    total = progress.total_bytes
+    share = f" ({100 * progress.done_bytes // total} %)" if total else ""
+    return WeightsError(
+        f"{spec.title} is being downloaded{share} and enough requests wait for it; try again in "
+        "a while. The models that are on this machine answer meanwhile.",
+        title="Download under way",
     )
 
 

@@ -47,6 +47,11 @@ class Download:
             self._ended.set()
         return self._ended.is_set()
 
+    @property
+    def progress(self) -> FetchProgress:
+        """How far it is."""
+        return self._meter.progress()
+
     def start(self) -> None:
         """Download in a thread of its own."""
         threading.Thread(target=self._work, name=f"fetch-{self._spec.key}", daemon=True).start()
@@ -58,11 +63,11 @@ class Download:
             WeightsError: it failed, or nothing came for as long as the limit allows.
         """
         while not self.ended:
-            yield self._meter.progress()
+            yield self.progress
             self._ended.wait(POLL_S)
         if self._error is not None:
             raise type(self._error)(self._error.message, title=self._error.title)
-        yield self._meter.progress()
+        yield self.progress
 
     def _work(self) -> None:
         error: PipelineError | None = None

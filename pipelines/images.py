@@ -3,11 +3,15 @@
 import io
 import struct
 import warnings
+import weakref
 from pathlib import Path
+from typing import BinaryIO
 
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from pipelines.errors import MediaError
+from pipelines.colour_modes import to_rgb
+from pipelines.decode_budget import BUDGET, SMALL_BYTES
+from pipelines.errors import MediaError, MemoryLimitError
 
 #: What is opened; anything else (PostScript runs a program, for one) is refused. JPEG opens MPO
 #: as well, which PIL does not know as a format to open.
@@ -23,11 +27,36 @@ Box = tuple[float, float, float, float]
 #: What PIL raises on EXIF data that is damaged.
 _BAD_EXIF = (ValueError, TypeError, KeyError, SyntaxError, struct.error, OSError)
 
+#: EXIF orientation -> how the stored picture is turned upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
 #: Most pixels of an image, unless the caller says otherwise.
 MAX_PIXELS = 120_000_000
 
+#: From this size on a picture of which a small one is wanted is shrunk while it is converted.
+LARGE_PIXELS = 4_000_000
+
+#: Bytes that PIL keeps for a pixel of any mode, at most.
+_STORED_BYTES = 4
+
+#: Format -> bytes a pixel that its decoder takes at its peak, as measured; a plain JPEG, PNG, BMP
+#: or GIF takes no more than what is stored.
+_DECODER_BYTES = {"WEBP": 16, "AVIF": 10, "JPEG2000": 20, "TIFF": 8}
+_PROGRESSIVE_BYTES = 6
+
 #: Most characters of a file's name that a message repeats.
 _MAX_NAME = 60
+
+#: Bytes that tell what a file looks like.
+_HEAD_BYTES = 300
 
 #: What people take for an image, or hope is one: (offset, bytes there, what to call it).
 _KNOWN = (
@@ -51,6 +80,10 @@ _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*"
 # A warning is no use to a visitor, and `catch_warnings` at each call is not safe among threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
+# A large picture is one piece of memory, which goes back to the system when it is freed; blocks of
+# 16 MB, PIL's own choice, stay with the thread that made them: 32 threads, 32 times the memory.
+Image.core.set_block_size(512 * 2**20)  # type: ignore[attr-defined]
+
 
 def open_image(path: Path, *, max_pixels: int = MAX_PIXELS, draft_px: int = 0) -> Image.Image:
     """Open an image file, upright, in RGB.
@@ -61,44 +94,47 @@ def open_image(path: Path, *, max_pixels: int = MAX_PIXELS, draft_px: int = 0) -
     Args:
         path: the file.
         max_pixels: most pixels that are decoded.
-        draft_px: if not 0, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as its
-            short side keeps at least this many pixels; several times cheaper for a large photo.
+        draft_px: if not 0, a picture may come at a fraction of its size as long as its short
+            side keeps at least this many pixels: a JPEG decoded at 1/2, 1/4 or 1/8, which is
+            several times cheaper, a large one of another kind shrunk by a whole number.
 
     Returns:
         An image of mode "RGB", 8 bits a channel.
 
     Raises:
         MediaError: not an image, damaged, empty, or larger than `max_pixels`.
+        MemoryLimitError: other pictures took the memory for too long.
         MemoryError: there is no memory for it.
     """
-    name = path.name
     try:
-        data = path.read_bytes()
+        file = path.open("rb")
     except OSError as error:
-        shown = _shown(name)
+        shown = _shown(path.name)
         raise MediaError(f"The file {shown} could not be read. Upload it again.") from error
-    return decode_image(data, name, max_pixels=max_pixels, draft_px=draft_px)
+    with file:
+        return _decode(file, path.name, max_pixels, draft_px)
 
 
 def decode_image(
     data: bytes, name: str = "the image", *, max_pixels: int = MAX_PIXELS, draft_px: int = 0
 ) -> Image.Image:
     """Decode the bytes of an image file as `open_image` does; `name` is used in messages."""
+    return _decode(io.BytesIO(data), name, max_pixels, draft_px)
+
+
+def _decode(file: BinaryIO, name: str, max_pixels: int, draft_px: int) -> Image.Image:
     shown = _shown(name)
-    if not data:
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    if not head:
         raise MediaError(f"{shown} is empty (0 bytes). Choose an image such as a PNG or JPEG.")
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2  # PIL itself refuses more than twice this
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(file, formats=FORMATS) as image:
             _check_size(image, shown, max_pixels)
-            box = _draft(image, draft_px) if draft_px else None
-            image.load()
-            upright = to_rgb(_upright(image))
-            if box is not None:
-                upright.info[TRUE_BOX] = _turned(box, image.size, _orientation(image))
-            return upright
-    except (MediaError, MemoryError):
+            return _within_budget(image, draft_px)
+    except (MediaError, MemoryLimitError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise MediaError(
@@ -106,9 +142,9 @@ def decode_image(
             f"the limit is {max_pixels / 1e6:.0f} megapixels. Shrink it and try again."
         ) from error
     except Exception as error:  # PIL's decoders raise whatever they meet in damaged files
-        looks = _looks(data)
+        looks = _looks(head)
         unknown = isinstance(error, UnidentifiedImageError)
-        if unknown and (looks or not data.startswith(_SIGNATURES)):
+        if unknown and (looks or not head.startswith(_SIGNATURES)):
             raise MediaError(
                 f"{shown} is not an image that can be read{looks}. Expected a PNG, JPEG, WebP, "
                 "GIF, BMP, TIFF or AVIF file; convert it and try again."
@@ -119,6 +155,49 @@ def decode_image(
         ) from error
 
 
+def _within_budget(image: Image.Image, draft_px: int) -> Image.Image:
+    """Decode an opened file, within the budget that all share.
+
+    A picture that comes out large counts until nobody holds it any more.
+    """
+    pixels = image.width * image.height
+    progressive = bool(image.info.get("progressive"))  # all of it, also where a draft is taken
+    box = _draft(image, draft_px) if draft_px else None
+    shrink = 1 if box else _shrink(image.size, draft_px)
+    drawn = image.width * image.height * _STORED_BYTES
+    peak = max(drawn, _DECODER_BYTES.get(image.format or "", 0) * pixels)
+    peak += drawn // shrink**2 + progressive * _PROGRESSIVE_BYTES * pixels
+    hold = BUDGET.take(peak)
+    try:
+        upright = _load(image, shrink, box)
+    except BaseException:
+        image.close()
+        hold.release()
+        raise
+    image.close()  # frees its pixels at once, which would else wait for the garbage collector
+    left = upright.width * upright.height * _STORED_BYTES
+    if left > SMALL_BYTES:
+        hold.keep(left)
+        weakref.finalize(upright, hold.release)
+    else:
+        hold.release()
+    return upright
+
+
+def _load(image: Image.Image, shrink: int, box: Box | None) -> Image.Image:
+    """Decode; upright in RGB, shrunk by `shrink`, with the box of a draft if it is one."""
+    image.load()
+    orientation = _orientation(image)
+    if shrink > 1:
+        box = (0.0, 0.0, image.width / shrink, image.height / shrink)
+    flat = to_rgb(image, shrink)
+    turn = _TURNS.get(orientation)
+    upright = flat if turn is None else flat.transpose(turn)
+    if box is not None:
+        upright.info[TRUE_BOX] = _turned(box, flat.size, orientation)
+    return upright
+
+
 def _shown(name: str) -> str:
     """Return a file's name as messages repeat it: quoted, printable, not too long."""
     return repr(name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…")
@@ -126,8 +205,8 @@ def _shown(name: str) -> str:
 
 def _looks(data: bytes) -> str:
     """Return what a file that is no image looks like, as the end of a sentence, or ""."""
-    start = data[:300].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    text = data[:300].decode("utf-8", "replace").rstrip("\ufffd")  # perhaps half a character
+    start = data.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    text = data.decode("utf-8", "replace").rstrip("\ufffd")  # perhaps half a character
     for offset, magic, kind in _KNOWN:
         if data.startswith(magic, offset):
             return f": it looks like {kind}"
@@ -156,14 +235,6 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF orientation; a picture whose EXIF data is damaged is taken as it lies."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except _BAD_EXIF:
-        return image
-
-
 def _turned(box: Box, size: tuple[int, int], orientation: int) -> Box:
     """Return where `box`, from the top left corner, lies once the orientation is applied."""
     (_, _, right, bottom), (width, height) = box, size
@@ -182,51 +253,15 @@ def _turned(box: Box, size: tuple[int, int], orientation: int) -> Box:
     return across[0], down[0], across[1], down[1]
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return `image` in RGB, 8 bits a channel, transparency laid on white.
-
-    Greys of 16 and 32 bits and float greys are scaled to 0..255 by the range that their mode or
-    their values call for (255, 65535, 1.0 for floats within 0..1, else the largest value).
-    """
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode in {"I", "I;16", "I;16L", "I;16B", "I;16N", "F"}:
-        return _wide_grey_to_rgb(image)
-    if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
-        image = image.convert("RGBA")
-        page = Image.new("RGB", image.size, "white")
-        page.paste(image, mask=image)
-        return page
-    return image.convert("RGB")
-
-
-def _wide_grey_to_rgb(image: Image.Image) -> Image.Image:
-    import numpy as np
-
-    values = np.asarray(image)
-    if image.mode == "F":
-        finite = np.isfinite(values)
-        top = float(values.max(where=finite, initial=0.0))
-        full = next((limit for limit in (1.0, 255.0, 65535.0) if top <= limit), top)
-    else:
-        top = int(values.max(initial=0))
-        full = 255 if image.mode == "I" and top <= 255 else max(top, 65535)
-    grey = np.empty(values.shape, np.uint8)
-    for start in range(0, len(values), 256):  # by strips: floats of a whole large scan take much
-        strip = np.nan_to_num(values[start : start + 256].astype(np.float32), posinf=full)
-        grey[start : start + 256] = np.rint(np.clip(strip * (255.0 / full), 0, 255))
-    return Image.fromarray(grey).convert("RGB")
-
-
 def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise MediaError(
-            f"{name!r} has {width} x {height} = {width * height / 1e6:.0f} megapixels; "
+            f"{name} has {width} x {height} = {width * height / 1e6:.0f} megapixels; "
             f"the limit is {max_pixels / 1e6:.0f}. Shrink it and try again."
         )
     if width < 1 or height < 1:
-        raise MediaError(f"{name!r} has no pixels ({width} x {height}). Choose another image.")
+        raise MediaError(f"{name} has no pixels ({width} x {height}). Choose another image.")
 
 
 def _draft(image: Image.Image, draft_px: int) -> Box | None:
@@ -242,3 +277,10 @@ def _draft(image: Image.Image, draft_px: int) -> Box | None:
         return None
     made = image.draft(None, (int(width / shrink), int(height / shrink)))
     return made[1] if made else None
+
+
+def _shrink(size: tuple[int, int], draft_px: int) -> int:
+    """Return by how much a large picture may be shrunk, keeping its short side >= `draft_px`."""
+    if not draft_px or size[0] * size[1] <= LARGE_PIXELS:
+        return 1
+    return max(min(size) // draft_px, 1)

@@ -1,7 +1,10 @@
 """Device, dtype and memory budget: decided once, with the reason logged."""
 
+import functools
 import logging
 import os
+import shutil
+import subprocess
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,10 +103,37 @@ def memory_budget_gb(settings: Settings, kind: str) -> float:
         import torch
 
         return 0.7 * torch.cuda.mem_get_info(0)[1] / 1e9
-    return 0.7 * _machine_memory_bytes() / 1e9
+    return 0.7 * machine_memory_bytes() / 1e9
 
 
-def _machine_memory_bytes() -> int:
+def likely_budget_gb(settings: Settings) -> float:
+    """Return what the budget will be at the least, without torch, which takes seconds to import.
+
+    The device is not chosen yet: of the machine's memory and a GPU's the smaller one counts.
+    """
+    if settings.memory_gb:
+        return settings.memory_gb
+    may_be_cuda = settings.device in {"auto", "cuda"}
+    sizes = [machine_memory_bytes(), *(_gpu_memory_bytes() if may_be_cuda else ())]
+    return 0.7 * min(sizes) / 1e9
+
+
+@functools.cache
+def _gpu_memory_bytes() -> tuple[int, ...]:
+    """Return the memory of each GPU that the driver's own tool knows; () where there is none."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ()
+    ask = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(ask, capture_output=True, text=True, timeout=3.0)
+    except (OSError, subprocess.SubprocessError) as error:
+        log.info("nvidia-smi does not answer: %s", type(error).__name__)
+        return ()
+    return tuple(int(line) * 2**20 for line in answer.stdout.split("\n") if line.isdigit())
+
+
+def machine_memory_bytes() -> int:
     """Return the memory of this machine, or of the container it runs in where that is less."""
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

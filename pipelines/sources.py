@@ -2,12 +2,20 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.catalogue import ModelSpec
 from pipelines.checkpoint_files import is_complete
-from pipelines.download_errors import incomplete, missing_demo, source_endpoint, unreachable
+from pipelines.download_errors import (
+    incomplete,
+    missing_demo,
+    source_endpoint,
+    under_way,
+    unreachable,
+)
 from pipelines.fetching import Download
 from pipelines.metering import FetchProgress
 from pipelines.modelscope import check_installed, modelscope_folders
@@ -22,6 +30,11 @@ PROBE_TIMEOUT_S = 2.0
 STALL_LIMIT_S = 30.0
 #: Seconds for which the probe's answer is believed.
 PROBE_VALID_S = 60.0
+
+#: Requests that wait for the download of one model, and of all. Each keeps one of the places in
+#: which requests are answered (32), and the others must not be without any.
+MOST_WAITING = 8
+MOST_WAITING_IN_ALL = 16
 
 
 class Sources:
@@ -45,6 +58,7 @@ class Sources:
         self._stall_limit_s = stall_limit_s
         self._lock = threading.Lock()
         self._downloads: dict[str, Download] = {}
+        self._waiting: Counter[str] = Counter()
         self._probe: Probe | None = None
 
     def locate(self, spec: ModelSpec) -> Path | None:
@@ -52,8 +66,9 @@ class Sources:
         return next((folder for folder in self._folders(spec) if is_complete(folder)), None)
 
     def start_probe(self) -> None:
-        """Ask in the background whether the hub answers; returns at once."""
-        self.hub_answers(wait_s=0.0)
+        """Ask in the background whether the hub answers, if it may matter; returns at once."""
+        if self._settings.models != "bundled":
+            self.hub_answers(wait_s=0.0)
 
     def hub_answers(self, *, wait_s: float | None = None) -> bool:
         """Return whether the hub was reachable when last asked.
@@ -74,14 +89,17 @@ class Sources:
         download goes on where it stopped.
 
         Raises:
-            WeightsError: it cannot be had; the message says why and which setting helps.
+            WeightsError: it cannot be had, and the message says why and which setting helps; or
+                enough requests wait for it already.
         """
         if self.locate(spec) is not None:
             return
         if spec.demo:
             raise missing_demo(spec)
         self._check_reachable(spec)
-        yield from self._join(spec).follow()
+        download = self._join(spec)
+        with self._place(spec, download):
+            yield from download.follow()
         if self.locate(spec) is None:
             raise incomplete(spec, self._settings)
 
@@ -126,6 +144,22 @@ class Sources:
         probe = self._probe_of(time.monotonic() - start)
         if not probe.own_answer(self._probe_wait_s):
             raise unreachable(spec, self._settings, probe.reason)
+
+    @contextmanager
+    def _place(self, spec: ModelSpec, download: Download) -> Iterator[None]:
+        """Take one of the places of those who wait for a download."""
+        with self._lock:
+            if (
+                self._waiting[spec.key] >= MOST_WAITING
+                or self._waiting.total() >= MOST_WAITING_IN_ALL
+            ):
+                raise under_way(spec, download.progress)
+            self._waiting[spec.key] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting[spec.key] -= 1
 
     def _join(self, spec: ModelSpec) -> Download:
         """Return the running download of a model, or start one."""

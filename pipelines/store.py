@@ -16,7 +16,7 @@ from pipelines.base import Pipeline
 from pipelines.catalogue import HUB_DEFAULTS, MODELS, ModelSpec, Task, demo_of, find
 from pipelines.errors import MemoryLimitError, PipelineError, WeightsError
 from pipelines.fetching import FetchProgress
-from pipelines.runtime import Device, choose_device, memory_budget_gb
+from pipelines.runtime import Device, choose_device, likely_budget_gb, memory_budget_gb
 from pipelines.settings import Settings
 from pipelines.sources import Sources
 
@@ -70,12 +70,17 @@ class PipelineStore:
         """Return the memory that all loaded models together may take, in GB."""
         return memory_budget_gb(self.settings, self.device.kind)
 
+    def _budget_so_far_gb(self) -> float:
+        """Return the budget, or, until the device is chosen, what it is likely to be."""
+        return likely_budget_gb(self.settings) if self._device is None else self.budget_gb()
+
     def default_spec(self, task: Task) -> ModelSpec:
         """Return what `model=""` means for `task` just now.
 
         "bundled": the demo model. "hub": the family's real default. "auto": the best real model
         that is on disk and fits; else, where the hub answers, the default if it fits; else the
-        demo model. Waits for the hub's probe at most its few seconds, and only in the last case.
+        demo model. Waits for the hub's probe at most its few seconds, and only in the last case;
+        never for torch: a page that opens meanwhile would start as the demo.
         """
         if self.settings.models == "bundled":
             return demo_of(task)
@@ -84,10 +89,11 @@ class PipelineStore:
             return default
         real = [spec for spec in MODELS if spec.task == task and not spec.demo]
         on_disk = [spec for spec in real if self.sources.locate(spec) is not None]
-        fitting = [spec for spec in on_disk if spec.memory_gb <= self.budget_gb()]
+        budget = self._budget_so_far_gb()
+        fitting = [spec for spec in on_disk if spec.memory_gb <= budget]
         if fitting:
             return fitting[0]
-        if self.sources.hub_answers() and default.memory_gb <= self.budget_gb():
+        if default.memory_gb <= budget and self.sources.hub_answers():
             return default
         return demo_of(task)
 

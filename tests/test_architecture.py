@@ -34,6 +34,8 @@ TORCH_FREE = (
     "pipelines/clip/named_image.py",
     "pipelines/clip/notes.py",
     "pipelines/clip/templates.py",
+    "pipelines/colour_modes.py",
+    "pipelines/decode_budget.py",
     "pipelines/demo_card.py",
     "pipelines/describe/__init__.py",
     "pipelines/describe/loops.py",
@@ -47,6 +49,7 @@ TORCH_FREE = (
     "pipelines/images.py",
     "pipelines/labels.py",
     "pipelines/results.py",
+    "pipelines/runtime.py",
     "pipelines/settings.py",
     "pipelines/sources.py",
     "pipelines/store.py",
@@ -63,6 +66,7 @@ TORCH_FREE = (
     "pipelines/video_opening.py",
     "pipelines/video_pixels.py",
     "pipelines/video_writing.py",
+    "pipelines/sweeping.py",
 )
 
 

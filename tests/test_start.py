@@ -1,6 +1,7 @@
 """The app is up at once, whatever the network does, and answers without waiting for it."""
 
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from gradio_client import Client, handle_file
 
 from tests.browser.serve import serve
+from tests.components.raw_http import upload
 
 EMPTY = (
     "import gradio as gr, sys\n"
@@ -49,3 +51,38 @@ def test_up_and_answering_with_a_hub_that_never_answers(tmp_path: Path, red_circ
     assert answer_s < 40
     up, imported = log.index("Running on local URL"), re.search("torch .* imported", log)
     assert imported is None or up < imported.start(), "torch is imported after the page is up"
+
+
+#: `python app.py` that keeps files for a second only.
+SHORT = (
+    "import sys\n"
+    "import pipelines.sweeping as sweeping\n"
+    "sweeping.KEEP_FILES_S = 1.0\n"
+    "import app\n"
+    "app.main(sys.argv[1:])\n"
+)
+
+
+def test_uploads_of_a_run_that_was_killed_go_and_a_run_ends_in_order(
+    tmp_path: Path, red_circle: Path
+) -> None:
+    """They piled up for ever: gradio deletes only what it remembers, and nothing on SIGTERM."""
+    work = tmp_path / "work"
+    with serve(tmp_path, code=SHORT) as app:
+        kept = Path(upload(app.url, red_circle))
+        assert kept.is_file()
+        app.process.kill()
+        app.process.wait()
+    assert kept.is_file()
+    with serve(tmp_path, code=SHORT) as app:
+        assert not kept.exists()
+        assert not kept.parent.exists()
+        examples = list(work.rglob("red-circle.png"))
+        assert examples, "the page's own pictures stay"
+        time.sleep(2.5)
+        assert [path for path in examples if path.is_file()] == examples
+        fresh = Path(upload(app.url, red_circle))
+        app.process.send_signal(signal.SIGTERM)
+        assert app.process.wait(timeout=20) == 0
+        assert not fresh.exists()
+        assert "Traceback" not in app.log_file.read_text("utf-8")

@@ -30,18 +30,31 @@ class RunningApp:
         url: where it listens.
         work_dir: its uploads and results.
         log_file: what it prints.
+        process: the process itself.
     """
 
     url: str
     work_dir: Path
     log_file: Path
+    process: subprocess.Popen[bytes]
 
 
 @contextmanager
-def serve(folder: Path, *flags: str, **variables: str) -> Iterator[RunningApp]:
-    """Run `app.py --models bundled` with its files in `folder` for the length of the block."""
+def serve(folder: Path, *flags: str, code: str = "", **variables: str) -> Iterator[RunningApp]:
+    """Run `app.py --models bundled` with its files in `folder` for the length of the block.
+
+    With `code`, that is run with the same arguments in place of `app.py`.
+    """
     log_file, work_dir = folder / "app.log", folder / "work"
-    command = [sys.executable, "-u", "app.py", "--models", "bundled", "--port", "0"]
+    command = [
+        sys.executable,
+        "-u",
+        *(["-c", code] if code else ["app.py"]),
+        "--models",
+        "bundled",
+        "--port",
+        "0",
+    ]
     command += ["--work-dir", str(work_dir), "--cache-dir", str(folder / "cache"), *flags]
     # a port that is taken but not listened to refuses every connection
     with socket.socket() as nobody, log_file.open("wb") as output:
@@ -54,7 +67,7 @@ def serve(folder: Path, *flags: str, **variables: str) -> Iterator[RunningApp]:
             command, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT
         )
         try:
-            yield RunningApp(_await_url(process, log_file), work_dir, log_file)
+            yield RunningApp(_await_url(process, log_file), work_dir, log_file, process)
         finally:
             process.terminate()
             try:

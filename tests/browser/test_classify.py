@@ -133,6 +133,24 @@ def test_an_example_answers_and_shows_where(visit: Visit, width: int) -> None:
     expect(overlay(page)).not_to_have_attribute("src", before)
 
 
+def test_where_is_shown_once_there_is_an_answer(visit: Visit) -> None:
+    """Wanted before, it opened an empty list over an empty picture."""
+    page = visit()
+    where = page.get_by_role("combobox", name="Where does it look for")
+    page.get_by_text("Options", exact=True).click()
+    wanted = page.get_by_label("Show where the model looks for a label")
+    wanted.check()
+    page.wait_for_timeout(1500)
+    expect(where).to_be_hidden()
+    click_example(page, 0)
+    expect(where).to_have_value("red circle")
+    expect(overlay(page)).to_be_visible()
+    wanted.uncheck()
+    expect(where).to_be_hidden()
+    wanted.check()
+    expect(overlay(page)).to_be_visible()
+
+
 def test_another_question_moves_the_overlay_along(visit: Visit) -> None:
     page = visit()
     show_where_of = page.get_by_role("combobox", name="Where does it look for")

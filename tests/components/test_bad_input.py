@@ -319,6 +319,24 @@ def test_the_page_opens_no_path_of_the_server(
         assert not shown, f"{name} answered about a file of the server"
 
 
+def test_a_value_that_is_not_offered_is_told_and_not_logged(
+    running_app: RunningApp, sent: dict[str, Any]
+) -> None:
+    """Gradio's own message repeated the label, and so did the server's log, with a traceback."""
+    typed = "a label that nobody else may read"
+    for name, data in (
+        ("show_where", [True, "picture", sent, None, typed, "", "demo-clip"]),
+        ("classify", ["picture", sent, None, "a", "", typed]),
+    ):
+        output = press(running_app.url, name, data)
+        assert_clear(output["error"], running_app)
+        assert "does not offer" in output["error"]
+        assert output["title"] == "Check your input"
+    log = running_app.log_file.read_text("utf-8")
+    assert typed not in log
+    assert "is not in the list of choices" not in log
+
+
 @pytest.mark.parametrize(
     "path",
     [PASSWORDS, str(ROOT / "app.py"), "WORK/../app.log", "WORK/../cache/text-vectors.sqlite"],
@@ -334,6 +352,21 @@ def test_names_of_uploads_cannot_leave_their_folder(running_app: RunningApp) -> 
     files = {"files": ("../../../../evil.png", b"x")}
     (path,) = http.post(f"{running_app.url}/gradio_api/upload", files=files).json()
     assert Path(path).resolve().is_relative_to(running_app.work_dir.resolve())
+
+
+def test_nothing_for_what_is_optional_is_its_default(
+    running_app: RunningApp, sent: dict[str, Any]
+) -> None:
+    """No templates were refused, where no model was the default."""
+    named = post(running_app.url, "classify_image", [sent, "a\nb", "", ""])
+    assert post(running_app.url, "classify_image", [sent, "a\nb", None, None]) == named
+    ranked = post(running_app.url, "rank_similarity", ["a", None, "b", None, ""])
+    assert post(running_app.url, "rank_similarity", ["a", None, "b", None, None]) == ranked
+    by_picture = post(running_app.url, "rank_similarity", [None, sent, None, [sent], None])
+    assert by_picture == post(running_app.url, "rank_similarity", ["", sent, "", [sent], ""])
+    assert "data" in named
+    assert "data" in ranked
+    assert "data" in by_picture
 
 
 def test_an_image_named_by_a_path_only_is_its_name(

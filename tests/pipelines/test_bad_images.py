@@ -134,6 +134,9 @@ def test_a_bomb_is_refused_by_its_header(
     with pytest.raises(MediaError, match="megapixels.*Shrink it") as caught:
         decode_image(claims(*size, bits, colour_type), "bomb.png")
     assert "the limit is 120" in caught.value.message
+    width, height = size
+    start = f"'bomb.png' has {width} x {height}", "'bomb.png' unpacks to far more pixels"
+    assert caught.value.message.startswith(start), "the name stood in quotes of quotes"
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")

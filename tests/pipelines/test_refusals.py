@@ -13,6 +13,7 @@ import pytest
 from pipelines import fetching
 from pipelines import sources as module
 from pipelines.catalogue import CLIP_B32, CLIP_L14
+from pipelines.errors import WeightsError
 from pipelines.settings import Settings
 from pipelines.sources import Sources
 from tests.fake_hub import FakeHub, Faults
@@ -223,3 +224,49 @@ def test_a_gateway_is_not_the_hub(hub: FakeHub, status: str, there: bool) -> Non
     hub.faults.everywhere = status
     hub.faults.probe_too = True
     assert sources_of(hub).hub_answers() is there
+
+
+def test_no_more_than_a_few_wait_for_a_download(hub: FakeHub) -> None:
+    """Each who waits keeps a place in the queue; 32 of them once kept every one."""
+    hub.faults.bytes_per_s = 400_000
+    sources = sources_of(hub)
+    waiting = [sources.fetch(CLIP_B32) for _ in range(module.MOST_WAITING)]
+    for steps in waiting:
+        next(steps)
+    await_(lambda: hub.sent_bytes > 300_000)
+    start = time.monotonic()
+    with pytest.raises(
+        WeightsError, match=r"is being downloaded \(\d+ %\) .* try again in a while"
+    ):
+        next(sources.fetch(CLIP_B32))
+    assert time.monotonic() - start < 1.0
+    waiting.pop().close()  # type: ignore[attr-defined]
+    next(sources.fetch(CLIP_B32))
+    hub.faults.bytes_per_s = 0
+    for steps in waiting:
+        list(steps)
+    assert sources.locate(CLIP_B32) is not None
+    assert sources._waiting.total() == 0
+
+
+def test_no_more_than_half_of_all_places_wait_for_downloads(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_WAITING_IN_ALL", 1)
+    hub.faults.bytes_per_s = 400_000
+    sources = sources_of(hub)
+    waiting = sources.fetch(CLIP_B32)
+    next(waiting)
+    with pytest.raises(WeightsError, match="CLIP ViT-L/14 is being downloaded"):
+        next(sources.fetch(CLIP_L14))
+    hub.faults.bytes_per_s = 0
+    list(waiting)
+
+
+def test_the_bundled_models_ask_no_hub(hub: FakeHub) -> None:
+    sources = sources_of(hub, models="bundled")
+    sources.start_probe()
+    time.sleep(0.3)
+    assert hub.requests == []
+    list(sources.fetch(CLIP_B32))
+    assert hub.requests, "until a real model is asked for"

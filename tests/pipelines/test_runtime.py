@@ -10,7 +10,7 @@ import torch
 from pipelines import packing, runtime
 from pipelines.errors import PipelineError
 from pipelines.packing import PackedLinear, bfloat16_gain, can_pack, pack_linear
-from pipelines.runtime import choose_device, memory_budget_gb, warm_up
+from pipelines.runtime import choose_device, likely_budget_gb, memory_budget_gb, warm_up
 from pipelines.settings import Settings
 
 needs_packing = pytest.mark.skipif(not can_pack(), reason="no packed bfloat16 layers here")
@@ -133,6 +133,29 @@ def test_the_budget_is_what_was_asked_for_or_a_part_of_what_there_is(
         assert memory_budget_gb(Settings(), "cpu") == pytest.approx(expected)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1e9, 80e9))
     assert memory_budget_gb(Settings(), "cuda") == pytest.approx(56.0)
+
+
+def test_the_likely_budget_is_of_the_smaller_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(runtime, "machine_memory_bytes", lambda: 64_000_000_000)
+    monkeypatch.setattr(runtime, "_gpu_memory_bytes", lambda: (80 * 2**30, 10_000_000_000))
+    assert likely_budget_gb(Settings(memory_gb=3.5)) == 3.5
+    assert likely_budget_gb(Settings()) == pytest.approx(7.0)
+    assert likely_budget_gb(Settings(device="cpu")) == pytest.approx(44.8)
+    monkeypatch.undo()
+    tool = tmp_path / "nvidia-smi"
+    for said, sizes in (
+        ("echo 24564; echo 8192", (24564, 8192)),
+        ("echo '[N/A]'", ()),
+        ("exit 9", ()),
+    ):
+        tool.write_text(f"#!/bin/sh\n{said}\n")
+        tool.chmod(0o755)
+        monkeypatch.setattr("shutil.which", lambda name: str(tool))
+        runtime._gpu_memory_bytes.cache_clear()
+        assert runtime._gpu_memory_bytes() == tuple(size * 2**20 for size in sizes)
+    runtime._gpu_memory_bytes.cache_clear()
 
 
 def test_warming_up_ends() -> None:

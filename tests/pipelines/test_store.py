@@ -1,5 +1,7 @@
 """Models are loaded once, leased, and swapped within the memory budget."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -353,6 +355,41 @@ class Shelf(EverythingOnDisk):
 def test_what_a_tab_starts_with(models: Any, shelf: Any, memory_gb: float, expected: Any) -> None:
     settings = Settings(models=models, device="cpu", dtype="float32", memory_gb=memory_gb)
     assert PipelineStore(settings, shelf).default_spec(TASK) is expected
+
+
+def test_the_choice_of_a_tab_waits_for_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waited seconds for torch and a self-test; the page was that of the demo until then."""
+
+    def choose(settings: Settings) -> Device:
+        raise AssertionError("the device was chosen")
+
+    monkeypatch.setattr("pipelines.store.choose_device", choose)
+    monkeypatch.setattr("pipelines.store.likely_budget_gb", lambda settings: 1.5)
+    store = PipelineStore(Settings(), Shelf("clip-vit-b32", "clip-vit-l14", hub=False))  # type: ignore[arg-type]
+    assert store.default_spec(TASK) is CLIP_B32
+    monkeypatch.setattr("pipelines.store.memory_budget_gb", lambda settings, kind: 8.0)
+    monkeypatch.setattr(
+        "pipelines.store.choose_device", lambda settings: Device("cpu", "float32", False, "test")
+    )
+    assert store.device.kind == "cpu"
+    assert store.default_spec(TASK) is CLIP_L14, "once it is known, its own memory counts"
+
+
+def test_the_choice_of_a_tab_imports_no_torch() -> None:
+    code = """
+import sys
+from pathlib import Path
+from pipelines.settings import Settings
+from pipelines.sources import Sources
+from pipelines.store import PipelineStore
+Sources.locate = lambda self, spec: Path("/nowhere")
+print(PipelineStore(Settings()).default_spec("image-text").key, "torch" in sys.modules)
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.split() == ["clip-vit-l14", "False"], done.stderr
 
 
 def test_the_device_is_chosen_once(monkeypatch: pytest.MonkeyPatch) -> None:
