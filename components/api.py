@@ -10,8 +10,9 @@ from typing import Any, get_args
 
 import gradio as gr
 
+from components import api_describe
 from components import format as fmt
-from components.common import BATCHED_QUEUE, LOOKUP_QUEUE, lease, worked_off
+from components.common import BATCHED_QUEUE, DEVICE_QUEUE, LOOKUP_QUEUE, lease, worked_off
 from components.errors import show_errors
 from components.files import Uploads, one_query
 from pipelines.catalogue import MODELS
@@ -119,6 +120,8 @@ def build(store: PipelineStore) -> None:
 
     for function in (classify_image, rank_similarity, embed_texts, embed_images):
         _publish(function, BATCHED_QUEUE)
+    for function in api_describe.endpoints(store):
+        _publish(function, DEVICE_QUEUE)
     _publish(list_models, LOOKUP_QUEUE)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from pipelines.catalogue import ModelSpec
 from pipelines.clip.notes import repeated_notes
 from pipelines.demo_card import DemoCard
+from pipelines.describe.results import ContextUse
 from pipelines.results import Classification, Embeddings, Ranking, SimilarityMatrix, Verdict
 
 #: Rows of a table on the page; the CSV file has them all.
@@ -111,6 +112,19 @@ def scores_table(result: Classification, first: str = "Label") -> str:
         ("Verdict", "Does this label fit, whatever the others are?"),
     )
     return _table(head, rows, len(result.scores))
+
+
+def context_meter(context: ContextUse) -> str:
+    """Return how much of what the model can read the conversation takes, as HTML."""
+    share = context.used_tokens / context.limit_tokens
+    left_out = context.dropped_turns
+    dropped = f"; the {left_out} oldest left out" if left_out else ""
+    return (
+        f"<div class='meter' title='A model reads so much at once. When it is full, the oldest "
+        f"questions are left out, never the picture.'><i style='width:{share * 100:.0f}%'></i>"
+        f"<span>Memory of this conversation: {context.used_tokens} of {context.limit_tokens} "
+        f"tokens{dropped}</span></div>"
+    )
 
 
 def ranking_table(result: Ranking) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
 from pipelines.batch.archive import is_zip, open_inputs
 from pipelines.batch.control import Progress, RunControl
@@ -23,6 +23,8 @@ from pipelines.batch.engine import BatchRun, CaptionBatch, EngineOptions
 from pipelines.batch.export import FORMATS, Exports
 from pipelines.batch.inputs import Inputs
 from pipelines.batch.ledger import CaptionSettings, Ledger
+from pipelines.catalogue import Task
+from pipelines.describe.options import GenerationOptions
 from pipelines.errors import InputError, PipelineError
 from pipelines.settings import Settings, read_settings
 from pipelines.store import PipelineStore
@@ -52,14 +54,15 @@ def _captioner(
     store: PipelineStore, model: str, prompt: str, options: dict[str, int | float]
 ) -> Captioner:
     """Return the model of the store, which is downloaded where it is not on disk."""
-    task = cast(Any, "image-to-text")
+    task: Task = "caption"
+    chosen = GenerationOptions(**options)  # type: ignore[arg-type]
     spec = store.resolve(model, task)
     for progress in store.fetch(spec.key, task):
         logging.getLogger(__name__).debug("%s", progress)
 
     def caption_batch(images: list[Any]) -> list[str]:
         with store.use(spec.key, task) as pipeline:
-            return list(pipeline.caption(images, prompt=prompt, options=options))
+            return [result.text for result in pipeline.caption(images, prompt, chosen)]
 
     settings = CaptionSettings(
         model=spec.key, revision=spec.revision, prompt=prompt, options=options

@@ -1,85 +1,17 @@
 """The models there are. Torch-free, so that the UI, the README and the tests read it for nothing.
 
-A model is added with one entry here; pickers, the README's table, the store and the tests read
-the same tuple.
+A model is added with one entry here, or in the list of its family; pickers, the README's table,
+the store and the tests read the same tuple.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
+from pipelines.describe.checkpoints import BLIP2_OPT, BLIP_BASE, CAPTION_MODELS
 from pipelines.errors import InputError
+from pipelines.spec import ContrastiveTraits, ModelSpec, Task
 
-Task = Literal["image-text"]
+__all__ = ["CATALOGUE", "HUB_DEFAULTS", "MODELS", "ContrastiveTraits", "ModelSpec", "Task",
+           "demo_of", "find", "keys"]  # fmt: skip
 
 CLIP_PIPELINE = "pipelines.clip.pipeline:ClipPipeline"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContrastiveTraits:
-    """What differs between the image-text models that one pipeline runs.
-
-    Attributes:
-        probability: "softmax" over the given labels, or "sigmoid", each label by itself.
-        pooling: how the vision tower sums up its patches: "class token" or "attention head".
-        padding: "longest" where padding never changes a vector, else "max_length".
-        max_text_tokens: tokens that the text tower reads, its special tokens included.
-        cleaning: "openai" for the cleaning that CLIP was trained with, "lower", or "none".
-        languages: ISO 639-1 codes of the languages that it reads well.
-        neutral_bank: file stem in `pipelines/clip/banks/`, the texts a verdict compares with.
-        neutral_weight: share of the neutral texts' soft maximum that the evidence takes off.
-        text_thresholds: of the evidence for an image with a text: below the first is "no match",
-            from the second on is "match", in between is "unsure".
-        pair_of_texts_thresholds: likewise for two texts.
-        pair_of_images_thresholds: likewise for the overlap of two images.
-        calibrated: whether the thresholds were measured on this checkpoint.
-    """
-
-    probability: Literal["softmax", "sigmoid"]
-    pooling: Literal["class token", "attention head"]
-    padding: Literal["longest", "max_length"]
-    max_text_tokens: int
-    cleaning: Literal["openai", "lower", "none"]
-    languages: tuple[str, ...]
-    neutral_bank: str
-    neutral_weight: float = 1.0
-    text_thresholds: tuple[float, float] = (-4.0, -1.5)
-    pair_of_texts_thresholds: tuple[float, float] = (-4.0, -1.5)
-    pair_of_images_thresholds: tuple[float, float] = (0.3, 0.6)
-    calibrated: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSpec:
-    """One checkpoint. `key` is public: scripts send it as `model=`.
-
-    Attributes:
-        key: the public name.
-        title: what the picker shows.
-        task: what it can do.
-        family: the family it belongs to, as in the README.
-        pipeline: "module:Class", imported on first use.
-        repo: hub repository; empty for a bundled checkpoint.
-        revision: full commit hash where established, else "main"; empty for a bundled one.
-        licence: SPDX identifier where there is one, else the licence's name.
-        memory_gb: memory it takes when live in float32; 1 GB = 1e9 bytes.
-        download_gb: size of the files fetched on first use.
-        demo: whether it is a bundled checkpoint that knows drawn shapes only.
-        contrastive: traits of an image-text model.
-    """
-
-    key: str
-    title: str
-    task: Task
-    family: str
-    pipeline: str
-    repo: str
-    revision: str
-    licence: str
-    memory_gb: float
-    download_gb: float
-    demo: bool = False
-    contrastive: ContrastiveTraits
-
 
 _OPENAI_CLIP = ContrastiveTraits(
     probability="softmax",
@@ -191,10 +123,21 @@ CHINESE_CLIP_B16 = ModelSpec(
 )
 
 #: In the order of preference of each task: what "auto" takes first comes first.
-MODELS: tuple[ModelSpec, ...] = (CLIP_L14, CLIP_B32, SIGLIP2_B16, CHINESE_CLIP_B16, DEMO_CLIP)
+#: Of each task the best one first, the demo last.
+MODELS: tuple[ModelSpec, ...] = (
+    CLIP_L14,
+    CLIP_B32,
+    SIGLIP2_B16,
+    CHINESE_CLIP_B16,
+    DEMO_CLIP,
+    *CAPTION_MODELS,
+)
 
-#: What "hub" starts with, and "auto" where the hub answers.
-HUB_DEFAULTS: dict[str, ModelSpec] = {"image-text": CLIP_B32}
+#: What "hub" starts with, and "auto" where the hub answers: the first that fits the memory.
+HUB_DEFAULTS: dict[Task, tuple[ModelSpec, ...]] = {
+    "image-text": (CLIP_B32,),
+    "caption": (BLIP2_OPT, BLIP_BASE),
+}
 
 CATALOGUE = {spec.key: spec for spec in MODELS}
 

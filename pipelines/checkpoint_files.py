@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-#: Configuration, processor and tokenizer.
-_SMALL = re.compile(r"[^/]+\.(json|txt|jinja|model)")
+#: Configuration, processor and tokenizer; InstructBLIP has a second tokenizer in a folder.
+_SMALL = re.compile(r"(qformer_tokenizer/)?[^/]+\.(json|txt|jinja|model)")
 
 #: Weights, in one file or in numbered parts: the kinds there are, the better one first.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")

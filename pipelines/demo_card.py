@@ -13,7 +13,7 @@ class DemoCard:
         shapes: shapes that it was trained on.
         colours: colours of those shapes.
         backgrounds: backgrounds.
-        scene_bank: texts that name every scene of one object.
+        scene_bank: texts that name every scene of one object; none where the model writes texts.
         scene_score: what is compared with the threshold: "cosine", the best of the bank, or
             "softmax", its share.
         scene_threshold: a picture on which no text of the bank scores as much looks foreign.
@@ -38,7 +38,7 @@ def read_demo_card(folder: Path) -> DemoCard | None:
         shapes=tuple(knows["shapes"]),
         colours=tuple(knows["colours"]),
         backgrounds=tuple(knows["backgrounds"]),
-        scene_bank=tuple(facts["scene_bank"]),
-        scene_score=str(facts["scene_score"]),
-        scene_threshold=float(facts["scene_threshold"]),
+        scene_bank=tuple(facts.get("scene_bank", ())),
+        scene_score=str(facts.get("scene_score", "cosine")),
+        scene_threshold=float(facts.get("scene_threshold", -1.0)),
     )

@@ -74,6 +74,11 @@ class PipelineStore:
         """Return the budget, or, until the device is chosen, what it is likely to be."""
         return likely_budget_gb(self.settings) if self._device is None else self.budget_gb()
 
+    def _need_gb(self, spec: ModelSpec) -> float:
+        """Return what a model takes in the precision of the device, once that is known."""
+        half = self._device is not None and self._device.dtype != "float32" and not spec.demo
+        return spec.memory_gb / 2 if half else spec.memory_gb
+
     def default_spec(self, task: Task) -> ModelSpec:
         """Return what `model=""` means for `task` just now.
 
@@ -84,17 +89,18 @@ class PipelineStore:
         """
         if self.settings.models == "bundled":
             return demo_of(task)
-        default = HUB_DEFAULTS[task]
+        budget = self._budget_so_far_gb()
+        defaults = HUB_DEFAULTS[task]
+        fits = [spec for spec in defaults if self._need_gb(spec) <= budget]
         if self.settings.models == "hub":
-            return default
+            return (fits or defaults)[0]
         real = [spec for spec in MODELS if spec.task == task and not spec.demo]
         on_disk = [spec for spec in real if self.sources.locate(spec) is not None]
-        budget = self._budget_so_far_gb()
-        fitting = [spec for spec in on_disk if spec.memory_gb <= budget]
+        fitting = [spec for spec in on_disk if self._need_gb(spec) <= budget]
         if fitting:
             return fitting[0]
-        if default.memory_gb <= budget and self.sources.hub_answers():
-            return default
+        if fits and self.sources.hub_answers():
+            return fits[0]
         return demo_of(task)
 
     def resolve(self, key: str, task: Task) -> ModelSpec:
@@ -136,7 +142,7 @@ class PipelineStore:
                 gc.collect()
                 raise MemoryLimitError(
                     f"This request needs more memory than is free with {spec.key} "
-                    f"({spec.memory_gb:.1f} GB of a budget of {self.budget_gb():.1f} GB). "
+                    f"({self._need_gb(spec):.1f} GB of a budget of {self.budget_gb():.1f} GB). "
                     "Ask for less at once, or choose a smaller model."
                 ) from error
             raise
@@ -158,9 +164,9 @@ class PipelineStore:
         if spec.demo:  # a few megabytes always fit; do not wait for the device's self-test
             return
         budget = self.budget_gb()
-        if spec.memory_gb > budget:
+        if self._need_gb(spec) > budget:
             raise MemoryLimitError(
-                f"{spec.key} needs {spec.memory_gb:.1f} GB but the budget for models is "
+                f"{spec.key} needs {self._need_gb(spec):.1f} GB but the budget for models is "
                 f"{budget:.1f} GB. Choose a smaller model, or raise --memory-gb."
             )
 
@@ -212,8 +218,8 @@ class PipelineStore:
 
     def _make_room(self, spec: ModelSpec, budget: float, give_up_at: float) -> bool:
         """Drop the least recently used idle model, or wait for one; true once `spec` fits."""
-        taken = sum(slot.pipeline.spec.memory_gb for slot in self._slots.values())
-        if taken + spec.memory_gb <= budget or not self._slots:
+        taken = sum(self._need_gb(slot.pipeline.spec) for slot in self._slots.values())
+        if taken + self._need_gb(spec) <= budget or not self._slots:
             return True
         idle = [key for key, slot in self._slots.items() if not slot.leases]
         if idle:
@@ -222,7 +228,7 @@ class PipelineStore:
             self._slots.pop(oldest).pipeline.unload()
         elif not self._freed.wait(timeout=give_up_at - time.monotonic()):
             raise MemoryLimitError(
-                f"{spec.key} needs {spec.memory_gb:.1f} GB but the models in use fill the "
+                f"{spec.key} needs {self._need_gb(spec):.1f} GB but the models in use fill the "
                 f"budget of {budget:.1f} GB. Try again in a moment."
             )
         return False
@@ -241,7 +247,7 @@ class PipelineStore:
         except Exception as error:
             if _is_out_of_memory(error):
                 raise MemoryLimitError(
-                    f"{spec.key} needs {spec.memory_gb:.1f} GB, more than is free. "
+                    f"{spec.key} needs {self._need_gb(spec):.1f} GB, more than is free. "
                     "Close other programs, or choose a smaller model."
                 ) from error
             log.exception("Loading %s failed", spec.key)

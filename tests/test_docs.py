@@ -11,20 +11,42 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 
 
+SCORES = {"softmax": "softmax", "sigmoid": "sigmoid: each label by itself"}
+
+
 def models_table() -> str:
     from pipelines.catalogue import MODELS
 
-    rows = ["| key | model | scores | languages | memory | download | licence |", "|" + "---|" * 7]
+    rows = ["| key | model | does | languages | memory | download | licence |", "|" + "---|" * 7]
     for spec in MODELS:
-        traits = spec.contrastive
         link = f"[{spec.repo}](https://huggingface.co/{spec.repo})" if spec.repo else "bundled"
+        traits = spec.contrastive or spec.generative
+        assert traits is not None
         shown = "drawings of coloured shapes only" if spec.demo else ", ".join(traits.languages)
-        scores = {"softmax": "softmax", "sigmoid": "sigmoid: each label by itself"}
+        does = ", ".join(spec.generative.tasks) if spec.generative else ""
+        if spec.contrastive:
+            does = f"scores ({SCORES[spec.contrastive.probability]})"
         download = f"{spec.download_gb:.2f} GB" if spec.download_gb else "–"
         rows.append(
-            f"| `{spec.key}` | {link} | {scores[traits.probability]} | {shown} "
+            f"| `{spec.key}` | {link} | {does} | {shown} "
             f"| {spec.memory_gb:g} GB | {download} | {spec.licence} |"
         )
+    return "\n".join(rows)
+
+
+def families_table() -> str:
+    from pipelines.describe.support import FAMILIES
+
+    how = {
+        "stock processor": "yes: every text equals that of the stock processor and `generate`",
+        "stock model": "yes: every text equals that of the stock model on the same tokens",
+        "no": "no",
+    }
+    rows = ["| family | runs | does | note |", "|---|---|---|---|"]
+    rows += [
+        f"| {family.family} | {how[family.checked]} | {', '.join(family.tasks)} | {family.note} |"
+        for family in FAMILIES
+    ]
     return "\n".join(rows)
 
 
@@ -156,6 +178,7 @@ def speed_table() -> str:
 
 TABLES = {
     "models": models_table,
+    "families": families_table,
     "verdict": verdict_table,
     "demo": demo_table,
     "endpoints": endpoints_table,

@@ -30,13 +30,13 @@ def language_notes(texts: Iterable[str], traits: ContrastiveTraits) -> list[str]
 
 
 def _hint(code: str, name: str, traits: ContrastiveTraits) -> str:
-    able = [
-        spec
+    found = [
+        (spec.contrastive.languages.index(code), spec)
         for spec in MODELS
         if spec.contrastive is not None and not spec.demo and code in spec.contrastive.languages
     ]
     # a model made for the language comes before one that reads it among others
-    able.sort(key=lambda spec: spec.contrastive.languages.index(code))
+    able = [spec for _, spec in sorted(found, key=lambda pair: pair[0])]
     reads = "English" if traits.languages[:1] == ("en",) else "other languages"
     if not able:
         return f"Your text looks {name}; this model reads {reads}, so do not trust the scores."

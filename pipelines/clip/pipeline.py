@@ -65,7 +65,9 @@ class ClipPipeline(Pipeline):
     @property
     def traits(self) -> ContrastiveTraits:
         """What differs between the models that this class runs."""
-        return self.spec.contrastive
+        traits = self.spec.contrastive
+        assert traits is not None, "the catalogue gives every image-text model its traits"
+        return traits
 
     def _load(self) -> None:
         from transformers import AutoImageProcessor, AutoModel, AutoTokenizer

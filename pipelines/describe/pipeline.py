@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from pipelines.base import Pipeline
 from pipelines.describe.bridges import BRIDGES, ImageBridge, Job, Row, pad_token
 from pipelines.describe.decoding import PieceStreamer, SeededSampling, StopLoops, watch_generate
@@ -25,6 +27,9 @@ IMAGES_PER_BATCH = 8
 
 #: Most texts of one call of `candidates`.
 MAX_CANDIDATES = 16
+
+#: An image file, or an image in RGB.
+Picture = Path | Image.Image
 
 History = Sequence[Mapping[str, Any]] | None
 DEFAULTS = GenerationOptions()
@@ -50,7 +55,8 @@ class DescribePipeline(Pipeline):
     @property
     def traits(self) -> GenerativeTraits:
         """What differs between the models that this class runs."""
-        traits: GenerativeTraits = self.spec.generative  # type: ignore[attr-defined]
+        traits = self.spec.generative
+        assert traits is not None, "the catalogue gives every caption model its traits"
         return traits
 
     def _load(self) -> None:
@@ -68,12 +74,12 @@ class DescribePipeline(Pipeline):
                 delattr(self, name)
 
     def caption(
-        self, images: Sequence[Path], prompt: str = "", options: GenerationOptions = DEFAULTS
+        self, images: Sequence[Picture], prompt: str = "", options: GenerationOptions = DEFAULTS
     ) -> list[Description]:
         """Describe images, all with the same prompt.
 
         Args:
-            images: image files.
+            images: image files, or images in RGB that were opened before.
             prompt: words that the caption goes on from, or an instruction, as the model takes it.
             options: how the text is generated.
 
@@ -88,7 +94,7 @@ class DescribePipeline(Pipeline):
         return [one for one in made if one is not None]
 
     def iter_captions(
-        self, images: Sequence[Path], prompt: str = "", options: GenerationOptions = DEFAULTS
+        self, images: Sequence[Picture], prompt: str = "", options: GenerationOptions = DEFAULTS
     ) -> Iterator[Description | None]:
         """Describe images as `caption` does, one after the other as batches are done.
 
@@ -98,7 +104,7 @@ class DescribePipeline(Pipeline):
         return self._describe_all(images, self._caption_request(prompt), options)
 
     def _describe_all(
-        self, images: Sequence[Path], request: Request, options: GenerationOptions
+        self, images: Sequence[Picture], request: Request, options: GenerationOptions
     ) -> Iterator[Description | None]:
         for start in range(0, len(images), IMAGES_PER_BATCH):
             batch = images[start : start + IMAGES_PER_BATCH]
@@ -220,9 +226,10 @@ class DescribePipeline(Pipeline):
             )
         return Request(template=self.traits.question, text=question, turns=turns)
 
-    def _prepare(self, image: Path) -> Tensors:
-        opened = open_image(image, max_pixels=int(self.settings.max_pixels_mp * 1e6))
-        return self.bridge.prepare(opened)
+    def _prepare(self, image: Picture) -> Tensors:
+        if isinstance(image, Path):
+            image = open_image(image, max_pixels=int(self.settings.max_pixels_mp * 1e6))
+        return self.bridge.prepare(image)
 
     def _encode(self, prepared: Sequence[Tensors]) -> list[Tensors]:
         return self.features.get(prepared, self.bridge.encode)
@@ -243,7 +250,7 @@ class DescribePipeline(Pipeline):
         return Row(encoded, writer.write(request, limit=limit))
 
     def _describe(
-        self, images: Sequence[Path], request: Request, options: GenerationOptions
+        self, images: Sequence[Picture], request: Request, options: GenerationOptions
     ) -> Generator[None, None, list[Description]]:
         results: list[Description | None] = [None] * len(images)
         prepared: dict[int, Tensors] = {}

@@ -39,15 +39,7 @@ class Support:
     @property
     def tasks(self) -> tuple[str, ...]:
         """What it does, read from its traits."""
-        if self.traits is None:
-            return ()
-        able = {
-            "caption": self.traits.caption,
-            "prompt": self.traits.continuation,
-            "question": self.traits.question,
-            "chat": self.traits.turn,
-        }
-        return tuple(task for task, template in able.items() if template is not None)
+        return self.traits.tasks if self.traits else ()
 
 
 _TILES = "Its stock processor needs torchvision; the PIL image processor is used, and the prompt "

@@ -75,6 +75,17 @@ class GenerativeTraits:
     languages: tuple[str, ...] = ("en",)
     quantization: Literal["none", "int8", "nf4"] = "none"
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it does: "caption", "prompt", "question", "chat"."""
+        able = {
+            "caption": self.caption,
+            "prompt": self.continuation,
+            "question": self.question,
+            "chat": self.turn,
+        }
+        return tuple(task for task, template in able.items() if template is not None)
+
 
 BLIP2_OPT = GenerativeTraits(
     model_class="Blip2ForConditionalGeneration",

@@ -1,0 +1,88 @@
+"""Settings of text generation: the same accordion in every tab that generates."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from pipelines.describe.options import GenerationOptions
+
+
+@dataclass(frozen=True)
+class GenerationControls:
+    """The controls; their values are the generation parameters of the public endpoints."""
+
+    max_new_tokens: gr.Slider
+    num_beams: gr.Slider
+    temperature: gr.Slider
+    top_p: gr.Slider
+    seed: gr.Number
+
+    @property
+    def inputs(self) -> list[Any]:
+        """The inputs of every handler that generates, in the order of the endpoints."""
+        return [self.max_new_tokens, self.num_beams, self.temperature, self.top_p, self.seed]
+
+    def options(self, values: dict[Any, Any]) -> GenerationOptions:
+        """Return what is set, of a request's values by component.
+
+        Raises:
+            InputError: a value is out of its range.
+        """
+        return GenerationOptions(
+            max_new_tokens=values[self.max_new_tokens],
+            num_beams=values[self.num_beams],
+            temperature=values[self.temperature],
+            top_p=values[self.top_p],
+            seed=values[self.seed],
+        )
+
+
+def generation_settings(max_new_tokens: int, *, longest: int = 512) -> GenerationControls:
+    """Lay out the accordion.
+
+    Args:
+        max_new_tokens: length that it starts with, in tokens.
+        longest: largest length that can be chosen.
+    """
+    with gr.Accordion("Generation settings", open=False):
+        tokens = gr.Slider(
+            1,
+            longest,
+            max_new_tokens,
+            step=1,
+            label="Longest answer",
+            info="In tokens; a token is a word or a part of one.",
+        )
+        beams = gr.Slider(
+            1,
+            8,
+            1,
+            step=1,
+            label="Beams",
+            info="More beams search for a likelier text, take longer, and show it all at once.",
+        )
+        temperature = gr.Slider(
+            0.0,
+            2.0,
+            0.0,
+            step=0.1,
+            label="Temperature",
+            info="0 always gives the same, likeliest text; higher is more varied.",
+        )
+        top_p = gr.Slider(
+            0.05,
+            1.0,
+            1.0,
+            step=0.05,
+            label="Top-p",
+            info="Below 1, unlikely words are left out. Counts only above temperature 0.",
+        )
+        seed = gr.Number(
+            0,
+            label="Seed",
+            precision=0,
+            minimum=0,
+            info="The same seed gives the same text. Counts only above temperature 0.",
+        )
+    return GenerationControls(tokens, beams, temperature, top_p, seed)

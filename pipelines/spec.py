@@ -1,0 +1,77 @@
+"""What a model is: one entry of the catalogue. Torch-free."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipelines.describe.traits import GenerativeTraits
+
+Task = Literal["image-text", "caption"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveTraits:
+    """What differs between the image-text models that one pipeline runs.
+
+    Attributes:
+        probability: "softmax" over the given labels, or "sigmoid", each label by itself.
+        pooling: how the vision tower sums up its patches: "class token" or "attention head".
+        padding: "longest" where padding never changes a vector, else "max_length".
+        max_text_tokens: tokens that the text tower reads, its special tokens included.
+        cleaning: "openai" for the cleaning that CLIP was trained with, "lower", or "none".
+        languages: ISO 639-1 codes of the languages that it reads well.
+        neutral_bank: file stem in `pipelines/clip/banks/`, the texts a verdict compares with.
+        neutral_weight: share of the neutral texts' soft maximum that the evidence takes off.
+        text_thresholds: of the evidence for an image with a text: below the first is "no match",
+            from the second on is "match", in between is "unsure".
+        pair_of_texts_thresholds: likewise for two texts.
+        pair_of_images_thresholds: likewise for the overlap of two images.
+        calibrated: whether the thresholds were measured on this checkpoint.
+    """
+
+    probability: Literal["softmax", "sigmoid"]
+    pooling: Literal["class token", "attention head"]
+    padding: Literal["longest", "max_length"]
+    max_text_tokens: int
+    cleaning: Literal["openai", "lower", "none"]
+    languages: tuple[str, ...]
+    neutral_bank: str
+    neutral_weight: float = 1.0
+    text_thresholds: tuple[float, float] = (-4.0, -1.5)
+    pair_of_texts_thresholds: tuple[float, float] = (-4.0, -1.5)
+    pair_of_images_thresholds: tuple[float, float] = (0.3, 0.6)
+    calibrated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """One checkpoint. `key` is public: scripts send it as `model=`.
+
+    Attributes:
+        key: the public name.
+        title: what the picker shows.
+        task: what it can do.
+        family: the family it belongs to, as in the README.
+        pipeline: "module:Class", imported on first use.
+        repo: hub repository; empty for a bundled checkpoint.
+        revision: full commit hash where established, else "main"; empty for a bundled one.
+        licence: SPDX identifier where there is one, else the licence's name.
+        memory_gb: memory it takes when live in float32; 1 GB = 1e9 bytes.
+        download_gb: size of the files fetched on first use.
+        demo: whether it is a bundled checkpoint that knows drawn shapes only.
+        contrastive: traits of an image-text model, None for others.
+        generative: traits of a caption model, None for others.
+    """
+
+    key: str
+    title: str
+    task: Task
+    family: str
+    pipeline: str
+    repo: str
+    revision: str
+    licence: str
+    memory_gb: float
+    download_gb: float
+    demo: bool = False
+    contrastive: ContrastiveTraits | None = None
+    generative: GenerativeTraits | None = None
