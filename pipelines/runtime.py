@@ -23,6 +23,8 @@ CONTAINER_LIMITS = (
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
 
+_IMPORTING = threading.Lock()
+
 
 @dataclass(frozen=True)
 class Device:
@@ -145,13 +147,22 @@ def machine_memory_bytes() -> int:
     return total
 
 
+def import_libraries() -> None:
+    """Import torch and transformers; one thread does it and the others wait.
+
+    Transformers replaces itself by a lazy module while it is imported: another thread that asks
+    for a name of it meanwhile is told that there is none.
+    """
+    with _IMPORTING:
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+
+
 def warm_up() -> threading.Thread:
     """Import torch and transformers in the background; returns the thread that does it."""
 
     def work() -> None:
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-
+        import_libraries()
         log.info("torch and transformers are imported")
 
     thread = threading.Thread(target=work, name="warm-up", daemon=True)

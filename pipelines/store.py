@@ -16,7 +16,13 @@ from pipelines.base import Pipeline
 from pipelines.catalogue import HUB_DEFAULTS, MODELS, ModelSpec, Task, demo_of, find
 from pipelines.errors import MemoryLimitError, PipelineError, WeightsError
 from pipelines.fetching import FetchProgress
-from pipelines.runtime import Device, choose_device, likely_budget_gb, memory_budget_gb
+from pipelines.runtime import (
+    Device,
+    choose_device,
+    import_libraries,
+    likely_budget_gb,
+    memory_budget_gb,
+)
 from pipelines.settings import Settings
 from pipelines.sources import Sources
 
@@ -260,6 +266,7 @@ class PipelineStore:
 
 def build_pipeline(spec: ModelSpec, folder: Path, device: Device, settings: Settings) -> Pipeline:
     """Import the pipeline class that `spec` names and make one, without loading it."""
+    import_libraries()
     module, _, name = spec.pipeline.partition(":")
     made: type[Pipeline] = getattr(importlib.import_module(module), name)
     return made(spec, folder, device, settings)

@@ -1,6 +1,7 @@
 """Device, dtype and memory budget; packed layers agree with plain ones."""
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,18 @@ import pytest
 import torch
 
 from pipelines import packing, runtime
+from pipelines.catalogue import DEMO_CLIP
 from pipelines.errors import PipelineError
 from pipelines.packing import PackedLinear, bfloat16_gain, can_pack, pack_linear
-from pipelines.runtime import choose_device, likely_budget_gb, memory_budget_gb, warm_up
+from pipelines.runtime import (
+    Device,
+    choose_device,
+    likely_budget_gb,
+    memory_budget_gb,
+    warm_up,
+)
 from pipelines.settings import Settings
+from pipelines.store import build_pipeline
 
 needs_packing = pytest.mark.skipif(not can_pack(), reason="no packed bfloat16 layers here")
 
@@ -163,6 +172,22 @@ def test_warming_up_ends() -> None:
     thread.join(60)
     assert not thread.is_alive()
     assert thread.daemon
+
+
+def test_a_model_waits_for_the_libraries() -> None:
+    """A first request while they were imported was told that its model's files are damaged."""
+    device, made = Device("cpu", "float32", False, "test"), []
+
+    def build() -> None:
+        made.append(build_pipeline(DEMO_CLIP, Path("/nowhere"), device, Settings()))
+
+    thread = threading.Thread(target=build)
+    with runtime._IMPORTING:
+        thread.start()
+        thread.join(0.3)
+        assert made == []
+    thread.join(60)
+    assert made[0].spec is DEMO_CLIP
 
 
 @pytest.mark.gpu
