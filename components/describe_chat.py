@@ -64,6 +64,7 @@ def _lay_out() -> Parts:
     notices = gr.HTML(visible=False, padding=False)
     chat = gr.Chatbot(
         label="Conversation",
+        show_label=False,
         height=360,
         placeholder=EMPTY,
         editable="user",

@@ -25,7 +25,7 @@ _OPENAI_CLIP = ContrastiveTraits(
 
 DEMO_CLIP = ModelSpec(
     key="demo-clip",
-    title="Demo: drawn shapes only (bundled)",
+    title="Demo: drawn shapes only",
     task="image-text",
     family="CLIP",
     pipeline=CLIP_PIPELINE,

@@ -151,7 +151,7 @@ INTERNVL = ModelSpec(
 
 DEMO_BLIP2 = ModelSpec(
     key="demo-blip2",
-    title="Demo: drawn shapes only (bundled)",
+    title="Demo: drawn shapes only",
     task="caption",
     family="BLIP-2",
     pipeline=PIPELINE,
