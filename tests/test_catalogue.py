@@ -17,6 +17,7 @@ from pipelines.catalogue import (
     find,
     keys,
 )
+from pipelines.describe.support import FAMILIES
 from pipelines.errors import InputError
 from pipelines.sources import BUNDLE
 
@@ -28,13 +29,13 @@ every_model = pytest.mark.parametrize("spec", MODELS, ids=lambda spec: spec.key)
 
 def test_keys_and_titles_are_unique() -> None:
     assert len({spec.key for spec in MODELS}) == len(MODELS) == len(CATALOGUE)
-    assert len({spec.title for spec in MODELS}) == len(MODELS)
+    assert len({(spec.task, spec.title) for spec in MODELS}) == len(MODELS)
     assert all(CATALOGUE[spec.key] is spec for spec in MODELS)
 
 
 @every_model
 def test_a_key_can_be_typed(spec: ModelSpec) -> None:
-    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", spec.key)
+    assert re.fullmatch(r"[a-z0-9.]+(-[a-z0-9.]+)*", spec.key)
 
 
 @every_model
@@ -58,13 +59,29 @@ def test_origin_and_size_are_stated(spec: ModelSpec) -> None:
         assert (spec.repo, spec.revision, spec.download_gb) == ("", "", 0.0)
     else:
         assert re.fullmatch(r"[\w.-]+/[\w.-]+", spec.repo)
-        assert re.fullmatch(r"[0-9a-f]{40}", spec.revision)
+        assert re.fullmatch(r"[0-9a-f]{40}|main", spec.revision)
         assert 0.0 < spec.download_gb <= spec.memory_gb
 
 
 @every_model
+def test_every_model_has_the_traits_of_its_task(spec: ModelSpec) -> None:
+    assert (spec.contrastive is not None) == (spec.task == "image-text")
+    assert (spec.generative is not None) == (spec.task == "caption")
+
+
+def test_caption_models_are_of_families_that_were_tried() -> None:
+    tried = {repo: family.traits for family in FAMILIES for repo in family.repos}
+    for spec in MODELS:
+        if spec.task == "caption" and not spec.demo:
+            assert tried[spec.repo] is spec.generative
+
+
+@pytest.mark.parametrize(
+    "spec", [spec for spec in MODELS if spec.contrastive], ids=lambda spec: spec.key
+)
 def test_traits_name_what_there_is(spec: ModelSpec) -> None:
     traits = spec.contrastive
+    assert traits is not None
     assert (ROOT / "pipelines" / "clip" / "banks" / f"{traits.neutral_bank}.txt").is_file()
     assert all(re.fullmatch(r"[a-z]{2}", code) for code in traits.languages)
     assert traits.max_text_tokens > 2
@@ -81,10 +98,10 @@ def test_traits_name_what_there_is(spec: ModelSpec) -> None:
 def test_one_demo_and_one_default_for_each_task(task: Task) -> None:
     demos = [spec for spec in MODELS if spec.task == task and spec.demo]
     assert demos == [demo_of(task)]
-    default = HUB_DEFAULTS[task]
-    assert default.task == task
-    assert CATALOGUE[default.key] is default
-    assert not default.demo
+    for default in HUB_DEFAULTS[task]:
+        assert default.task == task
+        assert CATALOGUE[default.key] is default
+        assert not default.demo
     assert set(HUB_DEFAULTS) == set(TASKS)
 
 

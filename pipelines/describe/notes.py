@@ -37,7 +37,7 @@ def notes_on(prompt: Prompt, finish: Finish, traits: GenerativeTraits) -> tuple[
             )
             break
     if finish == "length":
-        notes.append("The text stopped at max_new_tokens; raise it for more.")
+        notes.append("The text stopped at the longest length that was asked for (max_new_tokens).")
     if finish == "loop":
         notes.append("The model began to repeat itself; the repetition was cut off.")
     return tuple(notes)

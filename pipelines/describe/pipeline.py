@@ -64,6 +64,8 @@ class DescribePipeline(Pipeline):
         dtype = "float32" if self.spec.demo else self.device.dtype
         parts = load_parts(self.folder, self.traits, self.device, key=self.spec.key, dtype=dtype)
         self._tokenizer = parts.tokenizer
+        positions = getattr(parts.model.config.get_text_config(), "max_position_embeddings", None)
+        self._context = min(self.traits.context_tokens, positions or self.traits.context_tokens)
         self.bridge: ImageBridge = BRIDGES[self.traits.bridge](parts)
         self.bridge.check()
         self.features = FeatureCache()
@@ -236,10 +238,10 @@ class DescribePipeline(Pipeline):
 
     def _row(self, encoded: Tensors, request: Request, options: GenerationOptions) -> Row:
         answer = options.max_new_tokens if self.traits.decoder == "causal" else 0
-        limit = self.traits.context_tokens - answer
+        limit = self._context - answer
         if limit < 1:
             raise InputError(
-                f"max_new_tokens must be below {self.traits.context_tokens} for {self.spec.key} "
+                f"max_new_tokens must be below {self._context} for {self.spec.key} "
                 f"but got {options.max_new_tokens}."
             )
         writer = PromptWriter(

@@ -12,6 +12,15 @@ from tests.components.raw_http import http
 
 REQUIRED = object()
 
+#: How text is generated, the same for every endpoint that does.
+GENERATION: list[tuple[str, str, Any]] = [
+    ("max_new_tokens", "int", 40),
+    ("num_beams", "int", 1),
+    ("temperature", "float", 0.0),
+    ("top_p", "float", 1.0),
+    ("seed", "int", 0),
+]
+
 #: Each endpoint with its parameters in order: name, type as gradio_client tells it, default.
 ENDPOINTS: dict[str, list[tuple[str, str, Any]]] = {
     "/classify_image": [
@@ -29,6 +38,25 @@ ENDPOINTS: dict[str, list[tuple[str, str, Any]]] = {
     ],
     "/embed_texts": [("texts", "str", REQUIRED), ("model", "str", "")],
     "/embed_images": [("images", "list[filepath]", REQUIRED), ("model", "str", "")],
+    "/caption_image": [
+        ("image", "filepath", REQUIRED),
+        ("prompt", "str", ""),
+        ("model", "str", ""),
+        *GENERATION,
+    ],
+    "/answer_image": [
+        ("image", "filepath", REQUIRED),
+        ("question", "str", REQUIRED),
+        ("model", "str", ""),
+        *GENERATION,
+    ],
+    "/chat_image": [
+        ("image", "filepath", REQUIRED),
+        ("message", "str", REQUIRED),
+        ("history", "None | list[dict(str, Any)]", None),
+        ("model", "str", ""),
+        *GENERATION,
+    ],
     "/list_models": [],
 }
 
@@ -37,6 +65,9 @@ RETURNS = {
     "/rank_similarity": ["list[dict(str, Any)]"],
     "/embed_texts": ["dict(str, Any)"],
     "/embed_images": ["dict(str, Any)"],
+    "/caption_image": ["str"],
+    "/answer_image": ["str"],
+    "/chat_image": ["str", "list[dict(str, Any)]"],
     "/list_models": ["list[dict(str, Any)]"],
 }
 

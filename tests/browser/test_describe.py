@@ -1,0 +1,178 @@
+"""The Describe tab, as a person uses it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.browsing import (
+    choose_model,
+    click_example,
+    close_toast,
+    open_tab,
+    press,
+    rows,
+    toast,
+)
+from tests.browser.conftest import Visit
+from tests.browser.contrast import contrasts
+from tests.conftest import draw_circle
+
+Save = Callable[..., Path]
+
+at_both_widths = pytest.mark.parametrize("width", [1280, 390])
+
+
+def enter(visit: Visit, width: int = 1280, theme: str = "light") -> Page:
+    page = visit(width, theme)
+    open_tab(page, "Describe")
+    return page
+
+
+def caption(page: Page) -> Locator:
+    return page.get_by_placeholder("The caption appears here.")
+
+
+def answers(page: Page) -> Locator:
+    return page.locator(".message.bot:visible")
+
+
+def questions(page: Page) -> Locator:
+    return page.locator(".message.user:visible")
+
+
+def ask(page: Page, question: str) -> None:
+    page.get_by_label("Question").fill(question)
+    press(page, "Ask")
+
+
+def show_picture(page: Page, picture: Path) -> None:
+    """Upload a picture to this tab; the third input is after those of the other tabs."""
+    page.locator("[role=tabpanel]:visible input[type=file]").first.set_input_files(picture)
+    expect(page.get_by_role("button", name="Remove Image")).to_be_visible()
+
+
+@at_both_widths
+def test_an_example_is_captioned(visit: Visit, width: int) -> None:
+    page = enter(visit, width)
+    click_example(page, 0)
+    expect(caption(page)).to_have_value("a red circle on a white background")
+    expect(page.locator(".demo-badge:visible")).to_contain_text("coloured shapes only")
+    with page.expect_download() as download:
+        press(page, "Download")
+    assert Path(download.value.path()).read_text("utf-8") == caption(page).input_value() + "\n"
+
+
+def test_captions_to_choose_from_are_ranked(visit: Visit) -> None:
+    page = enter(visit)
+    click_example(page, 0)
+    expect(caption(page)).to_have_value("a red circle on a white background")
+    press(page, "5 captions to choose from")
+    expect(rows(page).first).to_contain_text("red circle")
+    expect(rows(page).first.locator(".pill")).to_have_text("match")
+    assert rows(page).count() > 1
+    best = rows(page).first.locator(".name").inner_text()
+    expect(caption(page)).to_have_value(best)
+
+
+@at_both_widths
+def test_a_conversation(visit: Visit, save: Save, width: int) -> None:
+    page = enter(visit, width)
+    show_picture(page, save("blue.png", draw_circle("#1c4ed8")))
+    open_tab(page, "Ask")
+    ask(page, "What colour is the circle?")
+    expect(answers(page)).to_have_text(["blue"])
+    expect(page.get_by_label("Question")).to_have_value("")
+    expect(page.locator(".meter:visible")).to_contain_text("tokens")
+    ask(page, "How many shapes are there?")
+    expect(answers(page)).to_have_text(["blue", "one"])
+    with page.expect_download() as download:
+        press(page, "Download")
+    text = Path(download.value.path()).read_text("utf-8")
+    assert text.startswith("Question: What colour is the circle?\n\nAnswer: blue\n\n")
+    press(page, "New conversation")
+    expect(answers(page)).to_have_count(0)
+
+
+def test_a_question_is_asked_again_undone_and_edited(visit: Visit) -> None:
+    page = enter(visit)
+    click_example(page, 0)
+    expect(caption(page)).not_to_have_value("")
+    open_tab(page, "Ask")
+    ask(page, "What colour is the circle?")
+    expect(answers(page)).to_have_text(["red"])
+    page.get_by_role("button", name="Retry").click()
+    expect(answers(page)).to_have_text(["red"])
+    expect(questions(page)).to_have_count(1)
+    page.get_by_role("button", name="Edit").first.click()
+    page.locator(".message textarea:visible, textarea.edit-textbox:visible").first.fill(
+        "How many shapes are there?"
+    )
+    page.get_by_role("button", name="Submit").first.click()
+    expect(answers(page)).to_have_text(["one"])
+    expect(questions(page)).to_contain_text(["How many shapes are there?"])
+    page.get_by_role("button", name="Undo").click()
+    expect(answers(page)).to_have_count(0)
+    expect(page.get_by_label("Question")).to_have_value("How many shapes are there?")
+
+
+def test_another_picture_begins_another_conversation(visit: Visit) -> None:
+    page = enter(visit)
+    click_example(page, 0)
+    open_tab(page, "Ask")
+    ask(page, "What colour is the circle?")
+    expect(answers(page)).to_have_text(["red"])
+    click_example(page, 1)
+    expect(answers(page)).to_have_count(0)
+
+
+@at_both_widths
+def test_mistakes_are_told_and_cost_nothing(visit: Visit, save: Save, width: int) -> None:
+    page = enter(visit, width)
+    press(page, "Caption")
+    expect(toast(page)).to_have_text("The picture is missing. Upload or choose a file.")
+    close_toast(page)
+    open_tab(page, "Ask")
+    ask(page, "What is it?")
+    expect(toast(page)).to_contain_text("The picture is missing")
+    close_toast(page)
+    expect(page.get_by_label("Question")).to_have_value("What is it?")
+    show_picture(page, save("red.png", draw_circle()))
+    ask(page, "   ")
+    expect(toast(page)).to_contain_text("The question is empty")
+    close_toast(page)
+    ask(page, "What colour is the circle?")
+    expect(answers(page)).to_have_text(["red"])
+
+
+def test_a_model_out_of_reach_is_told_and_left_again(visit: Visit) -> None:
+    page = enter(visit)
+    choose_model(page, "BLIP base")
+    click_example(page, 0)
+    expect(toast(page)).to_contain_text("HF_ENDPOINT")
+    close_toast(page)
+    choose_model(page, "Demo: drawn shapes only")
+    press(page, "Caption")
+    expect(caption(page)).not_to_have_value("")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_texts_stand_out(visit: Visit, theme: str) -> None:
+    page = enter(visit, theme=theme)
+    click_example(page, 0)
+    expect(caption(page)).not_to_have_value("")
+    open_tab(page, "Ask")
+    ask(page, "What colour is the circle?")
+    expect(page.locator(".meter:visible")).to_be_visible()
+    page.locator("h1").hover()
+    selectors = [".message.bot p, .message.bot span", ".message.user span", ".meter span"]
+    seen = {selector: contrasts(page, selector) for selector in selectors}
+    assert all(seen.values()), f"each kind must be on the page: {seen}"
+    weak = {
+        f"{kind} {text!r}": round(ratio, 2)
+        for kind, found in seen.items()
+        for text, ratio in found.items()
+        if ratio < 4.5
+    }
+    assert weak == {}
