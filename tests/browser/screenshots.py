@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from tests.browser.browsing import chromium, click_example, open_page, open_tab
+from tests.browser.browsing import chromium, click_example, open_page, open_tab, press
 from tests.browser.serve import ROOT, serve
 
 
@@ -24,6 +24,15 @@ def answered(browser: Browser, url: str, tab: str, width: int, dark: bool) -> Pa
         click_example(page, 3)
         page.locator(".scores .pill:visible").first.wait_for()
         page.locator("img[src*='file=']:visible").last.wait_for()
+    elif tab == "Describe":
+        open_tab(page, tab)
+        click_example(page, 3)
+        page.locator(".demo-badge:visible").wait_for()
+        open_tab(page, "Ask")
+        for question in ("How many shapes are there?", "Where is the green square?"):
+            page.get_by_label("Question").fill(question)
+            press(page, "Ask")
+            page.get_by_role("button", name="Retry").wait_for()
     else:
         open_tab(page, tab)
         click_example(page, 0)
@@ -47,7 +56,7 @@ def main() -> None:
     parser.add_argument("--all", type=Path, default=None, metavar="FOLDER")
     target: Path | None = parser.parse_args().all
     with TemporaryDirectory() as folder, serve(Path(folder)) as app, chromium() as browser:
-        for tab in ("Classify", "Similarity"):
+        for tab in ("Classify", "Similarity", "Describe"):
             if target is None:
                 page = answered(browser, app.url, tab, 1280, False)
                 save(page, ROOT / "assets" / "screenshots" / f"{tab.lower()}.png")
