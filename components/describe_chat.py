@@ -23,7 +23,7 @@ EMPTY = "Choose a picture and ask about it: what is there, how many, which colou
 
 @dataclass(frozen=True)
 class Parts:
-    """The components of this part."""
+    """The components of this part; `about` is the picture that the conversation is about."""
 
     notices: gr.HTML
     chat: gr.Chatbot
@@ -33,6 +33,7 @@ class Parts:
     clear: gr.Button
     meter: gr.HTML
     download: gr.DownloadButton
+    about: gr.State
 
 
 def build(
@@ -52,12 +53,15 @@ def build(
     running = [start.success(**reply) for start in _questions(parts, image)]
     parts.stop.click(None, cancels=running, api_visibility="private")
 
-    def begin_anew() -> tuple[Any, ...]:
-        hidden = gr.update(visible=False)
-        return [], "", hidden, gr.update(value="", visible=False), hidden
+    hidden = gr.update(visible=False)
+    empty: tuple[Any, ...] = ([], hidden, gr.update(value="", visible=False), hidden, None)
 
-    shown = [parts.chat, parts.question, parts.notices, parts.meter, parts.download]
-    gr.on([parts.clear.click, image.change], begin_anew, None, shown, cancels=running, **PAGE_EVENT)
+    def other_picture(picture: str | None, about: str | None) -> Any:
+        return gr.skip() if picture == about else empty
+
+    shown = [parts.chat, parts.notices, parts.meter, parts.download, parts.about]
+    parts.clear.click(lambda: empty, None, shown, cancels=running, **PAGE_EVENT)
+    image.change(other_picture, [image, parts.about], shown, cancels=running, **PAGE_EVENT)
 
 
 def _lay_out() -> Parts:
@@ -84,18 +88,21 @@ def _lay_out() -> Parts:
     with gr.Row():
         clear = gr.Button("New conversation", size="sm", min_width=140)
         download = gr.DownloadButton("Download", visible=False, size="sm", min_width=140)
-    return Parts(notices, chat, question, ask, stop, clear, meter, download)
+    return Parts(notices, chat, question, ask, stop, clear, meter, download, gr.State(None))
 
 
 def _questions(parts: Parts, image: gr.Image) -> list[Any]:
     """Wire what puts a question into the conversation; returns the events to answer after."""
 
-    def add(question: str, chat: Any, picture: str | None) -> tuple[Any, str]:
+    def add(
+        question: str, chat: Any, picture: str | None, about: str | None
+    ) -> tuple[Any, str, str]:
         if not picture:
             raise InputError("The picture is missing. Upload or choose one.", title="No file")
         if not question.strip():
             raise InputError("The question is empty. Ask something about the picture.")
-        return [*plain_messages(chat), {"role": "user", "content": question}], ""
+        before = plain_messages(chat) if picture == about else []
+        return [*before, {"role": "user", "content": question}], "", picture
 
     def again(chat: Any, event: gr.RetryData) -> Any:
         before, question = back_to_question(plain_messages(chat), _index(event))
@@ -113,8 +120,8 @@ def _questions(parts: Parts, image: gr.Image) -> list[Any]:
     asked = gr.on(
         [parts.ask.click, parts.question.submit],
         show_errors(add),
-        [parts.question, parts.chat, image],
-        both,
+        [parts.question, parts.chat, image, parts.about],
+        [*both, parts.about],
         **PAGE_EVENT,
     )
     return [
