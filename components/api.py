@@ -43,7 +43,7 @@ def build(store: PipelineStore) -> None:
         """
         path = uploads.path(image, "image")
         names, repeated = split_labels(labels)
-        wording = templates or ""
+        wording = "" if templates is None else templates
         with lease(store, model, "image-text") as clip:
             for _ in worked_off(clip.prepare(names, templates=wording)):
                 yield {}, []

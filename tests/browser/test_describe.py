@@ -1,10 +1,11 @@
 """The Describe tab, as a person uses it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, TimeoutError, expect
 
 from tests.browser.browsing import (
     choose_model,
@@ -40,6 +41,18 @@ def answers(page: Page) -> Locator:
 
 def questions(page: Page) -> Locator:
     return page.locator(".message.user:visible")
+
+
+def edit(page: Page, text: str) -> None:
+    """Put `text` in place of the first question; an answer still coming in closes the box."""
+    box = page.locator(".message textarea:visible, textarea.edit-textbox:visible").first
+    for _ in range(10):
+        with suppress(TimeoutError):
+            page.get_by_role("button", name="Edit").first.click(timeout=5000)
+            box.fill(text, timeout=5000)
+            page.get_by_role("button", name="Submit").first.click(timeout=5000)
+            return
+    raise AssertionError("the question could not be edited")
 
 
 def ask(page: Page, question: str) -> None:
@@ -105,11 +118,7 @@ def test_a_question_is_asked_again_undone_and_edited(visit: Visit) -> None:
     page.get_by_role("button", name="Retry").click()
     expect(answers(page)).to_have_text(["red"])
     expect(questions(page)).to_have_count(1)
-    page.get_by_role("button", name="Edit").first.click()
-    page.locator(".message textarea:visible, textarea.edit-textbox:visible").first.fill(
-        "How many shapes are there?"
-    )
-    page.get_by_role("button", name="Submit").first.click()
+    edit(page, "How many shapes are there?")
     expect(answers(page)).to_have_text(["one"])
     expect(questions(page)).to_contain_text(["How many shapes are there?"])
     page.get_by_role("button", name="Undo").click()
