@@ -61,11 +61,10 @@ def progress_line(state: State, stage: str, progress: Progress | None, known: in
     if progress is None:
         shown = stage if state == "running" else _ended(state)
         return _bar(0.0, [f"{shown} …" if state == "running" else shown], state)
-    waits = state == "running" and not progress.done and not progress.from_model
-    parts = [f"{progress.done:,} of {progress.total:,} done"]
+    parts = [f"{progress.done:,} of {progress.total:,}"]
     if state != "running":
-        parts.insert(0, _ended(state))
-    elif waits:
+        parts[0] = f"{_ended(state)}: {parts[0]}"
+    elif not progress.from_model and progress.done == progress.errors:
         parts.insert(0, f"{stage} …")
     if progress.errors:
         parts.append(f"{progress.errors:,} without a caption")

@@ -8,8 +8,9 @@ import gradio as gr
 from components.batch_order import wish
 from components.batch_run import NUM_FILES, make_handler
 from components.common import BATCH_QUEUE, PAGE_EVENT, ModelPicker, model_picker, wire_model_picker
+from components.example_lists import batch_examples
 from components.generation import GenerationControls, generation_settings
-from pipelines.catalogue import Task
+from pipelines.catalogue import CATALOGUE, Task
 from pipelines.store import PipelineStore
 
 TASK: Task = "caption"
@@ -26,12 +27,7 @@ EMPTY = (
 )
 
 #: Labels of the files of results, in the order in which a run gives them.
-FILES = (
-    "Everything (.zip, with a .txt each)",
-    "Table (.csv)",
-    "JSON lines (.jsonl)",
-    "Training set (metadata.jsonl)",
-)
+FILES = ("Download all (.zip)", "Download .csv", "Download .jsonl", "Download metadata.jsonl")
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,7 @@ class Controls:
     """What a visitor sets."""
 
     files: gr.File
+    examples: gr.Button
     prompt: gr.Textbox
     picker: ModelPicker
     settings: GenerationControls
@@ -100,6 +97,12 @@ def build(store: PipelineStore, page: gr.Blocks) -> None:
     )
     started.failure(buttons_at_rest, None, controls.buttons, **PAGE_EVENT)
     _wire_ending(store, controls, results)
+    drawn, photos = batch_examples()
+
+    def take_examples(key: str) -> list[str]:
+        return drawn if CATALOGUE[key].demo else photos
+
+    controls.examples.click(take_examples, controls.picker.dropdown, controls.files, **PAGE_EVENT)
 
 
 def buttons_at_rest() -> tuple[Any, ...]:
@@ -133,6 +136,7 @@ def _lay_out_controls() -> Controls:
         file_count="multiple",
         height=190,
     )
+    examples = gr.Button("Take the example pictures", size="sm")
     prompt = gr.Textbox(
         label="Begin with",
         placeholder="Optional: words that every caption goes on from, such as: a photo of",
@@ -145,7 +149,7 @@ def _lay_out_controls() -> Controls:
         pause = gr.Button("Pause", interactive=False, min_width=90)
         resume = gr.Button("Resume", visible=False, variant="primary", min_width=90)
         cancel = gr.Button("Cancel", interactive=False, min_width=90)
-    return Controls(files, prompt, picker, settings, start, pause, resume, cancel)
+    return Controls(files, examples, prompt, picker, settings, start, pause, resume, cancel)
 
 
 def _lay_out_results() -> Results:

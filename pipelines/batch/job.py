@@ -141,6 +141,7 @@ class BatchJob:
         worker.start()
         kept_at = time.monotonic()
         try:
+            yield self._look()
             while not self._done.wait(LOOK_S):
                 if time.monotonic() - kept_at > _KEEP_EVERY_S:
                     self._keep_files()
@@ -176,9 +177,8 @@ class BatchJob:
 
     def _work(self) -> None:
         try:
-            self._run()
-        except BrokenOff:
-            pass
+            with suppress(BrokenOff):
+                self._run()
         except BaseException as error:
             self._board.failure = error
         finally:
@@ -227,7 +227,7 @@ class BatchJob:
         gallery = Gallery(inputs, int(self._store.settings.max_pixels_mp * 1e6))
         failure: Exception | None = None
         try:
-            with closing(run.results()) as results:
+            with suppress(BrokenOff), closing(run.results()) as results:
                 for result in results:
                     exports.add(result)
                     self._board.new.append(result)
@@ -243,8 +243,6 @@ class BatchJob:
                         self._board.pictures = gallery.show(shown)
                     if self.ended:
                         break
-        except BrokenOff:
-            pass
         except PipelineError as error:
             failure = error
         ledger.add(adopted)
