@@ -21,6 +21,10 @@ from pipelines.store import PipelineStore
 #: place in the queue.
 DEVICE_QUEUE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1}
 
+#: For batches of thousands of pictures: so many at once, which take turns at the device batch by
+#: batch and let those of `DEVICE_QUEUE` go first (`pipelines.turns`).
+BATCH_QUEUE: dict[str, Any] = {"concurrency_id": "batch", "concurrency_limit": 4}
+
 #: For requests of milliseconds that are batched together (`pipelines.batching`): up to one batch
 #: of visitors at once. Those who wait for a download wait here too; `pipelines.sources` lets no
 #: more than half of the places be taken so.
@@ -44,7 +48,7 @@ def lease(
             done, total = step.done_bytes / 1e6, step.total_bytes / 1e6
             share = done / total if total else 0.0
             progress(share, desc=f"Downloading {spec.title}: {done:,.0f} of {total:,.0f} MB")
-    with store.use(spec.key, task) as pipeline:
+    with store.turns.visitor(), store.use(spec.key, task) as pipeline:
         yield pipeline
 
 

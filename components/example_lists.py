@@ -56,3 +56,9 @@ def describe_examples() -> tuple[Rows, Rows]:
     drawn = [[entry["path"]] for entry in drawn_examples()]
     photos = [[get_image(n)] for n in ("cheetah1.jpg", "lion.jpg", "bus.png", "tower.jpg")]
     return drawn, photos
+
+
+def batch_examples() -> tuple[list[str], list[str]]:
+    """Return (drawn, photos): pictures to caption."""
+    drawn, photos = describe_examples()
+    return [row[0] for row in drawn], [row[0] for row in photos]

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 from gradio.media import MEDIA_ROOT as MEDIA
 
-from components import api, classify_tab, describe_tab, similarity_tab
+from components import api, batch_tab, classify_tab, describe_tab, similarity_tab
 from components.common import ASSETS
 from components.errors import Page
 from components.theme import THEME
@@ -20,7 +20,7 @@ MAX_WAITING = 256
 #: Folders of pictures that the page shows to everybody.
 PUBLIC_FOLDERS = (ASSETS / "examples", Path(MEDIA))
 
-TABS = (classify_tab, similarity_tab, describe_tab)
+TABS = (classify_tab, similarity_tab, describe_tab, batch_tab)
 
 
 def build_app(store: PipelineStore) -> gr.Blocks:

@@ -13,17 +13,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from pipelines.batch.archive import is_zip, open_inputs
+from pipelines.batch.captioner import TASK, Captioner, make_captioner
 from pipelines.batch.control import Progress, RunControl
-from pipelines.batch.engine import BatchRun, CaptionBatch, EngineOptions
+from pipelines.batch.engine import BatchRun, EngineOptions
 from pipelines.batch.export import FORMATS, Exports
 from pipelines.batch.inputs import Inputs
-from pipelines.batch.ledger import CaptionSettings, Ledger
-from pipelines.catalogue import Task
+from pipelines.batch.ledger import Ledger
 from pipelines.describe.options import GenerationOptions
 from pipelines.errors import InputError, PipelineError
 from pipelines.settings import Settings, read_settings
@@ -42,32 +41,15 @@ _NUM_NAMED = 10
 _TERMINAL_S, _LOG_S = 0.2, 10.0
 
 
-@dataclass(frozen=True)
-class Captioner:
-    """A model that is ready, and the settings that its captions depend on."""
-
-    settings: CaptionSettings
-    caption_batch: CaptionBatch
-
-
 def _captioner(
     store: PipelineStore, model: str, prompt: str, options: dict[str, int | float]
 ) -> Captioner:
     """Return the model of the store, which is downloaded where it is not on disk."""
-    task: Task = "caption"
     chosen = GenerationOptions(**options)  # type: ignore[arg-type]
-    spec = store.resolve(model, task)
-    for progress in store.fetch(spec.key, task):
+    spec = store.resolve(model, TASK)
+    for progress in store.fetch(spec.key, TASK):
         logging.getLogger(__name__).debug("%s", progress)
-
-    def caption_batch(images: list[Any]) -> list[str]:
-        with store.use(spec.key, task) as pipeline:
-            return [result.text for result in pipeline.caption(images, prompt, chosen)]
-
-    settings = CaptionSettings(
-        model=spec.key, revision=spec.revision, prompt=prompt, options=options
-    )
-    return Captioner(settings, caption_batch)
+    return make_captioner(store, spec, prompt, chosen)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

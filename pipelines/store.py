@@ -25,6 +25,7 @@ from pipelines.runtime import (
 )
 from pipelines.settings import Settings
 from pipelines.sources import Sources
+from pipelines.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class PipelineStore:
         """Remember the settings; nothing is loaded, nobody is asked."""
         self.settings = settings
         self.sources = sources or Sources(settings)
+        self.turns = Turns()
         self._slots: dict[str, _Slot] = {}
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)

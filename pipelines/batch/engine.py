@@ -134,7 +134,7 @@ class BatchRun:
         """Return how far the run is; from any thread."""
         return self._meter.snapshot(self.control)
 
-    def results(self) -> Iterator[BatchResult]:
+    def results(self) -> Generator[BatchResult, None, None]:
         """Yield one result for each input, in order; ends early once the run is cancelled.
 
         A result is on disk in the ledger before it is yielded. Closing the iterator ends the run.

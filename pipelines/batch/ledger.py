@@ -20,9 +20,12 @@ from dataclasses import asdict, dataclass, field
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.batch.disk import disk_error, lock_file, saving
+
+#: What a damaged line raises when it is read.
+_DAMAGED = (ValueError, KeyError, TypeError, RecursionError)
 
 #: Raised whenever the same settings would give other captions than before.
 VERSION = 1
@@ -82,10 +85,18 @@ class Entry:
 class Ledger:
     """The captions of one file under one set of settings; close it, or use it with `with`."""
 
-    def __init__(self, path: Path, settings: CaptionSettings) -> None:
+    def __init__(
+        self, path: Path, settings: CaptionSettings, known: Mapping[str, str] | None = None
+    ) -> None:
         """Open or make the ledger at `path`; its folder is made where it is missing.
 
         A last line that was torn is cut off; other lines that are damaged are left and ignored.
+
+        Args:
+            path: the file.
+            settings: what the captions depend on.
+            known: captions by content that were found elsewhere; they are not in the file unless
+                they are added.
 
         Raises:
             InputError: another run has this ledger open.
@@ -95,6 +106,7 @@ class Ledger:
         self.settings = settings
         self.num_damaged = 0
         self._captions: dict[str, str] = {}
+        self._known = known or {}
         self._failed: set[str] = set()
         self._key = settings.key
         self._announced = False
@@ -117,7 +129,7 @@ class Ledger:
 
     def caption(self, content: str) -> str | None:
         """Return the caption of a content, given by its hash, or None."""
-        return self._captions.get(content)
+        return self._captions.get(content, self._known.get(content))
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Write results and wait until they are on the disk.
@@ -208,25 +220,52 @@ class Ledger:
 
     def _take(self, line: bytes) -> None:
         try:
-            row = json.loads(line)
-            if row["settings"] != self._key:
-                return
-            if "values" in row:
-                self._announced = True
-                return
-            entry = Entry(row["file"], row["hash"], row["caption"], row["error"])
-            if not all(isinstance(value, str) for value in asdict(entry).values()):
-                raise TypeError("a result holds texts")
-        except (ValueError, KeyError, TypeError, RecursionError):
+            entry = _entry(line, self._key)
+        except _DAMAGED:
             self.num_damaged += 1
             return
-        self._note(entry)
+        if entry == "values":
+            self._announced = True
+        elif entry is not None:
+            self._note(entry)
 
     def _note(self, entry: Entry) -> None:
         if entry.error:
             self._failed.add(_content(entry))
         else:
             self._captions[entry.hash] = entry.caption
+
+
+def read_captions(path: Path, settings: CaptionSettings) -> dict[str, str]:
+    """Return the captions by content of a ledger that another run may be writing just now."""
+    captions: dict[str, str] = {}
+    key = settings.key
+    with suppress(OSError), path.open("rb") as file:
+        for line in file:
+            try:
+                entry = _entry(line, key)
+            except _DAMAGED:  # also a last line that is being written
+                continue
+            if isinstance(entry, Entry) and not entry.error:
+                captions[entry.hash] = entry.caption
+    return captions
+
+
+def _entry(line: bytes, key: str) -> Entry | Literal["values"] | None:
+    """Return the result in a line, "values" for that of the settings, None for other settings.
+
+    Raises:
+        ValueError, KeyError, TypeError, RecursionError: the line is damaged.
+    """
+    row = json.loads(line)
+    if row["settings"] != key:
+        return None
+    if "values" in row:
+        return "values"
+    entry = Entry(row["file"], row["hash"], row["caption"], row["error"])
+    if not all(isinstance(value, str) for value in asdict(entry).values()):
+        raise TypeError("a result holds texts")
+    return entry
 
 
 def _content(entry: Entry) -> str:

@@ -1,0 +1,61 @@
+"""The public endpoint that captions many images; see `components.api`."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from components.batch_format import as_rows
+from components.batch_order import make_order
+from components.files import Uploads
+from pipelines.batch.job import BatchJob
+from pipelines.describe.options import GenerationOptions
+from pipelines.store import PipelineStore
+
+
+def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
+    """Return the function to publish."""
+    uploads = Uploads(store.settings)
+
+    def caption_images(
+        files: list[gr.FileData],
+        prompt: str = "",
+        model: str = "",
+        max_new_tokens: int = 40,
+        num_beams: int = 1,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+    ) -> Iterator[tuple[list[dict[str, str]], gr.FileData | None]]:
+        """Describe many images; started again with the same files, it does only what is missing.
+
+        Args:
+            files: image files, or one zip of them.
+            prompt: words that every caption goes on from; they are not repeated in it.
+            model: key of a caption model (see /list_models); "" for the default.
+            max_new_tokens: most tokens of a text.
+            num_beams: 1, or the number of texts that a beam search follows.
+            temperature: 0 for the likeliest text, always the same; higher is more varied.
+            top_p: above temperature 0, the share of probability that words are drawn from.
+            seed: of the random draws.
+
+        Returns:
+            rows: file, caption and error for each image in order, so far; they stream. A file
+                that cannot be read has its reason as the error, and stops no other.
+            results: at the end, a zip of all as JSON lines, CSV, metadata.jsonl and text files.
+        """
+        options = GenerationOptions(
+            max_new_tokens=max_new_tokens,
+            num_beams=num_beams,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+        )
+        job = BatchJob(store, make_order(store, uploads, files, model, prompt, options))
+        rows: list[dict[str, str]] = []
+        for look in job.follow():
+            rows += as_rows(look.new)
+            made = look.files[0] if look.files else None
+            yield list(rows), gr.FileData(path=str(made), orig_name=made.name) if made else None
+
+    return [caption_images]

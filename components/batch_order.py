@@ -1,0 +1,82 @@
+"""From what a visitor sends to an order for a run, and how a visitor asks a run to end."""
+
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from components.files import Uploads
+from pipelines.batch.captioner import TASK
+from pipelines.batch.job import Order
+from pipelines.batch.shelf import Shelf
+from pipelines.describe.options import GenerationOptions
+from pipelines.errors import InputError
+from pipelines.settings import Settings
+from pipelines.store import PipelineStore
+
+#: How a visitor ends a run: to go on later, or for good.
+Wish = Literal["pause", "cancel"]
+
+
+def make_order(
+    store: PipelineStore,
+    uploads: Uploads,
+    files: Sequence[Any] | None,
+    model: str,
+    prompt: str,
+    options: GenerationOptions,
+    *,
+    pictures: bool = False,
+) -> Order:
+    """Return an order for uploaded files.
+
+    Raises:
+        InputError: no files, not uploaded ones, or an unknown model.
+    """
+    named = uploads.images(files, "files")
+    if not named:
+        raise InputError(
+            "No files were given. Choose some images, or one zip of images.", title="No file"
+        )
+    if not isinstance(prompt, str):
+        raise InputError(f"prompt must be text but got {type(prompt).__name__}.")
+    folder = _folder(store.settings, secrets.token_urlsafe(16))
+    spec = store.resolve(model, TASK)
+    folder.mkdir(parents=True)
+    return Order(
+        paths=[file.path for file in named],
+        names=[file.name for file in named],
+        spec=spec,
+        prompt=prompt,
+        options=options,
+        folder=folder,
+        shelf=Shelf(store.settings.work_dir / "results" / "ledgers"),
+        pictures=pictures,
+    )
+
+
+def wish(settings: Settings, key: str, what: Wish) -> bool:
+    """Ask the run whose results go to the folder named `key` to end.
+
+    The wish lies in the run's own folder, so that nothing of a visitor lives in the app.
+
+    Returns:
+        Whether it was not asked before; then it is running, or over of its own.
+    """
+    folder = _folder(settings, key)
+    if not key or not folder.is_dir() or wished(folder):
+        return False
+    (folder / f".{what}").touch()
+    return True
+
+
+def wished(folder: Path) -> Wish | None:
+    """Return how the run of a folder was asked to end, if it was."""
+    for what in get_args(Wish):
+        if (folder / f".{what}").exists():
+            return what  # type: ignore[no-any-return]
+    return None
+
+
+def _folder(settings: Settings, key: str) -> Path:
+    return settings.work_dir / "results" / key

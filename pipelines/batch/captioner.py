@@ -1,0 +1,83 @@
+"""The store's models as the engine needs them: a list of pictures in, a list of captions out."""
+
+import hashlib
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass
+
+from PIL import Image
+
+from pipelines.batch.engine import CaptionBatch
+from pipelines.batch.ledger import CaptionSettings
+from pipelines.catalogue import ModelSpec, Task
+from pipelines.describe.options import GenerationOptions
+from pipelines.errors import MediaError
+from pipelines.store import PipelineStore
+from pipelines.turns import BrokenOff
+
+TASK: Task = "caption"
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """A model that is ready, and the settings that its captions depend on."""
+
+    settings: CaptionSettings
+    caption_batch: CaptionBatch
+
+
+def make_captioner(
+    store: PipelineStore,
+    spec: ModelSpec,
+    prompt: str,
+    options: GenerationOptions,
+    given_up: Callable[[], bool] = lambda: False,
+) -> Captioner:
+    """Return a model of the store, whose weights must be on disk.
+
+    It is leased for one batch at a time, when it is that batch's turn.
+
+    Args:
+        store: lends the model.
+        spec: which one.
+        prompt: what every caption continues.
+        options: how the texts are generated.
+        given_up: asked a few times a second; once true, a batch ends with `BrokenOff`.
+    """
+
+    def caption_batch(images: list[Image.Image]) -> list[str]:
+        made = []
+        with (
+            store.turns.batch(given_up),
+            store.use(spec.key, TASK) as pipeline,
+            closing(pipeline.iter_captions(images, prompt, options)) as steps,
+        ):
+            for one in steps:
+                if given_up():
+                    raise BrokenOff
+                if one is not None:
+                    made.append(one)
+        if failed := [one.error for one in made if one.error]:
+            raise MediaError(failed[0])
+        return [one.text for one in made]
+
+    settings = CaptionSettings(
+        model=spec.key,
+        revision=_revision(store, spec),
+        prompt=prompt,
+        options={name: _as_set(value) for name, value in asdict(options).items()},
+    )
+    return Captioner(settings, caption_batch)
+
+
+def _as_set(value: float) -> float:
+    """Return 0 for 0.0, so that the same setting is the same key whoever sent it."""
+    return int(value) if value == int(value) else value
+
+
+def _revision(store: PipelineStore, spec: ModelSpec) -> str:
+    """Return what tells these weights from others of the same key."""
+    folder = store.sources.locate(spec) if spec.demo else None
+    if folder is None:
+        return spec.revision
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:16]

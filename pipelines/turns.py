@@ -1,0 +1,77 @@
+"""Whose turn it is at the device: visitors who wait come before long batches."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+#: Longest that visitors, one after the other, keep one batch of a long run waiting.
+MAX_WAIT_S = 20.0
+
+#: Seconds between two looks at whether a waiting run was given up.
+_LOOK_S = 0.1
+
+
+class BrokenOff(BaseException):
+    """Ends a run within a batch; no `Exception`, so that nothing takes it for a failure."""
+
+
+class Turns:
+    """Orders those who use the device.
+
+    Visitors are only counted: what orders them among themselves is the queue that they come from.
+    Long runs come batch by batch: one batch at a time, the run that has waited longest first, and
+    none while a visitor is being answered, except after `MAX_WAIT_S`.
+    """
+
+    def __init__(self) -> None:
+        """Nobody is there yet."""
+        self._changed = threading.Condition()
+        self._visitors = 0
+        self._line: deque[object] = deque()
+
+    @contextmanager
+    def visitor(self) -> Iterator[None]:
+        """Count a visitor for the length of the block; any thread may enter or leave it."""
+        with self._changed:
+            self._visitors += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._visitors -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def batch(self, given_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Wait for the turn of a batch and keep it for the length of the block.
+
+        Args:
+            given_up: asked while waiting; once true, the wait ends.
+
+        Raises:
+            BrokenOff: it was given up.
+        """
+        ticket = object()
+        with self._changed:
+            self._line.append(ticket)
+        try:
+            self._await(ticket, given_up)
+            yield
+        finally:
+            with self._changed:
+                self._line.remove(ticket)
+                self._changed.notify_all()
+
+    def _await(self, ticket: object, given_up: Callable[[], bool]) -> None:
+        first_since: float | None = None
+        with self._changed:
+            while not given_up():
+                if self._line[0] is ticket:
+                    now = time.monotonic()
+                    first_since = now if first_since is None else first_since
+                    if not self._visitors or now - first_since >= MAX_WAIT_S:
+                        return
+                self._changed.wait(_LOOK_S)
+        raise BrokenOff

@@ -1,0 +1,265 @@
+"""A run that is watched: turns, ends, and what the next one knows of it."""
+
+import csv
+import threading
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pipelines.batch.captioner import make_captioner
+from pipelines.batch.job import BatchJob, Look, Order
+from pipelines.batch.results import BatchResult
+from pipelines.batch.shelf import Shelf
+from pipelines.catalogue import demo_of
+from pipelines.describe.options import GenerationOptions
+from pipelines.describe.results import ContextUse, Description
+from pipelines.errors import InputError, MemoryLimitError
+from pipelines.settings import Settings
+from pipelines.store import PipelineStore
+from tests.pipelines.batch_fakes import lines, make_picture, mean_colour
+
+SPEC = demo_of("caption")
+
+#: Seconds after which a run counts as hung.
+HANG_S = 20.0
+
+
+class FakeDescriber:
+    """Says the mean colour; waits before each picture for as long as it is told."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.prompts: set[str] = set()
+        self.wait_s = 0.0
+        self.error: Exception | None = None
+        self.closed = 0
+
+    def load(self) -> None:
+        self.loaded = True
+
+    def iter_captions(
+        self, images: Sequence[Image.Image], prompt: str, options: GenerationOptions
+    ) -> Iterator[Description | None]:
+        self.prompts.add(prompt)
+        try:
+            for image in images:
+                if self.error is not None:
+                    raise self.error
+                end = time.monotonic() + self.wait_s
+                while time.monotonic() < end:
+                    yield None
+                    time.sleep(0.02)
+                self.asked.append(mean_colour(image))
+                used = ContextUse(used_tokens=1, limit_tokens=2)
+                yield Description(text=mean_colour(image), model=SPEC.key, context=used)
+        finally:
+            self.closed += 1
+
+
+@pytest.fixture
+def model() -> FakeDescriber:
+    return FakeDescriber()
+
+
+@pytest.fixture
+def store(tmp_path: Path, model: FakeDescriber) -> PipelineStore:
+    made = PipelineStore(Settings(models="bundled", device="cpu", work_dir=tmp_path / "work"))
+    made.build = lambda *args: model  # type: ignore[assignment, return-value]
+    model.spec = SPEC  # type: ignore[attr-defined]
+    return made
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> Callable[..., Order]:
+    numbers = iter(range(1000))
+
+    def make(paths: Sequence[Path], **changes: Any) -> Order:
+        values: dict[str, Any] = {
+            "paths": list(paths),
+            "names": [path.name for path in paths],
+            "spec": SPEC,
+            "prompt": "",
+            "options": GenerationOptions(),
+            "folder": tmp_path / "results" / str(next(numbers)),
+            "shelf": Shelf(tmp_path / "ledgers"),
+        }
+        return Order(**{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / "in" / f"{number:03}.png" for number in range(40)]
+    for number, path in enumerate(paths):
+        make_picture(path, 7 * number)
+    return paths
+
+
+def results(looks: Sequence[Look]) -> list[BatchResult]:
+    return [result for look in looks for result in look.new]
+
+
+def test_a_run_from_files_to_files(
+    store: PipelineStore, model: FakeDescriber, order: Callable[..., Order], pictures: list[Path]
+) -> None:
+    pictures[3].write_bytes(b"no picture")
+    wanted = order(pictures[:10], prompt="hm", pictures=True)
+    *_, last = looks = list(BatchJob(store, wanted).follow())
+    found = results(looks)
+    assert [result.file for result in found] == [path.name for path in pictures[:10]]
+    assert [bool(result.error) for result in found] == [i == 3 for i in range(10)]
+    assert last.over
+    assert last.is_whole
+    assert [path.name for path in last.files] == [
+        "captions.zip",
+        "captions.csv",
+        "captions.jsonl",
+        "metadata.jsonl",
+    ]
+    assert [picture.file for picture in last.pictures] == [f"{n:03}.png" for n in range(9, 3, -1)]
+    assert all(picture.jpeg.startswith(b"\xff\xd8") for picture in last.pictures)
+    assert model.prompts == {"hm"}
+    rows = list(csv.reader(last.files[1].read_text("utf-8-sig").splitlines()))
+    assert len(rows) == 11
+    with zipfile.ZipFile(last.files[0]) as archive:
+        assert len([name for name in archive.namelist() if name.endswith(".txt")]) == 9
+
+
+def test_the_next_run_does_only_what_is_missing(
+    store: PipelineStore,
+    model: FakeDescriber,
+    order: Callable[..., Order],
+    pictures: list[Path],
+    tmp_path: Path,
+) -> None:
+    list(BatchJob(store, order(pictures[:16])).follow())
+    assert len(model.asked) == 16
+    (first,) = (tmp_path / "ledgers").glob("*.jsonl")
+    first.write_bytes(first.read_bytes()[:-30])  # killed while it wrote the last line
+    *_, last = looks = list(BatchJob(store, order(pictures[:20])).follow())
+    assert len(model.asked) == 21
+    assert last.known == 15
+    assert [result.caption for result in results(looks)] == [
+        mean_colour(Image.open(path)) for path in pictures[:20]
+    ]
+    first.unlink()  # swept; the second run wrote it all anew
+    list(BatchJob(store, order(pictures[:20])).follow())
+    assert len(model.asked) == 21
+    list(BatchJob(store, order(pictures[:20], prompt="other")).follow())
+    assert len(model.asked) == 41
+
+
+@pytest.mark.parametrize("how", ["end", "close"])
+def test_it_ends_within_a_batch_and_keeps_what_is_done(
+    store: PipelineStore,
+    model: FakeDescriber,
+    order: Callable[..., Order],
+    pictures: list[Path],
+    how: str,
+) -> None:
+    model.wait_s = 0.1
+    job = BatchJob(store, order(pictures))
+    looks = job.follow()
+    done = []
+    for look in looks:
+        done += look.new
+        if len(model.asked) > 10:  # in the second batch of eight
+            break
+    start = time.monotonic()
+    if how == "close":
+        looks.close()  # type: ignore[attr-defined]
+    else:
+        job.end()
+        *_, last = looks
+        done += last.new
+        assert last.over
+        assert not last.is_whole
+        assert len(lines(last.files[2])) == len(done) == 8
+    assert time.monotonic() - start < 1.0
+    asked = len(model.asked)
+    time.sleep(0.3)
+    assert len(model.asked) == asked < 16
+    assert model.closed == 2
+    model.wait_s = 0.0
+    *_, last = BatchJob(store, order(pictures)).follow()
+    assert last.known == 8
+    assert last.is_whole
+
+
+def test_a_visitor_is_answered_between_two_batches(
+    store: PipelineStore, model: FakeDescriber, order: Callable[..., Order], pictures: list[Path]
+) -> None:
+    model.wait_s = 0.05
+    looks = BatchJob(store, order(pictures)).follow()
+    while len(model.asked) < 3:
+        next(looks)
+    with store.turns.visitor():
+        time.sleep(1.0)
+        held = len(model.asked)
+        assert held in (8, 16), "the batch at hand ended"
+        time.sleep(0.5)
+        assert len(model.asked) == held, "and no other began"
+    model.wait_s = 0.0
+    *_, last = looks
+    assert last.is_whole
+
+
+def test_two_runs_share_the_device_and_a_ledger_each(
+    store: PipelineStore,
+    model: FakeDescriber,
+    order: Callable[..., Order],
+    pictures: list[Path],
+    tmp_path: Path,
+) -> None:
+    model.wait_s = 0.01
+    found: dict[int, list[Look]] = {}
+
+    def run(number: int) -> None:
+        found[number] = list(BatchJob(store, order(pictures)).follow())
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(HANG_S)
+    assert [len(results(looks)) for looks in found.values()] == [40, 40]
+    assert len(list((tmp_path / "ledgers").glob("*.jsonl"))) == 2
+
+
+def test_a_model_that_fails_ends_the_run_and_keeps_the_rest(
+    store: PipelineStore, model: FakeDescriber, order: Callable[..., Order], pictures: list[Path]
+) -> None:
+    looks = []
+    model.wait_s = 0.02
+    with pytest.raises(MemoryLimitError, match="Too much"):
+        for look in BatchJob(store, order(pictures)).follow():
+            looks.append(look)
+            if len(model.asked) > 8:
+                model.error = MemoryLimitError("Too much.")
+    assert looks[-1].over
+    kept = [row for row in lines(looks[-1].files[2]) if row["caption"]]
+    assert len(kept) >= 8
+
+
+def test_what_is_no_batch_at_all(
+    store: PipelineStore, order: Callable[..., Order], tmp_path: Path
+) -> None:
+    (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(InputError, match="not a zip"):
+        list(BatchJob(store, order([tmp_path / "a.zip"])).follow())
+
+
+def test_the_same_weights_settings_and_prompt_are_the_same_key(store: PipelineStore) -> None:
+    def key(prompt: str = "", **options: Any) -> str:
+        return make_captioner(store, SPEC, prompt, GenerationOptions(**options)).settings.key
+
+    assert key() == key(temperature=0) == key(temperature=0.0, top_p=1)
+    assert len({key(), key("a"), key(seed=1), key(max_new_tokens=41), key(top_p=0.5)}) == 5
+    revision = make_captioner(store, SPEC, "", GenerationOptions()).settings.revision
+    assert len(revision) == 16, "bundled weights may be replaced under the same key"

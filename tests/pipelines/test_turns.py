@@ -1,0 +1,123 @@
+"""Visitors first, batches in fair turns, nobody for ever."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+import pipelines.turns
+from pipelines.turns import BrokenOff, Turns
+
+#: Seconds after which something that should come counts as not coming.
+HANG_S = 10.0
+
+
+@pytest.fixture
+def turns() -> Turns:
+    return Turns()
+
+
+def start(*works: object) -> list[threading.Thread]:
+    threads = [threading.Thread(target=work, daemon=True) for work in works]  # type: ignore[arg-type]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def test_a_batch_waits_for_the_visitor(turns: Turns) -> None:
+    log: list[str] = []
+
+    def batch() -> None:
+        with turns.batch():
+            log.append("batch")
+
+    with turns.visitor():
+        (thread,) = start(batch)
+        thread.join(0.4)
+        assert thread.is_alive()
+        log.append("visitor")
+    thread.join(HANG_S)
+    assert log == ["visitor", "batch"]
+
+
+def test_a_visitor_never_waits(turns: Turns) -> None:
+    with turns.batch(), turns.visitor(), turns.visitor():
+        pass
+
+
+def test_a_visitor_may_leave_in_another_thread(turns: Turns) -> None:
+    """Gradio advances a generator in one thread and closes it in another."""
+
+    def handler() -> Iterator[int]:
+        with turns.visitor():
+            yield 1
+            yield 2
+
+    steps = handler()
+    (thread,) = start(lambda: next(steps))
+    thread.join(HANG_S)
+    steps.close()
+    with turns.batch():
+        pass
+
+
+def test_visitors_cannot_hold_a_batch_back_for_ever(
+    turns: Turns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipelines.turns, "MAX_WAIT_S", 0.2)
+    with turns.visitor(), turns.batch():
+        pass
+
+
+def test_two_runs_take_turns(turns: Turns) -> None:
+    log: list[str] = []
+
+    def run(name: str) -> None:
+        for _ in range(5):
+            with turns.batch():
+                log.append(name)
+                time.sleep(0.05)
+
+    for thread in start(lambda: run("a"), lambda: run("b")):
+        thread.join(HANG_S)
+    assert len(log) == 10
+    assert all(log[i] != log[i + 1] for i in range(1, 8)), log
+
+
+def test_one_batch_at_a_time(turns: Turns) -> None:
+    inside, most = 0, 0
+
+    def run() -> None:
+        nonlocal inside, most
+        for _ in range(20):
+            with turns.batch():
+                inside += 1
+                most = max(most, inside)
+                time.sleep(0.001)
+                inside -= 1
+
+    for thread in start(*[run] * 4):
+        thread.join(HANG_S)
+    assert most == 1
+
+
+def test_a_wait_that_is_given_up_holds_nobody(turns: Turns) -> None:
+    gone = threading.Event()
+    broken: list[bool] = []
+
+    def run() -> None:
+        try:
+            with turns.batch(gone.is_set):
+                broken.append(False)
+        except BrokenOff:
+            broken.append(True)
+
+    with turns.batch():
+        (thread,) = start(run)
+        thread.join(0.2)
+        gone.set()
+        thread.join(HANG_S)
+        assert broken == [True]
+    with turns.batch():
+        pass
