@@ -38,13 +38,16 @@ class PackedTexts:
 
     `ids` (B, L) int64; `positions` (B, L) int64, each text goes on after the image tokens;
     `segments` (B, L) int64: which text a token belongs to, -1 for padding; `targets` (B, L)
-    int64: the token to be written after this one, -100 for none.
+    int64: the token to be written after this one, -100 for none; `weights` (B, L) float32: how
+    much a target counts. A text of n targets counts sqrt(n), so that long captions do not drown
+    answers of one word.
     """
 
     ids: Tensor
     positions: Tensor
     segments: Tensor
     targets: Tensor
+    weights: Tensor
 
 
 def _answer_without_scene(query: Query, background: str | None) -> str:
@@ -128,14 +131,17 @@ def pack(texts: list[list[TextPair]], coder: TextCoder, num_image_tokens: int) -
             parts.append(np.stack([ids, positions, np.full(len(ids), index), targets]))
         rows.append(parts)
     length = max(sum(part.shape[1] for part in parts) for parts in rows)
+    weights = np.zeros((len(rows), length), dtype=np.float32)
     table = np.empty((4, len(rows), length), dtype=np.int64)
     for channel, filler in enumerate((0, 0, -1, -100)):
         table[channel] = filler
     for row, parts in enumerate(rows):
         joined = np.concatenate(parts, axis=1)
         table[:, row, : joined.shape[1]] = joined
+        each = [np.full(part.shape[1], (part[3] >= 0).sum() ** -0.5) for part in parts]
+        weights[row, : joined.shape[1]] = np.concatenate(each)
     ids, positions, segments, targets = torch.from_numpy(table)
-    return PackedTexts(ids, positions, segments, targets)
+    return PackedTexts(ids, positions, segments, targets, torch.from_numpy(weights))
 
 
 def attention_mask(segments: Tensor, num_image_tokens: int) -> Tensor:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from demo_models.claims import change_item
-from demo_models.question_words import as_typed, fill, wordings
+from demo_models.question_words import as_typed, dressed, fill, wordings
 from demo_models.scenes import Scene, SceneObject
 from demo_models.statements import RELATIONS, Item, Statement, at_place, has_size, judge
 from demo_models.strange_questions import DONT_KNOW, strange_question
@@ -35,13 +35,13 @@ KIND_SHARES = {
     "colour": 0.12,
     "shape": 0.14,
     "count": 0.11,
-    "yes_no": 0.15,
-    "size": 0.06,
+    "yes_no": 0.18,
+    "size": 0.08,
     "background": 0.06,
-    "where": 0.13,
+    "where": 0.14,
     "relation": 0.05,
     "absent": 0.04,
-    "strange": 0.09,
+    "strange": 0.10,
 }
 """Kinds of questions and their shares in training; captions come besides."""
 
@@ -69,11 +69,16 @@ def phrase(query: Query, rng: Rng | None = None, held_out: bool = False) -> str:
     slots = dict(query.slots)
     if query.family == "strange":
         text = slots["text"]
-        return as_typed(text, rng) if rng is not None else f"{text[:1].upper()}{text[1:]}?"
+        return (
+            as_typed(dressed(text, rng), rng)
+            if rng is not None
+            else f"{text[:1].upper()}{text[1:]}?"
+        )
     if rng is None:
         text = fill(wordings(query.family, False)[0], slots, None)
         return f"{text[:1].upper()}{text[1:]}?"
-    return as_typed(fill(pick(rng, wordings(query.family, held_out)), slots, rng), rng)
+    text = fill(pick(rng, wordings(query.family, held_out)), slots, rng)
+    return as_typed(text if held_out else dressed(text, rng), rng)
 
 
 def caption_text(scene: Scene) -> str:

@@ -102,7 +102,7 @@ def make_batch(
 
 
 def text_loss(model: Any, features: Tensor, packed: PackedTexts) -> Tensor:
-    """Return the mean loss of the answers' tokens, as the stock model computes each text's.
+    """Return the loss of the answers' tokens, weighted as `PackedTexts.weights` says.
 
     Args:
         model: A `Blip2ForConditionalGeneration`.
@@ -127,7 +127,9 @@ def text_loss(model: Any, features: Tensor, packed: PackedTexts) -> Tensor:
         ).last_hidden_state[:, NUM_QUERIES:]
         asked = packed.targets >= 0
         logits = model.language_model.lm_head(hidden[asked])
-    return functional.cross_entropy(logits.float(), packed.targets[asked])
+    losses = functional.cross_entropy(logits.float(), packed.targets[asked], reduction="none")
+    weights = packed.weights[asked]
+    return (losses * weights).sum() / weights.sum()
 
 
 def train_language(model: Any, tokenizer: Any, cache: PictureCache, options: TrainOptions,
