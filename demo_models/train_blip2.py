@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import Blip2ForConditionalGeneration, Blip2Processor
+from transformers import Blip2ForConditionalGeneration
 
 from demo_models.blip2_data import PackedTexts, TextCoder, attention_mask, pack, sample_text
 from demo_models.blip2_model import (
@@ -29,7 +30,9 @@ from demo_models.blip2_model import (
     build_tokenizer,
     question_corpus,
 )
+from demo_models.blip2_slots import SlotHeads, slot_labels
 from demo_models.blip2_vision import (
+    WIDTH,
     VisionOptions,
     encode,
     hidden_and_rest,
@@ -37,9 +40,33 @@ from demo_models.blip2_vision import (
     to_pixels,
 )
 from demo_models.clip_data import PictureCache, load_or_make_cache
-from demo_models.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SCENE_BANK, SHAPES
+from demo_models.question_words import FRAME
+from demo_models.strange_questions import DONT_KNOW
+from demo_models.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
 
+Save = Callable[[int], None]
 CLIP_FOLDER = Path("assets/checkpoints/demo-clip")
+EXAMPLE_QUESTIONS = (
+    "What shape is this?",
+    "What colour is it?",
+    "What colour is the background?",
+    "How many shapes are there?",
+    "Is there a red circle?",
+    "Is it large or small?",
+    "Where is it?",
+    "What is in the picture?",
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the language side; each starts with new optimizers."""
+
+    steps: int
+    scenes: int  # of a batch
+    non_scenes: int
+    decay_share: float = 0.0  # of the steps, at the end, linear to 0
+    slot_weight: float = 0.5  # of the loss of `SlotHeads`
 
 
 @dataclass(frozen=True)
@@ -47,76 +74,82 @@ class TrainOptions:
     """The whole recipe in numbers."""
 
     vision: VisionOptions = VisionOptions()
-    steps: int = 3000
+    stages: tuple[Stage, ...] = (
+        Stage(2000, 38, 2),
+        Stage(1500, 38, 2, decay_share=1.0, slot_weight=0.0),
+    )
     seed: int = 7
     num_scenes: int = 120_000
     num_non_scenes: int = 14_000
-    scenes: int = 60  # of a batch
-    non_scenes: int = 4
     texts: int = 6  # of one picture
-    muon_rate: float = 0.02
+    muon_rate: float = 0.012
     adam_rate: float = 1e-3
     warmup: int = 50
-    decay_share: float = 0.5  # of the steps, at the end, linear to 0
     num_corpus_texts: int = 6000
     save_every: int = 250
 
 
 SMOKE = TrainOptions(
     vision=VisionOptions(steps=2, batch=6),
-    steps=3,
+    stages=(Stage(2, 3, 1), Stage(1, 2, 1, decay_share=1.0)),
     num_scenes=30,
     num_non_scenes=7,
-    scenes=3,
-    non_scenes=1,
     texts=3,
     num_corpus_texts=300,
 )
 
 
-def rate_at(step: int, options: TrainOptions) -> float:
+def rate_at(step: int, stage: Stage, warmup: int) -> float:
     """Return the factor on the learning rates: warm-up, constant, then linear to 0."""
-    decay_steps = max(1, round(options.decay_share * options.steps))
-    return min(1.0, (step + 1) / options.warmup, (options.steps - step) / decay_steps)
+    decay_steps = max(1, round(stage.decay_share * stage.steps))
+    return min(1.0, (step + 1) / warmup, (stage.steps - step) / decay_steps)
 
 
 def make_batch(
-    cache: PictureCache, rng: np.random.Generator, coder: TextCoder, options: TrainOptions
-) -> tuple[Tensor, PackedTexts]:
-    """Return pixels (B, 3, 64, 64) and the texts of each picture, new in every step."""
+    cache: PictureCache, rng: np.random.Generator, coder: TextCoder, stage: Stage, texts: int
+) -> tuple[Tensor, PackedTexts, dict[str, Tensor]]:
+    """Return pixels (B, 3, 64, 64), new texts of each picture, and labels for `SlotHeads`."""
     rows = np.concatenate(
         [
-            rng.integers(0, cache.num_scenes, options.scenes),
-            rng.integers(cache.num_scenes, len(cache.scenes), options.non_scenes),
+            rng.integers(0, cache.num_scenes, stage.scenes),
+            rng.integers(cache.num_scenes, len(cache.scenes), stage.non_scenes),
         ]
     )
-    texts = []
+    told = []
     for row in rows:
         scene, is_scene = cache.scenes[row], row < cache.num_scenes
         if scene is None:  # ask about another one, the answer will be that nobody knows
             scene = cache.scenes[int(rng.integers(cache.num_scenes))]
         assert scene is not None
         name = cache.backgrounds[row]
-        texts.append([sample_text(rng, scene, name, is_scene) for _ in range(options.texts)])
-    return to_pixels(cache.pixels[rows]), pack(texts, coder, NUM_QUERIES)
+        told.append([sample_text(rng, scene, name, is_scene) for _ in range(texts)])
+    labels = slot_labels([cache.scenes[i] for i in rows], [cache.backgrounds[i] for i in rows])
+    return to_pixels(cache.pixels[rows]), pack(told, coder, NUM_QUERIES), labels
 
 
-def text_loss(model: Any, features: Tensor, packed: PackedTexts) -> Tensor:
+def read_picture(model: Any, features: Tensor) -> Tensor:
+    """Return the Q-Former's queries (B, 16, D) after they read the tower's tokens (B, 65, D)."""
+    with torch.autocast("cpu", torch.bfloat16):
+        queries = model.query_tokens.expand(len(features), -1, -1)
+        seen = model.qformer(query_embeds=queries, encoder_hidden_states=features)
+    read: Tensor = seen.last_hidden_state
+    return read.float()
+
+
+def text_loss(model: Any, queries: Tensor, packed: PackedTexts) -> Tensor:
     """Return the loss of the answers' tokens, weighted as `PackedTexts.weights` says.
 
     Args:
         model: A `Blip2ForConditionalGeneration`.
-        features: (B, 65, D), the frozen tower's tokens.
+        queries: (B, 16, D), what the Q-Former read.
         packed: The texts of each picture.
     """
     with torch.autocast("cpu", torch.bfloat16):
-        queries = model.query_tokens.expand(len(features), -1, -1)
-        seen = model.qformer(query_embeds=queries, encoder_hidden_states=features)
-        images = model.language_projection(seen.last_hidden_state)
+        images = model.language_projection(queries)
         decoder = model.language_model.model.decoder
         words = decoder.embed_tokens(packed.ids)
         inputs = torch.cat([images.to(words.dtype), words], dim=1)
-        order = torch.arange(NUM_QUERIES).expand(len(features), -1)
+        order = torch.arange(NUM_QUERIES).expand(len(queries), -1)
         mask = attention_mask(packed.segments, NUM_QUERIES)
         blocked = torch.zeros(mask.shape).masked_fill(~mask, -1e9)
         hidden = decoder(
@@ -132,93 +165,150 @@ def text_loss(model: Any, features: Tensor, packed: PackedTexts) -> Tensor:
     return (losses * weights).sum() / weights.sum()
 
 
-def train_language(model: Any, tokenizer: Any, cache: PictureCache, options: TrainOptions,
-                   save: Any) -> None:  # fmt: skip
-    """Train Q-Former, projection and OPT in place; the vision tower stays as it is."""
-    rng = np.random.default_rng([options.seed, 3])
-    coder = TextCoder(tokenizer)
-    vision = model.vision_model
-    vision.requires_grad_(False)
-    frozen = set(vision.parameters())
-    hidden, rest = hidden_and_rest(model)
-    hidden = [parameter for parameter in hidden if parameter not in frozen]
-    rest = [parameter for parameter in rest if parameter not in frozen]
+def build_optimizers(
+    model: Any, heads: nn.Module, options: TrainOptions
+) -> list[tuple[torch.optim.Optimizer, float]]:
+    """Return Muon for the hidden matrices and AdamW for the rest, with their rates."""
+    hidden, rest = (
+        [parameter for parameter in group if parameter.requires_grad]
+        for group in hidden_and_rest(model)
+    )
     muon = torch.optim.Muon(hidden, lr=options.muon_rate, weight_decay=0.01, momentum=0.95)
+    rest += heads.parameters()
     adam = torch.optim.AdamW(rest, lr=options.adam_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    return [(muon, options.muon_rate), (adam, options.adam_rate)]
+
+
+@torch.no_grad()
+def round_to_half(model: nn.Module) -> None:
+    """Round what is trained to float16, as a saved and loaded checkpoint is."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.copy_(parameter.half().float())
+
+
+def train_language(
+    model: Any, coder: TextCoder, cache: PictureCache, options: TrainOptions, index: int, save: Save
+) -> None:
+    """Train Q-Former, projection and OPT in place for one stage, by its index."""
+    stage = options.stages[index]
+    before = sum(earlier.steps for earlier in options.stages[:index])
+    rng = np.random.default_rng([options.seed, 3 + index])
+    torch.manual_seed(options.seed + index)
+    heads = SlotHeads(WIDTH)
+    optimizers = build_optimizers(model, heads, options)
+    groups = [optimizer.param_groups[0] for optimizer, _ in optimizers]
+    trained = [parameter for group in groups for parameter in group["params"]]
     started, recent = time.process_time(), []
-    for step in range(options.steps):
-        pixels, packed = make_batch(cache, rng, coder, options)
-        loss = text_loss(model, encode(vision, pixels), packed)
-        loss.backward()
-        nn.utils.clip_grad_norm_([*hidden, *rest], 2.0)
-        for optimizer, rate in ((muon, options.muon_rate), (adam, options.adam_rate)):
-            optimizer.param_groups[0]["lr"] = rate * rate_at(step, options)
+    for step in range(stage.steps):
+        pixels, packed, labels = make_batch(cache, rng, coder, stage, options.texts)
+        queries = read_picture(model, encode(model.vision_model, pixels))
+        slots, loss = heads(queries, labels), text_loss(model, queries, packed)
+        (loss + stage.slot_weight * slots).backward()
+        nn.utils.clip_grad_norm_(trained, 2.0)
+        factor = rate_at(step, stage, options.warmup)
+        for optimizer, rate in optimizers:
+            optimizer.param_groups[0]["lr"] = rate * factor
             optimizer.step()
             optimizer.zero_grad()
         recent.append(loss.item())
-        if step % 25 == 0 or step + 1 == options.steps:
+        if step % 25 == 0 or step + 1 == stage.steps:
             spent = time.process_time() - started
-            print(f"step {step} loss {np.mean(recent):.4f} cpu {spent:.0f}s", flush=True)
+            losses = f"loss {np.mean(recent):.4f} slots {slots.item():.4f}"
+            print(f"stage {index} step {step} {losses} cpu {spent:.0f}s", flush=True)
             recent = []
-        if (step + 1) % options.save_every == 0 or step + 1 == options.steps:
-            save(step + 1)
+        if (step + 1) % options.save_every == 0 or step + 1 == stage.steps:
+            save(before + step + 1)
+    round_to_half(model)
 
 
-def save_checkpoint(model: Any, processor: Any, options: TrainOptions, out: Path) -> None:
+def save_checkpoint(
+    model: Any, processor: Any, options: TrainOptions, steps: int, out: Path
+) -> None:
     """Write a stock checkpoint in float16 and what the demo knows, `demo.json`."""
     out.mkdir(parents=True, exist_ok=True)
     processor.save_pretrained(out)
     half = Blip2ForConditionalGeneration(model.config)
     half.load_state_dict(model.state_dict())
     half.half().save_pretrained(out)
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
+    write_card(num_parameters, options, steps, out)
+
+
+def write_card(num_parameters: int, options: TrainOptions, steps: int, out: Path) -> None:
+    """Write `demo.json`; there is no bank of texts, the answer "I don't know" is the hint."""
     facts = {
         "demo": True,
         "knows": {"shapes": SHAPES, "colours": COLOURS, "backgrounds": BACKGROUNDS},
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": num_parameters,
         "seed": options.seed,
-        "steps": options.steps,
+        "steps": steps,
         "vision_steps": options.vision.steps,
         "held_out_pairs": [" ".join(pair) for pair in HELD_OUT_PAIRS],
-        "scene_bank": SCENE_BANK,
+        "prompt": FRAME,
+        "questions": EXAMPLE_QUESTIONS,
+        "unknown_answer": DONT_KNOW,
+        "scene_bank": [],
+        "scene_score": "none",
+        "scene_threshold": 0.0,
     }
     (out / "demo.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
-def train(options: TrainOptions, data: Path, out: Path, vision_file: Path | None) -> None:
-    """Run both stages; `vision_file` keeps the trained tower between runs."""
+def vision_weights(
+    model: Any, cache: PictureCache, options: TrainOptions, file: Path | None
+) -> dict[str, Tensor]:
+    """Return the trained tower's weights, from `file` if it is there; otherwise written to it."""
+    if file is not None and file.exists():
+        known: dict[str, Tensor] = torch.load(file, weights_only=True)
+        return known
+    config = model.config.vision_config
+    vision = make_vision(config, CLIP_FOLDER, cache, options.seed, options.vision)
+    weights: dict[str, Tensor] = vision.state_dict()
+    if file is not None:
+        torch.save(weights, file)
+    return weights
+
+
+def train(
+    options: TrainOptions,
+    data: Path,
+    out: Path,
+    vision_file: Path | None = None,
+    start: Path | None = None,
+) -> None:
+    """Run all stages, or those after the first from the checkpoint `start` that it left."""
     tokenizer = build_tokenizer(question_corpus(options.seed, options.num_corpus_texts))
-    processor: Blip2Processor = build_processor(tokenizer)
+    processor: Any = build_processor(tokenizer)
     torch.manual_seed(options.seed)
     model = build_model(tokenizer)
     cache = load_or_make_cache(data, options.seed, options.num_scenes, options.num_non_scenes)
-    if vision_file is not None and vision_file.exists():
-        tower = torch.load(vision_file, weights_only=True)
-    else:
-        config = model.config.vision_config
-        vision = make_vision(config, CLIP_FOLDER, cache, options.seed, options.vision)
-        tower = vision.state_dict()
-        if vision_file is not None:
-            torch.save(tower, vision_file)
-    model.vision_model.load_state_dict(tower)
+    if start is not None:
+        loaded = Blip2ForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
+        model.load_state_dict(loaded.state_dict())
+    model.vision_model.load_state_dict(vision_weights(model, cache, options, vision_file))
+    model.vision_model.requires_grad_(False)
 
-    def save(step: int) -> None:
-        save_checkpoint(model, processor, replace(options, steps=step), out)
+    def save(steps: int) -> None:
+        save_checkpoint(model, processor, options, steps, out)
 
-    train_language(model, tokenizer, cache, options, save)
+    coder = TextCoder(tokenizer)
+    for index in range(0 if start is None else 1, len(options.stages)):
+        train_language(model, coder, cache, options, index, save)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="checkpoint folder to write")
-    parser.add_argument("--steps", type=int, default=TrainOptions.steps)
     parser.add_argument("--seed", type=int, default=TrainOptions.seed)
     parser.add_argument("--data", type=Path, default=Path("build/demo-data"), help="cache folder")
     parser.add_argument("--vision", type=Path, help="file that keeps the tower between runs")
+    parser.add_argument("--start", type=Path, help="checkpoint that the first stage left")
     parser.add_argument("--smoke", action="store_true", help="three tiny steps, to test the code")
     chosen = parser.parse_args(arguments)
-    options = SMOKE if chosen.smoke else TrainOptions(steps=chosen.steps)
-    train(replace(options, seed=chosen.seed), chosen.data, chosen.out, chosen.vision)
+    options = replace(SMOKE if chosen.smoke else TrainOptions(), seed=chosen.seed)
+    train(options, chosen.data, chosen.out, chosen.vision, chosen.start)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from demo_models.questions import caption_text
 from demo_models.scenes import render, sample_scene
 from demo_models.strange_questions import DONT_KNOW
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, SHAPES
+from pipelines.demo_card import read_demo_card
 
 CHECKPOINTS = Path(__file__).parents[2] / "assets" / "checkpoints"
 CHECKPOINT = CHECKPOINTS / "demo-blip2"
@@ -69,7 +70,8 @@ def test_packed_loss_is_that_of_the_stock_model_text_by_text(untrained, monkeypa
     losses, shares = [], []
     with torch.no_grad():
         features = model.vision_model(pixel_values=pixels).last_hidden_state
-        mine = train_blip2.text_loss(model, features, pack(texts, coder, 16))
+        queries = train_blip2.read_picture(model, features)
+        mine = train_blip2.text_loss(model, queries, pack(texts, coder, 16))
         for row, own in enumerate(texts):
             for text in own:
                 whole = f"{text.prompt} {text.answer}" if text.prompt else text.answer
@@ -127,6 +129,9 @@ def test_demo_json_says_what_the_model_knows():
     assert demo["parameters"] > 1e6
     assert demo["steps"] > 0
     assert isinstance(demo["seed"], int)
+    card = read_demo_card(CHECKPOINT)
+    assert card is not None
+    assert card.shapes == SHAPES
 
 
 def test_figures_are_of_this_checkpoint_and_missed_gates_are_named():

@@ -16,6 +16,7 @@ from demo_models.blip2_data import (
 )
 from demo_models.blip2_model import build_tokenizer, question_corpus
 from demo_models.blip2_questions import ASKED, all_cases, paint_questions, questions, reworded
+from demo_models.blip2_slots import slot_labels, slots_of
 from demo_models.question_words import HELD_OUT, TRAINED
 from demo_models.questions import (
     KIND_SHARES,
@@ -210,6 +211,19 @@ def test_tokenizer_reads_lower_case_and_writes_i_do_not_know():
     assert len(ids) == 1
     assert tokenizer.decode(ids, skip_special_tokens=True) == DONT_KNOW
     assert tokenizer.decode(tokenizer("再见 🐈")["input_ids"][1:]) == "再见 🐈"
+
+
+def test_every_object_has_its_own_slot_near_its_place():
+    rng = np.random.default_rng(9)
+    for _ in range(200):
+        scene = sample_scene(rng)
+        cells = slots_of(scene)
+        assert len(set(cells)) == len(scene.objects)
+        largest = max(range(len(cells)), key=lambda i: scene.objects[i].radius)
+        item = scene.objects[largest]
+        assert cells[largest] == 4 * min(3, int(item.y * 4)) + min(3, int(item.x * 4))
+        labels = slot_labels([scene, None], [scene.background, None])
+        assert (labels["shape"] < len(SHAPES)).sum(dim=1).tolist() == [len(cells), 0]
 
 
 def test_packed_texts_read_the_picture_and_themselves_only():
