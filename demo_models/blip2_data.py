@@ -16,7 +16,7 @@ from demo_models.scenes import Scene
 from demo_models.strange_questions import DONT_KNOW
 from demo_models.texts import pick
 
-CAPTION_SHARE = 0.2
+CAPTION_SHARES = {"even": 0.2, "late": 0.12, "places": 0.04}
 HISTORY_SHARE = 0.1
 MAX_PACKED = 144
 """Tokens of the texts of one picture; texts that do not fit are left out."""
@@ -65,14 +65,16 @@ def _answer_without_scene(query: Query, background: str | None) -> str:
     return DONT_KNOW
 
 
-def _pair(rng: Rng, scene: Scene, background: str | None, is_scene: bool) -> TextPair:
-    query = make_query(rng, scene)
+def _pair(rng: Rng, scene: Scene, background: str | None, is_scene: bool, mix: str) -> TextPair:
+    query = make_query(rng, scene, mix=mix)
     assert query is not None
     answer = query.answer if is_scene else _answer_without_scene(query, background)
     return TextPair(phrase(query, rng), answer)
 
 
-def sample_text(rng: Rng, scene: Scene, background: str | None, is_scene: bool) -> TextPair:
+def sample_text(
+    rng: Rng, scene: Scene, background: str | None, is_scene: bool, mix: str = "even"
+) -> TextPair:
     """Return one training text: a caption or a question, some after earlier questions.
 
     Args:
@@ -80,16 +82,17 @@ def sample_text(rng: Rng, scene: Scene, background: str | None, is_scene: bool) 
         scene: What the picture shows, or for a non-scene any scene, to ask about.
         background: The name of the background, None where there is none.
         is_scene: False for pictures that do not show the scene.
+        mix: One of `MIXES`: the later ones have fewer captions and more of what is hard.
     """
-    if rng.random() < CAPTION_SHARE:
+    if rng.random() < CAPTION_SHARES[mix]:
         query = Query("describe", "describe", caption_text(scene))
         answer = query.answer if is_scene else _answer_without_scene(query, background)
         prefix = pick(rng, PREFIXES) if answer != DONT_KNOW and rng.random() < 0.25 else ""
         return TextPair(prefix, answer)
-    asked = _pair(rng, scene, background, is_scene)
+    asked = _pair(rng, scene, background, is_scene, mix)
     if rng.random() >= HISTORY_SHARE:
         return TextPair(pick(rng, FRAMES).format(asked.prompt), asked.answer)
-    earlier = [_pair(rng, scene, background, is_scene) for _ in range(int(rng.integers(1, 4)))]
+    earlier = [_pair(rng, scene, background, is_scene, mix) for _ in range(int(rng.integers(1, 4)))]
     told = " ".join(f"{FRAME.format(turn.prompt)} {turn.answer}." for turn in earlier)
     return TextPair(f"{told} {FRAME.format(asked.prompt)}", asked.answer)
 

@@ -20,6 +20,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from demo_models.blip2_questions import GATES_PERCENT, Case, all_cases, reworded
+from demo_models.questions import MIDDLE
 
 TEST_SEED = 11
 CHECKPOINT = Path("assets/checkpoints/demo-blip2")
@@ -93,6 +94,8 @@ def measure(ask: StockBlip2, asked: Iterable[Case], wrong: list[str] | None = No
         right[case.kind].append(text == case.answer)
         if case.kind == "caption_of_1_to_4":
             right["objects_of_1_to_4"].append(object_names(text) == object_names(case.answer))
+        if case.kind.endswith("where") and case.answer != MIDDLE:
+            right[f"{case.kind}_off_the_middle"].append(text == case.answer)
         if wrong is not None and text != case.answer:
             wrong.append(f"{case.kind} | {case.prompt} | {case.answer} | {text}")
     return {kind: _share(values) for kind, values in right.items()}

@@ -45,6 +45,22 @@ KIND_SHARES = {
 }
 """Kinds of questions and their shares in training; captions come besides."""
 
+MIXES = {
+    "even": KIND_SHARES,
+    "late": {
+        **KIND_SHARES,
+        "describe": 0.03,
+        "colour": 0.08,
+        "shape": 0.09,
+        "count": 0.15,
+        "yes_no": 0.20,
+        "where": 0.28,
+    },
+    "places": {**dict.fromkeys(KIND_SHARES, 0.02), "where": 0.8},
+}
+"""Shares of the training stages: first all, then more of what is hard."""
+
+MIDDLE = PLACE_WORDS["middle"][0]
 Rng = np.random.Generator
 
 
@@ -281,16 +297,20 @@ MAKERS: dict[str, Callable[[Rng, Scene], Query | None]] = {
     "strange": _strange,
 }
 _KINDS = tuple(KIND_SHARES)
-_SHARES = np.array(list(KIND_SHARES.values())) / sum(KIND_SHARES.values())
+_SHARES = {
+    mix: np.array([shares[kind] for kind in _KINDS]) / sum(shares.values())
+    for mix, shares in MIXES.items()
+}
 
 
-def make_query(rng: Rng, scene: Scene, kind: str | None = None) -> Query | None:
+def make_query(rng: Rng, scene: Scene, kind: str | None = None, mix: str = "even") -> Query | None:
     """Return a question about a scene; None where this kind cannot be asked of it.
 
     Args:
         rng: Source of randomness.
         scene: What is asked about.
         kind: One of `KIND_SHARES`; None draws kinds until one can be asked.
+        mix: One of `MIXES`, to draw kinds by.
     """
     if kind is not None:
         for _ in range(4):
@@ -299,6 +319,7 @@ def make_query(rng: Rng, scene: Scene, kind: str | None = None) -> Query | None:
                 return query
         return None
     while True:
-        query = MAKERS[_KINDS[int(rng.choice(len(_KINDS), p=_SHARES))]](rng, scene)
-        if query is not None:
+        query = MAKERS[_KINDS[int(rng.choice(len(_KINDS), p=_SHARES[mix]))]](rng, scene)
+        often = query is not None and query.answer == MIDDLE  # large objects are always there
+        if query is not None and not (mix != "even" and often and rng.random() < 0.6):
             return query

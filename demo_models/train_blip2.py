@@ -65,8 +65,8 @@ class Stage:
     steps: int
     scenes: int  # of a batch
     non_scenes: int
-    decay_share: float = 0.0  # of the steps, at the end, linear to 0
-    slot_weight: float = 0.5  # of the loss of `SlotHeads`
+    horizon: int = 10**9  # the step at which the rates, falling linearly from 1, would be 0
+    mix: str = "even"  # one of `questions.MIXES`
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,10 @@ class TrainOptions:
 
     vision: VisionOptions = VisionOptions()
     stages: tuple[Stage, ...] = (
-        Stage(2000, 38, 2),
-        Stage(1500, 38, 2, decay_share=1.0, slot_weight=0.0),
+        Stage(1000, 38, 2),
+        Stage(1700, 38, 2, horizon=1700, mix="late"),
+        Stage(250, 38, 2, mix="places"),
+        Stage(600, 38, 2, horizon=600, mix="late"),
     )
     seed: int = 7
     num_scenes: int = 120_000
@@ -84,6 +86,8 @@ class TrainOptions:
     texts: int = 6  # of one picture
     muon_rate: float = 0.012
     adam_rate: float = 1e-3
+    slot_weight: float = 0.5  # of the loss of `SlotHeads`
+    head_steps: int = 100  # of a later stage, in which its new heads do not change the rest
     warmup: int = 50
     num_corpus_texts: int = 6000
     save_every: int = 250
@@ -91,7 +95,7 @@ class TrainOptions:
 
 SMOKE = TrainOptions(
     vision=VisionOptions(steps=2, batch=6),
-    stages=(Stage(2, 3, 1), Stage(1, 2, 1, decay_share=1.0)),
+    stages=(Stage(2, 3, 1), Stage(1, 2, 1, horizon=1, mix="late")),
     num_scenes=30,
     num_non_scenes=7,
     texts=3,
@@ -100,9 +104,8 @@ SMOKE = TrainOptions(
 
 
 def rate_at(step: int, stage: Stage, warmup: int) -> float:
-    """Return the factor on the learning rates: warm-up, constant, then linear to 0."""
-    decay_steps = max(1, round(stage.decay_share * stage.steps))
-    return min(1.0, (step + 1) / warmup, (stage.steps - step) / decay_steps)
+    """Return the factor on the learning rates: warm-up, then linear towards 0."""
+    return min((step + 1) / warmup, 1 - step / stage.horizon)
 
 
 def make_batch(
@@ -122,7 +125,7 @@ def make_batch(
             scene = cache.scenes[int(rng.integers(cache.num_scenes))]
         assert scene is not None
         name = cache.backgrounds[row]
-        told.append([sample_text(rng, scene, name, is_scene) for _ in range(texts)])
+        told.append([sample_text(rng, scene, name, is_scene, stage.mix) for _ in range(texts)])
     labels = slot_labels([cache.scenes[i] for i in rows], [cache.backgrounds[i] for i in rows])
     return to_pixels(cache.pixels[rows]), pack(told, coder, NUM_QUERIES), labels
 
@@ -203,8 +206,10 @@ def train_language(
     for step in range(stage.steps):
         pixels, packed, labels = make_batch(cache, rng, coder, stage, options.texts)
         queries = read_picture(model, encode(model.vision_model, pixels))
-        slots, loss = heads(queries, labels), text_loss(model, queries, packed)
-        (loss + stage.slot_weight * slots).backward()
+        alone = index > 0 and step < options.head_steps
+        slots = heads(queries.detach() if alone else queries, labels)
+        loss = text_loss(model, queries, packed)
+        (loss + options.slot_weight * slots).backward()
         nn.utils.clip_grad_norm_(trained, 2.0)
         factor = rate_at(step, stage, options.warmup)
         for optimizer, rate in optimizers:
@@ -276,8 +281,9 @@ def train(
     out: Path,
     vision_file: Path | None = None,
     start: Path | None = None,
+    first: int = 0,
 ) -> None:
-    """Run all stages, or those after the first from the checkpoint `start` that it left."""
+    """Run the stages from `first` on; a later one starts from the checkpoint `start`."""
     tokenizer = build_tokenizer(question_corpus(options.seed, options.num_corpus_texts))
     processor: Any = build_processor(tokenizer)
     torch.manual_seed(options.seed)
@@ -293,7 +299,7 @@ def train(
         save_checkpoint(model, processor, options, steps, out)
 
     coder = TextCoder(tokenizer)
-    for index in range(0 if start is None else 1, len(options.stages)):
+    for index in range(first, len(options.stages)):
         train_language(model, coder, cache, options, index, save)
 
 
@@ -304,11 +310,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=TrainOptions.seed)
     parser.add_argument("--data", type=Path, default=Path("build/demo-data"), help="cache folder")
     parser.add_argument("--vision", type=Path, help="file that keeps the tower between runs")
-    parser.add_argument("--start", type=Path, help="checkpoint that the first stage left")
+    parser.add_argument("--start", type=Path, help="checkpoint that stages left")
+    parser.add_argument("--first", type=int, default=0, help="stage to go on with from there")
     parser.add_argument("--smoke", action="store_true", help="three tiny steps, to test the code")
     chosen = parser.parse_args(arguments)
     options = replace(SMOKE if chosen.smoke else TrainOptions(), seed=chosen.seed)
-    train(options, chosen.data, chosen.out, chosen.vision, chosen.start)
+    train(options, chosen.data, chosen.out, chosen.vision, chosen.start, chosen.first)
 
 
 if __name__ == "__main__":
