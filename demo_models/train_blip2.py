@@ -66,6 +66,7 @@ class Stage:
     scenes: int  # of a batch
     non_scenes: int
     horizon: int = 10**9  # the step at which the rates, falling linearly from 1, would be 0
+    peak: float = 1.0  # the highest factor on the rates
     mix: str = "even"  # one of `questions.MIXES`
 
 
@@ -79,6 +80,7 @@ class TrainOptions:
         Stage(1700, 38, 2, horizon=1700, mix="late"),
         Stage(250, 38, 2, mix="places"),
         Stage(600, 38, 2, horizon=600, mix="late"),
+        Stage(800, 38, 2, horizon=800, peak=0.5, mix="late"),
     )
     seed: int = 7
     num_scenes: int = 120_000
@@ -105,7 +107,7 @@ SMOKE = TrainOptions(
 
 def rate_at(step: int, stage: Stage, warmup: int) -> float:
     """Return the factor on the learning rates: warm-up, then linear towards 0."""
-    return min((step + 1) / warmup, 1 - step / stage.horizon)
+    return stage.peak * min((step + 1) / warmup, 1 - step / stage.horizon)
 
 
 def make_batch(
