@@ -30,6 +30,8 @@ demo-models: $(VENV)/.runtime
 	$(BIN)/python -m demo_models.calibrate_verdict
 	$(BIN)/python -m demo_models.evaluate_where
 	$(BIN)/python -m demo_models.make_examples
+	$(BIN)/python -m demo_models.train_blip2 --out assets/checkpoints/demo-blip2
+	$(BIN)/python -m demo_models.evaluate_blip2
 
 screenshots: $(VENV)/.tests $(VENV)/.chromium
 	$(BIN)/python -m tests.browser.screenshots

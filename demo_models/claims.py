@@ -129,7 +129,7 @@ def _other_number(rng: Rng, number: int | None) -> int:
     return int(rng.choice([other for other in (1, 2, 3, 4) if other != number]))
 
 
-def _change_item(rng: Rng, item: Item) -> Item:
+def change_item(rng: Rng, item: Item) -> Item:
     """Return an item with one property changed; never to a pair that is held out."""
     fields = [name for name in ("colour", "shape", "size", "place") if getattr(item, name)]
     if item.count:
@@ -173,7 +173,7 @@ def _change_claim(rng: Rng, claim: Statement) -> Statement:
         return replace(claim, total=_other_number(rng, claim.total))
     index = int(rng.integers(len(claim.items)))
     items = list(claim.items)
-    items[index] = _change_item(rng, items[index])
+    items[index] = change_item(rng, items[index])
     return replace(claim, items=tuple(items))
 
 

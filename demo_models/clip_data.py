@@ -148,7 +148,7 @@ def _batch_statements(
     return [*true_ones, *hard, *strange]
 
 
-def _dense_labels(
+def dense_labels(
     scene: Scene | None, owners: NDArray[np.uint8]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Return shape (64,), colour (64,) and box (64, 3) labels of one picture's patches."""
@@ -183,7 +183,7 @@ def make_batch(cache: PictureCache, rng: np.random.Generator, sizes: BatchSizes)
         dtype=np.int8,
     )
     owners = cache.owners[np.array(rows)]
-    dense = [_dense_labels(*labelled) for labelled in zip(scenes, owners, strict=True)]
+    dense = [dense_labels(*labelled) for labelled in zip(scenes, owners, strict=True)]
     return Batch(
         pixels=cache.pixels[np.array(rows)],
         texts=[statement.text for statement in statements],
