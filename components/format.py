@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from pipelines.catalogue import ModelSpec
-from pipelines.clip.notes import repeated_notes
 from pipelines.demo_card import DemoCard
 from pipelines.describe.results import ContextUse
+from pipelines.notes import repeated_notes
 from pipelines.results import Classification, Embeddings, Ranking, SimilarityMatrix, Verdict
 
 #: Rows of a table on the page; the CSV file has them all.

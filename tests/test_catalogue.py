@@ -65,7 +65,7 @@ def test_origin_and_size_are_stated(spec: ModelSpec) -> None:
 @every_model
 def test_traits_name_what_there_is(spec: ModelSpec) -> None:
     traits = spec.contrastive
-    assert (ROOT / "pipelines" / "clip" / "banks" / f"{traits.neutral_bank}.txt").is_file()
+    assert (ROOT / "pipelines" / "banks" / f"{traits.neutral_bank}.txt").is_file()
     assert all(re.fullmatch(r"[a-z]{2}", code) for code in traits.languages)
     assert traits.max_text_tokens > 2
     assert 0.0 <= traits.neutral_weight <= 1.0
