@@ -10,9 +10,16 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from components import api_describe
+from components import api_describe, api_video
 from components import format as fmt
-from components.common import BATCHED_QUEUE, DEVICE_QUEUE, LOOKUP_QUEUE, lease, worked_off
+from components.common import (
+    BATCHED_QUEUE,
+    DEVICE_QUEUE,
+    LOOKUP_QUEUE,
+    is_bundled,
+    lease,
+    worked_off,
+)
 from components.errors import show_errors
 from components.files import Uploads, one_query
 from pipelines.catalogue import MODELS
@@ -122,6 +129,9 @@ def build(store: PipelineStore) -> None:
         _publish(function, BATCHED_QUEUE)
     for function in api_describe.endpoints(store):
         _publish(function, DEVICE_QUEUE)
+    if is_bundled(store, api_video.TASK):
+        for function in api_video.endpoints(store):
+            _publish(function, DEVICE_QUEUE)
     _publish(list_models, LOOKUP_QUEUE)
 
 

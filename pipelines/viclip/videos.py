@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -241,20 +241,3 @@ def _batched(clips: Iterator[Pixels | None], size: int) -> Iterator[list[Pixels 
             batch = []
     if batch:
         yield batch
-
-
-def key_frames(
-    path: Path, times_s: Sequence[float], *, height_px: int = 120
-) -> list[tuple[float, Pixels]]:
-    """Return small upright frames on show at some times, (time, (H, W, 3) uint8), in order.
-
-    Those that cannot be read are left out.
-    """
-    with open_video(path) as reader:
-        info = reader.info
-        width = max(2, round(info.width_px * height_px / info.height_px))
-        try:
-            found = reader.frames_at_times(list(times_s), (height_px, min(width, 1000)))
-        except MediaError:
-            return []
-    return list(zip(found.times_s.tolist(), found.pixels, strict=True))
