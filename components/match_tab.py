@@ -95,7 +95,7 @@ def build(store: PipelineStore, page: gr.Blocks) -> None:
 
 
 def _lay_out_controls() -> Controls:
-    video = gr.Video(label="Video", height=300, sources=["upload", "webcam"])
+    video = gr.Video(label="Video", height=300, sources=["upload"])
     strip = example_strip(lambda: gr.Video(render=False), *match_examples())
     texts = gr.Textbox(
         label="Texts",

@@ -297,5 +297,5 @@ def _gallery(search: MomentSearch, files: list[Path]) -> list[tuple[Any, str]]:
         frames = key_frames(files[video.index], [m.key_s for m in video.moments])
         for moment, frame in zip(video.moments, frames, strict=True):
             number = len(pictures) + 1
-            pictures.append((frame, f"{number} · {format_video.span(moment)}"))
+            pictures.append((frame, f"{number} · {format_video.clock(moment.start_s)}"))
     return pictures
