@@ -10,13 +10,14 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from components import api_batch, api_describe
+from components import api_batch, api_describe, api_video
 from components import format as fmt
 from components.common import (
     BATCH_QUEUE,
     BATCHED_QUEUE,
     DEVICE_QUEUE,
     LOOKUP_QUEUE,
+    is_bundled,
     lease,
     worked_off,
 )
@@ -131,6 +132,9 @@ def build(store: PipelineStore) -> None:
         _publish(function, DEVICE_QUEUE)
     for function in api_batch.endpoints(store):
         _publish(function, BATCH_QUEUE)
+    if is_bundled(store, api_video.TASK):
+        for function in api_video.endpoints(store):
+            _publish(function, DEVICE_QUEUE)
     _publish(list_models, LOOKUP_QUEUE)
 
 

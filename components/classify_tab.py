@@ -28,8 +28,8 @@ from components.example_lists import classify_examples
 from components.files import Uploads
 from components.overlay import heat_overlay
 from pipelines.catalogue import Task
-from pipelines.clip.notes import repeated_notes
 from pipelines.labels import split_labels
+from pipelines.notes import repeated_notes
 from pipelines.store import PipelineStore
 
 TASK: Task = "image-text"

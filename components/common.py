@@ -11,7 +11,7 @@ import gradio as gr
 
 from components import format as fmt
 from components.errors import show_errors
-from pipelines.catalogue import CATALOGUE, MODELS, ModelSpec, Task
+from pipelines.catalogue import CATALOGUE, MODELS, ModelSpec, Task, demo_of
 from pipelines.demo_card import read_demo_card
 from pipelines.results import Step
 from pipelines.settings import Settings
@@ -35,6 +35,11 @@ LOOKUP_QUEUE: dict[str, Any] = {"concurrency_id": "lookup", "concurrency_limit":
 
 #: For events that only change the page.
 PAGE_EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
+
+def is_bundled(store: PipelineStore, task: Task) -> bool:
+    """Whether the demo checkpoint of a task is there: without it a tab could not be tried."""
+    return store.sources.locate(demo_of(task)) is not None
 
 
 @contextmanager
@@ -118,11 +123,16 @@ def badge(store: PipelineStore, spec: ModelSpec) -> str:
     return fmt.demo_badge(read_demo_card(folder) if folder else None)
 
 
-def save_result(settings: Settings, name: str, content: str | bytes) -> str:
-    """Write a file for a visitor to download, in a folder of its own; returns its path."""
+def result_path(settings: Settings, name: str) -> Path:
+    """Return where to write a file for a visitor to download, in a folder of its own."""
     folder = settings.work_dir / "results" / secrets.token_urlsafe(16)
     folder.mkdir(parents=True)
-    path = folder / name
+    return folder / name
+
+
+def save_result(settings: Settings, name: str, content: str | bytes) -> str:
+    """Write a file for a visitor to download; returns its path."""
+    path = result_path(settings, name)
     data = content.encode("utf-8") if isinstance(content, str) else content
     path.write_bytes(data)
     return str(path)
@@ -161,7 +171,7 @@ def example_strip(
             samples=[[row[0]] for row in rows],
             type="index",
             label=label,
-            visible=index == 0,
+            visible=index == 0 and bool(rows),
             samples_per_page=20,
             layout="gallery",
         )
@@ -190,8 +200,9 @@ def wire_example_strip(
         then(dataset.click(fill, dataset, inputs, **PAGE_EVENT))
 
     def choose(key: str) -> tuple[Any, Any]:
-        demo = CATALOGUE[key].demo
-        return gr.update(visible=demo), gr.update(visible=not demo)
+        shown = [CATALOGUE[key].demo, not CATALOGUE[key].demo]
+        updates = [gr.update(visible=s and bool(r)) for s, r in zip(shown, strip.rows, strict=True)]
+        return updates[0], updates[1]
 
     dropdown.change(choose, dropdown, list(strip.strips), **PAGE_EVENT)
 

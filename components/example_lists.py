@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from gradio.media import get_image
+from gradio.media import get_image, get_video
 
 from components.common import ASSETS
 
@@ -62,3 +62,43 @@ def batch_examples() -> tuple[list[str], list[str]]:
     """Return (drawn, photos): pictures to caption."""
     drawn, photos = describe_examples()
     return [row[0] for row in drawn], [row[0] for row in photos]
+
+
+def drawn_videos() -> list[dict[str, Any]]:
+    """Return the entries of `assets/examples/videos.json` with absolute paths; none without it.
+
+    Each has "file", "texts", of which some fit, and "query", which happens somewhere in it.
+    """
+    folder = ASSETS / "examples"
+    if not (folder / "videos.json").is_file():
+        return []
+    entries = json.loads((folder / "videos.json").read_text(encoding="utf-8"))
+    return [{**entry, "path": str(folder / entry["file"])} for entry in entries]
+
+
+def match_examples() -> tuple[Rows, Rows]:
+    """Return (drawn, filmed): rows of video and texts."""
+    drawn = [[entry["path"], "\n".join(entry["texts"])] for entry in drawn_videos()]
+    filmed = [
+        [
+            get_video("world.mp4"),
+            "the earth turns at night, seen from space\nthe moon rises over a lake\n"
+            "a ball rolls over a table\nfish swim in an aquarium",
+        ],
+        [
+            get_video("a.mp4"),
+            "the words thanks for watching appear\na counter runs down to zero\n"
+            "a person waves goodbye\na map is drawn",
+        ],
+    ]
+    return drawn, filmed
+
+
+def moments_examples() -> tuple[Rows, Rows]:
+    """Return (drawn, filmed): rows of video and query."""
+    drawn = [[entry["path"], entry["query"]] for entry in drawn_videos()]
+    filmed = [
+        [get_video("a.mp4"), "the words thanks for watching"],
+        [get_video("world.mp4"), "the lights of North America at night"],
+    ]
+    return drawn, filmed

@@ -55,6 +55,13 @@ class Uploads:
             )
         return resolved
 
+    def paths(self, values: Any, name: str) -> list[Path]:
+        """Return the paths of several uploaded files, at least one; see `path`."""
+        if values is None or values == "" or values == []:
+            raise InputError(f"{name} is missing. Upload or choose a file.", title="No file")
+        several = values if isinstance(values, (list, tuple)) else [values]
+        return [self.path(value, name) for value in several]
+
     def image(self, value: Any, name: str) -> NamedImage | None:
         """Return an uploaded image with the name that its owner knows it by, or None."""
         return self._named(value, name) if value else None

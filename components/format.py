@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from pipelines.catalogue import ModelSpec
-from pipelines.clip.notes import repeated_notes
 from pipelines.demo_card import DemoCard
 from pipelines.describe.results import ContextUse
+from pipelines.notes import repeated_notes
 from pipelines.results import Classification, Embeddings, Ranking, SimilarityMatrix, Verdict
 
 #: Rows of a table on the page; the CSV file has them all.
@@ -101,8 +101,8 @@ def scores_table(result: Classification, first: str = "Label") -> str:
     rows = [
         f"<tr><td class='name'>{_text(s.label, s.note)}</td>"
         f"<td class='bar'><i style='width:{s.probability * 100:.1f}%'></i>"
-        f"<b>{_percent(s.probability)}</b></td>"
-        f"<td class='number'>{s.cosine:.3f}</td><td>{_pill(s.verdict)}</td></tr>"
+        f"<b>{percent(s.probability)}</b></td>"
+        f"<td class='number'>{s.cosine:.3f}</td><td>{pill(s.verdict)}</td></tr>"
         for s in result.scores[:ROWS_SHOWN]
     ]
     head = _head(
@@ -133,7 +133,7 @@ def ranking_table(result: Ranking) -> str:
         f"<tr><td class='number'>{r.rank}</td><td class='name'>{_text(r.candidate, r.note)}</td>"
         f"<td class='kind'>{r.kind}</td>"
         f"<td class='number'>{'–' if r.cosine is None else f'{r.cosine:.3f}'}</td>"
-        f"<td>{'–' if r.cosine is None else _pill(r.verdict)}</td></tr>"
+        f"<td>{'–' if r.cosine is None else pill(r.verdict)}</td></tr>"
         for r in result.rows[:ROWS_SHOWN]
     ]
     head = _head(
@@ -282,11 +282,13 @@ def _short(name: str) -> str:
     return f"<span title='{html.escape(name[:300])}'>{html.escape(shown)}</span>"
 
 
-def _pill(verdict: Verdict) -> str:
+def pill(verdict: Verdict) -> str:
+    """Return a verdict as HTML."""
     return f"<span class='pill {_PILLS[verdict]}'>{verdict}</span>"
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """Return a share as people write it, as HTML."""
     if 0 < value < 0.001:
         return "&lt; 0.1 %"
     return f"{value * 100:.1f} %"

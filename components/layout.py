@@ -6,8 +6,16 @@ from typing import Any
 import gradio as gr
 from gradio.media import MEDIA_ROOT as MEDIA
 
-from components import api, batch_tab, classify_tab, describe_tab, similarity_tab
-from components.common import ASSETS
+from components import (
+    api,
+    batch_tab,
+    classify_tab,
+    describe_tab,
+    match_tab,
+    moments_tab,
+    similarity_tab,
+)
+from components.common import ASSETS, is_bundled
 from components.errors import Page
 from components.theme import THEME
 from pipelines.settings import Settings
@@ -20,7 +28,7 @@ MAX_WAITING = 256
 #: Folders of pictures that the page shows to everybody.
 PUBLIC_FOLDERS = (ASSETS / "examples", Path(MEDIA))
 
-TABS = (classify_tab, similarity_tab, describe_tab, batch_tab)
+TABS = (classify_tab, similarity_tab, describe_tab, batch_tab, match_tab, moments_tab)
 
 
 def build_app(store: PipelineStore) -> gr.Blocks:
@@ -34,7 +42,8 @@ def build_app(store: PipelineStore) -> gr.Blocks:
         )
         with gr.Tabs():
             for tab in TABS:
-                tab.build(store, app)
+                if is_bundled(store, tab.TASK):
+                    tab.build(store, app)
         api.build(store)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return app

@@ -27,9 +27,9 @@ from components.example_lists import similarity_examples
 from components.files import Uploads, one_query
 from pipelines.catalogue import Task
 from pipelines.clip.named_image import NamedImage
-from pipelines.clip.notes import repeated_notes
 from pipelines.errors import InputError
 from pipelines.labels import split_lines
+from pipelines.notes import repeated_notes
 from pipelines.results import Ranking
 from pipelines.store import PipelineStore
 

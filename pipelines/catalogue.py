@@ -7,6 +7,7 @@ the store and the tests read the same tuple.
 from pipelines.describe.checkpoints import BLIP2_OPT, BLIP_BASE, CAPTION_MODELS
 from pipelines.errors import InputError
 from pipelines.spec import ContrastiveTraits, ModelSpec, Task
+from pipelines.viclip.checkpoints import VICLIP_B16, VICLIP_L14, VIDEO_TEXT_MODELS
 
 __all__ = ["CATALOGUE", "HUB_DEFAULTS", "MODELS", "ContrastiveTraits", "ModelSpec", "Task",
            "demo_of", "find", "keys"]  # fmt: skip
@@ -131,12 +132,14 @@ MODELS: tuple[ModelSpec, ...] = (
     CHINESE_CLIP_B16,
     DEMO_CLIP,
     *CAPTION_MODELS,
+    *VIDEO_TEXT_MODELS,
 )
 
 #: What "hub" starts with, and "auto" where the hub answers: the first that fits the memory.
 HUB_DEFAULTS: dict[Task, tuple[ModelSpec, ...]] = {
     "image-text": (CLIP_B32,),
     "caption": (BLIP2_OPT, BLIP_BASE),
+    "video-text": (VICLIP_L14, VICLIP_B16),
 }
 
 CATALOGUE = {spec.key: spec for spec in MODELS}

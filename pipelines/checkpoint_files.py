@@ -38,14 +38,18 @@ def choose_files(names: Iterable[str]) -> list[str]:
     return small
 
 
-def is_complete(folder: Path) -> bool:
+def is_complete(folder: Path, *, stock_processor: bool = True) -> bool:
     """Whether `folder` holds configuration, image processor, tokenizer and all of its weights.
 
     Takes about a millisecond: of the weights only the beginning is read.
+
+    Args:
+        folder: where a checkpoint may be.
+        stock_processor: false for a model that brings its own image processor and tokenizer.
     """
     if not (folder / "config.json").is_file():
         return False
-    for group in (_IMAGE_PROCESSORS, _TOKENIZERS):
+    for group in (_IMAGE_PROCESSORS, _TOKENIZERS) if stock_processor else ():
         if not any(all((folder / name).is_file() for name in names) for names in group):
             return False
     try:

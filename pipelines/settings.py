@@ -35,6 +35,7 @@ class Settings:
         work_dir: uploads and results, deleted after a while.
         max_upload_mb: largest file taken, in megabytes (1e6 bytes).
         max_pixels_mp: largest image taken, in megapixels (1e6 pixels).
+        max_video_s: longest video taken, in seconds.
         endpoint: the hub's address, `HF_ENDPOINT`.
         offline: whether `HF_HUB_OFFLINE` forbids the hub.
     """
@@ -51,6 +52,7 @@ class Settings:
     work_dir: Path = Path(tempfile.gettempdir()) / "seesay-work"
     max_upload_mb: float = 200.0
     max_pixels_mp: float = 120.0
+    max_video_s: float = 14_400.0
     endpoint: str = HUB_ENDPOINT
     offline: bool = False
 
@@ -77,6 +79,8 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str] | None = None)
         parser.error("--memory-gb must be 0 or more, --max-upload-mb more than 0")
     if not 0 < args.max_pixels_mp < inf:
         parser.error(f"--max-pixels-mp must be more than 0 but got {args.max_pixels_mp}")
+    if not 0 < args.max_video_s < inf:
+        parser.error(f"--max-video-s must be more than 0 but got {args.max_video_s}")
     if not 0 <= args.port <= 65535:
         parser.error(f"--port must be within 0..65535 but got {args.port}")
     if args.models_dir is not None and not args.models_dir.is_dir():
@@ -124,6 +128,7 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
     add("--work-dir", type=Path, default=temp / f"seesay-{_user()}", help="uploads, deleted")
     add("--max-upload-mb", type=float, default=200.0, help="largest file, in megabytes")
     add("--max-pixels-mp", type=float, default=120.0, help="largest image, in megapixels")
+    add("--max-video-s", type=float, default=14_400.0, help="longest video, in seconds")
     return parser
 
 

@@ -63,7 +63,9 @@ class Sources:
 
     def locate(self, spec: ModelSpec) -> Path | None:
         """Return the folder of a complete checkpoint on disk, or None; never asks the network."""
-        return next((folder for folder in self._folders(spec) if is_complete(folder)), None)
+        stock = spec.has_stock_processor
+        found = (f for f in self._folders(spec) if is_complete(f, stock_processor=stock))
+        return next(found, None)
 
     def start_probe(self) -> None:
         """Ask in the background whether the hub answers, if it may matter; returns at once."""

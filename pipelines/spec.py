@@ -5,7 +5,7 @@ from typing import Literal
 
 from pipelines.describe.traits import GenerativeTraits
 
-Task = Literal["image-text", "caption"]
+Task = Literal["image-text", "caption", "video-text"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class ContrastiveTraits:
         max_text_tokens: tokens that the text tower reads, its special tokens included.
         cleaning: "openai" for the cleaning that CLIP was trained with, "lower", or "none".
         languages: ISO 639-1 codes of the languages that it reads well.
-        neutral_bank: file stem in `pipelines/clip/banks/`, the texts a verdict compares with.
+        neutral_bank: file stem in `pipelines/banks/`, the texts a verdict compares with.
         neutral_weight: share of the neutral texts' soft maximum that the evidence takes off.
         text_thresholds: of the evidence for an image with a text: below the first is "no match",
             from the second on is "match", in between is "unsure".
@@ -43,6 +43,30 @@ class ContrastiveTraits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VideoTextTraits:
+    """What differs between the video-text models that one pipeline runs.
+
+    Attributes:
+        max_text_tokens: tokens that the text tower reads, its special tokens included.
+        languages: ISO 639-1 codes of the languages that it reads well.
+        fit: how a frame comes into the square that the model reads.
+        neutral_bank: file stem in `pipelines/banks/`, the texts a verdict compares with.
+        neutral_weight: share of the neutral texts' soft maximum that the evidence takes off.
+        text_thresholds: of the evidence for a video with a text: below the first is "no match",
+            from the second on is "match", in between is "unsure".
+        calibrated: whether the thresholds were measured on this checkpoint.
+    """
+
+    max_text_tokens: int = 32
+    languages: tuple[str, ...] = ("en",)
+    fit: Literal["squash", "letterbox", "centre-crop"] = "squash"
+    neutral_bank: str = "everyday"
+    neutral_weight: float = 1.0
+    text_thresholds: tuple[float, float] = (-4.0, -1.5)
+    calibrated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """One checkpoint. `key` is public: scripts send it as `model=`.
 
@@ -60,6 +84,7 @@ class ModelSpec:
         demo: whether it is a bundled checkpoint that knows drawn shapes only.
         contrastive: traits of an image-text model, None for others.
         generative: traits of a caption model, None for others.
+        video_text: traits of a video-text model, None for others.
     """
 
     key: str
@@ -75,3 +100,12 @@ class ModelSpec:
     demo: bool = False
     contrastive: ContrastiveTraits | None = None
     generative: GenerativeTraits | None = None
+    video_text: VideoTextTraits | None = None
+
+    @property
+    def has_stock_processor(self) -> bool:
+        """Whether its files hold an image processor and a tokenizer as transformers reads them.
+
+        The repositories of the video-text models hold neither: their pipeline brings its own.
+        """
+        return self.video_text is None

@@ -36,7 +36,7 @@ TORCH_FREE = (
     "pipelines/catalogue.py",
     "pipelines/clip/__init__.py",
     "pipelines/clip/named_image.py",
-    "pipelines/clip/notes.py",
+    "pipelines/notes.py",
     "pipelines/clip/templates.py",
     "pipelines/colour_modes.py",
     "pipelines/decode_budget.py",

@@ -67,6 +67,7 @@ def test_origin_and_size_are_stated(spec: ModelSpec) -> None:
 def test_every_model_has_the_traits_of_its_task(spec: ModelSpec) -> None:
     assert (spec.contrastive is not None) == (spec.task == "image-text")
     assert (spec.generative is not None) == (spec.task == "caption")
+    assert (spec.video_text is not None) == (spec.task == "video-text")
 
 
 def test_caption_models_are_of_families_that_were_tried() -> None:
@@ -82,7 +83,7 @@ def test_caption_models_are_of_families_that_were_tried() -> None:
 def test_traits_name_what_there_is(spec: ModelSpec) -> None:
     traits = spec.contrastive
     assert traits is not None
-    assert (ROOT / "pipelines" / "clip" / "banks" / f"{traits.neutral_bank}.txt").is_file()
+    assert (ROOT / "pipelines" / "banks" / f"{traits.neutral_bank}.txt").is_file()
     assert all(re.fullmatch(r"[a-z]{2}", code) for code in traits.languages)
     assert traits.max_text_tokens > 2
     assert 0.0 <= traits.neutral_weight <= 1.0

@@ -11,9 +11,9 @@ from PIL import Image
 
 from pipelines.batching import Batcher
 from pipelines.clip.preprocessing import PixelRecipe
-from pipelines.clip.vectors import VectorCache
 from pipelines.errors import MediaError
 from pipelines.images import MAX_PIXELS, open_image
+from pipelines.vectors import VectorCache
 
 #: Images through the vision tower at once.
 IMAGES_PER_BATCH = 32

@@ -1,27 +1,23 @@
 """CLIP, SigLIP 2 and Chinese-CLIP: one pipeline over the stock transformers models."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
 from pipelines.base import Pipeline
 from pipelines.catalogue import ContrastiveTraits
 from pipelines.clip.named_image import NamedImage
-from pipelines.clip.notes import language_notes
 from pipelines.clip.pictures import IMAGES_PER_STEP, PictureEncoder
 from pipelines.clip.relevance import normalise, patch_relevance
 from pipelines.clip.scene_check import SceneCheck
 from pipelines.clip.templates import resolve_templates
 from pipelines.clip.texts import PROMPTS_PER_STEP, TextEncoder
-from pipelines.clip.vectors import VectorCache
 from pipelines.clip.verdict import Judge
 from pipelines.errors import InputError, WeightsError
+from pipelines.notes import language_notes
 from pipelines.packing import pack_linear
 from pipelines.results import (
     Classification,
@@ -35,8 +31,8 @@ from pipelines.results import (
     Step,
     Verdict,
 )
-from pipelines.runtime import Device
 from pipelines.texts import cut_note
+from pipelines.vectors import VectorCache, fingerprint
 
 #: Raised when vectors come out otherwise than before, so that kept ones are not taken for new.
 VECTORS_FORMAT = 2
@@ -95,7 +91,14 @@ class ClipPipeline(Pipeline):
         )
         self._kept = VectorCache(
             self.settings.cache_dir / "text-vectors.sqlite",
-            _fingerprint(self.folder, self.device, self.traits),
+            fingerprint(
+                self.folder,
+                self.device,
+                VECTORS_FORMAT,
+                self.traits.cleaning,
+                self.traits.padding,
+                self.traits.max_text_tokens,
+            ),
         )
         self.texts = TextEncoder(self._model, tokenizer, self.traits, self._kept)
         self.pictures = PictureEncoder(
@@ -146,7 +149,9 @@ class ClipPipeline(Pipeline):
             for index, label in enumerate(labels)
         ]
         scores.sort(key=lambda score: -score.probability)
-        notes = self._scene_check.notes(vector) + language_notes(labels, self.traits)
+        notes = self._scene_check.notes(vector) + language_notes(
+            labels, self.traits.languages, self.spec.task
+        )
         return Classification(scores=tuple(scores), model=self.spec.key, notes=tuple(notes))
 
     def look(self, image: Path, label: str, templates: str = "") -> Relevance:
@@ -230,7 +235,9 @@ class ClipPipeline(Pipeline):
             )
             for rank, row in enumerate(scored, start=1)
         ]
-        notes = self._scene_check.notes(pictures) + language_notes(given, self.traits)
+        notes = self._scene_check.notes(pictures) + language_notes(
+            given, self.traits.languages, self.spec.task
+        )
         if isinstance(query, str) and self.texts.cut([query])[0]:
             notes.insert(0, "The query is " + cut_note(self.traits.max_text_tokens).lower())
         return Ranking(rows=tuple(rows), model=self.spec.key, notes=tuple(notes))
@@ -290,13 +297,18 @@ class ClipPipeline(Pipeline):
 
     def _notes(self, texts: Sequence[str], pictures: torch.Tensor) -> list[str]:
         """Return what a person should know about texts and (N, D) image vectors together."""
-        notes = self._scene_check.notes(pictures) + language_notes(texts, self.traits)
+        notes = self._scene_check.notes(pictures) + language_notes(
+            texts, self.traits.languages, self.spec.task
+        )
         cut = sum(self.texts.cut(texts))
         if cut:
             notes.insert(
                 0, f"{cut} of {len(texts)} texts: " + cut_note(self.traits.max_text_tokens).lower()
             )
         return notes
+
+    def _language_notes(self, texts: Sequence[str]) -> list[str]:
+        return language_notes(texts, self.traits.languages, self.spec.task)
 
     def _matrix(
         self,
@@ -398,15 +410,3 @@ class ClipPipeline(Pipeline):
         if self.traits.probability == "sigmoid":
             return (logits + float(self._model.logit_bias.detach())).sigmoid()
         return logits.softmax(dim=-1)
-
-
-def _fingerprint(folder: Path, device: Device, traits: ContrastiveTraits) -> str:
-    """Return a name for these weights and the way to them, which changes when either does."""
-    parts = []
-    for file in sorted(folder.iterdir()):
-        if file.suffix in {".json", ".safetensors", ".bin", ".txt"}:
-            stat = file.stat()
-            parts.append((file.name, file.resolve().name, stat.st_size, stat.st_mtime_ns))
-    how = [traits.cleaning, traits.padding, traits.max_text_tokens, transformers.__version__]
-    text = json.dumps([VECTORS_FORMAT, parts, device.kind, device.dtype, how])
-    return hashlib.sha256(text.encode()).hexdigest()

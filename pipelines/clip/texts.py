@@ -10,8 +10,8 @@ import torch
 
 from pipelines.catalogue import ContrastiveTraits
 from pipelines.clip.templates import fill
-from pipelines.clip.vectors import VectorCache
 from pipelines.texts import MAX_CHARS, clean_text
+from pipelines.vectors import VectorCache
 
 #: Most tokens, padding included, of one batch through the text tower.
 TOKENS_PER_BATCH = 4096

@@ -1,26 +1,49 @@
-"""ViCLIP live: frames and texts -> unit vectors, and how they fit. Decodes no video."""
+"""ViCLIP live: videos and texts -> unit vectors, how they fit, and where in a video."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from pipelines.base import Pipeline
-from pipelines.errors import InputError
+from pipelines.errors import InputError, MediaError
+from pipelines.notes import language_notes
 from pipelines.packing import pack_linear
+from pipelines.results import Classification, LabelScore, Step
+from pipelines.spec import VideoTextTraits
 from pipelines.texts import cut_note
+from pipelines.vectors import VectorCache, fingerprint
 from pipelines.viclip.conversion_viclip import load_viclip
+from pipelines.viclip.judging import Judge
 from pipelines.viclip.modeling_viclip import LOGIT_SCALE, ViClipModel, unit
-from pipelines.viclip.processing_viclip import Fit, ViClipProcessor
+from pipelines.viclip.processing_viclip import ViClipProcessor
 from pipelines.viclip.resizing import Pixels
-from pipelines.viclip.results import VideoTextScores
+from pipelines.viclip.results import MomentSearch, SearchedVideo, VideoMatch, VideoTextScores
 from pipelines.viclip.tokens import TokenisedTexts, ViClipTokeniser
+from pipelines.viclip.videos import Plan, VideoEncoder
+from pipelines.viclip.windows import SearchOptions, check_number, check_total
+from pipelines.video_choice import indices_between
 
-#: Clips, and texts, through their tower at once.
-CLIPS_PER_BATCH = 4
+#: Tokens of clips, and texts, through their tower at once; texts between two steps of `prepare`.
+TOKENS_PER_BATCH = 4096
 TEXTS_PER_BATCH = 256
+TEXTS_PER_STEP = 32
+
+#: Raised when vectors come out otherwise than before, so that kept ones are not taken for new.
+VECTORS_FORMAT = 1
+
+#: Most memory that the vectors of videos take: more than those of the longest search.
+VIDEO_VECTOR_BYTES = 128_000_000
+
+#: Latest time in a video that can be asked for.
+MAX_TIME_S = 1e6
+
+DEFAULT_SEARCH = SearchOptions()
 
 
 @dataclass(frozen=True)
@@ -41,10 +64,15 @@ class TextVectors:
 class ViClipPipeline(Pipeline):
     """Clips of a few frames and texts in one space of unit vectors.
 
-    Every method may be called from any number of threads at once. How frames are fitted to the
-    square is read from `spec.video_text.fit` where the catalogue gives such traits, else frames
-    are squashed, as in training.
+    Every method may be called from any number of threads at once.
     """
+
+    @property
+    def traits(self) -> VideoTextTraits:
+        """What differs between the models that this class runs."""
+        traits = self.spec.video_text
+        assert traits is not None, "the catalogue gives every video-text model its traits"
+        return traits
 
     def _load(self) -> None:
         # a demo model is small: float32 costs it nothing and keeps its measured numbers
@@ -56,15 +84,173 @@ class ViClipPipeline(Pipeline):
         )
         if self.device.packed and dtype == "bfloat16":
             pack_linear(model)
-        fit: Fit = getattr(getattr(self.spec, "video_text", None), "fit", "squash")
         self._model: ViClipModel = model
         self.tokeniser = tokeniser
-        self.processor = ViClipProcessor(config.image_size, config.num_frames, fit)
+        self.processor = ViClipProcessor(config.image_size, config.num_frames, self.traits.fit)
+        name = fingerprint(self.folder, self.device, VECTORS_FORMAT, self.traits.fit)
+        self._kept = VectorCache(self.settings.cache_dir / "text-vectors.sqlite", name)
+        self.judge = Judge(self.traits, self._word_vectors)
+        self.videos = VideoEncoder(
+            self.embed_frames,
+            self.processor,
+            VectorCache(None, name, memory_bytes=VIDEO_VECTOR_BYTES),
+            dim=config.embed_dim,
+            clips_per_batch=self._clips_per_batch,
+            max_seconds=self.settings.max_video_s,
+        )
 
     def _unload(self) -> None:
-        for name in ("_model", "tokeniser", "processor"):
+        if hasattr(self, "_kept"):
+            self._kept.close()
+        for name in ("_model", "tokeniser", "processor", "judge", "videos", "_kept"):
             if hasattr(self, name):
                 delattr(self, name)
+
+    def prepare(self, texts: Sequence[str]) -> Iterator[Step]:
+        """Compute the vectors of texts, and of those a verdict compares with, in steps.
+
+        What was computed is kept; whoever stops between two steps stops the work. Nothing is
+        yielded where one step is enough.
+        """
+        every = [*self.judge.bank, *texts]
+        todo = self._kept.missing(every)
+        for start in range(0, len(todo), TEXTS_PER_STEP):
+            self._word_vectors([every[index] for index in todo[start : start + TEXTS_PER_STEP]])
+            done = len(every) - len(todo) + min(start + TEXTS_PER_STEP, len(todo))
+            yield Step(done=done, total=len(every), unit="texts")
+
+    def match(
+        self, video: Path, texts: Sequence[str], *, start_s: float = 0.0, end_s: float = 0.0
+    ) -> VideoMatch:
+        """Score texts against a video, or a part of it.
+
+        The frames that the model reads are spread evenly over the part.
+
+        Args:
+            video: a video file.
+            texts: at least one, distinct.
+            start_s: start of the part.
+            end_s: its end; 0.0 means the end of the video.
+
+        Raises:
+            MediaError: the file is not a video that can be read, or too long.
+            InputError: the part is not in the video.
+        """
+        plan, times, notes = self._part(video, start_s, end_s)
+        vector = self.videos.vectors(video, plan)
+        if not vector.any():
+            raise MediaError(
+                "Not one of the frames that the model would look at can be read: the video is "
+                "damaged there. Choose another part, or save the video again."
+            )
+        words = self._word_vectors(texts)
+        cosines = vector @ words.T
+        found = self.judge.evidence(cosines, vector)[0].tolist()
+        probabilities = (LOGIT_SCALE * cosines[0].double()).softmax(dim=-1).tolist()
+        cut = self.tokeniser.tokenise(list(texts)).cut
+        scores = [
+            LabelScore(
+                label=text,
+                probability=probabilities[index],
+                cosine=float(cosines[0, index]),
+                evidence=found[index],
+                verdict=self.judge.verdict(found[index]),
+                note=cut_note(self.tokeniser.context_length) if cut[index] else "",
+            )
+            for index, text in enumerate(texts)
+        ]
+        scores.sort(key=lambda score: -score.probability)
+        notes += self.videos.lost_notes(plan)
+        notes += language_notes(texts, self.traits.languages, self.spec.task)
+        return VideoMatch(
+            answer=Classification(scores=tuple(scores), model=self.spec.key, notes=tuple(notes)),
+            frame_times_s=times,
+            start_s=float(plan.starts_s[0]),
+            end_s=float(plan.ends_s[0]),
+        )
+
+    def _part(
+        self, video: Path, start_s: float, end_s: float
+    ) -> tuple[Plan, tuple[float, ...], list[str]]:
+        """Return the one window that is a part of a video, its frames' times, and notes."""
+        check_number(start_s, "start_s", 0.0, MAX_TIME_S, unit=" s")
+        check_number(end_s, "end_s", 0.0, MAX_TIME_S, unit=" s")
+        with self.videos.open(video) as reader:
+            indices_between(reader.times_s, start_s, end_s)  # refuses what is not in the video
+            duration = reader.info.duration_s
+            end = min(end_s or duration, duration)
+            plan = self.videos.part(video, min(start_s, end), end, reader)
+            frames = np.unique(plan.indices)
+            times = tuple(reader.times_s[frames].tolist())
+        notes = []
+        if end_s > duration + 0.5:
+            notes.append(f"The video ends at {duration:.1f} s: the part ends there.")
+        if len(frames) < plan.indices.shape[1]:
+            what = "one frame" if len(frames) == 1 else f"{len(frames)} frames"
+            notes.append(f"This part has only {what}, so little or no motion can be seen in it.")
+        return plan, times, notes
+
+    def search(self, videos: Sequence[Path], options: SearchOptions) -> Iterator[Step]:
+        """Compute the vectors of all windows of videos, in steps of a batch, and keep them.
+
+        Windows whose vectors are kept cost nothing; where none is missing, nothing is yielded.
+        A video that cannot be read is passed over: `moments` says why.
+        """
+        plans: list[tuple[Path, Plan]] = []
+        for video in videos:
+            with suppress(MediaError):
+                plans.append((video, self.videos.plan(video, options)))
+        total = sum(len(plan.indices) for _, plan in plans)
+        check_total(total, options)
+        before = 0
+        for video, plan in plans:
+            for done in self.videos.prepare(video, plan):
+                yield Step(done=before + done, total=total, unit="parts")
+            before += len(plan.indices)
+
+    def moments(
+        self, videos: Sequence[Path], query: str, options: SearchOptions = DEFAULT_SEARCH
+    ) -> MomentSearch:
+        """Find where in videos a text happens.
+
+        Args:
+            videos: at least one video file; after `search` only the query is encoded.
+            query: the text.
+            options: windows, stride, number of moments.
+
+        Raises:
+            InputError: no query or no video, or too many windows.
+            MediaError: none of the videos can be read.
+        """
+        if not isinstance(query, str) or not query.strip():
+            raise InputError("The query is empty. Write what should happen in the video.")
+        if not videos:
+            raise InputError("There is no video. Upload at least one.", title="No file")
+        word = self._word_vectors([query.strip()])
+        found: list[SearchedVideo] = []
+        notes, errors = [], []
+        for index, video in enumerate(videos):
+            try:
+                plan = self.videos.plan(video, options)
+                vectors = self.videos.vectors(video, plan)
+            except MediaError as error:
+                errors.append(error)
+                found.append(SearchedVideo(index=index, error=error.message))
+                continue
+            found.append(self.judge.searched(index, plan, vectors, word, options.top_k))
+            notes += self.videos.lost_notes(plan)
+        if len(errors) == len(videos):
+            raise errors[0]
+        found.sort(key=lambda each: -max([m.evidence for m in each.moments], default=-inf))
+        if self.tokeniser.tokenise([query]).cut[0]:
+            notes.append(cut_note(self.tokeniser.context_length))
+        notes += language_notes([query], self.traits.languages, self.spec.task)
+        return MomentSearch(
+            videos=tuple(found),
+            query=query.strip(),
+            model=self.spec.key,
+            notes=tuple(dict.fromkeys(notes)),
+        )
 
     def embed_frames(self, clips: Sequence[Pixels]) -> torch.Tensor:
         """Return the unit vectors of clips.
@@ -81,7 +267,7 @@ class ViClipPipeline(Pipeline):
             InputError: a clip is not such an array.
         """
         rows: list[torch.Tensor] = [torch.empty(0)] * len(clips)
-        for batch in _batches(clips, CLIPS_PER_BATCH):
+        for batch in _batches(clips, self._clips_per_batch):
             pixels = [self.processor.pixel_values(clips[index]) for index in batch]
             for index, vector in zip(batch, self._run_vision(pixels), strict=True):
                 rows[index] = vector
@@ -122,6 +308,22 @@ class ViClipPipeline(Pipeline):
     def dim(self) -> int:
         """Size of the vectors."""
         return int(self._model.config.embed_dim)
+
+    @property
+    def _clips_per_batch(self) -> int:
+        """As many as a device works off at once; on a CPU, a second or so."""
+        config = self._model.config
+        tokens = config.num_frames * (config.image_size // config.patch_size) ** 2
+        budget = TOKENS_PER_BATCH if self.device.kind == "cpu" else 8 * TOKENS_PER_BATCH
+        return max(1, budget // tokens)
+
+    def _word_vectors(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return (N, D) unit vectors of texts, kept."""
+
+        def compute(missing: list[int]) -> torch.Tensor:
+            return self.embed_texts([texts[index] for index in missing]).vectors
+
+        return self._kept.get(texts, compute) if texts else torch.empty(0, self.dim)
 
     def _cut_notes(self, cut: Sequence[bool]) -> tuple[str, ...]:
         note = cut_note(self.tokeniser.context_length)

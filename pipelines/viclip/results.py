@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from pipelines.results import Classification, Verdict
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoTextScores:
@@ -33,3 +35,86 @@ class VideoTextScores:
         row = self.probabilities[video]
         order = sorted(range(len(row)), key=lambda index: -row[index])
         return tuple((index, row[index]) for index in order[: max(count, 0)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoMatch:
+    """A video, or a part of it, against texts.
+
+    Attributes:
+        answer: a score for each text, best first, and what a person should know.
+        frame_times_s: when the frames that the model saw appear, ascending.
+        start_s: start of the part.
+        end_s: its end.
+    """
+
+    answer: Classification
+    frame_times_s: tuple[float, ...]
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """A part of a video that fits a query.
+
+    Attributes:
+        start_s: where it starts.
+        end_s: where it ends.
+        score: 0..1, how the query fares against neutral texts at its best window.
+        cosine: similarity of that window and the query, -1..1.
+        evidence: verdict score, in nats.
+        verdict: what `evidence` means.
+        key_s: time of the frame that stands for it.
+    """
+
+    start_s: float
+    end_s: float
+    score: float
+    cosine: float
+    evidence: float
+    verdict: Verdict
+    key_s: float
+
+    def __post_init__(self) -> None:
+        """Check the order of times and the range of the score."""
+        if not 0.0 <= self.start_s < self.end_s:
+            raise ValueError(f"a moment must end after it starts: {self.start_s}..{self.end_s}")
+        if not 0.0 <= self.score <= 1.0:
+            raise ValueError(f"score must be within 0..1 but got {self.score}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchedVideo:
+    """One video of a search.
+
+    Attributes:
+        index: its position among the videos given, from 0.
+        moments: best first; none where it could not be read.
+        curve: (time in seconds, score 0..1) of each window's middle, ascending in time.
+        duration_s: length of the video.
+        error: why it could not be searched, or "".
+    """
+
+    index: int
+    moments: tuple[Moment, ...] = ()
+    curve: tuple[tuple[float, float], ...] = ()
+    duration_s: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentSearch:
+    """Where in one or several videos a query happens.
+
+    Attributes:
+        videos: the one with the best moment first, those that could not be read last.
+        query: what was looked for.
+        model: key of the model that answered.
+        notes: what a person should know, one sentence each.
+    """
+
+    videos: tuple[SearchedVideo, ...]
+    query: str
+    model: str
+    notes: tuple[str, ...] = ()

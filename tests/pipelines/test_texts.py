@@ -11,8 +11,8 @@ import torch
 from pipelines.catalogue import CATALOGUE
 from pipelines.clip import texts as module
 from pipelines.clip.texts import TextEncoder, Tokenised
-from pipelines.clip.vectors import VectorCache
 from pipelines.texts import clean_text
+from pipelines.vectors import VectorCache
 from tests.tiny_models import MAKERS
 
 EXACT = 1e-5  # float32, other order of the same sums

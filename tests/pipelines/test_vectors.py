@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.clip.vectors import VectorCache
+from pipelines.vectors import VectorCache
 
 
 class Source:

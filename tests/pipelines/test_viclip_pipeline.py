@@ -3,7 +3,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import torch
 
 from pipelines import packing
 from pipelines.errors import InputError
+from pipelines.spec import VideoTextTraits
 from pipelines.viclip import pipeline as module
 from pipelines.viclip.pipeline import ViClipPipeline
 from pipelines.viclip.processing_viclip import stride_indices
@@ -164,8 +164,7 @@ def test_fit_is_read_from_the_traits(folder: Path, viclip: ViClipPipeline) -> No
     squashed = viclip.embed_frames([wide])
     boxed = make_pipeline(folder)
     boxed.unload()
-    spec = SimpleNamespace(**vars(boxed.spec), video_text=SimpleNamespace(fit="letterbox"))
-    boxed.spec = spec  # type: ignore[assignment]
+    boxed.spec = replace(boxed.spec, video_text=VideoTextTraits(fit="letterbox"))
     boxed.load()
     assert boxed.processor == replace(viclip.processor, fit="letterbox")
     assert not torch.allclose(boxed.embed_frames([wide]), squashed, atol=1e-3)

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from pipelines.catalogue import CLIP_B32
 from pipelines.runtime import Device
 from pipelines.settings import Settings
+from pipelines.viclip.checkpoints import VICLIP_B16
 from pipelines.viclip.pipeline import ViClipPipeline
 from tests.tiny_models import FIXTURES
 
@@ -45,7 +45,8 @@ def make_golden_folder(folder: Path) -> Path:
 
 
 def make_pipeline(folder: Path, dtype: str = "float32", *, packed: bool = False) -> ViClipPipeline:
-    spec = replace(CLIP_B32, key="viclip-tiny")
-    pipeline = ViClipPipeline(spec, folder, Device("cpu", dtype, packed, "test"), Settings())
+    spec = replace(VICLIP_B16, key="viclip-tiny")
+    settings = Settings(cache_dir=folder / "cache")
+    pipeline = ViClipPipeline(spec, folder, Device("cpu", dtype, packed, "test"), settings)
     pipeline.load()
     return pipeline

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import regex
 
-from pipelines.catalogue import MODELS, ContrastiveTraits
+from pipelines.catalogue import MODELS, Task
 
 _SCRIPTS = {
     "zh": (regex.compile(r"\p{Han}"), "Chinese"),
@@ -15,29 +15,34 @@ _SCRIPTS = {
 _LATIN = regex.compile(r"\p{Latin}{2,}")
 
 
-def language_notes(texts: Iterable[str], traits: ContrastiveTraits) -> list[str]:
+def language_notes(texts: Iterable[str], languages: tuple[str, ...], task: Task) -> list[str]:
     """Return a hint where texts are in a language that the model was not trained on.
 
-    The texts are answered all the same; the hint names a model that reads them.
+    The texts are answered all the same; the hint names a model of `task` that reads them.
+
+    Args:
+        texts: what a person typed.
+        languages: ISO 639-1 codes of the languages that the model reads well.
+        task: what the model does.
     """
     joined = "\n".join(texts)[:20_000]
     for code, (script, name) in _SCRIPTS.items():
-        if code not in traits.languages and script.search(joined):
-            return [_hint(code, name, traits)]
-    if "en" not in traits.languages and _LATIN.search(joined):
-        return [_hint("en", "English", traits)]
+        if code not in languages and script.search(joined):
+            return [_hint(code, name, languages, task)]
+    if "en" not in languages and _LATIN.search(joined):
+        return [_hint("en", "English", languages, task)]
     return []
 
 
-def _hint(code: str, name: str, traits: ContrastiveTraits) -> str:
+def _hint(code: str, name: str, languages: tuple[str, ...], task: Task) -> str:
     found = [
         (spec.contrastive.languages.index(code), spec)
         for spec in MODELS
         if spec.contrastive is not None and not spec.demo and code in spec.contrastive.languages
     ]
     # a model made for the language comes before one that reads it among others
-    able = [spec for _, spec in sorted(found, key=lambda pair: pair[0])]
-    reads = "English" if traits.languages[:1] == ("en",) else "other languages"
+    able = [spec for _, spec in sorted(found, key=lambda pair: pair[0]) if spec.task == task]
+    reads = "English" if languages[:1] == ("en",) else "other languages"
     if not able:
         return f"Your text looks {name}; this model reads {reads}, so do not trust the scores."
     named = " or ".join(f"{spec.key} ({spec.title})" for spec in able[:2])

@@ -1,6 +1,7 @@
-"""Text vectors kept: in memory and on disk, found by model and text, bounded in size."""
+"""Vectors kept: in memory and on disk, found by model and content, bounded in size."""
 
 import hashlib
+import json
 import logging
 import sqlite3
 import threading
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
+
+from pipelines.runtime import Device
 
 log = logging.getLogger(__name__)
 
@@ -184,3 +188,20 @@ def _open(file: Path) -> sqlite3.Connection | None:
         log.warning("The cache of text vectors, %s, is not usable, delete it: %s", file, error)
         return None
     return disk
+
+
+def fingerprint(folder: Path, device: Device, *how: object) -> str:
+    """Return a name for a model's weights and the way to its vectors; it changes with either.
+
+    Args:
+        folder: where the checkpoint lies.
+        device: what computes the vectors.
+        how: whatever else they depend on, of plain values.
+    """
+    parts = []
+    for file in sorted(folder.iterdir()):
+        if file.suffix in {".json", ".safetensors", ".bin", ".pth", ".txt"}:
+            stat = file.stat()
+            parts.append((file.name, file.resolve().name, stat.st_size, stat.st_mtime_ns))
+    text = json.dumps([parts, device.kind, device.dtype, transformers.__version__, *how])
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,94 @@
+"""The public endpoints that compare videos with texts; see `components.api`."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gradio as gr
+
+from components import format_video as fmt
+from components.common import lease, worked_off
+from components.files import Uploads
+from pipelines.catalogue import Task
+from pipelines.labels import split_lines
+from pipelines.store import PipelineStore
+from pipelines.viclip.windows import SearchOptions
+
+TASK: Task = "video-text"
+
+
+def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
+    """Return the functions to publish."""
+    uploads = Uploads(store.settings)
+
+    def match_video(
+        video: gr.FileData,
+        texts: str,
+        model: str = "",
+        start_s: float = 0.0,
+        end_s: float = 0.0,
+    ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """Say which text fits a video, or a part of it.
+
+        Args:
+            video: a video file.
+            texts: one per line.
+            model: key of a video-text model (see /list_models); "" for the default.
+            start_s: start of the part, in seconds.
+            end_s: its end; 0 for the end of the video.
+
+        Returns:
+            label: the best text, confidences of all, and the times of the frames that were seen.
+            scores: for each text its probability, cosine and verdict ("match", "unsure" or
+                "no match"; other texts do not change it), best first.
+        """
+        path = uploads.path(video, "video")
+        lines, repeated = split_lines(texts, "texts")
+        with lease(store, model, TASK) as viclip:
+            for _ in worked_off(viclip.prepare(lines)):
+                yield {}, []
+            match = viclip.match(path, lines, start_s=start_s, end_s=end_s)
+        yield fmt.as_label(match, repeated), fmt.as_text_scores(match)
+
+    def find_moments(
+        video: gr.FileData,
+        query: str,
+        model: str = "",
+        window_s: float = 4.0,
+        stride_s: float = 1.0,
+        top_k: int = 5,
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Find where in a video a text happens.
+
+        Args:
+            video: a video file, of any length.
+            query: what should happen.
+            model: key of a video-text model; "" for the default.
+            window_s: length of the parts that are compared with the query, in seconds.
+            stride_s: from the start of one part to that of the next, in seconds.
+            top_k: most moments.
+
+        Returns:
+            Moments best first, none overlapping another: start_s, end_s, score (0 to 1, against
+            neutral texts), cosine, verdict, note.
+        """
+        path = uploads.path(video, "video")
+        options = SearchOptions(window_s, stride_s, top_k)
+        text = one_query(query)
+        with lease(store, model, TASK) as viclip:
+            for _ in worked_off(viclip.prepare([text])):
+                yield []
+            for _ in worked_off(viclip.search([path], options)):
+                yield []
+            yield fmt.as_moments(viclip.moments([path], text, options))
+
+    return [match_video, find_moments]
+
+
+def one_query(query: Any) -> str:
+    """Return a query as one text.
+
+    Raises:
+        InputError: it is empty, or no text.
+    """
+    lines, _ = split_lines(query, "query", distinct=False)
+    return " ".join(lines)

@@ -1,0 +1,243 @@
+"""Videos -> unit vectors of their parts, kept by what the file holds, within bounded memory."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+
+from pipelines.errors import MediaError
+from pipelines.vectors import VectorCache
+from pipelines.viclip.processing_viclip import ViClipProcessor, fit_frames
+from pipelines.viclip.resizing import Pixels
+from pipelines.viclip.windows import SearchOptions, Values, clip_indices, windows_over
+from pipelines.video import VideoReader, open_video
+
+#: Bytes of whole frames that are decoded at once.
+DECODED_BYTES = 200_000_000
+
+#: Plans and digests of files that are remembered.
+PLANS_KEPT = 16
+DIGESTS_KEPT = 64
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The windows over one video.
+
+    Attributes:
+        digest: of the file's content.
+        starts_s: (N,) starts of the windows.
+        ends_s: (N,) their ends.
+        indices: (N, T) frames that stand for them.
+        duration_s: length of the video.
+    """
+
+    digest: str
+    starts_s: Values
+    ends_s: Values
+    indices: np.ndarray
+    duration_s: float
+
+    @property
+    def keys(self) -> list[str]:
+        """What the vector of each window is kept under."""
+        return [f"{self.digest}:{','.join(map(str, row))}" for row in self.indices.tolist()]
+
+
+class Recent(Generic[Key, Value]):
+    """The values that were used last."""
+
+    def __init__(self, size: int) -> None:
+        """Keep at most `size` values."""
+        self._values: OrderedDict[Key, Value] = OrderedDict()
+        self._size = size
+        self._lock = threading.Lock()
+
+    def get(self, key: Key, compute: Callable[[], Value]) -> Value:
+        """Return what is kept under `key`, else what `compute` gives, which then is."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+        value = compute()
+        with self._lock:
+            self._values[key] = value
+            while len(self._values) > self._size:
+                self._values.popitem(last=False)
+        return value
+
+
+class VideoEncoder:
+    """The video half of a model: decodes, encodes in batches, keeps what it computed.
+
+    A window is found again by the file's content and its frames, whatever the file is called,
+    so windows of another stride that fall on the same frames are shared too. A window none of
+    whose frames can be read has the vector 0.
+    """
+
+    def __init__(
+        self,
+        embed: Callable[[list[Pixels]], torch.Tensor],
+        processor: ViClipProcessor,
+        kept: VectorCache,
+        *,
+        dim: int,
+        clips_per_batch: int,
+        max_seconds: float,
+    ) -> None:
+        """Encode with `embed`, (N clips) -> (N, dim); vectors are kept in `kept`."""
+        self._embed = embed
+        self._processor = processor
+        self._kept = kept
+        self._dim = dim
+        self._clips_per_batch = clips_per_batch
+        self._max_seconds = max_seconds
+        self._plans: Recent[tuple[str, float, float], Plan] = Recent(PLANS_KEPT)
+        self._digests: Recent[tuple[Path, int, int], str] = Recent(DIGESTS_KEPT)
+        self._lost: Recent[str, set[int]] = Recent(DIGESTS_KEPT)
+
+    def open(self, path: Path) -> VideoReader:
+        """Open a video that is not too long."""
+        return open_video(path, max_seconds=self._max_seconds)
+
+    def plan(self, path: Path, options: SearchOptions) -> Plan:
+        """Return the windows over a video.
+
+        Raises:
+            MediaError: it cannot be read, or is too long.
+            InputError: it has too many windows.
+        """
+        digest = self._digest(path)
+
+        def make() -> Plan:
+            with self.open(path) as reader:
+                duration = reader.info.duration_s
+                starts, ends = windows_over(duration, options)
+                indices = clip_indices(reader.times_s, starts, ends, self._processor.num_frames)
+            return Plan(digest, starts, ends, indices, duration)
+
+        return self._plans.get((digest, options.window_s, options.stride_s), make)
+
+    def prepare(self, path: Path, plan: Plan) -> Iterator[int]:
+        """Compute and keep the vectors of a plan that are nowhere kept.
+
+        Yields:
+            After each batch, the number of windows that are ready; nothing where none is missing.
+        """
+        keys = plan.keys
+        todo = self._kept.missing(keys)
+        if not todo:
+            return
+        ready = len(plan.indices) - len(todo)
+        with self.open(path) as reader:
+            done = 0
+            for batch in _batched(self._clips(reader, plan, todo), self._clips_per_batch):
+                part = [keys[row] for row in todo[done : done + len(batch)]]
+                vectors = self._vectors(batch)
+                self._kept.get(part, vectors.__getitem__)
+                done += len(batch)
+                yield ready + done
+
+    def vectors(self, path: Path, plan: Plan) -> torch.Tensor:
+        """Return the (N, D) unit vectors of a plan's windows; 0 for one that cannot be read."""
+
+        def compute(rows: list[int]) -> torch.Tensor:
+            with self.open(path) as reader:
+                clips = self._clips(reader, plan, rows)
+                batches = [self._vectors(b) for b in _batched(clips, self._clips_per_batch)]
+            return torch.cat(batches)
+
+        return self._kept.get(plan.keys, compute)
+
+    def lost_notes(self, plan: Plan) -> list[str]:
+        """Return a note where frames of a plan could not be read."""
+        asked = set(np.unique(plan.indices).tolist())
+        lost = asked & self._lost_of(plan)
+        if not lost:
+            return []
+        return [
+            f"{len(lost)} of {len(asked)} frames could not be read because the video is damaged "
+            "there; their neighbours are used."
+        ]
+
+    def part(self, path: Path, start_s: float, end_s: float, reader: VideoReader) -> Plan:
+        """Return the plan that is one part of an open video."""
+        start, end = np.array([start_s]), np.array([end_s])
+        indices = clip_indices(reader.times_s, start, end, self._processor.num_frames)
+        return Plan(self._digest(path), start, end, indices, reader.info.duration_s)
+
+    def _vectors(self, clips: list[Pixels | None]) -> torch.Tensor:
+        vectors = torch.zeros(len(clips), self._dim)
+        readable = [row for row, clip in enumerate(clips) if clip is not None]
+        if readable:
+            vectors[readable] = self._embed([clip for clip in clips if clip is not None])
+        return vectors
+
+    def _clips(self, reader: VideoReader, plan: Plan, rows: list[int]) -> Iterator[Pixels | None]:
+        """Yield the frames of each window as the model reads them; None where all are lost.
+
+        Frames are decoded once, in order and few at a time, and held no longer than a window
+        needs them. A frame that cannot be read is replaced by the nearest of its window.
+        """
+        held: dict[int, Pixels] = {}
+        lost = self._lost_of(plan)
+        windows = plan.indices[rows]
+        wanted = np.unique(windows)
+        size = reader.info.height_px * reader.info.width_px * 3
+        piece = max(1, DECODED_BYTES // size)
+        read = 0
+        for row, window in enumerate(windows):
+            while read < len(wanted) and wanted[read] <= window[-1]:
+                held |= self._read(reader, wanted[read : read + piece], lost)
+                read += piece
+            there = np.array([index for index in np.unique(window) if index in held])
+            if len(there):
+                nearest = there[np.abs(there[None, :] - window[:, None]).argmin(axis=1)]
+                yield np.stack([held[int(index)] for index in nearest])
+            else:
+                yield None
+            if row + 1 < len(windows):
+                held = {i: frame for i, frame in held.items() if i >= windows[row + 1, 0]}
+
+    def _read(self, reader: VideoReader, indices: np.ndarray, lost: set[int]) -> dict[int, Pixels]:
+        try:
+            frames = reader.frames_at(indices)
+        except MediaError:  # none of these: the rest of a damaged video may be whole
+            lost.update(indices.tolist())
+            return {}
+        lost.update(frames.lost)
+        side, fit = self._processor.image_size, self._processor.fit
+        small = fit_frames(frames.pixels, side, fit)
+        return {int(index): frame for index, frame in zip(frames.indices, small, strict=True)}
+
+    def _lost_of(self, plan: Plan) -> set[int]:
+        return self._lost.get(plan.digest, set)
+
+    def _digest(self, path: Path) -> str:
+        status = path.stat()
+
+        def read() -> str:
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "blake2b").hexdigest()[:40]
+
+        return self._digests.get((path, status.st_size, status.st_mtime_ns), read)
+
+
+def _batched(clips: Iterator[Pixels | None], size: int) -> Iterator[list[Pixels | None]]:
+    batch: list[Pixels | None] = []
+    for clip in clips:
+        batch.append(clip)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,189 @@
+"""Which parts of a video are looked at, and which of them are its moments. Torch-free.
+
+Pure functions over times in seconds and numbers of frames.
+"""
+
+from dataclasses import dataclass
+from math import ceil, isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.errors import InputError
+from pipelines.video_choice import Numbers, Times, indices_at
+
+#: Most windows of one request; their vectors are kept together.
+MAX_WINDOWS = 20_000
+
+#: What the lengths of windows and strides may be, in seconds, and how many moments are told.
+WINDOW_RANGE_S = (0.2, 600.0)
+STRIDE_RANGE_S = (0.05, 600.0)
+MOST_MOMENTS = 100
+
+#: Share of the windows that are taken to show what the query is not.
+_BACKGROUND = 0.1
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """How a video is searched.
+
+    Attributes:
+        window_s: length of the parts that are compared with the query, in seconds.
+        stride_s: from the start of one part to that of the next.
+        top_k: most moments of one video.
+
+    Raises:
+        InputError: a value is out of its range, or parts of the video would not be looked at.
+    """
+
+    window_s: float = 4.0
+    stride_s: float = 1.0
+    top_k: int = 5
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_number(self.window_s, "window_s", *WINDOW_RANGE_S, unit=" s")
+        check_number(self.stride_s, "stride_s", *STRIDE_RANGE_S, unit=" s")
+        check_number(self.top_k, "top_k", 1, MOST_MOMENTS)
+        if self.top_k != int(self.top_k):
+            raise InputError(f"top_k must be a whole number but got {self.top_k:g}.")
+        if self.stride_s > self.window_s:
+            raise InputError(
+                f"stride_s ({self.stride_s:g} s) must not be longer than window_s "
+                f"({self.window_s:g} s), or parts of the video are never looked at. "
+                "Make the stride smaller."
+            )
+
+
+def check_number(value: Any, name: str, low: float, high: float, *, unit: str = "") -> float:
+    """Return `value` as a number.
+
+    Raises:
+        InputError: it is none, or out of its range.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not isfinite(value) or not low <= value <= high:
+        shown = f"{value:g}" if number else repr(value)[:60]
+        raise InputError(f"{name} must be a number within {low:g}..{high:g}{unit} but got {shown}.")
+    return float(value)
+
+
+def clip_indices(
+    times_s: Times, starts_s: Values, ends_s: Values, num_frames: int
+) -> NDArray[np.int64]:
+    """Return the frames that stand for parts of a video.
+
+    Each part is cut into `num_frames` equal pieces; the frame on show in the middle of a piece
+    stands for it. A part with fewer frames has some more than once.
+
+    Args:
+        times_s: when each frame appears, ascending.
+        starts_s: (N,) starts of the parts.
+        ends_s: (N,) their ends.
+        num_frames: frames that the model reads.
+
+    Returns:
+        (N, num_frames) frame numbers, ascending in each row.
+    """
+    shares = (np.arange(num_frames) + 0.5) / num_frames
+    moments = starts_s[:, None] + shares[None, :] * (ends_s - starts_s)[:, None]
+    found: Numbers = indices_at(times_s, moments.ravel())
+    return found.reshape(len(starts_s), num_frames)
+
+
+def windows_over(duration_s: float, options: SearchOptions) -> tuple[Values, Values]:
+    """Return starts and ends, (N,) each, of the windows over a whole video; at least one.
+
+    The last one ends with the video; one shorter than a window is one window.
+
+    Raises:
+        InputError: there would be more than `MAX_WINDOWS`.
+    """
+    window, stride = options.window_s, options.stride_s
+    span = duration_s - window
+    if span <= 0:
+        return np.zeros(1), np.array([duration_s])
+    count = ceil(span / stride - 1e-6) + 1
+    if count > MAX_WINDOWS:
+        least = ceil(span / (MAX_WINDOWS - 1) * 100) / 100
+        raise InputError(
+            f"A video of {duration_s:.0f} s has {count:,} windows at a stride of {stride:g} s; "
+            f"the limit is {MAX_WINDOWS:,}. Choose a stride of {least:g} s or more."
+        )
+    starts = np.minimum(np.arange(count) * stride, span)
+    return starts, starts + window
+
+
+def check_total(num_windows: int, options: SearchOptions) -> None:
+    """Check that the windows of several videos are not too many together.
+
+    Raises:
+        InputError: they are.
+    """
+    if num_windows > MAX_WINDOWS:
+        raise InputError(
+            f"These videos have {num_windows:,} windows together at a stride of "
+            f"{options.stride_s:g} s; the limit is {MAX_WINDOWS:,}. Choose a longer stride, or "
+            "fewer videos."
+        )
+
+
+def find_peaks(
+    evidence: Values, starts_s: Values, ends_s: Values, duration_s: float, top_k: int
+) -> list[tuple[float, float, int]]:
+    """Return the moments at which a curve of relevance has its peaks; none overlaps another.
+
+    Windows overlap, so one event lifts many of them. From each peak on, a moment takes in the
+    neighbours that are relevant by more than half: half-way between the background (a low
+    quantile of the curve) and the peak. A window over the edge of an event that is longer than
+    a window is relevant by half, so the centres of those windows are the edges of the event.
+
+    Args:
+        evidence: (N,) relevance of each window; -inf where it could not be read.
+        starts_s: (N,) starts of the windows, ascending.
+        ends_s: (N,) their ends.
+        duration_s: length of the video.
+        top_k: most moments.
+
+    Returns:
+        (start, end, number of the best window) of each moment, best first.
+    """
+    readable = np.isfinite(evidence)
+    if not readable.any():
+        return []
+    background = float(np.quantile(evidence[readable], _BACKGROUND))
+    centres = (starts_s + ends_s) / 2
+    taken = ~readable
+    moments: list[tuple[float, float, int]] = []
+    for peak in np.argsort(-evidence, kind="stable"):
+        if len(moments) == top_k:
+            break
+        if taken[peak] or not _is_highest_nearby(evidence, centres, int(peak), ends_s - starts_s):
+            continue
+        level = (background + evidence[peak]) / 2
+        first = last = int(peak)
+        while first > 0 and not taken[first - 1] and evidence[first - 1] >= level:
+            first -= 1
+        while last + 1 < len(taken) and not taken[last + 1] and evidence[last + 1] >= level:
+            last += 1
+        taken[first : last + 1] = True
+        moments.append((*_edges(first, last, centres, duration_s), int(peak)))
+    return moments
+
+
+def _is_highest_nearby(evidence: Values, centres: Values, peak: int, lengths: Values) -> bool:
+    """Whether no window that shares half of its time with this one is more relevant."""
+    near = np.abs(centres - centres[peak]) <= lengths[peak] / 2 + 1e-9
+    return bool(evidence[peak] >= evidence[near].max())
+
+
+def _edges(first: int, last: int, centres: Values, duration_s: float) -> tuple[float, float]:
+    """Return start and end of the moment that reaches from one window to another."""
+    half_steps = np.diff(centres) / 2
+    start = float(centres[first] - half_steps[first - 1]) if first else 0.0
+    end = float(centres[last] + half_steps[last]) if last + 1 < len(centres) else duration_s
+    return start, end
