@@ -129,7 +129,7 @@ def reworded(seed: int, num: int, held_out: bool) -> Iterator[tuple[Case, Case]]
     for kind in (*GATED, "where"):
         for query, image, rng in _queries(seed + 1, num, kind):
             plain = FRAME.format(phrase(query))
-            other = FRAME.format(phrase(query, rng, held_out))
+            other = FRAME.format(phrase(query, rng, "held out" if held_out else "all"))
             name = f"held_out_words_{kind}" if held_out else "same_answer_in_other_words"
             yield Case(kind, image, plain, query.answer), Case(name, image, other, query.answer)
 
