@@ -41,6 +41,12 @@ class Case:
     prompt: str
     answer: str
 
+    @property
+    def question(self) -> str:
+        """The prompt without the frame of questions."""
+        before, after = FRAME.split("{}")
+        return self.prompt.removeprefix(before).removesuffix(after)
+
 
 def _scenes(rng: Rng, one: bool, seen: bool = True) -> Iterator[tuple[Scene, Image.Image]]:
     pairs = SEEN_PAIRS if seen else HELD_OUT_PAIRS
@@ -143,3 +149,10 @@ def all_cases(seed: int, num: int) -> Iterator[Case]:
         yield other
     for image in non_scene_cases(seed, num):
         yield Case("caption_of_no_scene", image, "", DONT_KNOW)
+
+
+def gated_cases(seed: int, num: int) -> Iterator[Case]:
+    """Yield the cases of `all_cases` whose kind has a gate."""
+    yield from (case for case in _captions(seed, num) if case.kind in GATES_PERCENT)
+    yield from questions(seed, num, gated_only=True)
+    yield from (case for case in paint_questions(seed, num) if case.kind in GATES_PERCENT)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from demo_models.clip_data import NO_BACKGROUND
-from demo_models.questions import PLACES, place_of
+from demo_models.questions import PLACES_OF_OBJECTS, place_of
 from demo_models.scenes import Scene
 from demo_models.statements import has_size
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, SHAPES
@@ -67,7 +67,7 @@ def slot_labels(
             colour[row, cell] = COLOURS.index(item.colour)
             box[row, cell] = (item.x, item.y, item.radius)
             named = place_of(item)
-            place[row, cell] = PLACES.index(named) if named else IGNORE
+            place[row, cell] = PLACES_OF_OBJECTS.index(named) if named else IGNORE
             sizes = [has_size(item, name) for name in ("small", "large")]
             size[row, cell] = sizes.index(True) if True in sizes else IGNORE
     names = [BACKGROUNDS.index(name) if name else NO_BACKGROUND for name in backgrounds]
@@ -119,12 +119,12 @@ class NameHeads(nn.Module):
     def __init__(self, width: int) -> None:
         """Make the heads for queries of `width` channels."""
         super().__init__()
-        self.place = nn.Linear(width, len(PLACES))
+        self.place = nn.Linear(width, len(PLACES_OF_OBJECTS))
         self.size = nn.Linear(width, 2)
         self.number = nn.Linear(width, MAX_OBJECTS + 1)
 
     def forward(self, queries: Tensor, labels: dict[str, Tensor]) -> Tensor:
-        """Return the summed loss of queries (B, 16, D); the mean of a picture's tells the number."""
+        """Return the summed loss of queries (B, 16, D); their mean tells the number."""
         loss = functional.cross_entropy(self.number(queries.mean(dim=1)), labels["number"])
         for name in ("place", "size"):
             known = labels[name] != IGNORE

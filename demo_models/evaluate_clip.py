@@ -7,11 +7,8 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
-import tempfile
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForZeroShotImageClassification, AutoProcessor
 
+from demo_models.app_client import AppClient
 from demo_models.clip_questions import GATES_PERCENT, PAIR_LABELS, PHOTO, Question, questions
 from demo_models.held_out import labelled_pairs, weights_hash
 from demo_models.pointing import measure_pointing
@@ -107,40 +105,15 @@ class StockClip:
         )
 
 
-class RunningApp:
+class RunningApp(AppClient):
     """The back end over the public endpoint of a running app."""
-
-    def __init__(self, url: str) -> None:
-        """Connect; pictures travel as PNG files."""
-        self.url = url
-        self.own = threading.local()
-        self.folder = tempfile.TemporaryDirectory()
-
-    def _client(self) -> Any:
-        """Return this thread's client: several streams of one client lose each other's answers."""
-        from gradio_client import Client  # type: ignore[import-untyped]
-
-        if not hasattr(self.own, "client"):
-            self.own.client = Client(self.url, ssl_verify=False, verbose=False)
-        return self.own.client
-
-    def _file(self, image: Image.Image) -> Path:
-        name = hashlib.sha256(image.tobytes() + str(image.size).encode()).hexdigest()
-        path = Path(self.folder.name) / f"{name}.png"
-        if not path.exists():
-            part = path.with_suffix(f".{threading.get_ident()}")
-            image.save(part, "PNG")
-            part.replace(path)
-        return path
 
     def __call__(self, image: Image.Image, labels: Sequence[str], template: str) -> Answer:
         """Classify one picture."""
-        from gradio_client import handle_file
-
         # A single line would be split at its commas, so it gets company, which is dropped below.
         lines = [*labels, "nothing"] if len(labels) == 1 else labels
-        _, scores = self._client().predict(
-            image=handle_file(self._file(image)),
+        _, scores = self.predict(
+            image,
             labels="\n".join(lines),
             templates=template,
             model="demo-clip",

@@ -283,7 +283,7 @@ def place_of(target: SceneObject) -> str | None:
     return PLACE_WORDS[vertical or horizontal or "middle"][0]
 
 
-PLACES = (
+PLACES_OF_OBJECTS = (
     *(PLACE_WORDS[place][0] for place in ("left", "right", "top", "bottom", "middle")),
     *(f"in the {v} {h} corner" for v in ("top", "bottom") for h in ("left", "right")),
 )
@@ -318,7 +318,13 @@ def _relation(rng: Rng, scene: Scene) -> Query | None:
         return None
     slots = ("first", names[0] or ""), ("second", names[1] or "")
     words = ("relation", pick(rng, RELATION_WORDS[relation]))
-    return Query("relation", "relation", "yes" if truth else "no", (*slots, words), _about(scene, first, second))
+    return Query(
+        "relation",
+        "relation",
+        "yes" if truth else "no",
+        (*slots, words),
+        _about(scene, first, second),
+    )
 
 
 def _absent(rng: Rng, scene: Scene) -> Query | None:

@@ -83,7 +83,7 @@ class TrainOptions:
         Stage(250, 38, 2, mix="places"),
         Stage(600, 38, 2, horizon=600, mix="late"),
         Stage(800, 38, 2, horizon=800, peak=0.5, mix="late"),
-        Stage(4000, 38, 2, horizon=4000, mix="several", crowded=0.6, pointing=0.2),
+        Stage(3800, 37, 3, horizon=3800, mix="several", crowded=0.6, pointing=0.3),
     )
     seed: int = 7
     num_scenes: int = 120_000
