@@ -3,12 +3,59 @@
 from __future__ import annotations
 
 import hashlib
+import socket
+import subprocess
+import sys
 import tempfile
 import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+START_LIMIT_S = 180.0
+"""Seconds after which a start of the app counts as hung."""
+
+
+@contextmanager
+def running_app(url: str = "") -> Iterator[str]:
+    """Give the address of an app: `url`, or else one that is started for the length of the block.
+
+    Raises:
+        RuntimeError: it ended, or did not answer in time.
+    """
+    if url:
+        yield url
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "app.py", "--models", "bundled", "--port", str(port)]
+        with subprocess.Popen([*command, "--work-dir", folder], cwd=ROOT) as app:
+            try:
+                own = f"http://127.0.0.1:{port}"
+                _await(own, app)
+                yield own
+            finally:
+                app.terminate()
+
+
+def _await(url: str, app: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < end and app.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/config", timeout=10):
+                return
+        except (urllib.error.URLError, TimeoutError):
+            time.sleep(0.5)
+    raise RuntimeError("app.py ended or did not answer; run it alone to see why.")
 
 
 class AppClient:

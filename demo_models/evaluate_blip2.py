@@ -1,8 +1,8 @@
 """Measures the demo BLIP-2 kind by kind and writes `eval.json` beside the checkpoint.
 
 `python -m demo_models.evaluate_blip2` asks the stock processor and `generate`; the weights are
-those of the files, that is rounded to float16. `--via app --url http://127.0.0.1:7860` asks a
-running app's /caption_image and /answer_image the kinds that have a gate.
+those of the files, that is rounded to float16. `--via app` asks the kinds that have a
+gate of /caption_image and /answer_image, of an app that it starts or of the one at `--url`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from demo_models.app_client import AppClient
+from demo_models.app_client import AppClient, running_app
 from demo_models.blip2_questions import GATES_PERCENT, Case, all_cases, gated_cases, reworded
 from demo_models.held_out import weights_hash
 from demo_models.questions import MIDDLE
@@ -181,12 +181,19 @@ def measure_hint(ask: StockBlip2, demo: dict[str, Any], seed: int, num: int) -> 
     }
 
 
-def evaluate(ask: Ask, seed: int, num: int, wrong: list[str]) -> Figures:
-    """Return the figures of one back end: all kinds of the stock one, the gated ones of the app."""
-    cases = all_cases(seed, num) if isinstance(ask, StockBlip2) else gated_cases(seed, num)
+def evaluate(
+    ask: Ask, cases: Iterable[Case], chosen: argparse.Namespace, wrong: list[str]
+) -> dict[str, Any]:
+    """Return what one back end is measured on, and which gates it missed."""
     figures = measure(ask, cases, wrong)
-    figures.update(measure_reworded(ask, seed, max(1, num // 4)))
-    return figures
+    figures.update(measure_reworded(ask, chosen.seed, max(1, chosen.num // 4)))
+    missed = [kind for kind, gate in GATES_PERCENT.items() if figures[kind]["percent"] < gate]
+    return {
+        "seed": chosen.seed,
+        "num": chosen.num,
+        "accuracy": figures,
+        "gates_missed": missed,
+    }
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -194,7 +201,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--via", choices=("transformers", "app"), default="transformers")
-    parser.add_argument("--url", default="http://127.0.0.1:7860")
+    parser.add_argument("--url", default="", help="of a running app; else one is started")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--num", type=int, default=600, help="questions of each kind")
     parser.add_argument("--seed", type=int, default=TEST_SEED)
@@ -203,20 +210,16 @@ def main(arguments: list[str] | None = None) -> None:
     about, path = chosen.checkpoint / "demo.json", chosen.checkpoint / "eval.json"
     demo = json.loads(about.read_text())
     wrong: list[str] = []
-    found: dict[str, Any] = {"seed": chosen.seed, "num": chosen.num}
-    ask: Ask
     if chosen.via == "app":
-        ask = RunningApp(chosen.url, chosen.workers)
+        with running_app(chosen.url) as url:
+            ask = RunningApp(url, chosen.workers)
+            found = evaluate(ask, gated_cases(chosen.seed, chosen.num), chosen, wrong)
     else:
-        ask = StockBlip2(chosen.checkpoint)
-        demo["unknown_threshold"] = calibrate_hint(ask, demo["unknown_answer"], 1000)
+        stock = StockBlip2(chosen.checkpoint)
+        found = evaluate(stock, all_cases(chosen.seed, chosen.num), chosen, wrong)
+        demo["unknown_threshold"] = calibrate_hint(stock, demo["unknown_answer"], 1000)
         about.write_text(json.dumps(demo, indent=1) + "\n")
-        found["hint"] = measure_hint(ask, demo, chosen.seed, 1000)
-    figures = evaluate(ask, chosen.seed, chosen.num, wrong)
-    found["accuracy"] = figures
-    found["gates_missed"] = [
-        kind for kind, gate in GATES_PERCENT.items() if figures[kind]["percent"] < gate
-    ]
+        found["hint"] = measure_hint(stock, demo, chosen.seed, 1000)
     report = json.loads(path.read_text()) if path.exists() else {}
     head = {"script": "demo_models.evaluate_blip2", "checkpoint_seed": demo["seed"],
             "checkpoint_steps": demo["steps"], "gates_percent": GATES_PERCENT,
@@ -228,7 +231,7 @@ def main(arguments: list[str] | None = None) -> None:
     path.write_text(json.dumps(report, indent=1) + "\n")
     if chosen.wrong:
         chosen.wrong.write_text("\n".join(wrong) + "\n")
-    for kind, figure in figures.items():
+    for kind, figure in found["accuracy"].items():
         print(f"{kind:34} {figure['percent']:6.2f} {figure['n']:6} {GATES_PERCENT.get(kind, '')}")
 
 

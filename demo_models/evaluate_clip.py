@@ -1,7 +1,7 @@
 """Measures the demo CLIP kind by kind and writes `eval.json` beside the checkpoint.
 
 `python -m demo_models.evaluate_clip` asks the stock transformers classes;
-`--via app --url http://127.0.0.1:7860` asks a running app as a visitor's script does.
+`--via app` asks an app that it starts, or the one at `--url`, as a visitor's script does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForZeroShotImageClassification, AutoProcessor
 
-from demo_models.app_client import AppClient
+from demo_models.app_client import AppClient, running_app
 from demo_models.clip_questions import GATES_PERCENT, PAIR_LABELS, PHOTO, Question, questions
 from demo_models.held_out import labelled_pairs, weights_hash
 from demo_models.pointing import measure_pointing
@@ -211,22 +211,24 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--via", choices=("transformers", "app"), default="transformers")
-    parser.add_argument("--url", default="http://127.0.0.1:7860")
+    parser.add_argument("--url", default="", help="of a running app; else one is started")
     parser.add_argument("--num", type=int, default=600, help="questions of each kind")
     parser.add_argument("--seed", type=int, default=TEST_SEED)
     parser.add_argument("--workers", type=int, default=1)
     chosen = parser.parse_args(arguments)
     about = chosen.checkpoint / "demo.json"
     demo = json.loads(about.read_text())
-    ask: Ask
     if chosen.via == "app":
-        ask = RunningApp(chosen.url)
+        with running_app(chosen.url) as url:
+            ask = RunningApp(url)
+            result = evaluate(ask, _rule_from(demo), chosen.seed, chosen.num, chosen.workers)
     else:
-        ask = StockClip(chosen.checkpoint)
-        rule = calibrate_hint(ask, 400)
+        stock = StockClip(chosen.checkpoint)
+        rule = calibrate_hint(stock, 400)
         demo.update(scene_score=rule.score, scene_threshold=round(rule.threshold, 4))
         about.write_text(json.dumps(demo, indent=1) + "\n")
-    result = evaluate(ask, _rule_from(demo), chosen.seed, chosen.num, chosen.workers)
+        result = evaluate(stock, _rule_from(demo), chosen.seed, chosen.num, chosen.workers)
+        result["occlusion_pointing"] = measure_pointing(stock.match, chosen.seed, 200)
     path = chosen.checkpoint / "eval.json"
     report = json.loads(path.read_text()) if path.exists() else {}
     head = {"script": "demo_models.evaluate_clip", "checkpoint_seed": demo["seed"],
@@ -236,8 +238,6 @@ def main(arguments: list[str] | None = None) -> None:
         report = {}  # figures of another checkpoint
     report.update(head)
     report[chosen.via] = {"seed": chosen.seed, "num": chosen.num, **result}
-    if isinstance(ask, StockClip):
-        report[chosen.via]["occlusion_pointing"] = measure_pointing(ask.match, chosen.seed, 200)
     path.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report[chosen.via], indent=1))
 

@@ -83,7 +83,8 @@ class TrainOptions:
         Stage(250, 38, 2, mix="places"),
         Stage(600, 38, 2, horizon=600, mix="late"),
         Stage(800, 38, 2, horizon=800, peak=0.5, mix="late"),
-        Stage(3800, 37, 3, horizon=3800, mix="several", crowded=0.6, pointing=0.3),
+        Stage(1500, 37, 3, horizon=3800, mix="several", crowded=0.6, pointing=0.3),
+        Stage(1600, 37, 3, horizon=1600, peak=0.6, mix="several", crowded=0.6, pointing=0.3),
     )
     seed: int = 7
     num_scenes: int = 120_000

@@ -7,7 +7,7 @@ import pytest
 from gradio.media import get_image
 from PIL import Image
 
-from pipelines.catalogue import DEMO_BLIP2
+from pipelines.describe.checkpoints import DEMO_BLIP2
 from pipelines.describe.pipeline import DescribePipeline
 from pipelines.settings import Settings
 from tests.conftest import draw_circle
