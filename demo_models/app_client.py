@@ -9,7 +9,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +52,7 @@ def _await(url: str, app: subprocess.Popen[bytes]) -> None:
         try:
             with urllib.request.urlopen(f"{url}/config", timeout=10):
                 return
-        except (urllib.error.URLError, TimeoutError):
+        except OSError:
             time.sleep(0.5)
     raise RuntimeError("app.py ended or did not answer; run it alone to see why.")
 

@@ -17,6 +17,8 @@ from demo_models.texts import article
 from demo_models.vocabulary import HELD_OUT_PAIRS, SEEN_PAIRS
 
 GATED = ("colour", "shape", "count", "yes_no", "size", "background")
+REWORDED = (*GATED, "where")
+"""Kinds that are also asked in other words."""
 GATES_PERCENT = {
     "caption": 95.0,
     **dict.fromkeys(GATED, 95.0),
@@ -132,7 +134,7 @@ def reworded(seed: int, num: int, held_out: bool) -> Iterator[tuple[Case, Case]]
         held_out: Take the wordings that training never uses; otherwise those of training,
             in lower case, some without a question mark.
     """
-    for kind in (*GATED, "where"):
+    for kind in REWORDED:
         for query, image, rng in _queries(seed + 1, num, kind):
             plain = FRAME.format(phrase(query))
             other = FRAME.format(phrase(query, rng, "held out" if held_out else "all"))

@@ -23,7 +23,14 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from demo_models.app_client import AppClient, running_app
-from demo_models.blip2_questions import GATES_PERCENT, Case, all_cases, gated_cases, reworded
+from demo_models.blip2_questions import (
+    GATES_PERCENT,
+    REWORDED,
+    Case,
+    all_cases,
+    gated_cases,
+    reworded,
+)
 from demo_models.held_out import weights_hash
 from demo_models.questions import MIDDLE
 from demo_models.scene_hint import CALIBRATION_SEED, hint_pictures, real_photos
@@ -186,7 +193,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Return what one back end is measured on, and which gates it missed."""
     figures = measure(ask, cases, wrong)
-    figures.update(measure_reworded(ask, chosen.seed, max(1, chosen.num // 4)))
+    figures.update(measure_reworded(ask, chosen.seed, math.ceil(chosen.num / len(REWORDED))))
     missed = [kind for kind, gate in GATES_PERCENT.items() if figures[kind]["percent"] < gate]
     return {
         "seed": chosen.seed,
