@@ -217,9 +217,9 @@ def test_canonical_and_other_words():
     query = Query("colour", "colour", "red", (("ref", "the ring"),))
     assert phrase(query) == "What colour is the ring?"
     rng = np.random.default_rng(8)
-    assert len({phrase(query, rng) for _ in range(300)}) > 50
     ways = {phrase(query, rng, "first") for _ in range(300)}
     assert len(ways) > 30
+    assert len({phrase(query, rng) for _ in range(300)}) > 50
     assert "what color is the ring" in ways
 
 
