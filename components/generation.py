@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.describe.options import GenerationOptions
+from pipelines.generation import GenerationOptions
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ LAYERS = ("app.py", "components", "pipelines", "demo_models", "benchmarks")
 #: Modules that the page reads before a model is asked for.
 TORCH_FREE = (
     "pipelines/__init__.py",
+    "pipelines/answer_notes.py",
     "pipelines/base.py",
     "pipelines/batch/__init__.py",
     "pipelines/batch/archive.py",
@@ -39,12 +40,13 @@ TORCH_FREE = (
     "pipelines/notes.py",
     "pipelines/clip/templates.py",
     "pipelines/colour_modes.py",
+    "pipelines/conversation.py",
     "pipelines/decode_budget.py",
     "pipelines/demo_card.py",
     "pipelines/describe/__init__.py",
-    "pipelines/describe/loops.py",
+    "pipelines/loops.py",
     "pipelines/describe/notes.py",
-    "pipelines/describe/options.py",
+    "pipelines/generation.py",
     "pipelines/describe/prompts.py",
     "pipelines/describe/results.py",
     "pipelines/describe/support.py",

@@ -9,8 +9,8 @@ import torch
 from transformers import LogitsProcessor, StoppingCriteria, TopPLogitsWarper
 from transformers.generation.streamers import BaseStreamer
 
-from pipelines.describe.loops import LoopGuard
-from pipelines.describe.options import GenerationOptions
+from pipelines.generation import GenerationOptions
+from pipelines.loops import LoopGuard
 
 #: Seconds between two signs of life while nothing can be streamed.
 HEARTBEAT_S = 0.25
