@@ -23,6 +23,8 @@ def read_history(history: Sequence[Mapping[str, Any]] | None) -> tuple[Turn, ...
     Raises:
         InputError: it is not of that form.
     """
+    if not isinstance(history, Sequence | None):
+        raise InputError(f"history must be a list of messages but got {str(history)[:80]!r}.")
     turns: list[Turn] = []
     asked = ""
     for message in history or ():

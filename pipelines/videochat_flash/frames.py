@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from PIL import Image
 
-from pipelines.errors import InputError, MediaError
+from pipelines.errors import MediaError
 from pipelines.video import VideoInfo, VideoReader
 from pipelines.video_choice import indices_at, indices_between
 from pipelines.video_crew import num_cores
 from pipelines.video_pixels import Pixels
-from pipelines.videochat_flash.part import MAX_FRAMES, MIN_FRAMES
+from pipelines.videochat_flash.part import WHOLE, Part
 from pipelines.videochat_flash.processing_videochat_flash import (
     FrameChoice,
     choose_frames,
@@ -27,6 +28,9 @@ LEAST_FRAMES = 64
 
 #: Bytes of whole frames that are decoded at once.
 DECODED_BYTES = 200_000_000
+
+#: Height of the small pictures that show people what was looked at.
+PICTURE_PX = 90
 
 #: From so many seconds between two frames on, a person is told.
 COARSE_S = 2.5
@@ -72,10 +76,8 @@ class FramePlan:
 def plan_frames(
     reader: VideoReader,
     digest: str,
+    part: Part = WHOLE,
     *,
-    max_frames: int = 64,
-    start_s: float = 0.0,
-    end_s: float = 0.0,
     clip_frames: int = 4,
 ) -> FramePlan:
     """Choose the frames of an open video.
@@ -83,15 +85,13 @@ def plan_frames(
     Args:
         reader: the video.
         digest: of the file's content.
-        max_frames: most frames; a number that makes no whole clips is rounded down.
-        start_s: start of the part that is looked at.
-        end_s: its end; 0.0 means the end of the video.
+        part: what is looked at; a number of frames that makes no whole clips is rounded down.
         clip_frames: frames that make a clip.
 
     Raises:
-        InputError: `max_frames` is out of its range, or the part is not in the video.
+        InputError: the part is not in the video.
     """
-    most = _checked_frames(max_frames)
+    most, start_s, end_s = whole_clips(part.max_frames), part.start_s, part.end_s
     info, times = reader.info, reader.times_s
     indices_between(times, start_s, end_s)  # refuses what is not in the video
     whole = start_s <= 0 and not 0 < end_s < info.duration_s
@@ -124,7 +124,7 @@ def read_clips(
     *,
     lost: set[int],
     should_stop: Callable[[], bool],
-) -> Iterator[torch.Tensor]:
+) -> Iterator[tuple[torch.Tensor, list[Pixels]]]:
     """Decode clips one after the other; whole frames of a few are in memory at once.
 
     A frame that cannot be read is replaced by the nearest of its clip, a clip without any by
@@ -138,7 +138,7 @@ def read_clips(
         should_stop: asked every 50 ms.
 
     Yields:
-        (T, 3, S, S) float32, normalised.
+        (T, 3, S, S) float32, normalised; and small pictures of the frames, (H, W, 3) uint8.
 
     Raises:
         ReadingStopped: `should_stop` said yes.
@@ -154,7 +154,8 @@ def read_clips(
             there = [index for index in clip if index in held]
             black = np.zeros((side_px, side_px, 3), np.uint8)
             nearest = [min(there, key=lambda at: abs(at - i), default=-1) for i in clip]
-            yield to_pixels([held.get(index, black) for index in nearest])
+            shown = [held.get(index, (black, black[:PICTURE_PX])) for index in nearest]
+            yield to_pixels([square for square, _ in shown]), [small for _, small in shown]
 
 
 def lost_notes(plan: FramePlan, lost: set[int]) -> list[str]:
@@ -184,16 +185,23 @@ def _read(
     side_px: int,
     lost: set[int],
     should_stop: Callable[[], bool],
-) -> dict[int, Pixels]:
+) -> dict[int, tuple[Pixels, Pixels]]:
     try:
         frames = reader.frames_at(indices, should_stop=should_stop)
     except MediaError:  # none of these: the rest of a damaged video may be whole
         lost.update(indices)
         return {}
     lost.update(frames.lost)
+    height, width = frames.pixels.shape[1:3]
+    across = min(max(2, round(width * PICTURE_PX / height)), 4 * PICTURE_PX)
+
+    def both(frame: Pixels) -> tuple[Pixels, Pixels]:
+        small = Image.fromarray(frame).resize((across, PICTURE_PX), reducing_gap=2.0)
+        return resize_frame(frame, side_px), np.asarray(small)
+
     with ThreadPoolExecutor(num_cores()) as pool:
-        small = pool.map(lambda frame: resize_frame(frame, side_px), frames.pixels)
-        return {int(i): frame for i, frame in zip(frames.indices, small, strict=True)}
+        made = pool.map(both, frames.pixels)
+        return {int(index): each for index, each in zip(frames.indices, made, strict=True)}
 
 
 def _rate(info: VideoInfo) -> float:
@@ -201,16 +209,6 @@ def _rate(info: VideoInfo) -> float:
     if info.average_fps > 0 and not info.variable_rate:
         return info.average_fps
     return info.num_frames / info.duration_s if info.duration_s > 0 else 1.0
-
-
-def _checked_frames(max_frames: int) -> int:
-    whole = isinstance(max_frames, int | float) and not isinstance(max_frames, bool)
-    if not whole or max_frames != int(max_frames) or not MIN_FRAMES <= max_frames <= MAX_FRAMES:
-        raise InputError(
-            f"max_frames must be a whole number from {MIN_FRAMES} to {MAX_FRAMES} but got "
-            f"{str(max_frames)[:20]}."
-        )
-    return whole_clips(int(max_frames))
 
 
 def _notes(seen: SeenFrames, end_s: float) -> Iterator[str]:

@@ -151,6 +151,7 @@ class VideoChatPipeline(Pipeline):
             raise InputError(
                 "Answers about videos are not searched with beams. Set num_beams to 1."
             )
+        read_history(history)
         dropping = self.dropping if compress else self._model.config.dropping
         asked = _Question(video, question, history, options, dropping)
 
@@ -264,6 +265,7 @@ class VideoChatPipeline(Pipeline):
             if done is not None:
                 emit(AnswerDelta(step=done))
         lost = self.videos.lost_notes(plan)
+        emit(AnswerDelta(pictures=tuple(self.videos.pictures(plan))))
         prompt = Prompt(written.ids, torch.cat(rows))
         values, num_known = self.conversations.take(written.ids, plan.key, asked.dropping)
         known = num_known - 1 + prompt.num_visual if num_known else 0

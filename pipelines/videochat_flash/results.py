@@ -1,8 +1,9 @@
-"""Results of conversations about videos: frozen, of plain Python values. Torch-free."""
+"""Results of conversations about videos: frozen, of plain values. Torch-free."""
 
 from dataclasses import dataclass
 
 from pipelines.results import ContextUse, Finish, Step
+from pipelines.video_pixels import Pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +61,14 @@ class AnswerDelta:
         text: the next piece; may be empty.
         step: how far looking at the video is, where that is what goes on.
         seen: the frames that are looked at, once they are chosen.
+        pictures: of those frames, (H, W, 3) uint8 RGB, once all were looked at.
         result: the whole, in the last delta only.
     """
 
     text: str = ""
     step: Step | None = None
     seen: SeenFrames | None = None
+    pictures: tuple[Pixels, ...] = ()
     result: VideoAnswer | None = None
 
 

@@ -9,6 +9,7 @@ import torch
 from pipelines.recent import FileDigests, Recent
 from pipelines.results import Step
 from pipelines.video import VideoReader, open_video
+from pipelines.video_pixels import Pixels
 from pipelines.videochat_flash.clip_features import ClipFeatures
 from pipelines.videochat_flash.estimating import Rates
 from pipelines.videochat_flash.frames import FramePlan, lost_notes, plan_frames, read_clips
@@ -18,6 +19,9 @@ from pipelines.videochat_flash.stopping import ShouldStop
 
 #: Plans, and files with frames that cannot be read, that are remembered.
 PLANS_KEPT = 32
+
+#: Most memory of the small pictures of frames.
+PICTURE_BYTES = 100_000_000
 
 
 class VideoRows:
@@ -44,6 +48,9 @@ class VideoRows:
         self._digests = FileDigests()
         self._plans: Recent[tuple[str, Part], FramePlan] = Recent(PLANS_KEPT)
         self._lost: Recent[str, set[int]] = Recent(PLANS_KEPT)
+        self._pictures: Recent[str, list[Pixels]] = Recent(
+            PICTURE_BYTES, lambda pictures: sum(picture.nbytes for picture in pictures)
+        )
 
     def plan(self, video: Path, part: Part) -> FramePlan:
         """Return which frames of a video are looked at.
@@ -56,14 +63,8 @@ class VideoRows:
 
         def make() -> FramePlan:
             with self._open(video) as reader:
-                return plan_frames(
-                    reader,
-                    digest,
-                    max_frames=part.max_frames,
-                    start_s=part.start_s,
-                    end_s=part.end_s,
-                    clip_frames=self._visual.config.vision.clip_frames,
-                )
+                clip_frames = self._visual.config.vision.clip_frames
+                return plan_frames(reader, digest, part, clip_frames=clip_frames)
 
         return self._plans.get((digest, part), make)
 
@@ -91,8 +92,20 @@ class VideoRows:
                 if rows is not None:
                     yield None, rows
                     continue
-                encoded = self._encoded(key, next(pixels), should_stop)
+                clip, pictures = next(pixels)
+                self._pictures.keep(key, pictures)
+                encoded = self._encoded(key, clip, should_stop)
                 yield Step(done=done, total=total, unit="frames"), encoded
+
+    def pictures(self, plan: FramePlan) -> list[Pixels]:
+        """Return a small picture of each frame that was looked at, (H, W, 3) uint8, in order.
+
+        None where they are kept no more.
+        """
+        clips = [self._pictures.find(key) for key in plan.keys]
+        if any(pictures is None for pictures in clips):
+            return []
+        return [picture for pictures in clips if pictures for picture in pictures]
 
     def lost_notes(self, plan: FramePlan) -> list[str]:
         """Return a note where frames could not be read; raises where none could."""
