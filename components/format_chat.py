@@ -29,9 +29,14 @@ def film_strip(seen: SeenFrames, pictures: Sequence[Pixels]) -> str:
     distinct = [frame for at, frame in enumerate(frames) if not at or frame[0] != frames[at - 1][0]]
     step = max(1, -(-len(distinct) // FRAMES_SHOWN))
     shown = distinct[::step]
+    fine = seen.every_s < 0.1
+
+    def named(time_s: float) -> str:
+        return f"{time_s:.2f} s" if fine else clock(time_s)
+
     cells = "".join(
-        f"<a href='#t={time_s:.3f}' title='Go to {clock(time_s)}'><img alt='' "
-        f"src='{_jpeg(picture)}'><span>{clock(time_s)}</span></a>"
+        f"<a href='#t={time_s:.3f}' title='Go to {named(time_s)}'><img alt='' "
+        f"src='{_jpeg(picture)}'><span>{named(time_s)}</span></a>"
         for time_s, picture in shown
     )
     what = f"{len(shown)} of the {len(distinct)} frames" if step > 1 else _count(len(distinct))

@@ -142,13 +142,15 @@ def _wire_ahead(store: PipelineStore, layout: Layout) -> None:
         controls.compress.input,
         controls.model.input,
     ]
-    begin = gr.on(changes, lambda: gr.skip(), None, layout.plan, **PAGE_EVENT)
-    ahead = begin.then(
+    count = gr.State(0)
+    ahead = count.change(
         video_chat_run.looking_ahead(store, controls),
-        set(controls.inputs) | {controls.video},
+        {*controls.inputs, controls.video},
         layout.plan,
         api_visibility="private",
         show_progress="hidden",
+        trigger_mode="multiple",
         **AHEAD_QUEUE,
     )
-    gr.on(changes, None, cancels=[ahead], api_visibility="private")
+    # a step of its own, so that what it cancels is never the run that it begins
+    gr.on(changes, lambda number: number + 1, count, count, cancels=[ahead], **PAGE_EVENT)
