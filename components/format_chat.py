@@ -49,6 +49,8 @@ def film_strip(seen: SeenFrames, pictures: Sequence[Pixels]) -> str:
 def plan_line(ahead: Ahead) -> str:
     """Return what a question would take and how far the video is prepared, as HTML."""
     estimate = ahead.estimate
+    if estimate is None:
+        return message_line(ahead.problem, "warning")
     facts = [
         f"{_count(len(set(estimate.seen.times_s)))}{_spacing(estimate.seen)}",
         f"{estimate.num_tokens:,} of {estimate.limit_tokens:,} tokens",
@@ -67,9 +69,9 @@ def plan_line(ahead: Ahead) -> str:
     return f"<div class='plan'>{''.join(lines)}</div>"
 
 
-def message_line(text: str) -> str:
+def message_line(text: str, kind: str = "") -> str:
     """Return one sentence in place of a plan, as HTML."""
-    return f"<div class='plan'><p>{html.escape(text)}</p></div>"
+    return f"<div class='plan'><p class='{kind}'>{html.escape(text)}</p></div>"
 
 
 def _warnings(estimate: Estimate) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.catalogue import ModelSpec
+from pipelines.errors import PipelineError
 from pipelines.results import Step
 from pipelines.store import PipelineStore
 from pipelines.streaming import stream_work
@@ -22,14 +23,16 @@ class Ahead:
     """How far it is.
 
     Attributes:
-        estimate: what a question would take now.
+        estimate: what a question would take now; None where there is a problem.
         step: how much of the video was encoded; None before the first clip, and once all is.
         ready: whether all of the video is encoded.
+        problem: why a question would be refused, or "".
     """
 
-    estimate: Estimate
+    estimate: Estimate | None = None
     step: Step | None = None
     ready: bool = False
+    problem: str = ""
 
 
 def look_ahead(
@@ -48,15 +51,15 @@ def look_ahead(
         compress: as a question would be asked.
 
     Yields:
-        How far it is; None as a sign of life.
-
-    Raises:
-        PipelineError: as `VideoChatPipeline.estimate` does.
+        How far it is, or the problem with it; None as a sign of life.
     """
 
     def work(emit: Callable[[Ahead], None], should_stop: Callable[[], bool]) -> None:
-        with suppress(BrokenOff, Stopped, ReadingStopped):
-            _work(store, spec, video, part, compress, emit, should_stop)
+        try:
+            with suppress(BrokenOff, Stopped, ReadingStopped):
+                _work(store, spec, video, part, compress, emit, should_stop)
+        except PipelineError as error:  # nobody has asked yet: it is told, and raised by a question
+            emit(Ahead(problem=error.message))
 
     return stream_work(work)
 

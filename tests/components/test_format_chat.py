@@ -86,4 +86,5 @@ def test_rough_times(seconds: float, told: str) -> None:
 
 
 def test_messages_stay_text() -> None:
+    assert "class='warning'>no &lt;b&gt;" in plan_line(Ahead(problem="no <b>"))
     assert "&lt;b&gt;" in message_line("<b>")

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from pipelines.catalogue import demo_of
-from pipelines.errors import MediaError
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
 from pipelines.videochat_flash.looking_ahead import look_ahead
@@ -43,6 +42,7 @@ def test_it_ends_with_a_video_that_is_ready(store: PipelineStore, video: Path) -
     told = [ahead for ahead in look_ahead(store, SPEC, video, FEW) if ahead is not None]
     assert [ahead.step.done for ahead in told if ahead.step] == [4, 8, 12, 16]
     assert [ahead.ready for ahead in told] == [False] * 5 + [True]
+    assert told[0].estimate is not None
     assert told[0].estimate.num_frames == 16
     assert num_kept(store, video) == 4
     again = [ahead for ahead in look_ahead(store, SPEC, video, FEW) if ahead is not None]
@@ -87,11 +87,13 @@ def test_what_would_not_fit_is_not_begun(
         monkeypatch.setattr(chat, "_free_bytes", lambda: 1000.0)
     told = [ahead for ahead in look_ahead(store, SPEC, video, FEW) if ahead is not None]
     assert len(told) == 1
+    assert told[0].estimate is not None
     assert not told[0].estimate.fits
     assert num_kept(store, video) == 0
 
 
 def test_a_file_that_is_no_video_is_told(store: PipelineStore, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"hello")
-    with pytest.raises(MediaError, match=r"a\.mp4"):
-        list(look_ahead(store, SPEC, tmp_path / "a.mp4", FEW))
+    (told,) = [each for each in look_ahead(store, SPEC, tmp_path / "a.mp4", FEW) if each]
+    assert "a.mp4" in told.problem
+    assert told.estimate is None
