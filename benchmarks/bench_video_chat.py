@@ -8,11 +8,8 @@ script.
 """
 
 import argparse
-import json
 import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,6 +20,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch  # noqa: E402
 
+from benchmarks.measuring import Row, compare, cpu_seconds, report, row  # noqa: E402
 from benchmarks.numbered_videos import draw, texture  # noqa: E402
 from benchmarks.video_chat_checkpoint import attend_eagerly, make_chat  # noqa: E402
 from pipelines.generation import GenerationOptions  # noqa: E402
@@ -41,24 +39,9 @@ from pipelines.videochat_flash.results import VideoAnswer  # noqa: E402
 
 KEY = "videochat-flash-2b-448"
 FIRST, SECOND = "What happens in this video?", "And what happens after that?"
-Row = dict[str, Any]
 
-
-def cpu_seconds(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Return the CPU time of one call, over all threads, and what it returned."""
-    start = time.process_time()
-    result = work()
-    return time.process_time() - start, result
-
-
-def row(what: str, ours_s: float, theirs_s: float, goal: float, **more: Any) -> Row:
-    """Return one line of the table."""
-    ratio = ours_s / theirs_s
-    shown = f"1/{1 / ratio:.0f}" if ratio < 0.1 else f"{ratio:.2f}"
-    target = f"≤ 1/{1 / goal:.0f}" if goal < 0.1 else f"≤ {goal:g}"
-    return {"what": what, "ours_s": round(ours_s, 4), "theirs_s": round(theirs_s, 4),
-            "ratio": shown, "value": round(ratio, 6), "goal": target, "met": ratio <= goal,
-            **more}  # fmt: skip
+#: Blocks of the tower and layers of the language model in the published checkpoint.
+WHOLE = (23, 28)
 
 
 def ask(
@@ -80,19 +63,25 @@ def second_question(chat: Any, video: Path, num_frames: int, goal: float, tokens
     part = Part(max_frames=num_frames)
     chat.forget()
     history = ask(chat, video, FIRST, None, part, tokens).history
-    kept_s, kept = cpu_seconds(lambda: ask(chat, video, SECOND, history, part, 1))
+    answers: list[VideoAnswer] = []
+
+    def once() -> None:
+        answers.append(ask(chat, video, SECOND, history, part, 1))
+
+    kept_s = cpu_seconds(once)
     said = ask(chat, video, SECOND, history, part, tokens).text
     chat.forget()
-    fresh_s, _ = cpu_seconds(lambda: ask(chat, video, SECOND, history, part, 1))
+    fresh_s = cpu_seconds(once)
     said_afresh = ask(chat, video, SECOND, history, part, tokens).text
+    frames = len(answers[0].seen.times_s)
     made = row(
-        f"second question about {len(kept.seen.times_s)} frames until its first token / afresh",
+        f"second question about {frames} frames until its first token / afresh",
         kept_s,
         fresh_s,
         goal,
         same_answer=said == said_afresh,
         answer_tokens=tokens,
-        reused_tokens=kept.num_reused,
+        reused_tokens=answers[0].num_reused,
     )
     return {**made, "met": made["met"] and made["same_answer"]}
 
@@ -111,10 +100,8 @@ def one_clip(chat: Any, times: int) -> Row:
         with attend_eagerly():
             return ours()
 
-    ours(), theirs()
-    pairs = [(cpu_seconds(ours)[0], cpu_seconds(theirs)[0]) for _ in range(times)]
-    best = min(pair[0] for pair in pairs), min(pair[1] for pair in pairs)
-    return row("a clip of 4 frames through the tower, ours / eager attention", *best, 0.45)
+    what = "a clip of 4 frames through the tower, ours / eager attention"
+    return row(what, *compare(ours, theirs, times), 0.45)
 
 
 def last_row(chat: Any, num_frames: int) -> Row:
@@ -131,8 +118,8 @@ def last_row(chat: Any, num_frames: int) -> Row:
     hook.remove()
     hidden = splice(language, prompt)
     with torch.inference_mode():
-        ours_s, _ = cpu_seconds(lambda: language.lm_head(hidden[:, -1:]))
-        theirs_s, _ = cpu_seconds(lambda: language.lm_head(hidden))
+        ours_s = cpu_seconds(lambda: language.lm_head(hidden[:, -1:]))
+        theirs_s = cpu_seconds(lambda: language.lm_head(hidden))
     made = row(
         f"output layer at the prompt of {num_frames} frames, last row / all rows",
         ours_s,
@@ -153,13 +140,12 @@ def write_video(path: Path, seconds: int, *, tiny: bool) -> Path:
     return path
 
 
-def machine(args: argparse.Namespace, dtype: str) -> str:
-    """Return what was measured where, in one line."""
+def weights(args: argparse.Namespace, dtype: str) -> str:
+    """Return what the weights are, and how much of the model is there."""
     widths = "tiny widths" if args.quick else "the widths of VideoChat-Flash 2B at 448 px"
     return (
-        f"Measured on {os.cpu_count()} cores in {dtype}, torch {torch.__version__}: random weights "
-        f"at {widths}, {args.tower_layers} of 23 blocks of the "
-        f"tower and {args.layers} of 28 layers of the language model; CPU time of all threads."
+        f"random weights in {dtype} at {widths}, {args.tower_layers} of {WHOLE[0]} blocks of the "
+        f"tower and {args.layers} of {WHOLE[1]} layers of the language model"
     )
 
 
@@ -167,8 +153,8 @@ def main() -> None:
     """Measure, print, and keep where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
-    parser.add_argument("--tower-layers", type=int, default=23)
-    parser.add_argument("--layers", type=int, default=28)
+    parser.add_argument("--tower-layers", type=int, default=WHOLE[0])
+    parser.add_argument("--layers", type=int, default=WHOLE[1])
     parser.add_argument("--frames", type=int, nargs="*", default=[64, 512])
     parser.add_argument("--tokens", type=int, default=8, help="tokens of compared answers")
     parser.add_argument("--write", action="store_true", help="keep the figures")
@@ -190,13 +176,7 @@ def main() -> None:
                 goal = 1 / 500 if frames >= 512 else 1 / 100
                 rows.append(second_question(chat, video, frames, goal, args.tokens))
             dtype = chat.device.dtype
-    for each in rows:
-        print(f"{each['what']:<100} {each['ratio']:>9}  goal {each['goal']}")
-    facts = {"machine": machine(args, dtype), "quick": args.quick, "rows": rows}
-    if args.write:
-        target = Path(__file__).with_suffix(".json")
-        target.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(json.dumps(facts, ensure_ascii=False))
+    report(__file__, rows, args, weights(args, dtype))
 
 
 if __name__ == "__main__":

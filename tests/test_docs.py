@@ -12,7 +12,10 @@ README = ROOT / "README.md"
 
 
 #: What the models do that compare, or talk about, videos.
-DOES = {"video-text": "scores videos", "video-chat": "conversations about videos"}
+DOES = {
+    "video-text": "scores of videos and texts, moments",
+    "video-chat": "conversations about videos",
+}
 
 SCORES = {"softmax": "softmax", "sigmoid": "sigmoid: each label by itself"}
 
