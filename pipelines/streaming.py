@@ -10,6 +10,9 @@ HEARTBEAT_S = 0.25
 
 Item = TypeVar("Item")
 
+#: Comes after the last item.
+_END = object()
+
 
 def stream_generate(model: Any, streamer: Any, **inputs: Any) -> Iterator[str]:
     """Yield text while `model.generate` runs; closing the iterator stops it within one token.
@@ -84,8 +87,8 @@ def stream_work(
     Raises:
         Exception: whatever `work` raised, but in the caller's thread, after its items.
     """
-    stop, ended = Event(), Event()
-    items: Queue[Item] = Queue()
+    stop = Event()
+    items: Queue[Any] = Queue()
     failures: list[BaseException] = []
 
     def run() -> None:
@@ -94,18 +97,19 @@ def stream_work(
         except BaseException as error:
             failures.append(error)
         finally:
-            ended.set()
+            items.put(_END)
 
     worker = Thread(target=run, name="work", daemon=True)
     worker.start()
     try:
-        while not (ended.is_set() and items.empty()):
+        while True:
             try:
-                item = items.get(timeout=HEARTBEAT_S if not ended.is_set() else 0)
+                item = items.get(timeout=HEARTBEAT_S)
             except Empty:
-                if not ended.is_set():
-                    yield None
+                yield None
                 continue
+            if item is _END:
+                break
             yield item
     finally:  # also runs on GeneratorExit: the visitor pressed Stop or left
         stop.set()
