@@ -11,6 +11,12 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 
 
+#: What the models do that compare, or talk about, videos.
+DOES = {
+    "video-text": "scores of videos and texts, moments",
+    "video-chat": "conversations about videos",
+}
+
 SCORES = {"softmax": "softmax", "sigmoid": "sigmoid: each label by itself"}
 
 
@@ -20,12 +26,10 @@ def models_table() -> str:
     rows = ["| key | model | does | languages | memory | download | licence |", "|" + "---|" * 7]
     for spec in MODELS:
         link = f"[{spec.repo}](https://huggingface.co/{spec.repo})" if spec.repo else "bundled"
-        traits = spec.contrastive or spec.generative or spec.video_text
+        traits = spec.contrastive or spec.generative or spec.video_text or spec.video_chat
         assert traits is not None
         shown = "drawings of coloured shapes only" if spec.demo else ", ".join(traits.languages)
-        does = ", ".join(spec.generative.tasks) if spec.generative else ""
-        if spec.video_text:
-            does = "scores of videos and texts, moments"
+        does = ", ".join(spec.generative.tasks) if spec.generative else DOES.get(spec.task, "")
         if spec.contrastive:
             does = f"scores ({SCORES[spec.contrastive.probability]})"
         download = f"{spec.download_gb:.2f} GB" if spec.download_gb else "–"

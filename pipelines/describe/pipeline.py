@@ -8,19 +8,21 @@ from typing import Any
 from PIL import Image
 
 from pipelines.base import Pipeline
+from pipelines.conversation import read_history
 from pipelines.describe.bridges import BRIDGES, ImageBridge, Job, Row, pad_token
 from pipelines.describe.decoding import PieceStreamer, SeededSampling, StopLoops, watch_generate
 from pipelines.describe.features import FeatureCache, Tensors
 from pipelines.describe.loading import load_parts
-from pipelines.describe.loops import LoopGuard, trim
 from pipelines.describe.notes import notes_on
-from pipelines.describe.options import GenerationOptions
-from pipelines.describe.prompts import Prompt, PromptWriter, Request, read_history
-from pipelines.describe.results import Description, Finish, TextDelta
+from pipelines.describe.prompts import Prompt, PromptWriter, Request
+from pipelines.describe.results import Description, TextDelta
 from pipelines.describe.scene_check import SceneCheck
 from pipelines.describe.traits import GenerativeTraits
 from pipelines.errors import InputError, MediaError
+from pipelines.generation import GenerationOptions
 from pipelines.images import open_image
+from pipelines.loops import LoopGuard, trim
+from pipelines.results import Finish
 from pipelines.streaming import stream_generate
 
 #: Images through the model at once.
