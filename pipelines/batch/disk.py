@@ -2,8 +2,10 @@
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,6 +13,11 @@ from pipelines.errors import InputError, PipelineError
 
 #: The disk, the visitor's share of it, or the longest file allowed is full.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+#: How the unfinished part of a small file is named; it lives for milliseconds, and one as old as
+#: this many seconds is of a process that was killed.
+_PART_PREFIX, _PART_SUFFIX = ".seesay-caption-", ".part"
+_PART_STALE_S = 60.0
 
 
 class DiskError(PipelineError):
@@ -84,10 +91,21 @@ def replace_text(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be written; the old file is as it was.
     """
-    part = path.with_name(".seesay-caption.part")
+    # its own for each process and thread: other runs may write into the same folder
+    part = path.with_name(f"{_PART_PREFIX}{os.getpid()}-{threading.get_ident()}{_PART_SUFFIX}")
     try:
         part.write_bytes(text.encode("utf-8", "replace"))
         part.replace(path)
     except OSError:
         part.unlink(missing_ok=True)
         raise
+
+
+def remove_stale_parts(folders: Iterable[Path]) -> None:
+    """Delete what `replace_text` left in these folders when its process was killed."""
+    oldest = time.time() - _PART_STALE_S
+    for folder in folders:
+        for part in folder.glob(f"{_PART_PREFIX}*{_PART_SUFFIX}"):
+            with suppress(OSError):  # another run deletes it too, or it cannot be deleted
+                if part.stat().st_mtime < oldest:
+                    part.unlink()

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, TextIO
 
-from pipelines.batch.disk import replace_text, saving
+from pipelines.batch.disk import remove_stale_parts, replace_text, saving
 from pipelines.batch.inputs import BatchInput
 from pipelines.batch.results import BatchResult
 
@@ -102,6 +102,8 @@ class TextFiles:
         """Write beside `items`, those of the run; those in an archive have no place."""
         self._items = items
         self.num_written = 0
+        places = (item.source.caption_path for item in items)
+        remove_stale_parts({path.parent for path in places if path is not None})
 
     def add(self, result: BatchResult) -> None:
         """Write the caption's text, unless it stands there or there is none.
