@@ -7,6 +7,7 @@ what was done so far.
 
 import argparse
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -148,6 +149,7 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
     zipped, source = is_zip(args.source), args.source
     output: Path = args.output or (source if source.is_dir() else source.parent)
     formats = args.formats or [name for name in FORMATS if (name == "zip") == zipped]
+    _check_writable(source, zipped, formats)
     names = ("max_new_tokens", "num_beams", "temperature", "top_p", "seed")
     chosen = {name: getattr(args, name) for name in names}
     captioner = _captioner(PipelineStore(settings), args.model, args.prompt, chosen)
@@ -177,10 +179,24 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
                 failed.append((result.file, result.error))
             line.show(run.progress())
         line.show(run.progress(), last=True)
-    _summarise(inputs, failed, output)
+    _summarise(inputs, failed, exports.unwritten, output)
     if control.cancelled:
         return STOPPED
-    return WITH_ERRORS if failed else DONE
+    return WITH_ERRORS if failed or exports.unwritten else DONE
+
+
+def _check_writable(source: Path, zipped: bool, formats: Sequence[str]) -> None:
+    """Refuse caption files beside images where none can be, before hours of work.
+
+    Raises:
+        InputError: the images' folder takes no files.
+    """
+    folder = source if source.is_dir() else source.parent
+    if "txt" in formats and not zipped and not os.access(folder, os.W_OK):
+        raise InputError(
+            f"The folder {folder.name!r} is read-only, so no caption file can lie beside an "
+            "image. Start again with --formats jsonl,csv and an --output elsewhere."
+        )
 
 
 @contextmanager
@@ -237,16 +253,27 @@ def describe(progress: Progress) -> str:
     return " | ".join(" ".join(part.split()) for part in parts)
 
 
-def _summarise(inputs: Inputs, failed: list[tuple[str, str]], output: Path) -> None:
-    lines = [f"  {name}: {error}" for name, error in failed[:_NUM_NAMED]]
-    if failed:
-        lines.insert(0, f"{len(failed):,} without a caption:")
-    if len(failed) > _NUM_NAMED:
-        lines.append(f"  and {len(failed) - _NUM_NAMED:,} more; all are in the results")
+def _summarise(
+    inputs: Inputs,
+    failed: Sequence[tuple[str, str]],
+    unwritten: Sequence[tuple[str, str]],
+    output: Path,
+) -> None:
+    lines = _named("without a caption", failed, "; all are in the results")
+    lines += _named("whose caption file could not be written; the tables have it", unwritten)
     if inputs.skipped:
         first = inputs.skipped[0]
         lines.append(f"{len(inputs.skipped):,} left out, such as {first.name}: {first.reason}")
     print("\n".join([*lines, f"The results are in {output}"]), file=sys.stderr)
+
+
+def _named(what: str, files: Sequence[tuple[str, str]], rest: str = "") -> list[str]:
+    """Return lines that count files and name the first of them, each with its reason."""
+    lines = [f"{len(files):,} {what}:"] if files else []
+    lines += [f"  {name}: {reason}" for name, reason in files[:_NUM_NAMED]]
+    if len(files) > _NUM_NAMED:
+        lines.append(f"  and {len(files) - _NUM_NAMED:,} more{rest}")
+    return lines
 
 
 if __name__ == "__main__":

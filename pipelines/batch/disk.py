@@ -26,9 +26,14 @@ class DiskError(PipelineError):
     title = "Cannot save results"
 
 
+def is_full(error: OSError) -> bool:
+    """Return whether a disk is full: nothing that is written later will fit either."""
+    return error.errno in _FULL
+
+
 def disk_error(error: OSError, what: str) -> DiskError:
     """Return what to tell a person when `what` could not be written."""
-    if error.errno in _FULL:
+    if is_full(error):
         return DiskError(
             f"The disk is full, so {what} could not be written. What was saved before is safe: "
             "free some space and start again, and only what is missing is done.",

@@ -158,6 +158,31 @@ def test_a_full_disk(
     assert sorted(path.name for path in tmp_path.glob("capt*")) == []
 
 
+def test_a_caption_file_that_cannot_be_written_costs_no_table(
+    tmp_path: Path, cli: Any, capsys: Any
+) -> None:
+    make_folder(tmp_path, 3)
+    (tmp_path / "00" / "00001.txt").mkdir()
+    assert cli(tmp_path, "--existing", "overwrite") == command.WITH_ERRORS
+    said = capsys.readouterr().err
+    assert "1 whose caption file could not be written; the tables have it:\n  00/00001.png" in said
+    captions = [row["caption"] for row in lines(tmp_path / "captions.jsonl")]
+    assert captions == [f"a picture of 0{number}0080" for number in range(3)]
+    assert (tmp_path / "00" / "00002.txt").is_file()
+
+
+def test_a_folder_that_takes_no_caption_files(
+    tmp_path: Path, cli: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, output = tmp_path / "pictures", tmp_path / "out"
+    make_folder(folder, 2)
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != folder)
+    assert cli(folder, "--output", output) == command.FAILED
+    assert "'pictures' is read-only" in capsys.readouterr().err
+    assert not output.exists(), "said before anything was done"
+    assert cli(folder, "--output", output, "--formats", "jsonl,csv") == command.DONE
+
+
 def test_an_unknown_format(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"formats must be among .* but got \['xml'\]"):
         Exports(tmp_path, (), ("xml",))
