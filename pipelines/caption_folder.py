@@ -100,7 +100,8 @@ def _parser() -> argparse.ArgumentParser:
         "--existing",
         choices=("skip", "overwrite", "append", "prepend"),
         default="skip",
-        help="what becomes of a .txt beside an image that has text in it; default: skip the image",
+        help="what becomes of a .txt beside an image that has text in it; default: skip the image, "
+        "unless the .txt holds the caption of an earlier run with other settings",
     )
     add("--separator", default=", ", help="between the texts of append and prepend")
     add(
@@ -153,7 +154,7 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
     names = ("max_new_tokens", "num_beams", "temperature", "top_p", "seed")
     chosen = {name: getattr(args, name) for name in names}
     captioner = _captioner(PipelineStore(settings), args.model, args.prompt, chosen)
-    control, failed = RunControl(), []
+    control, failed, num_kept = RunControl(), [], 0
     with (
         Ledger(output / LEDGER, captioner.settings) as ledger,
         Exports(output, inputs.items, formats, f"{source.stem}-captions") as exports,
@@ -177,8 +178,14 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
             exports.add(result)
             if result.error:
                 failed.append((result.file, result.error))
+            num_kept += result.origin == "existing"
             line.show(run.progress())
         line.show(run.progress(), last=True)
+    if num_kept:
+        print(
+            f"{num_kept:,} kept the caption file beside them; --existing overwrite replaces it",
+            file=sys.stderr,
+        )
     _summarise(inputs, failed, exports.unwritten, output)
     if control.cancelled:
         return STOPPED

@@ -43,8 +43,9 @@ class EngineOptions:
         max_pixels_held: pixels (3 bytes each) that may wait for the model, about; a picture is
             let in whatever its size as long as nothing else waits.
         draft_px: as in `images.decode_image`; 0 decodes every picture whole.
-        existing: what a caption file beside the picture means: "skip" lets it stand, the others
-            say what becomes of its text.
+        existing: what a caption file beside the picture means: "skip" lets it stand, unless the
+            ledger says that a run with other settings wrote it; the others say what becomes of
+            its text.
         separator: between the two texts of "append" and "prepend".
     """
 
@@ -166,12 +167,9 @@ class BatchRun:
             keep_existing=options.existing == "skip",
         )
 
-        def known(content: str) -> bool:
-            return self._ledger.caption(content) is not None
-
         return prepare_all(
             self._items,
-            lambda index, item: how(index, item, known),
+            lambda index, item: how(index, item, self._ledger),
             num_workers=options.num_workers,
             num_ahead=2 * options.batch_size + options.num_workers,
             max_pixels_ahead=max(1, options.max_pixels_held // 2),

@@ -183,6 +183,28 @@ def test_a_folder_that_takes_no_caption_files(
     assert cli(folder, "--output", output, "--formats", "jsonl,csv") == command.DONE
 
 
+def test_a_changed_prompt_replaces_our_own_captions_only(
+    tmp_path: Path, cli: Any, capsys: Any
+) -> None:
+    make_folder(tmp_path, 4)
+    texts = [tmp_path / "00" / f"0000{number}.txt" for number in range(4)]
+    texts[0].write_text("by hand\n")
+    assert cli(tmp_path) == command.DONE
+    said = capsys.readouterr().err
+    assert "1 kept the caption file beside them; --existing overwrite replaces it" in said
+    texts[2].write_text("corrected by hand\n")
+    texts[3].write_text("a picture of 010080\n")  # said of another picture, so written by hand
+    for prompt in ("hm ", "so ", "hm "):
+        assert cli(tmp_path, "--prompt", prompt) == command.DONE
+        assert "3 kept the caption file" in capsys.readouterr().err
+        assert [path.read_text() for path in texts] == [
+            "by hand\n",
+            f"{prompt}a picture of 010080\n",
+            "corrected by hand\n",
+            "a picture of 010080\n",
+        ]
+
+
 def test_an_unknown_format(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"formats must be among .* but got \['xml'\]"):
         Exports(tmp_path, (), ("xml",))
