@@ -65,7 +65,10 @@ def make_captioner(
         model=spec.key,
         revision=_revision(store, spec),
         prompt=prompt,
-        options={name: _as_set(value) for name, value in asdict(options).items()},
+        options={
+            **{name: _as_set(value) for name, value in asdict(options).items()},
+            **_weights_as(store, spec),
+        },
     )
     return Captioner(settings, caption_batch)
 
@@ -73,6 +76,13 @@ def make_captioner(
 def _as_set(value: float) -> float:
     """Return 0 for 0.0, so that the same setting is the same key whoever sent it."""
     return int(value) if value == int(value) else value
+
+
+def _weights_as(store: PipelineStore, spec: ModelSpec) -> dict[str, str]:
+    """Return the form in which the weights are held, which changes a caption now and then."""
+    if spec.demo:  # the same on every machine
+        return {"dtype": "float32", "quantization": "none"}
+    return {"dtype": store.device.dtype, "quantization": store.settings.quantization}
 
 
 def _revision(store: PipelineStore, spec: ModelSpec) -> str:

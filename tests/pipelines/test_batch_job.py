@@ -15,7 +15,7 @@ from pipelines.batch.captioner import make_captioner
 from pipelines.batch.job import BatchJob, Look, Order
 from pipelines.batch.results import BatchResult
 from pipelines.batch.shelf import Shelf
-from pipelines.catalogue import demo_of
+from pipelines.catalogue import CATALOGUE, ModelSpec, demo_of
 from pipelines.describe.results import Description
 from pipelines.errors import InputError, MemoryLimitError
 from pipelines.generation import GenerationOptions
@@ -264,3 +264,20 @@ def test_the_same_weights_settings_and_prompt_are_the_same_key(store: PipelineSt
     assert len({key(), key("a"), key(seed=1), key(max_new_tokens=41), key(top_p=0.5)}) == 5
     revision = make_captioner(store, SPEC, "", GenerationOptions()).settings.revision
     assert len(revision) == 16, "bundled weights may be replaced under the same key"
+
+
+def test_weights_in_another_form_are_another_key(tmp_path: Path) -> None:
+    def key(spec: ModelSpec, **settings: Any) -> str:
+        store = PipelineStore(
+            Settings(models="bundled", device="cpu", work_dir=tmp_path, **settings)
+        )
+        return make_captioner(store, spec, "", GenerationOptions()).settings.key
+
+    forms: list[dict[str, Any]] = [
+        {"dtype": "float32"},
+        {"dtype": "bfloat16"},
+        {"dtype": "bfloat16", "quantization": "nf4"},
+        {"dtype": "bfloat16", "quantization": "int8"},
+    ]
+    assert len({key(CATALOGUE["blip2-opt-2.7b"], **form) for form in forms}) == 4
+    assert len({key(SPEC, **form) for form in forms}) == 1, "the demo is the same in all"
