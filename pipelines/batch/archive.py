@@ -15,6 +15,7 @@ from pipelines.batch.inputs import (
     MAX_CAPTION_BYTES,
     MAX_FILE_BYTES,
     Inputs,
+    Refused,
     Skipped,
     Source,
     from_files,
@@ -144,23 +145,6 @@ class _MemberSource:
         return bytes(data)
 
 
-@dataclass(frozen=True)
-class _Refused:
-    """A member that is not read."""
-
-    reason: str
-
-    @property
-    def caption_path(self) -> Path | None:
-        return None
-
-    def read(self) -> bytes:
-        raise MediaError(self.reason)
-
-    def read_caption(self) -> bytes:
-        return b""
-
-
 def _members(archive: zipfile.ZipFile, limits: ZipLimits) -> Inputs:
     lock = threading.Lock()
     images: list[tuple[str, zipfile.ZipInfo]] = []
@@ -186,7 +170,7 @@ def _members(archive: zipfile.ZipFile, limits: ZipLimits) -> Inputs:
     ):
         refusal = _refusal(name, member, limits)
         source: Source = _MemberSource(archive, lock, member, texts.get(text))
-        found.append((_harmless(name), _Refused(refusal) if refusal else source))
+        found.append((_harmless(name), Refused(refusal) if refusal else source))
     return Inputs(name_all(found), tuple(skipped), archive.close)
 
 
