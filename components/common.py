@@ -117,7 +117,7 @@ def model_hint(store: PipelineStore, spec: ModelSpec) -> str:
         return "Comes with SeeSay and needs no network. Knows drawings of coloured shapes only."
     on_disk = store.sources.locate(spec) is not None
     where = "on this machine" if on_disk else f"{spec.download_gb:.1f} GB, downloaded on first use"
-    return f"`{spec.repo}` · {where} · {spec.memory_gb:.1f} GB of memory · {spec.licence}"
+    return f"`{spec.repo}` · {where} · {store.need_gb(spec):.1f} GB of memory · {spec.licence}"
 
 
 def badge(store: PipelineStore, spec: ModelSpec) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 MAX_WAIT_S = 20.0
 
 #: Seconds between two looks at whether a waiting run was given up.
-_LOOK_S = 0.1
+LOOK_S = 0.1
 
 
 class BrokenOff(BaseException):
@@ -73,5 +73,5 @@ class Turns:
                     first_since = now if first_since is None else first_since
                     if not self._visitors or now - first_since >= MAX_WAIT_S:
                         return
-                self._changed.wait(_LOOK_S)
+                self._changed.wait(LOOK_S)
         raise BrokenOff

@@ -1,16 +1,17 @@
 """The store's models as the engine needs them: a list of pictures in, a list of captions out."""
 
 import hashlib
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from PIL import Image
 
 from pipelines.batch.engine import CaptionBatch
 from pipelines.batch.ledger import CaptionSettings
 from pipelines.catalogue import ModelSpec, Task
-from pipelines.errors import MediaError
+from pipelines.errors import MediaError, MemoryLimitError, NotBegunError
 from pipelines.generation import GenerationOptions
 from pipelines.store import PipelineStore
 from pipelines.turns import BrokenOff
@@ -49,7 +50,7 @@ def make_captioner(
         made = []
         with (
             store.turns.batch(given_up),
-            store.use(spec.key, TASK) as pipeline,
+            _begun(store, spec, given_up) as pipeline,
             closing(pipeline.iter_captions(images, prompt, options)) as steps,
         ):
             for one in steps:
@@ -71,6 +72,22 @@ def make_captioner(
         },
     )
     return Captioner(settings, caption_batch)
+
+
+@contextmanager
+def _begun(store: PipelineStore, spec: ModelSpec, given_up: Callable[[], bool]) -> Iterator[Any]:
+    """Lend the model; what keeps it from being lent is no matter of the batch's size.
+
+    Raises:
+        BrokenOff: given up while other models filled the memory.
+        NotBegunError: it does not fit.
+    """
+    with ExitStack() as stack:
+        try:
+            pipeline = stack.enter_context(store.use(spec.key, TASK, given_up))
+        except MemoryLimitError as error:
+            raise NotBegunError(error.message, title=error.title) from error
+        yield pipeline
 
 
 def _as_set(value: float) -> float:

@@ -17,7 +17,7 @@ from pipelines.batch.results import BatchResult
 from pipelines.batch.shelf import Shelf
 from pipelines.catalogue import CATALOGUE, ModelSpec, demo_of
 from pipelines.describe.results import Description
-from pipelines.errors import InputError, MemoryLimitError
+from pipelines.errors import InputError, MemoryLimitError, NotBegunError
 from pipelines.generation import GenerationOptions
 from pipelines.results import ContextUse
 from pipelines.settings import Settings
@@ -60,6 +60,19 @@ class FakeDescriber:
                 yield Description(text=mean_colour(image), model=SPEC.key, context=used)
         finally:
             self.closed += 1
+
+
+class FakeOther:
+    """Another model, which takes memory and does nothing."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+
+    def load(self) -> None:
+        pass
+
+    def unload(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -156,6 +169,16 @@ def test_the_next_run_does_only_what_is_missing(
     assert len(model.asked) == 41
 
 
+def test_what_comes_again_within_a_run_was_not_known(
+    store: PipelineStore, order: Callable[..., Order], pictures: list[Path]
+) -> None:
+    thrice = [path for path in pictures[:12] for _ in range(3)]
+    *_, last = BatchJob(store, order(thrice)).follow()
+    assert last.is_whole and last.known == 0
+    *_, last = BatchJob(store, order(pictures[10:14])).follow()
+    assert last.known == 2
+
+
 @pytest.mark.parametrize("how", ["end", "close"])
 def test_it_ends_within_a_batch_and_keeps_what_is_done(
     store: PipelineStore,
@@ -246,6 +269,59 @@ def test_a_model_that_fails_ends_the_run_and_keeps_the_rest(
     assert looks[-1].over
     kept = [row for row in lines(looks[-1].files[2]) if row["caption"]]
     assert len(kept) >= 8
+
+
+@pytest.mark.parametrize("how", ["freed", "ended"])
+def test_a_run_waits_for_other_models_whole_and_hears_its_end(
+    store: PipelineStore,
+    model: FakeDescriber,
+    order: Callable[..., Order],
+    pictures: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    other = demo_of("image-text")
+    monkeypatch.setattr("pipelines.store.LEASE_WAIT_S", 0.1)
+    monkeypatch.setattr(store, "budget_gb", lambda: max(other.memory_gb, SPEC.memory_gb))
+    monkeypatch.setattr(
+        store, "build", lambda spec, *args: model if spec == SPEC else FakeOther(spec)
+    )
+    job = BatchJob(store, order(pictures[:8]))
+    with store.use(other.key, "image-text"):
+        looks = job.follow()
+        seen = [next(looks) for _ in range(4)]  # longer than a visitor would wait
+        assert not model.asked and not seen[-1].over
+        if how == "ended":
+            job.end()
+            seen += looks
+            assert seen[-1].over and not results(seen)
+    if how == "freed":
+        seen += looks
+        assert seen[-1].progress is not None and seen[-1].progress.batch_size == 8
+        assert [result.caption for result in results(seen)] == [
+            mean_colour(Image.open(path)) for path in pictures[:8]
+        ]
+
+
+def test_a_model_that_does_not_fit_ends_the_run_at_once(
+    store: PipelineStore,
+    model: FakeDescriber,
+    order: Callable[..., Order],
+    pictures: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loads: list[int] = []
+
+    def load() -> None:
+        loads.append(1)
+        raise MemoryLimitError("It needs 9 GB.")
+
+    monkeypatch.setattr(model, "load", load)
+    looks = []
+    with pytest.raises(NotBegunError, match="needs 9 GB"):
+        for look in BatchJob(store, order(pictures[:8])).follow():
+            looks.append(look)
+    assert len(loads) == 1 and not results(looks)
 
 
 def test_what_is_no_batch_at_all(
