@@ -99,7 +99,7 @@ class Look:
 class _Board:
     """What the thread tells; each attribute is written by the thread only."""
 
-    stage: str = "Reading the files"
+    stage: str = "Waiting"
     run: BatchRun | None = None
     new: deque[BatchResult] = field(default_factory=deque)
     pictures: tuple[Picture, ...] = ()
@@ -139,8 +139,8 @@ class BatchJob:
             Exception: whatever else the thread raised, in the caller's thread.
         """
         worker = threading.Thread(target=self._work, name="batch", daemon=True)
+        kept_at = -_KEEP_EVERY_S
         worker.start()
-        kept_at = time.monotonic()
         try:
             yield self._look()
             while not self._done.wait(LOOK_S):
@@ -179,7 +179,10 @@ class BatchJob:
     def _work(self) -> None:
         try:
             with suppress(BrokenOff):
-                self._run()
+                self._board.stage = "Waiting for others' batches"
+                with self._store.turns.place(self._ended.is_set):
+                    self._board.stage = "Reading the files"
+                    self._run()
         except BaseException as error:
             self._board.failure = error
         finally:

@@ -1,10 +1,12 @@
 """A run that is watched: turns, ends, and what the next one knows of it."""
 
 import csv
+import os
 import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from pipelines.generation import GenerationOptions
 from pipelines.results import ContextUse
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
+from pipelines.turns import NUM_PLACES
 from tests.pipelines.batch_fakes import lines, make_picture, mean_colour
 
 SPEC = demo_of("caption")
@@ -322,6 +325,26 @@ def test_a_model_that_does_not_fit_ends_the_run_at_once(
         for look in BatchJob(store, order(pictures[:8])).follow():
             looks.append(look)
     assert len(loads) == 1 and not results(looks)
+
+
+def test_a_run_that_waits_for_a_place_keeps_its_uploads(
+    store: PipelineStore, model: FakeDescriber, order: Callable[..., Order], pictures: list[Path]
+) -> None:
+    for path in pictures[:3]:
+        os.utime(path, (0, 0))
+    with ExitStack() as others:
+        for _ in range(NUM_PLACES):
+            others.enter_context(store.turns.place(lambda: False))
+        first, second = (BatchJob(store, order(pictures[:3])) for _ in range(2))
+        looks, given_up = first.follow(), second.follow()
+        seen = [next(looks) for _ in range(3)]
+        next(given_up)
+        given_up.close()  # type: ignore[attr-defined]
+        assert "Waiting" in seen[-1].stage and seen[-1].progress is None
+        assert all(path.stat().st_mtime > 0 for path in pictures[:3])
+        assert not model.asked
+    *_, last = looks
+    assert last.is_whole and len(model.asked) == 3
 
 
 def test_what_is_no_batch_at_all(
