@@ -25,7 +25,7 @@ from pipelines.batch.export import FORMATS, Exports
 from pipelines.batch.inputs import Inputs
 from pipelines.batch.ledger import Ledger
 from pipelines.errors import InputError, PipelineError
-from pipelines.generation import GenerationOptions
+from pipelines.generation import MAX_TEMPERATURE, GenerationOptions
 from pipelines.settings import Settings, read_settings
 from pipelines.store import PipelineStore
 
@@ -46,6 +46,9 @@ def _captioner(
     store: PipelineStore, model: str, prompt: str, options: dict[str, int | float]
 ) -> Captioner:
     """Return the model of the store, which is downloaded where it is not on disk."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # the command has a line of its own
     chosen = GenerationOptions(**options)  # type: ignore[arg-type]
     spec = store.resolve(model, TASK)
     for progress in store.fetch(spec.key, TASK):
@@ -114,7 +117,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", type=_at_least_1, default=2, help="threads that open pictures; default 2")
     add("--max-new-tokens", type=_at_least_1, default=40, help="length of a caption; default 40")
     add("--num-beams", type=_at_least_1, default=1, help="beams of a search; default 1, greedy")
-    add("--temperature", type=_within(0, 100), default=0.0, help="0 (default) always says the same")
+    add(
+        "--temperature",
+        type=_within(0, MAX_TEMPERATURE),
+        default=0.0,
+        help="0 (default): always the same; up to 5",
+    )
     add("--top-p", type=_within(0, 1), default=1.0, help="share of likely words, 0..1; default 1")
     add("--seed", type=int, default=0, help="of the chance at a temperature above 0")
     return parser

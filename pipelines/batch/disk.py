@@ -14,6 +14,9 @@ from pipelines.errors import InputError, PipelineError
 #: The disk, the visitor's share of it, or the longest file allowed is full.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+#: Somebody else holds a lock.
+_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+
 #: How the unfinished part of a small file is named; it lives for milliseconds, and one as old as
 #: this many seconds is of a process that was killed.
 _PART_PREFIX, _PART_SUFFIX = ".seesay-caption-", ".part"
@@ -64,13 +67,15 @@ def lock_file(path: Path) -> BinaryIO:
 
     Raises:
         InputError: another run, in this process or another, holds the lock.
-        OSError: the file cannot be made.
+        OSError: the file cannot be made, or nothing can be locked where it lies.
     """
     file = path.open("ab")
     try:
         _lock(file)
     except OSError as error:
         file.close()
+        if error.errno not in _HELD:
+            raise
         raise InputError(
             "Another run is writing these results just now. Wait until it ends, or stop it.",
             title="Already running",

@@ -276,6 +276,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, cli: Any, capsys: Any) -
         ["--formats", "xml"],
         ["--top-p", "2"],
         ["--temperature", "-1"],
+        ["--temperature", "6"],
         ["--existing", "burn"],
         ["--nonsense"],
         ["--nonsense=1"],

@@ -218,6 +218,21 @@ def test_names_that_lead_out_of_a_zip(tmp_path: Path) -> None:
     assert inputs.items[-1].source.read() == png()
 
 
+def test_a_name_without_end_in_a_zip(tmp_path: Path) -> None:
+    names_given = [f"{'x' * 65000}{number}.png" for number in range(2)]
+    path = make_zip(tmp_path / "a.zip", {**dict.fromkeys(names_given, png()), "a.png": png()})
+    with from_zip(path) as inputs:
+        assert "longer than 1,000 letters" in reason(inputs, 0)
+        assert all(len(item.caption_name) < 200 for item in inputs.items)
+        assert len(set(names(inputs))) == 3
+        assert inputs.items[2].source.read() == png()
+
+
+def test_an_office_document_is_no_zip_of_pictures(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "letter.docx", {"word/media/a.png": png()})
+    assert names(open_inputs([path])) == ["letter.docx"]
+
+
 def test_a_link_in_a_zip(tmp_path: Path) -> None:
     link = zipfile.ZipInfo("passwd.png")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16

@@ -359,7 +359,7 @@ def test_the_same_weights_settings_and_prompt_are_the_same_key(store: PipelineSt
     def key(prompt: str = "", **options: Any) -> str:
         return make_captioner(store, SPEC, prompt, GenerationOptions(**options)).settings.key
 
-    assert key() == key(temperature=0) == key(temperature=0.0, top_p=1)
+    assert key() == key(temperature=0) == key(temperature=1e-40) == key(temperature=0.0, top_p=1)
     assert len({key(), key("a"), key(seed=1), key(max_new_tokens=41), key(top_p=0.5)}) == 5
     revision = make_captioner(store, SPEC, "", GenerationOptions()).settings.revision
     assert len(revision) == 16, "bundled weights may be replaced under the same key"

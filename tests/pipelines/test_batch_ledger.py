@@ -226,6 +226,17 @@ def test_a_small_file_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.Monk
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_a_disk_that_locks_nothing_is_not_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("pipelines.batch.disk._lock", fail)
+    with pytest.raises(DiskError, match="The ledger could not be written: No locks available"):
+        Ledger(tmp_path / "ledger.jsonl", SETTINGS)
+
+
 def test_two_threads_write_into_one_folder(tmp_path: Path) -> None:
     failures: list[OSError] = []
 
