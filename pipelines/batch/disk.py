@@ -2,6 +2,8 @@
 
 import errno
 import os
+import platform
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -102,7 +104,8 @@ def replace_text(path: Path, text: str) -> None:
         OSError: it cannot be written; the old file is as it was.
     """
     # its own for each process and thread: other runs may write into the same folder
-    part = path.with_name(f"{_PART_PREFIX}{os.getpid()}-{threading.get_ident()}{_PART_SUFFIX}")
+    who = f"{platform.node()[:60]}-{os.getpid()}-{threading.get_ident()}".replace("/", "_")
+    part = path.with_name(f"{_PART_PREFIX}{who}{_PART_SUFFIX}")
     try:
         part.write_bytes(text.encode("utf-8", "replace"))
         part.replace(path)
@@ -117,5 +120,20 @@ def remove_stale_parts(folders: Iterable[Path]) -> None:
     for folder in folders:
         for part in folder.glob(f"{_PART_PREFIX}*{_PART_SUFFIX}"):
             with suppress(OSError):  # another run deletes it too, or it cannot be deleted
-                if part.stat().st_mtime < oldest:
+                if _is_dead(part.name) or part.stat().st_mtime < oldest:
                     part.unlink()
+
+
+def _is_dead(part: str) -> bool:
+    """Whether the process of a part ran on this machine and has ended, where a system can tell."""
+    named = re.fullmatch(r"(.*)-(\d+)-\d+", part[len(_PART_PREFIX) : -len(_PART_SUFFIX)])
+    here = platform.node()[:60].replace("/", "_")
+    if named is None or named[1] != here or os.name == "nt":
+        return False
+    try:
+        os.kill(int(named[2]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it lives and is another user's
+        return False
+    return False

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from io import FileIO
@@ -272,6 +274,11 @@ def test_parts_of_a_killed_process_are_deleted(
     os.utime(part, (0, 0))
     remove_stale_parts([tmp_path])
     assert not part.exists()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    part.with_name(part.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-")).touch()
+    remove_stale_parts([tmp_path])
+    assert not list(tmp_path.iterdir()), "whose process has ended"
 
 
 def test_lines_are_json_that_any_program_reads(tmp_path: Path) -> None:
