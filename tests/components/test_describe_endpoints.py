@@ -1,7 +1,5 @@
 """Captions, answers and conversations through the public endpoints, with the bundled model."""
 
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -171,28 +169,3 @@ def test_visitors_do_not_mix(running_app: RunningApp, red_circle: Path, blue_cir
     with ThreadPoolExecutor(8) as crowd:
         for index, answer in crowd.map(visit, range(8), timeout=120):
             assert answer == ("red", "blue")[index % 2]
-
-
-def test_a_client_that_leaves_frees_the_device(running_app: RunningApp, red_circle: Path) -> None:
-    """A stream whose reader has gone must not keep others waiting."""
-    leaving = connect(running_app.url)
-    job = leaving.submit(
-        image=handle_file(red_circle),
-        temperature=5.0,
-        max_new_tokens=450,
-        api_name="/caption_image",
-    )
-    end = time.monotonic() + 30
-    while not job.outputs() and time.monotonic() < end:
-        time.sleep(0.01)
-    job.cancel()
-    done = threading.Event()
-
-    def ask() -> None:
-        connect(running_app.url).predict(
-            image=handle_file(red_circle), question="What colour is the circle?", **ASK
-        )
-        done.set()
-
-    threading.Thread(target=ask, daemon=True).start()
-    assert done.wait(30)
