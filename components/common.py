@@ -117,7 +117,8 @@ def model_hint(store: PipelineStore, spec: ModelSpec) -> str:
         return "Comes with SeeSay and needs no network. Knows drawings of coloured shapes only."
     on_disk = store.sources.locate(spec) is not None
     where = "on this machine" if on_disk else f"{spec.download_gb:.1f} GB, downloaded on first use"
-    return f"`{spec.repo}` · {where} · {spec.memory_gb:.1f} GB of memory · {spec.licence}"
+    need_gb = store.need_gb(spec)
+    return f"`{spec.repo}` · {where} · {need_gb:.1f} GB of memory · {spec.licence}"
 
 
 def badge(store: PipelineStore, spec: ModelSpec) -> str:

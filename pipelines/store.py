@@ -87,7 +87,7 @@ class PipelineStore:
         """Return the budget, or, until the device is chosen, what it is likely to be."""
         return likely_budget_gb(self.settings) if self._device is None else self.budget_gb()
 
-    def _need_gb(self, spec: ModelSpec) -> float:
+    def need_gb(self, spec: ModelSpec) -> float:
         """Return what a model takes in the precision of the device, once that is known."""
         share = QUANTIZED_SHARE.get(self.settings.quantization)
         if share is not None and spec.generative is not None and not spec.demo:
@@ -107,12 +107,12 @@ class PipelineStore:
             return demo_of(task)
         budget = self._budget_so_far_gb()
         defaults = HUB_DEFAULTS[task]
-        fits = [spec for spec in defaults if self._need_gb(spec) <= budget]
+        fits = [spec for spec in defaults if self.need_gb(spec) <= budget]
         if self.settings.models == "hub":
             return (fits or defaults)[0]
         real = [spec for spec in MODELS if spec.task == task and not spec.demo]
         on_disk = [spec for spec in real if self.sources.locate(spec) is not None]
-        fitting = [spec for spec in on_disk if self._need_gb(spec) <= budget]
+        fitting = [spec for spec in on_disk if self.need_gb(spec) <= budget]
         if fitting:
             return fitting[0]
         if fits and self.sources.hub_answers():
@@ -158,7 +158,7 @@ class PipelineStore:
                 gc.collect()
                 raise MemoryLimitError(
                     f"This request needs more memory than is free with {spec.key} "
-                    f"({self._need_gb(spec):.1f} GB of a budget of {self.budget_gb():.1f} GB). "
+                    f"({self.need_gb(spec):.1f} GB of a budget of {self.budget_gb():.1f} GB). "
                     "Ask for less at once, or choose a smaller model."
                 ) from error
             raise
@@ -180,9 +180,9 @@ class PipelineStore:
         if spec.demo:  # a few megabytes always fit; do not wait for the device's self-test
             return
         budget = self.budget_gb()
-        if self._need_gb(spec) > budget:
+        if self.need_gb(spec) > budget:
             raise MemoryLimitError(
-                f"{spec.key} needs {self._need_gb(spec):.1f} GB but the budget for models is "
+                f"{spec.key} needs {self.need_gb(spec):.1f} GB but the budget for models is "
                 f"{budget:.1f} GB. Choose a smaller model, or raise --memory-gb."
             )
 
@@ -234,8 +234,8 @@ class PipelineStore:
 
     def _make_room(self, spec: ModelSpec, budget: float, give_up_at: float) -> bool:
         """Drop the least recently used idle model, or wait for one; true once `spec` fits."""
-        taken = sum(self._need_gb(slot.pipeline.spec) for slot in self._slots.values())
-        if taken + self._need_gb(spec) <= budget or not self._slots:
+        taken = sum(self.need_gb(slot.pipeline.spec) for slot in self._slots.values())
+        if taken + self.need_gb(spec) <= budget or not self._slots:
             return True
         idle = [key for key, slot in self._slots.items() if not slot.leases]
         if idle:
@@ -244,7 +244,7 @@ class PipelineStore:
             self._slots.pop(oldest).pipeline.unload()
         elif not self._freed.wait(timeout=give_up_at - time.monotonic()):
             raise MemoryLimitError(
-                f"{spec.key} needs {self._need_gb(spec):.1f} GB but the models in use fill the "
+                f"{spec.key} needs {self.need_gb(spec):.1f} GB but the models in use fill the "
                 f"budget of {budget:.1f} GB. Try again in a moment."
             )
         return False
@@ -263,7 +263,7 @@ class PipelineStore:
         except Exception as error:
             if is_out_of_memory(error):
                 raise MemoryLimitError(
-                    f"{spec.key} needs {self._need_gb(spec):.1f} GB, more than is free. "
+                    f"{spec.key} needs {self.need_gb(spec):.1f} GB, more than is free. "
                     "Close other programs, or choose a smaller model."
                 ) from error
             log.exception("Loading %s failed", spec.key)
