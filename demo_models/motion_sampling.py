@@ -185,12 +185,13 @@ def _still_movers(rng: Rng, page: Scene, num: int, options: MotionOptions) -> li
         pair = options.pairs[int(rng.integers(len(options.pairs)))]
         if not (options.distinct and pair in chosen):
             chosen.append(pair)
+    squash = float(rng.uniform(-0.32, 0.32)) if rng.random() < 0.5 else 0.0
     movers = []
     for pair in chosen:
         rgb = pick_rgb(rng, pair[0], page)
         if rgb is None:
             return None
-        item = sample_object(rng, pair, rgb, float(rng.uniform(low, high)), 0.0)
+        item = sample_object(rng, pair, rgb, float(rng.uniform(low, high)), squash)
         edge = item.reach + MARGIN
         x, y = (float(value) for value in rng.uniform(edge, 1 - edge, 2))
         movers.append(Mover(replace(item, x=x, y=y)))
