@@ -12,8 +12,8 @@ import json
 import math
 import sys
 import time
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,10 +24,10 @@ from transformers import CLIPTokenizer
 
 from demo_models.clip_loss import MatchLoss, soft_cross_entropy
 from demo_models.motion import EVENT_KINDS
-from demo_models.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SCENE_BANK, SHAPES
 from demo_models.viclip_data import VideoBatch, VideoSizes, make_batch
 from demo_models.viclip_loss import MotionHeads, choose_tokens, stack_labels, take
 from demo_models.viclip_model import WIDTH, make_model, make_tokenizer, plain_attention
+from demo_models.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
 from pipelines.viclip.conversion_viclip import save_viclip
 from pipelines.viclip.modeling_viclip import ViClipAttention, ViClipModel, unit
 from pipelines.viclip.processing_viclip import normalise_frames
@@ -42,8 +42,8 @@ NUM_PATCHES = 512
 class TrainOptions:
     """The whole recipe in numbers."""
 
-    steps: int = 1150  # with `keep` patches of each video
-    full_steps: int = 150  # afterwards, with all of them
+    steps: int = 900  # with `keep` patches of each video
+    full_steps: int = 120  # afterwards, with all of them
     seed: int = 7
     keep: int = 192
     sizes: VideoSizes = VideoSizes()
@@ -185,9 +185,7 @@ def train(model: ViClipModel, tokenizer: CLIPTokenizer, options: TrainOptions, o
     rng = np.random.default_rng(options.seed + 1)
     chooser = torch.Generator().manual_seed(options.seed)
     tokeniser = ViClipTokeniser(tokenizer, model.config.context_length)
-    heads = nn.ModuleDict(
-        {"dense": MotionHeads(WIDTH), "match": MatchLoss(), "scale": LogScale()}
-    )
+    heads = nn.ModuleDict({"dense": MotionHeads(WIDTH), "match": MatchLoss(), "scale": LogScale()})
     optimizers = build_optimizers(model, heads, options)
     rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     parameters = [*model.parameters(), *heads.parameters()]
@@ -196,9 +194,7 @@ def train(model: ViClipModel, tokenizer: CLIPTokenizer, options: TrainOptions, o
         whole = step >= options.steps
         batch = make_batch(rng, options.full_sizes if whole else options.sizes)
         with quick_attention():
-            losses = batch_loss(
-                model, tokeniser, heads, batch, options, None if whole else chooser
-            )
+            losses = batch_loss(model, tokeniser, heads, batch, options, None if whole else chooser)
             torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(parameters, 5.0)
         for optimizer, rate in zip(optimizers, rates, strict=True):
@@ -220,8 +216,8 @@ def save(
 ) -> None:
     """Write the checkpoint in float16 under the published names, its vocabulary and `demo.json`.
 
-    The threshold of the "is this a demo scene" hint is measured and added by
-    `demo_models.evaluate_viclip`; a value that is there already is kept.
+    Texts and threshold of the "is this a demo scene" hint are measured and added by
+    `demo_models.evaluate_viclip`; values that are there already are kept.
     """
     half = ViClipModel(model.config).half()
     half.load_state_dict(model.state_dict())
@@ -241,9 +237,9 @@ def save(
         "seed": options.seed,
         "steps": step,
         "held_out_pairs": [" ".join(pair) for pair in HELD_OUT_PAIRS],
-        "scene_bank": SCENE_BANK,
+        "scene_bank": old.get("scene_bank", ()),
         "scene_score": "cosine",
-        "scene_threshold": old.get("scene_threshold", 0.3),
+        "scene_threshold": old.get("scene_threshold", -1.0),
     }
     about.write_text(json.dumps(facts, indent=1) + "\n")
 

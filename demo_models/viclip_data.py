@@ -26,7 +26,7 @@ from demo_models.motion_rendering import NOBODY, owner_maps, render_frames
 from demo_models.motion_sampling import sample_motion, sample_story
 from demo_models.motion_statements import VideoClaim, View, judge_claim, view_of
 from demo_models.motion_texts import false_claim, true_claim
-from demo_models.non_scenes import KINDS, paint_non_scene
+from demo_models.non_scenes import HELD_OUT_KINDS, KINDS, paint_non_scene
 from demo_models.off_world import sample_off_world
 from demo_models.scenes import PICTURE_PX
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, SHAPES
@@ -183,9 +183,13 @@ def _window(rng: Rng) -> tuple[Motion, float]:
     return story, float(rng.uniform(0, story.duration - 1))
 
 
-def non_scene(rng: Rng) -> NDArray[np.uint8]:
-    """Return a video (8, 64, 64, 3) uint8 of what this world does not have, some of it panned."""
-    image, _ = paint_non_scene(rng, KINDS[int(rng.integers(len(KINDS)))])
+def non_scene(rng: Rng, held_out: bool = False) -> NDArray[np.uint8]:
+    """Return a video (8, 64, 64, 3) uint8 of what this world does not have, some of it panned.
+
+    With `held_out` it is of a kind that training never shows.
+    """
+    kinds = HELD_OUT_KINDS if held_out else KINDS
+    image, _ = paint_non_scene(rng, kinds[int(rng.integers(len(kinds)))])
     pixels = np.asarray(image.convert("RGB").resize((PICTURE_PX, PICTURE_PX)))
     step = rng.integers(-3, 4, 2) if rng.random() < 0.6 else np.zeros(2, dtype=int)
     moved = [np.roll(pixels, tuple(int(i * s) for s in step), (0, 1)) for i in range(NUM_FRAMES)]
@@ -242,6 +246,5 @@ def make_batch(rng: Rng, sizes: VideoSizes) -> VideoBatch:
         pixels=np.stack([frames for frames, _, _ in shots] + strange),
         texts=[claim.text for claim in claims],
         truth=np.array([[codes[value] for value in row] for row in truth], dtype=np.int8),
-        labels=[labels for _, labels, _ in shots]
-        + [empty_labels(NO_BACKGROUND) for _ in strange],
+        labels=[labels for _, labels, _ in shots] + [empty_labels(NO_BACKGROUND) for _ in strange],
     )
