@@ -1,8 +1,8 @@
 """Trains the bundled demo ViCLIP: `python -m demo_models.train_viclip --out FOLDER`.
 
-It starts from the demo CLIP. Most steps read a part of the patches of many videos, as ViCLIP's
-own training does; the last ones read all patches. The run is fixed by its seed and its numbers
-of steps, never by the clock.
+It starts from the demo CLIP. The first stages read a part of the patches of many videos, as
+ViCLIP's own training does; the last one reads all. The run is fixed by its seed and its numbers of
+steps, never by the clock.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,59 +24,62 @@ from transformers import CLIPTokenizer
 
 from demo_models.clip_loss import MatchLoss, soft_cross_entropy
 from demo_models.motion import EVENT_KINDS
-from demo_models.viclip_data import VideoBatch, VideoSizes, make_batch
+from demo_models.viclip_data import ShotPool, VideoBatch, VideoSizes, make_batch
 from demo_models.viclip_loss import MotionHeads, choose_tokens, stack_labels, take
 from demo_models.viclip_model import WIDTH, make_model, make_tokenizer, plain_attention
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
-from pipelines.viclip.conversion_viclip import save_viclip
+from pipelines.viclip.conversion_viclip import load_viclip, save_viclip
 from pipelines.viclip.modeling_viclip import ViClipAttention, ViClipModel, unit
 from pipelines.viclip.processing_viclip import normalise_frames
 from pipelines.viclip.tokens import ViClipTokeniser
 
 CLIP_FOLDER = Path("assets/checkpoints/demo-clip")
 MAX_LOGIT_SCALE = math.log(60.0)
-NUM_PATCHES = 512
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage; each starts with new optimizers and heads, from weights rounded to float16."""
+
+    steps: int
+    keep: int  # patches of each video that are read, 0 for all
+    sizes: VideoSizes = VideoSizes()
+    uses: int = 1  # batches that a filmed motion is used in
+    simple: bool = False  # one event of one or two objects
+    peak: float = 1.0  # the highest factor on the rates
+    last: float = 1.0  # the factor at the end; they fall linearly over the last 60 %
+    time_gain: float = 1.0  # on the temporal embedding, once at the start
 
 
 @dataclass(frozen=True)
 class TrainOptions:
     """The whole recipe in numbers."""
 
-    steps: int = 900  # with `keep` patches of each video
-    full_steps: int = 120  # afterwards, with all of them
-    seed: int = 7
-    keep: int = 192
-    sizes: VideoSizes = VideoSizes()
-    full_sizes: VideoSizes = VideoSizes(
-        motions=14, twins=6, non_scenes=2, hard_texts=20, off_world_texts=8
+    stages: tuple[Stage, ...] = (
+        Stage(300, 192),
+        Stage(350, 112, uses=3, simple=True, time_gain=2.5),
+        Stage(500, 144, uses=2, peak=0.8, last=0.2),
+        Stage(80, 0, VideoSizes(14, 6, 2, 20, 8), peak=0.25, last=0.0),
     )
+    seed: int = 7
     muon_rate: float = 0.012
     adam_rate: float = 1.5e-3
-    warmup: int = 40
-    decay_share: float = 0.6  # of all steps, at the end, linear to 0
+    warmup: int = 30
     match_weight: float = 0.5
-    dense_weight: float = 1.0
     num_corpus_texts: int = 8000
 
-    @property
-    def all_steps(self) -> int:
-        """Steps of both parts."""
-        return self.steps + self.full_steps
 
-
+SMALL = VideoSizes(motions=3, twins=1, non_scenes=1, hard_texts=2, off_world_texts=1)
 SMOKE = TrainOptions(
-    steps=2,
-    full_steps=1,
-    sizes=VideoSizes(motions=3, twins=1, non_scenes=1, hard_texts=2, off_world_texts=1),
-    full_sizes=VideoSizes(motions=2, twins=1, non_scenes=1, hard_texts=1, off_world_texts=1),
+    stages=(Stage(2, 40, SMALL, uses=2, simple=True), Stage(1, 0, SMALL, last=0.0)),
     num_corpus_texts=200,
 )
 
 
-def rate_at(step: int, options: TrainOptions) -> float:
-    """Return the factor on the learning rates: warm-up, constant, then linear to 0."""
-    decay = max(1, round(options.decay_share * options.all_steps))
-    return min(1.0, (step + 1) / options.warmup, (options.all_steps - step) / decay)
+def rate_at(step: int, stage: Stage, warmup: int) -> float:
+    """Return the factor on the learning rates: warm-up, constant, then linear to the last."""
+    fallen = max(0.0, (step + 1) / stage.steps - 0.4) / 0.6
+    return min((step + 1) / warmup * stage.peak, stage.peak + fallen * (stage.last - stage.peak))
 
 
 def build_optimizers(
@@ -141,16 +144,13 @@ def batch_loss(
     tokeniser: ViClipTokeniser,
     heads: nn.ModuleDict,
     batch: VideoBatch,
-    options: TrainOptions,
-    chooser: torch.Generator | None,
+    chosen: Tensor | None,
 ) -> dict[str, Tensor]:
-    """Return the losses of one batch by name; `chooser` picks patches, None reads all."""
+    """Return the losses of one batch by name; `chosen` patches are read, None means all."""
     flat = batch.pixels.reshape(-1, *batch.pixels.shape[2:])
     pixels = normalise_frames(flat).unflatten(0, batch.pixels.shape[:2])
     labels = stack_labels(batch.labels)
-    chosen = None
-    if chooser is not None:
-        chosen = choose_tokens(labels["owners"], options.keep, chooser)
+    if chosen is not None:
         labels = take(labels, chosen)
     with torch.autocast("cpu", torch.bfloat16):
         videos, patches, pooled = encode_videos(model, pixels, chosen)
@@ -159,60 +159,77 @@ def batch_loss(
     cosines = texts @ videos.T
     logits = cosines * heads["scale"].exp()
     contrast = soft_cross_entropy(logits, truth) + soft_cross_entropy(logits.T, truth.T)
-    dense = heads["dense"](patches, pooled, labels)
     return {
         "contrast": contrast / 2,
-        "match": options.match_weight * heads["match"](cosines, truth),
-        **{name: options.dense_weight * loss for name, loss in dense.items()},
+        "match": heads["match"](cosines, truth),
+        **heads["dense"](patches, pooled, labels),
     }
 
 
 class LogScale(nn.Module):
     """The logarithm of the factor on the cosines, trained."""
 
-    def __init__(self) -> None:
-        """Start at 14, as CLIP does."""
+    def __init__(self, temperature: float) -> None:
+        """Start at the model's, at least 14 as CLIP does."""
         super().__init__()
-        self.value = nn.Parameter(torch.tensor(math.log(14.0)))
+        start = min(max(-math.log(temperature), math.log(14.0)), MAX_LOGIT_SCALE)
+        self.value = nn.Parameter(torch.tensor(start))
 
     def exp(self) -> Tensor:
         """Return the factor."""
         return self.value.clamp(max=MAX_LOGIT_SCALE).exp()
 
 
-def train(model: ViClipModel, tokenizer: CLIPTokenizer, options: TrainOptions, out: Path) -> None:
-    """Train in place; saves to `out` every 100 steps, so that a long run can be looked at."""
-    rng = np.random.default_rng(options.seed + 1)
-    chooser = torch.Generator().manual_seed(options.seed)
+def train_stage(
+    model: ViClipModel,
+    tokenizer: CLIPTokenizer,
+    options: TrainOptions,
+    number: int,
+    save: Callable[[int], None],
+) -> None:
+    """Train one stage in place; calls `save` every 100 steps and at the end."""
+    stage = options.stages[number]
+    rng = np.random.default_rng([options.seed, number])
+    chooser = torch.Generator().manual_seed(options.seed + number)
+    torch.manual_seed(options.seed + number)
     tokeniser = ViClipTokeniser(tokenizer, model.config.context_length)
-    heads = nn.ModuleDict({"dense": MotionHeads(WIDTH), "match": MatchLoss(), "scale": LogScale()})
+    with torch.no_grad():
+        model.vision_encoder.temporal_positional_embedding.mul_(stage.time_gain)
+    scale = LogScale(float(model.temp.detach()) if number else 1.0)
+    heads = nn.ModuleDict({"dense": MotionHeads(WIDTH), "match": MatchLoss(), "scale": scale})
     optimizers = build_optimizers(model, heads, options)
     rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     parameters = [*model.parameters(), *heads.parameters()]
+    pool = ShotPool(stage.sizes, stage.uses, stage.simple)
     started = time.process_time()
-    for step in range(options.all_steps):
-        whole = step >= options.steps
-        batch = make_batch(rng, options.full_sizes if whole else options.sizes)
+    for step in range(stage.steps):
+        batch = make_batch(rng, stage.sizes, pool)
+        chosen = None
+        if stage.keep:
+            owners = stack_labels(batch.labels)["owners"]
+            chosen = choose_tokens(owners, stage.keep, chooser)
         with quick_attention():
-            losses = batch_loss(model, tokeniser, heads, batch, options, None if whole else chooser)
+            losses = batch_loss(model, tokeniser, heads, batch, chosen)
+            losses["match"] = options.match_weight * losses["match"]
             torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(parameters, 5.0)
         for optimizer, rate in zip(optimizers, rates, strict=True):
-            optimizer.param_groups[0]["lr"] = rate * rate_at(step, options)
+            optimizer.param_groups[0]["lr"] = rate * rate_at(step, stage, options.warmup)
             optimizer.step()
             optimizer.zero_grad()
-        if step % 25 == 0 or step == options.all_steps - 1:
+        done = step + 1
+        if step % 25 == 0 or done == stage.steps:
             told = " ".join(f"{name} {loss.item():.3f}" for name, loss in losses.items())
             spent = time.process_time() - started
-            print(f"step {step} {told} cpu {spent:.0f}s", flush=True)
-        if (step + 1) % 100 == 0 or step + 1 == options.all_steps:
+            print(f"stage {number} step {step} {told} cpu {spent:.0f}s", flush=True)
+        if done % 100 == 0 or done == stage.steps:
             with torch.no_grad():
                 model.temp.copy_(1 / heads["scale"].exp())
-            save(model, tokenizer, options, step + 1, out)
+            save(done)
 
 
 def save(
-    model: ViClipModel, tokenizer: CLIPTokenizer, options: TrainOptions, step: int, out: Path
+    model: ViClipModel, tokenizer: CLIPTokenizer, options: TrainOptions, steps: int, out: Path
 ) -> None:
     """Write the checkpoint in float16 under the published names, its vocabulary and `demo.json`.
 
@@ -235,7 +252,7 @@ def save(
         },
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "seed": options.seed,
-        "steps": step,
+        "steps": steps,
         "held_out_pairs": [" ".join(pair) for pair in HELD_OUT_PAIRS],
         "scene_bank": old.get("scene_bank", ()),
         "scene_score": "cosine",
@@ -244,21 +261,37 @@ def save(
     about.write_text(json.dumps(facts, indent=1) + "\n")
 
 
+def train(options: TrainOptions, clip: Path, out: Path, start: Path | None, first: int) -> None:
+    """Train all stages from `first` on; between two the weights go through float16."""
+    torch.manual_seed(options.seed)
+    if start is None:
+        tokenizer = make_tokenizer(options.seed, options.num_corpus_texts)
+        model = make_model(tokenizer, clip)
+    else:
+        tokenizer = CLIPTokenizer.from_pretrained(start, local_files_only=True)
+        model = load_viclip(start).requires_grad_(True)
+    for number in range(first, len(options.stages)):
+        before = sum(stage.steps for stage in options.stages[:number])
+
+        def keep(done: int, model: ViClipModel = model, before: int = before) -> None:
+            save(model, tokenizer, options, before + done, out)
+
+        train_stage(model, tokenizer, options, number, keep)
+        model = load_viclip(out).requires_grad_(True)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="checkpoint folder to write")
     parser.add_argument("--clip", type=Path, default=CLIP_FOLDER, help="the trained demo CLIP")
-    parser.add_argument("--steps", type=int, default=TrainOptions.steps)
-    parser.add_argument("--full-steps", type=int, default=TrainOptions.full_steps)
+    parser.add_argument("--start", type=Path, help="begin with this checkpoint of an earlier stage")
+    parser.add_argument("--first", type=int, default=0, help="number of the stage to begin with")
     parser.add_argument("--seed", type=int, default=TrainOptions.seed)
     parser.add_argument("--smoke", action="store_true", help="three tiny steps, to test the code")
     chosen = parser.parse_args(arguments)
-    options = TrainOptions(steps=chosen.steps, full_steps=chosen.full_steps)
-    options = replace(SMOKE if chosen.smoke else options, seed=chosen.seed)
-    torch.manual_seed(options.seed)
-    tokenizer = make_tokenizer(options.seed, options.num_corpus_texts)
-    train(make_model(tokenizer, chosen.clip), tokenizer, options, chosen.out)
+    options = replace(SMOKE if chosen.smoke else TrainOptions(), seed=chosen.seed)
+    train(options, chosen.clip, chosen.out, chosen.start, chosen.first)
 
 
 if __name__ == "__main__":

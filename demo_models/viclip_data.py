@@ -23,7 +23,7 @@ from demo_models.motion import (
     tracks,
 )
 from demo_models.motion_rendering import NOBODY, owner_maps, render_frames
-from demo_models.motion_sampling import sample_motion, sample_story
+from demo_models.motion_sampling import MotionOptions, sample_motion, sample_story
 from demo_models.motion_statements import VideoClaim, View, judge_claim, view_of
 from demo_models.motion_texts import false_claim, true_claim
 from demo_models.non_scenes import HELD_OUT_KINDS, KINDS, paint_non_scene
@@ -45,7 +45,7 @@ class VideoSizes:
     """How many videos and texts of each kind make a batch."""
 
     motions: int = 44
-    twins: int = 12  # motions run backwards or mirrored, beside the originals
+    twins: int = 12  # of the new motions; run backwards or mirrored, beside the originals
     non_scenes: int = 4
     hard_texts: int = 44
     off_world_texts: int = 20
@@ -175,8 +175,14 @@ def film(motion: Motion, times: NDArray[np.float64], rng: Rng) -> NDArray[np.uin
     return resize_like_opencv(large, PICTURE_PX, PICTURE_PX)
 
 
-def _window(rng: Rng) -> tuple[Motion, float]:
+SIMPLE = MotionOptions(count_shares=(0.7, 0.3), event_shares=(0.0, 1.0))
+"""One or two objects and one event, to learn motion at all."""
+
+
+def _window(rng: Rng, simple: bool) -> tuple[Motion, float]:
     """Return a motion and the start of a window over it: a clip, or a part of a story."""
+    if simple:
+        return sample_motion(rng, SIMPLE), 0.0
     if rng.random() < 0.72:
         return sample_motion(rng), 0.0
     story = sample_story(rng, 2, pauses=(0.3, 1.0))
@@ -199,11 +205,11 @@ def non_scene(rng: Rng, held_out: bool = False) -> NDArray[np.uint8]:
 Shot = tuple[NDArray[np.uint8], VideoLabels, View]
 
 
-def shoot(rng: Rng, twins: int, num: int) -> list[Shot]:
+def shoot(rng: Rng, twins: int, num: int, simple: bool = False) -> list[Shot]:
     """Return `num` filmed motions, and mirrored or reversed ones beside the first `twins`."""
     shots: list[Shot] = []
     for index in range(num):
-        motion, start = _window(rng)
+        motion, start = _window(rng, simple)
         times = clip_times(NUM_FRAMES, start, start + 1)
         times = times + rng.uniform(-0.02, 0.02, NUM_FRAMES) * (rng.random() < 0.5)
         frames = film(motion, times, rng)
@@ -227,9 +233,29 @@ def _twin(
     return frames, label_motion(other, view, times), view
 
 
-def make_batch(rng: Rng, sizes: VideoSizes) -> VideoBatch:
-    """Film new motions, write texts for them and judge every pair."""
-    shots = shoot(rng, sizes.twins, sizes.motions)
+class ShotPool:
+    """The motions filmed last; each is used in about `uses` batches, with new texts each time."""
+
+    def __init__(self, sizes: VideoSizes, uses: int, simple: bool) -> None:
+        """Start empty; see `shoot` for `simple`."""
+        self.sizes, self.uses, self.simple = sizes, uses, simple
+        self.shots: list[Shot] = []
+
+    def draw(self, rng: Rng) -> list[Shot]:
+        """Film a few new motions and return a batch of those at hand, the new ones among them."""
+        batch = self.sizes.motions + self.sizes.twins
+        new = -(-self.sizes.motions // self.uses) if self.shots else self.sizes.motions
+        twins = round(new * self.sizes.twins / self.sizes.motions)
+        filmed = shoot(rng, twins, new, self.simple)
+        others = self.shots[: 4 * batch]
+        chosen = rng.permutation(len(others))[: batch - len(filmed)]
+        self.shots = filmed + others
+        return filmed + [others[int(index)] for index in chosen]
+
+
+def make_batch(rng: Rng, sizes: VideoSizes, pool: ShotPool) -> VideoBatch:
+    """Take motions from the pool, write new texts for them and judge every pair."""
+    shots = pool.draw(rng)
     views = [view for _, _, view in shots]
     claims: list[VideoClaim] = [true_claim(rng, view) for view in views]
     for index in rng.permutation(len(views))[: sizes.hard_texts]:
