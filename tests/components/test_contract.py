@@ -57,6 +57,12 @@ ENDPOINTS: dict[str, list[tuple[str, str, Any]]] = {
         ("model", "str", ""),
         *GENERATION,
     ],
+    "/caption_images": [
+        ("files", "list[filepath]", REQUIRED),
+        ("prompt", "str", ""),
+        ("model", "str", ""),
+        *GENERATION,
+    ],
     "/list_models": [],
 }
 
@@ -68,6 +74,7 @@ RETURNS = {
     "/caption_image": ["str"],
     "/answer_image": ["str"],
     "/chat_image": ["str", "list[dict(str, Any)]"],
+    "/caption_images": ["list[dict(str, str)]", "None | filepath"],
     "/list_models": ["list[dict(str, Any)]"],
 }
 
