@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -87,7 +88,7 @@ def measure(work: Path, minutes: int) -> dict[str, Any]:
         before = resident_mb(peak=False)
         found, first_s = timed(lambda: find(long, QUERIES[0]))
         added = resident_mb(peak=True) - before
-        seconds = [timed(lambda query=query: find(long, query))[1] for query in QUERIES[1:]]
+        seconds = [timed(partial(find, long, query))[1] for query in QUERIES[1:]]
     store.unload_all()
     second_s = max(seconds)
     return {

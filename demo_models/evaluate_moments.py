@@ -129,7 +129,7 @@ def asks(pipeline: ViClipPipeline) -> Ask:
 
 def asks_app(url: str) -> Ask:
     """Return the back end over the endpoint of a running app."""
-    from gradio_client import handle_file
+    from gradio_client import handle_file  # type: ignore[import-untyped]
 
     app = RunningApp(url)
 

@@ -163,7 +163,7 @@ def text_questions(seed: int, num: int, folder: Path, seen: bool) -> Iterator[Vi
     pairs = SEEN_PAIRS if seen else HELD_OUT_PAIRS
     start = "" if seen else "unseen_"
     options = MotionOptions(pairs=pairs)
-    cases = []
+    cases: list[tuple[Motion, View, Rng, VideoClaim]] = []
     for motion, view, rng in held_out_motions(seed, 2 * num, f"texts {seen}", options):
         kind = CLAIMS[len(cases) % len(CLAIMS)]
         claim = word_claim(true_claim(rng, view, kind))

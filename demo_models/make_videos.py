@@ -20,6 +20,7 @@ from demo_models.motion import Motion, seen_events
 from demo_models.motion_sampling import MotionOptions, sample_motion, sample_story
 from demo_models.motion_statements import Act, VideoClaim, View, judge_claim, view_of
 from demo_models.motion_texts import false_claim, word_claim
+from demo_models.scenes import Scene, sample_page
 
 SECONDS_PER_CLIP = 4.0
 NUM_TEXTS = 5
@@ -57,25 +58,32 @@ WISHES = (
 )
 
 
+def _page(rng: np.random.Generator, background: str) -> Scene:
+    while True:
+        page = sample_page(rng)
+        if page.background == background and page.style in ("plain", "gradient") and page.smooth:
+            return page
+
+
 def _suits(motion: Motion, wish: Wish) -> bool:
     names = sorted((mover.item.colour, mover.item.shape) for mover in motion.movers)
-    kinds = tuple(event.kind for _, event, _ in seen_events(motion))
-    plain = motion.page.style in ("plain", "gradient") and motion.page.smooth
     undistorted = all(max(mover.item.stretch) < 1.1 for mover in motion.movers)
-    right = motion.page.background == wish.background and names == sorted(wish.pairs)
-    return right and plain and undistorted and kinds == wish.kinds
+    return names == sorted(wish.pairs) and undistorted
 
 
 def find_motion(rng: np.random.Generator, wish: Wish) -> Motion:
     """Sample until a clip or a story is as wished."""
-    shares = tuple(float(count == len(wish.pairs)) for count in (1, 2, 3))
-    events = tuple(float(count == len(wish.kinds)) for count in (0, 1, 2))
+    num = len(wish.kinds)
     options = MotionOptions(
-        pairs=wish.pairs, count_shares=shares, event_shares=events, kinds=wish.kinds
+        pairs=wish.pairs,
+        count_shares=tuple(float(count == len(wish.pairs)) for count in (1, 2, 3)),
+        event_shares=tuple(float(count == num) for count in range(num + 1)),
+        plan=wish.kinds,
+        page=_page(rng, wish.background),
     )
     while True:
         if wish.find:
-            motion = sample_story(rng, len(wish.kinds), options, (0.7, 1.0), (0.4, 0.8))
+            motion = sample_story(rng, num, options, (0.7, 1.0), (0.4, 0.8))
         else:
             motion = sample_motion(rng, options)
         if _suits(motion, wish):

@@ -19,9 +19,9 @@ Forms = tuple[tuple[str, str], ...]
 
 def _ways(direction: str) -> Forms:
     verbs = (("moves", "moving"), ("goes", "going"), ("slides", "sliding"))
-    ends = (direction,) if direction in ("up", "down") else (direction, f"to the {direction}")
+    ends = [direction, f"to the {direction}"]
     if direction in ("up", "down"):
-        ends = (direction, direction, f"{direction}wards")
+        ends = [direction, direction, f"{direction}wards"]
     return tuple((f"{a} {end}", f"{b} {end}") for a, b in verbs for end in ends)
 
 
@@ -122,11 +122,11 @@ def _order(claim: VideoClaim, rng: Rng | None) -> str:
     same = (first.colour, first.shape) == (second.colour, second.shape)
     draw = rng.random() if rng else 0.0
     if same:
-        forms = ("{0} {1}, then {3}", "{0} {1} and then {3}", "{0} first {1}, then {3}")
+        forms = ["{0} {1}, then {3}", "{0} {1} and then {3}", "{0} first {1}, then {3}"]
     else:
-        forms = ("{0} {1}, then {2} {3}", "{0} {1} and then {2} {3}", "first {0} {1}, then {2} {3}")
+        forms = ["{0} {1}, then {2} {3}", "{0} {1} and then {2} {3}", "first {0} {1}, then {2} {3}"]
         if draw > 0.8:
-            forms = ("{0} {1} before {2} {3}", "{2} {3} after {0} {1}")
+            forms = ["{0} {1} before {2} {3}", "{2} {3} after {0} {1}"]
     form = pick(rng, forms) if rng else forms[0]
     return form.format(one, does, subject_words(second, rng), then)
 

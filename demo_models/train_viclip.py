@@ -51,6 +51,10 @@ class Stage:
     time_gain: float = 1.0  # on the temporal embedding, once at the start
 
 
+TWINS = VideoSizes(motions=30, twins=26)
+FEW = VideoSizes(motions=14, twins=6, non_scenes=2, hard_texts=20, off_world_texts=8)
+
+
 @dataclass(frozen=True)
 class TrainOptions:
     """The whole recipe in numbers."""
@@ -58,8 +62,9 @@ class TrainOptions:
     stages: tuple[Stage, ...] = (
         Stage(300, 192),
         Stage(350, 112, uses=3, simple=True, time_gain=2.5),
-        Stage(500, 144, uses=2, peak=0.8, last=0.2),
-        Stage(80, 0, VideoSizes(14, 6, 2, 20, 8), peak=0.25, last=0.0),
+        Stage(250, 112, TWINS, uses=2, simple=True, peak=1.6, last=1.0, time_gain=1.6),
+        Stage(320, 144, uses=2, last=0.25),
+        Stage(70, 0, FEW, peak=0.3, last=0.0),
     )
     seed: int = 7
     muon_rate: float = 0.012
@@ -157,13 +162,20 @@ def batch_loss(
         texts = encode_texts(model, tokeniser, batch.texts)
     truth = torch.from_numpy(batch.truth)
     cosines = texts @ videos.T
-    logits = cosines * heads["scale"].exp()
+    logits = cosines * scale_of(heads)
     contrast = soft_cross_entropy(logits, truth) + soft_cross_entropy(logits.T, truth.T)
     return {
         "contrast": contrast / 2,
         "match": heads["match"](cosines, truth),
         **heads["dense"](patches, pooled, labels),
     }
+
+
+def scale_of(heads: nn.ModuleDict) -> Tensor:
+    """Return the factor on the cosines."""
+    scale = heads["scale"]
+    assert isinstance(scale, LogScale)
+    return scale.exp()
 
 
 class LogScale(nn.Module):
@@ -224,7 +236,7 @@ def train_stage(
             print(f"stage {number} step {step} {told} cpu {spent:.0f}s", flush=True)
         if done % 100 == 0 or done == stage.steps:
             with torch.no_grad():
-                model.temp.copy_(1 / heads["scale"].exp())
+                model.temp.copy_(1 / scale_of(heads))
             save(done)
 
 

@@ -105,7 +105,7 @@ class MotionHeads(nn.Module):
         losses["ever"] = 2.0 * functional.binary_cross_entropy_with_logits(
             self.ever(mine), labels["ever"].flatten(0, 1)[covered]
         )
-        for name, head, weight in (("box", self.box, 2.0), ("pace", self.pace, 1.0)):
+        for name, head, weight in (("box", self.box, 2.0), ("pace", self.pace, 3.0)):
             target = labels["boxes" if name == "box" else name].flatten(0, 1)[covered]
             losses[name] = weight * functional.smooth_l1_loss(head(mine), target, beta=0.1)
         return losses

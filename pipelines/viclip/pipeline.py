@@ -104,7 +104,15 @@ class ViClipPipeline(Pipeline):
     def _unload(self) -> None:
         if hasattr(self, "_kept"):
             self._kept.close()
-        for name in ("_model", "tokeniser", "processor", "judge", "videos", "_kept", "_scene_check"):
+        for name in (
+            "_model",
+            "tokeniser",
+            "processor",
+            "judge",
+            "videos",
+            "_kept",
+            "_scene_check",
+        ):
             if hasattr(self, name):
                 delattr(self, name)
 
