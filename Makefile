@@ -32,6 +32,11 @@ demo-models: $(VENV)/.runtime
 	$(BIN)/python -m demo_models.make_examples
 	$(BIN)/python -m demo_models.train_blip2 --out assets/checkpoints/demo-blip2
 	$(BIN)/python -m demo_models.evaluate_blip2
+	$(BIN)/python -m demo_models.train_viclip --out assets/checkpoints/demo-viclip
+	$(BIN)/python -m demo_models.evaluate_viclip
+	$(BIN)/python -m demo_models.calibrate_viclip
+	$(BIN)/python -m demo_models.evaluate_moments
+	$(BIN)/python -m demo_models.make_videos
 
 screenshots: $(VENV)/.tests $(VENV)/.chromium
 	$(BIN)/python -m tests.browser.screenshots

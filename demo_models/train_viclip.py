@@ -27,6 +27,7 @@ from demo_models.motion import EVENT_KINDS
 from demo_models.viclip_data import ShotPool, VideoBatch, VideoSizes, make_batch
 from demo_models.viclip_loss import MotionHeads, choose_tokens, stack_labels, take
 from demo_models.viclip_model import WIDTH, make_model, make_tokenizer, plain_attention
+from demo_models.viclip_start import start_motion
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
 from pipelines.viclip.conversion_viclip import load_viclip, save_viclip
 from pipelines.viclip.modeling_viclip import ViClipAttention, ViClipModel, unit
@@ -48,7 +49,7 @@ class Stage:
     simple: bool = False  # one event of one or two objects
     peak: float = 1.0  # the highest factor on the rates
     last: float = 1.0  # the factor at the end; they fall linearly over the last 60 %
-    time_gain: float = 1.0  # on the temporal embedding, once at the start
+    find_motion: bool = False  # begin with `viclip_start.start_motion`
 
 
 TWINS = VideoSizes(motions=30, twins=26)
@@ -61,10 +62,10 @@ class TrainOptions:
 
     stages: tuple[Stage, ...] = (
         Stage(300, 192),
-        Stage(350, 112, uses=3, simple=True, time_gain=2.5),
-        Stage(250, 112, TWINS, uses=2, simple=True, peak=1.6, last=1.0, time_gain=1.6),
-        Stage(320, 144, uses=2, last=0.25),
-        Stage(70, 0, FEW, peak=0.3, last=0.0),
+        Stage(350, 112, uses=3, simple=True),
+        Stage(150, 112, TWINS, uses=2, simple=True, find_motion=True),
+        Stage(350, 144, uses=2, last=0.25),
+        Stage(60, 0, FEW, peak=0.3, last=0.0),
     )
     seed: int = 7
     muon_rate: float = 0.012
@@ -76,7 +77,10 @@ class TrainOptions:
 
 SMALL = VideoSizes(motions=3, twins=1, non_scenes=1, hard_texts=2, off_world_texts=1)
 SMOKE = TrainOptions(
-    stages=(Stage(2, 40, SMALL, uses=2, simple=True), Stage(1, 0, SMALL, last=0.0)),
+    stages=(
+        Stage(2, 40, SMALL, uses=2, simple=True, find_motion=True),
+        Stage(1, 0, SMALL, last=0.0),
+    ),
     num_corpus_texts=200,
 )
 
@@ -205,8 +209,9 @@ def train_stage(
     chooser = torch.Generator().manual_seed(options.seed + number)
     torch.manual_seed(options.seed + number)
     tokeniser = ViClipTokeniser(tokenizer, model.config.context_length)
-    with torch.no_grad():
-        model.vision_encoder.temporal_positional_embedding.mul_(stage.time_gain)
+    if stage.find_motion:
+        fits = start_motion(model, options.seed)
+        print(" ".join(f"{name} {fit:.2f}" for name, fit in fits.items()), flush=True)
     scale = LogScale(float(model.temp.detach()) if number else 1.0)
     heads = nn.ModuleDict({"dense": MotionHeads(WIDTH), "match": MatchLoss(), "scale": scale})
     optimizers = build_optimizers(model, heads, options)
