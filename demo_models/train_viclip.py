@@ -27,7 +27,7 @@ from demo_models.motion import EVENT_KINDS
 from demo_models.viclip_data import ShotPool, VideoBatch, VideoSizes, make_batch
 from demo_models.viclip_loss import MotionHeads, choose_tokens, stack_labels, take
 from demo_models.viclip_model import WIDTH, make_model, make_tokenizer, plain_attention
-from demo_models.viclip_start import start_motion
+from demo_models.viclip_start import repeat_motion, start_motion
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
 from pipelines.viclip.conversion_viclip import load_viclip, save_viclip
 from pipelines.viclip.modeling_viclip import ViClipAttention, ViClipModel, unit
@@ -50,6 +50,7 @@ class Stage:
     peak: float = 1.0  # the highest factor on the rates
     last: float = 1.0  # the factor at the end; they fall linearly over the last 60 %
     find_motion: bool = False  # begin with `viclip_start.start_motion`
+    repeat_motion: bool = False  # begin with `viclip_start.repeat_motion`
 
 
 TWINS = VideoSizes(motions=30, twins=26)
@@ -64,7 +65,9 @@ class TrainOptions:
         Stage(300, 192),
         Stage(350, 112, uses=3, simple=True),
         Stage(150, 112, TWINS, uses=2, simple=True, find_motion=True),
-        Stage(350, 144, uses=2, last=0.25),
+        Stage(100, 144, uses=2),
+        Stage(120, 112, TWINS, uses=2, simple=True, repeat_motion=True),
+        Stage(300, 144, uses=2, last=0.25),
         Stage(60, 0, FEW, peak=0.3, last=0.0),
     )
     seed: int = 7
@@ -208,6 +211,8 @@ def train_stage(
     rng = np.random.default_rng([options.seed, number])
     chooser = torch.Generator().manual_seed(options.seed + number)
     torch.manual_seed(options.seed + number)
+    if stage.repeat_motion:
+        print(f"directions told right {repeat_motion(model, options.seed):.2f}", flush=True)
     tokeniser = ViClipTokeniser(tokenizer, model.config.context_length)
     if stage.find_motion:
         fits = start_motion(model, options.seed)

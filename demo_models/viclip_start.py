@@ -22,7 +22,7 @@ from demo_models.viclip_data import NUM_FRAMES, ShotPool, VideoSizes, make_batch
 from demo_models.viclip_loss import stack_labels
 from demo_models.viclip_model import HEADS, MOTION_PLACE, NUM_PATCHES, TIME_PLACE, WIDTH
 from demo_models.vocabulary import COLOURS, SHAPES
-from pipelines.viclip.modeling_viclip import ViClipModel
+from pipelines.viclip.modeling_viclip import ViClipBlock, ViClipModel
 from pipelines.viclip.processing_viclip import normalise_frames
 
 SHARPNESS = 9.0
@@ -33,6 +33,7 @@ TIME_LOUDNESS = 0.6
 """What the first layer adds, beside what is there, in standard deviations."""
 
 LOUDNESS = 0.5
+MOTION_LOUDNESS = 1.0
 RIDGE = 1e-3
 HEAD = WIDTH // HEADS
 RAISED = 5.0
@@ -54,9 +55,11 @@ def wanted_frames() -> Tensor:
 
 
 def collect(
-    model: ViClipModel, place: int, seed: int, num_batches: int
+    model: ViClipModel, place: int, seed: int, num_batches: int, attended: bool = False
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the tokens that enter layer `place`, (N, WIDTH), and their labels, flattened alike.
+
+    With `attended` they are those that enter its MLP.
 
     Tokens of object edges, which belong to nobody, are left out.
     """
@@ -65,7 +68,8 @@ def collect(
     pool = ShotPool(sizes, 1, False)
     tower = model.vision_encoder
     parts: list[Tensor] = []
-    kept: dict[str, list[Tensor]] = {"shape": [], "colour": [], "boxes": [], "frame": []}
+    names = ("shape", "colour", "boxes", "frame", "ever", "pace")
+    kept: dict[str, list[Tensor]] = {name: [] for name in names}
     for _ in range(num_batches):
         batch = make_batch(rng, sizes, pool)
         flat = batch.pixels.reshape(-1, *batch.pixels.shape[2:])
@@ -76,6 +80,9 @@ def collect(
             tokens = tower.ln_pre(tower.embeddings(pixels))
             for block in tower.transformer.resblocks[:place]:
                 tokens = block(tokens, False)
+            if attended:
+                block = tower.transformer.resblocks[place]
+                tokens = tokens + block.attn(block.ln_1(tokens), False)
         use = labels["shape"] >= 0
         use &= (labels["shape"] < len(SHAPES)) | (torch.rand(use.shape) < 0.15)
         parts.append(tokens[:, 1:][use])
@@ -98,6 +105,27 @@ def one_hot(values: Tensor, count: int) -> Tensor:
     return torch.nn.functional.one_hot(values, count + 1)[:, :count].float()
 
 
+def repeat_loudly(
+    block: ViClipBlock, tokens: Tensor, targets: Tensor, loudness: float, seed: int
+) -> Tensor:
+    """Let a layer's MLP add what a regression reads from its tokens, in a few of its units.
+
+    The units are those that add least so far. `tokens` (N, WIDTH) are what enters the MLP before
+    its norm, `targets` (N, K); returns the regression's estimates, (N, K).
+    """
+    count = targets.shape[1]
+    inputs = block.ln_2(tokens)
+    weight, bias = solve(inputs, targets)
+    units = block.mlp.c_proj.weight.norm(dim=0).topk(count, largest=False).indices
+    block.mlp.c_fc.weight[units], block.mlp.c_fc.bias[units] = weight, bias + RAISED
+    random = torch.Generator().manual_seed(seed)
+    mixing, _ = torch.linalg.qr(torch.randn(WIDTH, count, generator=random))
+    loud = loudness * float(tokens.std()) * WIDTH**0.5 * mixing
+    block.mlp.c_proj.weight[:, units] = loud
+    block.mlp.c_proj.bias -= loud @ (RAISED + targets.mean(dim=0))
+    return inputs @ weight.T + bias
+
+
 @torch.no_grad()
 def start_time(model: ViClipModel, seed: int, num_batches: int) -> float:
     """Set the first new layer; returns the share of frames that its regression tells right.
@@ -112,16 +140,24 @@ def start_time(model: ViClipModel, seed: int, num_batches: int) -> float:
     for layer in (block.attn.out_proj, block.mlp.c_proj):
         layer.weight.zero_()
         layer.bias.zero_()
-    inputs = block.ln_2(tokens)
-    weight, bias = solve(inputs, one_hot(labels["frame"], NUM_FRAMES))
-    block.mlp.c_fc.weight[:NUM_FRAMES], block.mlp.c_fc.bias[:NUM_FRAMES] = weight, bias + RAISED
-    random = torch.Generator().manual_seed(seed)
-    mixing, _ = torch.linalg.qr(torch.randn(WIDTH, NUM_FRAMES, generator=random))
-    loud = TIME_LOUDNESS * float(tokens.std()) * WIDTH**0.5 * mixing
-    block.mlp.c_proj.weight[:, :NUM_FRAMES] = loud
-    block.mlp.c_proj.bias.copy_(-(RAISED + 1 / NUM_FRAMES) * loud.sum(dim=1))
-    told = (inputs @ weight.T + bias).argmax(dim=1)
-    return float((told == labels["frame"]).float().mean())
+    told = repeat_loudly(block, tokens, one_hot(labels["frame"], NUM_FRAMES), TIME_LOUDNESS, seed)
+    return float((told.argmax(dim=1) == labels["frame"]).float().mean())
+
+
+@torch.no_grad()
+def repeat_motion(model: ViClipModel, seed: int, num_batches: int = 24) -> float:
+    """Let the second new layer say loudly what its patches know of motion by now.
+
+    Returns the share of moving patches whose direction the regression tells right.
+    """
+    tokens, labels = collect(model, MOTION_PLACE, seed, num_batches, attended=True)
+    block = model.vision_encoder.transformer.resblocks[MOTION_PLACE]
+    targets = torch.cat([labels["ever"], labels["pace"]], dim=1)
+    told = repeat_loudly(block, tokens, targets, MOTION_LOUDNESS, seed)
+    ways = labels["ever"][:, :4]
+    moving = ways.sum(dim=1) == 1
+    right = told[moving, :4].argmax(dim=1) == ways[moving].argmax(dim=1)
+    return float(right.float().mean())
 
 
 @torch.no_grad()
