@@ -27,11 +27,10 @@ from demo_models.motion import EVENT_KINDS
 from demo_models.viclip_data import ShotPool, VideoBatch, VideoSizes, make_batch
 from demo_models.viclip_loss import MotionHeads, choose_tokens, stack_labels, take
 from demo_models.viclip_model import WIDTH, make_model, make_tokenizer, plain_attention
-from demo_models.viclip_start import repeat_motion, start_motion
+from demo_models.viclip_start import as_pixels, repeat_in_class_token, repeat_motion, start_motion
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
 from pipelines.viclip.conversion_viclip import load_viclip, save_viclip
 from pipelines.viclip.modeling_viclip import ViClipAttention, ViClipModel, unit
-from pipelines.viclip.processing_viclip import normalise_frames
 from pipelines.viclip.tokens import ViClipTokeniser
 
 CLIP_FOLDER = Path("assets/checkpoints/demo-clip")
@@ -51,6 +50,7 @@ class Stage:
     last: float = 1.0  # the factor at the end; they fall linearly over the last 60 %
     find_motion: bool = False  # begin with `viclip_start.start_motion`
     repeat_motion: bool = False  # begin with `viclip_start.repeat_motion`
+    repeat_in_class: bool = False  # begin with `viclip_start.repeat_in_class_token`
 
 
 TWINS = VideoSizes(motions=30, twins=26)
@@ -67,7 +67,9 @@ class TrainOptions:
         Stage(150, 112, TWINS, uses=2, simple=True, find_motion=True),
         Stage(100, 144, uses=2),
         Stage(120, 112, TWINS, uses=2, simple=True, repeat_motion=True),
-        Stage(300, 144, uses=2, last=0.25),
+        Stage(100, 144, uses=2),
+        Stage(600, 144, uses=2, last=0.15),
+        Stage(280, 144, uses=2, peak=0.6, last=0.15, repeat_in_class=True),
         Stage(60, 0, FEW, peak=0.3, last=0.0),
     )
     seed: int = 7
@@ -159,8 +161,7 @@ def batch_loss(
     chosen: Tensor | None,
 ) -> dict[str, Tensor]:
     """Return the losses of one batch by name; `chosen` patches are read, None means all."""
-    flat = batch.pixels.reshape(-1, *batch.pixels.shape[2:])
-    pixels = normalise_frames(flat).unflatten(0, batch.pixels.shape[:2])
+    pixels = as_pixels(batch)
     labels = stack_labels(batch.labels)
     if chosen is not None:
         labels = take(labels, chosen)
@@ -213,6 +214,9 @@ def train_stage(
     torch.manual_seed(options.seed + number)
     if stage.repeat_motion:
         print(f"directions told right {repeat_motion(model, options.seed):.2f}", flush=True)
+    if stage.repeat_in_class:
+        told = repeat_in_class_token(model, options.seed)
+        print(f"directions told right by the class token {told:.2f}", flush=True)
     tokeniser = ViClipTokeniser(tokenizer, model.config.context_length)
     if stage.find_motion:
         fits = start_motion(model, options.seed)
