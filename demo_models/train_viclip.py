@@ -27,7 +27,7 @@ from demo_models.motion import EVENT_KINDS
 from demo_models.viclip_data import ShotPool, VideoBatch, VideoSizes, make_batch
 from demo_models.viclip_loss import MotionHeads, choose_tokens, stack_labels, take
 from demo_models.viclip_model import WIDTH, make_model, make_tokenizer, plain_attention
-from demo_models.viclip_start import as_pixels, repeat_in_class_token, repeat_motion, start_motion
+from demo_models.viclip_start import as_pixels, repeat_motion, start_motion
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
 from pipelines.viclip.conversion_viclip import load_viclip, save_viclip
 from pipelines.viclip.modeling_viclip import ViClipAttention, ViClipModel, unit
@@ -50,7 +50,6 @@ class Stage:
     last: float = 1.0  # the factor at the end; they fall linearly over the last 60 %
     find_motion: bool = False  # begin with `viclip_start.start_motion`
     repeat_motion: bool = False  # begin with `viclip_start.repeat_motion`
-    repeat_in_class: bool = False  # begin with `viclip_start.repeat_in_class_token`
 
 
 TWINS = VideoSizes(motions=30, twins=26)
@@ -69,13 +68,14 @@ class TrainOptions:
         Stage(120, 112, TWINS, uses=2, simple=True, repeat_motion=True),
         Stage(100, 144, uses=2),
         Stage(600, 144, uses=2, last=0.15),
-        Stage(280, 144, uses=2, peak=0.6, last=0.15, repeat_in_class=True),
+        Stage(400, 144, uses=2, peak=0.4, last=0.1),
         Stage(60, 0, FEW, peak=0.3, last=0.0),
     )
     seed: int = 7
     muon_rate: float = 0.012
     adam_rate: float = 1.5e-3
     warmup: int = 30
+    head_steps: int = 25  # of a later stage, in which its new heads do not change the rest
     match_weight: float = 0.5
     num_corpus_texts: int = 8000
 
@@ -159,8 +159,12 @@ def batch_loss(
     heads: nn.ModuleDict,
     batch: VideoBatch,
     chosen: Tensor | None,
+    apart: bool = False,
 ) -> dict[str, Tensor]:
-    """Return the losses of one batch by name; `chosen` patches are read, None means all."""
+    """Return the losses of one batch by name; `chosen` patches are read, None means all.
+
+    With `apart` the dense labels do not change the network, only their heads.
+    """
     pixels = as_pixels(batch)
     labels = stack_labels(batch.labels)
     if chosen is not None:
@@ -168,6 +172,8 @@ def batch_loss(
     with torch.autocast("cpu", torch.bfloat16):
         videos, patches, pooled = encode_videos(model, pixels, chosen)
         texts = encode_texts(model, tokeniser, batch.texts)
+    if apart:
+        patches, pooled = patches.detach(), pooled.detach()
     truth = torch.from_numpy(batch.truth)
     cosines = texts @ videos.T
     logits = cosines * scale_of(heads)
@@ -214,9 +220,6 @@ def train_stage(
     torch.manual_seed(options.seed + number)
     if stage.repeat_motion:
         print(f"directions told right {repeat_motion(model, options.seed):.2f}", flush=True)
-    if stage.repeat_in_class:
-        told = repeat_in_class_token(model, options.seed)
-        print(f"directions told right by the class token {told:.2f}", flush=True)
     tokeniser = ViClipTokeniser(tokenizer, model.config.context_length)
     if stage.find_motion:
         fits = start_motion(model, options.seed)
@@ -235,7 +238,8 @@ def train_stage(
             owners = stack_labels(batch.labels)["owners"]
             chosen = choose_tokens(owners, stage.keep, chooser)
         with quick_attention():
-            losses = batch_loss(model, tokeniser, heads, batch, chosen)
+            apart = number > 0 and step < options.head_steps
+            losses = batch_loss(model, tokeniser, heads, batch, chosen, apart)
             losses["match"] = options.match_weight * losses["match"]
             torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(parameters, 5.0)

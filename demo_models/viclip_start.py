@@ -34,7 +34,6 @@ TIME_LOUDNESS = 0.6
 
 LOUDNESS = 0.5
 MOTION_LOUDNESS = 1.0
-CLASS_LOUDNESS = 0.7
 RIDGE = 1e-3
 HEAD = WIDTH // HEADS
 RAISED = 5.0
@@ -164,31 +163,6 @@ def repeat_motion(model: ViClipModel, seed: int, num_batches: int = 24) -> float
     moving = ways.sum(dim=1) == 1
     right = told[moving, :4].argmax(dim=1) == ways[moving].argmax(dim=1)
     return float(right.float().mean())
-
-
-@torch.no_grad()
-def repeat_in_class_token(model: ViClipModel, seed: int, num_batches: int = 50) -> float:
-    """Let the last layer say loudly what the class token knows of what happens by now.
-
-    Returns the share of videos with one direction that the regression tells right.
-    """
-    rng = np.random.default_rng([seed, 98])
-    sizes = VideoSizes(motions=24, twins=0, non_scenes=0, hard_texts=0, off_world_texts=0)
-    pool = ShotPool(sizes, 1, False)
-    tower = model.vision_encoder
-    block = tower.transformer.resblocks[-1]
-    tokens, kinds = [], []
-    for _ in range(num_batches):
-        batch = make_batch(rng, sizes, pool)
-        states = tower.ln_pre(tower.embeddings(as_pixels(batch)))
-        for earlier in tower.transformer.resblocks[:-1]:
-            states = earlier(states, False)
-        tokens.append((states + block.attn(block.ln_1(states), False))[:, 0])
-        kinds.append(stack_labels(batch.labels)["kinds"])
-    truth = torch.cat(kinds)
-    told = repeat_loudly(block, torch.cat(tokens), truth, CLASS_LOUDNESS, seed)
-    one = truth[:, :4].sum(dim=1) == 1
-    return float((told[one, :4].argmax(dim=1) == truth[one, :4].argmax(dim=1)).float().mean())
 
 
 @torch.no_grad()
