@@ -14,6 +14,8 @@ difference of what the heads wrote. Training goes on from there freely.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,7 +24,7 @@ from demo_models.viclip_data import NUM_FRAMES, ShotPool, VideoBatch, VideoSizes
 from demo_models.viclip_loss import stack_labels
 from demo_models.viclip_model import HEADS, MOTION_PLACE, NUM_PATCHES, TIME_PLACE, WIDTH
 from demo_models.vocabulary import COLOURS, SHAPES
-from pipelines.viclip.modeling_viclip import ViClipBlock, ViClipModel
+from pipelines.viclip.modeling_viclip import ViClipModel
 from pipelines.viclip.processing_viclip import normalise_frames
 
 SHARPNESS = 9.0
@@ -77,10 +79,10 @@ def collect(
         labels["frame"] = (torch.arange(NUM_PATCHES) % NUM_FRAMES).expand(len(pixels), -1)
         with torch.no_grad():
             tokens = tower.ln_pre(tower.embeddings(pixels))
-            for block in tower.transformer.resblocks[:place]:
-                tokens = block(tokens, False)
+            for earlier in tower.transformer.resblocks[:place]:
+                tokens = earlier(tokens, False)
             if attended:
-                block = tower.transformer.resblocks[place]
+                block: Any = tower.transformer.resblocks[place]
                 tokens = tokens + block.attn(block.ln_1(tokens), False)
         use = labels["shape"] >= 0
         use &= (labels["shape"] < len(SHAPES)) | (torch.rand(use.shape) < 0.15)
@@ -111,7 +113,7 @@ def one_hot(values: Tensor, count: int) -> Tensor:
 
 
 def repeat_loudly(
-    block: ViClipBlock, tokens: Tensor, targets: Tensor, loudness: float, seed: int
+    block: Any, tokens: Tensor, targets: Tensor, loudness: float, seed: int
 ) -> Tensor:
     """Let a layer's MLP add what a regression reads from its tokens, in a few of its units.
 
@@ -138,7 +140,7 @@ def start_time(model: ViClipModel, seed: int, num_batches: int) -> float:
     Its attention adds nothing; its MLP is linear where it is used.
     """
     tokens, labels = collect(model, TIME_PLACE, seed, num_batches)
-    block = model.vision_encoder.transformer.resblocks[TIME_PLACE]
+    block: Any = model.vision_encoder.transformer.resblocks[TIME_PLACE]
     for norm in (block.ln_1, block.ln_2):
         norm.weight.fill_(1.0)
         norm.bias.zero_()
@@ -156,7 +158,7 @@ def repeat_motion(model: ViClipModel, seed: int, num_batches: int = 24) -> float
     Returns the share of moving patches whose direction the regression tells right.
     """
     tokens, labels = collect(model, MOTION_PLACE, seed, num_batches, attended=True)
-    block = model.vision_encoder.transformer.resblocks[MOTION_PLACE]
+    block: Any = model.vision_encoder.transformer.resblocks[MOTION_PLACE]
     targets = torch.cat([labels["ever"], labels["pace"]], dim=1)
     told = repeat_loudly(block, tokens, targets, MOTION_LOUDNESS, seed)
     ways = labels["ever"][:, :4]
@@ -171,7 +173,7 @@ def start_motion(model: ViClipModel, seed: int, num_batches: int = 12) -> dict[s
     model.vision_encoder.temporal_positional_embedding.mul_(TIME_GAIN)
     fits = {"frame": start_time(model, seed, num_batches)}
     tokens, labels = collect(model, MOTION_PLACE, seed, num_batches)
-    block = model.vision_encoder.transformer.resblocks[MOTION_PLACE]
+    block: Any = model.vision_encoder.transformer.resblocks[MOTION_PLACE]
     block.ln_1.weight.fill_(1.0)
     block.ln_1.bias.zero_()
     inputs = block.ln_1(tokens)
