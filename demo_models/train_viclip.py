@@ -45,7 +45,7 @@ class Stage:
     keep: int  # patches of each video that are read, 0 for all
     sizes: VideoSizes = VideoSizes()
     uses: int = 1  # batches that a filmed motion is used in
-    simple: bool = False  # one event of one or two objects
+    mix: str = "all"  # one of `viclip_data.MIXES`
     peak: float = 1.0  # the highest factor on the rates
     last: float = 1.0  # the factor at the end; they fall linearly over the last 60 %
     find_motion: bool = False  # begin with `viclip_start.start_motion`
@@ -62,13 +62,14 @@ class TrainOptions:
 
     stages: tuple[Stage, ...] = (
         Stage(300, 192),
-        Stage(350, 112, uses=3, simple=True),
-        Stage(150, 112, TWINS, uses=2, simple=True, find_motion=True),
+        Stage(350, 112, uses=3, mix="simple"),
+        Stage(150, 112, TWINS, uses=2, mix="simple", find_motion=True),
         Stage(100, 144, uses=2),
-        Stage(120, 112, TWINS, uses=2, simple=True, repeat_motion=True),
+        Stage(120, 112, TWINS, uses=2, mix="simple", repeat_motion=True),
         Stage(100, 144, uses=2),
         Stage(600, 144, uses=2, last=0.15),
         Stage(400, 144, uses=2, peak=0.4, last=0.1),
+        Stage(700, 144, uses=2, peak=0.4, last=0.08, mix="even"),
         Stage(60, 0, FEW, peak=0.3, last=0.0),
     )
     seed: int = 7
@@ -83,7 +84,7 @@ class TrainOptions:
 SMALL = VideoSizes(motions=3, twins=1, non_scenes=1, hard_texts=2, off_world_texts=1)
 SMOKE = TrainOptions(
     stages=(
-        Stage(2, 40, SMALL, uses=2, simple=True, find_motion=True),
+        Stage(2, 40, SMALL, uses=2, mix="simple", find_motion=True),
         Stage(1, 0, SMALL, last=0.0),
     ),
     num_corpus_texts=200,
@@ -229,7 +230,7 @@ def train_stage(
     optimizers = build_optimizers(model, heads, options)
     rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     parameters = [*model.parameters(), *heads.parameters()]
-    pool = ShotPool(stage.sizes, stage.uses, stage.simple)
+    pool = ShotPool(stage.sizes, stage.uses, stage.mix)
     started = time.process_time()
     for step in range(stage.steps):
         batch = make_batch(rng, stage.sizes, pool)

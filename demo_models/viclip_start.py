@@ -67,7 +67,7 @@ def collect(
     """
     rng = np.random.default_rng([seed, 99])
     sizes = VideoSizes(motions=24, twins=0, non_scenes=0, hard_texts=0, off_world_texts=0)
-    pool = ShotPool(sizes, 1, False)
+    pool = ShotPool(sizes)
     tower = model.vision_encoder
     parts: list[Tensor] = []
     names = ("shape", "colour", "boxes", "frame", "ever", "pace")
@@ -185,7 +185,8 @@ def start_motion(model: ViClipModel, seed: int, num_batches: int = 12) -> dict[s
     for head, frames in enumerate(wanted_frames()):
         keys = torch.cat([shape, colour, one_hot(labels["frame"], NUM_FRAMES)], dim=1)
         queries = torch.cat([shape, colour, one_hot(frames[labels["frame"]], NUM_FRAMES)], dim=1)
-        values = torch.cat([4 * there * (labels["boxes"] - 0.5), there, colour], dim=1)
+        spread = (labels["boxes"] - torch.tensor([0.5, 0.5, 0.13])) * torch.tensor([4.0, 4.0, 20.0])
+        values = torch.cat([there * spread, there, colour], dim=1)
         rows = slice(head * HEAD, (head + 1) * HEAD)
         for part, targets in enumerate((gain * queries, gain * keys, values)):
             found, offset = solve(inputs, targets)

@@ -47,7 +47,7 @@ def test_smoke_training_makes_a_checkpoint_that_the_app_loads(tmp_path):
 
 def test_truth_matrix_agrees_with_the_texts():
     sizes = VideoSizes(motions=10, twins=4, non_scenes=2, hard_texts=6, off_world_texts=5)
-    batch = make_batch(np.random.default_rng(2), sizes, ShotPool(sizes, 1, False))
+    batch = make_batch(np.random.default_rng(2), sizes, ShotPool(sizes))
     assert batch.pixels.shape == (16, 8, 64, 64, 3)
     assert batch.truth.shape == (len(batch.texts), 16)
     assert (np.diagonal(batch.truth)[:14] == 1).all()  # each motion's own text is true of it
@@ -66,7 +66,7 @@ def test_truth_matrix_agrees_with_the_texts():
 
 def test_motions_are_used_again_with_new_texts():
     sizes = VideoSizes(motions=6, twins=0, non_scenes=0, hard_texts=0, off_world_texts=0)
-    rng, pool = np.random.default_rng(1), ShotPool(sizes, 3, False)
+    rng, pool = np.random.default_rng(1), ShotPool(sizes, 3)
     first, second = make_batch(rng, sizes, pool), make_batch(rng, sizes, pool)
     known = {clip.tobytes() for clip in first.pixels}
     again = [clip.tobytes() in known for clip in second.pixels]
