@@ -71,6 +71,7 @@ class TrainOptions:
         Stage(400, 144, uses=2, peak=0.4, last=0.1),
         Stage(200, 144, uses=2, peak=0.4, last=0.4, mix="even"),
         Stage(240, 144, uses=2, peak=0.35, last=0.05, mix="even"),
+        Stage(850, 144, uses=2, peak=0.4, last=0.04, mix="even"),
         Stage(30, 0, FEW, peak=0.12, last=0.0),
     )
     seed: int = 7
