@@ -101,7 +101,7 @@ def contrast(rgb: Rgb, tones: tuple[Rgb, Rgb]) -> float:
     return min(colour_distance(rgb, tone) for tone in tones)
 
 
-def _pick_rgb(rng: np.random.Generator, colour: str, scene: Scene) -> Rgb | None:
+def pick_rgb(rng: np.random.Generator, colour: str, scene: Scene) -> Rgb | None:
     """Return a visible variant of a colour, or None if this background hides it."""
     if colour == scene.background:
         return None
@@ -121,7 +121,7 @@ def _pick_angle(rng: np.random.Generator, shape: str) -> float:
     return float(angle)
 
 
-def _sample_object(
+def sample_object(
     rng: np.random.Generator, pair: tuple[str, str], rgb: Rgb, radius: float, squash: float
 ) -> SceneObject:
     """Return an object at no particular place; `squash` is the stretch of the whole page."""
@@ -174,7 +174,7 @@ def _pick_pairs(rng: np.random.Generator, num: int, options: SceneOptions) -> li
     return chosen
 
 
-def _sample_page(rng: np.random.Generator) -> Scene:
+def sample_page(rng: np.random.Generator) -> Scene:
     """Return a scene without objects yet."""
     background = BACKGROUNDS[int(rng.choice(len(BACKGROUNDS), p=BACKGROUND_SHARES))]
     plain = background == "white" and rng.random() < 0.5
@@ -200,13 +200,13 @@ def sample_scene(rng: np.random.Generator, options: SceneOptions | None = None) 
     low, high = RADIUS_RANGES[min(num, 4) - 1]
     squash = float(rng.uniform(-0.32, 0.32)) if rng.random() < 0.5 else 0.0
     while True:
-        empty = _sample_page(rng)
+        empty = sample_page(rng)
         placed: list[SceneObject] = []
         for pair in pairs:
-            rgb = _pick_rgb(rng, pair[0], empty)
+            rgb = pick_rgb(rng, pair[0], empty)
             if rgb is None:
                 break
-            item = _sample_object(rng, pair, rgb, float(rng.uniform(low, high)), squash)
+            item = sample_object(rng, pair, rgb, float(rng.uniform(low, high)), squash)
             may_be_hollow = pair[1] not in ("circle", "ring") and item.radius > 0.15
             if may_be_hollow and rng.random() < options.hollow_share:
                 width = float(rng.uniform(0.08, 0.26))
@@ -219,8 +219,8 @@ def sample_scene(rng: np.random.Generator, options: SceneOptions | None = None) 
             return replace(empty, objects=tuple(placed))
 
 
-def _transform(points: Points, item: SceneObject, size: int) -> list[tuple[float, float]]:
-    """Turn, stretch and move unit points (P, 2) to pixels."""
+def place_points(points: Points, item: SceneObject, size: int) -> list[tuple[float, float]]:
+    """Turn, stretch and move unit points (P, 2) to pixels of a square page of `size` px."""
     bent = wobble(points, item.waves)
     angle = np.deg2rad(item.angle_deg)
     cos, sin = np.cos(angle), np.sin(angle)
@@ -229,12 +229,13 @@ def _transform(points: Points, item: SceneObject, size: int) -> list[tuple[float
     return [(float(x), float(y)) for x, y in scaled * size]
 
 
-def _draw(draw: ImageDraw.ImageDraw, item: SceneObject, size: int) -> None:
-    outer = _transform(outline(item.shape, item.trait), item, size)
+def draw_object(draw: ImageDraw.ImageDraw, item: SceneObject, size: int) -> None:
+    """Draw one object on a square page of `size` px, without anti-aliasing."""
+    outer = place_points(outline(item.shape, item.trait), item, size)
     inner_points = hole(item.shape, item.trait)
     rings = [outer]
     if inner_points is not None:
-        rings.append(_transform(inner_points, item, size))
+        rings.append(place_points(inner_points, item, size))
     if not item.hollow:
         body = outer
         if len(rings) == 2:  # one polygon with a seam, so that the background shows inside
@@ -258,7 +259,7 @@ def render(scene: Scene, size: int = PICTURE_PX) -> Image.Image:
         base = base.resize((size * factor, size * factor), Image.Resampling.NEAREST)
     draw = ImageDraw.Draw(base)
     for item in scene.objects:
-        _draw(draw, item, size * factor)
+        draw_object(draw, item, size * factor)
     return base.reduce(factor) if factor > 1 else base
 
 
@@ -272,7 +273,7 @@ def object_masks(scene: Scene, size: int = PICTURE_PX) -> NDArray[np.bool_]:
     for index, item in enumerate(scene.objects):
         page = Image.new("1", (size, size))
         ImageDraw.Draw(page).polygon(
-            _transform(outline(item.shape, item.trait), item, size), fill=1
+            place_points(outline(item.shape, item.trait), item, size), fill=1
         )
         masks[index] = np.asarray(page)
     return masks

@@ -17,6 +17,7 @@ class DemoCard:
         scene_score: what is compared with the threshold: "cosine", the best of the bank, or
             "softmax", its share.
         scene_threshold: a picture on which no text of the bank scores as much looks foreign.
+        events: what the shapes do; none where the model sees pictures.
         unknown_answer: what a model that writes texts says of what it does not know; "" for none.
         unknown_threshold: a picture whose caption is that with this probability looks foreign.
     """
@@ -27,6 +28,7 @@ class DemoCard:
     scene_bank: tuple[str, ...]
     scene_score: str
     scene_threshold: float
+    events: tuple[str, ...] = ()
     unknown_answer: str = ""
     unknown_threshold: float = 1.0
 
@@ -45,6 +47,7 @@ def read_demo_card(folder: Path) -> DemoCard | None:
         scene_bank=tuple(facts.get("scene_bank", ())),
         scene_score=str(facts.get("scene_score", "cosine")),
         scene_threshold=float(facts.get("scene_threshold", -1.0)),
+        events=tuple(knows.get("events", ())),
         unknown_answer=str(facts.get("unknown_answer", "")),
         unknown_threshold=float(facts.get("unknown_threshold", 1.0)),
     )
