@@ -145,8 +145,7 @@ def test_demo_json_says_what_the_model_knows():
     assert demo["parameters"] > 1e6
 
 
-#: What the checkpoint must not fall behind. One text among 20 is still below its gate of 95, as
-#: README and NOTES say.
+#: What the checkpoint must not fall behind: one text among 20 is still below its gate of 95.
 FLOORS_PERCENT = {"direction_of_4": GATES_PERCENT["direction_of_4"], "text_of_20": 92.0}
 
 
