@@ -20,6 +20,8 @@ class DemoCard:
         events: what the shapes do; none where the model sees pictures.
         unknown_answer: what a model that writes texts says of what it does not know; "" for none.
         unknown_threshold: a picture whose caption is that with this probability looks foreign.
+        frames: so many of a video it was taught to read, spread over the whole; None where it reads
+            any number.
     """
 
     shapes: tuple[str, ...]
@@ -31,6 +33,7 @@ class DemoCard:
     events: tuple[str, ...] = ()
     unknown_answer: str = ""
     unknown_threshold: float = 1.0
+    frames: int | None = None
 
 
 def read_demo_card(folder: Path) -> DemoCard | None:
@@ -50,4 +53,5 @@ def read_demo_card(folder: Path) -> DemoCard | None:
         events=tuple(knows.get("events", ())),
         unknown_answer=str(facts.get("unknown_answer", "")),
         unknown_threshold=float(facts.get("unknown_threshold", 1.0)),
+        frames=facts.get("frames"),
     )
