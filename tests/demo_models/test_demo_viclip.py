@@ -164,9 +164,10 @@ def test_a_new_sample_agrees_with_the_measured_figures(tmp_path):
     with open_pipeline() as viclip:
         figures = measure(asks(viclip), [q for q in asked if q.kind in GATES_PERCENT])
     measured = load_json("eval.json")["app"]["accuracy"]
-    assert set(figures) == set(GATES_PERCENT)
-    for kind, figure in figures.items():
-        assert abs(figure["percent"] - measured[kind]["percent"]) < SLACK_PERCENT, kind
+    assert set(GATES_PERCENT) <= set(figures)
+    for kind in GATES_PERCENT:
+        gap = figures[kind]["percent"] - measured[kind]["percent"]
+        assert abs(gap) < SLACK_PERCENT, kind
 
 
 def test_the_measured_figures_are_of_these_weights():
