@@ -18,11 +18,11 @@ from components.common import (
     DEVICE_QUEUE,
     LOOKUP_QUEUE,
     is_bundled,
-    lease,
     worked_off,
 )
 from components.errors import show_errors
 from components.files import Uploads, one_query
+from components.lending import lease
 from pipelines.catalogue import MODELS
 from pipelines.errors import InputError
 from pipelines.labels import split_labels, split_lines
@@ -52,7 +52,9 @@ def build(store: PipelineStore) -> None:
         path = uploads.path(image, "image")
         names, repeated = split_labels(labels)
         wording = "" if templates is None else templates
-        with lease(store, model, "image-text") as clip:
+        with lease(store, model, "image-text") as lent:
+            yield from lent.wait(({}, []))
+            clip = lent.pipeline
             for _ in worked_off(clip.prepare(names, templates=wording)):
                 yield {}, []
             result = clip.classify(path, names, templates=wording)
@@ -82,7 +84,9 @@ def build(store: PipelineStore) -> None:
         images = uploads.images(candidate_images, "candidate_images")
         blank = candidate_texts is None or not str(candidate_texts).strip()
         split = split_lines(candidate_texts, "candidate_texts") if not blank else ([], [])
-        with lease(store, model, "image-text") as clip:
+        with lease(store, model, "image-text") as lent:
+            yield from lent.wait([])
+            clip = lent.pipeline
             for _ in worked_off(clip.prepare(split[0], images)):
                 yield []
             yield fmt.as_ranking(clip.rank(query, split[0], images), split[1])
@@ -98,7 +102,9 @@ def build(store: PipelineStore) -> None:
             model, dim, and embeddings: one list of dim numbers for each text.
         """
         lines = split_lines(texts, "texts", distinct=False)[0]
-        with lease(store, model, "image-text") as clip:
+        with lease(store, model, "image-text") as lent:
+            yield from lent.wait({})
+            clip = lent.pipeline
             for _ in worked_off(clip.prepare(lines)):
                 yield {}
             yield fmt.as_embeddings(clip.embed_texts(lines))
@@ -117,7 +123,9 @@ def build(store: PipelineStore) -> None:
         files = uploads.images(images, "images")
         if not files:
             raise InputError("images is empty. Send at least one image file.", title="No file")
-        with lease(store, model, "image-text") as clip:
+        with lease(store, model, "image-text") as lent:
+            yield from lent.wait({})
+            clip = lent.pipeline
             for _ in worked_off(clip.prepare((), files)):
                 yield {}
             yield fmt.as_embeddings(clip.embed_images(files))

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
+from math import inf
 from typing import Any
 
 from PIL import Image
@@ -79,12 +80,12 @@ def _begun(store: PipelineStore, spec: ModelSpec, given_up: Callable[[], bool]) 
     """Lend the model; what keeps it from being lent is no matter of the batch's size.
 
     Raises:
-        BrokenOff: given up while other models filled the memory.
+        BrokenOff: given up while other models filled the memory, or while it was loaded.
         NotBegunError: it does not fit.
     """
     with ExitStack() as stack:
         try:
-            pipeline = stack.enter_context(store.use(spec.key, TASK, given_up))
+            pipeline = stack.enter_context(store.use(spec.key, TASK, given_up, inf))
         except MemoryLimitError as error:
             raise NotBegunError(error.message, title=error.title) from error
         yield pipeline
