@@ -24,8 +24,9 @@ class Turns:
     """Orders those who use the device.
 
     Visitors whose work takes seconds have the device one after the other, as they came; those with
-    milliseconds of work are only counted. Long runs come batch by batch: one batch at a time, the run that has waited longest first, and
-    none while a visitor is being answered, except after `MAX_WAIT_S`.
+    milliseconds of work are only counted. Long runs come batch by batch: one batch at a time, the
+    run that has waited longest first, and none while a visitor is being answered or waits, except
+    after `MAX_WAIT_S`.
     """
 
     def __init__(self) -> None:

@@ -114,7 +114,7 @@ def run_stoppable(
         with suppress(Stopped), stopping(should_stop):
             made.append(work(Work(emit, should_stop)))
 
-    with closing(stream_work(run)) as pieces:  # type: ignore[type-var]
+    with closing(stream_work(run)) as pieces:
         yield from pieces
     return made[0]
 

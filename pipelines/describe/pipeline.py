@@ -329,7 +329,8 @@ class DescribePipeline(Pipeline):
             run.emit(made.text)  # no word of a search is certain before its end
             return self._description(made, row)
 
-        with closing(run_stoppable(work)) as pieces:
+        running = run_stoppable(work)
+        with closing(running) as pieces:
             while True:
                 try:
                     piece = next(pieces)
