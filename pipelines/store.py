@@ -208,12 +208,15 @@ class PipelineStore:
         slot, is_new = self._reserve(spec, folder, device, given_up, wait_s)
         if is_new:  # in a thread of its own, so that whoever asked can leave
             Thread(target=self._fill, args=(slot,), name=f"load-{spec.key}", daemon=True).start()
-        while not slot.ready.wait(LOOK_S):
-            if given_up():
-                self._release(slot)
-                raise BrokenOff
-        if slot.error is not None:
-            raise type(slot.error)(slot.error.message, title=slot.error.title) from slot.error
+        try:
+            while not slot.ready.wait(LOOK_S):
+                if given_up():
+                    raise BrokenOff
+            if slot.error is not None:
+                raise type(slot.error)(slot.error.message, title=slot.error.title) from slot.error
+        except BaseException:
+            self._release(slot)
+            raise
         return slot
 
     def _fill(self, slot: _Slot) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from pipelines.batch.engine import CaptionBatch
 from pipelines.batch.ledger import CaptionSettings
+from pipelines.batch.results import Captioned
 from pipelines.catalogue import ModelSpec, Task
 from pipelines.errors import MediaError, MemoryLimitError, NotBegunError
 from pipelines.generation import GenerationOptions
@@ -47,7 +48,7 @@ def make_captioner(
         given_up: asked a few times a second; once true, a batch ends with `BrokenOff`.
     """
 
-    def caption_batch(images: list[Image.Image]) -> list[str]:
+    def caption_batch(images: list[Image.Image]) -> list[Captioned]:
         made = []
         with (
             store.turns.batch(given_up),
@@ -61,7 +62,7 @@ def make_captioner(
                     made.append(one)
         if failed := [one.error for one in made if one.error]:
             raise MediaError(failed[0])
-        return [one.text for one in made]
+        return [Captioned(one.text, one.notes) for one in made]
 
     settings = CaptionSettings(
         model=spec.key,

@@ -78,6 +78,7 @@ ENDPOINTS: dict[str, list[tuple[str, str, Any]]] = {
         ("prompt", "str", ""),
         ("model", "str", ""),
         *GENERATION,
+        ("resume_key", "str", ""),
     ],
     "/match_video": [
         ("video", "filepath", REQUIRED),
@@ -105,7 +106,7 @@ RETURNS = {
     "/caption_image": ["str"],
     "/answer_image": ["str"],
     "/chat_image": ["str", "list[dict(str, Any)]"],
-    "/caption_images": ["list[dict(str, str)]", "None | filepath"],
+    "/caption_images": ["list[dict(str, Any)]", "None | filepath"],
     "/match_video": ["dict(str, Any)", "list[dict(str, Any)]"],
     "/find_moments": ["list[dict(str, Any)]"],
     "/list_models": ["list[dict(str, Any)]"],

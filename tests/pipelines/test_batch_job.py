@@ -103,7 +103,7 @@ def order(tmp_path: Path) -> Callable[..., Order]:
             "prompt": "",
             "options": GenerationOptions(),
             "folder": tmp_path / "results" / str(next(numbers)),
-            "shelf": Shelf(tmp_path / "ledgers"),
+            "shelf": Shelf(tmp_path / "ledgers", "me"),
         }
         return Order(**{**values, **changes})
 

@@ -474,7 +474,6 @@ def test_unloading_drops_everything(folder: Path, pictures: list[Path]) -> None:
 
 def test_rows_are_plain_values(models: dict[str, DescribePipeline], pictures: list[Path]) -> None:
     model = models["blip2-opt"]
-    encoded = model._encode([model._prepare(pictures[0])])[0]
-    row = model._row(encoded, model._caption_request(""), SHORT)
+    row = model._row_of(pictures[0], model._caption_request(""), SHORT)
     assert isinstance(row, Row)
     assert len(row.prompt.ids) == 5, "four query tokens and the start token"

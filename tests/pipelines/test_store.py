@@ -27,6 +27,7 @@ from pipelines.errors import InputError, MemoryLimitError, WeightsError
 from pipelines.runtime import Device
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
+from pipelines.turns import BrokenOff
 
 TASK = "image-text"
 
@@ -282,12 +283,33 @@ def test_a_load_that_is_broken_off_leaves_nothing_half_loaded(store: PipelineSto
         raise KeyboardInterrupt
 
     FakePipeline.on_load = staticmethod(interrupt)
-    with pytest.raises(KeyboardInterrupt), store.use("clip-vit-b32", TASK):
+    with pytest.raises(WeightsError, match="broken off"), store.use("clip-vit-b32", TASK):
         pass
     assert store.loaded_keys() == []
     FakePipeline.on_load = staticmethod(lambda key: None)
     with store.use("clip-vit-b32", TASK) as pipeline:
         assert pipeline.loaded
+
+
+def test_who_asked_may_leave_while_a_model_is_loaded(store: PipelineStore) -> None:
+    """It stays for whoever asks next, and is loaded once."""
+    loading, release, loads = threading.Event(), threading.Event(), []
+
+    def wait(key: str) -> None:
+        loads.append(key)
+        loading.set()
+        assert release.wait(10)
+
+    FakePipeline.on_load = staticmethod(wait)
+    with pytest.raises(BrokenOff), store.use("clip-vit-b32", TASK, loading.is_set):
+        pass
+    assert store._slots["clip-vit-b32"].leases == 1, "the load keeps it from being dropped"
+    release.set()
+    with store.use("clip-vit-b32", TASK) as pipeline:
+        assert pipeline.loaded
+    FakePipeline.on_load = staticmethod(lambda key: None)
+    assert loads == ["clip-vit-b32"]
+    assert store._slots["clip-vit-b32"].leases == 0
 
 
 def test_no_memory_to_load_is_said_so(store: PipelineStore) -> None:
@@ -395,6 +417,7 @@ from pathlib import Path
 from pipelines.settings import Settings
 from pipelines.sources import Sources
 from pipelines.store import PipelineStore
+from pipelines.turns import BrokenOff
 Sources.locate = lambda self, spec: Path("/nowhere")
 print(PipelineStore(Settings()).default_spec("image-text").key, "torch" in sys.modules)
 """
