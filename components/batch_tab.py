@@ -10,7 +10,7 @@ from components.batch_order import wish
 from components.batch_run import NUM_FILES, make_handler
 from components.common import BATCH_QUEUE, PAGE_EVENT, ModelPicker, model_picker, wire_model_picker
 from components.example_lists import batch_examples
-from components.generation import GenerationControls, generation_settings
+from components.generation import GenerationControls, generation_settings, wire_longest
 from pipelines.catalogue import CATALOGUE, Task
 from pipelines.store import PipelineStore
 
@@ -79,6 +79,7 @@ def build(store: PipelineStore, page: gr.Blocks) -> None:
             with gr.Column(scale=6, min_width=300):
                 results = _lay_out_results()
     wire_model_picker(store, TASK, controls.picker, page)
+    wire_longest(controls.settings, controls.picker.dropdown)
     owner = _owner(page)
     run = make_handler(
         store, controls.files, controls.prompt, controls.picker.dropdown, controls.settings, owner

@@ -291,8 +291,8 @@ def settings_table() -> str:
     return "\n".join(rows)
 
 
-def speed_table() -> str:
-    file = ROOT / "benchmarks" / "bench_clip.json"
+def speed_table(script: str = "bench_clip") -> str:
+    file = ROOT / "benchmarks" / f"{script}.json"
     if not file.is_file():
         return "Not measured yet."
     facts = json.loads(file.read_text(encoding="utf-8"))
@@ -311,6 +311,7 @@ TABLES = {
     "endpoints": endpoints_table,
     "settings": settings_table,
     "speed": speed_table,
+    "captions-speed": lambda: speed_table("bench_captions"),
 }
 
 

@@ -265,7 +265,7 @@ class Ledger:
 
 
 def read_captions(path: Path, settings: CaptionSettings) -> dict[str, Entry]:
-    """Return the results with a caption, by content, of a ledger that another run may be writing just now."""
+    """Return the captions, by content, of a ledger that another run may be writing just now."""
     captions: dict[str, Entry] = {}
     key = settings.key
     with suppress(OSError), path.open("rb") as file:

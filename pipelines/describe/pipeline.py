@@ -281,7 +281,8 @@ class DescribePipeline(Pipeline):
         if limit < 1:
             raise InputError(
                 f"max_new_tokens must be below {self._context} for {self.spec.key} "
-                f"but got {options.max_new_tokens}."
+                f"but got {options.max_new_tokens}. The picture, the prompt and the answer share "
+                "that many tokens."
             )
         limit = min(limit, self.traits.prompt_tokens or limit)
         writer = PromptWriter(

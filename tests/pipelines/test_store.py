@@ -392,6 +392,24 @@ def test_what_a_tab_starts_with(models: Any, shelf: Any, memory_gb: float, expec
     assert PipelineStore(settings, shelf).default_spec(TASK) is expected
 
 
+@pytest.mark.parametrize(
+    ("models", "shelf", "memory_gb", "expected"),
+    [
+        ("auto", Shelf(hub=True), 16.0, "blip2-opt-2.7b"),
+        ("auto", Shelf(hub=True), 8.0, "blip-base"),
+        ("auto", Shelf("blip2-opt-2.7b", "blip-base", hub=False), 8.0, "blip-base"),
+        ("auto", Shelf("blip2-opt-2.7b", hub=True), 8.0, "blip-base"),
+        ("hub", Shelf(hub=False), 8.0, "blip-base"),
+        ("auto", Shelf(hub=True), 0.5, "demo-blip2"),
+    ],
+)
+def test_where_blip2_does_not_fit_captions_start_with_a_smaller_model(
+    models: Any, shelf: Any, memory_gb: float, expected: str
+) -> None:
+    settings = Settings(models=models, device="cpu", dtype="float32", memory_gb=memory_gb)
+    assert PipelineStore(settings, shelf).default_spec("caption").key == expected
+
+
 def test_the_choice_of_a_tab_waits_for_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """It waited seconds for torch and a self-test; the page was that of the demo until then."""
 
