@@ -83,7 +83,7 @@ def test_each_caption_is_that_of_the_picture_alone(
 
 def test_rows_and_files(client: Client, three: list[Path]) -> None:
     rows, results = caption_images(client, *three)
-    assert [list(row) for row in rows] == [["file", "caption", "error"]] * 3
+    assert [list(row) for row in rows] == [["file", "caption", "error", "notes"]] * 3
     for name, row in zip(COLOURS, rows, strict=True):
         assert f"{name} circle" in row["caption"]
     with zipfile.ZipFile(results) as archive:
