@@ -49,7 +49,7 @@ def build(store: PipelineStore, page: gr.Blocks) -> None:
                 with gr.Tab("Ask", id="ask"):
                     describe_chat.build(store, *asked)
     wire_model_picker(store, TASK, subject.picker, page)
-    wire_longest(subject.settings, subject.picker.dropdown)
+    wire_longest(subject.settings, subject.picker.dropdown, page)
 
     def run_caption(filled: Any) -> None:
         filled.then(**caption)

@@ -45,7 +45,7 @@ class GenerationControls:
 LONGEST = 512
 
 
-def wire_longest(settings: GenerationControls, model: gr.Dropdown) -> None:
+def wire_longest(settings: GenerationControls, model: gr.Dropdown, page: gr.Blocks) -> None:
     """Keep the length within what the chosen caption model writes."""
 
     def limit(key: str, length: float) -> Any:
@@ -55,7 +55,7 @@ def wire_longest(settings: GenerationControls, model: gr.Dropdown) -> None:
         return gr.update(maximum=longest, value=min(length, longest), info=told)
 
     slider = settings.max_new_tokens
-    model.change(limit, [model, slider], slider, **PAGE_EVENT)
+    gr.on([page.load, model.change], limit, [model, slider], slider, **PAGE_EVENT)
 
 
 def generation_settings(

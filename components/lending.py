@@ -32,6 +32,7 @@ class Lease:
         self._store = store
         self._spec = spec
         self._stack = stack
+        self._loading = False
 
     def wait(self, sign: Sign, progress: gr.Progress | None = None) -> Iterator[Sign]:
         """Wait for the model, yielding `sign` a few times a second: there a handler can be ended.
@@ -44,7 +45,7 @@ class Lease:
         """
         with closing(stream_work(self._get)) as steps:
             for step in steps:
-                if progress is not None and step is not None:
+                if progress is not None:
                     self._tell(step, progress)
                 yield sign
 
@@ -57,9 +58,14 @@ class Lease:
         turns = self._store.turns
         turn = turns.visitor() if task in TOGETHER else turns.alone(stop, emit)
         self._stack.enter_context(turn)
+        self._loading = True
         self.pipeline = self._stack.enter_context(self._store.use(key, task, stop))
 
-    def _tell(self, step: FetchProgress | int, progress: gr.Progress) -> None:
+    def _tell(self, step: FetchProgress | int | None, progress: gr.Progress) -> None:
+        if step is None:
+            if self._loading:
+                progress(None, desc=say("Loading the model"))
+            return
         if isinstance(step, int):
             progress(None, desc=say(f"Waiting for the model: {step} before you"))
             return
