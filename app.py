@@ -17,6 +17,7 @@ def main(argv: list[str] | None = None) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
     from components.layout import PUBLIC_FOLDERS, build_app, launch_options
+    from components.service import service_options
     from pipelines.runtime import warm_up
     from pipelines.store import PipelineStore
     from pipelines.sweeping import start_sweeping
@@ -24,7 +25,8 @@ def main(argv: list[str] | None = None) -> None:
     start_sweeping(settings.work_dir, PUBLIC_FOLDERS)
     store = PipelineStore(settings)
     app = build_app(store)
-    app.launch(**launch_options(settings), prevent_thread_lock=True)
+    options = launch_options(settings) | service_options(store, app)
+    app.launch(**options, prevent_thread_lock=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: ends in order
     store.sources.start_probe()
     warm_up()

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import gradio as gr
 from gradio.exceptions import ComponentProcessingError
 
+from components.own_links import own_links
 from pipelines.errors import PipelineError
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class Page(gr.Blocks):
 
     async def preprocess_data(self, *args: Any, **kwargs: Any) -> list[Any]:
         """Check and convert the inputs of a request."""
+        args = (args[0], own_links(args[1], self.local_url), *args[2:])
         try:
             return await super().preprocess_data(*args, **kwargs)
         except gr.Error as error:  # its message repeats what was typed, and it would be logged

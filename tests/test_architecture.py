@@ -65,6 +65,7 @@ TORCH_FREE = (
     "pipelines/sweeping.py",
     "pipelines/texts.py",
     "pipelines/turns.py",
+    "pipelines/usage.py",
     "pipelines/viclip/__init__.py",
     "pipelines/viclip/results.py",
     "pipelines/video.py",
