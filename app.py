@@ -1,4 +1,7 @@
-"""SeeSay: see an image or a video, say what it is. `python app.py --help` lists the settings."""
+"""SeeSay: see an image or a video, say what it is.
+
+`python app.py --help` lists the settings, `python app.py doctor` tells what this machine lacks.
+"""
 
 import logging
 import os
@@ -10,7 +13,12 @@ def main(argv: list[str] | None = None) -> None:
     """Read the settings, build the app and serve it; torch is imported once the page is up."""
     from pipelines.settings import read_settings
 
-    settings = read_settings(sys.argv[1:] if argv is None else argv)
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == ["doctor"]:
+        from pipelines.doctor.command import main as examine
+
+        sys.exit(examine(given[1:]))
+    settings = read_settings(given)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     os.environ["GRADIO_TEMP_DIR"] = str(settings.work_dir)

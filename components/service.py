@@ -1,6 +1,5 @@
 """What the owner of a server asks it, beside the page: is it well, and how busy is it."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +11,7 @@ from starlette.routing import Route
 
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
+from pipelines.upload_room import no_uploads_because
 
 #: What Prometheus reads.
 _TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
@@ -32,30 +32,12 @@ def _health(settings: Settings) -> Callable[[Request], Response]:
     """Return the handler of `/healthz`: 200 while requests can be taken, else 503 and why."""
 
     def health(request: Request) -> Response:
-        reason = unwell(settings)
+        reason = no_uploads_because(settings)
         if reason:
             return JSONResponse({"status": "unwell", "reason": reason}, status_code=503)
         return JSONResponse({"status": "ok"})
 
     return health
-
-
-def unwell(settings: Settings) -> str:
-    """Return why uploads cannot be taken, "" where they can; names no path of the server."""
-    try:
-        settings.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        probe = settings.work_dir / f"tmp{time.monotonic_ns()}"
-        probe.touch()
-        probe.unlink()
-        free_mb = shutil.disk_usage(settings.work_dir).free / 1e6
-    except OSError as error:
-        return f"The folder for uploads cannot be written: {error.strerror}."
-    if free_mb < settings.max_upload_mb:
-        return (
-            f"The disk for uploads has {free_mb:,.0f} MB free, less than the largest upload "
-            f"({settings.max_upload_mb:,.0f} MB)."
-        )
-    return ""
 
 
 def _metrics(store: PipelineStore, app: gr.Blocks) -> Callable[[Request], Response]:

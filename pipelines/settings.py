@@ -111,7 +111,8 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python app.py",
         description="SeeSay: look at images and videos with language.",
-        epilog="Each flag can also be given as a variable: --models-dir is SEESAY_MODELS_DIR.",
+        epilog="Each flag can also be given as a variable: --models-dir is SEESAY_MODELS_DIR. "
+        "python app.py doctor tells what this machine can do, and what it lacks.",
         allow_abbrev=False,
     )
     add = parser.add_argument

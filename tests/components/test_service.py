@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from gradio_client import handle_file
 
-from components.service import unwell
 from pipelines.settings import Settings
+from pipelines.upload_room import no_uploads_because
 from tests.browser.serve import RunningApp, serve
 from tests.components.raw_http import http
 from tests.conftest import connect
@@ -48,14 +48,16 @@ def test_health_of_a_running_app(running_app: RunningApp) -> None:
 
 
 def test_health_tells_when_uploads_cannot_be_taken(tmp_path: Path) -> None:
-    assert unwell(Settings(work_dir=tmp_path)) == ""
+    assert no_uploads_because(Settings(work_dir=tmp_path)) == ""
     assert list(tmp_path.iterdir()) == [], "the look leaves nothing behind"
     file = tmp_path / "file"
     file.touch()
-    reason = unwell(Settings(work_dir=file / "work"))
+    reason = no_uploads_because(Settings(work_dir=file / "work"))
     assert "cannot be written" in reason
     assert str(tmp_path) not in reason
-    assert "less than the largest upload" in unwell(Settings(work_dir=tmp_path, max_upload_mb=1e12))
+    assert "less than the largest upload" in no_uploads_because(
+        Settings(work_dir=tmp_path, max_upload_mb=1e12)
+    )
 
 
 def test_an_unwell_app_answers_503(tmp_path: Path) -> None:
