@@ -82,7 +82,7 @@ def runnable(language: str, document: str) -> list[Snippet]:
 def run(command: list[str], **variables: str) -> str:
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **variables},
-        capture_output=True, text=True, timeout=300,
+        capture_output=True, text=True, timeout=150,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
@@ -182,10 +182,10 @@ def test_javascript(app: RunningApp, tmp_path: Path) -> None:
     (snippet,) = snippets("javascript")
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("Node and npm are not on this machine")
+    fetch = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(tmp_path)]
     fetched = subprocess.run(
-        ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(tmp_path), "@gradio/client@2"],
-        capture_output=True, text=True, timeout=240, cwd=tmp_path,
-    )  # fmt: skip
+        [*fetch, "@gradio/client@2"], capture_output=True, text=True, timeout=240, cwd=tmp_path
+    )
     if fetched.returncode != 0:
         pytest.skip("npm cannot fetch @gradio/client here")
     script = tmp_path / "snippet.mjs"
