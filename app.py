@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
     from components.layout import PUBLIC_FOLDERS, build_app, launch_options
-    from components.service import service_options
+    from components.service import service_routes
     from pipelines.runtime import warm_up
     from pipelines.store import PipelineStore
     from pipelines.sweeping import start_sweeping
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     start_sweeping(settings.work_dir, PUBLIC_FOLDERS)
     store = PipelineStore(settings)
     app = build_app(store)
-    options = launch_options(settings) | service_options(store, app)
+    options = launch_options(settings, service_routes(store, app))
     app.launch(**options, prevent_thread_lock=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: ends in order
     store.sources.start_probe()

@@ -21,6 +21,7 @@ from components.common import (
     lease,
     worked_off,
 )
+from components.descriptions import unwrapped
 from components.errors import show_errors
 from components.files import Uploads, one_query
 from pipelines.catalogue import MODELS
@@ -152,28 +153,3 @@ def _publish(function: Callable[..., Any], queue: dict[str, Any]) -> None:
         shown = signature.replace(return_annotation=value)
         endpoint.__signature__ = shown  # type: ignore[attr-defined]
     gr.api(endpoint, api_name=function.__name__, **queue)
-
-
-def unwrapped(doc: str) -> str:
-    """Return a docstring with each description on one line, as gradio reads them.
-
-    It takes a line that goes on from the one above for the next value, and for the page and for
-    agents puts a comma between the two.
-    """
-    lines: list[str] = []
-    section = ""
-    for line in doc.splitlines():
-        text, depth = line.strip(), len(line) - len(line.lstrip())
-        if text in {"Args:", "Returns:"}:
-            section = text
-        goes_on = depth > 4 or (depth == 4 and section == "Returns:" and _is_prose(lines))
-        if text and goes_on:
-            lines[-1] += f" {text}"
-        else:
-            lines.append(line)
-    return "\n".join(lines)
-
-
-def _is_prose(lines: list[str]) -> bool:
-    """Whether the values are told in running text, not one by one."""
-    return not lines[-1].strip().endswith(("Returns:", "."))

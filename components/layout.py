@@ -1,10 +1,13 @@
 """The page: header, tabs, look."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.media import MEDIA_ROOT as MEDIA
+from starlette.middleware import Middleware
+from starlette.routing import Route
 
 from components import (
     api,
@@ -18,6 +21,7 @@ from components import (
 )
 from components.common import ASSETS, is_bundled
 from components.errors import Page
+from components.speaking_page import LanguageOfRequest
 from components.theme import THEME
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
@@ -28,6 +32,9 @@ MAX_WAITING = 256
 
 #: Folders of pictures that the page shows to everybody.
 PUBLIC_FOLDERS = (ASSETS / "examples", Path(MEDIA))
+
+#: What Gradio's own Chinese lacks.
+LACKING_IN_CHINESE = {"common.upload": "上传", "common.complete": "完成"}
 
 TABS = (
     classify_tab,
@@ -58,8 +65,8 @@ def build_app(store: PipelineStore) -> gr.Blocks:
     return app
 
 
-def launch_options(settings: Settings) -> dict[str, Any]:
-    """Return the arguments of `launch`."""
+def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str, Any]:
+    """Return the arguments of `launch`; `routes` are served beside the page."""
     return {
         "server_name": settings.host,
         "server_port": settings.port or None,  # None: the first free one
@@ -71,4 +78,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "ssr_mode": False,
         "show_error": False,
         "quiet": False,
+        "i18n": gr.I18n(**{"zh-CN": LACKING_IN_CHINESE}),
+        "mcp_server": settings.mcp,
+        "app_kwargs": {"middleware": [Middleware(LanguageOfRequest)], "routes": list(routes)},
     }

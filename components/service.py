@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import gradio as gr
 from starlette.requests import Request
@@ -20,12 +19,12 @@ _TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 Metric = tuple[str, str, str, list[tuple[dict[str, str], float]]]
 
 
-def service_options(store: PipelineStore, app: gr.Blocks) -> dict[str, Any]:
-    """Return the arguments of `launch` for those who are no visitors: owners and agents."""
+def service_routes(store: PipelineStore, app: gr.Blocks) -> list[Route]:
+    """Return what is served beside the page: `/healthz`, and `/metrics` where it is asked for."""
     routes = [Route("/healthz", _health(store.settings), methods=["GET"])]
     if store.settings.metrics:
         routes.append(Route("/metrics", _metrics(store, app), methods=["GET"]))
-    return {"app_kwargs": {"routes": routes}, "mcp_server": store.settings.mcp}
+    return routes
 
 
 def _health(settings: Settings) -> Callable[[Request], Response]:
