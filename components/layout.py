@@ -75,6 +75,8 @@ def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str
         "css_paths": [ASSETS / "style.css"],
         "head": f"<script>{(ASSETS / 'page.js').read_text(encoding='utf-8')}</script>",
         "max_file_size": int(settings.max_upload_mb * 1e6),
+        "share": False,
+        "enable_monitoring": False,
         "ssr_mode": False,
         "show_error": False,
         "quiet": False,
