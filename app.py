@@ -27,11 +27,11 @@ def main(argv: list[str] | None = None) -> None:
     from components.layout import PUBLIC_FOLDERS, build_app, launch_options
     from components.service import service_routes
     from pipelines.runtime import warm_up
-    from pipelines.store import PipelineStore
     from pipelines.sweeping import start_sweeping
+    from pipelines.zero_gpu import make_store
 
     start_sweeping(settings.work_dir, PUBLIC_FOLDERS)
-    store = PipelineStore(settings)
+    store = make_store(settings)
     app = build_app(store)
     options = launch_options(settings, service_routes(store, app))
     app.launch(**options, prevent_thread_lock=True)

@@ -58,6 +58,7 @@ TORCH_FREE = (
     "pipelines/errors.py",
     "pipelines/generation.py",
     "pipelines/images.py",
+    "pipelines/kept.py",
     "pipelines/labels.py",
     "pipelines/loops.py",
     "pipelines/notes.py",
@@ -92,6 +93,7 @@ TORCH_FREE = (
     "pipelines/videochat_flash/part.py",
     "pipelines/videochat_flash/prompts.py",
     "pipelines/videochat_flash/results.py",
+    "pipelines/zero_gpu.py",
 )
 
 

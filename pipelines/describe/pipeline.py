@@ -21,6 +21,7 @@ from pipelines.describe.traits import GenerativeTraits
 from pipelines.errors import InputError, MediaError
 from pipelines.generation import GenerationOptions
 from pipelines.images import open_image
+from pipelines.kept import Kept
 from pipelines.loops import LoopGuard, trim
 from pipelines.results import Finish
 from pipelines.streaming import stream_generate
@@ -80,6 +81,10 @@ class DescribePipeline(Pipeline):
         self.bridge.check()
         self.features = FeatureCache()
         self._scenes = SceneCheck.of(self.folder, self._tokenizer)
+
+    def caches(self) -> tuple[Kept, ...]:
+        """Return the encoded pictures."""
+        return (self.features,)
 
     def _unload(self) -> None:
         for name in ("_tokenizer", "bridge", "features", "_scenes"):
