@@ -5,7 +5,6 @@
 
 import logging
 import os
-import signal
 import sys
 
 
@@ -24,21 +23,26 @@ def main(argv: list[str] | None = None) -> None:
     os.environ["GRADIO_TEMP_DIR"] = str(settings.work_dir)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
+    from components.house import close_on_signals, serve_until_closed
     from components.layout import PUBLIC_FOLDERS, build_app, launch_options
     from components.service import service_routes
+    from pipelines import apart
+    from pipelines.idle import start_unloading
     from pipelines.runtime import warm_up
     from pipelines.sweeping import start_sweeping
-    from pipelines.zero_gpu import make_store
+    from pipelines.zero_gpu import is_zero_gpu, make_store
 
+    if settings.decoders == "apart" and not is_zero_gpu():  # there all work is apart
+        apart.begin()
     start_sweeping(settings.work_dir, PUBLIC_FOLDERS)
     store = make_store(settings)
     app = build_app(store)
-    options = launch_options(settings, service_routes(store, app))
-    app.launch(**options, prevent_thread_lock=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: ends in order
+    close_on_signals(app.house)
+    app.launch(**launch_options(settings, service_routes(store, app)), prevent_thread_lock=True)
+    start_unloading(store, settings.idle_minutes * 60)
     store.sources.start_probe()
     warm_up()
-    app.block_thread()
+    serve_until_closed(app, app.house, settings.grace_s)
 
 
 if __name__ == "__main__":
