@@ -112,6 +112,8 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str] | None = None)
         parser.error("--auth must be USER:PASSWORD, with neither of them empty")
     if not 0 <= args.port <= 65535:
         parser.error(f"--port must be within 0..65535 but got {args.port}")
+    if args.mcp and args.auth:
+        parser.error("--mcp and --auth exclude each other: agents give no password")
     if args.mcp and find_spec("mcp") is None:
         parser.error("--mcp needs a package: pip install -r requirements.txt")
     if args.models_dir is not None and not args.models_dir.is_dir():

@@ -48,6 +48,7 @@ def test_a_folder_comes_through(tmp_path: Path) -> None:
         (["--models-dir", "no/such/folder"], {}, "existing folder"),
         (["--model", "hub"], {}, "unrecognized arguments"),
         ([], {"SEESAY_METRICS": "maybe"}, "SEESAY_METRICS must be 1 or 0 but got 'maybe'"),
+        (["--mcp", "--auth", "a:b"], {}, "--mcp and --auth exclude each other"),
         (["--metrics=1"], {}, "ignored explicit argument '1'"),
     ],
 )
