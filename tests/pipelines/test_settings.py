@@ -83,7 +83,9 @@ def test_every_field_can_be_set_by_flag_and_by_variable(tmp_path: Path) -> None:
         "work_dir": (tmp_path / "c", tmp_path / "d"), "max_upload_mb": (3.0, 4.0),
         "max_pixels_mp": (5.0, 6.0),
         "max_video_s": (60.0, 90.0),
-        "quantization": ("int8", "nf4"),
+        "quantization": ("int8", "nf4"), "decoders": ("inside", "apart"),
+        "auth": ("a:b", "c:d"), "requests_per_minute": (5, 6), "idle_minutes": (7.0, 8.0),
+        "grace_s": (9.0, 10.0),
     }  # fmt: skip
     switches = {"mcp", "metrics"}
     assert set(values) | switches == {f.name for f in fields(Settings)} - {"endpoint", "offline"}
@@ -98,7 +100,8 @@ def test_every_field_can_be_set_by_flag_and_by_variable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["mcp", "metrics"])
-def test_switches_are_off_unless_asked_for(name: str) -> None:
+def test_switches_are_off_unless_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.settings.find_spec", lambda name: object())
     variable = f"SEESAY_{name.upper()}"
     assert not getattr(read_settings([], {}), name)
     assert getattr(read_settings([f"--{name}"], {}), name)
