@@ -19,4 +19,4 @@ def start_unloading(store: PipelineStore, idle_s: float, every_s: float = _EVERY
             time.sleep(min(every_s, idle_s))
             store.unload_idle(idle_s)
 
-    threading.Thread(target=work, name="unload idle", daemon=True).start()
+    threading.Thread(target=work, name="unloading", daemon=True).start()
