@@ -20,6 +20,7 @@ from components.common import (
     is_bundled,
     worked_off,
 )
+from components.descriptions import unwrapped
 from components.errors import show_errors
 from components.files import Uploads, one_query
 from components.lending import lease
@@ -153,6 +154,7 @@ def _publish(function: Callable[..., Any], queue: dict[str, Any]) -> None:
     A long request first streams empty values, so that it ends when its client has gone.
     """
     endpoint = show_errors(function)
+    endpoint.__doc__ = unwrapped(inspect.getdoc(function) or "")
     if inspect.isgeneratorfunction(function):
         signature = inspect.signature(function)
         (value,) = get_args(signature.return_annotation)

@@ -1,11 +1,13 @@
 """The page: header, tabs, look."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.media import MEDIA_ROOT as MEDIA
 from starlette.middleware import Middleware
+from starlette.routing import Route
 
 from components import (
     api,
@@ -65,8 +67,8 @@ def build_app(store: PipelineStore) -> Page:
     return app
 
 
-def launch_options(settings: Settings) -> dict[str, Any]:
-    """Return the arguments of `launch`."""
+def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str, Any]:
+    """Return the arguments of `launch`; `routes` are served beside the page."""
     return {
         "auth": [tuple(settings.auth.split(":", 1))] if settings.auth else None,
         "server_name": settings.host,
@@ -76,9 +78,12 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "css_paths": [ASSETS / "style.css"],
         "head": f"<script>{(ASSETS / 'page.js').read_text(encoding='utf-8')}</script>",
         "max_file_size": int(settings.max_upload_mb * 1e6),
+        "share": False,
+        "enable_monitoring": False,
         "ssr_mode": False,
         "show_error": False,
         "quiet": False,
         "i18n": gr.I18n(**{"zh-CN": LACKING_IN_CHINESE}),
-        "app_kwargs": {"middleware": [Middleware(LanguageOfRequest)]},
+        "mcp_server": settings.mcp,
+        "app_kwargs": {"middleware": [Middleware(LanguageOfRequest)], "routes": list(routes)},
     }

@@ -28,6 +28,7 @@ from pipelines.runtime import (
 from pipelines.settings import Settings
 from pipelines.sources import Sources
 from pipelines.turns import LOOK_S, BrokenOff, Turns
+from pipelines.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class PipelineStore:
         self.settings = settings
         self.sources = sources or Sources(settings)
         self.turns = Turns()
+        self.usage = Usage()
         self._slots: dict[str, _Slot] = {}
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)
@@ -165,7 +167,15 @@ class PipelineStore:
             MemoryLimitError: it does not fit, or the work inside the block ran out of memory.
         """
         spec = self.resolve(key, task)
-        self._check_fits(spec)
+        with self.usage.counted(spec.key):
+            self._check_fits(spec)
+            with self._lent(spec, given_up, wait_s) as pipeline:
+                yield pipeline
+
+    @contextmanager
+    def _lent(
+        self, spec: ModelSpec, given_up: Callable[[], bool], wait_s: float | None
+    ) -> Iterator[Any]:
         slot = self._lease(spec, given_up, LEASE_WAIT_S if wait_s is None else wait_s)
         try:
             yield slot.pipeline

@@ -283,6 +283,8 @@ def settings_table() -> str:
         if isinstance(default, Path):
             default = {"cache_dir": "~/.cache/seesay", "work_dir": "temporary folder"}[action.dest]
         values = ", ".join(action.choices) if action.choices else ""
+        if action.nargs == 0:
+            default = "off"
         meaning = (action.help or "").replace("%%", "%")
         rows.append(
             f"| `{action.option_strings[0]}` | {values} "

@@ -56,6 +56,25 @@ class FeatureCache:
                     self._keep(key, one)
         return [found[key] for key in digests]
 
+    def held(self) -> dict[bytes, Tensors]:
+        """Return what is kept, on the CPU."""
+        with self._lock:
+            return {
+                key: {name: tensor.cpu() for name, tensor in one.items()}
+                for key, one in self._kept.items()
+            }
+
+    def take(self, values: Mapping[bytes, Tensors]) -> None:
+        """Keep images that another process has encoded; see `pipelines.kept`."""
+        for key, one in values.items():
+            self._keep(key, one)
+
+    def move_in(self, kind: str) -> None:
+        """Bring what is kept to the device, where it came from the process before the fork."""
+        with self._lock:
+            for key, one in self._kept.items():
+                self._kept[key] = {name: tensor.to(kind) for name, tensor in one.items()}
+
     def _keep(self, key: bytes, encoded: Tensors) -> None:
         with self._lock:
             size = _size(encoded)

@@ -30,6 +30,7 @@ from pipelines.describe.traits import GenerativeTraits
 from pipelines.errors import InputError, MediaError
 from pipelines.generation import GenerationOptions
 from pipelines.images import open_image
+from pipelines.kept import Kept
 from pipelines.loops import LoopGuard, trim
 from pipelines.results import Finish
 
@@ -89,6 +90,10 @@ class DescribePipeline(Pipeline):
         watch_layers(parts.model)
         self.features = FeatureCache()
         self._scenes = SceneCheck.of(self.folder, self._tokenizer)
+
+    def caches(self) -> tuple[Kept, ...]:
+        """Return the encoded pictures."""
+        return (self.features,)
 
     def _unload(self) -> None:
         for name in ("_tokenizer", "bridge", "features", "_scenes"):
