@@ -1,0 +1,240 @@
+"""The recipe of the demo VideoChat-Flash: labels, merging, packing, questions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+import torch
+from transformers import AutoTokenizer
+
+from demo_models.motion import Event, Motion, clip_times
+from demo_models.motion_sampling import MotionOptions, sample_motion
+from demo_models.train_videochat import dialogue_loss, main
+from demo_models.videochat_data import (
+    GRID,
+    MAX_OBJECTS,
+    NUM_FRAMES,
+    SIDE_PX,
+    ObjectTables,
+    Turning,
+    draw_video,
+    object_tables,
+    patch_owners,
+    turned_motion,
+    turned_owners,
+    turned_pixels,
+    turned_tables,
+)
+from demo_models.videochat_dialogues import Turn, sample_dialogue
+from demo_models.videochat_facts import Actor, Facts, facts_of
+from demo_models.videochat_labels import merge_with, speeds
+from demo_models.videochat_model import NUM_ROWS
+from demo_models.videochat_questions import KINDS, make_query, phrase
+from demo_models.videochat_text import DialogueCoder, pack
+from demo_models.videochat_tower import clips_of, encode
+from demo_models.vocabulary import HELD_OUT_PAIRS
+from pipelines.videochat_flash.conversion_videochat_flash import load_model
+from pipelines.videochat_flash.key_values import KeyValues
+from pipelines.videochat_flash.modeling_language import Prompt, prefill
+from pipelines.videochat_flash.modeling_merging import merge_tokens
+from pipelines.videochat_flash.processing_videochat_flash import (
+    chat_prompt,
+    encode_prompt,
+    first_question,
+    time_message,
+)
+
+TURNINGS = [Turning(mirror, backwards) for mirror in (False, True) for backwards in (False, True)]
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a checkpoint of a few tiny steps."""
+    folder = tmp_path_factory.mktemp("videochat")
+    main(["--smoke", "--data", str(folder / "data"), "--out", str(folder / "out")])
+    return folder / "out"
+
+
+def _one_row(tables: ObjectTables) -> ObjectTables:
+    names = ("shape", "colour", "track", "actions", "events")
+    return ObjectTables(*(getattr(tables, name)[None] for name in names))
+
+
+@pytest.mark.parametrize("turning", TURNINGS)
+def test_turned_tables_are_those_of_the_turned_motion(turning: Turning) -> None:
+    rng = np.random.default_rng(5)
+    times = clip_times(NUM_FRAMES)
+    for _ in range(40):
+        motion = sample_motion(rng)
+        got = turned_tables(_one_row(object_tables(motion, times)), 0, turning)
+        want = object_tables(turned_motion(motion, turning), times)
+        there, visible = want.shape >= 0, want.track[..., 3] > 0
+        assert np.array_equal(got.shape, want.shape)
+        assert np.array_equal(got.actions[there], want.actions[there])
+        assert np.array_equal(got.events[there], want.events[there])
+        assert np.allclose(got.track[there], want.track[there], atol=1e-4)
+        assert np.array_equal(got.colour[visible], want.colour[visible])
+
+
+def test_a_turned_video_is_turned_in_pixels_and_owners_alike() -> None:
+    motion, pixels, owners, _ = draw_video(np.random.default_rng(6))
+    turning = Turning(mirror=True, backwards=True)
+    assert np.array_equal(turned_pixels(pixels, turning)[0], pixels[-1][:, ::-1])
+    turned = turned_owners(owners, turning).reshape(NUM_FRAMES, GRID, GRID)
+    assert np.array_equal(turned[0], owners[-1].reshape(GRID, GRID)[:, ::-1])
+    assert len(motion.movers) <= MAX_OBJECTS
+
+
+def test_a_tiny_object_owns_a_patch() -> None:
+    maps = np.full((1, SIDE_PX, SIDE_PX), 255, dtype=np.uint8)
+    maps[0, 7:9, 7:9] = 1
+    assert (patch_owners(maps) == 1).sum() == 1
+
+
+def test_merging_with_labels_is_the_checkpoints_merging() -> None:
+    torch.manual_seed(1)
+    tokens = torch.randn(3, 324, 32)
+    merged, sizes = merge_with(tokens, torch.ones(3, 324, 1), 4, 64)
+    assert torch.equal(merged, merge_tokens(tokens, 4))
+    assert sizes.sum(dim=1).flatten().tolist() == [324.0] * 3
+
+
+def test_speeds_of_an_even_motion_are_even() -> None:
+    track = torch.zeros(1, 4, 4)
+    track[0, :, 0] = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    assert torch.allclose(speeds(track)[0, :, 0], torch.full((4,), 0.1))
+
+
+def _facts(*actors: Actor) -> Facts:
+    events = tuple((index, kind) for index, actor in enumerate(actors) for kind in actor.kinds)
+    return Facts(actors, events, "white")
+
+
+CIRCLE = Actor("circle", "red", ("left",), None, True)
+STAR = Actor("star", "blue", ("recolour",), "green", True)
+
+
+def test_facts_are_told_in_sentences() -> None:
+    facts = _facts(CIRCLE, STAR)
+    assert facts.happens() == "the red circle moves left, then the blue star turns green"
+    assert facts.action(1) == "it turns green"
+    assert facts.description().startswith("a red circle and a blue star on a white background. ")
+
+
+def test_a_recoloured_object_is_of_no_certain_colour() -> None:
+    assert STAR.has("blue", "star") is None
+    assert STAR.has("red", "star") is False
+    assert STAR.has(None, "star") is True
+
+
+def test_facts_tell_a_motion_as_it_looks() -> None:
+    rng = np.random.default_rng(8)
+    motion = sample_motion(rng, MotionOptions(kinds=("left",), event_shares=(0.0, 1.0)))
+    assert [kind for _, kind in facts_of(motion).events] == ["left"]
+    for turning, want in zip(TURNINGS, ("left", "right", "right", "left"), strict=True):
+        assert [kind for _, kind in facts_of(turned_motion(motion, turning)).events] == [want]
+
+
+def test_a_doubtful_event_is_not_asked_about() -> None:
+    rng = np.random.default_rng(9)
+    motion = sample_motion(rng, MotionOptions(count_shares=(1.0,), event_shares=(1.0,)))
+    mover = motion.movers[0]
+    late = Event("disappear", 0.95, 0.95)
+    doubtful = Motion(motion.page, (type(mover)(mover.item, (late,), True),))
+    facts = facts_of(doubtful)
+    assert not facts.sure
+    for kind in ("action", "happens", "describe", "which", "does", "order"):
+        assert make_query(rng, facts, kind) is None
+
+
+def test_every_kind_can_be_asked_and_worded() -> None:
+    rng = np.random.default_rng(10)
+    left = set(KINDS)
+    for _ in range(300):
+        facts = facts_of(sample_motion(rng))
+        for kind in KINDS:
+            query = make_query(rng, facts, kind)
+            if query is not None:
+                left.discard(kind)
+                assert "{" not in phrase(query) + phrase(query, rng)
+                assert query.answer
+    assert not left
+
+
+def test_held_out_pairs_are_never_named() -> None:
+    rng = np.random.default_rng(11)
+    names = [" ".join(pair) for pair in HELD_OUT_PAIRS]
+    for _ in range(300):
+        for turn in sample_dialogue(rng, facts_of(sample_motion(rng)), 3, "even"):
+            if turn.kind != "strange":
+                assert not any(name in f"{turn.question} {turn.answer}" for name in names)
+
+
+def test_the_second_question_may_say_it_of_what_was_asked() -> None:
+    rng = np.random.default_rng(12)
+    facts = _facts(CIRCLE, STAR)
+    texts = [phrase(make_query(rng, facts, "shape", last=0), rng) for _ in range(60)]  # type: ignore[arg-type]
+    assert any(" it" in f" {text}" for text in texts)
+    alone = [phrase(make_query(rng, facts, "shape"), rng) for _ in range(60)]  # type: ignore[arg-type]
+    assert not any("object" not in t and t.rstrip("?. ").endswith(" is it") for t in alone)
+
+
+DIALOGUES = [
+    [Turn("What does the circle do?", "it moves left", "action")],
+    [
+        Turn("which way does it go", "left", "direction"),
+        Turn("And its shape?", "circle", "shape"),
+        Turn("Who are you?", "I don't know", "strange"),
+    ],
+]
+
+
+def test_packed_tokens_are_those_of_the_checkpoints_prompt(smoke: Path) -> None:
+    tokenizer: Any = AutoTokenizer.from_pretrained(smoke, local_files_only=True)
+    coder = DialogueCoder(tokenizer)
+    for turns in DIALOGUES:
+        first, *rest = [turn.question for turn in turns]
+        asked = [first_question(first, time_message(3.25, NUM_FRAMES)), *rest]
+        history = list(zip(asked[:-1], [turn.answer for turn in turns], strict=False))
+        ids = encode_prompt(tokenizer, chat_prompt(history, asked[-1]))
+        mine, targets, _ = coder(turns)
+        answer = coder.encode(turns[-1].answer)
+        whole = [*coder.before, -200, *coder.message(3.25), *mine[: -len(answer) - 1]]
+        assert whole == ids
+        assert targets[-len(answer) - 2 : -1] == [*answer, coder.end]
+
+
+def test_packed_loss_is_that_of_each_conversation_alone(smoke: Path) -> None:
+    model = load_model(smoke)
+    tokenizer: Any = AutoTokenizer.from_pretrained(smoke, local_files_only=True)
+    coder = DialogueCoder(tokenizer)
+    torch.manual_seed(2)
+    features = torch.randn(1, NUM_ROWS, 128)
+    packed = pack([DIALOGUES], [3.25], coder, NUM_ROWS, 300)
+    with torch.no_grad():
+        loss, _ = dialogue_loss(model, features, packed)
+        rows = model.visual.projector(features)[0]
+    parts, weights = [], []
+    for turns in DIALOGUES:
+        ids, targets, shares = coder(turns)
+        for place, target in enumerate(targets):
+            if target >= 0:
+                read = [*coder.before, -200, *coder.message(3.25), *ids[: place + 1]]
+                logits = prefill(model.language, Prompt(read, rows), KeyValues()).logits
+                parts.append(-logits.log_softmax(-1)[target].item() * shares[place])
+                weights.append(shares[place])
+    assert loss.item() == pytest.approx(sum(parts) / sum(weights), rel=0.02)  # bfloat16
+
+
+def test_training_encodes_as_the_checkpoint_does(smoke: Path) -> None:
+    model = load_model(smoke)
+    _, pixels, _, _ = draw_video(np.random.default_rng(13))
+    clips = clips_of(pixels[None])
+    with torch.no_grad():
+        mine, stock = encode(model.visual.tower, clips), model.visual.tower(clips)  # type: ignore[arg-type]
+    assert (mine - stock).abs().mean() < 0.02  # bfloat16
