@@ -33,6 +33,10 @@ PATCHES = CLIP_FRAMES * GRID * GRID
 NOBODY = MAX_OBJECTS
 UNDECIDED = MAX_OBJECTS + 1
 TEMPERATURE = 0.1  # of the loss on the features for merging
+DONE_WEIGHT = 3.0  # of an event that happens, against one that does not
+WAY_WEIGHT = 8.0
+"""Of where a token's object is in each frame of the clip: to tell that, a token must find its
+object in the other frames, and what it does follows."""
 
 
 @dataclass(frozen=True)
@@ -146,14 +150,15 @@ def merge_loss(tokens: Tensor, owner: Tensor, num_heads: int) -> Tensor:
 class TokenHeads(nn.Module):
     """Linear heads on the tokens of one place in the model."""
 
-    def __init__(self, width: int, moving: bool) -> None:
-        """Make the heads for tokens of `width` channels; `moving` for one frame's own labels."""
+    def __init__(self, width: int) -> None:
+        """Make the heads for tokens of `width` channels."""
         super().__init__()
         self.shape = nn.Linear(width, len(SHAPES) + 1)
         self.colours = nn.ModuleList(nn.Linear(width, len(COLOURS)) for _ in range(2))
         self.background = nn.Linear(width, len(BACKGROUNDS))
         self.count = nn.Linear(width, MAX_OBJECTS + 1)
-        self.box = nn.Linear(width, 6 if moving else 3)
+        self.box = nn.Linear(width, 6)
+        self.way = nn.Linear(width, 3 * CLIP_FRAMES)
         self.ends = nn.Linear(width, 2)
         self.actions = nn.Linear(width, len(EVENT_KINDS))
 
@@ -174,12 +179,18 @@ class TokenHeads(nn.Module):
             loss += 0.4 * functional.cross_entropy(head(tokens), labels.colour[clip, item, frame])
         ends = labels.track[clip, item][:, [0, -1], 3]
         loss += 0.5 * functional.binary_cross_entropy_with_logits(self.ends(tokens), ends)
+        track = labels.track[clip, item]
+        wrong = functional.smooth_l1_loss(
+            self.way(tokens).unflatten(1, (CLIP_FRAMES, 3)), track[..., :3], beta=0.05, reduction="none"
+        ).sum(dim=2)
+        seen = track[..., 3]
+        loss += WAY_WEIGHT * (wrong * seen).sum() / seen.sum()
         actions = labels.actions[clip, item]
-        asked = actions >= 0
         each = functional.binary_cross_entropy_with_logits(
             self.actions(tokens), actions.clamp(min=0), reduction="none"
         )
-        return loss + 1.5 * len(EVENT_KINDS) * (each * asked).sum() / asked.sum() / 3
+        weights = torch.where(actions < 0, 0.0, torch.where(actions > 0, DONE_WEIGHT, 1.0))
+        return loss + 0.4 * len(EVENT_KINDS) * (each * weights).sum() / weights.sum()
 
 
 def speeds(track: Tensor) -> Tensor:
@@ -243,4 +254,4 @@ def merged_loss(heads: TokenHeads, tokens: Tensor, masses: Tensor, labels: ClipL
     loss += heads.object_loss(mine, clip, item, labels)
     total = masses[clip, place, :NOBODY].sum(dim=-1, keepdim=True).clamp(min=1)
     boxes = masses[clip, place, NOBODY + 1 :] / total
-    return loss + 4 * functional.smooth_l1_loss(heads.box(mine), boxes, beta=0.1)
+    return loss + 4 * functional.smooth_l1_loss(heads.box(mine)[:, :3], boxes, beta=0.1)

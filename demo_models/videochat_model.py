@@ -56,7 +56,7 @@ def config_fields(tokenizer: Any) -> dict[str, Any]:
         "mm_patch_merge_type": "spatial_nopad",
         "mm_projector_type": "tome16_mlp_hd64",
         "mm_vision_select_layer": -2,
-        "mm_vision_tower": "umt-large",
+        "mm_vision_tower": "internvideo2",
         "model_type": "videochat_flash_qwen",
         "num_attention_heads": NUM_HEADS,
         "num_hidden_layers": NUM_LAYERS,

@@ -32,7 +32,7 @@ from demo_models.videochat_tower import (
     video_batch,
 )
 from demo_models.vocabulary import COLOURS, SHAPES
-from pipelines.videochat_flash.modeling_umt import UmtTower
+from pipelines.videochat_flash.modeling_internvideo2 import InternVideo2Tower
 
 BATCH = 16
 
@@ -52,7 +52,7 @@ class RowCache:
 
 
 @torch.no_grad()
-def make_rows(tower: UmtTower, cache: VideoCache, seed: int, passes: range) -> RowCache:
+def make_rows(tower: InternVideo2Tower, cache: VideoCache, seed: int, passes: range) -> RowCache:
     """Encode every video once in each pass, turned at random."""
     number = len(cache.motions)
     tokens = np.zeros((number * len(passes), NUM_CLIPS * MERGED, WIDTH), dtype=np.float16)
@@ -85,7 +85,7 @@ def _facts(cache: VideoCache, row: int, turning: Turning) -> Facts:
 
 
 def load_or_make_rows(
-    folder: Path, tower: UmtTower, cache: VideoCache, seed: int, passes: range
+    folder: Path, tower: InternVideo2Tower, cache: VideoCache, seed: int, passes: range
 ) -> RowCache:
     """Return the rows of each pass from a folder, made and written first where they are not."""
     parts = []

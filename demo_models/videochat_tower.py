@@ -1,5 +1,8 @@
 """The vision tower of the demo VideoChat-Flash: the demo CLIP's first layers, then two new ones.
 
+It is of the kind InternVideo2, whose positions are weights: those of UMT are a fixed table from
+which the column of a patch cannot be read (NOTES.md).
+
 The tower attends over four frames at once, so that it sees what moves within them. It is taught
 with the dense labels of `videochat_labels` and then frozen.
 """
@@ -42,7 +45,8 @@ from demo_models.videochat_labels import (
     patch_loss,
     stack_tables,
 )
-from pipelines.videochat_flash.modeling_umt import UmtTower, position_table, to_patches
+from pipelines.videochat_flash.modeling_internvideo2 import InternVideo2Tower
+from pipelines.videochat_flash.modeling_umt import to_patches
 from pipelines.videochat_flash.processing_videochat_flash import to_pixels
 
 WIDTH = 128
@@ -51,9 +55,7 @@ NUM_BLOCKS = 5
 CLIP_LAYERS = 3
 CLIP_MEAN, CLIP_STD = 0.5, 0.5  # of the demo CLIP's processor
 TABLE_MEAN, TABLE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-STREAM_SCALE = 2.5
-"""Factor on the warm-started residual stream, so that the fixed positional table, which the CLIP
-did not have, is small beside it."""
+TIME_SHARE = 0.4  # of the codes of the frames, against those of the places, at the beginning
 MERGED = 64
 
 
@@ -61,7 +63,7 @@ MERGED = 64
 class TowerOptions:
     """The recipe of this stage in numbers."""
 
-    steps: int = 1800
+    steps: int = 1200
     videos: int = 12  # of a batch
     muon_rate: float = 0.015
     adam_rate: float = 1.5e-3
@@ -86,8 +88,8 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return (scores.softmax(dim=-1) @ value).transpose(1, 2).flatten(2)
 
 
-def encode(tower: UmtTower, pixels: Tensor) -> Tensor:
-    """Return what `UmtTower` returns, in bfloat16 where that is enough, for training.
+def encode(tower: InternVideo2Tower, pixels: Tensor) -> Tensor:
+    """Return what `InternVideo2Tower` returns, in bfloat16 where that is enough, for training.
 
     Args:
         tower: The tower.
@@ -98,63 +100,105 @@ def encode(tower: UmtTower, pixels: Tensor) -> Tensor:
     """
     with torch.autocast("cpu", torch.bfloat16):
         tokens = tower.patch_embed(to_patches(pixels, tower.config.patch_px)).float()
-        tokens = tokens + position_table(pixels.shape[1], tower.config.grid, WIDTH)
+        tokens = torch.cat([tower.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+        tokens = tokens + tower.pos_embed
         for block in tower.blocks:
-            parts = block.qkv(block.norm1(tokens)).chunk(3, dim=-1)
-            tokens = tokens + block.proj(_attend(*parts)).float()
-            inner = nn.functional.gelu(block.fc1(block.norm2(tokens)))
-            tokens = tokens + block.fc2(inner).float()
-    result: Tensor = tower.norm(tokens)
-    return result
+            query, key, value = block.qkv(block.norm1(tokens)).chunk(3, dim=-1)
+            query, key = block.q_norm(query).to(value.dtype), block.k_norm(key).to(value.dtype)
+            attended = block.proj(_attend(query, key, value))
+            tokens = tokens + block.ls1(attended.float())
+            inner = block.fc2(nn.functional.gelu(block.fc1(block.norm2(tokens))))
+            tokens = tokens + block.ls2(inner.float())
+    return tokens[:, 1:]
+
+
+def _centred(weight: Tensor) -> Tensor:
+    """Return what writes to the stream without its mean over the channels.
+
+    Then the stream has mean 0, and the tower's norms, which take no mean off, are the CLIP's.
+    """
+    return weight - weight.mean(dim=0)
+
+
+def _copy_embeddings(clip: Any, tower: InternVideo2Tower, pixels: Tensor) -> None:
+    """Copy patch embedding, class token and positions; the CLIP's first norm is folded in.
+
+    The norm divides each token by its own deviation; the mean deviation takes its place.
+    """
+    source, norm = clip.embeddings, clip.pre_layrnorm
+    weight = source.patch_embedding.weight  # (C, 3, 8, 8)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (TABLE_MEAN, TABLE_STD))
+    bias = (weight * (mean - CLIP_MEAN) / CLIP_STD).sum(dim=(1, 2, 3))
+    weight = (weight * std / CLIP_STD).flatten(1)
+    places = source.position_embedding.weight
+    side = round((len(places) - 1) ** 0.5)
+    grid = places[1:].T.unflatten(1, (side, side))[None]
+    grid = nn.functional.interpolate(grid, size=(GRID, GRID), mode="bicubic", align_corners=False)
+    grid = grid[0].flatten(1).T  # (G * G, C)
+    tokens = to_patches(pixels, tower.config.patch_px) @ weight.T + bias
+    tokens = tokens + grid.repeat(CLIP_FRAMES, 1)
+    gain = norm.weight / tokens.std(dim=-1).mean()
+    tower.patch_embed.weight.copy_(_centred(gain[:, None] * _centred(weight)))
+    tower.patch_embed.bias.copy_(_centred(gain * _centred(bias) + norm.bias))
+    grid = _centred((grid * gain).T).T
+    times = TIME_SHARE * grid.std() * torch.randn(CLIP_FRAMES, 1, WIDTH)
+    first = norm(source.class_embedding + places[0])
+    tower.pos_embed[0, 1:].copy_((grid + times).flatten(0, 1))
+    tower.cls_token[0, 0].copy_(_centred(first))
+
+
+def _copy_block(layer: Any, block: Any, tokens: Tensor) -> None:
+    """Copy one layer of the CLIP.
+
+    Biases of queries have no place here and are left out; those of values and norms move into
+    the next bias. Queries and keys get the size that they have in the CLIP for `tokens`.
+    """
+    attention, first, second = layer.self_attn, layer.layer_norm1, layer.layer_norm2
+    parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+    block.norm1.weight.copy_(first.weight)
+    block.norm2.weight.copy_(second.weight)
+    block.qkv.weight.copy_(torch.cat([part.weight for part in parts]))
+    value = attention.v_proj(first.bias)
+    block.proj.weight.copy_(_centred(attention.out_proj.weight))
+    block.proj.bias.copy_(_centred(attention.out_proj(value)))
+    block.fc1.weight.copy_(layer.mlp.fc1.weight)
+    block.fc1.bias.copy_(layer.mlp.fc1(second.bias))
+    block.fc2.weight.copy_(_centred(layer.mlp.fc2.weight))
+    block.fc2.bias.copy_(_centred(layer.mlp.fc2.bias))
+    query, key, _ = block.qkv(block.norm1(tokens)).chunk(3, dim=-1)
+    for norm, rows in ((block.q_norm, query), (block.k_norm, key)):
+        norm.weight.fill_(rows.square().mean().sqrt())
 
 
 @torch.no_grad()
-def warm_start(clip_folder: Path, tower: UmtTower, pixels: Tensor) -> None:
-    """Copy the patch embedding and the first layers of the demo CLIP.
-
-    The CLIP's first layer norm, which this tower lacks, is folded into the patch embedding as
-    in `blip2_vision`; the CLIP's positions are left out, since this tower's are fixed. Further
-    blocks begin as the identity.
+def warm_start(clip_folder: Path, tower: InternVideo2Tower, pixels: Tensor) -> None:
+    """Copy embeddings and first layers of the demo CLIP; further blocks begin as the identity.
 
     Args:
         clip_folder: The checkpoint of the demo CLIP.
         tower: The tower to fill.
-        pixels: (B, 4, 3, S, S) normalised, to measure the deviation of the tokens.
+        pixels: (B, 4, 3, S, S) normalised, to measure the size of tokens, queries and keys.
     """
     whole: Any = CLIPModel.from_pretrained(clip_folder, dtype=torch.float32, local_files_only=True)
     clip = whole.vision_model
-    weight = clip.embeddings.patch_embedding.weight  # (C, 3, 8, 8)
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (TABLE_MEAN, TABLE_STD))
-    bias = (weight * (mean - CLIP_MEAN) / CLIP_STD).sum(dim=(1, 2, 3))
-    weight = (weight * std / CLIP_STD).flatten(1)
-    norm = clip.pre_layrnorm
-    tokens = to_patches(pixels, tower.config.patch_px) @ weight.T + bias
-    gain = STREAM_SCALE * norm.weight / tokens.std(dim=-1).mean()
-    tower.patch_embed.weight.copy_(gain[:, None] * (weight - weight.mean(0)))
-    tower.patch_embed.bias.copy_(gain * (bias - bias.mean()) + STREAM_SCALE * norm.bias)
-    for mine, other in zip(tower.blocks[:CLIP_LAYERS], clip.encoder.layers, strict=False):
-        attention = other.self_attn
-        parts = (attention.q_proj, attention.k_proj, attention.v_proj)
-        mine.qkv.weight.copy_(torch.cat([part.weight for part in parts]))
-        mine.qkv.bias.copy_(torch.cat([part.bias for part in parts]))
-        _drop_key_bias(mine.qkv.bias)
-        pairs = ((mine.proj, attention.out_proj), (mine.fc2, other.mlp.fc2))
-        for target, source in pairs:
-            target.weight.copy_(STREAM_SCALE * source.weight)
-            target.bias.copy_(STREAM_SCALE * source.bias)
-        mine.norm1.load_state_dict(other.layer_norm1.state_dict())
-        mine.norm2.load_state_dict(other.layer_norm2.state_dict())
-        mine.fc1.load_state_dict(other.mlp.fc1.state_dict())
+    _copy_embeddings(clip, tower, pixels)
+    tokens = tower.patch_embed(to_patches(pixels, tower.config.patch_px))
+    tokens = torch.cat([tower.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+    tokens = tokens + tower.pos_embed
+    for layer, block in zip(clip.encoder.layers[:CLIP_LAYERS], tower.blocks, strict=False):
+        _copy_block(layer, block, tokens)
+        tokens = block(tokens)
     for block in tower.blocks[CLIP_LAYERS:]:
-        for layer in (block.proj, block.fc2):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-
-
-@torch.no_grad()
-def _drop_key_bias(bias: Tensor) -> None:
-    """Set the part of the keys to 0: the file format has no such tensor, attention no use."""
-    bias.view(3, -1)[1].zero_()
+        for zeroed in (block.proj, block.fc2):
+            nn.init.zeros_(zeroed.weight)
+            nn.init.zeros_(zeroed.bias)
+    size = tokens.std()  # no norm follows: the whole stream is brought to deviation 1
+    for part in (tower.patch_embed.weight, tower.patch_embed.bias, tower.cls_token):
+        part.div_(size)
+    tower.pos_embed.div_(size)
+    for block in tower.blocks:
+        block.ls1.weight.div_(size)
+        block.ls2.weight.div_(size)
 
 
 def video_batch(
@@ -185,6 +229,8 @@ def figures(
     actions = labels.actions[clip, item]
     told, asked = heads.actions(mine) > 0, actions >= 0
     done = actions == 1
+    way = heads.way(mine).unflatten(1, (CLIP_FRAMES, 3)) - labels.track[clip, item, :, :3]
+    there = labels.track[clip, item, :, 3] > 0
     seen = labels.track[..., 3].sum(dim=2) >= 1
     seen &= labels.shape >= 0
     held = torch.zeros(len(owner), NOBODY + 2, dtype=torch.bool)
@@ -195,6 +241,7 @@ def figures(
         .float()
         .mean()
         .item(),
+        "way_rms": way[there][:, :2].square().mean().sqrt().item(),
         "done": told[done].float().mean().item(),
         "not_done": (~told)[asked & ~done].float().mean().item(),
         "objects_held": held[:, :NOBODY][seen].float().mean().item(),
@@ -205,10 +252,10 @@ def figures(
 class TowerTraining:
     """The tower, its heads and its optimizers."""
 
-    def __init__(self, tower: UmtTower, options: TowerOptions) -> None:
+    def __init__(self, tower: InternVideo2Tower, options: TowerOptions) -> None:
         """Make the heads and the optimizers."""
         self.tower, self.options = tower, options
-        self.patch_heads, self.merged_heads = TokenHeads(WIDTH, True), TokenHeads(WIDTH, False)
+        self.patch_heads, self.merged_heads = TokenHeads(WIDTH), TokenHeads(WIDTH)
         hidden, rest = [], []
         for name, parameter in tower.named_parameters():
             inside = name.startswith("blocks.") and parameter.ndim == 2
@@ -234,8 +281,6 @@ class TowerTraining:
             optimizer.param_groups[0]["lr"] = rate * factor
             optimizer.step()
             optimizer.zero_grad()
-        for block in self.tower.blocks:
-            _drop_key_bias(block.qkv.bias.data)
         return {**losses, "tokens": merged.detach(), "masses": masses}
 
     def told(self, done: dict[str, Tensor], labels: ClipLabels) -> str:
@@ -246,7 +291,7 @@ class TowerTraining:
 
 
 def train_tower(
-    tower: UmtTower,
+    tower: InternVideo2Tower,
     cache: VideoCache,
     seed: int,
     options: TowerOptions,
@@ -270,7 +315,7 @@ def train_tower(
 
 
 def make_tower(
-    tower: UmtTower,
+    tower: InternVideo2Tower,
     clip_folder: Path,
     cache: VideoCache,
     seed: int,
@@ -281,3 +326,4 @@ def make_tower(
     assert tower.config.grid == GRID
     warm_start(clip_folder, tower, clips_of(np.array(cache.pixels[:16])))
     train_tower(tower, cache, seed, options, save)
+    tower.img_pos_embed.data.copy_(tower.pos_embed.data[:, : 1 + GRID * GRID])

@@ -174,7 +174,11 @@ def ask(
     if "text" in slots:
         wording: tuple[str, ...] = (slots["text"].replace("{", "").replace("}", ""),)
     else:
-        wording = HELD_OUT[family] if held_out else families()[family]
+        wording = (
+            {**question_words.HELD_OUT, **HELD_OUT}[family]
+            if held_out
+            else families()[family]
+        )
     if rng is None:
         media = {"picture": "video", "what": "what"}
         text = fill(wording[0], {**media, **slots}, None)

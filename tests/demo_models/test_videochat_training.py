@@ -237,4 +237,4 @@ def test_training_encodes_as_the_checkpoint_does(smoke: Path) -> None:
     clips = clips_of(pixels[None])
     with torch.no_grad():
         mine, stock = encode(model.visual.tower, clips), model.visual.tower(clips)  # type: ignore[arg-type]
-    assert (mine - stock).abs().mean() < 0.02  # bfloat16
+    assert (mine - stock).abs().mean() < 0.02 * stock.std()  # bfloat16
