@@ -7,10 +7,8 @@ last line is JSON; `--write` also keeps it beside this script for the README's t
 
 import argparse
 import io
-import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +25,7 @@ from PIL import Image  # noqa: E402
 
 from benchmarks.clip_checkpoints import make_clip  # noqa: E402
 from benchmarks.clip_clients import throughput  # noqa: E402
+from benchmarks.measuring import Row, compare, cpu_seconds, report, row  # noqa: E402
 from pipelines.catalogue import Task  # noqa: E402
 from pipelines.clip.preprocessing import PixelRecipe  # noqa: E402
 from pipelines.clip.templates import fill  # noqa: E402
@@ -37,29 +36,6 @@ from pipelines.store import PipelineStore  # noqa: E402
 TASK: Task = "image-text"
 NOUNS = ("dog", "cat", "tree", "house", "car", "river", "chair", "clock", "bottle", "bird")
 SIDES = ("red", "old", "small", "wooden", "broken", "shiny", "wet", "quiet", "distant", "striped")
-Row = dict[str, Any]
-
-
-def cpu_seconds(work: Callable[[], Any]) -> float:
-    """Return the CPU time of one call, over all threads."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
-def compare(ours: Callable[[], Any], theirs: Callable[[], Any], times: int) -> tuple[float, float]:
-    """Return the best CPU time of each, run in turns after one warm-up of each."""
-    ours(), theirs()
-    pairs = [(cpu_seconds(ours), cpu_seconds(theirs)) for _ in range(times)]
-    return min(pair[0] for pair in pairs), min(pair[1] for pair in pairs)
-
-
-def row(what: str, ours_s: float, theirs_s: float, goal: float, **more: Any) -> Row:
-    """Return one line of the table."""
-    ratio = ours_s / theirs_s
-    return {"what": what, "ours_s": round(ours_s, 5), "theirs_s": round(theirs_s, 5),
-            "ratio": f"1/{1 / ratio:.1f}", "value": round(ratio, 5), "goal": f"≤ 1/{1 / goal:.1f}",
-            "met": ratio <= goal, **more}  # fmt: skip
 
 
 def labels(number: int) -> list[str]:
@@ -197,17 +173,6 @@ def many_clients(folder: Path, work: Path, quick: bool) -> Row:
             "value": round(together / alone, 3), "met": together >= 2 * alone}  # fmt: skip
 
 
-def machine() -> str:
-    """Return what this machine is, in one line."""
-    info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.is_file() else ""
-    has = [name for name in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if f" {name}" in text]
-    return (
-        f"Measured on {os.cpu_count()} cores ({', '.join(has) or 'unknown'}), torch "
-        f"{torch.__version__}, random weights at full size; CPU time of all threads."
-    )
-
-
 def _store(models: Path, cache: Path, **more: Any) -> PipelineStore:
     return PipelineStore(Settings(models_dir=models, device="cpu", cache_dir=cache, **more))
 
@@ -243,14 +208,7 @@ def main() -> None:
         rows.append(many_clients(small, work, args.quick))
         large = make_clip(work / "large" / "clip-vit-l14", large=True)
         rows.append(large_image(large, work, times))
-    for each in rows:
-        print(f"{each['what']:<100} {each['ratio']:>9}  goal {each['goal']}")
-    facts = {"machine": machine(), "quick": args.quick, "rows": rows}
-    line = json.dumps(facts, ensure_ascii=False)
-    if args.write:
-        target = Path(__file__).with_suffix(".json")
-        target.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(line)
+    report(__file__, rows, args, "random weights at full size")
 
 
 if __name__ == "__main__":

@@ -111,7 +111,8 @@ def wire_model_picker(
 def model_hint(store: PipelineStore, spec: ModelSpec) -> str:
     """Return what a person should know before choosing a model: size, place, licence."""
     if spec.demo:
-        return "Comes with SeeSay and needs no network. Knows drawings of coloured shapes only."
+        known = "drawn videos of moving" if spec.task == "video-text" else "drawings of coloured"
+        return f"Comes with SeeSay and needs no network. Knows {known} shapes only."
     on_disk = store.sources.locate(spec) is not None
     where = "on this machine" if on_disk else f"{spec.download_gb:.1f} GB, downloaded on first use"
     return f"`{spec.repo}` · {where} · {spec.memory_gb:.1f} GB of memory · {spec.licence}"

@@ -67,7 +67,7 @@ def batch_examples() -> tuple[list[str], list[str]]:
 def drawn_videos() -> list[dict[str, Any]]:
     """Return the entries of `assets/examples/videos.json` with absolute paths; none without it.
 
-    Each has "file", "texts", of which some fit, and "query", which happens somewhere in it.
+    Each has "file", and "texts", of which some fit, or a "query" that happens somewhere in it.
     """
     folder = ASSETS / "examples"
     if not (folder / "videos.json").is_file():
@@ -78,7 +78,7 @@ def drawn_videos() -> list[dict[str, Any]]:
 
 def match_examples() -> tuple[Rows, Rows]:
     """Return (drawn, filmed): rows of video and texts."""
-    drawn = [[entry["path"], "\n".join(entry["texts"])] for entry in drawn_videos()]
+    drawn = [[e["path"], "\n".join(e["texts"])] for e in drawn_videos() if e["texts"]]
     filmed = [
         [
             get_video("world.mp4"),
@@ -96,7 +96,7 @@ def match_examples() -> tuple[Rows, Rows]:
 
 def moments_examples() -> tuple[Rows, Rows]:
     """Return (drawn, filmed): rows of video and query."""
-    drawn = [[entry["path"], entry["query"]] for entry in drawn_videos()]
+    drawn = [[e["path"], e["query"]] for e in drawn_videos() if e["query"]]
     filmed = [
         [get_video("a.mp4"), "the words thanks for watching"],
         [get_video("world.mp4"), "the lights of North America at night"],

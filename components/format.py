@@ -190,16 +190,30 @@ def verdict_summary(result: Classification) -> list[str]:
     return ["None of these labels is a clear match; the best may still be wrong."]
 
 
+#: What the badge calls the events of a demo model, where they need more than their name.
+EVENT_WORDS = {
+    "left": "move left",
+    "right": "right",
+    "up": "up",
+    "down": "down",
+    "recolour": "change colour",
+}
+
+
 def demo_badge(card: DemoCard | None) -> str:
     """Return the badge of a bundled model: what it knows and how to switch; "" for a real one."""
     if card is None:
         return ""
     shapes, colours = ", ".join(card.shapes), ", ".join(card.colours)
+    known, others, does = "drawings of coloured shapes", "photos", ""
+    if card.events:
+        known, others = "drawn videos of moving coloured shapes", "filmed videos"
+        does = f"What they do: {', '.join(EVENT_WORDS.get(e, e) for e in card.events)}. "
     return (
-        "<div class='demo-badge'><b>Demo model: it knows drawings of coloured shapes only.</b> "
+        f"<div class='demo-badge'><b>Demo model: it knows {known} only.</b> "
         f"<span>Shapes: {html.escape(shapes)}. Colours: {html.escape(colours)}. "
-        "What it says about photos means nothing: for photos, choose another model under "
-        "“Model”; its weights are downloaded on first use.</span></div>"
+        f"{html.escape(does)}What it says about {others} means nothing: for {others}, choose "
+        "another model under “Model”; its weights are downloaded on first use.</span></div>"
     )
 
 

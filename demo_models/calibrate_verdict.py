@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -30,6 +30,19 @@ NUM_PAIRS = 2400
 #: A "match" and a "no match" should be right this often.
 RIGHT = 0.95
 NUM_OTHERS = 9
+
+
+class Judged(Protocol):
+    """Something with a text that is true of it or not."""
+
+    @property
+    def is_true(self) -> bool:
+        """Whether it is."""
+
+    @property
+    def kind(self) -> str:
+        """What sort of text."""
+
 
 Floats = NDArray[np.float64]
 
@@ -77,7 +90,7 @@ def thresholds(evidence: Floats, truths: NDArray[np.bool_]) -> tuple[float, floa
 
 
 def report(
-    scores: dict[str, Floats], pairs: Sequence[LabelledPair], bounds: tuple[float, float]
+    scores: dict[str, Floats], pairs: Sequence[Judged], bounds: tuple[float, float]
 ) -> dict[str, Any]:
     """Return the figures of the test pairs, in all and by kind."""
     truths = np.array([pair.is_true for pair in pairs])

@@ -66,6 +66,8 @@ class MotionOptions:
     event_shares: tuple[float, ...] = EVENT_SHARES  # of 0, 1, 2 events
     kinds: tuple[str, ...] = tuple(KIND_SHARES)
     distinct: bool = True  # no two objects of the same colour and shape
+    plan: tuple[str, ...] = ()  # the kinds in this order, in place of random ones
+    page: Scene | None = None  # the background, in place of a random one
 
 
 def _inside(item: SceneObject) -> bool:
@@ -158,10 +160,15 @@ def _free(movers: list[Mover], duration: float) -> bool:
     return True
 
 
-def _pick_kind(rng: Rng, kinds: tuple[str, ...], span: Span) -> str:
-    short = span[1] - span[0] < BOUNCE_CLIPS
-    shares = np.array([0.0 if short and k == "bounce" else KIND_SHARES[k] for k in kinds])
-    return kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))]
+def _pick_kinds(rng: Rng, spans: list[Span], options: MotionOptions) -> tuple[str, ...]:
+    if options.plan:
+        return options.plan
+    chosen = []
+    for start, end in spans:
+        names = [k for k in options.kinds if k != "bounce" or end - start >= BOUNCE_CLIPS]
+        shares = np.array([KIND_SHARES[name] for name in names])
+        chosen.append(names[int(rng.choice(len(names), p=shares / shares.sum()))])
+    return tuple(chosen)
 
 
 def _with_event(rng: Rng, movers: list[Mover], page: Scene, span: Span, kind: str) -> bool:
@@ -185,12 +192,13 @@ def _still_movers(rng: Rng, page: Scene, num: int, options: MotionOptions) -> li
         pair = options.pairs[int(rng.integers(len(options.pairs)))]
         if not (options.distinct and pair in chosen):
             chosen.append(pair)
+    squash = float(rng.uniform(-0.32, 0.32)) if rng.random() < 0.5 else 0.0
     movers = []
     for pair in chosen:
         rgb = pick_rgb(rng, pair[0], page)
         if rgb is None:
             return None
-        item = sample_object(rng, pair, rgb, float(rng.uniform(low, high)), 0.0)
+        item = sample_object(rng, pair, rgb, float(rng.uniform(low, high)), squash)
         edge = item.reach + MARGIN
         x, y = (float(value) for value in rng.uniform(edge, 1 - edge, 2))
         movers.append(Mover(replace(item, x=x, y=y)))
@@ -204,13 +212,13 @@ def _sample(rng: Rng, spans: list[Span], duration: float, options: MotionOptions
     not rarer for it.
     """
     num = int(rng.choice(len(options.count_shares), p=options.count_shares)) + 1
-    kinds = [_pick_kind(rng, options.kinds, span) for span in spans]
+    kinds = _pick_kinds(rng, spans, options)
     tries = 0
     while True:
         tries += 1
         if tries % 60 == 0:
-            kinds = [_pick_kind(rng, options.kinds, span) for span in spans]
-        page = sample_page(rng)
+            kinds = _pick_kinds(rng, spans, options)
+        page = options.page or sample_page(rng)
         movers = _still_movers(rng, page, num, options)
         if movers is None or not _free(movers, 0.0):
             continue

@@ -25,7 +25,7 @@ def grammar_corpus(seed: int, num: int) -> list[str]:
     return [true_statement(rng, s, kinds[i % len(kinds)]).text for i, s in enumerate(scenes)]
 
 
-def _train_merges(texts: list[str]) -> list[tuple[str, str]]:
+def _train_merges(texts: list[str], num: int) -> list[tuple[str, str]]:
     """Learn BPE merges with the pre-tokenizer and normaliser that CLIP uses."""
     clip = CLIPTokenizer().backend_tokenizer
     trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
@@ -33,7 +33,7 @@ def _train_merges(texts: list[str]) -> list[tuple[str, str]]:
     trained.pre_tokenizer = clip.pre_tokenizer
     trained.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=512 + NUM_MERGES,
+        vocab_size=512 + num,
         end_of_word_suffix="</w>",
         initial_alphabet=ByteLevel.alphabet(),
         show_progress=False,
@@ -41,10 +41,10 @@ def _train_merges(texts: list[str]) -> list[tuple[str, str]]:
     )
     trained.train_from_iterator(texts, trainer)
     merges = json.loads(trained.to_str())["model"]["merges"]
-    return [(first, second) for first, second in merges][:NUM_MERGES]
+    return [(first, second) for first, second in merges][:num]
 
 
-def build_tokenizer(texts: list[str]) -> CLIPTokenizer:
+def build_tokenizer(texts: list[str], num_merges: int = NUM_MERGES) -> CLIPTokenizer:
     """Train a stock CLIP tokenizer.
 
     The vocabulary is, as in CLIP, 256 bytes, 256 bytes that end a word, the merges and last
@@ -52,12 +52,13 @@ def build_tokenizer(texts: list[str]) -> CLIPTokenizer:
 
     Args:
         texts: The texts that the merges are learned from.
+        num_merges: How many merges to learn.
 
     Returns:
         A tokenizer for up to `MAX_TOKENS` tokens.
     """
     letters = sorted(ByteLevel.alphabet())
-    merges = _train_merges(texts)
+    merges = _train_merges(texts, num_merges)
     tokens = [*letters, *(letter + "</w>" for letter in letters)]
     tokens += [token for token in dict.fromkeys(a + b for a, b in merges) if token not in tokens]
     vocab = {token: index for index, token in enumerate([*tokens, START, END])}

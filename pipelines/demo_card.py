@@ -17,6 +17,7 @@ class DemoCard:
         scene_score: what is compared with the threshold: "cosine", the best of the bank, or
             "softmax", its share.
         scene_threshold: a picture on which no text of the bank scores as much looks foreign.
+        events: what the shapes do; none where the model sees pictures.
     """
 
     shapes: tuple[str, ...]
@@ -25,6 +26,7 @@ class DemoCard:
     scene_bank: tuple[str, ...]
     scene_score: str
     scene_threshold: float
+    events: tuple[str, ...] = ()
 
 
 def read_demo_card(folder: Path) -> DemoCard | None:
@@ -41,4 +43,5 @@ def read_demo_card(folder: Path) -> DemoCard | None:
         scene_bank=tuple(facts.get("scene_bank", ())),
         scene_score=str(facts.get("scene_score", "cosine")),
         scene_threshold=float(facts.get("scene_threshold", -1.0)),
+        events=tuple(knows.get("events", ())),
     )

@@ -13,6 +13,7 @@ ModelChoice = Literal["auto", "bundled", "hub"]
 SourceChoice = Literal["hub", "modelscope"]
 DeviceChoice = Literal["auto", "cpu", "cuda", "mps"]
 DtypeChoice = Literal["auto", "float32", "bfloat16"]
+Quantization = Literal["none", "int8", "nf4"]
 
 #: Where the Hugging Face hub itself answers; any other endpoint is a mirror.
 HUB_ENDPOINT = "https://huggingface.co"
@@ -28,6 +29,7 @@ class Settings:
         source: where weights are downloaded from.
         device: compute device, or "auto".
         dtype: floating-point type of the weights, or "auto" (decided by a self-test).
+        quantization: bitsandbytes format that caption models are loaded in, or "none".
         host: address the server listens on.
         port: TCP port, 0 for a free one.
         memory_gb: memory budget of all loaded models; 0.0 means 70 % of what this machine has.
@@ -45,6 +47,7 @@ class Settings:
     source: SourceChoice = "hub"
     device: DeviceChoice = "auto"
     dtype: DtypeChoice = "auto"
+    quantization: Quantization = "none"
     host: str = "127.0.0.1"
     port: int = 7860
     memory_gb: float = 0.0
@@ -115,6 +118,12 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
         choices=("auto", "float32", "bfloat16"),
         default="auto",
         help="type of the weights; auto decides by the device and a self-test",
+    )
+    add(
+        "--quantization",
+        choices=("none", "int8", "nf4"),
+        default="none",
+        help="weights of caption models in 8 or 4 bits; needs bitsandbytes and accelerate",
     )
     add("--host", default=_default_host(env), help="address to listen on")
     add(

@@ -20,10 +20,12 @@ def models_table() -> str:
     rows = ["| key | model | does | languages | memory | download | licence |", "|" + "---|" * 7]
     for spec in MODELS:
         link = f"[{spec.repo}](https://huggingface.co/{spec.repo})" if spec.repo else "bundled"
-        traits = spec.contrastive or spec.generative
+        traits = spec.contrastive or spec.generative or spec.video_text
         assert traits is not None
         shown = "drawings of coloured shapes only" if spec.demo else ", ".join(traits.languages)
         does = ", ".join(spec.generative.tasks) if spec.generative else ""
+        if spec.video_text:
+            does = "scores of videos and texts, moments"
         if spec.contrastive:
             does = f"scores ({SCORES[spec.contrastive.probability]})"
         download = f"{spec.download_gb:.2f} GB" if spec.download_gb else "–"

@@ -105,7 +105,7 @@ class ClipPipeline(Pipeline):
             self._model, processor, max_pixels=int(self.settings.max_pixels_mp * 1e6)
         )
         self.judge = Judge(self.traits, self.texts, self.scale)
-        self._scene_check = SceneCheck.of(self.folder, self.texts, self.scale)
+        self._scene_check = SceneCheck.of(self.folder, self.texts.vectors, self.scale)
 
     def _unload(self) -> None:
         if hasattr(self, "_kept"):

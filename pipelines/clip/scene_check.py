@@ -1,12 +1,18 @@
 """Does a picture look like what the demo model was trained on?"""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
-from pipelines.clip.texts import TextEncoder
 from pipelines.demo_card import read_demo_card
+
+Kind = Literal["picture", "video"]
+
+#: What a real model is for.
+REAL: dict[Kind, str] = {"picture": "photos", "video": "filmed videos"}
 
 
 @dataclass(frozen=True)
@@ -24,16 +30,29 @@ class SceneCheck:
     threshold: float
 
     @classmethod
-    def of(cls, folder: Path, texts: TextEncoder, scale: float) -> "SceneCheck":
-        """Read `demo.json` beside the weights, where there is one."""
+    def of(
+        cls, folder: Path, vectors: Callable[[Sequence[str]], torch.Tensor], scale: float
+    ) -> "SceneCheck":
+        """Read `demo.json` beside the weights, where there is one.
+
+        Args:
+            folder: the checkpoint.
+            vectors: gives the (N, D) unit vectors of texts.
+            scale: the model's logit scale.
+        """
         card = read_demo_card(folder)
-        if card is None:
+        if card is None or not card.scene_bank:
             return cls(None, scale, 0.0)
         compared = scale if card.scene_score == "softmax" else 0.0
-        return cls(texts.vectors(card.scene_bank), compared, card.scene_threshold)
+        return cls(vectors(card.scene_bank), compared, card.scene_threshold)
 
-    def notes(self, pictures: torch.Tensor) -> list[str]:
-        """Return a hint if any of the (N, D) pictures looks unlike the demo scenes."""
+    def notes(self, pictures: torch.Tensor, what: Kind = "picture") -> list[str]:
+        """Return a hint if any of the (N, D) pictures looks unlike the demo scenes.
+
+        Args:
+            pictures: their unit vectors.
+            what: what they are the vectors of.
+        """
         if self.bank is None or not pictures.numel():
             return []
         scores = pictures @ self.bank.T
@@ -42,8 +61,8 @@ class SceneCheck:
         foreign = int((scores.max(dim=-1).values < self.threshold).sum())
         if not foreign:
             return []
-        which = "This picture does" if len(pictures) == 1 else f"{foreign} of the pictures do"
+        which = f"This {what} does" if len(pictures) == 1 else f"{foreign} of the {what}s do"
         return [
             f"{which} not look like a drawing of coloured shapes, which is all that the demo "
-            "model knows: do not trust these scores. Choose a real model for photos."
+            f"model knows: do not trust these scores. Choose a real model for {REAL[what]}."
         ]

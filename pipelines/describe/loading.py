@@ -11,13 +11,20 @@ from pipelines.describe.traits import GenerativeTraits
 from pipelines.errors import WeightsError
 from pipelines.packing import PackedLinear, pack_linear
 from pipelines.runtime import Device
+from pipelines.settings import Quantization
 
 #: What a quantised model needs beside the runtime pins.
 QUANTIZATION_EXTRA = ("bitsandbytes", "accelerate")
 
 
 def load_parts(
-    folder: Path, traits: GenerativeTraits, device: Device, *, key: str, dtype: str
+    folder: Path,
+    traits: GenerativeTraits,
+    device: Device,
+    *,
+    key: str,
+    dtype: str,
+    quantization: Quantization = "none",
 ) -> Parts:
     """Load a checkpoint of `traits.model_class` for inference.
 
@@ -27,6 +34,7 @@ def load_parts(
         device: where it goes.
         key: public name of the model, for messages.
         dtype: "float32" or "bfloat16".
+        quantization: what the Linear layers' weights are turned into while they are loaded.
 
     Raises:
         WeightsError: tensors are missing or of another shape, a file is missing, or the weights
@@ -35,7 +43,7 @@ def load_parts(
     import transformers
     from transformers import AutoImageProcessor, AutoTokenizer
 
-    quantized = _quantization(traits, key, dtype)
+    quantized = _quantized(quantization, key, dtype)
     model, info = getattr(transformers, traits.model_class).from_pretrained(
         folder,
         dtype=getattr(torch, dtype),
@@ -88,20 +96,20 @@ def _qformer_tokenizer(folder: Path, traits: GenerativeTraits, key: str) -> Any:
     )
 
 
-def _quantization(traits: GenerativeTraits, key: str, dtype: str) -> dict[str, Any]:
+def _quantized(quantization: Quantization, key: str, dtype: str) -> dict[str, Any]:
     """Return the arguments of `from_pretrained` for quantised weights, {} for plain ones."""
-    if traits.quantization == "none":
+    if quantization == "none":
         return {}
     missing = [name for name in QUANTIZATION_EXTRA if importlib.util.find_spec(name) is None]
     if missing:
         raise WeightsError(
-            f"{key} keeps its weights in {traits.quantization}, which needs "
-            f"{' and '.join(missing)}. Install with: pip install {' '.join(QUANTIZATION_EXTRA)}; "
-            "or choose the same model without quantisation."
+            f"{key} was to be loaded in {quantization}, which needs {' and '.join(missing)}. "
+            f"Install with: pip install {' '.join(QUANTIZATION_EXTRA)}; "
+            "or start without --quantization."
         )
     from transformers import BitsAndBytesConfig
 
-    if traits.quantization == "int8":
+    if quantization == "int8":
         return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
     config = BitsAndBytesConfig(
         load_in_4bit=True,

@@ -62,7 +62,14 @@ class DescribePipeline(Pipeline):
     def _load(self) -> None:
         # a demo model is small: float32 costs it nothing and keeps its measured numbers
         dtype = "float32" if self.spec.demo else self.device.dtype
-        parts = load_parts(self.folder, self.traits, self.device, key=self.spec.key, dtype=dtype)
+        parts = load_parts(
+            self.folder,
+            self.traits,
+            self.device,
+            key=self.spec.key,
+            dtype=dtype,
+            quantization="none" if self.spec.demo else self.settings.quantization,
+        )
         self._tokenizer = parts.tokenizer
         positions = getattr(parts.model.config.get_text_config(), "max_position_embeddings", None)
         self._context = min(self.traits.context_tokens, positions or self.traits.context_tokens)

@@ -54,7 +54,6 @@ class GenerativeTraits:
         context_tokens: tokens of prompt, image and, for a causal decoder, answer together.
         stops: texts at which an answer ends, such as a next question that the model makes up.
         languages: ISO 639-1 codes of the languages that it reads well.
-        quantization: "none", or the bitsandbytes format that the weights are loaded in.
     """
 
     model_class: str
@@ -73,7 +72,6 @@ class GenerativeTraits:
     context_tokens: int = 512
     stops: tuple[str, ...] = ()
     languages: tuple[str, ...] = ("en",)
-    quantization: Literal["none", "int8", "nf4"] = "none"
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from pipelines.base import Pipeline
+from pipelines.clip.scene_check import SceneCheck
 from pipelines.errors import InputError, MediaError
 from pipelines.notes import language_notes
 from pipelines.packing import pack_linear
@@ -90,6 +91,7 @@ class ViClipPipeline(Pipeline):
         name = fingerprint(self.folder, self.device, VECTORS_FORMAT, self.traits.fit)
         self._kept = VectorCache(self.settings.cache_dir / "text-vectors.sqlite", name)
         self.judge = Judge(self.traits, self._word_vectors)
+        self._scene_check = SceneCheck.of(self.folder, self._word_vectors, LOGIT_SCALE)
         self.videos = VideoEncoder(
             self.embed_frames,
             self.processor,
@@ -102,7 +104,15 @@ class ViClipPipeline(Pipeline):
     def _unload(self) -> None:
         if hasattr(self, "_kept"):
             self._kept.close()
-        for name in ("_model", "tokeniser", "processor", "judge", "videos", "_kept"):
+        for name in (
+            "_model",
+            "tokeniser",
+            "processor",
+            "judge",
+            "videos",
+            "_kept",
+            "_scene_check",
+        ):
             if hasattr(self, name):
                 delattr(self, name)
 
@@ -160,6 +170,7 @@ class ViClipPipeline(Pipeline):
             for index, text in enumerate(texts)
         ]
         scores.sort(key=lambda score: -score.probability)
+        notes += self._scene_check.notes(vector, "video")
         notes += self.videos.lost_notes(plan)
         notes += language_notes(texts, self.traits.languages, self.spec.task)
         return VideoMatch(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from gradio_client import Client, handle_file
 
+from components.example_lists import drawn_videos
 from tests.browser.serve import RunningApp
 from tests.components.raw_http import http
 
@@ -57,6 +58,27 @@ ENDPOINTS: dict[str, list[tuple[str, str, Any]]] = {
         ("model", "str", ""),
         *GENERATION,
     ],
+    "/caption_images": [
+        ("files", "list[filepath]", REQUIRED),
+        ("prompt", "str", ""),
+        ("model", "str", ""),
+        *GENERATION,
+    ],
+    "/match_video": [
+        ("video", "filepath", REQUIRED),
+        ("texts", "str", REQUIRED),
+        ("model", "str", ""),
+        ("start_s", "float", 0.0),
+        ("end_s", "float", 0.0),
+    ],
+    "/find_moments": [
+        ("video", "filepath", REQUIRED),
+        ("query", "str", REQUIRED),
+        ("model", "str", ""),
+        ("window_s", "float", 4.0),
+        ("stride_s", "float", 1.0),
+        ("top_k", "int", 5),
+    ],
     "/list_models": [],
 }
 
@@ -68,6 +90,9 @@ RETURNS = {
     "/caption_image": ["str"],
     "/answer_image": ["str"],
     "/chat_image": ["str", "list[dict(str, Any)]"],
+    "/caption_images": ["list[dict(str, str)]", "None | filepath"],
+    "/match_video": ["dict(str, Any)", "list[dict(str, Any)]"],
+    "/find_moments": ["list[dict(str, Any)]"],
     "/list_models": ["list[dict(str, Any)]"],
 }
 
@@ -160,3 +185,32 @@ def test_list_models(client: Client) -> None:
     rows = client.predict(api_name="/list_models")
     assert [list(row) for row in rows] == [fields] * len(rows)
     assert len(rows) > 1
+
+
+def test_match_video_by_name_and_by_position(client: Client) -> None:
+    entry = next(entry for entry in drawn_videos() if entry["texts"])
+    video, texts = handle_file(entry["path"]), "\n".join(entry["texts"])
+    by_name = client.predict(video=video, texts=texts, api_name="/match_video")
+    assert by_name == client.predict(video, texts, api_name="/match_video")
+    label, scores = by_name
+    assert list(label) == ["label", "confidences", "notes", "frame_times_s"]
+    fields = ["text", "probability", "cosine", "verdict", "note"]
+    assert [list(row) for row in scores] == [fields] * len(entry["texts"])
+    assert label["label"] == scores[0]["text"]
+    assert label["confidences"] == [
+        {"label": row["text"], "confidence": row["probability"]} for row in scores
+    ]
+    assert len(label["frame_times_s"]) == 8
+    assert label["frame_times_s"] == sorted(label["frame_times_s"])
+
+
+def test_find_moments_by_name_and_by_position(client: Client) -> None:
+    entry = next(entry for entry in drawn_videos() if entry["query"])
+    video, query = handle_file(entry["path"]), entry["query"]
+    by_name = client.predict(video=video, query=query, api_name="/find_moments")
+    assert by_name == client.predict(video, query, api_name="/find_moments")
+    fields = ["start_s", "end_s", "score", "cosine", "verdict", "note"]
+    assert [list(row) for row in by_name] == [fields] * len(by_name)
+    scores = [row["score"] for row in by_name]
+    assert scores == sorted(scores, reverse=True)
+    assert 0 < len(by_name) <= 5

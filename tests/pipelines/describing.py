@@ -45,10 +45,19 @@ FAMILIES: dict[str, tuple[GenerativeTraits, Any]] = {
 }
 
 
-def live(folder: Path, key: str, device: Device = EXACT, **changes: Any) -> DescribePipeline:
+DEFAULTS = Settings()
+
+
+def live(
+    folder: Path,
+    key: str,
+    device: Device = EXACT,
+    settings: Settings = DEFAULTS,
+    **changes: Any,
+) -> DescribePipeline:
     """Return a loaded pipeline of the family `key`, its traits changed as told."""
     spec = Spec(key, replace(FAMILIES[key][0], **changes))
-    pipeline = DescribePipeline(spec, folder, device, Settings())  # type: ignore[arg-type]
+    pipeline = DescribePipeline(spec, folder, device, settings)  # type: ignore[arg-type]
     pipeline.load()
     return pipeline
 

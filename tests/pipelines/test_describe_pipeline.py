@@ -16,6 +16,7 @@ from pipelines.describe.pipeline import DescribePipeline, _finished
 from pipelines.describe.prompts import Request
 from pipelines.errors import InputError, MediaError, WeightsError
 from pipelines.runtime import Device
+from pipelines.settings import Quantization, Settings
 from tests.pipelines.describing import EXACT, FAMILIES, draw, live, one_thread
 
 SHORT = GenerationOptions(max_new_tokens=12)
@@ -420,10 +421,12 @@ def test_other_weights_are_refused(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["int8", "nf4"])
-def test_a_missing_extra_is_told(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_told(
+    kind: Quantization, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipelines.describe.loading.QUANTIZATION_EXTRA", ("no_such_package",))
     with pytest.raises(WeightsError, match="pip install no_such_package"):
-        live(folder / "blip2-opt", "blip2-opt", EXACT, quantization=kind)
+        live(folder / "blip2-opt", "blip2-opt", settings=Settings(quantization=kind))
 
 
 def test_a_model_that_marks_images_in_another_way_is_refused(folder: Path) -> None:

@@ -80,6 +80,7 @@ def test_every_field_can_be_set_by_flag_and_by_variable(tmp_path: Path) -> None:
         "work_dir": (tmp_path / "c", tmp_path / "d"), "max_upload_mb": (3.0, 4.0),
         "max_pixels_mp": (5.0, 6.0),
         "max_video_s": (60.0, 90.0),
+        "quantization": ("int8", "nf4"),
     }  # fmt: skip
     assert set(values) == {f.name for f in fields(Settings)} - {"endpoint", "offline"}
     default = read_settings([], {})

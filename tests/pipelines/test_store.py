@@ -219,6 +219,19 @@ def test_one_model_that_cannot_fit_is_refused_before_anything_is_fetched(
         assert pipeline.spec is DEMO_CLIP
 
 
+def test_quantised_weights_take_less_of_the_budget(store: PipelineStore) -> None:
+    """BLIP-2 takes 15 GB in float32; a demo model is never quantised."""
+    blip2 = CATALOGUE["blip2-opt-2.7b"]
+    for quantization, needed in (("none", 1.0), ("int8", 0.3), ("nf4", 0.2)):
+        settings = replace(store.settings, quantization=quantization)  # type: ignore[arg-type]
+        tight = PipelineStore(replace(settings, memory_gb=blip2.memory_gb * needed - 0.1))
+        with pytest.raises(MemoryLimitError, match=f"needs {blip2.memory_gb * needed:.1f} GB"):
+            list(tight.fetch(blip2.key, "caption"))
+        roomy = PipelineStore(replace(settings, memory_gb=blip2.memory_gb * needed + 0.1))
+        with pytest.raises(WeightsError):  # fits, but no hub is in reach
+            list(roomy.fetch(blip2.key, "caption"))
+
+
 def test_loading_one_model_does_not_hold_up_another(store: PipelineStore) -> None:
     with store.use("clip-vit-b32", TASK):
         pass

@@ -1,0 +1,164 @@
+"""Captions in batches, decoding against the memory's speed, and follow-up questions.
+
+    python benchmarks/bench_captions.py [--quick] [--vision-layers N] [--text-layers N] [--write]
+
+BLIP-2 OPT 2.7B with random weights through SeeSay's own pipeline, in one run. Captions have
+exactly `TOKENS` tokens. The last line is JSON; `--write` also keeps it beside this script.
+"""
+
+import argparse
+import os
+import sys
+import time
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from benchmarks.blip2_checkpoints import REAL_LAYERS, make_blip2  # noqa: E402
+from benchmarks.measuring import Row, compare, report, row  # noqa: E402
+from pipelines.catalogue import Task  # noqa: E402
+from pipelines.describe.features import FeatureCache  # noqa: E402
+from pipelines.describe.options import GenerationOptions  # noqa: E402
+from pipelines.describe.pipeline import DescribePipeline  # noqa: E402
+from pipelines.packing import PackedLinear  # noqa: E402
+from pipelines.settings import Settings  # noqa: E402
+from pipelines.store import PipelineStore  # noqa: E402
+
+TASK: Task = "caption"
+TOKENS = 20
+OPTIONS = GenerationOptions(max_new_tokens=TOKENS)
+_numbers = count()
+
+
+def fresh_images(number: int) -> list[Image.Image]:
+    """Return images of 640 x 480 that were never seen before."""
+    made = []
+    for _ in range(number):
+        small = np.random.default_rng(next(_numbers)).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+        made.append(Image.fromarray(small).resize((640, 480), Image.Resampling.BICUBIC))
+    return made
+
+
+def batched(describer: DescribePipeline, size: int, times: int) -> Row:
+    """Captions of `size` images together, beside one by one; the texts must be equal."""
+    same = fresh_images(size)
+    alone = [describer.caption([image], options=OPTIONS)[0].text for image in same]
+    describer.features = FeatureCache()
+    together = [made.text for made in describer.caption(same, options=OPTIONS)]
+
+    def ours() -> None:
+        describer.caption(fresh_images(size), options=OPTIONS)
+
+    def theirs() -> None:
+        for image in fresh_images(size):
+            describer.caption([image], options=OPTIONS)
+
+    what = f"captions of {size} images in one batch, beside one by one"
+    return row(what, *compare(ours, theirs, times), 1 / 3, texts_equal=alone == together)
+
+
+def follow_up(describer: DescribePipeline, folder: Path, times: int) -> Row:
+    """A second question about an image, beside a question about an image not seen before."""
+    options = replace(OPTIONS, max_new_tokens=1)
+    names = iter(range(10**6))
+
+    def saved() -> Path:
+        path = folder / f"{next(names)}.png"
+        fresh_images(1)[0].save(path)
+        return path
+
+    known, paths = saved(), iter([saved() for _ in range(times + 2)])
+    second, first = compare(
+        lambda: describer.answer(known, "what is it", options),
+        lambda: describer.answer(next(paths), "what is it", options),
+        times,
+    )
+    tower = first - second
+    return {
+        "what": "first token of a second question about an image / of the first question",
+        "ours_s": round(second, 5), "theirs_s": round(first, 5), "value": round(second / first, 5),
+        "ratio": f"1/{first / second:.1f}", "goal": "without the vision tower",
+        "vision_s": round(tower, 5), "met": second < first,
+    }  # fmt: skip
+
+
+def decoding(describer: DescribePipeline, times: int) -> Row:
+    """Bytes of weights that a decoding step reads per second, beside what memory delivers."""
+    language = describer.bridge.model.language_model
+    moved = sum(_weight_bytes(module) for module in language.modules())
+    image = fresh_images(1)
+
+    def wall(tokens: int) -> float:
+        start = time.perf_counter()
+        describer.caption(image, options=replace(OPTIONS, max_new_tokens=tokens))
+        return time.perf_counter() - start
+
+    wall(4)
+    step = min((wall(24) - wall(4)) / 20 for _ in range(times))
+    rate, limit = moved / step / 1e9, _bandwidth(times)
+    return {
+        "what": "decoding: GB/s of weights read, beside the measured memory bandwidth",
+        "step_s": round(step, 5), "gb": round(moved / 1e9, 3), "gb_per_s": round(rate, 2),
+        "limit_gb_per_s": round(limit, 2), "value": round(rate / limit, 3),
+        "ratio": f"{rate / limit:.0%}", "goal": "≥ 80 %", "met": rate >= 0.8 * limit,
+    }  # fmt: skip
+
+
+def _weight_bytes(module: torch.nn.Module) -> int:
+    """Return the bytes of the weight of a layer that every step reads whole."""
+    if isinstance(module, PackedLinear):
+        return 2 * module.in_features * module.out_features
+    if isinstance(module, torch.nn.Linear):
+        return module.weight.numel() * module.weight.element_size()
+    return 0
+
+
+def _bandwidth(times: int) -> float:
+    """Return GB/s of reading 1 GB on all cores, the best of several."""
+    table = torch.ones(256, 1024, 1024)
+    best = 0.0
+    for _ in range(max(3, times)):
+        start = time.perf_counter()
+        table.sum()
+        best = max(best, table.numel() * 4 / (time.perf_counter() - start) / 1e9)
+    return best
+
+
+def main() -> None:
+    """Measure, print, and keep where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="two layers, to see that it runs")
+    parser.add_argument("--vision-layers", type=int, default=REAL_LAYERS[0] // 3)
+    parser.add_argument("--text-layers", type=int, default=REAL_LAYERS[1] // 3)
+    parser.add_argument("--write", action="store_true", help="keep the figures for the README")
+    args = parser.parse_args()
+    layers = (2, 2) if args.quick else (args.vision_layers, args.text_layers)
+    times = 1 if args.quick else 3
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        make_blip2(
+            folder / "models" / "blip2-opt-2.7b", vision_layers=layers[0], text_layers=layers[1]
+        )
+        store = PipelineStore(Settings(models_dir=folder / "models", device="cpu"))
+        with store.use("blip2-opt-2.7b", TASK) as describer:
+            dtype = describer.device.dtype
+            rows = [batched(describer, size, times) for size in (4, 8)]
+            rows += [decoding(describer, times), follow_up(describer, folder, times)]
+    report(
+        __file__, rows, args,
+        f"BLIP-2 OPT 2.7B, random weights in {dtype}, {layers[0]} of {REAL_LAYERS[0]} vision and "
+        f"{layers[1]} of {REAL_LAYERS[1]} language layers",
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

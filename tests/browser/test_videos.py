@@ -1,0 +1,126 @@
+"""The Match and Moments tabs, as a person uses them."""
+
+import csv
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from components.example_lists import drawn_videos
+from tests.browser.browsing import click_example, close_toast, open_tab, press, rows, toast
+from tests.browser.conftest import Visit
+from tests.browser.contrast import contrasts
+
+at_both_widths = pytest.mark.parametrize("width", [1280, 390])
+
+
+def entry_with(field: str) -> dict[str, Any]:
+    return next(entry for entry in drawn_videos() if entry[field])
+
+
+def enter(visit: Visit, tab: str, width: int = 1280, theme: str = "light") -> Page:
+    page = visit(width, theme)
+    open_tab(page, tab)
+    return page
+
+
+def upload(page: Page, file: Path | str) -> None:
+    """Upload a video in the tab that is shown, and wait until it is there."""
+    page.locator("[role=tabpanel]:visible input[type=file]").first.set_input_files(file)
+    shown = page.locator("video:visible").or_(page.get_by_role("row", name=Path(file).name))
+    expect(shown.first).to_be_visible()
+
+
+def player_time(video: Locator) -> float:
+    return float(video.evaluate("video => video.currentTime"))
+
+
+@at_both_widths
+def test_a_video_is_uploaded_and_matched(visit: Visit, width: int) -> None:
+    page = enter(visit, "Match", width)
+    entry = entry_with("texts")
+    upload(page, entry["path"])
+    page.get_by_label("Texts", exact=True).fill("\n".join(entry["texts"]))
+    press(page, "Match")
+    expect(rows(page)).to_have_count(len(entry["texts"]))
+    expect(rows(page).first.locator(".name")).to_have_text(entry["true_texts"][0])
+    expect(rows(page).first.locator(".pill")).to_have_text("match")
+    frames = page.locator(".frames:visible button:has(img)")
+    expect(frames).to_have_count(8)
+    expect(page.locator(".demo-badge:visible")).to_contain_text("moving")
+    frames.nth(6).click()
+    video = page.locator("video:visible").first
+    page.wait_for_function("video => video.currentTime > 2.5", arg=video.element_handle())
+    with page.expect_download() as download:
+        press(page, "Download as CSV")
+    head, *lines = csv.reader(io.StringIO(Path(download.value.path()).read_text("utf-8")))
+    assert head == ["label", "probability", "cosine", "verdict", "note"]
+    assert len(lines) == len(entry["texts"])
+
+
+@at_both_widths
+def test_a_moment_is_found_and_played(visit: Visit, width: int) -> None:
+    page = enter(visit, "Moments", width)
+    entry = entry_with("query")
+    upload(page, entry["path"])
+    page.get_by_label("What happens").fill(entry["query"])
+    press(page, "Find")
+    expect(rows(page).first.locator(".pill")).to_be_visible()
+    moments = page.locator(".frames:visible button:has(img)")
+    count = moments.count()
+    assert count == rows(page).count() > 1
+    video = page.locator(".player:visible video").or_(page.locator("video:visible")).first
+    first = player_time(video)
+    last = moments.nth(count - 1)
+    start = re.search(r"(\d+):(\d+\.\d)", last.inner_text())
+    assert start is not None
+    wanted = 60 * int(start[1]) + float(start[2])
+    last.click()
+    page.wait_for_function(
+        "([video, wanted]) => Math.abs(video.currentTime - wanted) < 0.6",
+        arg=[video.element_handle(), wanted],
+    )
+    assert abs(player_time(video) - first) > 0.5
+    press(page, f"Cut out moment {count}")
+    with page.expect_download() as download:
+        press(page, f"Download clip {count}")
+    assert Path(download.value.path()).read_bytes()[4:8] == b"ftyp"
+
+
+@pytest.mark.parametrize("tab", ["Match", "Moments"])
+def test_an_example_is_worked_off_at_a_click(visit: Visit, tab: str) -> None:
+    page = enter(visit, tab)
+    click_example(page, 0)
+    expect(rows(page).first).to_be_visible()
+    expect(page.locator(".demo-badge:visible")).to_be_visible()
+    if tab == "Moments":
+        expect(page.locator(".curve:visible svg")).to_be_visible()
+
+
+@pytest.mark.parametrize("tab", ["Match", "Moments"])
+def test_what_is_missing_is_told(visit: Visit, tab: str) -> None:
+    page = enter(visit, tab)
+    press(page, "Match" if tab == "Match" else "Find")
+    expect(toast(page)).to_contain_text("Upload")
+    close_toast(page)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("tab", ["Match", "Moments"])
+def test_texts_can_be_read(visit: Visit, tab: str, theme: str) -> None:
+    page = enter(visit, tab, theme=theme)
+    click_example(page, 0)
+    expect(rows(page).first).to_be_visible()
+    selectors = [".scores td", ".scores th", ".pill", ".demo-badge span", ".frames .caption-label"]
+    seen = {selector: contrasts(page, selector) for selector in selectors}
+    assert all(seen.values()), "each kind must be on the page"
+    weak = {
+        f"{kind} {text!r}": round(ratio, 2)
+        for kind, found in seen.items()
+        for text, ratio in found.items()
+        if ratio < 4.5
+    }
+    assert weak == {}
