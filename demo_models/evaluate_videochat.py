@@ -16,12 +16,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as imageio
 import torch
 
+from demo_models.held_out_videos import FORMATS, write_motion
 from demo_models.videochat_cases import (
     CHANCE_PERCENT,
-    FRAME_RATE,
     GATES_PERCENT,
     MAX_TURN_GAP,
     Conversation,
@@ -95,19 +94,18 @@ class AppChat:
         """Return the answers, each asked with the history that the app returned."""
         from gradio_client import handle_file
 
-        number = max(NUM_FRAMES, round(talk.video.duration_s * FRAME_RATE))
+        form = FORMATS[talk.video.harm % len(FORMATS)]
         answers: list[str] = []
         history: list[dict[str, str]] = []
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "video.mp4"
-            imageio.imwrite(file, talk.video.frames(number), fps=FRAME_RATE)
+            write_motion(file, talk.video.motion, form)
             for asked in talk.asked:
                 result = self.client.predict(
                     video=handle_file(str(file)),
                     question=asked.question,
                     history=history,
                     model=self.model,
-                    max_frames=NUM_FRAMES,
                     api_name="/ask_video",
                 )
                 answers.append(str(result[0]).strip())

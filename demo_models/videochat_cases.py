@@ -35,7 +35,6 @@ TALKED = tuple(GATES_PERCENT)
 SINGLE = ("which", "does", "happens", "order", "describe", "turns", "no_direction", "absent")
 UNSEEN = ("colour", "shape", "count", "action", "direction")
 VIDEO_PX = 160
-FRAME_RATE = 12
 
 
 @dataclass(frozen=True)

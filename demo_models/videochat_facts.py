@@ -80,9 +80,7 @@ class Facts:
 
     def description(self) -> str:
         """Return objects, background and events; objects in the order of the vocabulary."""
-        order = sorted(
-            self.actors, key=lambda a: (COLOURS.index(a.colour), SHAPES.index(a.shape))
-        )
+        order = sorted(self.actors, key=lambda a: (COLOURS.index(a.colour), SHAPES.index(a.shape)))
         names = [f"{article(actor.colour)} {actor.name}" for actor in order]
         listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
         return f"{listed} on a {self.background} background. {self.happens()}"

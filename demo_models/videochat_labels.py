@@ -181,7 +181,10 @@ class TokenHeads(nn.Module):
         loss += 0.5 * functional.binary_cross_entropy_with_logits(self.ends(tokens), ends)
         track = labels.track[clip, item]
         wrong = functional.smooth_l1_loss(
-            self.way(tokens).unflatten(1, (CLIP_FRAMES, 3)), track[..., :3], beta=0.05, reduction="none"
+            self.way(tokens).unflatten(1, (CLIP_FRAMES, 3)),
+            track[..., :3],
+            beta=0.05,
+            reduction="none",
         ).sum(dim=2)
         seen = track[..., 3]
         loss += WAY_WEIGHT * (wrong * seen).sum() / seen.sum()

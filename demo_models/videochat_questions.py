@@ -142,9 +142,7 @@ def _yes_no(rng: Rng, facts: Facts, last: int | None) -> VideoQuery | None:
     if rng.random() < 0.1:
         others = [name for name in BACKGROUNDS if name != facts.background]
         value = facts.background if answer else pick(rng, others)
-        return VideoQuery(
-            "yes_no", "is background", "yes" if answer else "no", (("value", value),)
-        )
+        return VideoQuery("yes_no", "is background", "yes" if answer else "no", (("value", value),))
     colour, shape = _item(rng, facts, last, answer)
     held = [actor.has(colour, shape) for actor in facts.actors]
     truth = True if True in held else None if None in held else False

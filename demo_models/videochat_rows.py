@@ -153,8 +153,8 @@ class RowHeads(nn.Module):
             )
             asked = truth >= 0
             loss += 2.0 * (each * asked).sum() / asked.sum().clamp(min=1)
-        track = torch.from_numpy(np.concatenate([tables.track[rows][:, :, 0, :2],
-                                                 tables.track[rows][:, :, -1, :2]], axis=-1))  # fmt: skip
+        ends = tables.track[rows][:, :, [0, -1], :2]
+        track = torch.from_numpy(ends.reshape(len(rows), MAX_OBJECTS, 4))
         end = place // MERGED == 1
         error = functional.smooth_l1_loss(
             self.place(mine[end]), track[video[end], item[end]], beta=0.1

@@ -56,6 +56,9 @@ CLIP_LAYERS = 3
 CLIP_MEAN, CLIP_STD = 0.5, 0.5  # of the demo CLIP's processor
 TABLE_MEAN, TABLE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TIME_SHARE = 0.4  # of the codes of the frames, against those of the places, at the beginning
+COMMON = 0.25  # mean of all tokens over their channels at the beginning, see `_with_bias`
+STREAM_SCALE = 2.0
+"""Factor on the stream while training, so that AdamW's steps are small beside the embeddings."""
 MERGED = 64
 
 
@@ -63,10 +66,10 @@ MERGED = 64
 class TowerOptions:
     """The recipe of this stage in numbers."""
 
-    steps: int = 1200
+    steps: int = 900
     videos: int = 12  # of a batch
-    muon_rate: float = 0.015
-    adam_rate: float = 1.5e-3
+    muon_rate: float = 0.01
+    adam_rate: float = 1e-3
     warmup: int = 40
     decay: float = 0.5  # share of the steps over which the rates fall to 0
     merge_weight: float = 0.5
@@ -144,30 +147,47 @@ def _copy_embeddings(clip: Any, tower: InternVideo2Tower, pixels: Tensor) -> Non
     times = TIME_SHARE * grid.std() * torch.randn(CLIP_FRAMES, 1, WIDTH)
     first = norm(source.class_embedding + places[0])
     tower.pos_embed[0, 1:].copy_((grid + times).flatten(0, 1))
+    tower.pos_embed.add_(COMMON)
     tower.cls_token[0, 0].copy_(_centred(first))
 
 
-def _copy_block(layer: Any, block: Any, tokens: Tensor) -> None:
-    """Copy one layer of the CLIP.
+def _with_bias(weight: Tensor, norm: Tensor, bias: Tensor, tokens: Tensor) -> Tensor:
+    """Return a weight that adds a bias, read from what all tokens have in common.
 
-    Biases of queries have no place here and are left out; those of values and norms move into
-    the next bias. Queries and keys get the size that they have in the CLIP for `tokens`.
+    The stream's mean over the channels is the same for every token and nothing else: a weight of
+    1 / `norm` on all channels reads it and is blind for the rest.
+
+    Args:
+        weight: (R, C) behind a norm.
+        norm: (C,) the norm's weight.
+        bias: (R,) to add.
+        tokens: (B, P, C) of the stream, for the size of its mean after the norm.
     """
+    common = (tokens.mean(dim=-1) / tokens.square().mean(dim=-1).sqrt()).mean()
+    return weight + torch.outer(bias / common - weight @ norm, 1 / norm) / len(norm)
+
+
+def _copy_block(layer: Any, block: Any, tokens: Tensor) -> None:
+    """Copy one layer of the CLIP; queries and keys get the size that they have for `tokens`."""
     attention, first, second = layer.self_attn, layer.layer_norm1, layer.layer_norm2
     parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+    weight = torch.cat([part.weight for part in parts])
+    bias = torch.cat([part(first.bias) for part in parts])
     block.norm1.weight.copy_(first.weight)
     block.norm2.weight.copy_(second.weight)
-    block.qkv.weight.copy_(torch.cat([part.weight for part in parts]))
-    value = attention.v_proj(first.bias)
+    block.qkv.weight.copy_(_with_bias(weight, first.weight, bias, tokens))
     block.proj.weight.copy_(_centred(attention.out_proj.weight))
-    block.proj.bias.copy_(_centred(attention.out_proj(value)))
-    block.fc1.weight.copy_(layer.mlp.fc1.weight)
-    block.fc1.bias.copy_(layer.mlp.fc1(second.bias))
+    block.proj.bias.copy_(_centred(attention.out_proj.bias))
     block.fc2.weight.copy_(_centred(layer.mlp.fc2.weight))
     block.fc2.bias.copy_(_centred(layer.mlp.fc2.bias))
-    query, key, _ = block.qkv(block.norm1(tokens)).chunk(3, dim=-1)
+    query, key, value = block.qkv(block.norm1(tokens)).chunk(3, dim=-1)
     for norm, rows in ((block.q_norm, query), (block.k_norm, key)):
         norm.weight.fill_(rows.square().mean().sqrt())
+    tokens = tokens + block.proj(_attend(block.q_norm(query), block.k_norm(key), value))
+    inner = layer.mlp.fc1
+    bias = inner(second.bias)
+    block.fc1.bias.zero_()
+    block.fc1.weight.copy_(_with_bias(inner.weight, second.weight, bias, tokens))
 
 
 @torch.no_grad()
@@ -192,13 +212,18 @@ def warm_start(clip_folder: Path, tower: InternVideo2Tower, pixels: Tensor) -> N
         for zeroed in (block.proj, block.fc2):
             nn.init.zeros_(zeroed.weight)
             nn.init.zeros_(zeroed.bias)
-    size = tokens.std()  # no norm follows: the whole stream is brought to deviation 1
+    scale_stream(tower, STREAM_SCALE)
+
+
+@torch.no_grad()
+def scale_stream(tower: InternVideo2Tower, factor: float) -> None:
+    """Multiply the tower's output; its norms make this exact, whatever the factor."""
     for part in (tower.patch_embed.weight, tower.patch_embed.bias, tower.cls_token):
-        part.div_(size)
-    tower.pos_embed.div_(size)
+        part.mul_(factor)
+    tower.pos_embed.mul_(factor)
     for block in tower.blocks:
-        block.ls1.weight.div_(size)
-        block.ls2.weight.div_(size)
+        block.ls1.weight.mul_(factor)
+        block.ls2.weight.mul_(factor)
 
 
 def video_batch(
@@ -252,9 +277,9 @@ def figures(
 class TowerTraining:
     """The tower, its heads and its optimizers."""
 
-    def __init__(self, tower: InternVideo2Tower, options: TowerOptions) -> None:
-        """Make the heads and the optimizers."""
-        self.tower, self.options = tower, options
+    def __init__(self, tower: InternVideo2Tower, options: TowerOptions, scale: float) -> None:
+        """Make the heads, which read the tokens times `scale`, and the optimizers."""
+        self.tower, self.options, self.scale = tower, options, scale
         self.patch_heads, self.merged_heads = TokenHeads(WIDTH), TokenHeads(WIDTH)
         hidden, rest = [], []
         for name, parameter in tower.named_parameters():
@@ -268,7 +293,7 @@ class TowerTraining:
 
     def step(self, pixels: Tensor, labels: ClipLabels, factor: float) -> dict[str, Tensor]:
         """Do one step at `factor` times the rates; return tokens, masses and losses."""
-        tokens = encode(self.tower, pixels)
+        tokens = self.scale * encode(self.tower, pixels)
         merged, masses = merge_with(tokens, owner_masses(labels), NUM_HEADS, MERGED)
         losses = {
             "patches": patch_loss(self.patch_heads, tokens, labels),
@@ -297,10 +322,15 @@ def train_tower(
     options: TowerOptions,
     save: Callable[[], None] = lambda: None,
 ) -> None:
-    """Teach the tower in place; rates rise, stay, then fall linearly to 0."""
+    """Teach the tower in place; rates rise, stay, then fall linearly to 0.
+
+    At the end the stream is scaled so that tokens have about deviation 1.
+    """
     rng = np.random.default_rng([seed, 32])
     torch.manual_seed(seed)
-    training = TowerTraining(tower, options)
+    with torch.no_grad():
+        scale = 1 / encode(tower, clips_of(np.array(cache.pixels[:16]))).std().item()
+    training = TowerTraining(tower, options, scale)
     started = time.process_time()
     for step in range(options.steps):
         rows = rng.integers(0, len(cache.motions), options.videos)
@@ -312,6 +342,7 @@ def train_tower(
             print(f"tower {step} {training.told(done, labels)} cpu {spent:.0f}s", flush=True)
         if (step + 1) % 200 == 0:
             save()
+    scale_stream(tower, scale)
 
 
 def make_tower(

@@ -175,9 +175,7 @@ def ask(
         wording: tuple[str, ...] = (slots["text"].replace("{", "").replace("}", ""),)
     else:
         wording = (
-            {**question_words.HELD_OUT, **HELD_OUT}[family]
-            if held_out
-            else families()[family]
+            {**question_words.HELD_OUT, **HELD_OUT}[family] if held_out else families()[family]
         )
     if rng is None:
         media = {"picture": "video", "what": "what"}
