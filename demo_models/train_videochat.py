@@ -32,7 +32,7 @@ from demo_models.videochat_text import (
     dialogue_corpus,
     pack,
 )
-from demo_models.videochat_tower import WIDTH, TowerOptions, make_tower
+from demo_models.videochat_tower import WIDTH, TowerOptions, TowerStage, make_tower
 from pipelines.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
 
 CLIP_FOLDER = Path("assets/checkpoints/demo-clip")
@@ -59,15 +59,15 @@ class TrainOptions:
     tower: TowerOptions = TowerOptions()
     stages: tuple[Stage, ...] = (
         Stage(1100),
-        Stage(1100, (0.45, 0.25, 0.30), "moving", passes=2, horizon=1150),
+        Stage(1100, (0.45, 0.25, 0.30), "moving", horizon=1150),
     )
     seed: int = 7
     num_videos: int = 18_000
     videos: int = 16  # of a batch
     dialogues: int = 12  # about one video
     max_tokens: int = 300  # after the rows
-    muon_rate: float = 0.015
-    adam_rate: float = 1.2e-3
+    muon_rate: float = 0.012
+    adam_rate: float = 1e-3
     head_weight: float = 0.5
     warmup: int = 50
     num_corpus: int = 3000
@@ -75,7 +75,7 @@ class TrainOptions:
 
 
 SMOKE = TrainOptions(
-    tower=TowerOptions(steps=2, videos=3),
+    tower=TowerOptions((TowerStage(2), TowerStage(1, moving=True)), videos=3),
     stages=(Stage(2), Stage(1, (0.0, 0.5, 0.5), "moving", horizon=1)),
     num_videos=12,
     videos=3,

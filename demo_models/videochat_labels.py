@@ -34,6 +34,8 @@ NOBODY = MAX_OBJECTS
 UNDECIDED = MAX_OBJECTS + 1
 TEMPERATURE = 0.1  # of the loss on the features for merging
 DONE_WEIGHT = 3.0  # of an event that happens, against one that does not
+MOVES_BY, MOVING_WEIGHT = 0.02, 3.0  # picture widths between frames; against what stays
+HISTORY_WEIGHT = 3.0
 WAY_WEIGHT = 8.0
 """Of where a token's object is in each frame of the clip: to tell that, a token must find its
 object in the other frames, and what it does follows."""
@@ -159,6 +161,7 @@ class TokenHeads(nn.Module):
         self.count = nn.Linear(width, MAX_OBJECTS + 1)
         self.box = nn.Linear(width, 6)
         self.way = nn.Linear(width, 3 * CLIP_FRAMES)
+        self.history = nn.Linear(width, CLIP_FRAMES)
         self.ends = nn.Linear(width, 2)
         self.actions = nn.Linear(width, len(EVENT_KINDS))
 
@@ -180,14 +183,11 @@ class TokenHeads(nn.Module):
         ends = labels.track[clip, item][:, [0, -1], 3]
         loss += 0.5 * functional.binary_cross_entropy_with_logits(self.ends(tokens), ends)
         track = labels.track[clip, item]
-        wrong = functional.smooth_l1_loss(
-            self.way(tokens).unflatten(1, (CLIP_FRAMES, 3)),
-            track[..., :3],
-            beta=0.05,
-            reduction="none",
-        ).sum(dim=2)
-        seen = track[..., 3]
-        loss += WAY_WEIGHT * (wrong * seen).sum() / seen.sum()
+        told = self.way(tokens).unflatten(1, (CLIP_FRAMES, 3))
+        wrong = functional.smooth_l1_loss(told, track[..., :3], beta=0.02, reduction="none")
+        moves = (track[:, 1:, :3] - track[:, :-1, :3]).abs().amax(dim=(1, 2)) > MOVES_BY
+        seen = track[..., 3] * torch.where(moves, MOVING_WEIGHT, 1.0)[:, None]
+        loss += WAY_WEIGHT * (wrong.sum(dim=2) * seen).sum() / seen.sum()
         actions = labels.actions[clip, item]
         each = functional.binary_cross_entropy_with_logits(
             self.actions(tokens), actions.clamp(min=0), reduction="none"
@@ -203,6 +203,22 @@ def speeds(track: Tensor) -> Tensor:
     first = values[..., 1:2, :] - values[..., :1, :]
     last = values[..., -1:, :] - values[..., -2:-1, :]
     return torch.cat([first, inner, last], dim=-2)
+
+
+def history_loss(heads: TokenHeads, tokens: Tensor, labels: ClipLabels) -> Tensor:
+    """Return the loss of when an object covers the place of a patch; tokens (B, P, C).
+
+    What moves is first seen in that a place is covered in some frames and not in others.
+    """
+    frames = labels.owner.unflatten(1, (CLIP_FRAMES, -1)).transpose(1, 2)  # (B, G * G, frames)
+    covered = (frames < NOBODY).float().repeat(1, CLIP_FRAMES, 1)
+    known = (frames != UNDECIDED).float().repeat(1, CLIP_FRAMES, 1)
+    changes = (covered.amax(dim=2) > covered.amin(dim=2)).float()[..., None]
+    weights = known * (0.1 + covered + changes)
+    each = functional.binary_cross_entropy_with_logits(
+        heads.history(tokens), covered, reduction="none"
+    )
+    return HISTORY_WEIGHT * (each * weights).sum() / weights.sum()
 
 
 def patch_loss(heads: TokenHeads, tokens: Tensor, labels: ClipLabels) -> Tensor:

@@ -37,6 +37,7 @@ from demo_models.videochat_labels import (
     ClipLabels,
     TokenHeads,
     clip_labels,
+    history_loss,
     merge_loss,
     merge_with,
     merged_loss,
@@ -57,22 +58,49 @@ CLIP_MEAN, CLIP_STD = 0.5, 0.5  # of the demo CLIP's processor
 TABLE_MEAN, TABLE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TIME_SHARE = 0.4  # of the codes of the frames, against those of the places, at the beginning
 COMMON = 0.25  # mean of all tokens over their channels at the beginning, see `_with_bias`
+FROZEN_BLOCKS = 2  # and the embeddings, in stages that learn what moves
+TIME_SIZE = 0.5  # of the codes of the frames, against the stream behind the frozen blocks
+LAST_STEPS = 3.0
 STREAM_SCALE = 2.0
 """Factor on the stream while training, so that AdamW's steps are small beside the embeddings."""
 MERGED = 64
 
 
 @dataclass(frozen=True)
-class TowerOptions:
-    """The recipe of this stage in numbers."""
+class TowerStage:
+    """One stage of the tower; each starts with new heads and optimizers."""
 
-    steps: int = 900
+    steps: int
+    horizon: int = 10**9  # the step at which the rates, falling linearly from 1, would be 0
+    flat: int = 0  # steps before they begin to fall
+    head_steps: int = 0  # in which the new heads alone are trained
+    moving: bool = False  # whether it learns what moves, from `mark_time` on
+
+
+@dataclass(frozen=True)
+class TowerOptions:
+    """The recipe of the tower in numbers."""
+
+    stages: tuple[TowerStage, ...] = (
+        TowerStage(600, horizon=900, flat=450),
+        TowerStage(1000, horizon=1000, flat=600, head_steps=60, moving=True),
+    )
     videos: int = 12  # of a batch
     muon_rate: float = 0.01
     adam_rate: float = 1e-3
     warmup: int = 40
-    decay: float = 0.5  # share of the steps over which the rates fall to 0
     merge_weight: float = 0.5
+
+    @property
+    def steps(self) -> int:
+        """Return the steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+
+def rate_at(step: int, stage: TowerStage, warmup: int) -> float:
+    """Return the factor on the learning rates: warm-up, even, then linear towards 0."""
+    falling = (stage.horizon - step) / (stage.horizon - stage.flat)
+    return min((step + 1) / warmup, 1.0, falling)
 
 
 def clips_of(pixels: NDArray[np.uint8]) -> Tensor:
@@ -226,6 +254,49 @@ def scale_stream(tower: InternVideo2Tower, factor: float) -> None:
         block.ls2.weight.mul_(factor)
 
 
+@torch.no_grad()
+def mark_time(tower: InternVideo2Tower, pixels: Tensor) -> None:
+    """Add a strong code of its frame to every token; what the blocks do stays about the same.
+
+    The CLIP's blocks write so much into the stream that the frame of a token cannot be read
+    behind the second one. The codes are orthogonal and as large as the stream in its middle;
+    blocks are made blind for them, and learn to see them. The steps of the last blocks are
+    enlarged too.
+
+    Args:
+        tower: A tower that knows what still pictures show.
+        pixels: (B, 4, 3, S, S) normalised, to measure the size of the stream.
+    """
+    plain = []
+    tokens = tower.patch_embed(to_patches(pixels, tower.config.patch_px))
+    tokens = torch.cat([tower.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+    tokens = tokens + tower.pos_embed
+    for block in tower.blocks:
+        query, key, value = block.qkv(block.norm1(tokens)).chunk(3, dim=-1)
+        attended = _attend(block.q_norm(query), block.k_norm(key), value)
+        between = tokens + block.ls1(block.proj(attended))
+        plain.append([rows.square().mean().sqrt().item() for rows in (tokens, between)])
+        tokens = block(tokens)
+    size = TIME_SIZE * plain[FROZEN_BLOCKS][0]
+    random = torch.cat([torch.ones(WIDTH, 1), torch.randn(WIDTH, CLIP_FRAMES)], dim=1)
+    codes = torch.linalg.qr(random).Q[:, 1:]  # (C, 4), orthogonal to the common mean too
+    blind = torch.eye(WIDTH) - codes @ codes.T
+    for block, sizes in zip(tower.blocks, plain, strict=True):
+        for norm, layer, before in zip(
+            (block.norm1, block.norm2), (block.qkv, block.fc1), sizes, strict=True
+        ):
+            larger = (1 + (size / before) ** 2) ** 0.5
+            layer.weight.copy_(larger * (layer.weight * norm.weight) @ blind)
+            norm.weight.fill_(1.0)
+    for block in tower.blocks[CLIP_LAYERS:]:
+        for scale, layer in ((block.ls1, block.proj), (block.ls2, block.fc2)):
+            scale.weight.mul_(LAST_STEPS)
+            layer.weight.div_(LAST_STEPS)
+            layer.bias.div_(LAST_STEPS)
+    marks = size * WIDTH**0.5 * codes.T  # (4, C)
+    tower.pos_embed[0, 1:].add_(marks.repeat_interleave(GRID * GRID, dim=0))
+
+
 def video_batch(
     cache: VideoCache, rows: NDArray[np.int64], turnings: list[Turning]
 ) -> tuple[Tensor, ClipLabels, ObjectTables]:
@@ -284,24 +355,32 @@ class TowerTraining:
         hidden, rest = [], []
         for name, parameter in tower.named_parameters():
             inside = name.startswith("blocks.") and parameter.ndim == 2
-            (hidden if inside else rest).append(parameter)
+            if parameter.requires_grad:
+                (hidden if inside else rest).append(parameter)
         rest += [*self.patch_heads.parameters(), *self.merged_heads.parameters()]
         self.parameters = [*hidden, *rest]
         muon = torch.optim.Muon(hidden, lr=options.muon_rate, weight_decay=0.01, momentum=0.95)
         adam = torch.optim.AdamW(rest, lr=options.adam_rate, weight_decay=0.01)
         self.optimizers = [(muon, options.muon_rate), (adam, options.adam_rate)]
 
-    def step(self, pixels: Tensor, labels: ClipLabels, factor: float) -> dict[str, Tensor]:
-        """Do one step at `factor` times the rates; return tokens, masses and losses."""
+    def step(
+        self, pixels: Tensor, labels: ClipLabels, stage: TowerStage, number: int
+    ) -> dict[str, Tensor]:
+        """Do one step of a stage; return tokens, masses and losses."""
         tokens = self.scale * encode(self.tower, pixels)
+        if number < stage.head_steps:
+            tokens = tokens.detach()
         merged, masses = merge_with(tokens, owner_masses(labels), NUM_HEADS, MERGED)
         losses = {
             "patches": patch_loss(self.patch_heads, tokens, labels),
             "merged": merged_loss(self.merged_heads, merged, masses, labels),
             "alike": self.options.merge_weight * merge_loss(tokens, labels.owner, NUM_HEADS),
         }
+        if stage.moving:
+            losses["history"] = history_loss(self.patch_heads, tokens, labels)
         torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(self.parameters, 5.0)
+        factor = rate_at(number, stage, self.options.warmup)
         for optimizer, rate in self.optimizers:
             optimizer.param_groups[0]["lr"] = rate * factor
             optimizer.step()
@@ -311,7 +390,8 @@ class TowerTraining:
     def told(self, done: dict[str, Tensor], labels: ClipLabels) -> str:
         """Return a line about a step."""
         shares = figures(self.merged_heads, done["tokens"], done["masses"], labels)
-        losses = {name: done[name].item() for name in ("patches", "merged", "alike")}
+        names = [name for name in ("patches", "merged", "alike", "history") if name in done]
+        losses = {name: done[name].item() for name in names}
         return " ".join(f"{name} {value:.3f}" for name, value in {**losses, **shares}.items())
 
 
@@ -320,29 +400,31 @@ def train_tower(
     cache: VideoCache,
     seed: int,
     options: TowerOptions,
+    index: int,
     save: Callable[[], None] = lambda: None,
 ) -> None:
-    """Teach the tower in place; rates rise, stay, then fall linearly to 0.
-
-    At the end the stream is scaled so that tokens have about deviation 1.
-    """
-    rng = np.random.default_rng([seed, 32])
-    torch.manual_seed(seed)
+    """Teach the tower in place for one stage, by its index."""
+    stage = options.stages[index]
+    rng = np.random.default_rng([seed, 32, index])
+    torch.manual_seed(seed + index)
+    if stage.moving:
+        mark_time(tower, clips_of(np.array(cache.pixels[:16])))
+        tower.requires_grad_(False)
+        tower.blocks[FROZEN_BLOCKS:].requires_grad_(True)
     with torch.no_grad():
         scale = 1 / encode(tower, clips_of(np.array(cache.pixels[:16]))).std().item()
     training = TowerTraining(tower, options, scale)
     started = time.process_time()
-    for step in range(options.steps):
+    for step in range(stage.steps):
         rows = rng.integers(0, len(cache.motions), options.videos)
         pixels, labels, _ = video_batch(cache, rows, random_turnings(rng, options.videos))
-        left = (1 - step / options.steps) / options.decay
-        done = training.step(pixels, labels, min(1.0, (step + 1) / options.warmup, left))
-        if step % 25 == 0 or step + 1 == options.steps:
+        done = training.step(pixels, labels, stage, step)
+        if step % 25 == 0 or step + 1 == stage.steps:
             spent = time.process_time() - started
-            print(f"tower {step} {training.told(done, labels)} cpu {spent:.0f}s", flush=True)
+            told = training.told(done, labels)
+            print(f"tower {index} step {step} {told} cpu {spent:.0f}s", flush=True)
         if (step + 1) % 200 == 0:
             save()
-    scale_stream(tower, scale)
 
 
 def make_tower(
@@ -352,9 +434,19 @@ def make_tower(
     seed: int,
     options: TowerOptions,
     save: Callable[[], None] = lambda: None,
+    first: int = 0,
 ) -> None:
-    """Warm-start and train the tower; the result depends on the arguments alone."""
+    """Warm-start and train the tower; the result depends on the arguments alone.
+
+    At the end the stream is scaled so that tokens have about deviation 1. With `first` the tower
+    is as the stages before that one left it.
+    """
     assert tower.config.grid == GRID
-    warm_start(clip_folder, tower, clips_of(np.array(cache.pixels[:16])))
-    train_tower(tower, cache, seed, options, save)
+    if first == 0:
+        warm_start(clip_folder, tower, clips_of(np.array(cache.pixels[:16])))
+    for index in range(first, len(options.stages)):
+        train_tower(tower, cache, seed, options, index, save)
+    with torch.no_grad():
+        size = encode(tower, clips_of(np.array(cache.pixels[:16]))).std().item()
+    scale_stream(tower, 1 / size)
     tower.img_pos_embed.data.copy_(tower.pos_embed.data[:, : 1 + GRID * GRID])
