@@ -27,11 +27,14 @@ bench: $(VENV)/.runtime
 demo-models: $(VENV)/.runtime
 	$(BIN)/python -m demo_models.train_clip --out assets/checkpoints/demo-clip
 	$(BIN)/python -m demo_models.evaluate_clip
+	$(BIN)/python -m demo_models.evaluate_clip --via app --workers 4
 	$(BIN)/python -m demo_models.calibrate_verdict
 	$(BIN)/python -m demo_models.evaluate_where
 	$(BIN)/python -m demo_models.make_examples
 	$(BIN)/python -m demo_models.train_blip2 --out assets/checkpoints/demo-blip2
 	$(BIN)/python -m demo_models.evaluate_blip2
+	$(BIN)/python -m demo_models.evaluate_blip2 --via app --workers 4
+	$(BIN)/python -m tests.test_docs --write
 
 screenshots: $(VENV)/.tests $(VENV)/.chromium
 	$(BIN)/python -m tests.browser.screenshots

@@ -27,8 +27,8 @@ from benchmarks.blip2_checkpoints import REAL_LAYERS, make_blip2  # noqa: E402
 from benchmarks.measuring import Row, compare, report, row  # noqa: E402
 from pipelines.catalogue import Task  # noqa: E402
 from pipelines.describe.features import FeatureCache  # noqa: E402
-from pipelines.describe.options import GenerationOptions  # noqa: E402
 from pipelines.describe.pipeline import DescribePipeline  # noqa: E402
+from pipelines.generation import GenerationOptions  # noqa: E402
 from pipelines.packing import PackedLinear  # noqa: E402
 from pipelines.settings import Settings  # noqa: E402
 from pipelines.store import PipelineStore  # noqa: E402

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from components import api_batch, api_describe, api_video
+from components import api_batch, api_describe, api_video, api_video_chat
 from components import format as fmt
 from components.common import (
     BATCH_QUEUE,
@@ -132,9 +132,10 @@ def build(store: PipelineStore) -> None:
         _publish(function, DEVICE_QUEUE)
     for function in api_batch.endpoints(store):
         _publish(function, BATCH_QUEUE)
-    if is_bundled(store, api_video.TASK):
-        for function in api_video.endpoints(store):
-            _publish(function, DEVICE_QUEUE)
+    for videos in (api_video, api_video_chat):
+        if is_bundled(store, videos.TASK):
+            for function in videos.endpoints(store):
+                _publish(function, DEVICE_QUEUE)
     _publish(list_models, LOOKUP_QUEUE)
 
 

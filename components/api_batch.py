@@ -9,7 +9,7 @@ from components.batch_format import as_rows
 from components.batch_order import make_order
 from components.files import Uploads
 from pipelines.batch.job import BatchJob
-from pipelines.describe.options import GenerationOptions
+from pipelines.generation import GenerationOptions
 from pipelines.store import PipelineStore
 
 

@@ -8,8 +8,8 @@ import gradio as gr
 from components.common import lease
 from components.files import Uploads
 from pipelines.catalogue import Task
-from pipelines.describe.options import GenerationOptions
-from pipelines.describe.prompts import extend_history
+from pipelines.conversation import extend_history
+from pipelines.generation import GenerationOptions
 from pipelines.store import PipelineStore
 
 TASK: Task = "caption"

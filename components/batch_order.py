@@ -9,8 +9,8 @@ from components.files import Uploads
 from pipelines.batch.captioner import TASK
 from pipelines.batch.job import Order
 from pipelines.batch.shelf import Shelf
-from pipelines.describe.options import GenerationOptions
 from pipelines.errors import InputError
+from pipelines.generation import GenerationOptions
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
 

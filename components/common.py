@@ -30,6 +30,9 @@ BATCH_QUEUE: dict[str, Any] = {"concurrency_id": "batch", "concurrency_limit": 4
 #: more than half of the places be taken so.
 BATCHED_QUEUE: dict[str, Any] = {"concurrency_id": "batched", "concurrency_limit": 32}
 
+#: For videos that are prepared while their visitors still type; they give way to everybody else.
+AHEAD_QUEUE: dict[str, Any] = {"concurrency_id": "ahead", "concurrency_limit": 8}
+
 #: For what needs no model: never behind those who do.
 LOOKUP_QUEUE: dict[str, Any] = {"concurrency_id": "lookup", "concurrency_limit": 4}
 

@@ -102,3 +102,13 @@ def moments_examples() -> tuple[Rows, Rows]:
         [get_video("world.mp4"), "the lights of North America at night"],
     ]
     return drawn, filmed
+
+
+def video_chat_examples() -> tuple[Rows, Rows]:
+    """Return (drawn, filmed): rows of a video and a first question."""
+    drawn = [[entry["path"], "What happens in the video?"] for entry in drawn_videos()]
+    filmed = [
+        [get_video("world.mp4"), "Describe what is seen from beginning to end."],
+        [get_video("a.mp4"), "Which words appear, and when?"],
+    ]
+    return drawn, filmed

@@ -10,9 +10,15 @@ import numpy as np
 
 from pipelines.catalogue import ModelSpec
 from pipelines.demo_card import DemoCard
-from pipelines.describe.results import ContextUse
 from pipelines.notes import repeated_notes
-from pipelines.results import Classification, Embeddings, Ranking, SimilarityMatrix, Verdict
+from pipelines.results import (
+    Classification,
+    ContextUse,
+    Embeddings,
+    Ranking,
+    SimilarityMatrix,
+    Verdict,
+)
 
 #: Rows of a table on the page; the CSV file has them all.
 ROWS_SHOWN = 100

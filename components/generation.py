@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from pipelines.describe.options import GenerationOptions
+from pipelines.generation import GenerationOptions
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class GenerationControls:
     """The controls; their values are the generation parameters of the public endpoints."""
 
     max_new_tokens: gr.Slider
-    num_beams: gr.Slider
+    num_beams: gr.Slider | None
     temperature: gr.Slider
     top_p: gr.Slider
     seed: gr.Number
@@ -21,7 +21,8 @@ class GenerationControls:
     @property
     def inputs(self) -> list[Any]:
         """The inputs of every handler that generates, in the order of the endpoints."""
-        return [self.max_new_tokens, self.num_beams, self.temperature, self.top_p, self.seed]
+        every = [self.max_new_tokens, self.num_beams, self.temperature, self.top_p, self.seed]
+        return [each for each in every if each is not None]
 
     def options(self, values: dict[Any, Any]) -> GenerationOptions:
         """Return what is set, of a request's values by component.
@@ -31,19 +32,22 @@ class GenerationControls:
         """
         return GenerationOptions(
             max_new_tokens=values[self.max_new_tokens],
-            num_beams=values[self.num_beams],
+            num_beams=1 if self.num_beams is None else values[self.num_beams],
             temperature=values[self.temperature],
             top_p=values[self.top_p],
             seed=values[self.seed],
         )
 
 
-def generation_settings(max_new_tokens: int, *, longest: int = 512) -> GenerationControls:
+def generation_settings(
+    max_new_tokens: int, *, longest: int = 512, beams: bool = True
+) -> GenerationControls:
     """Lay out the accordion.
 
     Args:
         max_new_tokens: length that it starts with, in tokens.
         longest: largest length that can be chosen.
+        beams: whether the model searches with beams.
     """
     with gr.Accordion("Generation settings", open=False):
         tokens = gr.Slider(
@@ -54,14 +58,7 @@ def generation_settings(max_new_tokens: int, *, longest: int = 512) -> Generatio
             label="Longest answer",
             info="In tokens; a token is a word or a part of one.",
         )
-        beams = gr.Slider(
-            1,
-            8,
-            1,
-            step=1,
-            label="Beams",
-            info="More beams search for a likelier text, take longer, and show it all at once.",
-        )
+        num_beams = _beams() if beams else None
         temperature = gr.Slider(
             0.0,
             2.0,
@@ -85,4 +82,15 @@ def generation_settings(max_new_tokens: int, *, longest: int = 512) -> Generatio
             minimum=0,
             info="The same seed gives the same text. Counts only above temperature 0.",
         )
-    return GenerationControls(tokens, beams, temperature, top_p, seed)
+    return GenerationControls(tokens, num_beams, temperature, top_p, seed)
+
+
+def _beams() -> gr.Slider:
+    return gr.Slider(
+        1,
+        8,
+        1,
+        step=1,
+        label="Beams",
+        info="More beams search for a likelier text, take longer, and show it all at once.",
+    )

@@ -14,6 +14,7 @@ from components import (
     match_tab,
     moments_tab,
     similarity_tab,
+    video_chat_tab,
 )
 from components.common import ASSETS, is_bundled
 from components.errors import Page
@@ -28,7 +29,15 @@ MAX_WAITING = 256
 #: Folders of pictures that the page shows to everybody.
 PUBLIC_FOLDERS = (ASSETS / "examples", Path(MEDIA))
 
-TABS = (classify_tab, similarity_tab, describe_tab, batch_tab, match_tab, moments_tab)
+TABS = (
+    classify_tab,
+    similarity_tab,
+    describe_tab,
+    batch_tab,
+    video_chat_tab,
+    match_tab,
+    moments_tab,
+)
 
 
 def build_app(store: PipelineStore) -> gr.Blocks:
@@ -57,6 +66,7 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "theme": THEME,
         "allowed_paths": [str(folder) for folder in PUBLIC_FOLDERS],
         "css_paths": [ASSETS / "style.css"],
+        "head": f"<script>{(ASSETS / 'page.js').read_text(encoding='utf-8')}</script>",
         "max_file_size": int(settings.max_upload_mb * 1e6),
         "ssr_mode": False,
         "show_error": False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ from demo_models.scenes import Scene
 from demo_models.strange_questions import DONT_KNOW
 from demo_models.texts import pick
 
-CAPTION_SHARES = {"even": 0.2, "late": 0.12, "places": 0.04}
+CAPTION_SHARES = {"even": 0.2, "late": 0.12, "places": 0.04, "several": 0.12}
+WORDS_OF_MIX = {"even": "first", "late": "first", "places": "first", "several": "all"}
 HISTORY_SHARE = 0.1
 MAX_PACKED = 144
 """Tokens of the texts of one picture; texts that do not fit are left out."""
@@ -30,6 +31,8 @@ class TextPair:
 
     prompt: str
     answer: str
+    about: tuple[int, ...] = ()
+    """Indices of the one or two objects that the question names."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class PackedTexts:
     `segments` (B, L) int64: which text a token belongs to, -1 for padding; `targets` (B, L)
     int64: the token to be written after this one, -100 for none; `weights` (B, L) float32: how
     much a target counts. A text of n targets counts sqrt(n), so that long captions do not drown
-    answers of one word.
+    answers of one word. `about` (B, 2, L) int64: where a target is to be written, the indices of
+    the first and the last object that the question names, otherwise -1.
     """
 
     ids: Tensor
@@ -48,6 +52,7 @@ class PackedTexts:
     segments: Tensor
     targets: Tensor
     weights: Tensor
+    about: Tensor
 
 
 def _answer_without_scene(query: Query, background: str | None) -> str:
@@ -69,7 +74,8 @@ def _pair(rng: Rng, scene: Scene, background: str | None, is_scene: bool, mix: s
     query = make_query(rng, scene, mix=mix)
     assert query is not None
     answer = query.answer if is_scene else _answer_without_scene(query, background)
-    return TextPair(phrase(query, rng), answer)
+    about = query.about if is_scene else ()
+    return TextPair(phrase(query, rng, WORDS_OF_MIX[mix]), answer, about)
 
 
 def sample_text(
@@ -91,10 +97,10 @@ def sample_text(
         return TextPair(prefix, answer)
     asked = _pair(rng, scene, background, is_scene, mix)
     if rng.random() >= HISTORY_SHARE:
-        return TextPair(pick(rng, FRAMES).format(asked.prompt), asked.answer)
+        return replace(asked, prompt=pick(rng, FRAMES).format(asked.prompt))
     earlier = [_pair(rng, scene, background, is_scene, mix) for _ in range(int(rng.integers(1, 4)))]
     told = " ".join(f"{FRAME.format(turn.prompt)} {turn.answer}." for turn in earlier)
-    return TextPair(f"{told} {FRAME.format(asked.prompt)}", asked.answer)
+    return replace(asked, prompt=f"{told} {FRAME.format(asked.prompt)}")
 
 
 class TextCoder:
@@ -121,30 +127,41 @@ class TextCoder:
         return ids, [*[-100] * (len(prompt) - 1), *answer, end]
 
 
+CHANNELS = {"ids": 0, "positions": 0, "segments": -1, "targets": -100, "first": -1, "last": -1}
+"""What `pack` writes for each token, and what stands for no token."""
+
+
+def _table(text: TextPair, coder: TextCoder, index: int, start: int) -> NDArray[np.int64]:
+    """Return one text as (channels, its tokens), in the order of `CHANNELS`."""
+    ids, targets = coder(text)
+    named = (text.about[0], text.about[-1]) if text.about else (-1, -1)
+    about = [np.where(np.array(targets) >= 0, name, -1) for name in named]
+    return np.stack([ids, np.arange(len(ids)) + start, np.full(len(ids), index), targets, *about])
+
+
 def pack(texts: list[list[TextPair]], coder: TextCoder, num_image_tokens: int) -> PackedTexts:
     """Lay the texts of each picture one after another."""
     rows: list[list[NDArray[np.int64]]] = []
     for own in texts:
         parts: list[NDArray[np.int64]] = []
         for index, text in enumerate(own):
-            ids, targets = coder(text)
-            if sum(part.shape[1] for part in parts) + len(ids) > MAX_PACKED:
-                continue
-            positions = np.arange(len(ids)) + num_image_tokens
-            parts.append(np.stack([ids, positions, np.full(len(ids), index), targets]))
+            part = _table(text, coder, index, num_image_tokens)
+            if sum(earlier.shape[1] for earlier in parts) + part.shape[1] <= MAX_PACKED:
+                parts.append(part)
         rows.append(parts)
     length = max(sum(part.shape[1] for part in parts) for parts in rows)
     weights = np.zeros((len(rows), length), dtype=np.float32)
-    table = np.empty((4, len(rows), length), dtype=np.int64)
-    for channel, filler in enumerate((0, 0, -1, -100)):
+    table = np.empty((len(CHANNELS), len(rows), length), dtype=np.int64)
+    for channel, filler in enumerate(CHANNELS.values()):
         table[channel] = filler
     for row, parts in enumerate(rows):
         joined = np.concatenate(parts, axis=1)
         table[:, row, : joined.shape[1]] = joined
         each = [np.full(part.shape[1], (part[3] >= 0).sum() ** -0.5) for part in parts]
         weights[row, : joined.shape[1]] = np.concatenate(each)
-    ids, positions, segments, targets = torch.from_numpy(table)
-    return PackedTexts(ids, positions, segments, targets, torch.from_numpy(weights))
+    ids, positions, segments, targets, first, last = torch.from_numpy(table)
+    about = torch.stack([first, last], dim=1)
+    return PackedTexts(ids, positions, segments, targets, torch.from_numpy(weights), about)
 
 
 def attention_mask(segments: Tensor, num_image_tokens: int) -> Tensor:

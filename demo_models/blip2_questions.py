@@ -17,6 +17,8 @@ from demo_models.texts import article
 from demo_models.vocabulary import HELD_OUT_PAIRS, SEEN_PAIRS
 
 GATED = ("colour", "shape", "count", "yes_no", "size", "background")
+REWORDED = (*GATED, "where")
+"""Kinds that are also asked in other words."""
 GATES_PERCENT = {
     "caption": 95.0,
     **dict.fromkeys(GATED, 95.0),
@@ -40,6 +42,12 @@ class Case:
     image: Image.Image
     prompt: str
     answer: str
+
+    @property
+    def question(self) -> str:
+        """The prompt without the frame of questions."""
+        before, after = FRAME.split("{}")
+        return self.prompt.removeprefix(before).removesuffix(after)
 
 
 def _scenes(rng: Rng, one: bool, seen: bool = True) -> Iterator[tuple[Scene, Image.Image]]:
@@ -126,10 +134,10 @@ def reworded(seed: int, num: int, held_out: bool) -> Iterator[tuple[Case, Case]]
         held_out: Take the wordings that training never uses; otherwise those of training,
             in lower case, some without a question mark.
     """
-    for kind in (*GATED, "where"):
+    for kind in REWORDED:
         for query, image, rng in _queries(seed + 1, num, kind):
             plain = FRAME.format(phrase(query))
-            other = FRAME.format(phrase(query, rng, held_out))
+            other = FRAME.format(phrase(query, rng, "held out" if held_out else "all"))
             name = f"held_out_words_{kind}" if held_out else "same_answer_in_other_words"
             yield Case(kind, image, plain, query.answer), Case(name, image, other, query.answer)
 
@@ -143,3 +151,10 @@ def all_cases(seed: int, num: int) -> Iterator[Case]:
         yield other
     for image in non_scene_cases(seed, num):
         yield Case("caption_of_no_scene", image, "", DONT_KNOW)
+
+
+def gated_cases(seed: int, num: int) -> Iterator[Case]:
+    """Yield the cases of `all_cases` whose kind has a gate."""
+    yield from (case for case in _captions(seed, num) if case.kind in GATES_PERCENT)
+    yield from questions(seed, num, gated_only=True)
+    yield from (case for case in paint_questions(seed, num) if case.kind in GATES_PERCENT)

@@ -2,7 +2,8 @@
 
 The object in a cell is named by that cell's query: shape, colour, place and size. The language
 model then finds an object, its place and the number of objects by looking at the right query.
-The heads are thrown away after training.
+In the stages with `Stage.pointing` the answers' names of place and size are labels too, and the
+language model learns which query a question is about. The heads are thrown away after training.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from demo_models.clip_data import NO_BACKGROUND
+from demo_models.questions import PLACES_OF_OBJECTS, place_of
 from demo_models.scenes import Scene
+from demo_models.statements import has_size
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, SHAPES
 
 SIDE = 4
 NUM_SLOTS = SIDE * SIDE
 IGNORE = -100
+MAX_OBJECTS = 4
 
 
 def slots_of(scene: Scene) -> NDArray[np.int64]:
@@ -45,24 +49,37 @@ def slot_labels(
 
     Returns:
         "shape", "colour" (B, 16) int64, the last shape for an empty cell, `IGNORE` for its
-        colour; "box" (B, 16, 3) float32: x, y, radius; "background" (B,) int64.
+        colour; "place", "size" (B, 16) int64, `IGNORE` where there is none or it is doubtful;
+        "box" (B, 16, 3) float32: x, y, radius; "background" (B,) int64; "number" (B,) int64 of
+        objects; "cells" (B, 4) int64: the cell of each object, -1 where there is none.
     """
     shape = np.full((len(scenes), NUM_SLOTS), len(SHAPES), dtype=np.int64)
     colour = np.full((len(scenes), NUM_SLOTS), IGNORE, dtype=np.int64)
+    place, size = np.full_like(colour, IGNORE), np.full_like(colour, IGNORE)
+    cells = np.full((len(scenes), MAX_OBJECTS), -1, dtype=np.int64)
     box = np.zeros((len(scenes), NUM_SLOTS, 3), dtype=np.float32)
     for row, scene in enumerate(scenes):
         if scene is None:
             continue
-        for cell, item in zip(slots_of(scene), scene.objects, strict=True):
+        cells[row, : len(scene.objects)] = slots_of(scene)
+        for cell, item in zip(cells[row], scene.objects, strict=False):
             shape[row, cell] = SHAPES.index(item.shape)
             colour[row, cell] = COLOURS.index(item.colour)
             box[row, cell] = (item.x, item.y, item.radius)
+            named = place_of(item)
+            place[row, cell] = PLACES_OF_OBJECTS.index(named) if named else IGNORE
+            sizes = [has_size(item, name) for name in ("small", "large")]
+            size[row, cell] = sizes.index(True) if True in sizes else IGNORE
     names = [BACKGROUNDS.index(name) if name else NO_BACKGROUND for name in backgrounds]
     return {
         "shape": torch.from_numpy(shape),
         "colour": torch.from_numpy(colour),
         "box": torch.from_numpy(box),
         "background": torch.tensor(names),
+        "place": torch.from_numpy(place),
+        "size": torch.from_numpy(size),
+        "number": torch.tensor([len(scene.objects) if scene else 0 for scene in scenes]),
+        "cells": torch.from_numpy(cells),
     }
 
 
@@ -94,3 +111,42 @@ class SlotHeads(nn.Module):
             box = functional.smooth_l1_loss(self.box(mine), labels["box"][full], beta=0.1)
             loss += 4.0 * box
         return loss
+
+
+class NameHeads(nn.Module):
+    """Linear heads on the queries for the words of the answers: place, size and number."""
+
+    def __init__(self, width: int) -> None:
+        """Make the heads for queries of `width` channels."""
+        super().__init__()
+        self.place = nn.Linear(width, len(PLACES_OF_OBJECTS))
+        self.size = nn.Linear(width, 2)
+        self.number = nn.Linear(width, MAX_OBJECTS + 1)
+
+    def forward(self, queries: Tensor, labels: dict[str, Tensor]) -> Tensor:
+        """Return the summed loss of queries (B, 16, D); their mean tells the number."""
+        loss = functional.cross_entropy(self.number(queries.mean(dim=1)), labels["number"])
+        for name in ("place", "size"):
+            known = labels[name] != IGNORE
+            if known.any():
+                found = getattr(self, name)(queries[known])
+                loss += functional.cross_entropy(found, labels[name][known])
+        return loss
+
+
+def pointing_loss(attention: Tensor, about: Tensor, cells: Tensor) -> Tensor:
+    """Return how little the answers' positions look at the query of the object asked for.
+
+    Args:
+        attention: (B, H, I + L, I + L), of the language model's last layer, H >= 2. The first
+            head is to look at the first object that a question names, the second at the last.
+        about: (B, 2, L), as in `PackedTexts`.
+        cells: (B, 4), as in `slot_labels`.
+    """
+    rows, heads, tokens = torch.nonzero(about >= 0, as_tuple=True)
+    if len(rows) == 0:
+        return attention.new_zeros(())
+    num_image_tokens = attention.shape[-1] - about.shape[-1]
+    wanted = cells[rows, about[rows, heads, tokens]]
+    shares = attention[rows, heads, num_image_tokens + tokens, wanted].float()
+    return -(shares + 1e-3).log().mean()

@@ -1,17 +1,14 @@
 """Measures the demo CLIP kind by kind and writes `eval.json` beside the checkpoint.
 
 `python -m demo_models.evaluate_clip` asks the stock transformers classes;
-`--via app --url http://127.0.0.1:7860` asks a running app as a visitor's script does.
+`--via app` asks an app that it starts, or the one at `--url`, as a visitor's script does.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
-import tempfile
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForZeroShotImageClassification, AutoProcessor
 
+from demo_models.app_client import AppClient, running_app
 from demo_models.clip_questions import GATES_PERCENT, PAIR_LABELS, PHOTO, Question, questions
 from demo_models.held_out import labelled_pairs, weights_hash
 from demo_models.pointing import measure_pointing
@@ -107,40 +105,15 @@ class StockClip:
         )
 
 
-class RunningApp:
+class RunningApp(AppClient):
     """The back end over the public endpoint of a running app."""
-
-    def __init__(self, url: str) -> None:
-        """Connect; pictures travel as PNG files."""
-        self.url = url
-        self.own = threading.local()
-        self.folder = tempfile.TemporaryDirectory()
-
-    def _client(self) -> Any:
-        """Return this thread's client: several streams of one client lose each other's answers."""
-        from gradio_client import Client  # type: ignore[import-untyped]
-
-        if not hasattr(self.own, "client"):
-            self.own.client = Client(self.url, ssl_verify=False, verbose=False)
-        return self.own.client
-
-    def _file(self, image: Image.Image) -> Path:
-        name = hashlib.sha256(image.tobytes() + str(image.size).encode()).hexdigest()
-        path = Path(self.folder.name) / f"{name}.png"
-        if not path.exists():
-            part = path.with_suffix(f".{threading.get_ident()}")
-            image.save(part, "PNG")
-            part.replace(path)
-        return path
 
     def __call__(self, image: Image.Image, labels: Sequence[str], template: str) -> Answer:
         """Classify one picture."""
-        from gradio_client import handle_file
-
         # A single line would be split at its commas, so it gets company, which is dropped below.
         lines = [*labels, "nothing"] if len(labels) == 1 else labels
-        _, scores = self._client().predict(
-            image=handle_file(self._file(image)),
+        _, scores = self.predict(
+            image,
             labels="\n".join(lines),
             templates=template,
             model="demo-clip",
@@ -238,22 +211,24 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--via", choices=("transformers", "app"), default="transformers")
-    parser.add_argument("--url", default="http://127.0.0.1:7860")
+    parser.add_argument("--url", default="", help="of a running app; else one is started")
     parser.add_argument("--num", type=int, default=600, help="questions of each kind")
     parser.add_argument("--seed", type=int, default=TEST_SEED)
     parser.add_argument("--workers", type=int, default=1)
     chosen = parser.parse_args(arguments)
     about = chosen.checkpoint / "demo.json"
     demo = json.loads(about.read_text())
-    ask: Ask
     if chosen.via == "app":
-        ask = RunningApp(chosen.url)
+        with running_app(chosen.url) as url:
+            ask = RunningApp(url)
+            result = evaluate(ask, _rule_from(demo), chosen.seed, chosen.num, chosen.workers)
     else:
-        ask = StockClip(chosen.checkpoint)
-        rule = calibrate_hint(ask, 400)
+        stock = StockClip(chosen.checkpoint)
+        rule = calibrate_hint(stock, 400)
         demo.update(scene_score=rule.score, scene_threshold=round(rule.threshold, 4))
         about.write_text(json.dumps(demo, indent=1) + "\n")
-    result = evaluate(ask, _rule_from(demo), chosen.seed, chosen.num, chosen.workers)
+        result = evaluate(stock, _rule_from(demo), chosen.seed, chosen.num, chosen.workers)
+        result["occlusion_pointing"] = measure_pointing(stock.match, chosen.seed, 200)
     path = chosen.checkpoint / "eval.json"
     report = json.loads(path.read_text()) if path.exists() else {}
     head = {"script": "demo_models.evaluate_clip", "checkpoint_seed": demo["seed"],
@@ -263,8 +238,6 @@ def main(arguments: list[str] | None = None) -> None:
         report = {}  # figures of another checkpoint
     report.update(head)
     report[chosen.via] = {"seed": chosen.seed, "num": chosen.num, **result}
-    if isinstance(ask, StockClip):
-        report[chosen.via]["occlusion_pointing"] = measure_pointing(ask.match, chosen.seed, 200)
     path.write_text(json.dumps(report, indent=1) + "\n")
     print(json.dumps(report[chosen.via], indent=1))
 

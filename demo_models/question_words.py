@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from demo_models.more_words import MORE
 from demo_models.texts import pick
 
 FRAME = "Question: {} Answer:"
@@ -166,6 +167,7 @@ TRAINED: dict[str, tuple[str, ...]] = {
         does {first} lie {relation} {second} | can you see {first} {relation} {second} |
         {first} is {relation} {second}, right"""
     ),
+    "places": _entries("what is where in the {picture} | where is every {thing}"),
 }  # fmt: skip
 """By family; the first wording is the canonical one."""
 
@@ -184,8 +186,11 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
     "count of": _entries(
         """how many {many} does the {picture} show | what number of {many} is there"""
     ),
-    "presence": _entries("does the {picture} contain {a} | is {a} visible"),
-    "is a": _entries("does this show {a} | would you call this {a}"),
+    "presence": _entries(
+        """does the {picture} contain {a} | is {a} visible | could you spot {a} |
+        is {a} part of the {picture} | did the painter add {a}"""
+    ),
+    "is a": _entries("does this show {a} | would you call this {a} | is that thing there {a}"),
     "is colour": _entries("does {ref} look {value} | is {ref} coloured {value}"),
     "is background": _entries(
         """is the page behind it {value} | is everything on a {value} background"""
@@ -194,13 +199,20 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
     "background": _entries(
         """what is the {colour} of the background | what {colour} background is it"""
     ),
-    "where": _entries("where is {ref} located | in the {picture}, where is {ref}"),
+    "where": _entries(
+        """where is {ref} located | in the {picture}, where is {ref} | where has {ref} gone |
+        at which end of the {picture} is {ref} | could you locate {ref}"""
+    ),
     "relation": _entries(
         """would you say {first} is {relation} {second} |
         is it true that {first} is {relation} {second}"""
     ),
+    "places": _entries("say where each {thing} lies"),
 }  # fmt: skip
 """Wordings that training never uses."""
+
+WORDINGS = ("first", "all", "held out")
+"""The sets of wordings: of the first training stages, of training, of evaluation only."""
 
 FILLERS = {
     "colour": ("colour", "color"),
@@ -245,9 +257,11 @@ def fill(template: str, slots: Mapping[str, str], rng: np.random.Generator | Non
     return template.format(**{**fillers, **slots})
 
 
-def wordings(family: str, held_out: bool) -> Sequence[str]:
-    """Return the wordings of a family for training, or those kept for evaluation."""
-    return HELD_OUT[family] if held_out else TRAINED[family]
+def wordings(family: str, words: str) -> Sequence[str]:
+    """Return the wordings of a family, of one of the sets `WORDINGS`."""
+    if words == "held out":
+        return HELD_OUT[family]
+    return TRAINED[family] if words == "first" else (*TRAINED[family], *MORE.get(family, ()))
 
 
 def as_typed(text: str, rng: np.random.Generator) -> str:

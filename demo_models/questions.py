@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from demo_models.claims import change_item
+from demo_models.more_words import UNKNOWN_WORD_SHARE, with_unknown_word
 from demo_models.question_words import as_typed, dressed, fill, wordings
 from demo_models.scenes import Scene, SceneObject
 from demo_models.statements import RELATIONS, Item, Statement, at_place, has_size, judge
@@ -42,6 +43,7 @@ KIND_SHARES = {
     "relation": 0.05,
     "absent": 0.04,
     "strange": 0.10,
+    "places": 0.0,
 }
 """Kinds of questions and their shares in training; captions come besides."""
 
@@ -56,9 +58,23 @@ MIXES = {
         "yes_no": 0.20,
         "where": 0.28,
     },
-    "places": {**dict.fromkeys(KIND_SHARES, 0.02), "where": 0.8},
+    "places": {**dict.fromkeys(KIND_SHARES, 0.02), "where": 0.8, "places": 0.0},
+    "several": {
+        "describe": 0.03,
+        "colour": 0.08,
+        "shape": 0.09,
+        "count": 0.15,
+        "yes_no": 0.22,
+        "size": 0.12,
+        "background": 0.04,
+        "where": 0.26,
+        "relation": 0.07,
+        "absent": 0.05,
+        "strange": 0.12,
+        "places": 0.06,
+    },
 }
-"""Shares of the training stages: first all, then more of what is hard."""
+"""Shares of the training stages: first all, then more of what is hard among several objects."""
 
 MIDDLE = PLACE_WORDS["middle"][0]
 Rng = np.random.Generator
@@ -66,21 +82,26 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Query:
-    """The meaning of one question: its kind, the family of its wordings, slots and answer."""
+    """The meaning of one question: its kind, the family of its wordings, slots and answer.
+
+    `about` are the indices of the objects of the scene that the question names, where each
+    name fits one object.
+    """
 
     kind: str
     family: str
     answer: str
     slots: tuple[tuple[str, str], ...] = ()
+    about: tuple[int, ...] = ()
 
 
-def phrase(query: Query, rng: Rng | None = None, held_out: bool = False) -> str:
+def phrase(query: Query, rng: Rng | None = None, words: str = "all") -> str:
     """Put a question into words.
 
     Args:
         query: What is asked.
-        rng: Chooses among the wordings of training; None gives the canonical one.
-        held_out: Choose among the wordings that training never uses.
+        rng: Chooses among the wordings; None gives the canonical one.
+        words: One of `WORDINGS`.
     """
     slots = dict(query.slots)
     if query.family == "strange":
@@ -91,10 +112,12 @@ def phrase(query: Query, rng: Rng | None = None, held_out: bool = False) -> str:
             else f"{text[:1].upper()}{text[1:]}?"
         )
     if rng is None:
-        text = fill(wordings(query.family, False)[0], slots, None)
+        text = fill(wordings(query.family, "first")[0], slots, None)
         return f"{text[:1].upper()}{text[1:]}?"
-    text = fill(pick(rng, wordings(query.family, held_out)), slots, rng)
-    return as_typed(text if held_out else dressed(text, rng), rng)
+    text = fill(pick(rng, wordings(query.family, words)), slots, rng)
+    if words == "all" and rng.random() < UNKNOWN_WORD_SHARE:
+        text = with_unknown_word(text, rng)
+    return as_typed(text if words == "held out" else dressed(text, rng), rng)
 
 
 def caption_text(scene: Scene) -> str:
@@ -140,6 +163,18 @@ def _target(rng: Rng, scene: Scene) -> SceneObject:
     return scene.objects[int(rng.integers(len(scene.objects)))]
 
 
+def _about(scene: Scene, *targets: SceneObject) -> tuple[int, ...]:
+    return tuple(
+        next(index for index, item in enumerate(scene.objects) if item is target)
+        for target in targets
+    )
+
+
+def _ask(kind: str, answer: str, ref: str, scene: Scene, target: SceneObject) -> Query:
+    """Return a question of the family named like its kind about one object."""
+    return Query(kind, kind, answer, (("ref", ref),), _about(scene, target))
+
+
 def _describe(rng: Rng, scene: Scene) -> Query:
     return Query("describe", "describe", caption_text(scene))
 
@@ -149,7 +184,7 @@ def _colour(rng: Rng, scene: Scene) -> Query | None:
     if len({item.colour for item in scene.objects}) == 1 and rng.random() < 0.15:
         return Query("colour", "the colour", target.colour)
     ref = references(rng, scene, target, hide="colour")
-    return Query("colour", "colour", target.colour, (("ref", ref),)) if ref else None
+    return _ask("colour", target.colour, ref, scene, target) if ref else None
 
 
 def _shape(rng: Rng, scene: Scene) -> Query | None:
@@ -157,7 +192,7 @@ def _shape(rng: Rng, scene: Scene) -> Query | None:
     if len(scene.objects) == 1 and rng.random() < 0.3:
         return Query("shape", "the shape", target.shape)
     ref = references(rng, scene, target, hide="shape")
-    return Query("shape", "shape", target.shape, (("ref", ref),)) if ref else None
+    return _ask("shape", target.shape, ref, scene, target) if ref else None
 
 
 def _words_for(item: Item, rng: Rng) -> tuple[tuple[str, str], ...]:
@@ -212,7 +247,8 @@ def _yes_no(rng: Rng, scene: Scene) -> Query | None:
         value = target.colour if answer == "yes" else pick(rng, others)
         if ref is None or (answer == "no" and value == target.colour):
             return None
-        return Query("yes_no", "is colour", answer, (("ref", ref), ("value", value)))
+        slots = (("ref", ref), ("value", value))
+        return Query("yes_no", "is colour", answer, slots, _about(scene, target))
     item: Item | None = _item_of(rng, target)
     if item is not None and answer == "no":
         item = _other_item(rng, item, scene)
@@ -227,7 +263,7 @@ def _size(rng: Rng, scene: Scene) -> Query | None:
     target = _target(rng, scene)
     sizes = [size for size in ("small", "large") if has_size(target, size)]
     ref = references(rng, scene, target)
-    return Query("size", "size", sizes[0], (("ref", ref),)) if ref and sizes else None
+    return _ask("size", sizes[0], ref, scene, target) if ref and sizes else None
 
 
 def _background(rng: Rng, scene: Scene) -> Query:
@@ -247,10 +283,27 @@ def place_of(target: SceneObject) -> str | None:
     return PLACE_WORDS[vertical or horizontal or "middle"][0]
 
 
+PLACES_OF_OBJECTS = (
+    *(PLACE_WORDS[place][0] for place in ("left", "right", "top", "bottom", "middle")),
+    *(f"in the {v} {h} corner" for v in ("top", "bottom") for h in ("left", "right")),
+)
+"""Every answer of `place_of`."""
+
+
 def _where(rng: Rng, scene: Scene) -> Query | None:
     target = _target(rng, scene)
     place, ref = place_of(target), references(rng, scene, target)
-    return Query("where", "where", place, (("ref", ref),)) if place and ref else None
+    return _ask("where", place, ref, scene, target) if place and ref else None
+
+
+def _places(rng: Rng, scene: Scene) -> Query | None:
+    """Ask for every object with its place; equal objects could be told in any order."""
+    places = {(item.colour, item.shape): place_of(item) for item in scene.objects}
+    if None in places.values() or len(places) < len(scene.objects):
+        return None
+    pairs = sorted(places, key=lambda pair: (COLOURS.index(pair[0]), SHAPES.index(pair[1])))
+    told = [f"{article(pair[0])} {' '.join(pair)} {places[pair]}" for pair in pairs]
+    return Query("places", "places", ", ".join(told))
 
 
 def _relation(rng: Rng, scene: Scene) -> Query | None:
@@ -265,7 +318,13 @@ def _relation(rng: Rng, scene: Scene) -> Query | None:
         return None
     slots = ("first", names[0] or ""), ("second", names[1] or "")
     words = ("relation", pick(rng, RELATION_WORDS[relation]))
-    return Query("relation", "relation", "yes" if truth else "no", (*slots, words))
+    return Query(
+        "relation",
+        "relation",
+        "yes" if truth else "no",
+        (*slots, words),
+        _about(scene, first, second),
+    )
 
 
 def _absent(rng: Rng, scene: Scene) -> Query | None:
@@ -295,6 +354,7 @@ MAKERS: dict[str, Callable[[Rng, Scene], Query | None]] = {
     "relation": _relation,
     "absent": _absent,
     "strange": _strange,
+    "places": _places,
 }
 _KINDS = tuple(KIND_SHARES)
 _SHARES = {

@@ -30,7 +30,7 @@ from demo_models.blip2_model import (
     build_tokenizer,
     question_corpus,
 )
-from demo_models.blip2_slots import SlotHeads, slot_labels
+from demo_models.blip2_slots import NameHeads, SlotHeads, pointing_loss, slot_labels
 from demo_models.blip2_vision import (
     WIDTH,
     VisionOptions,
@@ -68,6 +68,8 @@ class Stage:
     horizon: int = 10**9  # the step at which the rates, falling linearly from 1, would be 0
     peak: float = 1.0  # the highest factor on the rates
     mix: str = "even"  # one of `questions.MIXES`
+    crowded: float = 0.0  # how often a scene of one object is drawn again
+    pointing: float = 0.0  # weight of `pointing_loss`; 0 leaves out `NameHeads` as well
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class TrainOptions:
         Stage(250, 38, 2, mix="places"),
         Stage(600, 38, 2, horizon=600, mix="late"),
         Stage(800, 38, 2, horizon=800, peak=0.5, mix="late"),
+        Stage(1500, 37, 3, horizon=3800, mix="several", crowded=0.6, pointing=0.3),
+        Stage(1600, 37, 3, horizon=1600, peak=0.6, mix="several", crowded=0.6, pointing=0.3),
     )
     seed: int = 7
     num_scenes: int = 120_000
@@ -97,7 +101,7 @@ class TrainOptions:
 
 SMOKE = TrainOptions(
     vision=VisionOptions(steps=2, batch=6),
-    stages=(Stage(2, 3, 1), Stage(1, 2, 1, horizon=1, mix="late")),
+    stages=(Stage(2, 3, 1), Stage(1, 2, 1, horizon=1, mix="several", crowded=0.5, pointing=0.2)),
     num_scenes=30,
     num_non_scenes=7,
     texts=3,
@@ -114,12 +118,13 @@ def make_batch(
     cache: PictureCache, rng: np.random.Generator, coder: TextCoder, stage: Stage, texts: int
 ) -> tuple[Tensor, PackedTexts, dict[str, Tensor]]:
     """Return pixels (B, 3, 64, 64), new texts of each picture, and labels for `SlotHeads`."""
-    rows = np.concatenate(
-        [
-            rng.integers(0, cache.num_scenes, stage.scenes),
-            rng.integers(cache.num_scenes, len(cache.scenes), stage.non_scenes),
-        ]
-    )
+    chosen = rng.integers(0, cache.num_scenes, stage.scenes)
+    if stage.crowded:
+        alone = np.array([len(getattr(cache.scenes[row], "objects", ())) == 1 for row in chosen])
+        again = alone & (rng.random(len(chosen)) < stage.crowded)
+        chosen[again] = rng.integers(0, cache.num_scenes, int(again.sum()))
+    strange = rng.integers(cache.num_scenes, len(cache.scenes), stage.non_scenes)
+    rows = np.concatenate([chosen, strange])
     told = []
     for row in rows:
         scene, is_scene = cache.scenes[row], row < cache.num_scenes
@@ -141,13 +146,17 @@ def read_picture(model: Any, features: Tensor) -> Tensor:
     return read.float()
 
 
-def text_loss(model: Any, queries: Tensor, packed: PackedTexts) -> Tensor:
+def text_loss(
+    model: Any, queries: Tensor, packed: PackedTexts, cells: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the loss of the answers' tokens, weighted as `PackedTexts.weights` says.
 
     Args:
         model: A `Blip2ForConditionalGeneration`.
         queries: (B, 16, D), what the Q-Former read.
         packed: The texts of each picture.
+        cells: (B, 4), the cell of each object, to compute `pointing_loss` too; it is the
+            second value, otherwise 0.
     """
     with torch.autocast("cpu", torch.bfloat16):
         images = model.language_projection(queries)
@@ -157,17 +166,21 @@ def text_loss(model: Any, queries: Tensor, packed: PackedTexts) -> Tensor:
         order = torch.arange(NUM_QUERIES).expand(len(queries), -1)
         mask = attention_mask(packed.segments, NUM_QUERIES)
         blocked = torch.zeros(mask.shape).masked_fill(~mask, -1e9)
-        hidden = decoder(
+        read = decoder(
             inputs_embeds=inputs,
             attention_mask=blocked,
             position_ids=torch.cat([order, packed.positions], dim=1),
             use_cache=False,
-        ).last_hidden_state[:, NUM_QUERIES:]
+            output_attentions=cells is not None,
+        )
         asked = packed.targets >= 0
-        logits = model.language_model.lm_head(hidden[asked])
+        logits = model.language_model.lm_head(read.last_hidden_state[:, NUM_QUERIES:][asked])
     losses = functional.cross_entropy(logits.float(), packed.targets[asked], reduction="none")
     weights = packed.weights[asked]
-    return (losses * weights).sum() / weights.sum()
+    loss = (losses * weights).sum() / weights.sum()
+    if cells is None:
+        return loss, loss.new_zeros(())
+    return loss, pointing_loss(read.attentions[-1], packed.about, cells)
 
 
 def build_optimizers(
@@ -200,7 +213,7 @@ def train_language(
     before = sum(earlier.steps for earlier in options.stages[:index])
     rng = np.random.default_rng([options.seed, 3 + index])
     torch.manual_seed(options.seed + index)
-    heads = SlotHeads(WIDTH)
+    heads = nn.ModuleList([SlotHeads(WIDTH)] + [NameHeads(WIDTH)] * (stage.pointing > 0))
     optimizers = build_optimizers(model, heads, options)
     groups = [optimizer.param_groups[0] for optimizer, _ in optimizers]
     trained = [parameter for group in groups for parameter in group["params"]]
@@ -209,20 +222,22 @@ def train_language(
         pixels, packed, labels = make_batch(cache, rng, coder, stage, options.texts)
         queries = read_picture(model, encode(model.vision_model, pixels))
         alone = index > 0 and step < options.head_steps
-        slots = heads(queries.detach() if alone else queries, labels)
-        loss = text_loss(model, queries, packed)
-        (loss + options.slot_weight * slots).backward()
+        slots = sum(head(queries.detach() if alone else queries, labels) for head in heads)
+        cells = labels["cells"] if stage.pointing else None
+        loss, pointing = text_loss(model, queries, packed, cells)
+        (loss + options.slot_weight * slots + stage.pointing * pointing).backward()
         nn.utils.clip_grad_norm_(trained, 2.0)
         factor = rate_at(step, stage, options.warmup)
         for optimizer, rate in optimizers:
             optimizer.param_groups[0]["lr"] = rate * factor
             optimizer.step()
             optimizer.zero_grad()
-        recent.append(loss.item())
+        recent.append((loss.item(), slots.item(), pointing.item()))
         if step % 25 == 0 or step + 1 == stage.steps:
             spent = time.process_time() - started
-            losses = f"loss {np.mean(recent):.4f} slots {slots.item():.4f}"
-            print(f"stage {index} step {step} {losses} cpu {spent:.0f}s", flush=True)
+            means = zip(("loss", "slots", "pointing"), np.mean(recent, axis=0), strict=True)
+            told = " ".join(f"{name} {mean:.4f}" for name, mean in means)
+            print(f"stage {index} step {step} {told} cpu {spent:.0f}s", flush=True)
             recent = []
         if (step + 1) % options.save_every == 0 or step + 1 == stage.steps:
             save(before + step + 1)

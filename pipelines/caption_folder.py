@@ -23,8 +23,8 @@ from pipelines.batch.engine import BatchRun, EngineOptions
 from pipelines.batch.export import FORMATS, Exports
 from pipelines.batch.inputs import Inputs
 from pipelines.batch.ledger import Ledger
-from pipelines.describe.options import GenerationOptions
 from pipelines.errors import InputError, PipelineError
+from pipelines.generation import GenerationOptions
 from pipelines.settings import Settings, read_settings
 from pipelines.store import PipelineStore
 

@@ -8,6 +8,7 @@ from pipelines.describe.checkpoints import BLIP2_OPT, BLIP_BASE, CAPTION_MODELS
 from pipelines.errors import InputError
 from pipelines.spec import ContrastiveTraits, ModelSpec, Task
 from pipelines.viclip.checkpoints import VICLIP_B16, VICLIP_L14, VIDEO_TEXT_MODELS
+from pipelines.videochat_flash.checkpoints import CHAT_2B_448, VIDEO_CHAT_MODELS
 
 __all__ = ["CATALOGUE", "HUB_DEFAULTS", "MODELS", "ContrastiveTraits", "ModelSpec", "Task",
            "demo_of", "find", "keys"]  # fmt: skip
@@ -133,6 +134,7 @@ MODELS: tuple[ModelSpec, ...] = (
     DEMO_CLIP,
     *CAPTION_MODELS,
     *VIDEO_TEXT_MODELS,
+    *VIDEO_CHAT_MODELS,
 )
 
 #: What "hub" starts with, and "auto" where the hub answers: the first that fits the memory.
@@ -140,6 +142,7 @@ HUB_DEFAULTS: dict[Task, tuple[ModelSpec, ...]] = {
     "image-text": (CLIP_B32,),
     "caption": (BLIP2_OPT, BLIP_BASE),
     "video-text": (VICLIP_L14, VICLIP_B16),
+    "video-chat": (CHAT_2B_448,),
 }
 
 CATALOGUE = {spec.key: spec for spec in MODELS}

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path
+from typing import Literal
 
 #: Configuration, processor and tokenizer; InstructBLIP has a second tokenizer in a folder.
 _SMALL = re.compile(r"(qformer_tokenizer/)?[^/]+\.(json|txt|jinja|model)")
@@ -11,15 +12,20 @@ _SMALL = re.compile(r"(qformer_tokenizer/)?[^/]+\.(json|txt|jinja|model)")
 #: Weights, in one file or in numbered parts: the kinds there are, the better one first.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
-#: Of each group one is needed: what prepares images, and what prepares texts.
-_IMAGE_PROCESSORS = (("preprocessor_config.json",), ("processor_config.json",))
-_TOKENIZERS = (
-    ("tokenizer.json",),
-    ("vocab.json", "merges.txt"),
-    ("vocab.txt",),
-    ("tokenizer.model",),
-    ("spiece.model",),
-)
+#: What prepares images or texts, as files that transformers reads.
+StockFile = Literal["image processor", "tokenizer"]
+
+#: Of each kind one row is needed.
+_STOCK_FILES: dict[StockFile, tuple[tuple[str, ...], ...]] = {
+    "image processor": (("preprocessor_config.json",), ("processor_config.json",)),
+    "tokenizer": (
+        ("tokenizer.json",),
+        ("vocab.json", "merges.txt"),
+        ("vocab.txt",),
+        ("tokenizer.model",),
+        ("spiece.model",),
+    ),
+}
 
 #: How a file begins that Git LFS left in place of the real one.
 _LFS_POINTER = b"version https://git-lfs"
@@ -38,19 +44,22 @@ def choose_files(names: Iterable[str]) -> list[str]:
     return small
 
 
-def is_complete(folder: Path, *, stock_processor: bool = True) -> bool:
-    """Whether `folder` holds configuration, image processor, tokenizer and all of its weights.
+def is_complete(
+    folder: Path, stock_files: Set[StockFile] = frozenset({"image processor", "tokenizer"})
+) -> bool:
+    """Whether `folder` holds configuration, `stock_files` and all of its weights.
 
     Takes about a millisecond: of the weights only the beginning is read.
 
     Args:
         folder: where a checkpoint may be.
-        stock_processor: false for a model that brings its own image processor and tokenizer.
+        stock_files: what it must hold beside configuration and weights.
     """
     if not (folder / "config.json").is_file():
         return False
-    for group in (_IMAGE_PROCESSORS, _TOKENIZERS) if stock_processor else ():
-        if not any(all((folder / name).is_file() for name in names) for names in group):
+    for kind in stock_files:
+        rows = _STOCK_FILES[kind]
+        if not any(all((folder / name).is_file() for name in names) for names in rows):
             return False
     try:
         return any(_has_weights(folder, kind) for kind in _WEIGHTS)

@@ -147,6 +147,18 @@ def machine_memory_bytes() -> int:
     return total
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, of the machine or of its GPU."""
+    if isinstance(error, MemoryError):
+        return True
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    # the CPU allocator of torch raises a bare RuntimeError
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
 def import_libraries() -> None:
     """Import torch and transformers; one thread does it and the others wait.
 

@@ -63,8 +63,7 @@ class Sources:
 
     def locate(self, spec: ModelSpec) -> Path | None:
         """Return the folder of a complete checkpoint on disk, or None; never asks the network."""
-        stock = spec.has_stock_processor
-        found = (f for f in self._folders(spec) if is_complete(f, stock_processor=stock))
+        found = (f for f in self._folders(spec) if is_complete(f, spec.stock_files))
         return next(found, None)
 
     def start_probe(self) -> None:

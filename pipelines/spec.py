@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from pipelines.checkpoint_files import StockFile
 from pipelines.describe.traits import GenerativeTraits
 
-Task = Literal["image-text", "caption", "video-text"]
+Task = Literal["image-text", "caption", "video-text", "video-chat"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,19 @@ class VideoTextTraits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VideoChatTraits:
+    """What differs between the models that answer questions about videos.
+
+    Everything else is read from the fields of their files.
+
+    Attributes:
+        languages: ISO 639-1 codes of the languages that it reads and writes well.
+    """
+
+    languages: tuple[str, ...] = ("en", "zh")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """One checkpoint. `key` is public: scripts send it as `model=`.
 
@@ -85,6 +99,7 @@ class ModelSpec:
         contrastive: traits of an image-text model, None for others.
         generative: traits of a caption model, None for others.
         video_text: traits of a video-text model, None for others.
+        video_chat: traits of a video-chat model, None for others.
     """
 
     key: str
@@ -101,11 +116,13 @@ class ModelSpec:
     contrastive: ContrastiveTraits | None = None
     generative: GenerativeTraits | None = None
     video_text: VideoTextTraits | None = None
+    video_chat: VideoChatTraits | None = None
 
     @property
-    def has_stock_processor(self) -> bool:
-        """Whether its files hold an image processor and a tokenizer as transformers reads them.
-
-        The repositories of the video-text models hold neither: their pipeline brings its own.
-        """
-        return self.video_text is None
+    def stock_files(self) -> frozenset[StockFile]:
+        """What its files hold that transformers reads; for the rest the pipeline has its own."""
+        if self.video_text is not None:
+            return frozenset()
+        if self.video_chat is not None:
+            return frozenset({"tokenizer"})
+        return frozenset({"image processor", "tokenizer"})

@@ -20,6 +20,7 @@ from pipelines.runtime import (
     Device,
     choose_device,
     import_libraries,
+    is_out_of_memory,
     likely_budget_gb,
     memory_budget_gb,
 )
@@ -153,7 +154,7 @@ class PipelineStore:
         try:
             yield slot.pipeline
         except BaseException as error:
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 gc.collect()
                 raise MemoryLimitError(
                     f"This request needs more memory than is free with {spec.key} "
@@ -260,7 +261,7 @@ class PipelineStore:
         except PipelineError:
             raise
         except Exception as error:
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise MemoryLimitError(
                     f"{spec.key} needs {self._need_gb(spec):.1f} GB, more than is free. "
                     "Close other programs, or choose a smaller model."
@@ -279,14 +280,3 @@ def build_pipeline(spec: ModelSpec, folder: Path, device: Device, settings: Sett
     module, _, name = spec.pipeline.partition(":")
     made: type[Pipeline] = getattr(importlib.import_module(module), name)
     return made(spec, folder, device, settings)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError):
-        return True
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    # the CPU allocator of torch raises a bare RuntimeError
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -68,6 +68,7 @@ def test_every_model_has_the_traits_of_its_task(spec: ModelSpec) -> None:
     assert (spec.contrastive is not None) == (spec.task == "image-text")
     assert (spec.generative is not None) == (spec.task == "caption")
     assert (spec.video_text is not None) == (spec.task == "video-text")
+    assert (spec.video_chat is not None) == (spec.task == "video-chat")
 
 
 def test_caption_models_are_of_families_that_were_tried() -> None:

@@ -11,6 +11,12 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 
 
+#: What the models do that compare, or talk about, videos.
+DOES = {
+    "video-text": "scores of videos and texts, moments",
+    "video-chat": "conversations about videos",
+}
+
 SCORES = {"softmax": "softmax", "sigmoid": "sigmoid: each label by itself"}
 
 
@@ -20,12 +26,10 @@ def models_table() -> str:
     rows = ["| key | model | does | languages | memory | download | licence |", "|" + "---|" * 7]
     for spec in MODELS:
         link = f"[{spec.repo}](https://huggingface.co/{spec.repo})" if spec.repo else "bundled"
-        traits = spec.contrastive or spec.generative or spec.video_text
+        traits = spec.contrastive or spec.generative or spec.video_text or spec.video_chat
         assert traits is not None
         shown = "drawings of coloured shapes only" if spec.demo else ", ".join(traits.languages)
-        does = ", ".join(spec.generative.tasks) if spec.generative else ""
-        if spec.video_text:
-            does = "scores of videos and texts, moments"
+        does = ", ".join(spec.generative.tasks) if spec.generative else DOES.get(spec.task, "")
         if spec.contrastive:
             does = f"scores ({SCORES[spec.contrastive.probability]})"
         download = f"{spec.download_gb:.2f} GB" if spec.download_gb else "–"
@@ -133,6 +137,71 @@ def demo_table() -> str:
     return "\n".join(rows)
 
 
+#: Kind in eval.json -> what is asked.
+BLIP2_KINDS = {
+    "caption": "caption of one object, word for word",
+    "caption_of_1_to_4": "caption of one to four objects, word for word",
+    "colour": "colour of an object",
+    "shape": "shape of an object",
+    "count": "how many, of all or of a kind",
+    "yes_no": "is there …, is it …: yes or no",
+    "size": "large or small",
+    "background": "background",
+    "where": "where, nine places",
+    "one_object_where": "where, the only object",
+    "relation": "above, below, left or right of: yes or no",
+    "strange": "“I don't know” to what no picture tells, in words never trained on",
+    "paint_tool_colour": "colour, drawn as with a paint program's tools",
+    "paint_tool_shape": "shape, the same",
+    "paint_freehand_colour": "colour, drawn freehand",
+    "paint_freehand_shape": "shape, the same",
+    "same_answer_in_other_words": "the same answer to the same question in other words",
+}
+
+
+def demo_blip2_table() -> str:
+    folder = ROOT / "assets" / "checkpoints" / "demo-blip2"
+    facts = json.loads((folder / "eval.json").read_text(encoding="utf-8"))
+    stock, app = facts["transformers"]["accuracy"], facts["app"]["accuracy"]
+    rows = [
+        f"`demo-blip2` on held-out scenes of one to four objects ({facts['checkpoint_steps']:,} "
+        f"steps, seed {facts['checkpoint_seed']}; `python -m demo_models.evaluate_blip2`, with "
+        "`--via app` through `/caption_image` and `/answer_image`). Only the exact text counts. "
+        f"n = {stock['colour']['n']:,} and {app['colour']['n']:,} unless said.",
+        "",
+        "| asked | gate | stock transformers | endpoints |",
+        "|---|---|---|---|",
+    ]
+    for kind, asked in BLIP2_KINDS.items():
+        gate = facts["gates_percent"].get(kind)
+        cells = []
+        for found in (stock, app):
+            if kind not in found:
+                cells.append("–")
+                continue
+            few = found[kind]["n"] != found["colour"]["n"]
+            shown = f" (n = {found[kind]['n']:,})" if few else ""
+            cells.append(f"{found[kind]['percent']:.1f} %{shown}")
+        rows.append(f"| {asked} | {f'{gate:g} %' if gate else '–'} | {' | '.join(cells)} |")
+    hint, words = facts["transformers"]["hint"], "held_out_words_"
+    others = ", ".join(
+        f"{kind.removeprefix(words).replace('_', ' or ')} {figure['percent']:.0f} %"
+        for kind, figure in stock.items()
+        if kind.startswith(words) and not kind.endswith("off_the_middle")
+    )
+    num = stock[f"{words}colour"]["n"]
+    rows += [
+        "",
+        f"In wordings that training never used (n = {num} each): {others}. The hint that a "
+        "picture does not look like a drawing of shapes comes for "
+        f"{hint['non_scene']['percent']:.0f} % of pictures without shapes, "
+        f"{hint['non_scene_of_unseen_kind']['percent']:.0f} % of those of kinds never trained on, "
+        f"{hint['real_photo']['percent']:.0f} % of {hint['real_photo']['n']} photographs and "
+        f"{hint['scene_of_1_to_4']['percent']:.1f} % of scenes.",
+    ]
+    return "\n".join(rows)
+
+
 def endpoints_table() -> str:
     rows = ["| endpoint | parameters | what it does and returns |", "|---|---|---|"]
     for function in _endpoints():
@@ -183,6 +252,7 @@ TABLES = {
     "families": families_table,
     "verdict": verdict_table,
     "demo": demo_table,
+    "demo-blip2": demo_blip2_table,
     "endpoints": endpoints_table,
     "settings": settings_table,
     "speed": speed_table,

@@ -10,8 +10,8 @@ from PIL import Image
 from pipelines.batch.engine import CaptionBatch
 from pipelines.batch.ledger import CaptionSettings
 from pipelines.catalogue import ModelSpec, Task
-from pipelines.describe.options import GenerationOptions
 from pipelines.errors import MediaError
+from pipelines.generation import GenerationOptions
 from pipelines.store import PipelineStore
 from pipelines.turns import BrokenOff
 

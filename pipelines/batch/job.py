@@ -20,8 +20,8 @@ from pipelines.batch.ledger import Entry, Ledger
 from pipelines.batch.results import BatchResult
 from pipelines.batch.shelf import Shelf
 from pipelines.catalogue import ModelSpec
-from pipelines.describe.options import GenerationOptions
 from pipelines.errors import PipelineError
+from pipelines.generation import GenerationOptions
 from pipelines.store import PipelineStore
 from pipelines.turns import BrokenOff
 

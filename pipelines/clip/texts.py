@@ -3,12 +3,13 @@
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from pipelines.catalogue import ContrastiveTraits
+from pipelines.clip.openings import OpeningReader
 from pipelines.clip.templates import fill
 from pipelines.texts import MAX_CHARS, clean_text
 from pipelines.vectors import VectorCache
@@ -17,15 +18,23 @@ from pipelines.vectors import VectorCache
 TOKENS_PER_BATCH = 4096
 
 #: Prompts that are computed between two steps of `prepare`.
-PROMPTS_PER_STEP = 256
+PROMPTS_PER_STEP = 512
 
 
 @dataclass(frozen=True)
 class Tokenised:
-    """Token ids of one text, special tokens included, and whether the text was cut."""
+    """Token ids of one text.
+
+    Attributes:
+        ids: the ids, special tokens included.
+        cut: whether the text was cut.
+        opening: how many ids at the start are those of a template, read once for all its texts;
+            0 where the text is read whole.
+    """
 
     ids: tuple[int, ...]
     cut: bool
+    opening: int = 0
 
 
 class TextEncoder:
@@ -40,6 +49,7 @@ class TextEncoder:
         self._traits = traits
         self._kept = kept
         self._device = threading.Lock()
+        self._openings = OpeningReader(model) if OpeningReader.reads(model) else None
         # the first call also takes off the truncation that a tokeniser may have been saved with
         self._ending = _common_ending(*self._whole(["", "a"]))
 
@@ -54,7 +64,8 @@ class TextEncoder:
 
         def compute(positions: list[int]) -> torch.Tensor:
             prompts = [fill(t, texts[index]) for index in positions for t in templates]
-            vectors = self.encode(self.tokenise(prompts))
+            tokens = self._with_openings(self.tokenise(prompts), templates)
+            vectors = self.encode(tokens)
             if len(templates) == 1:
                 return vectors
             means = vectors.view(len(positions), len(templates), -1).mean(dim=1)
@@ -107,6 +118,26 @@ class TextEncoder:
             tokenised.append(Tokenised(tuple(kept), len(ids) > limit or len(text) > MAX_CHARS))
         return tokenised
 
+    def _with_openings(self, tokens: list[Tokenised], templates: Sequence[str]) -> list[Tokenised]:
+        """Mark where each template's own opening ends; `tokens` has the templates in turn.
+
+        A text is read whole where its template opens with the text itself, where the tokens at
+        the seam are not those of the two parts, and where it holds the end token twice.
+        """
+        if self._openings is None:
+            return tokens
+        ending = self._ending
+        starts = [template.partition("{}")[0] for template in templates]
+        openings = [tuple(one.ids[: len(one.ids) - ending]) for one in self.tokenise(starts)]
+        marked = []
+        for index, token in enumerate(tokens):
+            opening = openings[index % len(openings)]
+            apart = len(opening) > 1 and token.ids[: len(opening)] == opening
+            if apart and token.ids.index(token.ids[-1]) == len(token.ids) - 1 > len(opening):
+                token = replace(token, opening=len(opening))
+            marked.append(token)
+        return marked
+
     def _whole(self, cleaned: list[str]) -> list[list[int]]:
         """Return the ids of whole texts.
 
@@ -119,35 +150,41 @@ class TextEncoder:
     def encode(self, tokenised: Sequence[Tokenised]) -> torch.Tensor:
         """Return unit vectors, (N, D) float32 on the CPU, in the order given.
 
-        Only texts of one length share a batch. So no padding is computed, and a vector is the
-        same to the last bit whatever other texts are asked for: in bfloat16, padding that the
-        model masks still moves the sums. Models that were trained on fixed-length texts (SigLIP)
-        get that length.
+        Only texts of one length and opening share a batch. So no padding is computed, and a
+        vector is the same to the last bit whatever other texts are asked for: in bfloat16, padding
+        that the model masks still moves the sums. Models that were trained on fixed-length texts
+        (SigLIP) get that length.
         """
-        order = sorted(range(len(tokenised)), key=lambda index: len(tokenised[index].ids))
+        order = sorted(range(len(tokenised)), key=lambda index: _shape(tokenised[index]))
         rows: list[torch.Tensor] = [torch.empty(0)] * len(tokenised)
         for batch in self._batches(order, tokenised):
-            vectors = self._encode_batch([tokenised[index].ids for index in batch])
+            ids = [tokenised[index].ids for index in batch]
+            vectors = self._encode_batch(ids, tokenised[batch[0]].opening)
             for index, vector in zip(batch, vectors, strict=True):
                 rows[index] = vector
         return torch.stack(rows)
 
     def _batches(self, order: list[int], tokenised: Sequence[Tokenised]) -> list[list[int]]:
         batches: list[list[int]] = []
-        last = 0
+        last = (0, 0)
         for index in order:
-            length = self._padded_length(len(tokenised[index].ids))
-            if length != last or (len(batches[-1]) + 1) * length > TOKENS_PER_BATCH:
+            opening, length = _shape(tokenised[index])
+            length = self._padded_length(length)
+            if (opening, length) != last or (len(batches[-1]) + 1) * length > TOKENS_PER_BATCH:
                 batches.append([])
             batches[-1].append(index)
-            last = length
+            last = (opening, length)
         return batches
 
     def _padded_length(self, length: int) -> int:
         return self._traits.max_text_tokens if self._traits.padding == "max_length" else length
 
     @torch.inference_mode()
-    def _encode_batch(self, ids: list[tuple[int, ...]]) -> torch.Tensor:
+    def _encode_batch(self, ids: list[tuple[int, ...]], opening: int) -> torch.Tensor:
+        if opening and self._openings is not None:
+            with self._device:
+                features = self._openings.features(ids, opening)
+            return torch.nn.functional.normalize(features.float(), dim=-1).cpu()
         inputs = self._tokenizer.pad(
             {"input_ids": [list(row) for row in ids]},
             padding=self._traits.padding,
@@ -160,6 +197,11 @@ class TextEncoder:
         with self._device:  # visitors' batches in turn: side by side they only slow each other
             features = self._model.get_text_features(**wanted).pooler_output
         return torch.nn.functional.normalize(features.float(), dim=-1).cpu()
+
+
+def _shape(token: Tokenised) -> tuple[int, int]:
+    """Return what texts of one batch have in common: length of the opening, length in all."""
+    return token.opening, len(token.ids)
 
 
 def _key(text: str, templates: Sequence[str]) -> str:

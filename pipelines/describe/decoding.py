@@ -1,19 +1,17 @@
 """How tokens are chosen, when to stop, and how they become pieces of text."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from queue import Queue
-from threading import Event, Thread
 from typing import Any
 
 import torch
 from transformers import LogitsProcessor, StoppingCriteria, TopPLogitsWarper
 from transformers.generation.streamers import BaseStreamer
 
-from pipelines.describe.loops import LoopGuard
-from pipelines.describe.options import GenerationOptions
-
-#: Seconds between two signs of life while nothing can be streamed.
-HEARTBEAT_S = 0.25
+from pipelines.generation import GenerationOptions
+from pipelines.loops import LoopGuard
+from pipelines.streaming import stream_work
 
 Decode = Callable[[list[int]], str]
 
@@ -66,16 +64,16 @@ class StopLoops(StoppingCriteria):
         return torch.tensor(ended, device=input_ids.device)
 
 
-class StopWhenSet(StoppingCriteria):
-    """Ends every row once an event is set."""
+class StopWhenTold(StoppingCriteria):
+    """Ends every row once a function says so."""
 
-    def __init__(self, stop: Event) -> None:
-        """Watch `stop`."""
-        self._stop = stop
+    def __init__(self, should_stop: Callable[[], bool]) -> None:
+        """Ask `should_stop` before each token."""
+        self._should_stop = should_stop
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         """Return (rows,) bool for ids of shape (rows, length)."""
-        return torch.full((input_ids.shape[0],), self._stop.is_set(), device=input_ids.device)
+        return torch.full((input_ids.shape[0],), self._should_stop(), device=input_ids.device)
 
 
 def watch_generate(model: Any, **inputs: Any) -> Generator[None, None, torch.Tensor]:
@@ -87,29 +85,15 @@ def watch_generate(model: Any, **inputs: Any) -> Generator[None, None, torch.Ten
     Raises:
         Exception: whatever `generate` raised, in the caller's thread.
     """
-    stop, done = Event(), Event()
     made: list[torch.Tensor] = []
-    failures: list[BaseException] = []
-    criteria = [*inputs.pop("stopping_criteria", ()), StopWhenSet(stop)]
+    criteria = inputs.pop("stopping_criteria", ())
 
-    def work() -> None:
-        try:
-            made.append(model.generate(**inputs, stopping_criteria=criteria))
-        except BaseException as error:
-            failures.append(error)
-        finally:
-            done.set()
+    def work(emit: Callable[[None], None], should_stop: Callable[[], bool]) -> None:
+        stopping = [*criteria, StopWhenTold(should_stop)]
+        made.append(model.generate(**inputs, stopping_criteria=stopping))
 
-    worker = Thread(target=work, name="generate", daemon=True)
-    worker.start()
-    try:
-        while not done.wait(timeout=HEARTBEAT_S):
-            yield
-    finally:  # also runs on GeneratorExit: the visitor pressed Stop or left
-        stop.set()
-        worker.join()
-    if failures:
-        raise failures[0]
+    with closing(stream_work(work)) as beats:  # type: ignore[type-var]
+        yield from beats
     return made[0]
 
 

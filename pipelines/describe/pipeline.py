@@ -8,18 +8,21 @@ from typing import Any
 from PIL import Image
 
 from pipelines.base import Pipeline
+from pipelines.conversation import read_history
 from pipelines.describe.bridges import BRIDGES, ImageBridge, Job, Row, pad_token
 from pipelines.describe.decoding import PieceStreamer, SeededSampling, StopLoops, watch_generate
 from pipelines.describe.features import FeatureCache, Tensors
 from pipelines.describe.loading import load_parts
-from pipelines.describe.loops import LoopGuard, trim
 from pipelines.describe.notes import notes_on
-from pipelines.describe.options import GenerationOptions
-from pipelines.describe.prompts import Prompt, PromptWriter, Request, read_history
-from pipelines.describe.results import Description, Finish, TextDelta
+from pipelines.describe.prompts import Prompt, PromptWriter, Request
+from pipelines.describe.results import Description, TextDelta
+from pipelines.describe.scene_check import SceneCheck
 from pipelines.describe.traits import GenerativeTraits
 from pipelines.errors import InputError, MediaError
+from pipelines.generation import GenerationOptions
 from pipelines.images import open_image
+from pipelines.loops import LoopGuard, trim
+from pipelines.results import Finish
 from pipelines.streaming import stream_generate
 
 #: Images through the model at once.
@@ -76,9 +79,10 @@ class DescribePipeline(Pipeline):
         self.bridge: ImageBridge = BRIDGES[self.traits.bridge](parts)
         self.bridge.check()
         self.features = FeatureCache()
+        self._scenes = SceneCheck.of(self.folder, self._tokenizer)
 
     def _unload(self) -> None:
-        for name in ("_tokenizer", "bridge", "features"):
+        for name in ("_tokenizer", "bridge", "features", "_scenes"):
             if hasattr(self, name):
                 delattr(self, name)
 
@@ -362,8 +366,15 @@ class DescribePipeline(Pipeline):
             model=self.spec.key,
             finish=made.finish,
             context=prompt.context,
-            notes=notes_on(prompt, made.finish, self.traits),
+            notes=notes_on(prompt, made.finish, self.traits) + self._scene_notes(row),
         )
+
+    def _scene_notes(self, row: Row) -> tuple[str, ...]:
+        """Return a hint where the demo model is shown what it does not know."""
+        if self._scenes is None:
+            return ()
+        caption = self._row(row.encoded, self._caption_request(""), DEFAULTS)
+        return self._scenes.notes(self.bridge.job([caption]))
 
 
 def _last(deltas: Iterator[TextDelta]) -> Description:

@@ -1,27 +1,19 @@
 """What a person wrote -> the tokens that a model reads, as many as it has room for. Torch-free."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from pipelines.describe.results import ContextUse
+from pipelines.conversation import Turn
 from pipelines.describe.traits import GenerativeTraits
 from pipelines.errors import InputError
 from pipelines.labels import mend_surrogates
+from pipelines.results import ContextUse
 
 #: Characters that are looked at for each token that there is room for.
 _CHARS_PER_TOKEN = 24
 
 Tokenise = Callable[[str], list[int]]
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A question with its answer."""
-
-    question: str
-    answer: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,43 +46,6 @@ class Prompt:
     ids: tuple[int, ...]
     written: str
     context: ContextUse
-
-
-def read_history(history: Sequence[Mapping[str, Any]] | None) -> tuple[Turn, ...]:
-    """Turn `[{"role": "user", "content": …}, {"role": "assistant", …}, …]` into turns.
-
-    A question that was never answered is left out; answers in a row are one.
-
-    Raises:
-        InputError: it is not of that form.
-    """
-    turns: list[Turn] = []
-    asked = ""
-    for message in history or ():
-        role = message.get("role") if isinstance(message, Mapping) else None
-        content = message.get("content") if isinstance(message, Mapping) else None
-        if role not in {"user", "assistant"} or not isinstance(content, str):
-            raise InputError(
-                'history must be a list of {"role": "user" or "assistant", "content": text} '
-                f"but holds {str(message)[:80]!r}."
-            )
-        if role == "user":
-            asked = content
-        elif asked or not turns:
-            turns.append(Turn(asked, content))
-            asked = ""
-        else:
-            turns[-1] = Turn(turns[-1].question, f"{turns[-1].answer}\n{content}")
-    return tuple(turns)
-
-
-def extend_history(
-    history: Sequence[Mapping[str, Any]] | None, message: str, answer: str
-) -> list[dict[str, str]]:
-    """Return the history with one more question and its answer at the end."""
-    earlier = [{"role": str(m["role"]), "content": str(m["content"])} for m in history or ()]
-    new = [{"role": "user", "content": message}, {"role": "assistant", "content": answer}]
-    return earlier + new
 
 
 class PromptWriter:

@@ -1,17 +1,14 @@
 """Videos -> unit vectors of their parts, kept by what the file holds, within bounded memory."""
 
-import hashlib
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 
 from pipelines.errors import MediaError
+from pipelines.recent import FileDigests, Recent
 from pipelines.vectors import VectorCache
 from pipelines.viclip.processing_viclip import ViClipProcessor, fit_frames
 from pipelines.viclip.resizing import Pixels
@@ -21,12 +18,9 @@ from pipelines.video import VideoReader, open_video
 #: Bytes of whole frames that are decoded at once.
 DECODED_BYTES = 200_000_000
 
-#: Plans and digests of files that are remembered.
+#: Plans, and files with frames that cannot be read, that are remembered.
 PLANS_KEPT = 16
-DIGESTS_KEPT = 64
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
+FILES_KEPT = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,29 +45,6 @@ class Plan:
     def keys(self) -> list[str]:
         """What the vector of each window is kept under."""
         return [f"{self.digest}:{','.join(map(str, row))}" for row in self.indices.tolist()]
-
-
-class Recent(Generic[Key, Value]):
-    """The values that were used last."""
-
-    def __init__(self, size: int) -> None:
-        """Keep at most `size` values."""
-        self._values: OrderedDict[Key, Value] = OrderedDict()
-        self._size = size
-        self._lock = threading.Lock()
-
-    def get(self, key: Key, compute: Callable[[], Value]) -> Value:
-        """Return what is kept under `key`, else what `compute` gives, which then is."""
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-                return self._values[key]
-        value = compute()
-        with self._lock:
-            self._values[key] = value
-            while len(self._values) > self._size:
-                self._values.popitem(last=False)
-        return value
 
 
 class VideoEncoder:
@@ -102,8 +73,8 @@ class VideoEncoder:
         self._clips_per_batch = clips_per_batch
         self._max_seconds = max_seconds
         self._plans: Recent[tuple[str, float, float], Plan] = Recent(PLANS_KEPT)
-        self._digests: Recent[tuple[Path, int, int], str] = Recent(DIGESTS_KEPT)
-        self._lost: Recent[str, set[int]] = Recent(DIGESTS_KEPT)
+        self._digests = FileDigests()
+        self._lost: Recent[str, set[int]] = Recent(FILES_KEPT)
 
     def open(self, path: Path) -> VideoReader:
         """Open a video that is not too long."""
@@ -116,7 +87,7 @@ class VideoEncoder:
             MediaError: it cannot be read, or is too long.
             InputError: it has too many windows.
         """
-        digest = self._digest(path)
+        digest = self._digests.of(path)
 
         def make() -> Plan:
             with self.open(path) as reader:
@@ -173,7 +144,7 @@ class VideoEncoder:
         """Return the plan that is one part of an open video."""
         start, end = np.array([start_s]), np.array([end_s])
         indices = clip_indices(reader.times_s, start, end, self._processor.num_frames)
-        return Plan(self._digest(path), start, end, indices, reader.info.duration_s)
+        return Plan(self._digests.of(path), start, end, indices, reader.info.duration_s)
 
     def _vectors(self, clips: list[Pixels | None]) -> torch.Tensor:
         vectors = torch.zeros(len(clips), self._dim)
@@ -221,15 +192,6 @@ class VideoEncoder:
 
     def _lost_of(self, plan: Plan) -> set[int]:
         return self._lost.get(plan.digest, set)
-
-    def _digest(self, path: Path) -> str:
-        status = path.stat()
-
-        def read() -> str:
-            with path.open("rb") as file:
-                return hashlib.file_digest(file, "blake2b").hexdigest()[:40]
-
-        return self._digests.get((path, status.st_size, status.st_mtime_ns), read)
 
 
 def _batched(clips: Iterator[Pixels | None], size: int) -> Iterator[list[Pixels | None]]:

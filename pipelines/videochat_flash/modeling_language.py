@@ -259,7 +259,7 @@ def _reuse(cache: KeyValues, prompt: Prompt, dropping: Dropping | None, num_laye
 
     At least the last token of the prompt is left to be read.
     """
-    common = _common_prefix(cache.ids, prompt.ids)
+    common = common_prefix(cache.ids, prompt.ids)
     held = _held_visual(cache)
     if VISUAL in cache.ids[:common] and not _same_rows(cache.features, prompt.features):
         common = cache.ids.index(VISUAL)
@@ -302,7 +302,8 @@ def _num_tokens(ids: Sequence[int], num_visual: int) -> int:
     return len(ids) + (num_visual - 1 if VISUAL in ids else 0)
 
 
-def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """Return how many ids two lists have in common from their beginning."""
     pairs = zip(first, second, strict=False)
     length = min(len(first), len(second))
     return next((place for place, (one, other) in enumerate(pairs) if one != other), length)

@@ -14,6 +14,9 @@ from playwright.sync_api import Browser, Page
 from tests.browser.browsing import chromium, click_example, open_page, open_tab, press
 from tests.browser.serve import ROOT, serve
 
+#: The tabs that are shown in README.md.
+TABS = ("Classify", "Similarity", "Describe", "Batch")
+
 
 def answered(browser: Browser, url: str, tab: str, width: int, dark: bool) -> Page:
     """Open a tab and have an example answered."""
@@ -33,6 +36,12 @@ def answered(browser: Browser, url: str, tab: str, width: int, dark: bool) -> Pa
             page.get_by_label("Question").fill(question)
             press(page, "Ask")
             page.get_by_role("button", name="Retry").wait_for()
+    elif tab == "Batch":
+        open_tab(page, tab)
+        press(page, "Take the example pictures")
+        page.locator(".file-preview:visible .file").first.wait_for()
+        press(page, "Start")
+        page.get_by_text("Done: ").wait_for()
     else:
         open_tab(page, tab)
         click_example(page, 0)
@@ -56,7 +65,7 @@ def main() -> None:
     parser.add_argument("--all", type=Path, default=None, metavar="FOLDER")
     target: Path | None = parser.parse_args().all
     with TemporaryDirectory() as folder, serve(Path(folder)) as app, chromium() as browser:
-        for tab in ("Classify", "Similarity", "Describe"):
+        for tab in TABS:
             if target is None:
                 page = answered(browser, app.url, tab, 1280, False)
                 save(page, ROOT / "assets" / "screenshots" / f"{tab.lower()}.png")

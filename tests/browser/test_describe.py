@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from gradio.media import get_image
 from playwright.sync_api import Locator, Page, TimeoutError, expect
 
 from tests.browser.browsing import (
@@ -75,6 +76,19 @@ def test_an_example_is_captioned(visit: Visit, width: int) -> None:
     with page.expect_download() as download:
         press(page, "Download")
     assert Path(download.value.path()).read_text("utf-8") == caption(page).input_value() + "\n"
+
+
+@at_both_widths
+def test_a_photo_gets_the_hint_that_it_is_foreign(visit: Visit, width: int) -> None:
+    page = enter(visit, width)
+    show_picture(page, Path(get_image("lion.jpg")))
+    press(page, "Caption")
+    hint = page.locator(".note:visible", has_text="not look like a drawing of coloured shapes")
+    expect(hint).to_be_visible()
+    open_tab(page, "Ask")
+    ask(page, "What colour is it?")
+    expect(answers(page)).to_have_count(1)
+    expect(hint).to_be_visible()
 
 
 def test_captions_to_choose_from_are_ranked(visit: Visit) -> None:

@@ -1,5 +1,6 @@
 """The bundled demo BLIP-2: its recipe runs, its files are complete, its figures hold."""
 
+import hashlib
 import json
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,7 +15,7 @@ from demo_models.blip2_data import TextCoder, pack, sample_text
 from demo_models.blip2_model import build_model, build_processor, build_tokenizer, question_corpus
 from demo_models.blip2_questions import GATES_PERCENT, Case, paint_questions, questions
 from demo_models.blip2_vision import fold_clip, to_pixels
-from demo_models.evaluate_blip2 import StockBlip2, answers_to, measure, object_names
+from demo_models.evaluate_blip2 import StockBlip2, measure, measure_hint, object_names
 from demo_models.held_out import scene_cases
 from demo_models.question_words import FRAME
 from demo_models.questions import caption_text
@@ -64,6 +65,14 @@ def test_smoke_training_makes_a_checkpoint_that_stock_classes_load(tmp_path):
     assert model.generate(**inputs, max_new_tokens=3).shape[0] == 1
 
 
+def test_the_recipe_still_makes_the_tokenizer_of_the_checkpoint():
+    """The first stages' texts must stay as they were, or the stages no longer fit together."""
+    options = train_blip2.TrainOptions()
+    made = build_tokenizer(question_corpus(options.seed, options.num_corpus_texts))
+    shipped = Blip2Processor.from_pretrained(CHECKPOINT).tokenizer.get_vocab()
+    assert made.get_vocab().items() <= shipped.items()
+
+
 def test_packed_loss_is_that_of_the_stock_model_text_by_text(untrained, monkeypatch):
     model, processor = untrained
     monkeypatch.setattr(train_blip2.torch, "autocast", lambda *_: nullcontext())
@@ -75,7 +84,7 @@ def test_packed_loss_is_that_of_the_stock_model_text_by_text(untrained, monkeypa
     with torch.no_grad():
         features = model.vision_model(pixel_values=pixels).last_hidden_state
         queries = train_blip2.read_picture(model, features)
-        mine = train_blip2.text_loss(model, queries, pack(texts, coder, 16))
+        mine, pointing = train_blip2.text_loss(model, queries, pack(texts, coder, 16))
         for row, own in enumerate(texts):
             for text in own:
                 whole = f"{text.prompt} {text.answer}" if text.prompt else text.answer
@@ -88,6 +97,7 @@ def test_packed_loss_is_that_of_the_stock_model_text_by_text(untrained, monkeypa
                 shares.append((goals >= 0).sum() ** 0.5)
     expected = (torch.stack(losses) * torch.stack(shares)).sum() / torch.stack(shares).sum()
     assert torch.allclose(mine, expected, atol=1e-4)
+    assert pointing == 0
 
 
 def test_folded_tower_is_near_the_clip_it_comes_from(untrained):
@@ -143,10 +153,31 @@ def test_figures_are_of_this_checkpoint_and_missed_gates_are_named():
     assert report["checkpoint_steps"] == demo["steps"]
     assert report["checkpoint_seed"] == demo["seed"]
     assert report["gates_percent"] == GATES_PERCENT
-    figures = report["transformers"]["accuracy"]
-    assert all(figures[kind]["n"] >= 500 for kind in GATES_PERCENT)
-    missed = [k for k, gate in GATES_PERCENT.items() if figures[k]["percent"] < gate]
-    assert report["gates_missed"] == missed
+    digest = hashlib.sha256((CHECKPOINT / "model.safetensors").read_bytes()).hexdigest()
+    assert report["weights_sha256"] == digest
+    for via in ("transformers", "app"):
+        figures = report[via]["accuracy"]
+        assert all(figures[kind]["n"] >= 500 for kind in GATES_PERCENT)
+        missed = [k for k, gate in GATES_PERCENT.items() if figures[k]["percent"] < gate]
+        assert report[via]["gates_missed"] == missed
+
+
+def test_the_app_answers_as_the_stock_classes_do():
+    report = load_json("eval.json")
+    stock, app = report["transformers"]["accuracy"], report["app"]["accuracy"]
+    assert set(app) >= set(GATES_PERCENT)
+    for kind in GATES_PERCENT:
+        slack = slack_percent(stock[kind]["percent"], app[kind]["n"])
+        assert abs(app[kind]["percent"] - stock[kind]["percent"]) < slack, kind
+
+
+def test_the_hint_is_for_pictures_of_something_else(stock):
+    figures = measure_hint(stock, load_json("demo.json"), 9002, NUM)
+    measured = load_json("eval.json")["transformers"]["hint"]
+    for kind, figure in figures.items():
+        slack = slack_percent(measured[kind]["percent"], figure["n"])
+        assert abs(figure["percent"] - measured[kind]["percent"]) < slack, kind
+    assert figures["scene_of_1_to_4"]["percent"] < 10 < figures["non_scene"]["percent"]
 
 
 def test_a_new_sample_agrees_with_the_measured_figures(stock):
@@ -181,7 +212,7 @@ def test_case_and_spelling_do_not_matter(stock):
     cases = scene_cases(78, 12)
     asked = ("What colour is it?", "what color is it?", "WHAT COLOR IS IT", "what colour is it")
     answers = [
-        answers_to(stock, [Case("", case.image, FRAME.format(text), "") for case in cases])
+        stock.answers([Case("", case.image, FRAME.format(text), "") for case in cases])
         for text in asked
     ]
     assert answers[0] == [case.scene.objects[0].colour for case in cases]

@@ -16,10 +16,12 @@ from demo_models.blip2_data import (
 )
 from demo_models.blip2_model import build_tokenizer, question_corpus
 from demo_models.blip2_questions import ASKED, all_cases, paint_questions, questions, reworded
-from demo_models.blip2_slots import slot_labels, slots_of
+from demo_models.blip2_slots import IGNORE, pointing_loss, slot_labels, slots_of
+from demo_models.more_words import MORE, with_unknown_word
 from demo_models.question_words import HELD_OUT, TRAINED
 from demo_models.questions import (
     KIND_SHARES,
+    PLACES_OF_OBJECTS,
     Query,
     caption_text,
     make_query,
@@ -38,7 +40,7 @@ from demo_models.strange_questions import (
     PLACES_HELD_OUT,
     strange_question,
 )
-from demo_models.texts import NUMBER_WORDS, RELATION_WORDS
+from demo_models.texts import NUMBER_WORDS, RELATION_WORDS, article
 from demo_models.vocabulary import COLOURS, HELD_OUT_PAIRS, SHAPES
 
 SINGULAR = {"crosses": "cross", **{f"{shape}s": shape for shape in SHAPES}}
@@ -82,6 +84,34 @@ def test_a_question_about_one_object_means_one_and_answers_it(kind):
         assert query.answer not in words.split()
         if kind == "size":
             assert has_size(items[0], query.answer) is True
+
+
+@pytest.mark.parametrize("kind", ["colour", "shape", "size", "where", "relation"])
+def test_the_object_that_the_language_model_is_pointed_to_is_the_one_that_is_named(kind):
+    for scene, query, slots in queries(kind):
+        names = [slots[name] for name in ("ref", "first", "second") if name in slots]
+        assert [scene.objects[index] for index in query.about] == [
+            item for name in names for item in meant(scene, name)
+        ]
+
+
+def test_every_object_is_told_with_its_place():
+    for scene, query, _ in queries("places"):
+        told = set(query.answer.split(", "))
+        assert told == {
+            f"{article(item.colour)} {item.colour} {item.shape} {place_of(item)}"
+            for item in scene.objects
+        }
+        assert len(told) == len(scene.objects)
+
+
+def test_a_word_that_means_nothing_leaves_the_others_as_they_were():
+    rng, words = np.random.default_rng(4), ["is", "there", "a", "red", "circle"]
+    for _ in range(50):
+        told = with_unknown_word(" ".join(words), rng).split()
+        assert len(told) == len(words) + 1
+        (unknown,) = set(told) - set(words)
+        assert [word for word in told if word != unknown] == words
 
 
 def test_counts_are_right():
@@ -151,8 +181,9 @@ def test_captions_name_everything_in_one_order():
 
 
 def test_wordings_for_evaluation_are_never_trained_on():
-    assert set(HELD_OUT) == set(TRAINED)
-    trained = {wording for family in TRAINED.values() for wording in family}
+    assert set(MORE) <= set(HELD_OUT) == set(TRAINED)
+    tables = (TRAINED, MORE)
+    trained = {wording for table in tables for family in table.values() for wording in family}
     held_out = {wording for family in HELD_OUT.values() for wording in family}
     assert not trained & held_out
     assert not set(ABOUT_THINGS) & set(ABOUT_THINGS_HELD_OUT)
@@ -186,8 +217,9 @@ def test_canonical_and_other_words():
     query = Query("colour", "colour", "red", (("ref", "the ring"),))
     assert phrase(query) == "What colour is the ring?"
     rng = np.random.default_rng(8)
-    ways = {phrase(query, rng) for _ in range(300)}
+    ways = {phrase(query, rng, "first") for _ in range(300)}
     assert len(ways) > 30
+    assert len({phrase(query, rng) for _ in range(300)}) > 50
     assert "what color is the ring" in ways
 
 
@@ -224,6 +256,32 @@ def test_every_object_has_its_own_slot_near_its_place():
         assert cells[largest] == 4 * min(3, int(item.y * 4)) + min(3, int(item.x * 4))
         labels = slot_labels([scene, None], [scene.background, None])
         assert (labels["shape"] < len(SHAPES)).sum(dim=1).tolist() == [len(cells), 0]
+
+
+def test_slots_name_place_and_size_of_what_lies_there():
+    rng = np.random.default_rng(10)
+    for _ in range(100):
+        scene = sample_scene(rng)
+        labels, cells = slot_labels([scene], [scene.background]), slots_of(scene)
+        assert labels["number"].tolist() == [len(cells)]
+        assert labels["cells"][0].tolist() == [*cells, *[-1] * (4 - len(cells))]
+        for cell, item in zip(cells, scene.objects, strict=True):
+            place, size = int(labels["place"][0, cell]), int(labels["size"][0, cell])
+            assert (PLACES_OF_OBJECTS[place] if place != IGNORE else None) == place_of(item)
+            assert size == IGNORE or has_size(item, ("small", "large")[size]) is True
+
+
+def test_pointing_is_the_share_that_the_answer_looks_at_the_right_query():
+    coder = TextCoder(build_tokenizer(question_corpus(1, 300)))
+    texts = [TextPair("where is the ring", "at the top", (1,)), TextPair("", "a red ring")]
+    packed = pack([texts], coder, 4)
+    _, targets = coder(texts[0])
+    written = [index for index, target in enumerate(targets) if target >= 0]
+    assert (packed.about >= 0).any(dim=1)[0].nonzero().flatten().tolist() == written
+    attention = torch.full((1, 2, 4 + packed.ids.shape[1], 4 + packed.ids.shape[1]), 0.1)
+    attention[0, 0, :, 3] = 0.5  # the first head looks at the second object, which is in cell 3
+    loss = pointing_loss(attention, packed.about, torch.tensor([[0, 3, -1, -1]]))
+    assert loss.item() == pytest.approx(-(np.log(0.501) + np.log(0.101)) / 2, abs=1e-5)
 
 
 def test_packed_texts_read_the_picture_and_themselves_only():

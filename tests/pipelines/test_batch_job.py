@@ -16,9 +16,10 @@ from pipelines.batch.job import BatchJob, Look, Order
 from pipelines.batch.results import BatchResult
 from pipelines.batch.shelf import Shelf
 from pipelines.catalogue import demo_of
-from pipelines.describe.options import GenerationOptions
-from pipelines.describe.results import ContextUse, Description
+from pipelines.describe.results import Description
 from pipelines.errors import InputError, MemoryLimitError
+from pipelines.generation import GenerationOptions
+from pipelines.results import ContextUse
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
 from tests.pipelines.batch_fakes import lines, make_picture, mean_colour

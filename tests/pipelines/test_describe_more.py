@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from pipelines.describe import support, traits
-from pipelines.describe.loops import trim
-from pipelines.describe.options import GenerationOptions
 from pipelines.describe.pipeline import DescribePipeline
 from pipelines.describe.prompts import Request
+from pipelines.generation import GenerationOptions
+from pipelines.loops import trim
 from pipelines.runtime import Device
 from pipelines.settings import Settings
 from tests import tiny_describe_more

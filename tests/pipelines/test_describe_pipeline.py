@@ -11,10 +11,10 @@ import torch
 
 from pipelines.describe.bridges import Row
 from pipelines.describe.features import FeatureCache
-from pipelines.describe.options import GenerationOptions
 from pipelines.describe.pipeline import DescribePipeline, _finished
 from pipelines.describe.prompts import Request
 from pipelines.errors import InputError, MediaError, WeightsError
+from pipelines.generation import GenerationOptions
 from pipelines.runtime import Device
 from pipelines.settings import Quantization, Settings
 from tests.pipelines.describing import EXACT, FAMILIES, draw, live, one_thread

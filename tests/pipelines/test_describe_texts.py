@@ -5,18 +5,14 @@ from typing import Any
 
 import pytest
 
-from pipelines.describe.loops import LoopGuard, trim
-from pipelines.describe.options import GenerationOptions
-from pipelines.describe.prompts import (
-    PromptWriter,
-    Request,
-    Turn,
-    extend_history,
-    read_history,
-)
-from pipelines.describe.results import ContextUse, Description
+from pipelines.conversation import Turn, extend_history, read_history
+from pipelines.describe.prompts import PromptWriter, Request
+from pipelines.describe.results import Description
 from pipelines.describe.traits import BLIP2_OPT, JOYCAPTION, LLAVA_15
 from pipelines.errors import InputError
+from pipelines.generation import GenerationOptions
+from pipelines.loops import LoopGuard, trim
+from pipelines.results import ContextUse
 
 LOOPS = [
     ("a cat on top of a hat on top of a hat", "a cat on top of a hat"),

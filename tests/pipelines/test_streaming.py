@@ -2,13 +2,16 @@
 
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from threading import Event
+from time import sleep
 from typing import Any
 
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, TextIteratorStreamer
 
+from pipelines import streaming
 from pipelines.streaming import _stop_when_set, stream_generate
 
 STEPS = 60
@@ -149,3 +152,44 @@ def test_any_thread_may_advance_and_close_it() -> None:
     assert len(seen) == 5
     assert not closer.is_alive()
     assert not torch.is_inference_mode_enabled()
+
+
+def test_work_streams_its_items_and_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "HEARTBEAT_S", 0.01)
+    go = Event()
+
+    def work(emit: Callable[[int], None], should_stop: Callable[[], bool]) -> None:
+        emit(1)
+        go.wait(10)
+        emit(2)
+
+    items = streaming.stream_work(work)
+    assert [next(items), next(items)] == [1, None]
+    go.set()
+    assert [item for item in items if item is not None] == [2]
+
+
+def test_closing_work_tells_it_to_stop_and_waits_for_it() -> None:
+    ended = Event()
+
+    def work(emit: Callable[[int], None], should_stop: Callable[[], bool]) -> None:
+        emit(1)
+        while not should_stop():
+            sleep(0.001)
+        ended.set()
+
+    items = streaming.stream_work(work)
+    assert next(items) == 1
+    items.close()  # type: ignore[attr-defined]
+    assert ended.is_set()
+
+
+def test_what_work_raises_comes_after_its_items() -> None:
+    def work(emit: Callable[[int], None], should_stop: Callable[[], bool]) -> None:
+        emit(1)
+        raise ValueError("broken")
+
+    items = streaming.stream_work(work)
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="broken"):
+        next(items)

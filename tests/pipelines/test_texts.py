@@ -10,6 +10,7 @@ import torch
 
 from pipelines.catalogue import CATALOGUE
 from pipelines.clip import texts as module
+from pipelines.clip.templates import fill
 from pipelines.clip.texts import TextEncoder, Tokenised
 from pipelines.texts import clean_text
 from pipelines.vectors import VectorCache
@@ -200,3 +201,55 @@ def test_a_text_that_comes_twice_is_computed_once(folders: dict[str, Path]) -> N
     assert made.vectors(["cat"], ("a {}", "the {}"))[0].equal(vectors[1])
     assert seen == [4]
     assert made.vectors([]).shape == (0, 0)
+
+
+TEMPLATES = (
+    "{}",
+    "a photo of a {}.",
+    "a photo of the {}",
+    "the {} in a photo of a {}.",
+    "photo-{}",
+)
+LABELS = ["dog", "猫", "black and white dog", "-", "of a", "s", "<|endoftext|> dog", "cat " * 90]
+
+
+def test_openings_read_once_give_what_the_stock_model_gives(folders: dict[str, Path]) -> None:
+    made = encoder(folders["clip-vit-b32"], "clip-vit-b32")
+    prompts = [fill(template, label) for label in LABELS for template in TEMPLATES]
+    tokens = made._with_openings(made.tokenise(prompts), TEMPLATES)
+    assert {token.opening > 1 for token in tokens} == {True, False}
+    assert not any(token.opening for token in tokens[:: len(TEMPLATES)])
+    assert not any(t.opening for p, t in zip(prompts, tokens, strict=True) if "endoftext" in p)
+    found = made.encode(tokens)
+    for token, vector in zip(tokens, found, strict=True):
+        features = made._model.get_text_features(torch.tensor([token.ids])).pooler_output
+        expected = torch.nn.functional.normalize(features[0], dim=-1)
+        assert torch.allclose(vector, expected, atol=EXACT)
+
+
+def test_the_opening_of_a_cut_text_is_the_template_s(folders: dict[str, Path]) -> None:
+    made = encoder(folders["clip-vit-b32"], "clip-vit-b32")
+    [token] = made._with_openings(
+        made.tokenise(["a photo of a " + "cat " * 99]), ("a photo of a {}",)
+    )
+    assert token.cut
+    assert token.opening == len(made.tokenise(["a photo of a"])[0].ids) - 1
+
+
+def test_few_openings_are_kept(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.clip.openings.NUM_KEPT", 2)
+    made = encoder(folders["clip-vit-b32"], "clip-vit-b32")
+    templates = ("a {}", "the {}", "one {}", "my {}", "a photo of {}")
+    first = made.vectors(["dog"], templates)
+    assert made._openings is not None
+    assert len(made._openings._kept) == 2
+    assert torch.allclose(made.vectors(["dog", "cat"], templates)[0], first[0], atol=EXACT)
+
+
+@pytest.mark.parametrize("key", ["siglip2-b16", "chinese-clip-b16"])
+def test_towers_that_look_ahead_read_every_text_whole(
+    key: str, encoders: dict[str, TextEncoder]
+) -> None:
+    made = encoders[key]
+    tokens = made.tokenise(["a photo of a dog"])
+    assert made._with_openings(tokens, ("a photo of a {}",)) == tokens

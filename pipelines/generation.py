@@ -40,11 +40,11 @@ class GenerationOptions:
             ("num_beams", 1, MAX_BEAMS),
             ("seed", 0, MAX_SEED),
         ):
-            object.__setattr__(self, name, _whole(name, getattr(self, name), low, high))
-        temperature = _number("temperature", self.temperature)
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), low, high))
+        temperature = number("temperature", self.temperature)
         if not 0.0 <= temperature <= MAX_TEMPERATURE:
             raise InputError(f"temperature must be from 0 to 5 but got {self.temperature}.")
-        top_p = _number("top_p", self.top_p)
+        top_p = number("top_p", self.top_p)
         if not 0.0 < top_p <= 1.0:
             raise InputError(f"top_p must be above 0 and at most 1 but got {self.top_p}.")
         if self.num_beams > 1 and temperature > 0.0:
@@ -55,14 +55,24 @@ class GenerationOptions:
             )
 
 
-def _whole(name: str, value: object, low: int, high: int) -> int:
+def whole_number(name: str, value: object, low: int, high: int) -> int:
+    """Return a whole number, which may come as a float.
+
+    Raises:
+        InputError: it is none, or not within its range.
+    """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or value != value or not low <= value <= high or value != int(value):  # type: ignore[operator,call-overload]
         raise InputError(f"{name} must be a whole number from {low} to {high} but got {value!r}.")
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
-def _number(name: str, value: object) -> float:
+def number(name: str, value: object) -> float:
+    """Return a number.
+
+    Raises:
+        InputError: it is none.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{name} must be a number but got {value!r}.")
     return float(value)

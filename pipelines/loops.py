@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from pipelines.describe.results import Finish
+from pipelines.results import Finish
 
 #: A text loops when a phrase comes directly after itself so many times in all. Short phrases come
 #: twice in good texts ("a red square and a red square and"), long ones do not. A phrase's weight

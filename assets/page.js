@@ -1,0 +1,16 @@
+// A link to #t=12.5 moves the player of its tab to the 12.5th second.
+document.addEventListener(
+  "click",
+  (event) => {
+    const link = event.target.closest?.('a[href^="#t="]');
+    if (!link) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const place = link.closest('[role="tabpanel"]') ?? document;
+    const player = place.querySelector("video");
+    if (!player) return;
+    player.currentTime = Number(link.getAttribute("href").slice(3));
+    player.scrollIntoView({ block: "nearest", behavior: "smooth" });
+  },
+  true,
+);

@@ -1,0 +1,201 @@
+"""A conversation as tabs show it: asked, streamed, stopped, asked again, edited, undone."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from components.common import DEVICE_QUEUE, PAGE_EVENT
+from components.conversation import Message, back_to_question, plain_messages
+from components.errors import show_errors
+from pipelines.errors import InputError
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How the texts of a conversation are written on the page, and read back from it.
+
+    Attributes:
+        shown: text of a message -> what the chat component holds.
+        said: the way back.
+        markdown: whether what it holds is Markdown.
+    """
+
+    shown: Callable[[str], str] = str
+    said: Callable[[str], str] = str
+    markdown: bool = False
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a conversation is about.
+
+    Attributes:
+        media: the component that holds it; its value is a path.
+        missing: what is said where it holds nothing.
+        empty: what is said where there is no question.
+    """
+
+    media: Any
+    missing: str
+    empty: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The components; `about` is the file that the conversation is about."""
+
+    notices: gr.HTML
+    chat: gr.Chatbot
+    question: gr.Textbox
+    ask: gr.Button
+    stop: gr.Button
+    clear: gr.Button
+    meter: gr.HTML
+    download: gr.DownloadButton
+    about: gr.State
+    wording: Wording
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The outputs of an answer, in order."""
+        return [self.notices, self.chat, self.meter, self.download]
+
+    def messages(self, value: Any) -> list[Message]:
+        """Return the conversation that the chat component holds."""
+        said = self.wording.said
+        return [{**each, "content": said(each["content"])} for each in plain_messages(value)]
+
+    def asking(self, value: Any, number: int, question: str) -> list[Message]:
+        """Return what the chat component is to hold: its first messages, and a question."""
+        asked = {"role": "user", "content": self.wording.shown(question)}
+        return [*plain_messages(value)[:number], asked]
+
+
+def lay_out(placeholder: str, example: str, wording: Wording = Wording()) -> Panel:  # noqa: B008
+    """Lay out a conversation.
+
+    Args:
+        placeholder: shown while nothing was said.
+        example: of a question.
+        wording: how its texts are written.
+    """
+    notices = gr.HTML(visible=False, padding=False)
+    chat = gr.Chatbot(
+        label="Conversation",
+        show_label=False,
+        height=360,
+        placeholder=placeholder,
+        editable="user",
+        buttons=[] if wording.markdown else ["copy", "copy_all"],
+        feedback_options=None,
+        render_markdown=wording.markdown,
+        latex_delimiters=[],
+        allow_tags=False,
+        layout="bubble",
+    )
+    meter = gr.HTML(visible=False, padding=False)
+    question = gr.Textbox(label="Question", placeholder=example, max_lines=4, autofocus=False)
+    with gr.Row():
+        ask = gr.Button("Ask", variant="primary", elem_classes="go")
+        stop = gr.Button("Stop", min_width=80, scale=0)
+    with gr.Row():
+        clear = gr.Button("New conversation", size="sm", min_width=140)
+        download = gr.DownloadButton("Download", visible=False, size="sm", min_width=140)
+    about = gr.State(None)
+    return Panel(notices, chat, question, ask, stop, clear, meter, download, about, wording)
+
+
+def wire(
+    panel: Panel,
+    subject: Subject,
+    answer: Callable[..., Any],
+    inputs: Sequence[Any],
+    *,
+    also: Sequence[Any] = (),
+    emptied: Sequence[Any] = (),
+) -> None:
+    """Wire a conversation.
+
+    Args:
+        panel: its components.
+        subject: what it is about.
+        answer: streams values for the panel's outputs and for `also`, given the values by
+            component of the subject, the chat and `inputs`.
+        inputs: what else `answer` reads.
+        also: what else it writes.
+        emptied: values of `also` without a conversation.
+    """
+    reply: dict[str, Any] = {
+        "fn": answer,
+        "inputs": {subject.media, panel.chat, *inputs},
+        "outputs": [*panel.outputs, *also],
+        "show_progress_on": [panel.chat],
+        "api_visibility": "private",
+        **DEVICE_QUEUE,
+    }
+    running = [start.success(**reply) for start in _questions(panel, subject)]
+    panel.stop.click(None, cancels=running, api_visibility="private")
+
+    hidden = gr.update(visible=False)
+    empty: tuple[Any, ...] = (hidden, [], gr.update(value="", visible=False), hidden, *emptied)
+
+    def other_subject(media: str | None, about: str | None) -> Any:
+        return gr.skip() if media == about else (*empty, None)
+
+    shown = [*panel.outputs, *also, panel.about]
+    panel.clear.click(lambda: (*empty, None), None, shown, cancels=running, **PAGE_EVENT)
+    subject.media.change(
+        other_subject, [subject.media, panel.about], shown, cancels=running, **PAGE_EVENT
+    )
+
+
+def said(text: str) -> Message:
+    """Return an answer as a message."""
+    return {"role": "assistant", "content": text}
+
+
+def _questions(panel: Panel, subject: Subject) -> list[Any]:
+    """Wire what puts a question into the conversation; returns the events to answer after."""
+
+    def add(question: str, chat: Any, media: str | None, about: str | None) -> tuple[Any, str, str]:
+        if not media:
+            raise InputError(subject.missing, title="No file")
+        if not question.strip():
+            raise InputError(subject.empty)
+        number = len(panel.messages(chat)) if media == about else 0
+        return panel.asking(chat, number, question), "", media
+
+    def again(chat: Any, event: gr.RetryData) -> Any:
+        before, question = back_to_question(panel.messages(chat), _index(event))
+        return panel.asking(chat, len(before), question)
+
+    def edited(chat: Any, event: gr.EditData) -> Any:
+        before, _ = back_to_question(panel.messages(chat), _index(event))
+        return panel.asking(chat, len(before), panel.wording.said(str(event.value)))
+
+    def undone(chat: Any, event: gr.UndoData) -> tuple[Any, str]:
+        before, question = back_to_question(panel.messages(chat), _index(event))
+        return plain_messages(chat)[: len(before)], question
+
+    both = [panel.chat, panel.question]
+    panel.chat.undo(show_errors(undone), panel.chat, both, **PAGE_EVENT)
+    asked = gr.on(
+        [panel.ask.click, panel.question.submit],
+        show_errors(add),
+        [panel.question, panel.chat, subject.media, panel.about],
+        [*both, panel.about],
+        **PAGE_EVENT,
+    )
+    return [
+        asked,
+        panel.chat.retry(show_errors(again), panel.chat, panel.chat, **PAGE_EVENT),
+        panel.chat.edit(show_errors(edited), panel.chat, panel.chat, **PAGE_EVENT),
+    ]
+
+
+def _index(event: Any) -> int:
+    """Return the message that an event is about; in groups Gradio gives (message, part)."""
+    index = event.index
+    return int(index[0] if isinstance(index, (list, tuple)) else index)

@@ -1,0 +1,144 @@
+"""What the Video chat tab does: answer, and prepare a video while its visitor types."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from components import format as fmt
+from components import format_chat
+from components.chat_panel import Panel, said
+from components.chat_times import as_markdown
+from components.common import badge, lease, save_result
+from components.conversation import Message, as_text, back_to_question
+from components.errors import show_errors
+from components.files import Uploads
+from components.generation import GenerationControls
+from pipelines.catalogue import Task
+from pipelines.store import PipelineStore
+from pipelines.videochat_flash.looking_ahead import look_ahead
+from pipelines.videochat_flash.part import Part
+from pipelines.videochat_flash.results import AnswerDelta, SeenFrames
+
+TASK: Task = "video-chat"
+
+#: Values for the outputs of an answer, and a sign of life.
+_NOTHING = (gr.skip(),) * 6
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What a person sets."""
+
+    video: gr.Video
+    max_frames: gr.Slider
+    start: gr.Number
+    end: gr.Number
+    compress: gr.Checkbox
+    model: gr.Dropdown
+    settings: GenerationControls
+
+    @property
+    def inputs(self) -> list[Any]:
+        """Every input but the video."""
+        own = [self.max_frames, self.start, self.end, self.compress, self.model]
+        return [*own, *self.settings.inputs]
+
+    def part(self, values: dict[Any, Any]) -> Part:
+        """Return what of the video is looked at, of a request's values by component.
+
+        Raises:
+            InputError: a value is out of its range.
+        """
+        return Part(
+            max_frames=values[self.max_frames],
+            start_s=values[self.start] or 0.0,
+            end_s=values[self.end] or 0.0,
+        )
+
+
+def answering(
+    store: PipelineStore, controls: Controls, panel: Panel, shown: gr.State
+) -> Callable[..., Any]:
+    """Return the handler that streams an answer; `shown` holds what the strip of frames shows."""
+    uploads = Uploads(store.settings)
+
+    @show_errors
+    def answer(
+        values: dict[Any, Any], progress: gr.Progress = gr.Progress()
+    ) -> Iterator[tuple[Any, ...]]:
+        messages = panel.messages(values[panel.chat])
+        before, question = back_to_question(messages, len(messages) - 1)
+        options, part = controls.settings.options(values), controls.part(values)
+        file = uploads.path(values[controls.video], "The video")
+        spec = store.resolve(values[controls.model], TASK)
+        reply = _Reply(panel.asking(values[panel.chat], len(before), question))
+        with lease(store, spec.key, TASK, progress) as chat:
+            skim = bool(values[controls.compress])
+            for delta in chat.ask(file, question, before, options, part, compress=skim):
+                if delta.step is not None:
+                    done, total = delta.step.done, delta.step.total
+                    progress((done, total), desc="Looking at the video", unit="frames")
+                yield reply.take(delta, values[shown])
+        result = delta.result
+        assert result is not None  # every stream that does not raise ends with one
+        saved = save_result(store.settings, "conversation.txt", as_text(result.history))
+        yield (
+            fmt.shown_if_any(fmt.notices(result.notes, badge(store, spec))),
+            reply.chat(),
+            gr.update(value=fmt.context_meter(result.context), visible=True),
+            gr.update(value=saved, visible=True),
+            gr.skip(),
+            gr.skip(),
+        )
+
+    return answer
+
+
+class _Reply:
+    """An answer on its way to the page."""
+
+    def __init__(self, asked: list[Message]) -> None:
+        self._asked = asked
+        self._text = ""
+        self._seen: SeenFrames | None = None
+
+    def take(self, delta: AnswerDelta, shown: Any) -> tuple[Any, ...]:
+        """Return the values of the outputs after one more piece."""
+        self._seen = delta.seen or self._seen
+        if delta.pictures and self._seen is not None and shown != self._seen:
+            film = format_chat.film_strip(self._seen, delta.pictures)
+            return *_NOTHING[:4], gr.update(value=film, visible=True), self._seen
+        if not delta.text:
+            return _NOTHING
+        self._text += delta.text
+        return gr.skip(), self.chat(), *_NOTHING[2:]
+
+    def chat(self) -> list[Message]:
+        """Return the conversation as the page shows it, the times of this answer as links."""
+        video_s = self._seen.video_s if self._seen is not None else -1.0
+        return [*self._asked, said(as_markdown(self._text, video_s))]
+
+
+def looking_ahead(store: PipelineStore, controls: Controls) -> Callable[..., Any]:
+    """Return the handler that prepares a video and says what a question would take."""
+    uploads = Uploads(store.settings)
+
+    @show_errors
+    def prepare(values: dict[Any, Any]) -> Iterator[Any]:
+        if not values[controls.video]:
+            yield gr.update(value="", visible=False)
+            return
+        file = uploads.path(values[controls.video], "The video")
+        spec, part = store.resolve(values[controls.model], TASK), controls.part(values)
+        if store.sources.locate(spec) is None:
+            told = "The model is downloaded with the first question; then the video is looked at."
+            yield gr.update(value=format_chat.message_line(told), visible=True)
+            return
+        yield gr.update(value=format_chat.message_line("Looking at the video …"), visible=True)
+        for ahead in look_ahead(store, spec, file, part, compress=bool(values[controls.compress])):
+            line = None if ahead is None else format_chat.plan_line(ahead)
+            yield gr.skip() if line is None else gr.update(value=line, visible=True)
+
+    return prepare

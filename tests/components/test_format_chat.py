@@ -1,0 +1,90 @@
+"""What a model looks at in a video, as the page shows it."""
+
+import re
+
+import numpy as np
+import pytest
+
+from components.format_chat import FRAMES_SHOWN, film_strip, message_line, plan_line
+from pipelines.results import Step
+from pipelines.videochat_flash.looking_ahead import Ahead
+from pipelines.videochat_flash.results import Estimate, SeenFrames
+
+
+def seen(*times: float, end: float = 60.0) -> SeenFrames:
+    return SeenFrames(times_s=times, start_s=0.0, end_s=end, video_s=end)
+
+
+def picture() -> np.ndarray:
+    return np.zeros((9, 16, 3), np.uint8)
+
+
+def estimate(**changes: object) -> Estimate:
+    facts: dict[str, object] = {
+        "seen": seen(10.0, 30.0, 50.0), "num_frames": 4, "num_tokens": 64, "limit_tokens": 32768,
+        "need_gb": 0.25, "free_gb": 8.0, "seconds": 12.3, "smaller": None,
+    }  # fmt: skip
+    return Estimate(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+def links(shown: str) -> list[str]:
+    return re.findall(r"href='#t=([\d.]+)'", shown)
+
+
+def test_each_frame_is_a_link_to_its_time() -> None:
+    shown = film_strip(seen(10.0, 30.0, 50.0, 50.0), [picture()] * 4)
+    assert links(shown) == ["10.000", "30.000", "50.000"], "a repeated frame is shown once"
+    assert "3 frames, one every 20 s" in shown
+    assert ">0:30.0<" in shown
+    assert shown.count("data:image/jpeg;base64,") == 3
+
+
+def test_of_many_frames_some_are_shown() -> None:
+    times = [float(number) for number in range(300)]
+    shown = film_strip(seen(*times, end=300.0), [picture()] * 300)
+    assert 50 < len(links(shown)) <= FRAMES_SHOWN
+    assert f"{len(links(shown))} of the 300 frames" in shown
+
+
+def test_close_frames_have_fine_times() -> None:
+    shown = film_strip(seen(0.03, 0.07, end=0.1), [picture()] * 2)
+    assert ">0.03 s<" in shown
+
+
+def test_a_plan() -> None:
+    shown = plan_line(Ahead(estimate=estimate()))
+    for fact in ("3 frames, one every 20 s", "64 of 32,768 tokens", "250 MB", "about 12 s"):
+        assert fact in shown
+    assert "is not seen" in shown
+    assert "While" not in shown
+    step = Step(done=8, total=64, unit="frames")
+    assert "8 of 64 frames" in plan_line(Ahead(estimate=estimate(), step=step))
+    assert "prepared" in plan_line(Ahead(estimate=estimate(), ready=True))
+    close = estimate(seen=seen(1.0, 2.0, end=3.0), seconds=None)
+    assert "first word" not in plan_line(Ahead(estimate=close))
+    assert "warning" not in plan_line(Ahead(estimate=close))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"need_gb": 9.0, "smaller": 32}, "9.0 GB are needed and 8.0 GB free. Allow 32 frames."),
+        ({"smaller": 256}, "more than the model reads at once. Allow 256 frames."),
+        ({"need_gb": 9.0, "smaller": 0}, "Choose another model."),
+    ],
+)
+def test_what_does_not_fit_is_told(changes: dict[str, object], told: str) -> None:
+    assert told in plan_line(Ahead(estimate=estimate(**changes)))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0.2, "less than a second"), (59.6, "about 60 s"), (300.0, "about 5 minutes")],
+)
+def test_rough_times(seconds: float, told: str) -> None:
+    assert told in plan_line(Ahead(estimate=estimate(seconds=seconds)))
+
+
+def test_messages_stay_text() -> None:
+    assert "class='warning'>no &lt;b&gt;" in plan_line(Ahead(problem="no <b>"))
+    assert "&lt;b&gt;" in message_line("<b>")
