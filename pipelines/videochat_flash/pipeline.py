@@ -13,6 +13,7 @@ import torch
 from pipelines.answer_notes import cut_note, finish_notes, script_notes
 from pipelines.base import Pipeline
 from pipelines.conversation import extend_history, read_history
+from pipelines.demo_card import read_demo_card
 from pipelines.errors import InputError
 from pipelines.generation import GenerationOptions
 from pipelines.loops import LoopGuard
@@ -30,7 +31,7 @@ from pipelines.videochat_flash.frames import FramePlan
 from pipelines.videochat_flash.generation import Decoding
 from pipelines.videochat_flash.modeling_language import Prompt
 from pipelines.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
-from pipelines.videochat_flash.part import MIN_FRAMES, WHOLE, Part
+from pipelines.videochat_flash.part import MAX_FRAMES, MIN_FRAMES, WHOLE, Part
 from pipelines.videochat_flash.processing_videochat_flash import (
     chat_prompt,
     encode_prompt,
@@ -101,11 +102,13 @@ class VideoChatPipeline(Pipeline):
         self._reserved = control_texts(self._tokenizer)
         self.conversations = Conversations(CONVERSATION_BYTES)
         self.rates = Rates()
+        card = read_demo_card(self.folder) if self.spec.demo else None
         self.videos = VideoRows(
             model.visual,
             self.rates,
             max_bytes=FEATURE_BYTES,
             max_seconds=self.settings.max_video_s,
+            max_frames=(card and card.frames) or MAX_FRAMES,
         )
 
     def _unload(self) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from pipelines.videochat_flash.clip_features import ClipFeatures
 from pipelines.videochat_flash.estimating import Rates
 from pipelines.videochat_flash.frames import FramePlan, lost_notes, plan_frames, read_clips
 from pipelines.videochat_flash.modeling_vision import VisualEncoder
-from pipelines.videochat_flash.part import Part
+from pipelines.videochat_flash.part import MAX_FRAMES, Part
 from pipelines.videochat_flash.stopping import ShouldStop
 
 #: Plans, and files with frames that cannot be read, that are remembered.
@@ -31,7 +32,13 @@ class VideoRows:
     """
 
     def __init__(
-        self, visual: VisualEncoder, rates: Rates, *, max_bytes: int, max_seconds: float
+        self,
+        visual: VisualEncoder,
+        rates: Rates,
+        *,
+        max_bytes: int,
+        max_seconds: float,
+        max_frames: int = MAX_FRAMES,
     ) -> None:
         """Encode with `visual`.
 
@@ -40,8 +47,10 @@ class VideoRows:
             rates: takes how long a clip takes.
             max_bytes: most memory of kept clips.
             max_seconds: longest video that is taken.
+            max_frames: most frames that the model reads; who asks for more gets these.
         """
         self._visual = visual
+        self._max_frames = max_frames
         self._rates = rates
         self._max_seconds = max_seconds
         self.clips = ClipFeatures(max_bytes)
@@ -60,6 +69,7 @@ class VideoRows:
             MediaError: the file is not a video that can be read, or too long.
         """
         digest = self._digests.of(video)
+        part = replace(part, max_frames=min(part.max_frames, self._max_frames))
 
         def make() -> FramePlan:
             with self._open(video) as reader:

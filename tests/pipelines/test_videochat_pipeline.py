@@ -1,5 +1,7 @@
 """Questions about videos: the same answers kept or fresh, nothing twice, stopped, stepped down."""
 
+import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +23,7 @@ from pipelines.videochat_flash.part import Part
 from pipelines.videochat_flash.pipeline import VideoChatPipeline
 from pipelines.videochat_flash.results import VideoAnswer
 from tests.pipelines.made_videos import NUM_FRAMES, encode
-from tests.tiny_videochat import make_tiny_videochat
+from tests.tiny_videochat import BUNDLE, make_tiny_videochat
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -424,3 +426,16 @@ def test_no_video_is_told(chat: VideoChatPipeline, tmp_path: Path) -> None:
 def test_a_short_video_is_seen_whole(chat: VideoChatPipeline, video: Path) -> None:
     assert len(answer(chat, video, "Why?", None, SHORT).seen.times_s) == 64
     assert NUM_FRAMES > 64
+
+
+def test_a_demo_reads_as_many_frames_as_it_was_taught(
+    folder: Path, video: Path, tmp_path: Path
+) -> None:
+    """The bundled demo answered worse about 64 frames than about the 8 that it knows."""
+    taught = shutil.copytree(folder, tmp_path / "model")
+    card = json.loads((BUNDLE / "demo-clip" / "demo.json").read_text("utf-8"))
+    (taught / "demo.json").write_text(json.dumps({**card, "frames": 8}), "utf-8")
+    result = answer(live(taught), video, "What is it?", None, SHORT, Part(max_frames=64))
+    assert len(result.seen.times_s) == 8
+    few = answer(live(taught), video, "What is it?", None, SHORT, Part(max_frames=4))
+    assert len(few.seen.times_s) == 4
