@@ -34,6 +34,13 @@ demo-models: $(VENV)/.runtime
 	$(BIN)/python -m demo_models.train_blip2 --out assets/checkpoints/demo-blip2
 	$(BIN)/python -m demo_models.evaluate_blip2
 	$(BIN)/python -m demo_models.evaluate_blip2 --via app --workers 4
+	$(BIN)/python -m demo_models.train_viclip --out assets/checkpoints/demo-viclip
+	$(BIN)/python -m demo_models.evaluate_viclip
+	$(BIN)/python -m demo_models.evaluate_viclip --via app --workers 2
+	$(BIN)/python -m demo_models.calibrate_viclip
+	$(BIN)/python -m demo_models.evaluate_moments
+	$(BIN)/python -m demo_models.evaluate_moments --via app
+	$(BIN)/python -m demo_models.make_videos
 	$(BIN)/python -m tests.test_docs --write
 
 screenshots: $(VENV)/.tests $(VENV)/.chromium

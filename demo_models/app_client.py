@@ -88,3 +88,9 @@ class AppClient:
         from gradio_client import handle_file
 
         return self._client().predict(image=handle_file(self._file(image)), **arguments)
+
+    def predict_video(self, video: Path, **arguments: Any) -> Any:
+        """Ask about one video file; `arguments` as above."""
+        from gradio_client import handle_file
+
+        return self._client().predict(video=handle_file(video), **arguments)

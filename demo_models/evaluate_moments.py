@@ -1,7 +1,7 @@
 """Measures how well moments of rendered stories are found, and writes `moments.json`.
 
 `python -m demo_models.evaluate_moments` asks the app's own pipeline;
-`--via app --url http://127.0.0.1:7860` asks a running app through `/find_moments`.
+`--via app` asks an app that it starts, or that of `--url`, through `/find_moments`.
 
 A story is a video of 10 to 30 seconds with several events in a row at known times. For each event
 whose text is true of it alone the app is asked for moments. The recall at 0.5 is the share of
@@ -21,7 +21,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from demo_models.evaluate_viclip import CHECKPOINT, TEST_SEED, RunningApp, open_pipeline
+from demo_models.app_client import AppClient, running_app
+from demo_models.evaluate_viclip import CHECKPOINT, TEST_SEED, open_pipeline
 from demo_models.held_out import evaluation_rng, weights_hash
 from demo_models.held_out_videos import FileFormat, write_motion
 from demo_models.motion import EVENT_KINDS, SUDDEN, Motion, seen_events
@@ -127,15 +128,12 @@ def asks(pipeline: ViClipPipeline) -> Ask:
     return ask
 
 
-def asks_app(url: str) -> Ask:
+def asks_app(client: AppClient) -> Ask:
     """Return the back end over the endpoint of a running app."""
-    from gradio_client import handle_file  # type: ignore[import-untyped]
-
-    app = RunningApp(url)
 
     def ask(video: Path, query: str) -> list[Span]:
-        rows = app.client().predict(
-            video=handle_file(video), query=query, model=DEMO_VICLIP.key, api_name="/find_moments"
+        rows = client.predict_video(
+            video, query=query, model=DEMO_VICLIP.key, api_name="/find_moments"
         )
         return [(row["start_s"], row["end_s"]) for row in rows]
 
@@ -147,14 +145,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--via", choices=("pipeline", "app"), default="pipeline")
-    parser.add_argument("--url", default="http://127.0.0.1:7860")
+    parser.add_argument("--url", default="", help="of a running app; one is started without")
     parser.add_argument("--num", type=int, default=200, help="stories")
     parser.add_argument("--seed", type=int, default=TEST_SEED)
     chosen = parser.parse_args(arguments)
     with TemporaryDirectory() as folder:
         asked = moment_questions(chosen.seed, chosen.num, Path(folder))
         if chosen.via == "app":
-            figures = measure(asks_app(chosen.url), asked)
+            with running_app(chosen.url) as url:
+                figures = measure(asks_app(AppClient(url)), asked)
         else:
             with open_pipeline(chosen.checkpoint) as pipeline:
                 figures = measure(asks(pipeline), asked)

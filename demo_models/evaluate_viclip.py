@@ -1,7 +1,7 @@
 """Measures the demo ViCLIP kind by kind on video files and writes `eval.json` beside it.
 
 `python -m demo_models.evaluate_viclip` asks the app's own pipeline;
-`--via app --url http://127.0.0.1:7860` asks a running app through `/match_video`.
+`--via app` asks an app that it starts, or that of `--url`, through `/match_video`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from demo_models.app_client import AppClient, running_app
 from demo_models.held_out import evaluation_rng, weights_hash
 from demo_models.held_out_videos import VideoQuestion, video_questions
 from demo_models.motion import clip_times
@@ -66,33 +66,16 @@ def asks(pipeline: ViClipPipeline) -> Ask:
     return ask
 
 
-class RunningApp:
-    """The back end over the public endpoint of a running app."""
+def asks_app(client: AppClient) -> Ask:
+    """Return the back end over the public endpoint of a running app."""
 
-    def __init__(self, url: str) -> None:
-        """Connect lazily, once for each thread."""
-        self.url = url
-        self.own = threading.local()
-
-    def client(self) -> Any:
-        """Return this thread's client: several streams of one client lose each other's answers."""
-        from gradio_client import Client  # type: ignore[import-untyped]
-
-        if not hasattr(self.own, "client"):
-            self.own.client = Client(self.url, ssl_verify=False, verbose=False)
-        return self.own.client
-
-    def __call__(self, video: Path, texts: Sequence[str]) -> str:
-        """Match one video."""
-        from gradio_client import handle_file
-
-        label, _ = self.client().predict(
-            video=handle_file(video),
-            texts="\n".join(texts),
-            model=DEMO_VICLIP.key,
-            api_name="/match_video",
+    def ask(video: Path, texts: Sequence[str]) -> str:
+        label, _ = client.predict_video(
+            video, texts="\n".join(texts), model=DEMO_VICLIP.key, api_name="/match_video"
         )
         return str(label["label"])
+
+    return ask
 
 
 def measure(ask: Ask, asked: Iterable[VideoQuestion], workers: int = 1) -> Figures:
@@ -159,7 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
     parser.add_argument("--via", choices=("pipeline", "app"), default="pipeline")
-    parser.add_argument("--url", default="http://127.0.0.1:7860")
+    parser.add_argument("--url", default="", help="of a running app; one is started without")
     parser.add_argument("--num", type=int, default=500, help="questions of each main kind")
     parser.add_argument("--seed", type=int, default=TEST_SEED)
     parser.add_argument("--workers", type=int, default=1)
@@ -170,7 +153,9 @@ def main(arguments: list[str] | None = None) -> None:
     with TemporaryDirectory() as folder:
         asked = video_questions(chosen.seed, chosen.num, Path(folder))
         if chosen.via == "app":
-            result["accuracy"] = measure(RunningApp(chosen.url), asked, chosen.workers)
+            with running_app(chosen.url) as url:
+                ask = asks_app(AppClient(url))
+                result["accuracy"] = measure(ask, asked, chosen.workers)
         else:
             with open_pipeline(chosen.checkpoint) as pipeline:
                 threshold, result["hint"] = measure_hint(pipeline, chosen.num)

@@ -116,7 +116,7 @@ def make_example(seed: int, wish: Wish, folder: Path) -> dict[str, object]:
     motion = find_motion(rng, wish)
     seconds = motion.duration * SECONDS_PER_CLIP
     file = f"{wish.name}.mp4"
-    write_motion(folder / file, motion, FileFormat(320, 240, 12, seconds, 26))
+    write_motion(folder / file, motion, FileFormat(256, 256, 12, seconds, 26))
     entry: dict[str, object] = {"file": file, "seed": seed, "texts": [], "query": ""}
     view = view_of(motion)
     if not wish.find:

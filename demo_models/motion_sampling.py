@@ -65,6 +65,7 @@ class MotionOptions:
     count_shares: tuple[float, ...] = COUNT_SHARES  # of 1, 2, 3 objects
     event_shares: tuple[float, ...] = EVENT_SHARES  # of 0, 1, 2 events
     kinds: tuple[str, ...] = tuple(KIND_SHARES)
+    even: bool = False  # all kinds equally often, in place of `KIND_SHARES`
     distinct: bool = True  # no two objects of the same colour and shape
     plan: tuple[str, ...] = ()  # the kinds in this order, in place of random ones
     page: Scene | None = None  # the background, in place of a random one
@@ -166,7 +167,7 @@ def _pick_kinds(rng: Rng, spans: list[Span], options: MotionOptions) -> tuple[st
     chosen = []
     for start, end in spans:
         names = [k for k in options.kinds if k != "bounce" or end - start >= BOUNCE_CLIPS]
-        shares = np.array([KIND_SHARES[name] for name in names])
+        shares = np.array([1.0 if options.even else KIND_SHARES[name] for name in names])
         chosen.append(names[int(rng.choice(len(names), p=shares / shares.sum()))])
     return tuple(chosen)
 

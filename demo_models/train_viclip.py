@@ -27,10 +27,10 @@ from demo_models.motion import EVENT_KINDS
 from demo_models.viclip_data import ShotPool, VideoBatch, VideoSizes, make_batch
 from demo_models.viclip_loss import MotionHeads, choose_tokens, stack_labels, take
 from demo_models.viclip_model import WIDTH, make_model, make_tokenizer, plain_attention
+from demo_models.viclip_start import as_pixels, repeat_motion, start_motion
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
 from pipelines.viclip.conversion_viclip import load_viclip, save_viclip
 from pipelines.viclip.modeling_viclip import ViClipAttention, ViClipModel, unit
-from pipelines.viclip.processing_viclip import normalise_frames
 from pipelines.viclip.tokens import ViClipTokeniser
 
 CLIP_FOLDER = Path("assets/checkpoints/demo-clip")
@@ -45,10 +45,11 @@ class Stage:
     keep: int  # patches of each video that are read, 0 for all
     sizes: VideoSizes = VideoSizes()
     uses: int = 1  # batches that a filmed motion is used in
-    simple: bool = False  # one event of one or two objects
+    mix: str = "all"  # one of `viclip_data.MIXES`
     peak: float = 1.0  # the highest factor on the rates
     last: float = 1.0  # the factor at the end; they fall linearly over the last 60 %
-    time_gain: float = 1.0  # on the temporal embedding, once at the start
+    find_motion: bool = False  # begin with `viclip_start.start_motion`
+    repeat_motion: bool = False  # begin with `viclip_start.repeat_motion`
 
 
 TWINS = VideoSizes(motions=30, twins=26)
@@ -61,22 +62,31 @@ class TrainOptions:
 
     stages: tuple[Stage, ...] = (
         Stage(300, 192),
-        Stage(350, 112, uses=3, simple=True, time_gain=2.5),
-        Stage(250, 112, TWINS, uses=2, simple=True, peak=1.6, last=1.0, time_gain=1.6),
-        Stage(320, 144, uses=2, last=0.25),
-        Stage(70, 0, FEW, peak=0.3, last=0.0),
+        Stage(350, 112, uses=3, mix="simple"),
+        Stage(150, 112, TWINS, uses=2, mix="simple", find_motion=True),
+        Stage(100, 144, uses=2),
+        Stage(120, 112, TWINS, uses=2, mix="simple", repeat_motion=True),
+        Stage(100, 144, uses=2),
+        Stage(600, 144, uses=2, last=0.15),
+        Stage(400, 144, uses=2, peak=0.4, last=0.1),
+        Stage(700, 144, uses=2, peak=0.4, last=0.08, mix="even"),
+        Stage(60, 0, FEW, peak=0.3, last=0.0),
     )
     seed: int = 7
     muon_rate: float = 0.012
     adam_rate: float = 1.5e-3
     warmup: int = 30
+    head_steps: int = 25  # of a later stage, in which its new heads do not change the rest
     match_weight: float = 0.5
     num_corpus_texts: int = 8000
 
 
 SMALL = VideoSizes(motions=3, twins=1, non_scenes=1, hard_texts=2, off_world_texts=1)
 SMOKE = TrainOptions(
-    stages=(Stage(2, 40, SMALL, uses=2, simple=True), Stage(1, 0, SMALL, last=0.0)),
+    stages=(
+        Stage(2, 40, SMALL, uses=2, mix="simple", find_motion=True),
+        Stage(1, 0, SMALL, last=0.0),
+    ),
     num_corpus_texts=200,
 )
 
@@ -150,16 +160,21 @@ def batch_loss(
     heads: nn.ModuleDict,
     batch: VideoBatch,
     chosen: Tensor | None,
+    apart: bool = False,
 ) -> dict[str, Tensor]:
-    """Return the losses of one batch by name; `chosen` patches are read, None means all."""
-    flat = batch.pixels.reshape(-1, *batch.pixels.shape[2:])
-    pixels = normalise_frames(flat).unflatten(0, batch.pixels.shape[:2])
+    """Return the losses of one batch by name; `chosen` patches are read, None means all.
+
+    With `apart` the dense labels do not change the network, only their heads.
+    """
+    pixels = as_pixels(batch)
     labels = stack_labels(batch.labels)
     if chosen is not None:
         labels = take(labels, chosen)
     with torch.autocast("cpu", torch.bfloat16):
         videos, patches, pooled = encode_videos(model, pixels, chosen)
         texts = encode_texts(model, tokeniser, batch.texts)
+    if apart:
+        patches, pooled = patches.detach(), pooled.detach()
     truth = torch.from_numpy(batch.truth)
     cosines = texts @ videos.T
     logits = cosines * scale_of(heads)
@@ -204,15 +219,18 @@ def train_stage(
     rng = np.random.default_rng([options.seed, number])
     chooser = torch.Generator().manual_seed(options.seed + number)
     torch.manual_seed(options.seed + number)
+    if stage.repeat_motion:
+        print(f"directions told right {repeat_motion(model, options.seed):.2f}", flush=True)
     tokeniser = ViClipTokeniser(tokenizer, model.config.context_length)
-    with torch.no_grad():
-        model.vision_encoder.temporal_positional_embedding.mul_(stage.time_gain)
+    if stage.find_motion:
+        fits = start_motion(model, options.seed)
+        print(" ".join(f"{name} {fit:.2f}" for name, fit in fits.items()), flush=True)
     scale = LogScale(float(model.temp.detach()) if number else 1.0)
     heads = nn.ModuleDict({"dense": MotionHeads(WIDTH), "match": MatchLoss(), "scale": scale})
     optimizers = build_optimizers(model, heads, options)
     rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     parameters = [*model.parameters(), *heads.parameters()]
-    pool = ShotPool(stage.sizes, stage.uses, stage.simple)
+    pool = ShotPool(stage.sizes, stage.uses, stage.mix)
     started = time.process_time()
     for step in range(stage.steps):
         batch = make_batch(rng, stage.sizes, pool)
@@ -221,7 +239,8 @@ def train_stage(
             owners = stack_labels(batch.labels)["owners"]
             chosen = choose_tokens(owners, stage.keep, chooser)
         with quick_attention():
-            losses = batch_loss(model, tokeniser, heads, batch, chosen)
+            apart = number > 0 and step < options.head_steps
+            losses = batch_loss(model, tokeniser, heads, batch, chosen, apart)
             losses["match"] = options.match_weight * losses["match"]
             torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(parameters, 5.0)

@@ -178,14 +178,17 @@ def film(motion: Motion, times: NDArray[np.float64], rng: Rng) -> NDArray[np.uin
 SIMPLE = MotionOptions(count_shares=(0.7, 0.3), event_shares=(0.0, 1.0))
 """One or two objects and one event, to learn motion at all."""
 
+EVEN = MotionOptions(even=True)
+"""Every kind of event as often as the others."""
 
-def _window(rng: Rng, simple: bool) -> tuple[Motion, float]:
+MIXES = {"all": MotionOptions(), "simple": SIMPLE, "even": EVEN}
+
+
+def _window(rng: Rng, mix: str) -> tuple[Motion, float]:
     """Return a motion and the start of a window over it: a clip, or a part of a story."""
-    if simple:
-        return sample_motion(rng, SIMPLE), 0.0
-    if rng.random() < 0.72:
-        return sample_motion(rng), 0.0
-    story = sample_story(rng, 2, pauses=(0.3, 1.0))
+    if mix == "simple" or rng.random() < 0.72:
+        return sample_motion(rng, MIXES[mix]), 0.0
+    story = sample_story(rng, 2, MIXES[mix], pauses=(0.3, 1.0))
     return story, float(rng.uniform(0, story.duration - 1))
 
 
@@ -205,11 +208,14 @@ def non_scene(rng: Rng, held_out: bool = False) -> NDArray[np.uint8]:
 Shot = tuple[NDArray[np.uint8], VideoLabels, View]
 
 
-def shoot(rng: Rng, twins: int, num: int, simple: bool = False) -> list[Shot]:
-    """Return `num` filmed motions, and mirrored or reversed ones beside the first `twins`."""
+def shoot(rng: Rng, twins: int, num: int, mix: str = "all") -> list[Shot]:
+    """Return `num` filmed motions; beside the first `twins` each one mirrored or reversed.
+
+    `mix` is one of `MIXES`.
+    """
     shots: list[Shot] = []
     for index in range(num):
-        motion, start = _window(rng, simple)
+        motion, start = _window(rng, mix)
         times = clip_times(NUM_FRAMES, start, start + 1)
         times = times + rng.uniform(-0.02, 0.02, NUM_FRAMES) * (rng.random() < 0.5)
         frames = film(motion, times, rng)
@@ -236,9 +242,9 @@ def _twin(
 class ShotPool:
     """The motions filmed last; each is used in about `uses` batches, with new texts each time."""
 
-    def __init__(self, sizes: VideoSizes, uses: int, simple: bool) -> None:
-        """Start empty; see `shoot` for `simple`."""
-        self.sizes, self.uses, self.simple = sizes, uses, simple
+    def __init__(self, sizes: VideoSizes, uses: int = 1, mix: str = "all") -> None:
+        """Start empty; `mix` is one of `MIXES`."""
+        self.sizes, self.uses, self.mix = sizes, uses, mix
         self.shots: list[Shot] = []
 
     def draw(self, rng: Rng) -> list[Shot]:
@@ -246,7 +252,7 @@ class ShotPool:
         batch = self.sizes.motions + self.sizes.twins
         new = -(-self.sizes.motions // self.uses) if self.shots else self.sizes.motions
         twins = round(new * self.sizes.twins / self.sizes.motions)
-        filmed = shoot(rng, twins, new, self.simple)
+        filmed = shoot(rng, twins, new, self.mix)
         others = self.shots[: 4 * batch]
         chosen = rng.permutation(len(others))[: batch - len(filmed)]
         self.shots = filmed + others

@@ -90,9 +90,8 @@ class MotionHeads(nn.Module):
             "shape": 0.3 * functional.cross_entropy(self.shape(flat[empty]), shape[empty])
             + functional.cross_entropy(self.shape(flat[covered]), shape[covered]),
             "background": 0.1 * functional.cross_entropy(self.background(flat), each),
-            "kinds": functional.binary_cross_entropy_with_logits(
-                self.kinds(pooled), labels["kinds"]
-            )
+            "kinds": 2.0
+            * functional.binary_cross_entropy_with_logits(self.kinds(pooled), labels["kinds"])
             + 0.2 * functional.cross_entropy(self.count(pooled), labels["count"]),
         }
         mine = flat[covered]

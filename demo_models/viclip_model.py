@@ -22,10 +22,14 @@ from pipelines.viclip.processing_viclip import IMAGE_MEAN, IMAGE_STD
 
 WIDTH, HEADS = 128, 4
 VISION_LAYERS, TEXT_LAYERS = 6, 3
-CLIP_PLACES = (0, 1, 2, 5)
+CLIP_PLACES = (0, 2, 3, 5)
 """Where the demo CLIP's layers go; those between begin as layers that change nothing."""
 
+TIME_PLACE, MOTION_PLACE = 1, 4
+"""The two new ones; `viclip_start` gives them their start."""
+
 NUM_FRAMES, PATCH_PX = 8, 8
+NUM_PATCHES = NUM_FRAMES * (PICTURE_PX // PATCH_PX) ** 2
 NUM_MERGES = 640
 CLIP_MEAN = CLIP_STD = 0.5
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from demo_models.motion import EVENT_KINDS
 from demo_models.strange_questions import DONT_KNOW
 from demo_models.videochat_data import CLIP_FRAMES, NUM_FRAMES, PATCH_PX, SIDE_PX
 from demo_models.videochat_text import END, MAX_TOKENS, PAD
@@ -127,7 +128,12 @@ def save_checkpoint(
     save_file(halves, out / "model.safetensors", metadata={"format": "pt"})
     card = {
         "demo": True,
-        "knows": {"shapes": SHAPES, "colours": COLOURS, "backgrounds": BACKGROUNDS},
+        "knows": {
+            "shapes": SHAPES,
+            "colours": COLOURS,
+            "backgrounds": BACKGROUNDS,
+            "events": EVENT_KINDS,
+        },
         "parameters": num_parameters(model),
         **facts,
         "frames": NUM_FRAMES,

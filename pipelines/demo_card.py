@@ -18,10 +18,10 @@ class DemoCard:
             "softmax", its share.
         scene_threshold: a picture on which no text of the bank scores as much looks foreign.
         events: what the shapes do; none where the model sees pictures.
-        frames: so many of a video it was taught to read, spread over the whole; None where it reads
-            any number.
         unknown_answer: what a model that writes texts says of what it does not know; "" for none.
         unknown_threshold: a picture whose caption is that with this probability looks foreign.
+        frames: so many of a video it was taught to read, spread over the whole; None where it reads
+            any number.
     """
 
     shapes: tuple[str, ...]
@@ -31,9 +31,9 @@ class DemoCard:
     scene_score: str
     scene_threshold: float
     events: tuple[str, ...] = ()
-    frames: int | None = None
     unknown_answer: str = ""
     unknown_threshold: float = 1.0
+    frames: int | None = None
 
 
 def read_demo_card(folder: Path) -> DemoCard | None:
@@ -51,7 +51,7 @@ def read_demo_card(folder: Path) -> DemoCard | None:
         scene_score=str(facts.get("scene_score", "cosine")),
         scene_threshold=float(facts.get("scene_threshold", -1.0)),
         events=tuple(knows.get("events", ())),
-        frames=facts.get("frames"),
         unknown_answer=str(facts.get("unknown_answer", "")),
         unknown_threshold=float(facts.get("unknown_threshold", 1.0)),
+        frames=facts.get("frames"),
     )

@@ -28,7 +28,10 @@ def models_table() -> str:
         link = f"[{spec.repo}](https://huggingface.co/{spec.repo})" if spec.repo else "bundled"
         traits = spec.contrastive or spec.generative or spec.video_text or spec.video_chat
         assert traits is not None
-        shown = "drawings of coloured shapes only" if spec.demo else ", ".join(traits.languages)
+        shown = ", ".join(traits.languages)
+        if spec.demo:
+            what = "moving" if spec.video_text else "drawings of"
+            shown = f"{what} coloured shapes only"
         does = ", ".join(spec.generative.tasks) if spec.generative else DOES.get(spec.task, "")
         if spec.contrastive:
             does = f"scores ({SCORES[spec.contrastive.probability]})"
@@ -133,6 +136,57 @@ def demo_table() -> str:
         f"{where['n']} scenes of two or three objects, a patch at random in "
         f"{where['chance_percent']} % (`{where['script']}`). It does not know relations; do not "
         "ask for them.",
+    ]
+    return "\n".join(rows)
+
+
+#: Kind in demo-viclip's eval.json -> what is asked, and what guessing would reach in percent.
+VIDEO_KINDS = {
+    "direction_of_4": ("which way an object moves, among 4", 25),
+    "event_of_11": ("what an object does, among 11", 9.1),
+    "text_of_20": ("one text among 20", 5),
+    "hard_text_of_20": ("one text among 20 that differ in a word or two", 5),
+    "order_of_2": ("which of two events comes first", 50),
+    "unseen_direction_of_4": ("which way, colour and shape never seen together", 25),
+    "unseen_text_of_20": ("one text among 20, colour and shape never seen together", 5),
+}
+
+
+def video_demo_table() -> str:
+    folder = ROOT / "assets" / "checkpoints" / "demo-viclip"
+    facts, verdict, moments = (
+        json.loads((folder / name).read_text(encoding="utf-8"))
+        for name in ("eval.json", "verdict.json", "moments.json")
+    )
+    app = facts["app"]["accuracy"]
+    found, area = moments["app"], verdict["auroc"]
+    recall = found["recall"]
+    rows = [
+        f"`demo-viclip` on held-out videos, written as files of six sizes, rates and qualities and "
+        f"asked through `/match_video` (`python -m {facts['script']} --via app`):",
+        "",
+        "| asked | guessing | right | n |",
+        "|---|---|---|---|",
+    ]
+    for kind, (asked, chance) in VIDEO_KINDS.items():
+        row = app[kind]
+        rows.append(f"| {asked} | {chance:g} % | {row['percent']:.1f} % | {row['n']:,} |")
+    rows += [
+        "",
+        f"Moments of {found['stories']} rendered videos of 10 to 30 seconds with several events in "
+        f"a row, through `/find_moments` (`python -m {moments['script']} --via app`): the best "
+        f"moment overlaps an event by half (IoU 0.5) in {recall['IoU 0.5 best']['percent']:.0f} % "
+        f"of {recall['IoU 0.5 best']['n']} cases, by IoU 0.7 in "
+        f"{recall['IoU 0.7 best']['percent']:.0f} %; one of the best three in "
+        f"{recall['IoU 0.5 top 3']['percent']:.0f} % and {recall['IoU 0.7 top 3']['percent']:.0f} "
+        f"%. A sudden change lies within the best moment in "
+        f"{recall['sudden best']['percent']:.0f} % (n = {recall['sudden best']['n']}).",
+        "",
+        f"Verdicts on videos (`{verdict['script']}`, n = {verdict['n']:,}): area under the ROC "
+        f"curve {area['evidence']:.3f}, raw cosine {area['cosine']:.3f}, softmax among ten texts "
+        f"{area['softmax']:.3f}; “match” was right in {verdict['match_is_right']:.1%} of its "
+        f"cases, “no match” in {verdict['no_match_is_right']:.1%}, "
+        f"{verdict['share_unsure']:.0%} were “unsure”.",
     ]
     return "\n".join(rows)
 
@@ -252,6 +306,7 @@ TABLES = {
     "families": families_table,
     "verdict": verdict_table,
     "demo": demo_table,
+    "videos": video_demo_table,
     "demo-blip2": demo_blip2_table,
     "endpoints": endpoints_table,
     "settings": settings_table,

@@ -40,6 +40,14 @@ class Judge:
         """Return what a piece of evidence means."""
         return verdict_of(value, self._traits.text_thresholds)
 
+    def score(self, values: torch.Tensor) -> torch.Tensor:
+        """Return evidence of any shape as 0..1: half where a verdict is as unsure as can be.
+
+        A sigmoid about 0 would be full everywhere for a model whose evidence is large.
+        """
+        low, high = self._traits.text_thresholds
+        return (values.double() - (low + high) / 2).sigmoid()
+
     def searched(
         self, index: int, plan: Plan, vectors: torch.Tensor, word: torch.Tensor, top_k: int
     ) -> SearchedVideo:
@@ -57,7 +65,7 @@ class Judge:
         values = np.where(vectors.any(dim=1).numpy(), found.double().numpy(), -np.inf)
         peaks = find_peaks(values, plan.starts_s, plan.ends_s, plan.duration_s, top_k)
         centres = (plan.starts_s + plan.ends_s) / 2
-        scores = found.double().sigmoid().tolist()
+        scores = self.score(found).tolist()
         moments = [
             Moment(
                 start_s=start,

@@ -61,7 +61,8 @@ class Moment:
     Attributes:
         start_s: where it starts.
         end_s: where it ends.
-        score: 0..1, how the query fares against neutral texts at its best window.
+        score: 0..1, how the query fares against neutral texts at its best window; 0.5 is
+            half-way between "no match" and "match".
         cosine: similarity of that window and the query, -1..1.
         evidence: verdict score, in nats.
         verdict: what `evidence` means.

@@ -43,7 +43,7 @@ def test_a_video_is_uploaded_and_matched(visit: Visit, width: int) -> None:
     page = enter(visit, "Match", width)
     entry = entry_with("texts")
     upload(page, entry["path"])
-    page.get_by_label("Texts", exact=True).fill("\n".join(entry["texts"]))
+    page.locator("[role=tabpanel]:visible").get_by_label("Texts").fill("\n".join(entry["texts"]))
     press(page, "Match")
     expect(rows(page)).to_have_count(len(entry["texts"]))
     expect(rows(page).first.locator(".name")).to_have_text(entry["true_texts"][0])

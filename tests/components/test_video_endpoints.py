@@ -62,9 +62,8 @@ def test_verdicts_do_not_depend_on_other_texts(client: Client, moving_left: str)
     alone = client.predict(video=video, texts="a red circle moves left\n", **MATCH)[1][0]
     among = client.predict(video=video, texts=f"{WAYS}\na blue star spins", **MATCH)[1][0]
     assert (alone["text"], alone["probability"]) == ("a red circle moves left", 1.0)
-    assert [among[name] for name in ("text", "cosine", "verdict")] == [
-        alone[name] for name in ("text", "cosine", "verdict")
-    ]
+    assert (among["text"], among["verdict"]) == (alone["text"], alone["verdict"])
+    assert among["cosine"] == pytest.approx(alone["cosine"], abs=1e-5)
 
 
 def test_a_part_is_seen_alone(client: Client, story: dict[str, Any]) -> None:
@@ -161,7 +160,7 @@ def _set_rotation(path: Path) -> None:
     """Make an MP4 say that it is shown turned by a quarter clockwise."""
     data = bytearray(path.read_bytes())
     track = data.index(b"tkhd") + 4
-    matrix = track + (48 if data[track] else 36) + 4 - 0
+    matrix = track + (52 if data[track] else 40)
     values = (0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
     for index, value in enumerate(values):
         place = matrix + 4 * index
@@ -188,7 +187,9 @@ def test_one_frame(client: Client, tmp_path: Path) -> None:
 def test_a_variable_frame_rate(client: Client, tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", "libx264", times=VFR_TIMES, ticks=1000)
     label, _ = client.predict(video=handle_file(path), texts=WAYS, **MATCH)
-    assert len(label["frame_times_s"]) == 8
+    times = label["frame_times_s"]
+    assert 5 <= len(times) <= 8, "one frame may stand for two pieces"
+    assert times == sorted(set(times))
     rows = client.predict(video=handle_file(path), query="a red circle", **FIND)
     assert all(0 <= row["start_s"] < row["end_s"] <= 6 for row in rows)
 
