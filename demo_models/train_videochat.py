@@ -58,8 +58,8 @@ class TrainOptions:
 
     tower: TowerOptions = TowerOptions()
     stages: tuple[Stage, ...] = (
-        Stage(1100),
-        Stage(1100, (0.45, 0.25, 0.30), "moving", horizon=1150),
+        Stage(800),
+        Stage(1000, (0.45, 0.25, 0.30), "moving", horizon=1000),
     )
     seed: int = 7
     num_videos: int = 18_000

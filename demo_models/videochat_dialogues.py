@@ -17,9 +17,9 @@ SHARES = {
         "strange": 0.07,
     },
     "moving": {
-        "colour": 0.05, "shape": 0.06, "count": 0.06, "yes_no": 0.08, "background": 0.03,
-        "action": 0.22, "direction": 0.12, "which": 0.11, "does": 0.12, "happens": 0.06,
-        "order": 0.05, "describe": 0.03, "turns": 0.02, "no_direction": 0.03, "absent": 0.03,
+        "colour": 0.08, "shape": 0.06, "count": 0.07, "yes_no": 0.13, "background": 0.03,
+        "action": 0.20, "direction": 0.08, "which": 0.08, "does": 0.13, "happens": 0.06,
+        "order": 0.04, "describe": 0.03, "turns": 0.02, "no_direction": 0.03, "absent": 0.03,
         "strange": 0.06,
     },
 }  # fmt: skip
