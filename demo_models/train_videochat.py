@@ -59,7 +59,7 @@ class TrainOptions:
     tower: TowerOptions = TowerOptions()
     stages: tuple[Stage, ...] = (
         Stage(800),
-        Stage(1000, (0.45, 0.25, 0.30), "moving", horizon=1000),
+        Stage(1000, (0.45, 0.25, 0.30), "late", horizon=1000),
     )
     seed: int = 7
     num_videos: int = 18_000
@@ -69,6 +69,7 @@ class TrainOptions:
     muon_rate: float = 0.012
     adam_rate: float = 1e-3
     head_weight: float = 0.5
+    head_steps: int = 100  # of a later stage, in which its new heads do not change the rest
     warmup: int = 50
     num_corpus: int = 3000
     save_every: int = 200
@@ -76,7 +77,7 @@ class TrainOptions:
 
 SMOKE = TrainOptions(
     tower=TowerOptions((TowerStage(2), TowerStage(1, moving=True)), videos=3),
-    stages=(Stage(2), Stage(1, (0.0, 0.5, 0.5), "moving", horizon=1)),
+    stages=(Stage(2), Stage(1, (0.0, 0.5, 0.5), "late", horizon=1)),
     num_videos=12,
     videos=3,
     dialogues=3,
@@ -177,7 +178,8 @@ def train_language(
         rows, packed = make_batch(cache, rng, coder, stage, options)
         features = torch.from_numpy(cache.tokens[rows]).float()
         loss, seen = dialogue_loss(model, features, packed)
-        extra = heads(seen, rows, cache)
+        alone = index > 0 and step < options.head_steps
+        extra = heads(seen.detach() if alone else seen, rows, cache)
         (loss + options.head_weight * extra).backward()
         nn.utils.clip_grad_norm_(trained, 2.0)
         factor = rate_at(step, stage, options.warmup)
