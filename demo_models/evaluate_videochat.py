@@ -10,14 +10,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
+from demo_models.app_client import AppClient, running_app
+from demo_models.held_out import weights_hash
 from demo_models.held_out_videos import FORMATS, write_motion
 from demo_models.videochat_cases import (
     CHANCE_PERCENT,
@@ -81,35 +84,29 @@ class PackageChat:
 
 
 class AppChat:
-    """A running app, asked through `gradio_client` with video files."""
+    """A running app, asked over `/ask_video` with video files; any number of threads may ask."""
 
-    def __init__(self, url: str, model: str) -> None:
-        """Connect to the app."""
-        from gradio_client import Client
-
-        self.client = Client(url, verbose=False)
-        self.model = model
+    def __init__(self, url: str) -> None:
+        """Connect to the app on the first request."""
+        self.client = AppClient(url)
 
     def __call__(self, talk: Conversation) -> list[str]:
         """Return the answers, each asked with the history that the app returned."""
-        from gradio_client import handle_file
-
         form = FORMATS[talk.video.harm % len(FORMATS)]
         answers: list[str] = []
         history: list[dict[str, str]] = []
-        with tempfile.TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder:
             file = Path(folder) / "video.mp4"
             write_motion(file, talk.video.motion, form)
             for asked in talk.asked:
-                result = self.client.predict(
-                    video=handle_file(str(file)),
+                answer, history = self.client.predict_video(
+                    file,
                     question=asked.question,
                     history=history,
-                    model=self.model,
+                    model=CHECKPOINT.name,
                     api_name="/ask_video",
                 )
-                answers.append(str(result[0]).strip())
-                history = result[1]
+                answers.append(answer.strip())
         return answers
 
 
@@ -126,17 +123,22 @@ def _figure(kind: str, entries: list[tuple[str, str]]) -> dict[str, Any]:
     return figure if chance is None else {**figure, "chance_percent": chance}
 
 
-def measure(ask: Answers, talks: Iterable[Conversation], wrong: list[str]) -> Figures:
+def measure(
+    ask: Answers, talks: Iterable[Conversation], wrong: list[str], workers: int = 1
+) -> Figures:
     """Return the share of exactly right answers for each kind, and for each turn.
 
     Args:
         ask: The model.
         talks: The conversations.
         wrong: Gets one line for each wrong answer, to read.
+        workers: How many conversations are held at once.
     """
     told: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for talk in talks:
-        answers = ask(talk)
+    talks = list(talks)
+    with ThreadPoolExecutor(workers) as pool:
+        answered = list(pool.map(ask, talks))
+    for talk, answers in zip(talks, answered, strict=True):
         for turn, (asked, answer) in enumerate(zip(talk.asked, answers, strict=True), 1):
             told[asked.kind].append((asked.answer, answer))
             if len(talk.asked) > 1:
@@ -167,6 +169,7 @@ def _report(checkpoint: Path) -> dict[str, Any]:
         "checkpoint_seed": demo["seed"],
         "checkpoint_steps": demo["steps"],
         "tower_steps": demo["tower_steps"],
+        "weights_sha256": weights_hash(checkpoint),
         "gates_percent": GATES_PERCENT,
         "max_turn_gap": MAX_TURN_GAP,
     }
@@ -174,6 +177,17 @@ def _report(checkpoint: Path) -> dict[str, Any]:
     known = json.loads(file.read_text()) if file.exists() else {}
     same = all(known.get(name) == value for name, value in head.items())
     return known if same else head
+
+
+def _measure_all(ask: Answers, chosen: argparse.Namespace, wrong: list[str]) -> Figures:
+    workers = chosen.workers if chosen.via == "app" else 1
+    figures = measure(ask, conversations(chosen.seed, chosen.num), wrong, workers)
+    if chosen.more:
+        singles = single_questions(chosen.seed, chosen.more)
+        figures.update(measure(ask, singles, wrong, workers))
+        others = reworded_questions(chosen.seed, chosen.more // 4)
+        figures.update(measure(ask, others, wrong, workers))
+    return figures
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -184,20 +198,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--more", type=int, default=300, help="questions of each other kind")
     parser.add_argument("--seed", type=int, default=TEST_SEED)
     parser.add_argument("--via", choices=("package", "app"), default="package")
-    parser.add_argument("--url", default="http://127.0.0.1:7860", help="of the app")
+    parser.add_argument("--url", default="", help="of an app; one is started where there is none")
+    parser.add_argument("--workers", type=int, default=2, help="conversations with an app at once")
     parser.add_argument("--wrong", type=Path, help="file for the wrong answers, to read")
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    ask: Answers = (
-        PackageChat(chosen.checkpoint)
-        if chosen.via == "package"
-        else AppChat(chosen.url, "demo-videochat")
-    )
     wrong: list[str] = []
-    figures = measure(ask, conversations(chosen.seed, chosen.num), wrong)
-    if chosen.more:
-        figures.update(measure(ask, single_questions(chosen.seed, chosen.more), wrong))
-        figures.update(measure(ask, reworded_questions(chosen.seed, chosen.more // 4), wrong))
+    if chosen.via == "package":
+        figures = _measure_all(PackageChat(chosen.checkpoint), chosen, wrong)
+    else:
+        with running_app(chosen.url) as url:
+            figures = _measure_all(AppChat(url), chosen, wrong)
     report = _report(chosen.checkpoint)
     report[chosen.via] = {
         "seed": chosen.seed,

@@ -20,8 +20,8 @@ from demo_models.videochat_facts import Facts, facts_of
 
 CLIP = FileFormat(320, 240, 12, SECONDS_PER_CLIP, 26)
 MORE = (
-    Wish("square-appears", (("blue", "square"), ("orange", "triangle")), ("appear",), "white"),
-    Wish("ring-up-moon-down", (("purple", "ring"), ("white", "moon")), ("up", "down"), "grey"),
+    Wish("triangle-appears", (("blue", "square"), ("orange", "triangle")), ("appear",), "white"),
+    Wish("ring-and-moon", (("purple", "ring"), ("white", "moon")), ("up", "down"), "grey"),
 )
 """Clips that `make_videos` does not have."""
 
@@ -35,26 +35,26 @@ class Asking:
 
 
 ASKINGS = (
-    Asking("circle-moves-left", (("What does the circle do?", "action 0"),
-                                 ("What colour is it?", "colour 0"),
+    Asking("circle-moves-left", (("What does the circle do?", "action of circle"),
+                                 ("What colour is it?", "colour of circle"),
                                  ("How many shapes are there?", "count"))),
-    Asking("star-then-square", (("What shape is green?", "shape of green"),
+    Asking("star-then-square", (("What does the square do?", "action of square"),
                                 ("What colour is the star?", "colour of star"),
                                 ("What colour is the background?", "background"))),
     Asking("heart-grows", (("What happens to the heart?", "action of heart"),
                            ("What colour is it?", "colour of heart"),
                            ("Is there a cross?", "yes"))),
-    Asking("square-appears", (("What happens to the square?", "action of square"),
-                              ("What colour is it?", "colour of square"),
-                              ("Is there a circle?", "no"))),
-    Asking("ring-up-moon-down", (("How many objects do you see?", "count"),
-                                 ("What colour is the moon?", "colour of moon"),
-                                 ("Which way does the ring move?", "direction of ring"))),
+    Asking("triangle-appears", (("What appears?", "name of triangle"),
+                                ("What colour is the background?", "background"),
+                                ("Is there a circle?", "no"))),
+    Asking("ring-and-moon", (("Which way does the ring move?", "direction of ring"),
+                             ("What colour is it?", "colour of ring"),
+                             ("What happens to the moon?", "action of moon"))),
 )  # fmt: skip
 
 
 def true_answer(facts: Facts, wanted: str) -> str:
-    """Return an answer from the facts: "action 0", "colour of star", "count", or as it stands."""
+    """Return an answer from the facts: "colour of star", "count", or what is wanted itself."""
     what, _, whom = wanted.partition(" ")
     if what == "count":
         return NUMBER_WORDS[len(facts.actors)]
@@ -63,13 +63,12 @@ def true_answer(facts: Facts, wanted: str) -> str:
     if not whom:
         return wanted
     name = whom.removeprefix("of ")
-    index = 0
-    for number, actor in enumerate(facts.actors):
-        if name in (actor.shape, actor.colour):
-            index = number
+    index = next(i for i, a in enumerate(facts.actors) if name in (a.shape, a.colour))
     actor = facts.actors[index]
     if what == "action":
         return facts.action(index)
+    if what == "name":
+        return f"the {actor.name}"
     return {"colour": actor.colour, "shape": actor.shape, "direction": actor.direction or ""}[what]
 
 

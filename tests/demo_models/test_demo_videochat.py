@@ -1,6 +1,7 @@
 """The bundled demo VideoChat-Flash: its files are complete, its figures hold, it loads."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,18 @@ from transformers import AutoTokenizer
 
 from demo_models import train_videochat
 from demo_models.evaluate_videochat import PackageChat, measure, missed
-from demo_models.make_chat_videos import ASKINGS, make_entry, true_answer
+from demo_models.held_out import evaluation_rng, weights_hash
+from demo_models.make_chat_videos import ASKINGS, make_entry, true_answer, wish_named
+from demo_models.make_videos import find_motion
 from demo_models.strange_questions import DONT_KNOW
-from demo_models.videochat_cases import GATES_PERCENT, TALKED, conversations
+from demo_models.videochat_cases import (
+    GATES_PERCENT,
+    TALKED,
+    Asked,
+    Conversation,
+    HeldOutVideo,
+    conversations,
+)
 from demo_models.videochat_data import NUM_FRAMES
 from demo_models.videochat_facts import Actor, Facts
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, SHAPES
@@ -89,6 +99,7 @@ def test_tokenizer_reads_lower_case_and_chatml():
 
 def test_published_figures_belong_to_these_weights():
     report, demo = load_json("eval.json"), load_json("demo.json")
+    assert report["weights_sha256"] == weights_hash(CHECKPOINT)
     assert report["checkpoint_seed"] == demo["seed"]
     assert report["checkpoint_steps"] == demo["steps"]
     accuracy = report["package"]["accuracy"]
@@ -108,8 +119,6 @@ def test_published_figures_hold_on_other_videos(chat):
 
 
 def test_answers_do_not_depend_on_the_case_of_letters(chat):
-    from dataclasses import replace
-
     for talk in list(conversations(978, 3))[:6]:
         loud = replace(
             talk, asked=tuple(replace(a, question=a.question.upper()) for a in talk.asked)
@@ -119,7 +128,6 @@ def test_answers_do_not_depend_on_the_case_of_letters(chat):
 
 @pytest.mark.parametrize("entry", EXAMPLES, ids=lambda entry: entry["file"])
 def test_example_answers_are_true_and_the_demo_gives_them(entry, chat, tmp_path):
-    from demo_models.held_out import evaluation_rng
     from demo_models.make_chat_videos import wish_named
     from demo_models.make_videos import find_motion
     from demo_models.videochat_cases import Asked, Conversation, HeldOutVideo
@@ -144,3 +152,9 @@ def test_true_answers_come_from_the_facts():
     assert [true_answer(facts, what) for what in wanted] == [
         "it stays still", "left", "blue", "two", "white", "no",
     ]  # fmt: skip
+
+
+def test_every_example_file_has_its_provenance():
+    table = (ASSETS / "README.md").read_text()
+    for entry in EXAMPLES:
+        assert entry["file"] in table
