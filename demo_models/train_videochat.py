@@ -24,6 +24,7 @@ from demo_models.videochat_data import load_or_make_cache
 from demo_models.videochat_dialogues import sample_dialogue
 from demo_models.videochat_model import NUM_ROWS, build_model, round_to_half, save_checkpoint
 from demo_models.videochat_rows import RowCache, RowHeads, load_or_make_rows
+from demo_models.videochat_start import WIDTH
 from demo_models.videochat_text import (
     DialogueCoder,
     PackedDialogues,
@@ -32,7 +33,7 @@ from demo_models.videochat_text import (
     dialogue_corpus,
     pack,
 )
-from demo_models.videochat_tower import WIDTH, TowerOptions, TowerStage, make_tower
+from demo_models.videochat_tower import TowerOptions, TowerStage, make_tower
 from pipelines.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
 
 CLIP_FOLDER = Path("assets/checkpoints/demo-clip")
@@ -149,7 +150,8 @@ def build_optimizers(
     model: VideoChatFlashModel, heads: nn.Module, options: TrainOptions
 ) -> list[tuple[torch.optim.Optimizer, float]]:
     """Return Muon for the matrices inside layers and AdamW for the rest, with their rates."""
-    hidden, rest = [], [*heads.parameters(), *model.visual.projector.parameters()]
+    hidden: list[nn.Parameter] = []
+    rest = [*heads.parameters(), *model.visual.projector.parameters()]
     for name, parameter in model.language.named_parameters():
         (hidden if ".layers." in name and parameter.ndim == 2 else rest).append(parameter)
     muon = torch.optim.Muon(hidden, lr=options.muon_rate, weight_decay=0.01, momentum=0.95)

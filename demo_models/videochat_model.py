@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from demo_models.motion import EVENT_KINDS
 from demo_models.strange_questions import DONT_KNOW
 from demo_models.videochat_data import CLIP_FRAMES, NUM_FRAMES, PATCH_PX, SIDE_PX
+from demo_models.videochat_start import NUM_BLOCKS, NUM_HEADS, WIDTH
 from demo_models.videochat_text import END, MAX_TOKENS, PAD
-from demo_models.videochat_tower import NUM_BLOCKS, NUM_HEADS, WIDTH
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
 from pipelines.videochat_flash.configuration_videochat_flash import parse_config
 from pipelines.videochat_flash.conversion_videochat_flash import original_tensors

@@ -23,14 +23,8 @@ from demo_models.videochat_data import (
 )
 from demo_models.videochat_facts import Facts, facts_of
 from demo_models.videochat_labels import merge_with, merged_owner, owner_masses
-from demo_models.videochat_tower import (
-    MERGED,
-    NUM_HEADS,
-    WIDTH,
-    encode,
-    random_turnings,
-    video_batch,
-)
+from demo_models.videochat_start import NUM_HEADS, WIDTH, encode
+from demo_models.videochat_tower import MERGED, random_turnings, video_batch
 from demo_models.vocabulary import COLOURS, SHAPES
 from pipelines.videochat_flash.modeling_internvideo2 import InternVideo2Tower
 
@@ -71,7 +65,9 @@ def make_rows(tower: InternVideo2Tower, cache: VideoCache, seed: int, passes: ra
             at = slice(len(facts), len(facts) + len(rows))
             tokens[at] = merged.half().view(len(rows), -1, WIDTH).numpy()
             owners[at] = merged_owner(masses).view(len(rows), -1).numpy()
-            facts += [_facts(cache, row, turn) for row, turn in zip(rows, turnings, strict=True)]
+            facts += [
+                _facts(cache, int(row), turn) for row, turn in zip(rows, turnings, strict=True)
+            ]
             tables.append(table)
     names = ("shape", "colour", "track", "actions", "events")
     whole = ObjectTables(

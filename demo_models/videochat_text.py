@@ -180,9 +180,9 @@ def pack(
     table[2], table[3] = PADDING, -100
     for row, part in enumerate(joined):
         table[:, row, : part.shape[1]] = part
-    ids, positions, segments, targets = (torch.from_numpy(t).long() for t in table[:4])
-    weights = torch.from_numpy(table[4]).float()
-    return PackedDialogues(torch.tensor(coder.before), ids, positions, segments, targets, weights)
+    whole = torch.from_numpy(table)
+    before = torch.tensor(coder.before)
+    return PackedDialogues(before, *whole[:4].long().unbind(), whole[4].float())
 
 
 def _part(

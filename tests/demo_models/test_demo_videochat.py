@@ -128,9 +128,6 @@ def test_answers_do_not_depend_on_the_case_of_letters(chat):
 
 @pytest.mark.parametrize("entry", EXAMPLES, ids=lambda entry: entry["file"])
 def test_example_answers_are_true_and_the_demo_gives_them(entry, chat, tmp_path):
-    from demo_models.make_chat_videos import wish_named
-    from demo_models.make_videos import find_motion
-    from demo_models.videochat_cases import Asked, Conversation, HeldOutVideo
 
     name = entry["file"].removesuffix(".mp4")
     asking = next(asking for asking in ASKINGS if asking.name == name)

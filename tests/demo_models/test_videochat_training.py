@@ -35,8 +35,8 @@ from demo_models.videochat_facts import Actor, Facts, facts_of
 from demo_models.videochat_labels import merge_with, speeds
 from demo_models.videochat_model import NUM_ROWS
 from demo_models.videochat_questions import KINDS, make_query, phrase
+from demo_models.videochat_start import clips_of, encode
 from demo_models.videochat_text import DialogueCoder, pack
-from demo_models.videochat_tower import clips_of, encode
 from demo_models.vocabulary import HELD_OUT_PAIRS
 from pipelines.videochat_flash.conversion_videochat_flash import load_model
 from pipelines.videochat_flash.key_values import KeyValues
