@@ -181,8 +181,9 @@ def pack(
     for row, part in enumerate(joined):
         table[:, row, : part.shape[1]] = part
     whole = torch.from_numpy(table)
+    known = whole[:4].long()
     before = torch.tensor(coder.before)
-    return PackedDialogues(before, *whole[:4].long().unbind(), whole[4].float())
+    return PackedDialogues(before, known[0], known[1], known[2], known[3], whole[4].float())
 
 
 def _part(

@@ -191,7 +191,8 @@ class TowerTraining:
         """Return a line about a step."""
         shares = figures(self.merged_heads, done["tokens"], done["masses"], labels)
         names = [name for name in ("patches", "merged", "alike", "history") if name in done]
-        told = {name: float(done[name]) for name in names} | shares
+        told: dict[str, float] = {name: done[name].item() for name in names}
+        told.update(shares)
         return " ".join(f"{name} {value:.3f}" for name, value in told.items())
 
 

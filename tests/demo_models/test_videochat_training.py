@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from demo_models.motion import Event, Motion, clip_times
 from demo_models.motion_sampling import MotionOptions, sample_motion
-from demo_models.train_videochat import dialogue_loss, main
+from demo_models.train_videochat import CLIP_FOLDER, dialogue_loss, main
 from demo_models.videochat_data import (
     GRID,
     MAX_OBJECTS,
@@ -33,9 +33,15 @@ from demo_models.videochat_data import (
 from demo_models.videochat_dialogues import Turn, sample_dialogue
 from demo_models.videochat_facts import Actor, Facts, facts_of
 from demo_models.videochat_labels import merge_with, speeds
-from demo_models.videochat_model import NUM_ROWS
+from demo_models.videochat_model import NUM_ROWS, build_model
 from demo_models.videochat_questions import KINDS, make_query, phrase
-from demo_models.videochat_start import clips_of, encode
+from demo_models.videochat_start import (
+    clips_of,
+    encode,
+    mark_time,
+    scale_stream,
+    warm_start,
+)
 from demo_models.videochat_text import DialogueCoder, pack
 from demo_models.vocabulary import HELD_OUT_PAIRS
 from pipelines.videochat_flash.conversion_videochat_flash import load_model
@@ -238,3 +244,59 @@ def test_training_encodes_as_the_checkpoint_does(smoke: Path) -> None:
     with torch.no_grad():
         mine, stock = encode(model.visual.tower, clips), model.visual.tower(clips)  # type: ignore[arg-type]
     assert (mine - stock).abs().mean() < 0.02 * stock.std()  # bfloat16
+
+
+@pytest.fixture(scope="module")
+def begun(smoke: Path) -> tuple[Any, torch.Tensor]:
+    """Return a tower that begins as the demo CLIP, and the clips of four videos."""
+    rng = np.random.default_rng(14)
+    clips = clips_of(np.stack([draw_video(rng)[1] for _ in range(4)]))
+    torch.manual_seed(3)
+    tower = build_model(AutoTokenizer.from_pretrained(smoke, local_files_only=True)).visual.tower
+    warm_start(Path(__file__).parents[2] / CLIP_FOLDER, tower, clips)  # type: ignore[arg-type]
+    return tower, clips
+
+
+def _alike(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Return the mean cosine of tokens, without what all of them share."""
+    pairs = (rows - rows.mean(dim=(0, 1)) for rows in (first, second))
+    return float(torch.nn.functional.cosine_similarity(*pairs, dim=-1).mean())
+
+
+@torch.no_grad()
+def test_the_tower_begins_as_the_demo_clip(begun: tuple[Any, torch.Tensor]) -> None:
+    """A still video is to the first blocks what its picture is to the CLIP, in other patches."""
+    from transformers import CLIPModel
+
+    tower, clips = begun
+    folder = Path(__file__).parents[2] / CLIP_FOLDER
+    clip: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32).vision_model
+    still = clips[:, :1].expand(-1, 4, -1, -1, -1).contiguous()
+    bytes_like = still[:, 0] * torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    bytes_like = bytes_like + torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
+    theirs = clip(2 * bytes_like - 1, output_hidden_states=True, interpolate_pos_encoding=True)
+    patches = theirs.hidden_states[3][:, 1:]
+    assert _alike(tower(still)[:, : patches.shape[1]], patches) > 0.85
+
+
+@torch.no_grad()
+def test_the_stream_is_scaled_exactly(begun: tuple[Any, torch.Tensor]) -> None:
+    tower, clips = begun
+    before = tower(clips)
+    scale_stream(tower, 3.0)
+    assert torch.allclose(tower(clips), 3 * before, rtol=1e-3, atol=1e-3)
+    scale_stream(tower, 1 / 3)
+
+
+@torch.no_grad()
+def test_marked_frames_change_little_else_and_can_be_told(begun: tuple[Any, torch.Tensor]) -> None:
+    tower, clips = begun
+    before = tower(clips)
+    codes_before = tower.pos_embed[0, 1:].unflatten(0, (4, -1)).mean(dim=1)
+    mark_time(tower, clips)
+    after = tower(clips)
+    codes = tower.pos_embed[0, 1:].unflatten(0, (4, -1)).mean(dim=1) - codes_before
+    told = (after @ codes.T).unflatten(1, (4, -1))  # (B, frames, places, codes)
+    assert (told.argmax(dim=-1) == torch.arange(4)[:, None]).float().mean() > 0.95
+    unmarked = after - after @ torch.linalg.pinv(codes) @ codes
+    assert _alike(unmarked, before) > 0.8
