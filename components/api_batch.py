@@ -27,7 +27,7 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
         top_p: float = 1.0,
         seed: int = 0,
     ) -> Iterator[tuple[list[dict[str, str]], gr.FileData | None]]:
-        """Describe many images; started again with the same files, it does only what is missing.
+        """Describe many images; the same files again within an hour: only what is missing is done.
 
         Args:
             files: image files, or one zip of them.

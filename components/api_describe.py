@@ -129,9 +129,12 @@ def _options(
 
 
 def _so_far(deltas: Iterator[Any]) -> Iterator[str]:
-    """Yield the text so far after each piece, and once where there is none."""
+    """Yield the text so far after each piece, empty ones too.
+
+    An empty piece is a sign of life of a search: there Gradio ends the request of a client that
+    has left.
+    """
     text = ""
     for delta in deltas:
         text += delta.text
-        if delta.text or (delta.result is not None and not text):
-            yield text
+        yield text

@@ -44,7 +44,12 @@ class Subject:
 
 @dataclass(frozen=True)
 class Panel:
-    """The components; `about` is the file that the conversation is about."""
+    """The components.
+
+    Attributes:
+        about: the file that the conversation is about.
+        busy: whether an answer is being given.
+    """
 
     notices: gr.HTML
     chat: gr.Chatbot
@@ -55,12 +60,18 @@ class Panel:
     meter: gr.HTML
     download: gr.DownloadButton
     about: gr.State
+    busy: gr.State
     wording: Wording
 
     @property
     def outputs(self) -> list[Any]:
         """The outputs of an answer, in order."""
         return [self.notices, self.chat, self.meter, self.download]
+
+    @property
+    def state(self) -> list[Any]:
+        """What changes with `busy`."""
+        return [self.busy, self.ask]
 
     def messages(self, value: Any) -> list[Message]:
         """Return the conversation that the chat component holds."""
@@ -103,8 +114,8 @@ def lay_out(placeholder: str, example: str, wording: Wording = Wording()) -> Pan
     with gr.Row():
         clear = gr.Button("New conversation", size="sm", min_width=140)
         download = gr.DownloadButton("Download", visible=False, size="sm", min_width=140)
-    about = gr.State(None)
-    return Panel(notices, chat, question, ask, stop, clear, meter, download, about, wording)
+    about, busy = gr.State(None), gr.State(False)
+    return Panel(notices, chat, question, ask, stop, clear, meter, download, about, busy, wording)
 
 
 def wire(
@@ -136,19 +147,27 @@ def wire(
         **DEVICE_QUEUE,
     }
     running = [start.success(**reply) for start in _questions(panel, subject)]
-    panel.stop.click(None, cancels=running, api_visibility="private")
+    for run in running:
+        run.then(lambda: _BUSY[False], None, panel.state, **PAGE_EVENT)
+    panel.stop.click(lambda: _BUSY[False], None, panel.state, cancels=running, **PAGE_EVENT)
 
     hidden = gr.update(visible=False)
     empty: tuple[Any, ...] = (hidden, [], gr.update(value="", visible=False), hidden, *emptied)
 
     def other_subject(media: str | None, about: str | None) -> Any:
-        return gr.skip() if media == about else (*empty, None)
+        return gr.skip() if media == about else (*empty, None, *_BUSY[False])
 
-    shown = [*panel.outputs, *also, panel.about]
-    panel.clear.click(lambda: (*empty, None), None, shown, cancels=running, **PAGE_EVENT)
+    shown = [*panel.outputs, *also, panel.about, *panel.state]
+    panel.clear.click(
+        lambda: (*empty, None, *_BUSY[False]), None, shown, cancels=running, **PAGE_EVENT
+    )
     subject.media.change(
         other_subject, [subject.media, panel.about], shown, cancels=running, **PAGE_EVENT
     )
+
+
+#: Whether an answer is on its way -> values of `Panel.state`.
+_BUSY = {busy: (busy, gr.update(interactive=not busy)) for busy in (False, True)}
 
 
 def said(text: str) -> Message:
@@ -159,40 +178,58 @@ def said(text: str) -> Message:
 def _questions(panel: Panel, subject: Subject) -> list[Any]:
     """Wire what puts a question into the conversation; returns the events to answer after."""
 
-    def add(question: str, chat: Any, media: str | None, about: str | None) -> tuple[Any, str, str]:
+    def add(
+        question: str, chat: Any, media: str | None, about: str | None, busy: bool
+    ) -> tuple[Any, ...]:
         if not media:
             raise InputError(subject.missing, title="No file")
         if not question.strip():
             raise InputError(subject.empty)
-        number = len(panel.messages(chat)) if media == about else 0
-        return panel.asking(chat, number, question), "", media
+        number = len(_settled(panel, chat, busy)) if media == about else 0
+        return panel.asking(chat, number, question), "", media, *_BUSY[True]
 
-    def again(chat: Any, event: gr.RetryData) -> Any:
-        before, question = back_to_question(panel.messages(chat), _index(event))
-        return panel.asking(chat, len(before), question)
+    def again(chat: Any, busy: bool, event: gr.RetryData) -> tuple[Any, ...]:
+        before, question = back_to_question(_settled(panel, chat, busy), _index(event))
+        return panel.asking(chat, len(before), question), *_BUSY[True]
 
-    def edited(chat: Any, event: gr.EditData) -> Any:
-        before, _ = back_to_question(panel.messages(chat), _index(event))
-        return panel.asking(chat, len(before), panel.wording.said(str(event.value)))
+    def edited(chat: Any, busy: bool, event: gr.EditData) -> tuple[Any, ...]:
+        before, _ = back_to_question(_settled(panel, chat, busy), _index(event))
+        question = panel.wording.said(str(event.value))
+        return panel.asking(chat, len(before), question), *_BUSY[True]
 
-    def undone(chat: Any, event: gr.UndoData) -> tuple[Any, str]:
-        before, question = back_to_question(panel.messages(chat), _index(event))
+    def undone(chat: Any, busy: bool, event: gr.UndoData) -> tuple[Any, str]:
+        before, question = back_to_question(_settled(panel, chat, busy), _index(event))
         return plain_messages(chat)[: len(before)], question
 
-    both = [panel.chat, panel.question]
-    panel.chat.undo(show_errors(undone), panel.chat, both, **PAGE_EVENT)
+    both, held = [panel.chat, panel.question], [panel.chat, panel.busy]
+    begun = [panel.chat, *panel.state]
+    panel.chat.undo(show_errors(undone), held, both, **PAGE_EVENT)
     asked = gr.on(
         [panel.ask.click, panel.question.submit],
         show_errors(add),
-        [panel.question, panel.chat, subject.media, panel.about],
-        [*both, panel.about],
+        [panel.question, panel.chat, subject.media, panel.about, panel.busy],
+        [*both, panel.about, *panel.state],
         **PAGE_EVENT,
     )
     return [
         asked,
-        panel.chat.retry(show_errors(again), panel.chat, panel.chat, **PAGE_EVENT),
-        panel.chat.edit(show_errors(edited), panel.chat, panel.chat, **PAGE_EVENT),
+        panel.chat.retry(show_errors(again), held, begun, **PAGE_EVENT),
+        panel.chat.edit(show_errors(edited), held, begun, **PAGE_EVENT),
     ]
+
+
+def _settled(panel: Panel, chat: Any, busy: bool) -> list[Message]:
+    """Return the messages of a conversation that may change: no answer is on its way.
+
+    Raises:
+        InputError: one is; its next piece would write over what is changed.
+    """
+    if busy:
+        raise InputError(
+            "An answer is still coming. Wait for its end, or press Stop; then ask again.",
+            title="One question at a time",
+        )
+    return panel.messages(chat)
 
 
 def _index(event: Any) -> int:

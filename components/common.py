@@ -21,9 +21,10 @@ from pipelines.store import PipelineStore
 #: place in the queue.
 DEVICE_QUEUE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1}
 
-#: For batches of thousands of pictures: so many at once, which take turns at the device batch by
-#: batch and let those of `DEVICE_QUEUE` go first (`pipelines.turns`).
-BATCH_QUEUE: dict[str, Any] = {"concurrency_id": "batch", "concurrency_limit": 4}
+#: For batches of thousands of pictures, which take turns at the device batch by batch and let
+#: those of `DEVICE_QUEUE` go first (`pipelines.turns`). Few of them are under way at once; the
+#: others are let in all the same, to keep their uploads from being deleted while they wait.
+BATCH_QUEUE: dict[str, Any] = {"concurrency_id": "batch", "concurrency_limit": 16}
 
 #: For requests of milliseconds that are batched together (`pipelines.batching`): up to one batch
 #: of visitors at once. Those who wait for a download wait here too; `pipelines.sources` lets no
@@ -118,7 +119,7 @@ def model_hint(store: PipelineStore, spec: ModelSpec) -> str:
         return f"Comes with SeeSay and needs no network. Knows {known} shapes only."
     on_disk = store.sources.locate(spec) is not None
     where = "on this machine" if on_disk else f"{spec.download_gb:.1f} GB, downloaded on first use"
-    return f"`{spec.repo}` · {where} · {spec.memory_gb:.1f} GB of memory · {spec.licence}"
+    return f"`{spec.repo}` · {where} · {store.need_gb(spec):.1f} GB of memory · {spec.licence}"
 
 
 def badge(store: PipelineStore, spec: ModelSpec) -> str:

@@ -7,6 +7,7 @@ what was done so far.
 
 import argparse
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -24,7 +25,7 @@ from pipelines.batch.export import FORMATS, Exports
 from pipelines.batch.inputs import Inputs
 from pipelines.batch.ledger import Ledger
 from pipelines.errors import InputError, PipelineError
-from pipelines.generation import GenerationOptions
+from pipelines.generation import MAX_TEMPERATURE, GenerationOptions
 from pipelines.settings import Settings, read_settings
 from pipelines.store import PipelineStore
 
@@ -45,6 +46,9 @@ def _captioner(
     store: PipelineStore, model: str, prompt: str, options: dict[str, int | float]
 ) -> Captioner:
     """Return the model of the store, which is downloaded where it is not on disk."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # the command has a line of its own
     chosen = GenerationOptions(**options)  # type: ignore[arg-type]
     spec = store.resolve(model, TASK)
     for progress in store.fetch(spec.key, TASK):
@@ -99,7 +103,8 @@ def _parser() -> argparse.ArgumentParser:
         "--existing",
         choices=("skip", "overwrite", "append", "prepend"),
         default="skip",
-        help="what becomes of a .txt beside an image that has text in it; default: skip the image",
+        help="what becomes of a .txt beside an image that has text in it; default: skip the image, "
+        "unless the .txt holds the caption of an earlier run with other settings",
     )
     add("--separator", default=", ", help="between the texts of append and prepend")
     add(
@@ -112,7 +117,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", type=_at_least_1, default=2, help="threads that open pictures; default 2")
     add("--max-new-tokens", type=_at_least_1, default=40, help="length of a caption; default 40")
     add("--num-beams", type=_at_least_1, default=1, help="beams of a search; default 1, greedy")
-    add("--temperature", type=_within(0, 100), default=0.0, help="0 (default) always says the same")
+    add(
+        "--temperature",
+        type=_within(0, MAX_TEMPERATURE),
+        default=0.0,
+        help="0 (default): always the same; up to 5",
+    )
     add("--top-p", type=_within(0, 1), default=1.0, help="share of likely words, 0..1; default 1")
     add("--seed", type=int, default=0, help="of the chance at a temperature above 0")
     return parser
@@ -148,10 +158,11 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
     zipped, source = is_zip(args.source), args.source
     output: Path = args.output or (source if source.is_dir() else source.parent)
     formats = args.formats or [name for name in FORMATS if (name == "zip") == zipped]
+    _check_writable(source, zipped, formats)
     names = ("max_new_tokens", "num_beams", "temperature", "top_p", "seed")
     chosen = {name: getattr(args, name) for name in names}
     captioner = _captioner(PipelineStore(settings), args.model, args.prompt, chosen)
-    control, failed = RunControl(), []
+    control, failed, num_kept = RunControl(), [], 0
     with (
         Ledger(output / LEDGER, captioner.settings) as ledger,
         Exports(output, inputs.items, formats, f"{source.stem}-captions") as exports,
@@ -175,12 +186,32 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
             exports.add(result)
             if result.error:
                 failed.append((result.file, result.error))
+            num_kept += result.origin == "existing"
             line.show(run.progress())
         line.show(run.progress(), last=True)
-    _summarise(inputs, failed, output)
+    if num_kept:
+        print(
+            f"{num_kept:,} kept the caption file beside them; --existing overwrite replaces it",
+            file=sys.stderr,
+        )
+    _summarise(inputs, failed, exports.unwritten, output)
     if control.cancelled:
         return STOPPED
-    return WITH_ERRORS if failed else DONE
+    return WITH_ERRORS if failed or exports.unwritten else DONE
+
+
+def _check_writable(source: Path, zipped: bool, formats: Sequence[str]) -> None:
+    """Refuse caption files beside images where none can be, before hours of work.
+
+    Raises:
+        InputError: the images' folder takes no files.
+    """
+    folder = source if source.is_dir() else source.parent
+    if "txt" in formats and not zipped and not os.access(folder, os.W_OK):
+        raise InputError(
+            f"The folder {folder.name!r} is read-only, so no caption file can lie beside an "
+            "image. Start again with --formats jsonl,csv and an --output elsewhere."
+        )
 
 
 @contextmanager
@@ -237,16 +268,27 @@ def describe(progress: Progress) -> str:
     return " | ".join(" ".join(part.split()) for part in parts)
 
 
-def _summarise(inputs: Inputs, failed: list[tuple[str, str]], output: Path) -> None:
-    lines = [f"  {name}: {error}" for name, error in failed[:_NUM_NAMED]]
-    if failed:
-        lines.insert(0, f"{len(failed):,} without a caption:")
-    if len(failed) > _NUM_NAMED:
-        lines.append(f"  and {len(failed) - _NUM_NAMED:,} more; all are in the results")
+def _summarise(
+    inputs: Inputs,
+    failed: Sequence[tuple[str, str]],
+    unwritten: Sequence[tuple[str, str]],
+    output: Path,
+) -> None:
+    lines = _named("without a caption", failed, "; all are in the results")
+    lines += _named("whose caption file could not be written; the tables have it", unwritten)
     if inputs.skipped:
         first = inputs.skipped[0]
         lines.append(f"{len(inputs.skipped):,} left out, such as {first.name}: {first.reason}")
     print("\n".join([*lines, f"The results are in {output}"]), file=sys.stderr)
+
+
+def _named(what: str, files: Sequence[tuple[str, str]], rest: str = "") -> list[str]:
+    """Return lines that count files and name the first of them, each with its reason."""
+    lines = [f"{len(files):,} {what}:"] if files else []
+    lines += [f"  {name}: {reason}" for name, reason in files[:_NUM_NAMED]]
+    if len(files) > _NUM_NAMED:
+        lines.append(f"  and {len(files) - _NUM_NAMED:,} more{rest}")
+    return lines
 
 
 if __name__ == "__main__":

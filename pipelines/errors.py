@@ -45,3 +45,9 @@ class MemoryLimitError(PipelineError):
     """A model or a request needs more memory than there is; the message states need and budget."""
 
     title = "Not enough memory"
+
+
+class NotBegunError(PipelineError):
+    """A batch cannot have its model, so that a smaller batch would not help; says why."""
+
+    title = "Model not available"

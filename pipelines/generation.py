@@ -7,6 +7,8 @@ from pipelines.errors import InputError
 MAX_NEW_TOKENS = 2048
 MAX_BEAMS = 16
 MAX_TEMPERATURE = 5.0
+#: Below it, logits divided by the temperature overflow; it draws the likeliest text, as 0 does.
+MIN_TEMPERATURE = 1e-4
 MAX_SEED = 2**32 - 1
 
 
@@ -18,7 +20,8 @@ class GenerationOptions:
         max_new_tokens: most tokens of the text, 1..2048.
         num_beams: 1 takes the likeliest next token each time, 2..16 searches that many texts at
             once; a searched text streams as one piece.
-        temperature: 0.0 is greedy and always the same; up to 5.0 draws at random.
+        temperature: 0.0 is greedy and always the same, and so is less than 1e-4; up to
+            5.0 draws at random.
         top_p: draws only from the likeliest tokens that have this share of the probability
             together, above 0 up to 1; no effect at temperature 0.
         seed: of the random draws, 0..2**32 - 1.
@@ -44,6 +47,9 @@ class GenerationOptions:
         temperature = number("temperature", self.temperature)
         if not 0.0 <= temperature <= MAX_TEMPERATURE:
             raise InputError(f"temperature must be from 0 to 5 but got {self.temperature}.")
+        if temperature < MIN_TEMPERATURE:
+            temperature = 0.0
+        object.__setattr__(self, "temperature", temperature)
         top_p = number("top_p", self.top_p)
         if not 0.0 < top_p <= 1.0:
             raise InputError(f"top_p must be above 0 and at most 1 but got {self.top_p}.")

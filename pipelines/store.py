@@ -26,7 +26,7 @@ from pipelines.runtime import (
 )
 from pipelines.settings import Settings
 from pipelines.sources import Sources
-from pipelines.turns import Turns
+from pipelines.turns import LOOK_S, BrokenOff, Turns
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +87,8 @@ class PipelineStore:
         """Return the budget, or, until the device is chosen, what it is likely to be."""
         return likely_budget_gb(self.settings) if self._device is None else self.budget_gb()
 
-    def _need_gb(self, spec: ModelSpec) -> float:
-        """Return what a model takes in the precision of the device, once that is known."""
+    def need_gb(self, spec: ModelSpec) -> float:
+        """Return the GB that a model takes, in the precision of the device once that is known."""
         share = QUANTIZED_SHARE.get(self.settings.quantization)
         if share is not None and spec.generative is not None and not spec.demo:
             return spec.memory_gb * share
@@ -107,12 +107,12 @@ class PipelineStore:
             return demo_of(task)
         budget = self._budget_so_far_gb()
         defaults = HUB_DEFAULTS[task]
-        fits = [spec for spec in defaults if self._need_gb(spec) <= budget]
+        fits = [spec for spec in defaults if self.need_gb(spec) <= budget]
         if self.settings.models == "hub":
             return (fits or defaults)[0]
         real = [spec for spec in MODELS if spec.task == task and not spec.demo]
         on_disk = [spec for spec in real if self.sources.locate(spec) is not None]
-        fitting = [spec for spec in on_disk if self._need_gb(spec) <= budget]
+        fitting = [spec for spec in on_disk if self.need_gb(spec) <= budget]
         if fitting:
             return fitting[0]
         if fits and self.sources.hub_answers():
@@ -140,17 +140,26 @@ class PipelineStore:
         return self.sources.fetch(spec)
 
     @contextmanager
-    def use(self, key: str, task: Task) -> Iterator[Any]:
+    def use(
+        self, key: str, task: Task, given_up: Callable[[], bool] | None = None
+    ) -> Iterator[Any]:
         """Lend the pipeline of `key` for the length of a `with` block, loading it if need be.
 
+        Args:
+            key: of the model; "" for the default.
+            task: what it is for.
+            given_up: asked a few times a second while other models fill the budget; then the wait
+                has no other end. Without it, it ends after `LEASE_WAIT_S`.
+
         Raises:
+            BrokenOff: it was given up.
             InputError: unknown key.
             WeightsError: not on disk (call `fetch` first), or not what it should be.
             MemoryLimitError: it does not fit, or the work inside the block ran out of memory.
         """
         spec = self.resolve(key, task)
         self._check_fits(spec)
-        slot = self._lease(spec)
+        slot = self._lease(spec, given_up)
         try:
             yield slot.pipeline
         except BaseException as error:
@@ -158,7 +167,7 @@ class PipelineStore:
                 gc.collect()
                 raise MemoryLimitError(
                     f"This request needs more memory than is free with {spec.key} "
-                    f"({self._need_gb(spec):.1f} GB of a budget of {self.budget_gb():.1f} GB). "
+                    f"({self.need_gb(spec):.1f} GB of a budget of {self.budget_gb():.1f} GB). "
                     "Ask for less at once, or choose a smaller model."
                 ) from error
             raise
@@ -180,17 +189,17 @@ class PipelineStore:
         if spec.demo:  # a few megabytes always fit; do not wait for the device's self-test
             return
         budget = self.budget_gb()
-        if self._need_gb(spec) > budget:
+        if self.need_gb(spec) > budget:
             raise MemoryLimitError(
-                f"{spec.key} needs {self._need_gb(spec):.1f} GB but the budget for models is "
+                f"{spec.key} needs {self.need_gb(spec):.1f} GB but the budget for models is "
                 f"{budget:.1f} GB. Choose a smaller model, or raise --memory-gb."
             )
 
-    def _lease(self, spec: ModelSpec) -> _Slot:
+    def _lease(self, spec: ModelSpec, given_up: Callable[[], bool] | None) -> _Slot:
         """Return a slot with a lease on it, whose pipeline is live."""
         folder = self.sources.locate(spec)
         device = self.device
-        slot, is_new = self._reserve(spec, folder, device)
+        slot, is_new = self._reserve(spec, folder, device, given_up)
         if is_new:
             try:
                 self._load(slot.pipeline)
@@ -209,7 +218,13 @@ class PipelineStore:
             raise type(slot.error)(slot.error.message, title=slot.error.title)
         return slot
 
-    def _reserve(self, spec: ModelSpec, folder: Path | None, device: Device) -> tuple[_Slot, bool]:
+    def _reserve(
+        self,
+        spec: ModelSpec,
+        folder: Path | None,
+        device: Device,
+        given_up: Callable[[], bool] | None,
+    ) -> tuple[_Slot, bool]:
         """Return a leased slot and whether the caller has to load it."""
         budget = self.budget_gb()
         give_up_at = time.monotonic() + LEASE_WAIT_S
@@ -225,26 +240,36 @@ class PipelineStore:
                         f"The weights of {spec.key} are not on this machine yet. "
                         "Try again: they are downloaded on first use."
                     )
-                if self._make_room(spec, budget, give_up_at):
+                if self._make_room(spec, budget, give_up_at, given_up):
                     slot = _Slot(
                         self.build(spec, folder, device, self.settings), last_used=next(self._clock)
                     )
                     self._slots[spec.key] = slot
                     return slot, True
 
-    def _make_room(self, spec: ModelSpec, budget: float, give_up_at: float) -> bool:
+    def _make_room(
+        self,
+        spec: ModelSpec,
+        budget: float,
+        give_up_at: float,
+        given_up: Callable[[], bool] | None,
+    ) -> bool:
         """Drop the least recently used idle model, or wait for one; true once `spec` fits."""
-        taken = sum(self._need_gb(slot.pipeline.spec) for slot in self._slots.values())
-        if taken + self._need_gb(spec) <= budget or not self._slots:
+        taken = sum(self.need_gb(slot.pipeline.spec) for slot in self._slots.values())
+        if taken + self.need_gb(spec) <= budget or not self._slots:
             return True
         idle = [key for key, slot in self._slots.items() if not slot.leases]
         if idle:
             oldest = min(idle, key=lambda key: self._slots[key].last_used)
             log.info("Unloading %s to make room for %s", oldest, spec.key)
             self._slots.pop(oldest).pipeline.unload()
+        elif given_up is not None:
+            if given_up():
+                raise BrokenOff
+            self._freed.wait(timeout=LOOK_S)
         elif not self._freed.wait(timeout=give_up_at - time.monotonic()):
             raise MemoryLimitError(
-                f"{spec.key} needs {self._need_gb(spec):.1f} GB but the models in use fill the "
+                f"{spec.key} needs {self.need_gb(spec):.1f} GB but the models in use fill the "
                 f"budget of {budget:.1f} GB. Try again in a moment."
             )
         return False
@@ -263,7 +288,7 @@ class PipelineStore:
         except Exception as error:
             if is_out_of_memory(error):
                 raise MemoryLimitError(
-                    f"{spec.key} needs {self._need_gb(spec):.1f} GB, more than is free. "
+                    f"{spec.key} needs {self.need_gb(spec):.1f} GB, more than is free. "
                     "Close other programs, or choose a smaller model."
                 ) from error
             log.exception("Loading %s failed", spec.key)

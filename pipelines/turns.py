@@ -9,8 +9,11 @@ from contextlib import contextmanager
 #: Longest that visitors, one after the other, keep one batch of a long run waiting.
 MAX_WAIT_S = 20.0
 
+#: Long runs that are under way at once, each with pictures in memory; the others wait for a place.
+NUM_PLACES = 4
+
 #: Seconds between two looks at whether a waiting run was given up.
-_LOOK_S = 0.1
+LOOK_S = 0.1
 
 
 class BrokenOff(BaseException):
@@ -30,6 +33,7 @@ class Turns:
         self._changed = threading.Condition()
         self._visitors = 0
         self._line: deque[object] = deque()
+        self._places = threading.Semaphore(NUM_PLACES)
 
     @contextmanager
     def visitor(self) -> Iterator[None]:
@@ -42,6 +46,24 @@ class Turns:
             with self._changed:
                 self._visitors -= 1
                 self._changed.notify_all()
+
+    @contextmanager
+    def place(self, given_up: Callable[[], bool]) -> Iterator[None]:
+        """Wait until few enough long runs are under way, and be one for the length of the block.
+
+        Args:
+            given_up: asked while waiting; once true, the wait ends.
+
+        Raises:
+            BrokenOff: it was given up.
+        """
+        while not self._places.acquire(timeout=LOOK_S):
+            if given_up():
+                raise BrokenOff
+        try:
+            yield
+        finally:
+            self._places.release()
 
     @contextmanager
     def batch(self, given_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
@@ -73,5 +95,5 @@ class Turns:
                     first_since = now if first_since is None else first_since
                     if not self._visitors or now - first_since >= MAX_WAIT_S:
                         return
-                self._changed.wait(_LOOK_S)
+                self._changed.wait(LOOK_S)
         raise BrokenOff

@@ -15,6 +15,7 @@ from pipelines.batch.inputs import (
     MAX_CAPTION_BYTES,
     MAX_FILE_BYTES,
     Inputs,
+    Refused,
     Skipped,
     Source,
     from_files,
@@ -25,6 +26,9 @@ from pipelines.batch.names import caption_names, is_image_name, printable
 from pipelines.errors import InputError, MediaError
 
 _CHUNK_BYTES = 1 << 20
+
+#: Letters of a member's name with its folders; more are not unpacked on any common disk.
+_MAX_NAME = 1000
 _UTF8_FLAG, _ENCRYPTED_FLAG = 0x800, 0x1
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
@@ -53,11 +57,14 @@ class ZipLimits:
 
 
 def is_zip(path: Path) -> bool:
-    """Return whether a file is a zip by its name, or by how it begins."""
+    """Return whether a file is a zip by its name, or, where that has no ending, by its bytes.
+
+    An office document is a zip too, but nobody means the pictures in it.
+    """
     if not path.is_file():
         return False
-    if path.suffix.lower() == ".zip":
-        return True
+    if path.suffix:
+        return path.suffix.lower() == ".zip"
     with path.open("rb") as file:
         return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
 
@@ -144,23 +151,6 @@ class _MemberSource:
         return bytes(data)
 
 
-@dataclass(frozen=True)
-class _Refused:
-    """A member that is not read."""
-
-    reason: str
-
-    @property
-    def caption_path(self) -> Path | None:
-        return None
-
-    def read(self) -> bytes:
-        raise MediaError(self.reason)
-
-    def read_caption(self) -> bytes:
-        return b""
-
-
 def _members(archive: zipfile.ZipFile, limits: ZipLimits) -> Inputs:
     lock = threading.Lock()
     images: list[tuple[str, zipfile.ZipInfo]] = []
@@ -186,7 +176,7 @@ def _members(archive: zipfile.ZipFile, limits: ZipLimits) -> Inputs:
     ):
         refusal = _refusal(name, member, limits)
         source: Source = _MemberSource(archive, lock, member, texts.get(text))
-        found.append((_harmless(name), _Refused(refusal) if refusal else source))
+        found.append((_harmless(name), Refused(refusal) if refusal else source))
     return Inputs(name_all(found), tuple(skipped), archive.close)
 
 
@@ -204,7 +194,8 @@ def _name(member: zipfile.ZipInfo) -> str:
 def _harmless(name: str) -> str:
     """Return a name that leads nowhere, to be shown and to be written."""
     parts = [part for part in printable(_DRIVE.sub("", name)).split("/") if part not in ("", ".")]
-    return "/".join("_" if part == ".." else part for part in parts) or "image"
+    name = "/".join("_" if part == ".." else part for part in parts) or "image"
+    return name if len(name) <= _MAX_NAME else f"{name[:100]}…{name[-20:]}"
 
 
 def _is_clutter(name: str) -> bool:
@@ -223,6 +214,8 @@ def _refusal(name: str, member: zipfile.ZipInfo, limits: ZipLimits) -> str:
     kind = stat.S_IFMT(member.external_attr >> 16)
     if name.startswith("/") or _DRIVE.match(name) or ".." in name.split("/"):
         return "Its name leads out of the archive, so it is not read. Pack it under a plain name."
+    if len(name) > _MAX_NAME:
+        return f"Its name is longer than {_MAX_NAME:,} letters. Pack it under a shorter one."
     if kind not in (0, stat.S_IFREG):
         return "It is a link, not a file, so it is not followed. Pack the file itself."
     if member.flag_bits & _ENCRYPTED_FLAG:

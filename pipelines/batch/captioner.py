@@ -1,16 +1,17 @@
 """The store's models as the engine needs them: a list of pictures in, a list of captions out."""
 
 import hashlib
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from PIL import Image
 
 from pipelines.batch.engine import CaptionBatch
 from pipelines.batch.ledger import CaptionSettings
 from pipelines.catalogue import ModelSpec, Task
-from pipelines.errors import MediaError
+from pipelines.errors import MediaError, MemoryLimitError, NotBegunError
 from pipelines.generation import GenerationOptions
 from pipelines.store import PipelineStore
 from pipelines.turns import BrokenOff
@@ -49,7 +50,7 @@ def make_captioner(
         made = []
         with (
             store.turns.batch(given_up),
-            store.use(spec.key, TASK) as pipeline,
+            _begun(store, spec, given_up) as pipeline,
             closing(pipeline.iter_captions(images, prompt, options)) as steps,
         ):
             for one in steps:
@@ -65,14 +66,40 @@ def make_captioner(
         model=spec.key,
         revision=_revision(store, spec),
         prompt=prompt,
-        options={name: _as_set(value) for name, value in asdict(options).items()},
+        options={
+            **{name: _as_set(value) for name, value in asdict(options).items()},
+            **_weights_as(store, spec),
+        },
     )
     return Captioner(settings, caption_batch)
+
+
+@contextmanager
+def _begun(store: PipelineStore, spec: ModelSpec, given_up: Callable[[], bool]) -> Iterator[Any]:
+    """Lend the model; what keeps it from being lent is no matter of the batch's size.
+
+    Raises:
+        BrokenOff: given up while other models filled the memory.
+        NotBegunError: it does not fit.
+    """
+    with ExitStack() as stack:
+        try:
+            pipeline = stack.enter_context(store.use(spec.key, TASK, given_up))
+        except MemoryLimitError as error:
+            raise NotBegunError(error.message, title=error.title) from error
+        yield pipeline
 
 
 def _as_set(value: float) -> float:
     """Return 0 for 0.0, so that the same setting is the same key whoever sent it."""
     return int(value) if value == int(value) else value
+
+
+def _weights_as(store: PipelineStore, spec: ModelSpec) -> dict[str, str]:
+    """Return the form in which the weights are held, which changes a caption now and then."""
+    if spec.demo:  # the same on every machine
+        return {"dtype": "float32", "quantization": "none"}
+    return {"dtype": store.device.dtype, "quantization": store.settings.quantization}
 
 
 def _revision(store: PipelineStore, spec: ModelSpec) -> str:

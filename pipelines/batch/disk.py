@@ -2,8 +2,12 @@
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import platform
+import re
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +16,14 @@ from pipelines.errors import InputError, PipelineError
 #: The disk, the visitor's share of it, or the longest file allowed is full.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+#: Somebody else holds a lock.
+_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+
+#: How the unfinished part of a small file is named; it lives for milliseconds, and one as old as
+#: this many seconds is of a process that was killed.
+_PART_PREFIX, _PART_SUFFIX = ".seesay-caption-", ".part"
+_PART_STALE_S = 60.0
+
 
 class DiskError(PipelineError):
     """Results cannot be written: the disk is full, or does not take them."""
@@ -19,9 +31,14 @@ class DiskError(PipelineError):
     title = "Cannot save results"
 
 
+def is_full(error: OSError) -> bool:
+    """Return whether a disk is full: nothing that is written later will fit either."""
+    return error.errno in _FULL
+
+
 def disk_error(error: OSError, what: str) -> DiskError:
     """Return what to tell a person when `what` could not be written."""
-    if error.errno in _FULL:
+    if is_full(error):
         return DiskError(
             f"The disk is full, so {what} could not be written. What was saved before is safe: "
             "free some space and start again, and only what is missing is done.",
@@ -52,13 +69,15 @@ def lock_file(path: Path) -> BinaryIO:
 
     Raises:
         InputError: another run, in this process or another, holds the lock.
-        OSError: the file cannot be made.
+        OSError: the file cannot be made, or nothing can be locked where it lies.
     """
     file = path.open("ab")
     try:
         _lock(file)
     except OSError as error:
         file.close()
+        if error.errno not in _HELD:
+            raise
         raise InputError(
             "Another run is writing these results just now. Wait until it ends, or stop it.",
             title="Already running",
@@ -84,10 +103,37 @@ def replace_text(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be written; the old file is as it was.
     """
-    part = path.with_name(".seesay-caption.part")
+    # its own for each process and thread: other runs may write into the same folder
+    who = f"{platform.node()[:60]}-{os.getpid()}-{threading.get_ident()}".replace("/", "_")
+    part = path.with_name(f"{_PART_PREFIX}{who}{_PART_SUFFIX}")
     try:
         part.write_bytes(text.encode("utf-8", "replace"))
         part.replace(path)
     except OSError:
         part.unlink(missing_ok=True)
         raise
+
+
+def remove_stale_parts(folders: Iterable[Path]) -> None:
+    """Delete what `replace_text` left in these folders when its process was killed."""
+    oldest = time.time() - _PART_STALE_S
+    for folder in folders:
+        for part in folder.glob(f"{_PART_PREFIX}*{_PART_SUFFIX}"):
+            with suppress(OSError):  # another run deletes it too, or it cannot be deleted
+                if _is_dead(part.name) or part.stat().st_mtime < oldest:
+                    part.unlink()
+
+
+def _is_dead(part: str) -> bool:
+    """Whether the process of a part ran on this machine and has ended, where a system can tell."""
+    named = re.fullmatch(r"(.*)-(\d+)-\d+", part[len(_PART_PREFIX) : -len(_PART_SUFFIX)])
+    here = platform.node()[:60].replace("/", "_")
+    if named is None or named[1] != here or os.name == "nt":
+        return False
+    try:
+        os.kill(int(named[2]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it lives and is another user's
+        return False
+    return False

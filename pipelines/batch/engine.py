@@ -14,7 +14,7 @@ from pipelines.batch.inputs import BatchInput
 from pipelines.batch.ledger import Entry, Ledger
 from pipelines.batch.prepare import Preparation, Prepared, prepare_all
 from pipelines.batch.results import BatchResult, Existing, Origin, joined
-from pipelines.errors import MemoryLimitError, PipelineError
+from pipelines.errors import InputError, MemoryLimitError, NotBegunError, PipelineError
 from pipelines.images import MAX_PIXELS
 
 log = logging.getLogger(__name__)
@@ -43,8 +43,9 @@ class EngineOptions:
         max_pixels_held: pixels (3 bytes each) that may wait for the model, about; a picture is
             let in whatever its size as long as nothing else waits.
         draft_px: as in `images.decode_image`; 0 decodes every picture whole.
-        existing: what a caption file beside the picture means: "skip" lets it stand, the others
-            say what becomes of its text.
+        existing: what a caption file beside the picture means: "skip" lets it stand, unless the
+            ledger says that a run with other settings wrote it; the others say what becomes of
+            its text.
         separator: between the two texts of "append" and "prepend".
     """
 
@@ -61,6 +62,10 @@ class EngineOptions:
         for name in ("batch_size", "num_workers", "max_pixels", "max_pixels_held"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1 but got {getattr(self, name)}")
+
+
+#: What no other picture and no smaller batch would mend.
+_HOPELESS = (InputError, NotBegunError)
 
 
 def is_memory_error(error: BaseException) -> bool:
@@ -141,6 +146,8 @@ class BatchRun:
 
         Raises:
             DiskError: the ledger cannot be written.
+            InputError: the settings cannot be, whatever the picture.
+            NotBegunError: the model cannot be had.
             Exception: what the model raised, once it failed on `MAX_FAILURES` pictures in a row.
         """
         self._meter.start()
@@ -166,12 +173,9 @@ class BatchRun:
             keep_existing=options.existing == "skip",
         )
 
-        def known(content: str) -> bool:
-            return self._ledger.caption(content) is not None
-
         return prepare_all(
             self._items,
-            lambda index, item: how(index, item, known),
+            lambda index, item: how(index, item, self._ledger),
             num_workers=options.num_workers,
             num_ahead=2 * options.batch_size + options.num_workers,
             max_pixels_ahead=max(1, options.max_pixels_held // 2),
@@ -254,6 +258,8 @@ class BatchRun:
                 self._num_failures = 0
                 said = zip(part, captions, strict=True)
                 answers.update({prepared.hash: _Answer(text=text) for prepared, text in said})
+            elif isinstance(failure, _HOPELESS):
+                self._fatal = failure
             elif len(part) == 1:
                 answers[part[0].hash] = _Answer(error=_reason(failure))
                 self._num_failures += 1
@@ -278,7 +284,7 @@ class BatchRun:
             if wrong := [caption for caption in captions if not isinstance(caption, str)]:
                 raise TypeError(f"a caption must be a text but got {type(wrong[0]).__name__}")
         except Exception as error:
-            if not self._is_out_of_memory(error):
+            if not self._is_out_of_memory(error) and not isinstance(error, _HOPELESS):
                 log.exception("The model failed on %d pictures", len(images))
             failure: Exception = error
         else:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, TextIO
 
-from pipelines.batch.disk import replace_text, saving
+from pipelines.batch.disk import disk_error, is_full, remove_stale_parts, replace_text, saving
 from pipelines.batch.inputs import BatchInput
 from pipelines.batch.results import BatchResult
 
@@ -96,28 +96,38 @@ class TextFiles:
 
     Attributes:
         num_written: files that were written; those that were right already are not.
+        unwritten: (image, reason) of each caption file that could not be written.
     """
 
     def __init__(self, items: Sequence[BatchInput]) -> None:
         """Write beside `items`, those of the run; those in an archive have no place."""
         self._items = items
         self.num_written = 0
+        self.unwritten: list[tuple[str, str]] = []
+        places = (item.source.caption_path for item in items)
+        remove_stale_parts({path.parent for path in places if path is not None})
 
     def add(self, result: BatchResult) -> None:
         """Write the caption's text, unless it stands there or there is none.
 
+        What cannot be written is noted in `unwritten`; the caption itself is in the tables.
+
         Raises:
-            DiskError: it cannot be written.
+            DiskError: the disk is full.
         """
         path = self._items[result.index].source.caption_path
         if path is None or result.error or result.origin == "existing":
             return
         data = result.text + "\n"
-        with saving("a caption file"):
+        try:
             if path.exists() and path.read_bytes() == data.encode("utf-8", "replace"):
                 return
             replace_text(path, data)
             self.num_written += 1
+        except OSError as error:
+            if is_full(error):
+                raise disk_error(error, "a caption file") from error
+            self.unwritten.append((result.file, error.strerror or "no reason given"))
 
 
 class ResultsZip:
@@ -204,8 +214,14 @@ class Exports:
                 made = ResultsZip(self._part / name, self._part / "zip", items)
                 self._open.append((made, name))
                 self._exporters.append(made)
-        if "txt" in formats:
-            self._exporters.append(TextFiles(items))
+        self._texts = TextFiles(items) if "txt" in formats else None
+        if self._texts is not None:
+            self._exporters.append(self._texts)
+
+    @property
+    def unwritten(self) -> Sequence[tuple[str, str]]:
+        """(image, reason) of each caption file that could not be written beside its image."""
+        return self._texts.unwritten if self._texts else ()
 
     def add(self, result: BatchResult) -> None:
         """Write one result to each.

@@ -17,6 +17,10 @@ MAX_FILE_BYTES = 200_000_000
 #: Most bytes of a caption file.
 MAX_CAPTION_BYTES = 1_000_000
 
+_UNPRINTABLE = (
+    "Its name holds control characters, or bytes that are no text, so no table can name it. "
+    "Rename it and start again."
+)
 
 #: What lies beside images as a matter of course: captions, and what runs before this one wrote.
 COMPANION_SUFFIXES = frozenset({".txt", ".json", ".jsonl", ".csv"})
@@ -131,6 +135,30 @@ class FileSource:
         return _read_regular(self.caption_path, MAX_CAPTION_BYTES, "Its caption file")
 
 
+@dataclass(frozen=True)
+class Refused:
+    """What must not be read.
+
+    Attributes:
+        reason: why, and what to do.
+    """
+
+    reason: str
+
+    @property
+    def caption_path(self) -> Path | None:
+        """None: nothing is written beside it."""
+        return None
+
+    def read(self) -> bytes:
+        """Raise the reason; see `Source`."""
+        raise MediaError(self.reason)
+
+    def read_caption(self) -> bytes:
+        """Return nothing; see `Source`."""
+        return b""
+
+
 def name_all(found: Sequence[tuple[str, Source]]) -> tuple[BatchInput, ...]:
     """Return inputs under unique names, made from the names that are wanted for them."""
     names = unique_names([name for name, _ in found])
@@ -145,8 +173,9 @@ def from_folder(folder: Path, *, recursive: bool = True) -> Inputs:
     """Take every image of a folder, by name, a folder's own before those of the folders in it.
 
     Hidden files and folders are left out, and folders that are symbolic links are not entered;
-    links to files are followed. Files that are no images by their names are in `skipped`, except
-    for those with `COMPANION_SUFFIXES`.
+    links to files are followed. Names are those on the disk, so that tables find the files again;
+    an image whose name no table can hold gets an error. Files that are no images by their names
+    are in `skipped`, except for those with `COMPANION_SUFFIXES`.
 
     Raises:
         InputError: no such folder, or no image in it.
@@ -165,8 +194,7 @@ def from_folder(folder: Path, *, recursive: bool = True) -> Inputs:
         raise InputError(
             "There is no image in the folder. Expected files such as .jpg, .png or .webp."
         )
-    names = [printable(path.relative_to(folder).as_posix()) for path in paths]
-    return Inputs(_beside(paths, names), tuple(skipped))
+    return Inputs(_in_place(folder, paths), tuple(skipped))
 
 
 def from_files(paths: Sequence[Path], names: Sequence[str] | None = None) -> Inputs:
@@ -189,10 +217,31 @@ def from_files(paths: Sequence[Path], names: Sequence[str] | None = None) -> Inp
 
 
 def _beside(paths: Sequence[Path], names: Sequence[str]) -> tuple[BatchInput, ...]:
+    return name_all(list(zip(names, _sources(paths), strict=True)))
+
+
+def _sources(paths: Sequence[Path]) -> list[FileSource]:
     distinct = list(dict.fromkeys(path.absolute().as_posix() for path in paths))
     beside = dict(zip(distinct, map(Path, caption_names(distinct)), strict=True))
-    sources = [FileSource(path, beside[path.absolute().as_posix()]) for path in paths]
-    return name_all(list(zip(names, sources, strict=True)))
+    return [FileSource(path, beside[path.absolute().as_posix()]) for path in paths]
+
+
+def _in_place(folder: Path, paths: Sequence[Path]) -> tuple[BatchInput, ...]:
+    """Return the images of a folder under the names that they have on the disk."""
+    real = [path.relative_to(folder).as_posix() for path in paths]
+    names, taken = [], set(real)
+    for name in real:
+        shown = printable(name)
+        while shown != name and shown in taken:
+            shown = f"{shown}?"  # only to be told apart: it is not read
+        taken.add(shown)
+        names.append(shown)
+    sources: list[Source] = [
+        source if shown == name else Refused(_UNPRINTABLE)
+        for shown, name, source in zip(names, real, _sources(paths), strict=True)
+    ]
+    texts = caption_names(names)
+    return tuple(BatchInput(*one) for one in zip(names, texts, sources, strict=True))
 
 
 def _walk(folder: Path, recursive: bool, skipped: list[Skipped]) -> Iterator[Path]:

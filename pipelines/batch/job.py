@@ -75,7 +75,8 @@ class Look:
         pictures: the last few with a caption, the newest first.
         skipped: what of an archive is no picture.
         files: the files of results, in the last look only; none if it ended before it began.
-        known: captions that were not made now but in an earlier run.
+        known: pictures whose caption was made before this run, not now; a picture that comes
+            again within the run is none of them.
         over: whether it is the last look.
     """
 
@@ -98,7 +99,7 @@ class Look:
 class _Board:
     """What the thread tells; each attribute is written by the thread only."""
 
-    stage: str = "Reading the files"
+    stage: str = "Waiting"
     run: BatchRun | None = None
     new: deque[BatchResult] = field(default_factory=deque)
     pictures: tuple[Picture, ...] = ()
@@ -138,8 +139,8 @@ class BatchJob:
             Exception: whatever else the thread raised, in the caller's thread.
         """
         worker = threading.Thread(target=self._work, name="batch", daemon=True)
+        kept_at = -_KEEP_EVERY_S
         worker.start()
-        kept_at = time.monotonic()
         try:
             yield self._look()
             while not self._done.wait(LOOK_S):
@@ -178,7 +179,10 @@ class BatchJob:
     def _work(self) -> None:
         try:
             with suppress(BrokenOff):
-                self._run()
+                self._board.stage = "Waiting for others' batches"
+                with self._store.turns.place(self._ended.is_set):
+                    self._board.stage = "Reading the files"
+                    self._run()
         except BaseException as error:
             self._board.failure = error
         finally:
@@ -223,6 +227,7 @@ class BatchJob:
     ) -> Exception | None:
         """Write down and tell each result; returns what the run failed of, with all else kept."""
         adopted: list[Entry] = []
+        made: set[str] = set()
         shown: deque[BatchResult] = deque(maxlen=Gallery.num_pictures)
         gallery = Gallery(inputs, int(self._store.settings.max_pixels_mp * 1e6))
         failure: Exception | None = None
@@ -231,7 +236,9 @@ class BatchJob:
                 for result in results:
                     exports.add(result)
                     self._board.new.append(result)
-                    if result.origin == "known":
+                    if result.origin == "model":
+                        made.add(result.hash)
+                    elif result.origin == "known" and result.hash not in made:
                         self._board.known += 1
                         adopted.append(Entry(result.file, result.hash, result.caption, ""))
                     if len(adopted) >= _NUM_ADOPTED:

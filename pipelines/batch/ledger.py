@@ -108,6 +108,7 @@ class Ledger:
         self._captions: dict[str, str] = {}
         self._known = known or {}
         self._failed: set[str] = set()
+        self._other: dict[str, set[str]] = {}  # captions under other settings: contents
         self._key = settings.key
         self._announced = False
         with saving("the ledger"):
@@ -130,6 +131,14 @@ class Ledger:
     def caption(self, content: str) -> str | None:
         """Return the caption of a content, given by its hash, or None."""
         return self._captions.get(content, self._known.get(content))
+
+    def may_be_other(self, text: str) -> bool:
+        """Return whether some content has `text` for a caption under other settings."""
+        return text in self._other
+
+    def is_other(self, text: str, content: str) -> bool:
+        """Return whether that content, given by its hash, has `text` under other settings."""
+        return content in self._other.get(text, ())
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Write results and wait until they are on the disk.
@@ -228,6 +237,8 @@ class Ledger:
             self._announced = True
         elif entry is not None:
             self._note(entry)
+        elif (other := _entry(line)) and isinstance(other, Entry) and not other.error:
+            self._other.setdefault(other.caption.strip(), set()).add(other.hash)
 
     def _note(self, entry: Entry) -> None:
         if entry.error:
@@ -251,14 +262,16 @@ def read_captions(path: Path, settings: CaptionSettings) -> dict[str, str]:
     return captions
 
 
-def _entry(line: bytes, key: str) -> Entry | Literal["values"] | None:
+def _entry(line: bytes, key: str = "") -> Entry | Literal["values"] | None:
     """Return the result in a line, "values" for that of the settings, None for other settings.
+
+    Without a key it takes those of any settings.
 
     Raises:
         ValueError, KeyError, TypeError, RecursionError: the line is damaged.
     """
     row = json.loads(line)
-    if row["settings"] != key:
+    if key and row["settings"] != key:
         return None
     if "values" in row:
         return "values"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from pipelines.batch.inputs import BatchInput
+from pipelines.batch.ledger import Ledger
 from pipelines.errors import MediaError
 from pipelines.images import decode_image
 
@@ -50,7 +51,8 @@ class Preparation:
         max_pixels: most pixels of one picture.
         draft_px: as in `images.decode_image`.
         read_existing: whether caption files beside the pictures are read.
-        keep_existing: whether a caption file with text in it stands.
+        keep_existing: whether a caption file with text in it stands, unless an earlier run with
+            other settings wrote it.
     """
 
     max_pixels: int
@@ -58,22 +60,25 @@ class Preparation:
     read_existing: bool
     keep_existing: bool
 
-    def __call__(self, index: int, item: BatchInput, known: Callable[[str], bool]) -> Prepared:
+    def __call__(self, index: int, item: BatchInput, ledger: Ledger) -> Prepared:
         """Open one input; whatever is wrong with it is in `error`.
 
         Args:
             index: its position.
             item: the input.
-            known: whether the content with that hash needs no picture.
+            ledger: knows which contents need no picture, and which caption files an earlier run
+                with other settings has written: those do not stand.
         """
         content = existing = ""
         try:
             existing = item.existing_caption() if self.read_existing else ""
-            if existing and self.keep_existing:
+            if existing and self.keep_existing and not ledger.may_be_other(existing):
                 return Prepared(index=index, existing=existing, kept=True)
             data = item.source.read()
             content = hashlib.sha256(data).hexdigest()
-            if known(content):
+            if existing and self.keep_existing and not ledger.is_other(existing, content):
+                return Prepared(index=index, existing=existing, kept=True)
+            if ledger.caption(content) is not None:
                 return Prepared(index=index, hash=content, existing=existing)
             image = decode_image(
                 data, item.name, max_pixels=self.max_pixels, draft_px=self.draft_px

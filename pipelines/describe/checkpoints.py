@@ -161,7 +161,7 @@ DEMO_BLIP2 = ModelSpec(
     memory_gb=0.05,
     download_gb=0.0,
     demo=True,
-    generative=traits.BLIP2_OPT,
+    generative=traits.DEMO_BLIP2,
 )
 
 #: The best one first, the demo last.

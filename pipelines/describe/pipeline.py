@@ -255,6 +255,7 @@ class DescribePipeline(Pipeline):
                 f"max_new_tokens must be below {self._context} for {self.spec.key} "
                 f"but got {options.max_new_tokens}."
             )
+        limit = min(limit, self.traits.prompt_tokens or limit)
         writer = PromptWriter(
             self.traits,
             lambda text: self.bridge.tokenise(text, encoded),

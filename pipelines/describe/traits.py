@@ -52,6 +52,8 @@ class GenerativeTraits:
         max_image_pixels: where the image keeps its proportions, most pixels it is brought to, if
             its processor's own file allows more; 0 for no other limit.
         context_tokens: tokens of prompt, image and, for a causal decoder, answer together.
+        prompt_tokens: most tokens of prompt and image where the model was taught no longer ones;
+            0 for no other limit than `context_tokens`.
         stops: texts at which an answer ends, such as a next question that the model makes up.
         languages: ISO 639-1 codes of the languages that it reads well.
     """
@@ -70,6 +72,7 @@ class GenerativeTraits:
     image_options: tuple[tuple[str, bool | int], ...] = ()
     max_image_pixels: int = 0
     context_tokens: int = 512
+    prompt_tokens: int = 0
     stops: tuple[str, ...] = ()
     languages: tuple[str, ...] = ("en",)
 
@@ -92,6 +95,9 @@ BLIP2_OPT = GenerativeTraits(
     image_first=True,
     stops=("Question:",),
 )
+
+#: It was taught with up to three earlier turns: of a longer conversation it reads the latest ones.
+DEMO_BLIP2 = replace(BLIP2_OPT, context_tokens=256, prompt_tokens=96)
 
 BLIP2_T5 = GenerativeTraits(
     model_class="Blip2ForConditionalGeneration",

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 from gradio.media import get_image
-from playwright.sync_api import Locator, Page, TimeoutError, expect
+from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect
 
 from tests.browser.browsing import (
     choose_model,
     click_example,
     close_toast,
+    open_page,
     open_tab,
     press,
     rows,
@@ -19,6 +20,7 @@ from tests.browser.browsing import (
 )
 from tests.browser.conftest import Visit
 from tests.browser.contrast import contrasts
+from tests.browser.serve import serve
 from tests.conftest import draw_circle
 
 Save = Callable[..., Path]
@@ -59,6 +61,11 @@ def edit(page: Page, text: str) -> None:
 def ask(page: Page, question: str) -> None:
     page.get_by_label("Question").fill(question)
     press(page, "Ask")
+
+
+def settled(page: Page) -> None:
+    """Wait until no answer is on its way."""
+    expect(page.get_by_role("button", name="Ask", exact=True)).to_be_enabled()
 
 
 def show_picture(page: Page, picture: Path) -> None:
@@ -129,15 +136,61 @@ def test_a_question_is_asked_again_undone_and_edited(visit: Visit) -> None:
     open_tab(page, "Ask")
     ask(page, "What colour is the circle?")
     expect(answers(page)).to_have_text(["red"])
+    settled(page)
     page.get_by_role("button", name="Retry").click()
     expect(answers(page)).to_have_text(["red"])
+    settled(page)
     expect(questions(page)).to_have_count(1)
     edit(page, "How many shapes are there?")
     expect(answers(page)).to_have_text(["one"])
     expect(questions(page)).to_contain_text(["How many shapes are there?"])
+    settled(page)
     page.get_by_role("button", name="Undo").click()
     expect(answers(page)).to_have_count(0)
     expect(page.get_by_label("Question")).to_have_value("How many shapes are there?")
+
+
+SLOW = """
+import sys, time
+import app
+from pipelines.describe.decoding import PieceStreamer
+put = PieceStreamer.put
+def slowly(self, value):
+    time.sleep(1.0)
+    put(self, value)
+PieceStreamer.put = slowly
+app.main(sys.argv[1:])
+"""
+
+
+def test_a_question_asked_meanwhile_is_kept(browser: Browser, tmp_path: Path) -> None:
+    """It was taken out of its box, written over by the running answer, and never answered."""
+    with serve(tmp_path, code=SLOW) as running:
+        page = open_page(browser, running.url)
+        open_tab(page, "Describe")
+        show_picture(page, get_drawing(tmp_path))
+        open_tab(page, "Ask")
+        ask(page, "What is in the picture?")
+        expect(answers(page)).to_have_count(1)
+        box, button = page.get_by_label("Question"), page.get_by_role("button", name="Ask")
+        expect(button).to_be_disabled()
+        box.fill("What colour is the circle?")
+        box.press("Enter")
+        expect(toast(page)).to_contain_text("An answer is still coming")
+        expect(box).to_have_value("What colour is the circle?")
+        close_toast(page)
+        press(page, "Stop")
+        settled(page)
+        press(page, "Ask")
+        expect(questions(page).last).to_contain_text("What colour is the circle?")
+        expect(answers(page).last).to_have_text("red")
+        settled(page)
+        page.context.close()
+
+
+def get_drawing(folder: Path) -> Path:
+    draw_circle().save(folder / "red.png")
+    return folder / "red.png"
 
 
 def test_another_picture_begins_another_conversation(visit: Visit) -> None:

@@ -5,6 +5,7 @@ import html
 import io
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 from PIL import Image
 
 from components import format as fmt
+from components.common import model_hint
 from components.overlay import heat_overlay
-from pipelines.catalogue import CLIP_B32
+from pipelines.catalogue import CATALOGUE, CLIP_B32
 from pipelines.demo_card import DemoCard
 from pipelines.results import (
     Classification,
@@ -25,6 +27,8 @@ from pipelines.results import (
     SimilarityMatrix,
     Verdict,
 )
+from pipelines.settings import Settings
+from pipelines.store import PipelineStore
 
 NASTY = "<script>alert('x')</script> \"a\" & <img src=x onerror=alert(1)> ' onload='y"
 
@@ -294,3 +298,11 @@ def test_what_the_model_does_not_see_stays_dim() -> None:
     assert colour[:, 60:140].min() > 60
     assert colour[:, :48].max() == colour[:, 152:].max() == 0
     assert np.asarray(overlay)[:, :48].max() < 200
+
+
+def test_the_hint_of_a_model_names_the_memory_that_it_will_take(tmp_path: Path) -> None:
+    spec = CATALOGUE["blip2-opt-2.7b"]
+    whole = PipelineStore(Settings(models="hub", work_dir=tmp_path))
+    small = PipelineStore(Settings(models="hub", work_dir=tmp_path, quantization="nf4"))
+    assert f" {spec.memory_gb:.1f} GB of memory" in model_hint(whole, spec)
+    assert f" {spec.memory_gb * 0.2:.1f} GB of memory" in model_hint(small, spec)

@@ -17,7 +17,7 @@ from pipelines.batch.engine import MAX_FAILURES, BatchRun, EngineOptions
 from pipelines.batch.inputs import from_files, from_folder
 from pipelines.batch.ledger import CaptionSettings, Ledger
 from pipelines.batch.results import BatchResult, joined
-from pipelines.errors import MemoryLimitError, WeightsError
+from pipelines.errors import InputError, MemoryLimitError, NotBegunError, WeightsError
 from pipelines.images import decode_image
 from tests.pipelines.batch_fakes import caption_batch, make_folder, make_picture, mean_colour
 
@@ -256,6 +256,20 @@ def test_a_model_that_fails_on_everything_ends_the_run(folder: Path, run: Runner
     model_after = FakeModel()
     assert not [result for result in run(folder, model_after) if result.error]
     assert sum(model_after.sizes) == 16  # the first two batches were kept
+
+
+@pytest.mark.parametrize("error", [InputError("300 is too many."), NotBegunError("No room.")])
+def test_what_no_picture_could_mend_ends_the_run_at_once(
+    folder: Path, run: Runner, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = FakeModel(fails_on=captions_of(folder)[9], error=error)
+    with pytest.raises(type(error), match=str(error)):
+        run(folder, model)
+    assert model.sizes == [8, 8]
+    assert not caplog.records, "it is no bug"
+    model_after = FakeModel()
+    assert not [result for result in run(folder, model_after) if result.error]
+    assert sum(model_after.sizes) == 12, "the first batch was kept"
 
 
 def test_too_few_captions_are_an_error(folder: Path, run: Runner) -> None:

@@ -158,6 +158,53 @@ def test_a_full_disk(
     assert sorted(path.name for path in tmp_path.glob("capt*")) == []
 
 
+def test_a_caption_file_that_cannot_be_written_costs_no_table(
+    tmp_path: Path, cli: Any, capsys: Any
+) -> None:
+    make_folder(tmp_path, 3)
+    (tmp_path / "00" / "00001.txt").mkdir()
+    assert cli(tmp_path, "--existing", "overwrite") == command.WITH_ERRORS
+    said = capsys.readouterr().err
+    assert "1 whose caption file could not be written; the tables have it:\n  00/00001.png" in said
+    captions = [row["caption"] for row in lines(tmp_path / "captions.jsonl")]
+    assert captions == [f"a picture of 0{number}0080" for number in range(3)]
+    assert (tmp_path / "00" / "00002.txt").is_file()
+
+
+def test_a_folder_that_takes_no_caption_files(
+    tmp_path: Path, cli: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, output = tmp_path / "pictures", tmp_path / "out"
+    make_folder(folder, 2)
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != folder)
+    assert cli(folder, "--output", output) == command.FAILED
+    assert "'pictures' is read-only" in capsys.readouterr().err
+    assert not output.exists(), "said before anything was done"
+    assert cli(folder, "--output", output, "--formats", "jsonl,csv") == command.DONE
+
+
+def test_a_changed_prompt_replaces_our_own_captions_only(
+    tmp_path: Path, cli: Any, capsys: Any
+) -> None:
+    make_folder(tmp_path, 4)
+    texts = [tmp_path / "00" / f"0000{number}.txt" for number in range(4)]
+    texts[0].write_text("by hand\n")
+    assert cli(tmp_path) == command.DONE
+    said = capsys.readouterr().err
+    assert "1 kept the caption file beside them; --existing overwrite replaces it" in said
+    texts[2].write_text("corrected by hand\n")
+    texts[3].write_text("a picture of 010080\n")  # said of another picture, so written by hand
+    for prompt in ("hm ", "so ", "hm "):
+        assert cli(tmp_path, "--prompt", prompt) == command.DONE
+        assert "3 kept the caption file" in capsys.readouterr().err
+        assert [path.read_text() for path in texts] == [
+            "by hand\n",
+            f"{prompt}a picture of 010080\n",
+            "corrected by hand\n",
+            "a picture of 010080\n",
+        ]
+
+
 def test_an_unknown_format(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"formats must be among .* but got \['xml'\]"):
         Exports(tmp_path, (), ("xml",))
@@ -229,6 +276,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, cli: Any, capsys: Any) -
         ["--formats", "xml"],
         ["--top-p", "2"],
         ["--temperature", "-1"],
+        ["--temperature", "6"],
         ["--existing", "burn"],
         ["--nonsense"],
         ["--nonsense=1"],

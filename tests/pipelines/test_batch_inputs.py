@@ -99,9 +99,28 @@ def test_a_folder_with_traps(tmp_path: Path) -> None:
     inputs = from_folder(tmp_path)
     assert names(inputs) == ["a.png", "broken.png", "link.png", "pipe.png", "?.png"]
     assert inputs.items[2].source.read() == inputs.items[0].source.read()
-    assert inputs.items[4].source.read() == png()
+    assert "no table can name it. Rename it" in reason(inputs, 4)
     assert "cannot be read: No such file" in reason(inputs, 1)
     assert "a pipe, not a file" in reason(inputs, 3)
+
+
+def test_names_in_a_folder_are_those_on_the_disk(tmp_path: Path) -> None:
+    given = ["A.PNG", "a.png", "b?.png", "\u0065\u0301.png", "\u00e9.png", "c\n.png", "c_.png"]
+    for name in given:
+        (tmp_path / name).write_bytes(png())
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.png")).write_bytes(png())
+    items = from_folder(tmp_path).items
+    read = []
+    for item in items:
+        try:
+            item.source.read()
+        except MediaError:
+            continue
+        read.append(item.name)
+    assert sorted(read) == sorted(set(given) - {"c\n.png"})
+    assert len({item.name for item in items}) == len({item.caption_name for item in items}) == 8
+    beside = [item.source.caption_path for item in items if item.name in read]
+    assert len({str(path).casefold() for path in beside}) == 6
 
 
 def test_nothing_to_do_is_said(tmp_path: Path) -> None:
@@ -197,6 +216,21 @@ def test_names_that_lead_out_of_a_zip(tmp_path: Path) -> None:
     for index in range(len(bad)):
         assert "leads out of the archive" in reason(inputs, index)
     assert inputs.items[-1].source.read() == png()
+
+
+def test_a_name_without_end_in_a_zip(tmp_path: Path) -> None:
+    names_given = [f"{'x' * 65000}{number}.png" for number in range(2)]
+    path = make_zip(tmp_path / "a.zip", {**dict.fromkeys(names_given, png()), "a.png": png()})
+    with from_zip(path) as inputs:
+        assert "longer than 1,000 letters" in reason(inputs, 0)
+        assert all(len(item.caption_name) < 200 for item in inputs.items)
+        assert len(set(names(inputs))) == 3
+        assert inputs.items[2].source.read() == png()
+
+
+def test_an_office_document_is_no_zip_of_pictures(tmp_path: Path) -> None:
+    path = make_zip(tmp_path / "letter.docx", {"word/media/a.png": png()})
+    assert names(open_inputs([path])) == ["letter.docx"]
 
 
 def test_a_link_in_a_zip(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """A run that is watched: turns, ends, and what the next one knows of it."""
 
 import csv
+import os
 import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,14 @@ from pipelines.batch.captioner import make_captioner
 from pipelines.batch.job import BatchJob, Look, Order
 from pipelines.batch.results import BatchResult
 from pipelines.batch.shelf import Shelf
-from pipelines.catalogue import demo_of
+from pipelines.catalogue import CATALOGUE, ModelSpec, demo_of
 from pipelines.describe.results import Description
-from pipelines.errors import InputError, MemoryLimitError
+from pipelines.errors import InputError, MemoryLimitError, NotBegunError
 from pipelines.generation import GenerationOptions
 from pipelines.results import ContextUse
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
+from pipelines.turns import NUM_PLACES
 from tests.pipelines.batch_fakes import lines, make_picture, mean_colour
 
 SPEC = demo_of("caption")
@@ -60,6 +63,19 @@ class FakeDescriber:
                 yield Description(text=mean_colour(image), model=SPEC.key, context=used)
         finally:
             self.closed += 1
+
+
+class FakeOther:
+    """Another model, which takes memory and does nothing."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+
+    def load(self) -> None:
+        pass
+
+    def unload(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -156,6 +172,16 @@ def test_the_next_run_does_only_what_is_missing(
     assert len(model.asked) == 41
 
 
+def test_what_comes_again_within_a_run_was_not_known(
+    store: PipelineStore, order: Callable[..., Order], pictures: list[Path]
+) -> None:
+    thrice = [path for path in pictures[:12] for _ in range(3)]
+    *_, last = BatchJob(store, order(thrice)).follow()
+    assert last.is_whole and last.known == 0
+    *_, last = BatchJob(store, order(pictures[10:14])).follow()
+    assert last.known == 2
+
+
 @pytest.mark.parametrize("how", ["end", "close"])
 def test_it_ends_within_a_batch_and_keeps_what_is_done(
     store: PipelineStore,
@@ -248,6 +274,79 @@ def test_a_model_that_fails_ends_the_run_and_keeps_the_rest(
     assert len(kept) >= 8
 
 
+@pytest.mark.parametrize("how", ["freed", "ended"])
+def test_a_run_waits_for_other_models_whole_and_hears_its_end(
+    store: PipelineStore,
+    model: FakeDescriber,
+    order: Callable[..., Order],
+    pictures: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+) -> None:
+    other = demo_of("image-text")
+    monkeypatch.setattr("pipelines.store.LEASE_WAIT_S", 0.1)
+    monkeypatch.setattr(store, "budget_gb", lambda: max(other.memory_gb, SPEC.memory_gb))
+    monkeypatch.setattr(
+        store, "build", lambda spec, *args: model if spec == SPEC else FakeOther(spec)
+    )
+    job = BatchJob(store, order(pictures[:8]))
+    with store.use(other.key, "image-text"):
+        looks = job.follow()
+        seen = [next(looks) for _ in range(4)]  # longer than a visitor would wait
+        assert not model.asked and not seen[-1].over
+        if how == "ended":
+            job.end()
+            seen += looks
+            assert seen[-1].over and not results(seen)
+    if how == "freed":
+        seen += looks
+        assert seen[-1].progress is not None and seen[-1].progress.batch_size == 8
+        assert [result.caption for result in results(seen)] == [
+            mean_colour(Image.open(path)) for path in pictures[:8]
+        ]
+
+
+def test_a_model_that_does_not_fit_ends_the_run_at_once(
+    store: PipelineStore,
+    model: FakeDescriber,
+    order: Callable[..., Order],
+    pictures: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loads: list[int] = []
+
+    def load() -> None:
+        loads.append(1)
+        raise MemoryLimitError("It needs 9 GB.")
+
+    monkeypatch.setattr(model, "load", load)
+    looks = []
+    with pytest.raises(NotBegunError, match="needs 9 GB"):
+        for look in BatchJob(store, order(pictures[:8])).follow():
+            looks.append(look)
+    assert len(loads) == 1 and not results(looks)
+
+
+def test_a_run_that_waits_for_a_place_keeps_its_uploads(
+    store: PipelineStore, model: FakeDescriber, order: Callable[..., Order], pictures: list[Path]
+) -> None:
+    for path in pictures[:3]:
+        os.utime(path, (0, 0))
+    with ExitStack() as others:
+        for _ in range(NUM_PLACES):
+            others.enter_context(store.turns.place(lambda: False))
+        first, second = (BatchJob(store, order(pictures[:3])) for _ in range(2))
+        looks, given_up = first.follow(), second.follow()
+        seen = [next(looks) for _ in range(3)]
+        next(given_up)
+        given_up.close()  # type: ignore[attr-defined]
+        assert "Waiting" in seen[-1].stage and seen[-1].progress is None
+        assert all(path.stat().st_mtime > 0 for path in pictures[:3])
+        assert not model.asked
+    *_, last = looks
+    assert last.is_whole and len(model.asked) == 3
+
+
 def test_what_is_no_batch_at_all(
     store: PipelineStore, order: Callable[..., Order], tmp_path: Path
 ) -> None:
@@ -260,7 +359,24 @@ def test_the_same_weights_settings_and_prompt_are_the_same_key(store: PipelineSt
     def key(prompt: str = "", **options: Any) -> str:
         return make_captioner(store, SPEC, prompt, GenerationOptions(**options)).settings.key
 
-    assert key() == key(temperature=0) == key(temperature=0.0, top_p=1)
+    assert key() == key(temperature=0) == key(temperature=1e-40) == key(temperature=0.0, top_p=1)
     assert len({key(), key("a"), key(seed=1), key(max_new_tokens=41), key(top_p=0.5)}) == 5
     revision = make_captioner(store, SPEC, "", GenerationOptions()).settings.revision
     assert len(revision) == 16, "bundled weights may be replaced under the same key"
+
+
+def test_weights_in_another_form_are_another_key(tmp_path: Path) -> None:
+    def key(spec: ModelSpec, **settings: Any) -> str:
+        store = PipelineStore(
+            Settings(models="bundled", device="cpu", work_dir=tmp_path, **settings)
+        )
+        return make_captioner(store, spec, "", GenerationOptions()).settings.key
+
+    forms: list[dict[str, Any]] = [
+        {"dtype": "float32"},
+        {"dtype": "bfloat16"},
+        {"dtype": "bfloat16", "quantization": "nf4"},
+        {"dtype": "bfloat16", "quantization": "int8"},
+    ]
+    assert len({key(CATALOGUE["blip2-opt-2.7b"], **form) for form in forms}) == 4
+    assert len({key(SPEC, **form) for form in forms}) == 1, "the demo is the same in all"

@@ -2,6 +2,10 @@
 
 import errno
 import json
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
@@ -10,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipelines.batch import ledger as module
-from pipelines.batch.disk import DiskError, replace_text
+from pipelines.batch.disk import DiskError, remove_stale_parts, replace_text
 from pipelines.batch.ledger import CaptionSettings, Entry, Ledger
 from pipelines.errors import InputError
 from tests.pipelines.batch_fakes import lines, result_lines
@@ -222,6 +226,59 @@ def test_a_small_file_is_replaced_whole(tmp_path: Path, monkeypatch: pytest.Monk
         replace_text(path, "new")
     monkeypatch.setattr(Path, "replace", replace)
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_disk_that_locks_nothing_is_not_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("pipelines.batch.disk._lock", fail)
+    with pytest.raises(DiskError, match="The ledger could not be written: No locks available"):
+        Ledger(tmp_path / "ledger.jsonl", SETTINGS)
+
+
+def test_two_threads_write_into_one_folder(tmp_path: Path) -> None:
+    failures: list[OSError] = []
+
+    def write(who: str) -> None:
+        for number in range(500):
+            try:
+                replace_text(tmp_path / f"{who}{number % 10}.txt", who)
+            except OSError as error:
+                failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(who,)) for who in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert {path.name[0] == path.read_text() for path in tmp_path.iterdir()} == {True}
+    assert len(list(tmp_path.iterdir())) == 20
+
+
+def test_parts_of_a_killed_process_are_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "replace", killed)
+        replace_text(tmp_path / "a.txt", "new")
+    (part,) = tmp_path.iterdir()
+    remove_stale_parts([tmp_path])
+    assert part.exists(), "it may be another run's, which is writing it just now"
+    os.utime(part, (0, 0))
+    remove_stale_parts([tmp_path])
+    assert not part.exists()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    part.with_name(part.name.replace(f"-{os.getpid()}-", f"-{ended.pid}-")).touch()
+    remove_stale_parts([tmp_path])
+    assert not list(tmp_path.iterdir()), "whose process has ended"
 
 
 def test_lines_are_json_that_any_program_reads(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def test_a_folder_is_captioned_and_taken_up_again(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes((tmp_path / "red.png").read_bytes()[:200])
     ended = caption(tmp_path)
     assert ended.returncode == WITH_ERRORS, ended.stderr
+    assert "Loading weights" not in ended.stderr
     assert "red circle" in (tmp_path / "red.txt").read_text("utf-8")
     assert "blue circle" in (tmp_path / "sub" / "blue.txt").read_text("utf-8")
     rows = {row["file"]: row for row in lines(tmp_path / "captions.jsonl")}

@@ -1,0 +1,109 @@
+"""Clients that leave while the bundled model works for them: it stops. The app in this process."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gradio_client import Client, handle_file
+
+from components.layout import build_app, launch_options
+from pipelines.settings import Settings
+from pipelines.store import PipelineStore
+from tests.conftest import connect, draw_circle
+
+#: Seconds that are added to each step of the language model, so that there is time to leave.
+STEP_S = 0.25
+
+
+@dataclass
+class WatchedApp:
+    """The app over the bundled model, whose steps are counted."""
+
+    url: str
+    store: PipelineStore
+    steps: int = 0
+
+    def count(self, *_: Any) -> None:
+        self.steps += 1
+        time.sleep(STEP_S)
+
+    def await_quiet(self) -> None:
+        """Wait until nobody has the model any more."""
+        end = time.monotonic() + 60
+        while any(slot.leases for slot in self.store._slots.values()):
+            assert time.monotonic() < end, "the model is still lent"
+            time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedApp]:
+    settings = Settings(
+        models="bundled",
+        port=0,
+        device="cpu",
+        dtype="float32",
+        work_dir=Path(os.environ["GRADIO_TEMP_DIR"]),
+        cache_dir=tmp_path_factory.mktemp("cache"),
+        offline=True,
+    )
+    store = PipelineStore(settings)
+    page = build_app(store)
+    options = {**launch_options(settings), "quiet": True}
+    _, url, _ = page.launch(**options, prevent_thread_lock=True)
+    watched = WatchedApp(url, store)
+    with store.use("demo-blip2", "caption") as describer:
+        describer.bridge.model.language_model.register_forward_pre_hook(watched.count)
+    yield watched
+    page.close(verbose=False)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Any:
+    draw_circle().save(tmp_path / "red.png")
+    return handle_file(tmp_path / "red.png")
+
+
+def leave(client: Client, request: dict[str, Any]) -> None:
+    """Send a request, wait until something comes of it, and leave."""
+    job = client.submit(**request)
+    end = time.monotonic() + 60
+    while not job.outputs():
+        assert time.monotonic() < end, "nothing came"
+        assert not job.done(), "it was over before anything came"
+        time.sleep(0.01)
+    job.cancel()
+
+
+DRAWN = {"temperature": 5.0, "max_new_tokens": 200, "seed": 1}
+BEAMS = {"num_beams": 2}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"api_name": "/caption_image", **DRAWN},
+        {"api_name": "/caption_image", **BEAMS},
+        {"api_name": "/answer_image", "question": "What is in the picture?", **BEAMS},
+        {"api_name": "/chat_image", "message": "What is in the picture?", **BEAMS},
+    ],
+    ids=["drawn", "beams", "answer", "chat"],
+)
+def test_a_client_that_leaves_stops_the_model(
+    app: WatchedApp, picture: Any, request_: dict[str, Any]
+) -> None:
+    """A search gave no sign of life to Gradio, which therefore could not end it."""
+    request = {"image": picture, **request_}
+    if "num_beams" in request:
+        app.steps = 0
+        connect(app.url).predict(**request)
+        whole = app.steps
+    else:
+        whole = request["max_new_tokens"]
+    app.steps = 0
+    leave(connect(app.url), request)
+    app.await_quiet()
+    assert 0 < app.steps < whole
