@@ -82,12 +82,13 @@ def measure(ask: Ask, asked: Iterable[VideoQuestion], workers: int = 1) -> Figur
     """Return the share of right first choices, in percent, and n, for each kind."""
     right: dict[str, list[bool]] = defaultdict(list)
 
-    def answer(question: VideoQuestion) -> tuple[str, bool]:
-        return question.kind, ask(question.path, question.texts) == question.right
+    def answer(question: VideoQuestion) -> tuple[VideoQuestion, bool]:
+        return question, ask(question.path, question.texts) == question.right
 
     with ThreadPoolExecutor(workers) as pool:
-        for kind, is_right in pool.map(answer, asked):
-            right[kind].append(is_right)
+        for question, is_right in pool.map(answer, asked):
+            for kind in (question.kind, *question.also):
+                right[kind].append(is_right)
     return {
         kind: {"percent": round(100 * sum(values) / len(values), 2), "n": len(values)}
         for kind, values in sorted(right.items())

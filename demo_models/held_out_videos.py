@@ -54,12 +54,16 @@ FORMATS = (
 
 @dataclass(frozen=True)
 class VideoQuestion:
-    """A video file, texts in random order, and the one that is true."""
+    """A video file, texts in random order, and the one that is true.
+
+    The answer counts for `kind` and for those of `also`.
+    """
 
     kind: str
     path: Path
     texts: tuple[str, ...]
     right: str
+    also: tuple[str, ...] = ()
 
 
 def write_video(path: Path, frames: NDArray[np.uint8], fps: int, crf: int = 23) -> None:
@@ -116,10 +120,8 @@ def direction_questions(seed: int, num: int, folder: Path, seen: bool) -> Iterat
         write_motion(path, motion, form)
         texts = [_say(_act(view, way)) for way in DIRECTIONS]
         right = _say(_act(view, view.events[0].kind))
-        shuffled = _shuffled(rng, texts)
-        yield VideoQuestion(kind, path, shuffled, right)
-        if seen:
-            yield VideoQuestion(f"{kind} {form.name}", path, shuffled, right)
+        also = (f"{kind} {form.name}",) if seen else ()
+        yield VideoQuestion(kind, path, _shuffled(rng, texts), right, also)
 
 
 def event_questions(seed: int, num: int, folder: Path) -> Iterator[VideoQuestion]:
@@ -129,8 +131,9 @@ def event_questions(seed: int, num: int, folder: Path) -> Iterator[VideoQuestion
         path = folder / f"event-{index}.mp4"
         write_motion(path, motion, FORMATS[index % len(FORMATS)])
         texts = [_say(_act(view, kind)) for kind in EVENT_KINDS]
-        right = _say(_act(view, view.events[0].kind))
-        yield VideoQuestion("event_of_11", path, _shuffled(rng, texts), right)
+        does = view.events[0].kind
+        right, also = _say(_act(view, does)), (f"event_of_11 {does}",)
+        yield VideoQuestion("event_of_11", path, _shuffled(rng, texts), right, also)
 
 
 def _others(rng: Rng, view: View, pool: Sequence[VideoClaim], right: str) -> list[str] | None:
@@ -194,6 +197,6 @@ def video_questions(seed: int, num: int, folder: Path) -> Iterator[VideoQuestion
     """Yield all questions; their videos are written to `folder`."""
     yield from direction_questions(seed, num, folder, seen=True)
     yield from text_questions(seed, num, folder, seen=True)
-    yield from event_questions(seed, num, folder)
+    yield from event_questions(seed, num // 2, folder)
     yield from direction_questions(seed, num // 2, folder, seen=False)
     yield from text_questions(seed, num // 2, folder, seen=False)

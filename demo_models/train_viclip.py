@@ -69,8 +69,10 @@ class TrainOptions:
         Stage(100, 144, uses=2),
         Stage(600, 144, uses=2, last=0.15),
         Stage(400, 144, uses=2, peak=0.4, last=0.1),
-        Stage(700, 144, uses=2, peak=0.4, last=0.08, mix="even"),
-        Stage(60, 0, FEW, peak=0.3, last=0.0),
+        Stage(200, 144, uses=2, peak=0.4, last=0.4, mix="even"),
+        Stage(240, 144, uses=2, peak=0.35, last=0.05, mix="even"),
+        Stage(850, 144, uses=2, peak=0.4, last=0.04, mix="even"),
+        Stage(30, 0, FEW, peak=0.12, last=0.0),
     )
     seed: int = 7
     muon_rate: float = 0.012

@@ -60,7 +60,7 @@ class TrainOptions:
     tower: TowerOptions = TowerOptions()
     stages: tuple[Stage, ...] = (
         Stage(800),
-        Stage(700, (0.45, 0.25, 0.30), "late", horizon=700),
+        Stage(2600, (0.45, 0.25, 0.30), "late", horizon=2600),
     )
     seed: int = 7
     num_videos: int = 18_000

@@ -48,7 +48,12 @@ DEMO_VICLIP = ModelSpec(
     memory_gb=0.05,
     download_gb=0.0,
     demo=True,
-    video_text=VideoTextTraits(neutral_bank="shapes", neutral_weight=0.7),
+    video_text=VideoTextTraits(
+        neutral_bank="shapes",
+        neutral_weight=0.3,
+        text_thresholds=(13.81, 23.89),
+        calibrated=True,
+    ),
 )
 
 #: The best one first, the demo last.

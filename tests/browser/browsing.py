@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,8 +90,15 @@ def click_example(page: Page, index: int) -> None:
 
 
 def choose_model(page: Page, title: str) -> None:
+    """Choose a model, and wait for the examples that suit it: those of before are still there."""
+    example = page.locator("button.gallery-item:visible").first
+    before = example.inner_html()
     page.locator(".model-picker:visible").get_by_role("combobox").click()
     page.get_by_role("option", name=title).click()
+    give_up = time.monotonic() + HANG_MS / 1000
+    while example.inner_html() == before:
+        assert time.monotonic() < give_up, "the examples stay those of the other model"
+        page.wait_for_timeout(50)
 
 
 def rows(page: Page) -> Locator:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pipelines.catalogue import CATALOGUE
 from pipelines.checkpoint_files import choose_files, is_complete
 from pipelines.sources import BUNDLE
 from tests.tiny_models import MAKERS
@@ -64,7 +65,8 @@ def test_what_transformers_saves_is_complete(key: str, tmp_path: Path) -> None:
 def test_the_bundled_checkpoints_are_complete() -> None:
     folders = [path for path in BUNDLE.iterdir() if path.is_dir()]
     assert folders
-    assert all(is_complete(folder) for folder in folders)
+    for folder in folders:
+        assert is_complete(folder, CATALOGUE[folder.name].stock_files), folder.name
 
 
 @pytest.mark.parametrize("missing", [*CHINESE, PICKLED])
