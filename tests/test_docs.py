@@ -30,7 +30,7 @@ def models_table() -> str:
         assert traits is not None
         shown = ", ".join(traits.languages)
         if spec.demo:
-            what = "moving" if spec.video_text else "drawings of"
+            what = "moving" if spec.video_text or spec.video_chat else "drawings of"
             shown = f"{what} coloured shapes only"
         does = ", ".join(spec.generative.tasks) if spec.generative else DOES.get(spec.task, "")
         if spec.contrastive:

@@ -208,7 +208,7 @@ def test_packed_tokens_are_those_of_the_checkpoints_prompt(smoke: Path) -> None:
         asked = [first_question(first, time_message(3.25, NUM_FRAMES)), *rest]
         history = list(zip(asked[:-1], [turn.answer for turn in turns], strict=False))
         ids = encode_prompt(tokenizer, chat_prompt(history, asked[-1]))
-        mine, targets, _ = coder(turns)
+        mine, targets, *_ = coder(turns)
         answer = coder.encode(turns[-1].answer)
         whole = [*coder.before, -200, *coder.message(3.25), *mine[: -len(answer) - 1]]
         assert whole == ids
@@ -223,11 +223,11 @@ def test_packed_loss_is_that_of_each_conversation_alone(smoke: Path) -> None:
     features = torch.randn(1, NUM_ROWS, 128)
     packed = pack([DIALOGUES], [3.25], coder, NUM_ROWS, 300)
     with torch.no_grad():
-        loss, _ = dialogue_loss(model, features, packed)
+        loss = dialogue_loss(model, features, packed).loss
         rows = model.visual.projector(features)[0]
     parts, weights = [], []
     for turns in DIALOGUES:
-        ids, targets, shares = coder(turns)
+        ids, targets, shares, _ = coder(turns)
         for place, target in enumerate(targets):
             if target >= 0:
                 read = [*coder.before, -200, *coder.message(3.25), *ids[: place + 1]]
