@@ -56,6 +56,7 @@ class Stage:
     horizon: int = 10**9  # the step at which the rates, falling linearly from 1, would be 0
     peak: float = 1.0  # the highest factor on the rates
     passes: int = 1  # over the videos, each with other turnings
+    heads: float = 0.5  # weight of `RowHeads`
     pointing: float = 0.0  # weight of `pointing_loss`
 
 
@@ -67,7 +68,8 @@ class TrainOptions:
     stages: tuple[Stage, ...] = (
         Stage(800),
         Stage(1800, (0.45, 0.25, 0.30), "late", horizon=2600),
-        Stage(1900, (0.40, 0.25, 0.35), "last", horizon=1900, peak=0.5, pointing=0.3),
+        Stage(400, (0.40, 0.25, 0.35), "last", horizon=1900, peak=0.5, pointing=0.3),
+        Stage(950, (0.40, 0.25, 0.35), "last", 950, peak=0.4, heads=0.0, pointing=0.3),
     )
     seed: int = 7
     num_videos: int = 18_000
@@ -76,7 +78,6 @@ class TrainOptions:
     max_tokens: int = 300  # after the rows
     muon_rate: float = 0.012
     adam_rate: float = 1e-3
-    head_weight: float = 0.5
     head_steps: int = 100  # of a later stage, in which its new heads do not change the rest
     warmup: int = 50
     num_corpus: int = 3000
@@ -200,10 +201,11 @@ def train_language(
         features = torch.from_numpy(cache.tokens[rows]).float()
         read = dialogue_loss(model, features, packed)
         alone = index > 0 and step < options.head_steps
-        extra = heads(read.rows.detach() if alone else read.rows, rows, cache)
+        seen = read.rows.detach() if alone else read.rows
+        extra = heads(seen, rows, cache) if stage.heads else torch.zeros(())
         owners = torch.from_numpy(cache.owners[rows].astype(np.int64))
         pointing = pointing_loss(read.attention, packed.about, owners)
-        (read.loss + options.head_weight * extra + stage.pointing * pointing).backward()
+        (read.loss + stage.heads * extra + stage.pointing * pointing).backward()
         nn.utils.clip_grad_norm_(trained, 2.0)
         factor = rate_at(step, stage, options.warmup)
         for optimizer, rate in optimizers:
