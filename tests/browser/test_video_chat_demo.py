@@ -1,6 +1,5 @@
 """The Video chat tab over the bundled model, as a visitor meets it."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +107,7 @@ def test_stop_ends_an_answer_and_the_next_one_is_given(browser: Browser, tmp_pat
         open_tab(page, "Video chat")
         take_example(page, chat_videos()[0])
         ask(page, "Describe the video.")
-        expect(answers(page)).to_have_text(re.compile("^a( red)?( circle)?$"))
+        expect(answers(page)).to_contain_text("a red circle")
         press(page, "Stop")
         settled(page)
         said = answers(page).inner_text()

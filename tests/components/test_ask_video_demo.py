@@ -130,8 +130,9 @@ def test_what_cannot_be_is_told(
 def test_an_unknown_model_lists_the_valid_ones(client: Client, left: str, model: str) -> None:
     with pytest.raises(AppError) as caught:
         ask(client, left, DOES, model=model)
+    offered = caught.value.message.partition("Choose one of: ")[2]
     for spec in MODELS:
-        assert (spec.key in caught.value.message) == (spec.task == "video-chat")
+        assert (spec.key in offered) == (spec.task == "video-chat")
 
 
 def test_a_model_out_of_reach_names_the_settings(client: Client, left: str) -> None:
@@ -179,9 +180,9 @@ def test_questions_that_it_cannot_read_are_answered_or_told(
 
 @pytest.fixture(scope="module")
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """An app that takes videos of two seconds at most."""
+    """An app that takes videos of two seconds at most, and models of 5 GB."""
     folder = tmp_path_factory.mktemp("strict")
-    with serve(folder, "--max-video-s", "2") as app:
+    with serve(folder, "--max-video-s", "2", "--memory-gb", "5") as app:
         yield connect(app.url)
 
 
@@ -189,4 +190,14 @@ def test_a_video_over_the_limit_is_told(strict: Client, left: str, tmp_path: Pat
     told = refusal(strict, video=handle_file(left), question=DOES)
     assert "2" in told
     short = moving_disc(tmp_path / "short.mp4", num=15)
+    assert ask(strict, short, "What colour is the circle?")[0] == "red"
+
+
+def test_a_model_that_does_not_fit_is_told_with_need_and_budget(
+    strict: Client, tmp_path: Path
+) -> None:
+    short = moving_disc(tmp_path / "short.mp4", num=15)
+    told = refusal(strict, video=handle_file(short), question=DOES, model="videochat-flash-7b-448")
+    assert "33.2 GB" in told or "16.6 GB" in told
+    assert "5 GB" in told.replace("5.0 GB", "5 GB")
     assert ask(strict, short, "What colour is the circle?")[0] == "red"
