@@ -74,6 +74,15 @@ class _Strings(ast.NodeVisitor):
         if not isinstance(node.value, ast.Constant):
             self.generic_visit(node)
 
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:  # annotations are left out
+        for part in [*node.decorator_list, *node.args.defaults, *node.args.kw_defaults, *node.body]:
+            if part is not None:
+                self.visit(part)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self.visit(node.value)
+
     def visit_Call(self, node: ast.Call) -> None:
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
         owner = getattr(getattr(node.func, "value", None), "id", "")
