@@ -69,7 +69,7 @@ class TrainOptions:
         Stage(800),
         Stage(1800, (0.45, 0.25, 0.30), "late", horizon=2600),
         Stage(400, (0.40, 0.25, 0.35), "last", horizon=1900, peak=0.5, pointing=0.3),
-        Stage(950, (0.40, 0.25, 0.35), "last", 950, peak=0.4, heads=0.0, pointing=0.3),
+        Stage(800, (0.40, 0.25, 0.35), "last", 950, peak=0.4, heads=0.0, pointing=0.3),
     )
     seed: int = 7
     num_videos: int = 18_000
