@@ -42,6 +42,9 @@ demo-models: $(VENV)/.runtime
 	$(BIN)/python -m demo_models.evaluate_moments
 	$(BIN)/python -m demo_models.evaluate_moments --via app
 	$(BIN)/python -m demo_models.make_videos
+	$(BIN)/python -m demo_models.train_videochat --out assets/checkpoints/demo-videochat
+	$(BIN)/python -m demo_models.evaluate_videochat
+	$(BIN)/python -m demo_models.make_chat_videos
 	$(BIN)/python -m tests.test_docs --write
 
 screenshots: $(VENV)/.tests $(VENV)/.chromium

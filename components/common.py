@@ -99,7 +99,8 @@ def wire_model_picker(
 def model_hint(store: PipelineStore, spec: ModelSpec) -> str:
     """Return what a person should know before choosing a model: size, place, licence."""
     if spec.demo:
-        known = "drawn videos of moving" if spec.task == "video-text" else "drawings of coloured"
+        videos = spec.task in ("video-text", "video-chat")
+        known = "drawn videos of moving" if videos else "drawings of coloured"
         return f"Comes with SeeSay and needs no network. Knows {known} shapes only."
     on_disk = store.sources.locate(spec) is not None
     where = "on this machine" if on_disk else f"{spec.download_gb:.1f} GB, downloaded on first use"

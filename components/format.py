@@ -128,7 +128,7 @@ def context_meter(context: ContextUse) -> str:
     return (
         f"<div class='meter' title='A model reads so much at once. When it is full, the oldest "
         f"questions are left out, never the picture.'><i style='width:{share * 100:.0f}%'></i>"
-        f"<span>Memory of this conversation: {context.used_tokens} of {context.limit_tokens} "
+        f"<span>Memory of this conversation: {context.used_tokens:,} of {context.limit_tokens:,} "
         f"tokens{dropped}</span></div>"
     )
 
