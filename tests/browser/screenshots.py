@@ -46,7 +46,11 @@ def answered(browser: Browser, url: str, tab: str, width: int, dark: bool) -> Pa
         open_tab(page, tab)
         click_example(page, 0)
         page.locator(".scores .pill:visible").first.wait_for()
-        page.locator(".frames:visible img").last.wait_for()
+        for picture in page.locator(".frames:visible img").all():
+            picture.scroll_into_view_if_needed()
+        page.wait_for_function(
+            "[...document.querySelectorAll('.frames img')].every(picture => picture.complete)"
+        )
     else:
         open_tab(page, tab)
         click_example(page, 0)
