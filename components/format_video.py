@@ -127,9 +127,8 @@ def curve(video: SearchedVideo) -> str:
         f"<text x='{across((m.start_s + m.end_s) / 2):.1f}' y='{_TOP - 4:g}'>{number}</text>"
         for number, m in enumerate(video.moments, start=1)
     )
-    points = [
-        (across(time_s), _BASE - score / top * (_BASE - _TOP - 4)) for time_s, score in _thinned(video)
-    ]
+    unit = (_BASE - _TOP - 4) / top
+    points = [(across(time_s), _BASE - score * unit) for time_s, score in _thinned(video)]
     points = [(0.0, points[0][1]), *points, (_WIDTH, points[-1][1])]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     ticks = "".join(
