@@ -17,10 +17,13 @@ def main(argv: list[str] | None = None) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
     from components.layout import PUBLIC_FOLDERS, build_app, launch_options
+    from pipelines import apart
     from pipelines.runtime import warm_up
     from pipelines.store import PipelineStore
     from pipelines.sweeping import start_sweeping
 
+    if settings.decoders == "apart":
+        apart.begin()
     start_sweeping(settings.work_dir, PUBLIC_FOLDERS)
     store = PipelineStore(settings)
     app = build_app(store)

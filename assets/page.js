@@ -14,3 +14,6 @@ document.addEventListener(
   },
   true,
 );
+
+// Screen readers and fonts go by the language of the page, which the server chooses by the browser's.
+if (/^zh\b/i.test(navigator.language)) document.documentElement.lang = "zh-CN";

@@ -92,7 +92,7 @@ def duration(seconds: float) -> str:
 def pictures_strip(pictures: Sequence[Picture]) -> str:
     """Return the last pictures with their captions, as HTML; "" if there are none."""
     figures = "".join(
-        f"<figure>{_image(picture)}<figcaption>{_shown(picture.caption, 140)}"
+        f"<figure>{_image(picture)}<figcaption translate='no'>{_shown(picture.caption, 140)}"
         f"<small>{_shown(picture.file, 60)}</small></figcaption></figure>"
         for picture in pictures
     )
@@ -159,9 +159,10 @@ def _table(first: str, second: str, rows: Sequence[str], total: int) -> str:
 
 
 def _row(name: str, text: str, kind: str = "") -> str:
+    ours = "yes" if kind == "bad" else "no"
     return (
-        f"<tr class='{kind}'><td class='name'>{_shown(name, 120)}</td>"
-        f"<td class='said'>{_shown(text, 400)}</td></tr>"
+        f"<tr class='{kind}'><td class='name' translate='no'>{_shown(name, 120)}</td>"
+        f"<td class='said' translate='{ours}'>{_shown(text, 400)}</td></tr>"
     )
 
 

@@ -11,6 +11,7 @@ import gradio as gr
 
 from components import format as fmt
 from components.errors import show_errors
+from components.language import say
 from pipelines.catalogue import CATALOGUE, MODELS, ModelSpec, Task, demo_of
 from pipelines.demo_card import read_demo_card
 from pipelines.results import Step
@@ -56,7 +57,7 @@ def lease(
         if progress is not None:
             done, total = step.done_bytes / 1e6, step.total_bytes / 1e6
             share = done / total if total else 0.0
-            progress(share, desc=f"Downloading {spec.title}: {done:,.0f} of {total:,.0f} MB")
+            progress(share, desc=say(f"Downloading {spec.title}: {done:,.0f} of {total:,.0f} MB"))
     with store.turns.visitor(), store.use(spec.key, task) as pipeline:
         yield pipeline
 

@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import gradio as gr
 from gradio.exceptions import ComponentProcessingError
 
+from components.language import say
+from components.speaking_page import SpeakingPage
 from pipelines.errors import PipelineError
 
 log = logging.getLogger(__name__)
@@ -48,19 +50,23 @@ def _translated() -> Iterator[None]:
     except gr.Error:
         raise
     except PipelineError as error:
-        raise gr.Error(error.message, title=error.title, print_exception=False) from error
+        raise said_error(error.message, error.title) from error
     except Exception as error:
         reference = secrets.token_hex(4)
         log.exception("Internal error, reference %s", reference)
-        raise gr.Error(
+        raise said_error(
             f"This is a fault of SeeSay, not of your input. Try again; if it stays, report it "
             f"with the reference {reference}, which the server's log explains.",
-            title="Internal error",
-            print_exception=False,
+            "Internal error",
         ) from error
 
 
-class Page(gr.Blocks):
+def said_error(message: str, title: str) -> gr.Error:
+    """Return an error in the visitor's language, for a toast or a script."""
+    return gr.Error(say(message), title=say(title), print_exception=False)
+
+
+class Page(SpeakingPage):
     """Blocks that say in one sentence why gradio itself turns a request away.
 
     Gradio checks arguments and opens files before a handler is called. What it raises there
@@ -72,25 +78,22 @@ class Page(gr.Blocks):
         try:
             return await super().preprocess_data(*args, **kwargs)
         except gr.Error as error:  # its message repeats what was typed, and it would be logged
-            raise gr.Error(
+            raise said_error(
                 "A field of this request holds a value that it does not offer, perhaps because "
                 "the answer that it belongs to is gone. Choose from its list; for a label, press "
                 "Classify again first.",
-                title="Check your input",
-                print_exception=False,
+                "Check your input",
             ) from error
         except ComponentProcessingError as error:
-            raise gr.Error(
+            raise said_error(
                 "The file is not an image that can be read, or it is damaged or far too large. "
                 "Expected a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF file.",
-                title="Cannot read this file",
-                print_exception=False,
+                "Cannot read this file",
             ) from error
         except Exception as error:
-            raise gr.Error(
+            raise said_error(
                 "This request lacks an argument, or names a file that was not uploaded to this "
                 "app or a link that cannot be fetched. Give every required argument, and send "
                 "files with gradio_client's handle_file().",
-                title="Check your input",
-                print_exception=False,
+                "Check your input",
             ) from error

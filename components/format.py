@@ -294,12 +294,17 @@ def _table(head: str, rows: Sequence[str], total: int, kind: str = "") -> str:
 
 def _text(name: str, note: str) -> str:
     shown = html.escape(name if len(name) <= 160 else name[:159] + "…")
-    return shown + (f"<small>{html.escape(note)}</small>" if note else "")
+    return kept(shown) + (f"<small>{html.escape(note)}</small>" if note else "")
 
 
 def _short(name: str) -> str:
     shown = name if len(name) <= 24 else name[:23] + "…"
-    return f"<span title='{html.escape(name[:300])}'>{html.escape(shown)}</span>"
+    return f"<span translate='no' title='{html.escape(name[:300])}'>{html.escape(shown)}</span>"
+
+
+def kept(markup: str) -> str:
+    """Return HTML that is never translated: the words of a visitor or a model."""
+    return f"<span translate='no'>{markup}</span>"
 
 
 def pill(verdict: Verdict) -> str:

@@ -74,7 +74,7 @@ def moments_table(search: MomentSearch, names: Sequence[str]) -> str:
     head += "<th title='How the text fares against neutral texts'>Score</th><th>Verdict</th>"
     rows = []
     for number, (video, moment) in enumerate(listed(search), start=1):
-        name = f"<td class='name'>{html.escape(names[video.index][:80])}</td>" if several else ""
+        name = f"<td class='name'>{_name(names[video.index])}</td>" if several else ""
         rows.append(
             f"<tr><td class='number'>{number}</td>{name}<td class='number'>{span(moment)}</td>"
             f"<td class='bar'><i style='width:{moment.score * 100:.1f}%'></i>"
@@ -83,7 +83,7 @@ def moments_table(search: MomentSearch, names: Sequence[str]) -> str:
     for video in search.videos:
         if video.error:
             rows.append(
-                f"<tr><td></td><td class='name' colspan='4'>{html.escape(names[video.index][:80])}"
+                f"<tr><td></td><td class='name' colspan='4'>{_name(names[video.index])}"
                 f"<small>{html.escape(video.error)}</small></td></tr>"
             )
     return f"<div class='scores moments'><table><tr>{head}</tr>{''.join(rows)}</table></div>"
@@ -102,7 +102,7 @@ def span(moment: Moment) -> str:
 def curves(search: MomentSearch, names: Sequence[str]) -> str:
     """Return a drawing of relevance over time for each video, as HTML."""
     drawn = [
-        f"<figure class='curve'><figcaption>{html.escape(names[video.index][:80])}</figcaption>"
+        f"<figure class='curve'><figcaption>{_name(names[video.index])}</figcaption>"
         f"{curve(video)}</figure>"
         for video in search.videos
         if video.curve
@@ -217,3 +217,7 @@ def _stamp(seconds: float) -> str:
     minutes, rest = divmod(milliseconds, 60_000)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:02d}:{minutes:02d}:{rest // 1000:02d},{rest % 1000:03d}"
+
+
+def _name(file: str) -> str:
+    return fmt.kept(html.escape(file[:80]))

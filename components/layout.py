@@ -5,6 +5,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.media import MEDIA_ROOT as MEDIA
+from starlette.middleware import Middleware
 
 from components import (
     api,
@@ -18,6 +19,7 @@ from components import (
 )
 from components.common import ASSETS, is_bundled
 from components.errors import Page
+from components.speaking_page import LanguageOfRequest
 from components.theme import THEME
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
@@ -28,6 +30,9 @@ MAX_WAITING = 256
 
 #: Folders of pictures that the page shows to everybody.
 PUBLIC_FOLDERS = (ASSETS / "examples", Path(MEDIA))
+
+#: What Gradio's own Chinese lacks.
+LACKING_IN_CHINESE = {"common.upload": "上传", "common.complete": "完成"}
 
 TABS = (
     classify_tab,
@@ -71,4 +76,6 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "ssr_mode": False,
         "show_error": False,
         "quiet": False,
+        "i18n": gr.I18n(**{"zh-CN": LACKING_IN_CHINESE}),
+        "app_kwargs": {"middleware": [Middleware(LanguageOfRequest)]},
     }

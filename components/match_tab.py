@@ -26,6 +26,7 @@ from components.common import (
 from components.errors import show_errors
 from components.example_lists import match_examples
 from components.files import Uploads
+from components.language import say
 from pipelines.catalogue import Task
 from pipelines.labels import split_lines
 from pipelines.store import PipelineStore
@@ -191,7 +192,7 @@ def _handler(store: PipelineStore) -> Callable[..., Any]:
         with lease(store, spec.key, TASK, progress) as viclip:
             for _ in worked_off(viclip.prepare(lines), progress):
                 yield (gr.skip(),) * 6
-            progress(None, desc="Looking at the video")
+            progress(None, desc=say("Looking at the video"))
             found = viclip.match(file, lines, start_s=start_s or 0.0, end_s=end_s or 0.0)
         notes = format_video.match_notes(found, repeated)
         csv = save_result(store.settings, "scores.csv", fmt.scores_csv(found.answer))

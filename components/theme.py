@@ -14,6 +14,8 @@ THEME = gr.themes.Base(
         "Segoe UI",
         "Roboto",
         "Noto Sans",
+        "PingFang SC",
+        "Microsoft YaHei",
         "Noto Sans CJK SC",
         "sans-serif",
     ],

@@ -15,6 +15,7 @@ from components.conversation import Message, as_text, back_to_question
 from components.errors import show_errors
 from components.files import Uploads
 from components.generation import GenerationControls
+from components.language import say
 from pipelines.catalogue import Task
 from pipelines.store import PipelineStore
 from pipelines.videochat_flash.looking_ahead import look_ahead
@@ -79,7 +80,7 @@ def answering(
             for delta in chat.ask(file, question, before, options, part, compress=skim):
                 if delta.step is not None:
                     done, total = delta.step.done, delta.step.total
-                    progress((done, total), desc="Looking at the video", unit="frames")
+                    progress((done, total), desc=say("Looking at the video"), unit="frames")
                 yield reply.take(delta, values[shown])
         result = delta.result
         assert result is not None  # every stream that does not raise ends with one

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from pipelines import apart
 from pipelines.batch.archive import is_zip, open_inputs
 from pipelines.batch.captioner import TASK, Captioner, make_captioner
 from pipelines.batch.control import Progress, RunControl
@@ -72,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `--models-dir x photos` would take x for the folder
         parser.error(f"unknown argument {loose[0]}; flags of the app are written --flag=value")
     settings = read_settings(rest)
+    if settings.decoders == "apart":
+        apart.begin()
     try:
         if not args.source.exists():
             raise InputError(

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from pipelines import apart
 from pipelines.colour_modes import to_rgb
 from pipelines.decode_budget import BUDGET, SMALL_BYTES
 from pipelines.errors import MediaError, MemoryLimitError
@@ -106,6 +107,9 @@ def open_image(path: Path, *, max_pixels: int = MAX_PIXELS, draft_px: int = 0) -
         MemoryLimitError: other pictures took the memory for too long.
         MemoryError: there is no memory for it.
     """
+    if apart.is_on():
+        options = {"max_pixels": max_pixels, "draft_px": draft_px}
+        return apart.image(_shown(path.name), open_image, path, **options)
     try:
         file = path.open("rb")
     except OSError as error:
@@ -119,6 +123,9 @@ def decode_image(
     data: bytes, name: str = "the image", *, max_pixels: int = MAX_PIXELS, draft_px: int = 0
 ) -> Image.Image:
     """Decode the bytes of an image file as `open_image` does; `name` is used in messages."""
+    if apart.is_on():
+        options = {"max_pixels": max_pixels, "draft_px": draft_px}
+        return apart.image(_shown(name), decode_image, data, name, **options)
     return _decode(io.BytesIO(data), name, max_pixels, draft_px)
 
 

@@ -13,6 +13,7 @@ ModelChoice = Literal["auto", "bundled", "hub"]
 SourceChoice = Literal["hub", "modelscope"]
 DeviceChoice = Literal["auto", "cpu", "cuda", "mps"]
 DtypeChoice = Literal["auto", "float32", "bfloat16"]
+DecoderChoice = Literal["apart", "inside"]
 Quantization = Literal["none", "int8", "nf4"]
 
 #: Where the Hugging Face hub itself answers; any other endpoint is a mirror.
@@ -38,6 +39,7 @@ class Settings:
         max_upload_mb: largest file taken, in megabytes (1e6 bytes).
         max_pixels_mp: largest image taken, in megapixels (1e6 pixels).
         max_video_s: longest video taken, in seconds.
+        decoders: whether files are decoded in processes of their own.
         endpoint: the hub's address, `HF_ENDPOINT`.
         offline: whether `HF_HUB_OFFLINE` forbids the hub.
     """
@@ -56,6 +58,7 @@ class Settings:
     max_upload_mb: float = 200.0
     max_pixels_mp: float = 120.0
     max_video_s: float = 14_400.0
+    decoders: DecoderChoice = "apart"
     endpoint: str = HUB_ENDPOINT
     offline: bool = False
 
@@ -138,6 +141,13 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
     add("--max-upload-mb", type=float, default=200.0, help="largest file, in megabytes")
     add("--max-pixels-mp", type=float, default=120.0, help="largest image, in megapixels")
     add("--max-video-s", type=float, default=14_400.0, help="longest video, in seconds")
+    add(
+        "--decoders",
+        choices=("apart", "inside"),
+        default="apart",
+        help="apart: files are decoded in processes of their own, so that a decoder that crashes "
+        "or hangs costs one request",
+    )
     return parser
 
 

@@ -1,6 +1,7 @@
 """Open any video a person may have, and read exactly the frames that are asked for."""
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -10,12 +11,13 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from pipelines.errors import InputError, MediaError, MemoryLimitError
+from pipelines import apart
+from pipelines.errors import InputError, MediaError, MemoryLimitError, ReadingStopped
 from pipelines.video_choice import Numbers, Times, indices_at
 from pipelines.video_crew import Crew, Run, num_cores
 from pipelines.video_decoding import groups_of
 from pipelines.video_fallback import open_with_decord
-from pipelines.video_index import ReadingStopped, VideoIndex, build_index
+from pipelines.video_index import VideoIndex, build_index
 from pipelines.video_opening import check_file, open_container, shown, unreadable
 from pipelines.video_pixels import Fit, Framing, Pixels, Turn, display_size
 
@@ -240,8 +242,63 @@ class VideoReader:
 def open_video(
     path: Path, *, max_seconds: float = 0.0, should_stop: Callable[[], bool] | None = None
 ) -> VideoReader:
-    """Open a video as `VideoReader` does."""
-    return VideoReader(path, max_seconds=max_seconds, should_stop=should_stop)
+    """Open a video as `VideoReader` does; where `apart` is switched on, in a process of its own."""
+    kind = ApartVideo if apart.is_on() else VideoReader
+    return kind(path, max_seconds=max_seconds, should_stop=should_stop)
+
+
+class ApartVideo(VideoReader):
+    """A `VideoReader` whose file is decoded in a process of its own."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_seconds: float = 0.0,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        """List the frames of a video, as `VideoReader` does."""
+        check_file(path)
+        self._path = path
+        self._lent = ExitStack()
+        self._decoder = self._lent.enter_context(apart.crew().one())
+        try:
+            self.info, self.times_s = self._decoder.ask(
+                shown(path), "open", path, max_seconds, should_stop=should_stop
+            )
+        except BaseException:
+            self._lent.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; it cannot be read any more."""
+        try:
+            if self._decoder.is_alive:
+                self._decoder.ask(shown(self._path), "close")
+        finally:
+            self._lent.close()
+
+    def frames_at(
+        self,
+        indices: Sequence[int] | Numbers,
+        size: tuple[int, int] | None = None,
+        *,
+        fit: Fit = "squash",
+        threads: int = 0,
+        should_stop: Callable[[], bool] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> VideoFrames:
+        """Read frames by number, as `VideoReader` does."""
+        frames: VideoFrames = self._decoder.ask(
+            shown(self._path),
+            "frames",
+            np.asarray(indices, np.int64),
+            size,
+            {"fit": fit, "threads": threads},
+            should_stop=should_stop,
+            on_progress=on_progress,
+        )
+        return frames
 
 
 def probe(path: Path, *, max_seconds: float = 0.0) -> VideoInfo:
@@ -250,7 +307,7 @@ def probe(path: Path, *, max_seconds: float = 0.0) -> VideoInfo:
     Raises:
         MediaError: not a video, damaged beyond use, or longer than `max_seconds`.
     """
-    with VideoReader(path, max_seconds=max_seconds) as reader:
+    with open_video(path, max_seconds=max_seconds) as reader:
         return reader.info
 
 

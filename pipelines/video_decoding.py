@@ -10,11 +10,11 @@ import numpy as np
 from av.codec.context import ThreadType
 from av.video.reformatter import VideoReformatter
 
+from pipelines.errors import ReadingStopped
 from pipelines.video_bitstream import ONE_FOR_ONE, can_skip, has_zeros, may_hold_zeros
 from pipelines.video_choice import Numbers
 from pipelines.video_index import (
     NONE,
-    ReadingStopped,
     VideoIndex,
     given_frames,
     mark,

@@ -8,9 +8,10 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from pipelines.errors import ReadingStopped
 from pipelines.video_choice import Numbers
 from pipelines.video_decoding import Group, Take
-from pipelines.video_index import NONE, ReadingStopped, VideoIndex
+from pipelines.video_index import NONE, VideoIndex
 from pipelines.video_opening import looks_like_video
 
 #: Largest file given to decord.

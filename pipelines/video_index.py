@@ -15,6 +15,7 @@ from av.stream import Discard
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from pipelines.errors import ReadingStopped
 from pipelines.video_bitstream import is_entry, is_shown
 from pipelines.video_choice import Numbers, Times, usual_step_s
 from pipelines.video_opening import open_container, video_stream
@@ -36,10 +37,6 @@ _UNKNOWN = 1 << 40
 
 #: With more gaps in time than this share of all packets, gaps are how the video was made.
 _MAX_GAPS = 0.02
-
-
-class ReadingStopped(Exception):
-    """The caller's `should_stop` said so."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.errors import MediaError
-from pipelines.video import VideoReader
+from pipelines.video import open_video
 from pipelines.video_choice import indices_at
 from pipelines.video_pixels import Pixels
 
@@ -24,7 +24,7 @@ def key_frames(path: Path, times_s: Sequence[float], *, height_px: int = 120) ->
     """
     if not times_s:
         return []
-    with VideoReader(path) as reader:
+    with open_video(path) as reader:
         info = reader.info
         width = min(max(2, round(info.width_px * height_px / info.height_px)), _MAX_WIDTH)
         asked = indices_at(reader.times_s, list(times_s))

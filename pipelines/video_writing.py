@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from pipelines.errors import InputError
-from pipelines.video import VideoReader
+from pipelines.video import open_video
 from pipelines.video_choice import indices_between
 from pipelines.video_pixels import Pixels
 
@@ -61,7 +61,7 @@ def write_clip(
         MediaError: the video cannot be read.
         ReadingStopped: the caller said so.
     """
-    with VideoReader(path_in, should_stop=should_stop) as reader:
+    with open_video(path_in, should_stop=should_stop) as reader:
         indices = indices_between(reader.times_s, start_s, end_s)
         info = reader.info
         shrink = min(1.0, max_side_px / max(info.height_px, info.width_px))

@@ -46,17 +46,19 @@ def open_page(
     width: int = 1280,
     theme: str = "light",
     prepare: Callable[[Page], None] = lambda page: None,
+    locale: str = "en-GB",
 ) -> Page:
     """Open the app in a new visitor's window and wait until it can be used.
 
     `prepare` sees the window before anything is loaded into it.
     """
-    context = browser.new_context(viewport={"width": width, "height": 900}, locale="en-GB")
+    context = browser.new_context(viewport={"width": width, "height": 900}, locale=locale)
     context.set_default_timeout(HANG_MS)
     page = context.new_page()
     prepare(page)
     page.goto(f"{url.rstrip('/')}/?__theme={theme}")
-    expect(page.get_by_role("button", name="Classify", exact=True)).to_be_visible()
+    classify = "分类" if locale.startswith("zh") else "Classify"
+    expect(page.get_by_role("button", name=classify, exact=True)).to_be_visible()
     expect(page.locator(".model-hint:visible p")).not_to_be_empty()
     return page
 

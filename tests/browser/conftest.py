@@ -47,8 +47,10 @@ def visit(browser: Browser, running_app: RunningApp) -> Iterator[Visit]:
         page.on("request", on_request)
         page.on("pageerror", on_page_error)
 
-    def enter(width: int = 1280, theme: str = "light") -> Page:
-        page = open_page(browser, running_app.url, width=width, theme=theme, prepare=prepare)
+    def enter(width: int = 1280, theme: str = "light", locale: str = "en-GB") -> Page:
+        page = open_page(
+            browser, running_app.url, width=width, theme=theme, prepare=prepare, locale=locale
+        )
         pages.append(page)
         return page
 

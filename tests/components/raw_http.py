@@ -14,11 +14,11 @@ HANG_S = 60.0
 http = httpx.Client(timeout=HANG_S, verify=False, trust_env=False)
 
 
-def post(url: str, endpoint: str, data: Any) -> dict[str, Any]:
+def post(url: str, endpoint: str, data: Any, language: str = "") -> dict[str, Any]:
     """Call a public endpoint; returns {"data": ...} or gradio's error, {"error": text, ...}."""
     base = f"{url.rstrip('/')}/gradio_api/call/{endpoint}"
     body = json.dumps({"data": data})  # escapes what is not ASCII: lone surrogates pass
-    head = {"content-type": "application/json"}
+    head = {"content-type": "application/json", "accept-language": language}
     response = http.post(base, content=body, headers=head)
     response.raise_for_status()
     event = response.json()["event_id"]

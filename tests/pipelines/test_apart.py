@@ -1,0 +1,194 @@
+"""Decoding in processes of their own: the same results, and no harm from crashes and hangs."""
+
+import gc
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines import apart, images
+from pipelines.decode_budget import BUDGET
+from pipelines.errors import MediaError, MemoryLimitError, ReadingStopped
+from pipelines.images import decode_image, open_image, true_box
+from pipelines.video import ApartVideo, VideoReader, open_video, probe
+from tests.pipelines import evil_decoder
+
+EXAMPLES = Path(__file__).parent.parent.parent / "assets" / "examples"
+PICTURE, VIDEO = EXAMPLES / "four-objects.png", EXAMPLES / "three-shapes.mp4"
+
+
+@pytest.fixture
+def apart_on() -> Iterator[None]:
+    apart.begin()
+    yield
+    apart.end()
+
+
+@pytest.fixture
+def evil(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(apart, "HANG_S", 1.0)
+    crew = apart.Crew(evil_decoder.serve)
+    monkeypatch.setattr(apart, "crew", lambda: crew)
+    apart.begin()
+    yield
+    apart.end()
+
+
+def renamed(file: Path, name: str, folder: Path) -> Path:
+    return Path(shutil.copy(file, folder / name))
+
+
+@pytest.mark.usefixtures("apart_on")
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.png")))
+def test_a_picture_is_the_same_apart(file: Path) -> None:
+    there = open_image(file)
+    apart.end()
+    assert there.tobytes() == open_image(file).tobytes()
+
+
+@pytest.mark.usefixtures("apart_on")
+def test_a_draft_keeps_its_box(tmp_path: Path) -> None:
+    file = tmp_path / "large.jpg"
+    Image.effect_noise((2745, 1801), 90).convert("RGB").save(file)
+    there, data = open_image(file, draft_px=224), file.read_bytes()
+    assert true_box(there) == true_box(decode_image(data, draft_px=224))
+    apart.end()
+    here = open_image(file, draft_px=224)
+    assert there.size == here.size != (2745, 1801)
+    assert true_box(there) == true_box(here)
+    assert there.tobytes() == here.tobytes()
+
+
+@pytest.mark.usefixtures("apart_on")
+def test_what_is_no_picture_is_told_as_ever(tmp_path: Path) -> None:
+    file = tmp_path / "notes.png"
+    file.write_text("milk, eggs")
+    with pytest.raises(MediaError, match="it looks like a text"):
+        open_image(file)
+    with pytest.raises(MediaError, match="megapixels"):
+        open_image(PICTURE, max_pixels=10)
+    assert open_image(PICTURE).mode == "RGB"
+
+
+@pytest.mark.usefixtures("apart_on")
+def test_a_video_is_the_same_apart() -> None:
+    seen: list[tuple[int, int]] = []
+    with open_video(VIDEO) as there:
+        assert isinstance(there, ApartVideo)
+        frames = there.frames_at([7, 0, 7], (48, 64), on_progress=lambda *at: seen.append(at))
+        late = there.frames_at_times([1.0], (48, 64))
+    with VideoReader(VIDEO) as here:
+        assert (there.info, there.times_s.tolist()) == (here.info, here.times_s.tolist())
+        expected = here.frames_at([7, 0, 7], (48, 64))
+        assert np.array_equal(late.pixels, here.frames_at_times([1.0], (48, 64)).pixels)
+    assert np.array_equal(frames.pixels, expected.pixels)
+    assert frames.indices.tolist() == [7, 0, 7]
+    assert seen[-1] == (2, 2)
+    assert probe(VIDEO) == here.info
+
+
+@pytest.mark.usefixtures("apart_on")
+def test_reading_stops_when_asked() -> None:
+    with open_video(VIDEO) as reader:
+        with pytest.raises(ReadingStopped):
+            reader.frames_at(range(reader.info.num_frames), (2000, 2000), should_stop=lambda: True)
+        assert reader.frames_at([3]).indices.tolist() == [3]
+
+
+@pytest.mark.usefixtures("apart_on")
+def test_a_process_is_kept_for_the_next() -> None:
+    open_image(PICTURE)
+    (first,) = apart.crew()._idle
+    open_image(PICTURE)
+    assert apart.crew()._idle == [first]
+
+
+@pytest.mark.usefixtures("apart_on")
+def test_a_process_that_ended_meanwhile_is_replaced() -> None:
+    open_image(PICTURE)
+    apart.crew()._idle[0]._process.kill()
+    apart.crew()._idle[0]._process.join()
+    assert open_image(PICTURE).mode == "RGB"
+
+
+@pytest.mark.usefixtures("apart_on")
+def test_memory_is_taken_from_the_budget_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "large.png"
+    Image.new("RGB", (3000, 3000)).save(file)
+    free = BUDGET._free
+    large = open_image(file)
+    assert BUDGET._free == free - 3000 * 3000 * 4
+    del large
+    gc.collect()
+    assert BUDGET._free == free
+
+    def refuse(needed: int) -> Any:
+        raise MemoryLimitError(f"no {needed}")
+
+    monkeypatch.setattr(BUDGET, "take", refuse)
+    with pytest.raises(MemoryLimitError, match="no 72000000"):
+        open_image(file)
+
+
+@pytest.mark.usefixtures("evil")
+@pytest.mark.parametrize(
+    ("fault", "told"), [("crash", "makes the decoder crash"), ("hang", "busy for 1 s")]
+)
+def test_a_bad_decoder_costs_one_request(tmp_path: Path, fault: str, told: str) -> None:
+    picture = renamed(PICTURE, f"{fault}.png", tmp_path)
+    with pytest.raises(MediaError, match=rf"'{fault}\.png' .*{told}"):
+        open_image(picture)
+    assert open_image(PICTURE).mode == "RGB"
+    video = renamed(VIDEO, f"{fault}.mp4", tmp_path)
+    with pytest.raises(MediaError, match=rf"'{fault}\.mp4' .*{told}"):
+        open_video(video)
+    with open_video(VIDEO) as reader:
+        assert reader.frames_at([0]).num_lost == 0
+
+
+@pytest.mark.usefixtures("evil")
+def test_a_crash_while_frames_are_read_ends_in_a_message(tmp_path: Path) -> None:
+    with open_video(renamed(VIDEO, "late.mp4", tmp_path)) as reader:
+        with pytest.raises(MediaError, match="crash"):
+            reader.frames_at([0])
+        with pytest.raises(MediaError):
+            reader.frames_at([0])
+    assert open_image(PICTURE).mode == "RGB"
+
+
+@pytest.mark.usefixtures("evil")
+def test_others_are_answered_while_a_decoder_hangs(tmp_path: Path) -> None:
+    picture = renamed(PICTURE, "hang.png", tmp_path)
+    ended: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            open_image(picture)
+        except MediaError as error:
+            ended.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    assert open_image(PICTURE).mode == "RGB"
+    assert not ended
+    waiting.join()
+    assert len(ended) == 1
+
+
+def test_off_means_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "crew", _no_crew)
+    assert not apart.is_on()
+    assert open_image(PICTURE).mode == "RGB"
+    assert type(open_video(VIDEO)) is VideoReader
+    assert images.BUDGET is BUDGET
+
+
+def _no_crew() -> Callable[[], None]:
+    raise AssertionError("no process is needed")

@@ -1,0 +1,151 @@
+"""Finds the texts in the source that people may read; `python -m tests.spoken_texts` lists them.
+
+A text is every string, or f-string with `{}` for what is filled in, of `components/` and
+`pipelines/` that has words, less what `NOT_SHOWN`, `NOT_TEXTS` and `AS_IT_IS` name. In HTML it is
+what stands between tags, and titles.
+"""
+
+import ast
+import html
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+TABLE = ROOT / "assets" / "languages" / "zh.json"
+
+#: Modules whose texts do not reach a visitor: commands, settings, what a developer reads.
+NOT_SHOWN = re.compile(
+    r"components/theme|pipelines/(caption_folder|settings|runtime|video_index|colour_modes|doctor.*"
+    r"|clip/(preprocessing|templates)|describe/(bridges|support|traits)"
+    r"|viclip/(conversion|modeling).*|videochat_flash/(configuration|conversion|modeling|prompts).*)"
+)
+
+#: Calls whose strings are for programs or programmers.
+NOT_TEXTS = {
+    "ArgumentParser", "ArithmeticError", "AssertionError", "EOFError", "KeyError", "NewType",
+    "NotImplementedError", "OSError", "RuntimeError", "TypeError", "TypeVar", "ValueError",
+    "add_argument", "add_argument_group", "add_parser", "compile", "einsum", "encode", "fullmatch",
+    "get", "getLogger", "getattr", "import_module", "match", "open", "register",
+    "register_buffer", "replace", "search", "split", "startswith", "endswith", "strftime", "strip",
+    "sub",
+}  # fmt: skip
+LOGS = {"debug", "info", "warning", "error", "exception", "critical"}
+
+#: What is the same in every language: names, paths, SQL; and examples, which the models read.
+AS_IT_IS = re.compile(
+    r"[\w.+-]+/[\w.{}+-]+|[\w.]+:\w+|[a-z]+\.\w+(\(.*\))?|(CREATE|DELETE|INSERT|SELECT) .*"
+    r"|[A-Z][a-z]+([A-Z]+[a-z]*)+( \| None)?|SceneCheck.*|data:.*|\+?[a-z]+|.*system.*\{\}"
+    r"|(BLIP-2|CLIP|Chinese-CLIP|InternVL3?|InstructBLIP|LLaVA|Llama|Qwen|Qwen2.5-VL|SigLIP"
+    r"|JoyCaption|Florence|ViCLIP|VideoChat-Flash|BSD|Apache|Top-p)[^:,]*"
+    r"|(a|the|red|bus|lion|cheetah|tower|something) [A-Za-z ]*(circle|square|star|wild|watching"
+    r"|night|lake|travel in|bicycle|tower).*|[a-z ,]+\n.*|What colour is the circle\?"
+    r"|Describe what is seen.*|You are a helpful assistant\.|The video lasts for .*"
+    r"|Which words appear.*|the catalogue gives .*|(answer|class|prompt) token|attention head"
+    r"|image processor|instructed query tokens|zh-CN"
+    r"|(Accept-Encoding|DecodeBudget|Exports|Fit|Framing|Inert|Inputs|Ledger|Path|Range|Skim|Task|Translator|Turn|Decoding)",
+    re.DOTALL,
+)
+
+_TAG = re.compile(r"<[^<>]*>")
+_READ = re.compile(r"(?:title|alt|placeholder|aria-label)='([^']*)'")
+_TECHNICAL = re.compile(r"[a-z0-9_.\-/*{}:#=\[\]<>|,]+")
+_CODE = re.compile(r"[=_\\]|\{\w|^\.|^/|::")
+
+
+def _flat(node: ast.AST) -> str | None:
+    """Return a string as it stands in the source, `{}` for what is filled in."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(v.value if isinstance(v, ast.Constant) else "{}" for v in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        left, right = _flat(node.left), _flat(node.right)
+        return None if left is None or right is None else left + right
+    return None
+
+
+class _Strings(ast.NodeVisitor):
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def visit_Expr(self, node: ast.Expr) -> None:  # docstrings are left out
+        if not isinstance(node.value, ast.Constant):
+            self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:  # annotations are left out
+        for part in [*node.decorator_list, *node.args.defaults, *node.args.kw_defaults, *node.body]:
+            if part is not None:
+                self.visit(part)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        if node.value is not None:
+            self.visit(node.value)
+
+    def visit_Call(self, node: ast.Call) -> None:
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        owner = getattr(getattr(node.func, "value", None), "id", "")
+        if name in NOT_TEXTS or (name in LOGS and owner in ("log", "logger", "warnings")):
+            for argument in [*node.args, *[keyword.value for keyword in node.keywords]]:
+                if _flat(argument) is None:
+                    self.visit(argument)
+            self.visit(node.func)
+        else:
+            self.generic_visit(node)
+
+    def visit(self, node: ast.AST) -> None:
+        text = _flat(node)
+        if text is None:
+            super().visit(node)
+            return
+        self.found.append(text)
+        if isinstance(node, ast.JoinedStr):
+            for value in node.values:
+                if isinstance(value, ast.FormattedValue):
+                    self.visit(value.value)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    for title in _READ.finditer(text):
+        yield html.unescape(title.group(1))
+    for piece in _TAG.split(text):
+        yield html.unescape(piece).strip()
+
+
+def _is_read(piece: str) -> bool:
+    if not re.search(r"[A-Za-z][a-z]+", piece.replace("{}", " ")):
+        return False
+    few = len(piece.split()) < 5
+    if _TECHNICAL.fullmatch(piece) or (few and _CODE.search(piece)):
+        return False
+    return not AS_IT_IS.fullmatch(piece)
+
+
+def spoken_texts() -> dict[str, str]:
+    """Return the texts that people may read, with the file that each is first found in."""
+    found: dict[str, str] = {}
+    for folder in ("components", "pipelines"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            if NOT_SHOWN.match(name):
+                continue
+            strings = _Strings()
+            strings.visit(ast.parse(path.read_text(encoding="utf-8")))
+            for text in strings.found:
+                for piece in _pieces(text):
+                    if _is_read(piece):
+                        found.setdefault(piece, name)
+    return found
+
+
+def main() -> None:
+    """Print the texts that the table lacks, one as JSON on each line."""
+    table = json.loads(TABLE.read_text(encoding="utf-8"))
+    for text, name in spoken_texts().items():
+        if text not in table:
+            print(json.dumps(text, ensure_ascii=False), name)
+
+
+if __name__ == "__main__":
+    main()
