@@ -12,8 +12,9 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,24 +35,27 @@ from pipelines.video_writing import write_frames  # noqa: E402
 
 FPS, HEIGHT, WIDTH = 5, 120, 160
 SECONDS_PER_CLIP = 4.0
+DRAWN_MINUTES = 2
 QUERIES = ("a red circle moves left", "a blue square disappears", "a star turns green")
 
 
 def make_hour(path: Path, minutes: int) -> None:
-    """Write stories of about a minute, one after the other."""
+    """Write stories of half a minute, one after the other; after `DRAWN_MINUTES` they come again.
 
-    def frames() -> Any:
+    What is searched is no less for it: vectors are kept by file and frames, not by content.
+    """
+    total = minutes * 60 * FPS
+    drawn = min(total, DRAWN_MINUTES * 60 * FPS)
+
+    def stories() -> Iterator[Any]:
         rng = np.random.default_rng(5)
-        left = minutes * 60 * FPS
-        while left > 0:
-            story = sample_story(rng, 7)
-            count = min(left, round(story.duration * SECONDS_PER_CLIP * FPS))
-            yield from render_frames(
-                story, np.arange(count) / FPS / SECONDS_PER_CLIP, HEIGHT, WIDTH
-            )
-            left -= count
+        while True:
+            story = sample_story(rng, 4)
+            count = round(story.duration * SECONDS_PER_CLIP * FPS)
+            times = np.arange(count) / FPS / SECONDS_PER_CLIP
+            yield from render_frames(story, times, HEIGHT, WIDTH)
 
-    write_frames(frames(), path, fps=FPS)
+    write_frames(islice(cycle(islice(stories(), drawn)), total), path, fps=FPS)
 
 
 def resident_mb(*, peak: bool) -> float:

@@ -15,7 +15,8 @@ from pipelines.viclip.results import Moment, MomentSearch, SearchedVideo, VideoM
 POINTS_SHOWN = 400
 
 #: Size of the curve's drawing, in its own units; the page stretches it.
-_WIDTH, _HEIGHT, _BASE = 640.0, 150.0, 126.0
+_WIDTH, _HEIGHT = 640.0, 156.0
+_TOP, _BASE = 20.0, 132.0
 
 
 def clock(seconds: float, *, tenths: bool = True) -> str:
@@ -121,18 +122,17 @@ def curve(video: SearchedVideo) -> str:
         return _WIDTH * min(1.0, time_s / duration)
 
     bands = "".join(
-        f"<rect class='band' x='{across(m.start_s):.1f}' y='14' "
-        f"width='{max(across(m.end_s) - across(m.start_s), 2):.1f}' height='{_BASE - 14:g}'/>"
-        f"<text x='{across((m.start_s + m.end_s) / 2):.1f}' y='11'>{number}</text>"
+        f"<rect class='band' x='{across(m.start_s):.1f}' y='{_TOP:g}' "
+        f"width='{max(across(m.end_s) - across(m.start_s), 2):.1f}' height='{_BASE - _TOP:g}'/>"
+        f"<text x='{across((m.start_s + m.end_s) / 2):.1f}' y='{_TOP - 4:g}'>{number}</text>"
         for number, m in enumerate(video.moments, start=1)
     )
-    points = [
-        (across(time_s), _BASE - score / top * (_BASE - 18)) for time_s, score in _thinned(video)
-    ]
+    unit = (_BASE - _TOP - 4) / top
+    points = [(across(time_s), _BASE - score * unit) for time_s, score in _thinned(video)]
     points = [(0.0, points[0][1]), *points, (_WIDTH, points[-1][1])]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     ticks = "".join(
-        f"<text class='tick {place}' x='{_WIDTH * share:g}' y='145'>"
+        f"<text class='tick {place}' x='{_WIDTH * share:g}' y='{_HEIGHT - 5:g}'>"
         f"{clock(video.duration_s * share, tenths=video.duration_s < 20)}</text>"
         for share, place in ((0, "start"), (0.25, ""), (0.5, ""), (0.75, ""), (1, "end"))
     )

@@ -145,6 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--via", choices=("pipeline", "app"), default="pipeline")
     parser.add_argument("--url", default="", help="of a running app; one is started without")
     parser.add_argument("--num", type=int, default=500, help="questions of each main kind")
+    parser.add_argument("--num-hint", type=int, default=500, help="videos of each side of the hint")
     parser.add_argument("--seed", type=int, default=TEST_SEED)
     parser.add_argument("--workers", type=int, default=1)
     chosen = parser.parse_args(arguments)
@@ -159,7 +160,7 @@ def main(arguments: list[str] | None = None) -> None:
                 result["accuracy"] = measure(ask, asked, chosen.workers)
         else:
             with open_pipeline(chosen.checkpoint) as pipeline:
-                threshold, result["hint"] = measure_hint(pipeline, chosen.num)
+                threshold, result["hint"] = measure_hint(pipeline, chosen.num_hint)
                 demo.update(scene_bank=SCENE_TEXTS, scene_score="cosine", scene_threshold=threshold)
                 about.write_text(json.dumps(demo, indent=1) + "\n", encoding="utf-8")
                 result["accuracy"] = measure(asks(pipeline), asked, chosen.workers)

@@ -50,9 +50,11 @@ class Stage:
     last: float = 1.0  # the factor at the end; they fall linearly over the last 60 %
     find_motion: bool = False  # begin with `viclip_start.start_motion`
     repeat_motion: bool = False  # begin with `viclip_start.repeat_motion`
+    by_place: bool = False  # see `viclip_loss.choose_tokens`
 
 
 TWINS = VideoSizes(motions=30, twins=26)
+HARD = VideoSizes(motions=36, twins=20, hard_texts=56, off_world_texts=14)
 FEW = VideoSizes(motions=14, twins=6, non_scenes=2, hard_texts=20, off_world_texts=8)
 
 
@@ -71,7 +73,6 @@ class TrainOptions:
         Stage(400, 144, uses=2, peak=0.4, last=0.1),
         Stage(200, 144, uses=2, peak=0.4, last=0.4, mix="even"),
         Stage(240, 144, uses=2, peak=0.35, last=0.05, mix="even"),
-        Stage(850, 144, uses=2, peak=0.4, last=0.04, mix="even"),
         Stage(30, 0, FEW, peak=0.12, last=0.0),
     )
     seed: int = 7
@@ -239,7 +240,7 @@ def train_stage(
         chosen = None
         if stage.keep:
             owners = stack_labels(batch.labels)["owners"]
-            chosen = choose_tokens(owners, stage.keep, chooser)
+            chosen = choose_tokens(owners, stage.keep, chooser, stage.by_place)
         with quick_attention():
             apart = number > 0 and step < options.head_steps
             losses = batch_loss(model, tokeniser, heads, batch, chosen, apart)

@@ -181,7 +181,14 @@ SIMPLE = MotionOptions(count_shares=(0.7, 0.3), event_shares=(0.0, 1.0))
 EVEN = MotionOptions(even=True)
 """Every kind of event as often as the others."""
 
-MIXES = {"all": MotionOptions(), "simple": SIMPLE, "even": EVEN}
+WEAK = MotionOptions(
+    event_shares=(0.06, 0.50, 0.44),
+    kinds=(*EVENT_KINDS, "bounce", "grow", "shrink", "appear", "appear", "disappear", "recolour"),
+    even=True,
+)
+"""What was told worst comes twice or three times as often as the rest."""
+
+MIXES = {"all": MotionOptions(), "simple": SIMPLE, "even": EVEN, "weak": WEAK}
 
 
 def _window(rng: Rng, mix: str) -> tuple[Motion, float]:

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from demo_models.clip_data import EMPTY, NO_BACKGROUND
 from demo_models.motion import EVENT_KINDS
-from demo_models.viclip_data import STILL, VideoLabels
+from demo_models.viclip_data import NUM_FRAMES, STILL, VideoLabels
 from demo_models.vocabulary import COLOURS, SHAPES
 
 SCALE = torch.tensor([1.0, 1.0, 4.0])
@@ -33,7 +33,9 @@ def stack_labels(labels: list[VideoLabels]) -> dict[str, Tensor]:
     return tables
 
 
-def choose_tokens(owners: Tensor, keep: int, generator: torch.Generator) -> Tensor:
+def choose_tokens(
+    owners: Tensor, keep: int, generator: torch.Generator, by_place: bool = False
+) -> Tensor:
     """Return which `keep` patches of each video are trained on, (B, keep) int64.
 
     In most videos patches of objects come first, in the others all are alike.
@@ -42,10 +44,17 @@ def choose_tokens(owners: Tensor, keep: int, generator: torch.Generator) -> Tens
         owners: (B, 512) uint8.
         keep: number of patches, at most 512.
         generator: source of randomness.
+        by_place: Let empty patches of places where an object is at other times come second, so
+            that it can be seen that it is not there yet, or not any more.
     """
     score = torch.rand(owners.shape, generator=generator)
     biased = torch.rand((len(owners), 1), generator=generator) < 0.85
-    score += 0.8 * ((owners != EMPTY) & biased)
+    covered = owners != EMPTY
+    score += 0.8 * (covered & biased)
+    if by_place:
+        ever = covered.unflatten(1, (-1, NUM_FRAMES)).any(dim=2, keepdim=True)
+        empty = ever.expand(-1, -1, NUM_FRAMES).flatten(1) & ~covered
+        score += 0.4 * (empty & biased)
     return score.topk(keep, dim=1).indices.sort(dim=1).values
 
 

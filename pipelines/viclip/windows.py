@@ -143,7 +143,8 @@ def find_peaks(
 
     Windows overlap, so one event lifts many of them. From each peak on, a moment takes in the
     neighbours that are relevant by about two thirds of the way from the background (a low
-    quantile of the curve) to the peak. A window over the edge of an event that is longer than
+    quantile of the curve) to the peak; between two windows the curve is taken for a straight line.
+    A window over the edge of an event that is longer than
     a window shows half of it, so the centres of such windows are about the edges of the event.
 
     Args:
@@ -175,7 +176,16 @@ def find_peaks(
         while last + 1 < len(taken) and not taken[last + 1] and evidence[last + 1] >= level:
             last += 1
         taken[first : last + 1] = True
-        moments.append((*_edges(first, last, centres, duration_s), int(peak)))
+        start = _edge(evidence, centres, first, first - 1, level) if first else 0.0
+        end = (
+            _edge(evidence, centres, last, last + 1, level) if last + 1 < len(taken) else duration_s
+        )
+        for other_start, other_end, other_peak in moments:
+            if other_peak < peak:
+                start = max(start, other_end)
+            else:
+                end = min(end, other_start)
+        moments.append((start, end, int(peak)))
     return moments
 
 
@@ -185,9 +195,14 @@ def _is_highest_nearby(evidence: Values, centres: Values, peak: int, lengths: Va
     return bool(evidence[peak] >= evidence[near].max())
 
 
-def _edges(first: int, last: int, centres: Values, duration_s: float) -> tuple[float, float]:
-    """Return start and end of the moment that reaches from one window to another."""
-    half_steps = np.diff(centres) / 2
-    start = float(centres[first] - half_steps[first - 1]) if first else 0.0
-    end = float(centres[last] + half_steps[last]) if last + 1 < len(centres) else duration_s
-    return start, end
+def _edge(evidence: Values, centres: Values, inside: int, outside: int, level: float) -> float:
+    """Return when the curve crosses a level between two neighbours, one inside the moment.
+
+    Half-way, where it does not: the other one could not be read, or is of another moment, or the
+    peak lies below the background.
+    """
+    step = centres[outside] - centres[inside]
+    if not -np.inf < evidence[outside] < level < evidence[inside]:
+        return float(centres[inside] + step / 2)
+    share = (evidence[inside] - level) / (evidence[inside] - evidence[outside])
+    return float(centres[inside] + share * step)

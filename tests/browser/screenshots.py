@@ -15,7 +15,7 @@ from tests.browser.browsing import chromium, click_example, open_page, open_tab,
 from tests.browser.serve import ROOT, serve
 
 #: The tabs that are shown in README.md.
-TABS = ("Classify", "Similarity", "Describe", "Batch", "Video chat")
+TABS = ("Classify", "Similarity", "Describe", "Batch", "Video chat", "Match", "Moments")
 
 
 def answered(browser: Browser, url: str, tab: str, width: int, dark: bool) -> Page:
@@ -53,6 +53,15 @@ def answered(browser: Browser, url: str, tab: str, width: int, dark: bool) -> Pa
         page.locator(".file-preview:visible .file").first.wait_for()
         press(page, "Start")
         page.get_by_text("Done: ").wait_for()
+    elif tab in ("Match", "Moments"):
+        open_tab(page, tab)
+        click_example(page, 0)
+        page.locator(".scores .pill:visible").first.wait_for()
+        for picture in page.locator(".frames:visible img").all():
+            picture.scroll_into_view_if_needed()
+        page.wait_for_function(
+            "[...document.querySelectorAll('.frames img')].every(picture => picture.complete)"
+        )
     else:
         open_tab(page, tab)
         click_example(page, 0)
@@ -79,9 +88,11 @@ def main() -> None:
     """Start the app, take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--all", type=Path, default=None, metavar="FOLDER")
-    target: Path | None = parser.parse_args().all
+    parser.add_argument("--tabs", nargs="+", choices=TABS, default=TABS)
+    chosen = parser.parse_args()
+    target: Path | None = chosen.all
     with TemporaryDirectory() as folder, serve(Path(folder)) as app, chromium() as browser:
-        for tab in TABS:
+        for tab in chosen.tabs:
             if target is None:
                 page = answered(browser, app.url, tab, 1280, False)
                 save(page, ROOT / "assets" / "screenshots" / f"{file_name(tab)}.png")

@@ -17,7 +17,7 @@ from demo_models.motion import EVENT_KINDS
 from demo_models.motion_sampling import sample_motion
 from demo_models.motion_statements import Act, VideoClaim, judge_claim, view_of
 from demo_models.motion_texts import CLAIM_KINDS, false_claim, true_claim, word_claim
-from demo_models.viclip_data import ShotPool, VideoSizes, make_batch
+from demo_models.viclip_data import MIXES, ShotPool, VideoSizes, make_batch
 from demo_models.viclip_loss import choose_tokens, stack_labels
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
 from pipelines.viclip.checkpoints import DEMO_VICLIP
@@ -62,6 +62,30 @@ def test_truth_matrix_agrees_with_the_texts():
     chosen = choose_tokens(labels["owners"], 64, torch.Generator().manual_seed(0))
     assert chosen.shape == (16, 64)
     assert (chosen.diff(dim=1) > 0).all()
+
+
+def test_empty_patches_of_used_places_are_read_before_others():
+    owners = torch.full((1, 64, 8), 254, dtype=torch.uint8)
+    owners[0, 10, 4:] = 0  # an object appears at place 10
+    flat = owners.flatten(1)
+    random = torch.Generator().manual_seed(0)
+    counts = {True: 0, False: 0}
+    for by_place in counts:
+        for _ in range(50):
+            chosen = choose_tokens(flat, 100, random, by_place)[0]
+            counts[by_place] += int(((chosen >= 80) & (chosen < 84)).sum())
+    assert counts[True] > 2 * counts[False] > 0
+
+
+def test_weak_kinds_come_more_often():
+    rng = np.random.default_rng(0)
+    kinds = [
+        event.kind
+        for _ in range(150)
+        for mover in sample_motion(rng, MIXES["weak"]).movers
+        for event in mover.events
+    ]
+    assert kinds.count("appear") > 1.5 * kinds.count("left")
 
 
 def test_motions_are_used_again_with_new_texts():

@@ -76,6 +76,25 @@ def test_an_event_longer_than_a_window_is_found_with_its_edges(span: tuple[float
     assert end == pytest.approx(span[1], abs=1.0)
 
 
+@pytest.mark.parametrize("start", [10.0, 10.25, 10.5, 10.75])
+def test_edges_lie_between_windows(start: float) -> None:
+    """A shift of the event by less than a stride shifts the moment alike."""
+    evidence, starts, ends = curve(40.0, (start, start + 6.0, 10.0))
+    ((found, end, _),) = find_peaks(evidence, starts, ends, 40.0, 1)
+    middle = (found + end) / 2
+    assert middle == pytest.approx(start + 3.0, abs=0.05)
+    assert end - found == pytest.approx(6.0, abs=1.5)
+
+
+def test_low_peaks_have_a_length_too() -> None:
+    starts, ends = windows_over(30.0, SearchOptions())
+    evidence = np.where(np.arange(len(starts)) % 5 == 4, 0.0, 1.0)
+    evidence[0] = 0.5
+    evidence[-4:] = (0.2, 0.1, 0.3, 0.1)
+    for start, end, _ in find_peaks(evidence, starts, ends, 30.0, 20):
+        assert start < end
+
+
 def test_moments_do_not_overlap_and_come_best_first() -> None:
     evidence, starts, ends = curve(60.0, (8.0, 13.0, 8.0), (30.0, 35.0, 12.0), (48.0, 53.0, 10.0))
     moments = find_peaks(evidence, starts, ends, 60.0, 5)
