@@ -103,26 +103,29 @@ def resident_mb(pid: int) -> float:
 
     What several of them share counts for each.
     """
-    total = 0
-    for each in tree_of(pid):
-        try:
-            total += int(Path(f"/proc/{each}/statm").read_text().split()[1])
-        except OSError:  # ended meanwhile
-            continue
-    return total * PAGE_BYTES / 1e6
+    return sum(own_resident_mb(each) for each in tree_of(pid))
+
+
+def own_resident_mb(pid: int) -> float:
+    """Return the resident memory of one process in MB; 0 if it has ended."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return pages * PAGE_BYTES / 1e6
 
 
 @dataclass
 class MemoryWatch:
-    """The most memory of an app's processes while the block ran.
+    """The memory of an app's processes while the block ran, looked at twice a second.
 
     Attributes:
         pid: the app's first process.
-        highest_mb: the most that was seen, looked for twice a second.
+        seen_mb: what was seen, in order.
     """
 
     pid: int
-    highest_mb: float = 0.0
+    seen_mb: list[float] = field(default_factory=list)
     _ended: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> MemoryWatch:
@@ -138,7 +141,7 @@ class MemoryWatch:
 
     def _look(self) -> None:
         while True:
-            self.highest_mb = max(self.highest_mb, resident_mb(self.pid))
+            self.seen_mb.append(resident_mb(self.pid))
             if self._ended.wait(0.5):
                 return
 

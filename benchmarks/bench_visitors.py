@@ -26,7 +26,15 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.app_process import MemoryWatch, OwnApp, own_app, resident_mb, settled_mb  # noqa: E402
+from benchmarks.app_process import (  # noqa: E402
+    MemoryWatch,
+    OwnApp,
+    own_app,
+    own_resident_mb,
+    resident_mb,
+    settled_mb,
+    tree_of,
+)
 from benchmarks.visitor_requests import (  # noqa: E402
     Ask,
     draw_media,
@@ -206,8 +214,12 @@ def measure(args: argparse.Namespace, folder: Path) -> bool:
         memory = {"start": round(resident_mb(app.pid))}
         with MemoryWatch(app.pid) as watch:
             tally = crowd(app, requests, expected, args.minutes, downloads)
-        memory["highest"] = round(watch.highest_mb)
-        memory["left"] = round(settled_mb(app.pid, args.settle))
+        half = len(watch.seen_mb) // 2
+        memory["highest of the first half"] = round(max(watch.seen_mb[:half], default=0.0))
+        memory["highest"] = round(max(watch.seen_mb))
+        memory["all left"] = round(settled_mb(app.pid, args.settle))
+        memory["of that the app itself"] = round(own_resident_mb(app.pid))
+        memory["and processes beside it"] = len(tree_of(app.pid)) - 1
         faults = app.faults()
     facts = {
         "visitors": args.visitors,
