@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.browsing import rows
 from tests.browser.conftest import Visit
+from tests.browser.test_describe import caption
 
 #: Stops of the Tab key after which something counts as out of reach.
 MOST_STOPS = 80
@@ -29,9 +31,9 @@ FOCUSED = """() => {
   const focused = document.activeElement;
   const {outlineStyle, outlineWidth, outlineOffset, outlineColor} = getComputedStyle(focused);
   let behind = parseFloat(outlineOffset) < 0 ? focused : focused.parentElement;
-  const clear = node => /^(transparent|rgba\\(.*, 0\\))$/.test(getComputedStyle(node).backgroundColor);
-  while (behind.parentElement && clear(behind)) behind = behind.parentElement;
-  const ground = light(getComputedStyle(behind).backgroundColor);
+  const paint = node => getComputedStyle(node).backgroundColor;
+  while (behind.parentElement && /, 0\\)$/.test(paint(behind))) behind = behind.parentElement;
+  const ground = light(paint(behind));
   const [low, high] = [ground, light(outlineColor)].sort((a, b) => a - b);
   return {
     html: focused.outerHTML.slice(0, 160),
@@ -63,11 +65,11 @@ def tab_to(page: Page, target: Locator, key: str = "Tab") -> None:
     raise AssertionError(f"{target} is out of reach of the Tab key")
 
 
-def walk(page: Page, save: Callable[[], Path]) -> None:
+def walk(page: Page, picture: Path) -> None:
     """Classify an upload and an example, then ask about a picture, all by keys."""
     tab_to(page, page.get_by_role("tab", name="Classify", exact=True))
     tab_to(page, page.get_by_role("button", name="Upload file").first)
-    page.get_by_test_id("file-upload").first.set_input_files(save())
+    page.get_by_test_id("file-upload").first.set_input_files(picture)
     expect(page.get_by_role("button", name="Remove Image")).to_be_visible()
     tab_to(page, page.get_by_label("Labels"))
     page.keyboard.type("red circle, blue star")
@@ -83,9 +85,7 @@ def walk(page: Page, save: Callable[[], Path]) -> None:
     page.keyboard.press("Enter")
     tab_to(page, page.get_by_role("button", name="Example: red circle", exact=True))
     page.keyboard.press("Enter")
-    expect(page.get_by_label("Caption", exact=True).last).to_have_value(
-        "a red circle on a white background"
-    )
+    expect(caption(page)).to_have_value("a red circle on a white background")
     tab_to(page, page.get_by_role("tab", name="Ask", exact=True))
     page.keyboard.press("Enter")
     tab_to(page, page.get_by_label("Question"))
@@ -94,9 +94,6 @@ def walk(page: Page, save: Callable[[], Path]) -> None:
     expect(page.locator(".message.bot:visible")).to_have_text(["red"])
 
 
-def test_everything_is_reached_in_light_colours(visit: Visit, red_circle: Path) -> None:
-    walk(visit(), lambda: red_circle)
-
-
-def test_everything_is_reached_in_dark_colours(visit: Visit, red_circle: Path) -> None:
-    walk(visit(theme="dark"), lambda: red_circle)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_visitor_needs_no_mouse(visit: Visit, red_circle: Path, theme: str) -> None:
+    walk(visit(theme=theme), red_circle)
