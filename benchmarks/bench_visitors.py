@@ -96,7 +96,7 @@ class Tally:
 
 def connect(url: str, folder: Path) -> Any:
     """Return a visitor's own client."""
-    from gradio_client import Client  # type: ignore[import-untyped]
+    from gradio_client import Client
 
     return Client(url, ssl_verify=False, verbose=False, download_files=folder)
 

@@ -100,7 +100,7 @@ def requests_of(visitor: int, media: Media, offered: set[str]) -> dict[str, Ask]
 
 
 def _file(path: Path) -> Any:
-    from gradio_client import handle_file
+    from gradio_client import handle_file  # type: ignore[import-untyped]
 
     return handle_file(path)
 

@@ -1,6 +1,5 @@
 """The page without a mouse: every step by keys, and the focus always to be seen."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
