@@ -96,7 +96,7 @@ class Tally:
 
 def connect(url: str, folder: Path) -> Any:
     """Return a visitor's own client."""
-    from gradio_client import Client
+    from gradio_client import Client  # type: ignore[import-untyped]
 
     return Client(url, ssl_verify=False, verbose=False, download_files=folder)
 
