@@ -34,7 +34,8 @@ MAX_WAITING = 256
 #: Folders of pictures that the page shows to everybody.
 PUBLIC_FOLDERS = (ASSETS / "examples", Path(MEDIA))
 
-#: What Gradio's own Chinese lacks.
+#: What Gradio's own languages lack: it would show, and read out, the key.
+LACKING_IN_ENGLISH = {"common.upload": "Upload", "common.complete": "Complete"}
 LACKING_IN_CHINESE = {"common.upload": "上传", "common.complete": "完成"}
 
 TABS = (
@@ -83,7 +84,7 @@ def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str
         "ssr_mode": False,
         "show_error": False,
         "quiet": False,
-        "i18n": gr.I18n(**{"zh-CN": LACKING_IN_CHINESE}),
+        "i18n": gr.I18n(**{"en": LACKING_IN_ENGLISH, "zh-CN": LACKING_IN_CHINESE}),
         "mcp_server": settings.mcp,
         "app_kwargs": {"middleware": [Middleware(LanguageOfRequest)], "routes": list(routes)},
     }
