@@ -29,7 +29,7 @@ function nameExamples() {
   }
 }
 
-// Screen readers are told an answer when it is there: the best row of a table, the end of a batch.
+// Screen readers are told an answer when it is there: the best row of a table.
 function announce(text) {
   const announcer = document.getElementById("announcer");
   const said = text.replace(/\s+/g, " ").trim();
@@ -41,8 +41,14 @@ function announceNew(node) {
   const found = (selector) => (node.matches(selector) ? node : node.querySelector(selector));
   const best = found(".scores:not(.batch)")?.querySelector("tr:has(td)");
   if (best) announce([...best.cells].map((cell) => cell.innerText).join(", "));
-  const ended = found(".batch-progress:not(.running)");
-  if (ended) announce(ended.innerText);
+}
+
+// The end of a batch comes by a change of its line's class, not always by a new line.
+let endOfBatch = "";
+function announceEndOfBatch() {
+  const text = document.querySelector(".batch-progress:not(.running)")?.innerText ?? "";
+  if (text && text !== endOfBatch) announce(text);
+  endOfBatch = text;
 }
 
 // A text that streams is told once it is whole: then its box is no longer marked as coming.
@@ -60,6 +66,7 @@ function watch() {
   nameExamples();
   const watcher = new MutationObserver((changes) => {
     nameExamples();
+    announceEndOfBatch();
     for (const change of changes) {
       change.addedNodes.forEach(announceNew);
       if (change.type === "attributes") announceWhole(change.target, change.oldValue ?? "");

@@ -35,6 +35,11 @@ EXCLUDED = (
         "the sign above a list of files that adds one more: Gradio lays a button of the same "
         "function into it, and hangs its event there",
     ),
+    Excluded(
+        "nested-interactive",
+        ".toast-header",
+        "the head of a notice, which folds it: Gradio lays the button that closes it into it",
+    ),
 )
 
 INSIDE = "([target, selector]) => Boolean(document.querySelector(target)?.closest(selector))"
