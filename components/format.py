@@ -169,7 +169,9 @@ def matrix_table(result: SimilarityMatrix) -> str:
     more = ""
     if total > CELLS_SHOWN:
         more = f"<p class='more'>The first {CELLS_SHOWN} are shown; the CSV file has all.</p>"
-    return f"<div class='scores matrix' tabindex='0'><table>{head}{''.join(rows)}</table></div>{more}"
+    return (
+        f"<div class='scores matrix' tabindex='0'><table>{head}{''.join(rows)}</table></div>{more}"
+    )
 
 
 def notices(notes: Sequence[str], demo: str = "") -> str:
