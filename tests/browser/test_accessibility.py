@@ -143,6 +143,7 @@ def test_axe_finds_nothing_grave_in_an_error(visit: Visit) -> None:
     page = visit()
     press(page, "Classify")
     expect(page.get_by_test_id("toast-text")).to_be_visible()
+    page.wait_for_timeout(1500)  # it fades in
     assert grave_findings(page) == []
 
 
