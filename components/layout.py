@@ -58,10 +58,12 @@ def build_app(store: PipelineStore) -> Page:
             "say something, and see where it is.</p>",
             elem_id="masthead",
         )
-        with gr.Tabs():
+        with gr.Tabs() as tabs:
             for tab in TABS:
                 if is_bundled(store, tab.TASK):
                     tab.build(store, app)
+        # Gradio numbers tabs by their place among all children: what is no tab must come last
+        tabs.children.sort(key=lambda child: not isinstance(child, gr.Tab))
         api.build(store)
     app.house = House(store.settings.requests_per_minute)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)

@@ -96,3 +96,14 @@ def walk(page: Page, picture: Path) -> None:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_visitor_needs_no_mouse(visit: Visit, red_circle: Path, theme: str) -> None:
     walk(visit(theme=theme), red_circle)
+
+
+def test_every_tab_stays_in_its_place(visit: Visit) -> None:
+    """A state between two tabs made Gradio show one of them twice, once it was opened."""
+    page = visit()
+    names = page.get_by_role("tablist").first.get_by_role("tab").all_inner_texts()
+    assert len(names) == len(set(names)) == 7
+    for name in names:
+        page.get_by_role("tab", name=name, exact=True).last.click()
+        expect(page.locator(".model-hint:visible p").first).not_to_be_empty()
+        assert page.get_by_role("tablist").first.get_by_role("tab").all_inner_texts() == names
