@@ -78,9 +78,9 @@ def build(store: PipelineStore, page: gr.Blocks) -> None:
                 controls = _lay_out_controls()
             with gr.Column(scale=6, min_width=300):
                 results = _lay_out_results()
-        owner = _owner(page)
     wire_model_picker(store, TASK, controls.picker, page)
     wire_longest(controls.settings, controls.picker.dropdown, page)
+    owner = _owner(page)
     run = make_handler(
         store, controls.files, controls.prompt, controls.picker.dropdown, controls.settings, owner
     )

@@ -62,12 +62,23 @@ def build_app(store: PipelineStore) -> Page:
             for tab in TABS:
                 if is_bundled(store, tab.TASK):
                     tab.build(store, app)
-        # Gradio numbers tabs by their place among all children: what is no tab must come last
-        tabs.children.sort(key=lambda child: not isinstance(child, gr.Tab))
+        _take_out_what_is_no_tab(tabs, app)
         api.build(store)
     app.house = House(store.settings.requests_per_minute)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return app
+
+
+def _take_out_what_is_no_tab(tabs: gr.Tabs, page: gr.Blocks) -> None:
+    """Move states that tabs made beside themselves to the end of the page.
+
+    Gradio numbers tabs by their place among all children, so that a state between two of them
+    makes one show twice; inside a tab a browser's state is not read until the tab is opened.
+    """
+    for child in [child for child in tabs.children if not isinstance(child, gr.Tab)]:
+        tabs.children.remove(child)
+        page.children.append(child)
+        child.parent = page
 
 
 def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str, Any]:
