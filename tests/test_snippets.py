@@ -174,7 +174,7 @@ def test_commands_name_what_there_is(snippet: Snippet) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_json(document: str) -> None:
     for one in snippets("json", document):
-        json.loads(one.text)
+        assert isinstance(json.loads(one.text), dict | list)
 
 
 def test_javascript(app: RunningApp, tmp_path: Path) -> None:
