@@ -46,6 +46,7 @@ KINDS = (
     Kind("VP9", "g.webm", "libvpx-vp9", LIBVPX),
     Kind("AV1", "h.mp4", "libsvtav1", {"preset": "12", "g": "60"}),
     Kind("MPEG-4, AVI", "i.avi", "mpeg4", {"g": "30"}),
+    Kind("H.264, B-frames, AVI", "n.avi", "libx264", {"g": "60", "bf": "3"}),
     Kind("MPEG-2", "j.mpg", "mpeg2video", {"g": "12", "bf": "2"}),
     Kind("H.264, cut off", "k.mkv", "libx264", {"g": "60"}, damage="cut"),
     Kind("H.264, zeros in it", "l.mp4", "libx264", {"g": "30"}, damage="zeros"),

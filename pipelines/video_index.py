@@ -117,6 +117,8 @@ class Listing:
         listing._mark_gaps()
         if "avi" in kind:
             listing._take_times({each.pos + 8: each.timestamp for each in stream.index_entries})
+            if stream.codec_context.has_b_frames:
+                listing._forget_guesses()
         return listing
 
     def _take_times(self, table: dict[int, int]) -> None:
@@ -131,6 +133,27 @@ class Listing:
         self.pts += late
         self.dts += late
         self._mark_break(np.flatnonzero(np.diff(late, prepend=late[:1])), _MAX_REORDER)
+
+    def _forget_guesses(self) -> None:
+        """Drop presentation times that are decoding times moved on, which say nothing of order.
+
+        An AVI file keeps none; for H.264 with reordered pictures libav puts these in their place.
+        """
+        if len(np.unique(self.pts - self.dts)) == 1:
+            self.pts[:] = NONE
+
+    def slots(self, packets: Numbers) -> Numbers | None:
+        """Return when frames are shown, from the packets of which they came: ticks, ascending.
+
+        Where there are no presentation times but decoding times, as in an AVI file, each frame
+        takes the next of these. Near a packet that gave no frame, of which nobody knows when it
+        would be shown, that is a guess, and noted as damage.
+        """
+        if not len(packets) or (self.dts == NONE).any() or (self.pts != NONE).any():
+            return None
+        shown = np.flatnonzero(~self.hidden)
+        self._mark_break(shown[~np.isin(shown, packets)], _MAX_REORDER)
+        return np.sort(self.dts[packets])
 
     def _mark_break(self, after: Numbers, num_before: int = 1) -> None:
         """Note that packets are missing before each of `after`.
@@ -196,6 +219,8 @@ def build_index(path: Path, should_stop: Callable[[], bool]) -> VideoIndex:
         times = (ticks - ticks[0]) * tick_s if len(ticks) else np.zeros(0)
     else:
         packets, times = _by_decoding(path, rate, tick_s, should_stop)
+        if (slots := listing.slots(packets)) is not None:
+            times = (slots - slots[0]) * tick_s
     named_by, names = listing.name()
     last_s = listing.last_ticks * tick_s or usual_step_s(times) or 1 / rate
     return VideoIndex(

@@ -149,6 +149,7 @@ KINDS: dict[str, tuple[str, dict[str, str], dict[str, Any]]] = {
     "vp9.webm": ("libvpx-vp9", LIBVPX, {}),
     "vp8.webm": ("libvpx", LIBVPX, {}),
     "av1.mp4": ("libsvtav1", {"preset": "12", "g": "40"}, {}),
+    "h264-b-frames.avi": ("libx264", {"g": "20", "bf": "3"}, {"sound": True}),
     "mpeg4.avi": ("mpeg4", {"g": "20"}, {"setup": _b_frames, "sound": True}),
     "mpeg4.mp4": ("mpeg4", {"g": "20"}, {"setup": _b_frames}),
     "mpeg2.mpg": ("mpeg2video", {"g": "12"}, {"setup": _b_frames}),

@@ -136,7 +136,7 @@ def test_cut_off_before_its_table(kind: str, folder: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "kind",
     ["h264-open-groups.mkv", "vp9.webm", "vp8.webm", "h264.ts", "h264-fragments.mp4", "mpeg4.avi",
-     "mpeg2.mpg", "h264.flv"],
+     "h264-b-frames.avi", "mpeg2.mpg", "h264.flv"],
 )  # fmt: skip
 def test_cut_off_anywhere(kind: str, folder: Path, tmp_path: Path) -> None:
     data = make(kind, folder).read_bytes()
@@ -209,6 +209,22 @@ def test_only_the_group_that_is_hit_is_lost(kind: str, folder: Path, tmp_path: P
         some = reader.frames_at(twice)
     assert (some.indices.tolist(), some.lost, some.num_asked) == ([2, 1], (read.lost[0],), 3)
     assert numbers_of(some.pixels) == [2, 1]
+
+
+@pytest.mark.parametrize("hit", [51, 55, 67])
+def test_a_packet_without_times_that_gives_no_frame(hit: int, folder: Path, tmp_path: Path) -> None:
+    """Where times are those of the frames that a decoder gave, one of them is missing here."""
+    kind = "h264-b-frames.avi"
+    data = bytearray(make(kind, folder).read_bytes())
+    with av.open(str(make(kind, folder))) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][hit]
+    start = packet.pos + 8
+    data[start : start + packet.size] = b"\x55" * packet.size
+    (tmp_path / kind).write_bytes(data)
+    with VideoReader(tmp_path / kind) as reader:
+        read = reader.frames_at(range(reader.info.num_frames))
+    assert wrong_frames(read, whole_times(make(kind, folder))) == []
+    assert 0 < read.num_lost < 40
 
 
 def test_a_clip_of_a_damaged_video(folder: Path, tmp_path: Path) -> None:
