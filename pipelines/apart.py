@@ -20,7 +20,7 @@ from typing import Any
 from PIL import Image
 
 from pipelines.decode_budget import BUDGET, SMALL_BYTES, Hold
-from pipelines.errors import MediaError, PipelineError, ReadingStopped
+from pipelines.errors import DecoderLost, PipelineError, ReadingStopped
 
 #: Seconds without a sign of life after which a decoder counts as hung.
 HANG_S = 60.0
@@ -94,8 +94,8 @@ class Decoder:
         """Return the answer to a request; `name` is what messages call the file.
 
         Raises:
-            PipelineError: as the decoding itself does; a MediaError where the process crashed or
-                hung, after which it is gone.
+            PipelineError: as the decoding itself does.
+            DecoderLost: the process crashed or hung, after which it is gone.
             ReadingStopped: the caller said so.
             MemoryError: there is no memory for it.
         """
@@ -106,7 +106,7 @@ class Decoder:
             return self._answer(name, held, should_stop, on_progress)
         except (EOFError, OSError) as error:
             self.kill()
-            raise MediaError(
+            raise DecoderLost(
                 f"{name} makes the decoder crash: it is damaged, or needs more memory than there "
                 "is. Save it again with another program, or choose another file."
             ) from error
@@ -128,7 +128,7 @@ class Decoder:
                     self._stop.set()
                 if time.monotonic() - heard > self._hang_s:
                     self.kill()
-                    raise MediaError(
+                    raise DecoderLost(
                         f"{name} keeps the decoder busy for {self._hang_s:.0f} s without a result. "
                         "Save it again with another program, or choose another file."
                     )

@@ -39,6 +39,10 @@ class MediaError(PipelineError):
     title = "Cannot read this file"
 
 
+class DecoderLost(MediaError):
+    """The process that read a file crashed or hung; what of the file is damaged is not known."""
+
+
 class WeightsError(PipelineError):
     """The weights of a model cannot be had: missing, unreachable, or not what they should be."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.errors import MediaError
+from pipelines.errors import DecoderLost, MediaError
 from pipelines.video import open_video
 from pipelines.video_choice import indices_at
 from pipelines.video_pixels import Pixels
@@ -21,6 +21,7 @@ def key_frames(path: Path, times_s: Sequence[float], *, height_px: int = 120) ->
 
     Raises:
         MediaError: the file is not a video that can be read.
+        DecoderLost: reading it made a decoder crash or hang.
     """
     if not times_s:
         return []
@@ -31,6 +32,8 @@ def key_frames(path: Path, times_s: Sequence[float], *, height_px: int = 120) ->
         frames: dict[int, Pixels] = {}
         try:
             read = reader.frames_at(np.unique(asked), (height_px, width))
+        except DecoderLost:
+            raise
         except MediaError:  # none of them: the video is damaged just there
             read = None
         if read is not None:

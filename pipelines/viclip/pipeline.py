@@ -220,8 +220,9 @@ class ViClipPipeline(Pipeline):
         check_total(total, options)
         before = 0
         for video, plan in plans:
-            for done in self.videos.prepare(video, plan):
-                yield Step(done=before + done, total=total, unit="parts")
+            with suppress(MediaError):
+                for done in self.videos.prepare(video, plan):
+                    yield Step(done=before + done, total=total, unit="parts")
             before += len(plan.indices)
 
     def moments(

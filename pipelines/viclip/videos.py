@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.errors import MediaError
+from pipelines.errors import DecoderLost, MediaError
 from pipelines.recent import FileDigests, Recent
 from pipelines.vectors import VectorCache
 from pipelines.viclip.processing_viclip import ViClipProcessor, fit_frames
@@ -182,6 +182,8 @@ class VideoEncoder:
     def _read(self, reader: VideoReader, indices: np.ndarray, lost: set[int]) -> dict[int, Pixels]:
         try:
             frames = reader.frames_at(indices)
+        except DecoderLost:
+            raise
         except MediaError:  # none of these: the rest of a damaged video may be whole
             lost.update(indices.tolist())
             return {}

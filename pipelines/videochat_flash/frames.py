@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.errors import MediaError
+from pipelines.errors import DecoderLost, MediaError
 from pipelines.video import VideoInfo, VideoReader
 from pipelines.video_choice import indices_at, indices_between
 from pipelines.video_crew import num_cores
@@ -188,6 +188,8 @@ def _read(
 ) -> dict[int, tuple[Pixels, Pixels]]:
     try:
         frames = reader.frames_at(indices, should_stop=should_stop)
+    except DecoderLost:
+        raise
     except MediaError:  # none of these: the rest of a damaged video may be whole
         lost.update(indices)
         return {}

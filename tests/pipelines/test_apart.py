@@ -13,10 +13,14 @@ from PIL import Image
 
 from pipelines import apart, images
 from pipelines.decode_budget import BUDGET
-from pipelines.errors import MediaError, MemoryLimitError, ReadingStopped
+from pipelines.errors import DecoderLost, MediaError, MemoryLimitError, ReadingStopped
 from pipelines.images import decode_image, open_image, true_box
+from pipelines.viclip.windows import SearchOptions
 from pipelines.video import ApartVideo, VideoReader, open_video, probe
+from pipelines.video_key_frames import key_frames
+from pipelines.videochat_flash.frames import read_clips
 from tests.pipelines import evil_decoder
+from tests.pipelines.viclip_golden import make_golden_folder, make_pipeline
 
 EXAMPLES = Path(__file__).parent.parent.parent / "assets" / "examples"
 PICTURE, VIDEO = EXAMPLES / "four-objects.png", EXAMPLES / "three-shapes.mp4"
@@ -161,6 +165,26 @@ def test_a_crash_while_frames_are_read_ends_in_a_message(tmp_path: Path) -> None
         with pytest.raises(MediaError):
             reader.frames_at([0])
     assert open_image(PICTURE).mode == "RGB"
+
+
+@pytest.mark.usefixtures("evil")
+def test_frames_that_a_lost_decoder_owes_are_not_taken_for_damaged(tmp_path: Path) -> None:
+    """Nothing is known of them: no black picture, no neighbour, nothing that is kept."""
+    video, lost = renamed(VIDEO, "late.mp4", tmp_path), set[int]()
+    with pytest.raises(DecoderLost):
+        key_frames(video, [0.5])
+    with open_video(video) as reader, pytest.raises(DecoderLost):
+        list(read_clips(reader, [[0, 1, 2, 3]], 96, lost=lost, should_stop=lambda: False))
+    assert lost == set()
+    viclip = make_pipeline(make_golden_folder(tmp_path / "viclip"))
+    options = SearchOptions()
+    assert list(viclip.search([video], options)) == []
+    with pytest.raises(DecoderLost):
+        viclip.moments([video], "a star", options)
+    apart.end()
+    found = viclip.moments([video], "a star", options)
+    assert found.notes == viclip.moments([VIDEO], "a star", options).notes
+    assert viclip.videos.vectors(video, viclip.videos.plan(video, options)).norm(dim=-1).all()
 
 
 @pytest.mark.usefixtures("evil")
