@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from math import inf
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -24,6 +25,9 @@ from pipelines.errors import DecoderLost, PipelineError, ReadingStopped
 
 #: Seconds without a sign of life after which a decoder counts as hung.
 HANG_S = 60.0
+
+#: Seconds that a decoder has to end what it was told to stop.
+STOP_S = 5.0
 
 #: Seconds between two signs of life.
 _SIGN_S = 1.0
@@ -96,7 +100,7 @@ class Decoder:
         Raises:
             PipelineError: as the decoding itself does.
             DecoderLost: the process crashed or hung, after which it is gone.
-            ReadingStopped: the caller said so.
+            ReadingStopped: the caller said so; the process is gone where it did not stop soon.
             MemoryError: there is no memory for it.
         """
         held: list[Hold] = []
@@ -121,11 +125,15 @@ class Decoder:
         should_stop: Callable[[], bool] | None,
         on_progress: Callable[[int, int], None] | None,
     ) -> Any:
-        heard = time.monotonic()
+        heard, stopped = time.monotonic(), inf
         while True:
+            if stopped == inf and should_stop is not None and should_stop():
+                self._stop.set()
+                stopped = time.monotonic()
+            if time.monotonic() - stopped > STOP_S:
+                self.kill()
+                raise ReadingStopped
             if not self._conn.poll(_POLL_S):
-                if should_stop is not None and should_stop():
-                    self._stop.set()
                 if time.monotonic() - heard > self._hang_s:
                     self.kill()
                     raise DecoderLost(
@@ -268,7 +276,7 @@ def _answered(kind: str, request: list[Any], kept: dict[str, Any], sign: "_Sign"
     if kind == "frames":
         indices, size, options = request
         return kept["video"].frames_at(
-            indices, size, should_stop=sign, on_progress=sign.progress, **options
+            indices, size, should_stop=sign.is_stopped, on_progress=sign.progress, **options
         )
     kept.pop("video").close()
     return None
@@ -287,7 +295,11 @@ def _plain(info: dict[Any, Any]) -> dict[str, Any]:
 
 
 class _Sign:
-    """What a decoder asks whether to stop, by which it shows that it is alive."""
+    """What a decoder asks whether to stop, by which it shows that it is alive.
+
+    That holds where the one that asks is the one that decodes. Where threads decode, `is_stopped`
+    is asked beside them, and what they are done with is the sign.
+    """
 
     def __init__(self, conn: Connection, stop: Any) -> None:
         self._conn, self._stop, self._told = conn, stop, 0.0
@@ -296,6 +308,9 @@ class _Sign:
         if time.monotonic() - self._told > _SIGN_S:
             self._told = time.monotonic()
             self._conn.send(("alive",))
+        return self.is_stopped()
+
+    def is_stopped(self) -> bool:
         return bool(self._stop.is_set())
 
     def progress(self, done: int, total: int) -> None:

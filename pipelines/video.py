@@ -170,7 +170,8 @@ class VideoReader:
             fit: how a frame fills `size`: "squash", "cover" (cut off) or "contain" (black bars).
             threads: most threads; 0 takes one per core.
             should_stop: asked every 50 ms in the caller's thread.
-            on_progress: called in the caller's thread with (frames read, frames wanted).
+            on_progress: called in the caller's thread with (frames read, frames wanted), as long
+                as packets are decoded; some frames take many of them.
 
         Raises:
             InputError: a number that does not exist, none at all, or an impossible size.
@@ -372,15 +373,15 @@ def _check_memory(num_frames: int, size: tuple[int, int]) -> None:
 
 def _reporting(
     on_progress: Callable[[int, int], None] | None, done: np.ndarray[Any, np.dtype[np.bool_]]
-) -> Callable[[], None]:
-    """Return what tells the caller how many frames are done, where that changed."""
-    told = [-1]
+) -> Callable[[int], None]:
+    """Return what tells the caller how many frames are done, where something has happened."""
+    told = [(-1, -1)]
 
-    def report() -> None:
-        count = int(done.sum())
-        if on_progress is not None and count != told[0]:
-            told[0] = count
-            on_progress(count, len(done))
+    def report(num_packets: int) -> None:
+        at = (num_packets, int(done.sum()))
+        if on_progress is not None and at != told[0]:
+            told[0] = at
+            on_progress(at[1], len(done))
 
     return report
 

@@ -64,9 +64,15 @@ class Run:
         self._num_workers = max(1, min(crew.limit or threads, threads, len(groups)))
         self._threads_each = max(1, threads // self._num_workers)
         self._stop = Event()
+        self._num_packets = 0
 
-    def all(self, should_stop: Callable[[], bool], report: Callable[[], None]) -> set[int]:
+    def all(self, should_stop: Callable[[], bool], report: Callable[[int], None]) -> set[int]:
         """Decode every group; asks and reports in the caller's thread.
+
+        Args:
+            should_stop: asked every 50 ms.
+            report: called as often, with a number that grows as packets are decoded: while the
+                threads hang it stays the same.
 
         Returns:
             The packets that are lost.
@@ -84,7 +90,7 @@ class Run:
                         job.result()
                     if should_stop():
                         raise ReadingStopped
-                    report()
+                    report(self._num_packets)
             finally:
                 self._stop.set()
         return set().union(*(job.result() for job in jobs))
@@ -100,5 +106,10 @@ class Run:
                     break
                 long = int(group.wanted[-1]) - group.start >= _LONG_GROUP
                 threads = self._threads_each if long else 1
-                lost.update(worker.run(group, threads, self._take, self._stop.is_set).tolist())
+                lost.update(worker.run(group, threads, self._take, self._stopped).tolist())
         return lost
+
+    def _stopped(self) -> bool:
+        """Whether to stop; asked before each packet, which is counted."""
+        self._num_packets += 1
+        return self._stop.is_set()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ def act(name: str) -> None:
 def serve(conn: Any, stop: Any) -> None:
     """Answer as `apart.serve` does, but for such files."""
     from pipelines import apart, images, video
+    from pipelines.video_decoding import Worker
 
-    open_image = images.open_image
+    open_image, feed, hung = images.open_image, Worker._feed, list[bool]()
 
     def evil_open_image(path: Path, **options: Any) -> Any:
         act(path.name)
@@ -44,6 +46,14 @@ def serve(conn: Any, stop: Any) -> None:
                 act("crash")
             return super().frames_at(*args, **options)
 
+    def evil_feed(self: Worker, *args: Any) -> Any:
+        in_thread = threading.current_thread() is not threading.main_thread()
+        if "stuck" in self._path.name and in_thread and not hung:
+            hung.append(True)
+            time.sleep(20)
+        return feed(self, *args)
+
+    Worker._feed = evil_feed  # type: ignore[method-assign]
     vars(images)["open_image"] = evil_open_image
     vars(video)["VideoReader"] = EvilReader
     apart.serve(conn, stop)

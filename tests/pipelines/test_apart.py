@@ -168,6 +168,29 @@ def test_a_crash_while_frames_are_read_ends_in_a_message(tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("evil")
+def test_a_thread_that_hangs_while_frames_are_read_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "HANG_S", 3.0)  # more than there is between two signs of life
+    video = renamed(VIDEO, "stuck.mp4", tmp_path)
+    with open_video(video) as reader, pytest.raises(DecoderLost, match="busy for 3 s"):
+        reader.frames_at([0, 9, 30])
+    assert open_image(PICTURE).mode == "RGB"
+
+
+@pytest.mark.usefixtures("evil")
+def test_stop_does_not_wait_for_a_thread_that_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "STOP_S", 0.2)
+    with open_video(renamed(VIDEO, "stuck.mp4", tmp_path)) as reader:
+        with pytest.raises(ReadingStopped):
+            reader.frames_at([0, 9, 30], should_stop=lambda: True)
+        assert not reader._decoder.is_alive
+    assert open_image(PICTURE).mode == "RGB"
+
+
+@pytest.mark.usefixtures("evil")
 def test_frames_that_a_lost_decoder_owes_are_not_taken_for_damaged(tmp_path: Path) -> None:
     """Nothing is known of them: no black picture, no neighbour, nothing that is kept."""
     video, lost = renamed(VIDEO, "late.mp4", tmp_path), set[int]()
