@@ -134,6 +134,7 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
             f"{shown(path)} has frames of {width} x {height} pixels; the limit is "
             f"{MAX_FRAME_PIXELS / 1e6:.0f} megapixels a frame. Shrink it and try again."
         )
+    codec.options = {"max_pixels": str(MAX_FRAME_PIXELS)}  # sizes may change on the way
     for other in container.streams:
         if other.index != stream.index:
             other.discard = Discard.all

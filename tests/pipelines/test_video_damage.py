@@ -9,14 +9,17 @@ import pytest
 from PIL import Image
 
 import pipelines.video
+import pipelines.video_opening
 from pipelines.errors import MediaError
 from pipelines.video import VideoFrames, VideoReader, probe
 from pipelines.video_choice import Times
 from pipelines.video_writing import write_clip
 from tests.pipelines.made_videos import (
     FPS,
+    HEIGHT,
     KINDS,
     NUM_FRAMES,
+    WIDTH,
     encode,
     make,
     number_of,
@@ -225,6 +228,24 @@ def test_a_packet_without_times_that_gives_no_frame(hit: int, folder: Path, tmp_
         read = reader.frames_at(range(reader.info.num_frames))
     assert wrong_frames(read, whole_times(make(kind, folder))) == []
     assert 0 < read.num_lost < 40
+
+
+def test_a_frame_that_is_larger_than_the_header_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two streams of different sizes, one after the other, as if they were one."""
+    small = encode(tmp_path / "small.h264", "libx264", {"bf": "0"}, num_frames=10)
+    large = encode(
+        tmp_path / "large.h264", "libx264", {"bf": "0"}, num_frames=10, size=(2 * HEIGHT, 2 * WIDTH)
+    )
+    path = tmp_path / "grows.h264"
+    path.write_bytes(small.read_bytes() + large.read_bytes())
+    with VideoReader(path) as reader:
+        assert reader.frames_at(range(20)).num_lost == 0
+    monkeypatch.setattr(pipelines.video_opening, "MAX_FRAME_PIXELS", HEIGHT * WIDTH * 2)
+    with VideoReader(path) as reader:
+        read = reader.frames_at(range(reader.info.num_frames))
+    assert numbers_of(read.pixels) == list(range(10))
 
 
 def test_a_clip_of_a_damaged_video(folder: Path, tmp_path: Path) -> None:
