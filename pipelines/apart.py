@@ -13,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ctypes import c_bool
 from functools import cache
 from math import inf
 from multiprocessing.connection import Connection
@@ -77,8 +78,9 @@ class Decoder:
     def __init__(self, context: Any, target: Callable[..., None], hang_s: float) -> None:
         """Start it; `target` is what it runs."""
         self._conn, theirs = context.Pipe()
-        self._stop = context.Event()
+        self._stop = context.RawValue(c_bool, False)  # no lock that a crash could leave behind
         self._hang_s = hang_s
+        self._owes = False
         self._process = context.Process(target=target, args=(theirs, self._stop), daemon=True)
         self._process.start()
         theirs.close()  # so that the end of the process is the end of the connection
@@ -86,7 +88,7 @@ class Decoder:
     @property
     def is_alive(self) -> bool:
         """Whether it can be asked."""
-        return bool(self._process.is_alive())
+        return not self._conn.closed and bool(self._process.is_alive())
 
     def ask(
         self,
@@ -105,16 +107,17 @@ class Decoder:
         """
         held: list[Hold] = []
         try:
-            self._stop.clear()
+            self._owes, self._stop.value = True, False
             self._conn.send(request)
             return self._answer(name, held, should_stop, on_progress)
         except (EOFError, OSError) as error:
-            self.kill()
             raise DecoderLost(
                 f"{name} makes the decoder crash: it is damaged, or needs more memory than there "
                 "is. Save it again with another program, or choose another file."
             ) from error
         finally:
+            if self._owes:  # nobody else may get this answer
+                self.kill()
             for hold in held:
                 hold.release()
 
@@ -128,14 +131,11 @@ class Decoder:
         heard, stopped = time.monotonic(), inf
         while True:
             if stopped == inf and should_stop is not None and should_stop():
-                self._stop.set()
-                stopped = time.monotonic()
+                self._stop.value, stopped = True, time.monotonic()
             if time.monotonic() - stopped > STOP_S:
-                self.kill()
                 raise ReadingStopped
             if not self._conn.poll(_POLL_S):
                 if time.monotonic() - heard > self._hang_s:
-                    self.kill()
                     raise DecoderLost(
                         f"{name} keeps the decoder busy for {self._hang_s:.0f} s without a result. "
                         "Save it again with another program, or choose another file."
@@ -143,10 +143,12 @@ class Decoder:
                 continue
             kind, *told = self._conn.recv()
             heard = time.monotonic()
-            if kind == "value":
-                return told[0]
             if kind == "image":
                 return self._image(*told, held=held)
+            if kind in {"value", "error"}:
+                self._owes = False
+            if kind == "value":
+                return told[0]
             if kind == "error":
                 raise told[0]
             if kind == "progress" and on_progress is not None:
@@ -165,7 +167,9 @@ class Decoder:
             self._conn.send(None)
 
     def _image(self, size: tuple[int, int], info: dict[str, Any], *, held: list[Hold]) -> Any:
-        image = Image.frombytes("RGB", size, self._conn.recv_bytes())
+        data = self._conn.recv_bytes()
+        self._owes = False
+        image = Image.frombytes("RGB", size, data)
         image.info.update(info)
         left = size[0] * size[1] * _BYTES_A_PIXEL
         if left > SMALL_BYTES and held:  # counts until nobody holds it any more
@@ -311,7 +315,7 @@ class _Sign:
         return self.is_stopped()
 
     def is_stopped(self) -> bool:
-        return bool(self._stop.is_set())
+        return bool(self._stop.value)
 
     def progress(self, done: int, total: int) -> None:
         self._conn.send(("progress", done, total))

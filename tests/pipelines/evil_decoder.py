@@ -25,6 +25,15 @@ def act(name: str) -> None:
         time.sleep(600)
 
 
+def ask_for_ever(conn: Any, stop: Any) -> None:
+    """Answer nothing, and ask all the time whether to stop."""
+    from pipelines import apart
+
+    sign = apart._Sign(conn, stop)
+    while True:
+        sign()
+
+
 def serve(conn: Any, stop: Any) -> None:
     """Answer as `apart.serve` does, but for such files."""
     from pipelines import apart, images, video

@@ -1,7 +1,9 @@
 """Decoding in processes of their own: the same results, and no harm from crashes and hangs."""
 
 import gc
+import os
 import shutil
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -208,6 +210,43 @@ def test_frames_that_a_lost_decoder_owes_are_not_taken_for_damaged(tmp_path: Pat
     found = viclip.moments([video], "a star", options)
     assert found.notes == viclip.moments([VIDEO], "a star", options).notes
     assert viclip.videos.vectors(video, viclip.videos.plan(video, options)).norm(dim=-1).all()
+
+
+@pytest.mark.usefixtures("apart_on")
+@pytest.mark.parametrize("call", ["should_stop", "on_progress"])
+def test_an_answer_that_was_not_awaited_is_for_nobody(call: str) -> None:
+    def fail(*at: int) -> bool:
+        raise KeyError("a fault of the caller")
+
+    with open_video(VIDEO) as reader:
+        with pytest.raises(KeyError):
+            reader.frames_at(range(reader.info.num_frames), (2000, 2000), **{call: fail})  # type: ignore[arg-type]
+        assert not reader._decoder.is_alive
+    assert open_image(PICTURE).mode == "RGB"
+
+
+def test_stop_is_told_to_a_process_that_died_while_it_asked() -> None:
+    """Whatever lock it held then, nobody waits for it."""
+    context = apart.Crew()._context
+    for _ in range(8):
+        decoder = apart.Decoder(context, evil_decoder.ask_for_ever, 60.0)
+        heard: list[Exception] = []
+        asking = threading.Thread(target=ask_and_stop, args=(decoder, heard), daemon=True)
+        asking.start()
+        asking.join(timeout=30)
+        assert [type(error) for error in heard] == [DecoderLost]
+
+
+def ask_and_stop(decoder: apart.Decoder, heard: list[Exception]) -> None:
+    def kill() -> bool:
+        if decoder._conn.poll(10):  # it has begun
+            os.kill(decoder._process.pid or 0, signal.SIGKILL)
+        return True
+
+    try:
+        decoder.ask("film.mp4", "ask", should_stop=kill)
+    except DecoderLost as error:
+        heard.append(error)
 
 
 @pytest.mark.usefixtures("evil")
