@@ -213,7 +213,7 @@ def build_index(path: Path, should_stop: Callable[[], bool]) -> VideoIndex:
     keyed = bool((listing.flags & _KEY).any())
     if known and keyed:
         packets = _in_order(listing)
-        unseen = _leading(path, listing, packets)
+        unseen = _leading(path, listing, packets, should_stop)
         packets = packets[~np.isin(packets, unseen)]
         ticks = listing.pts[packets]
         times = (ticks - ticks[0]) * tick_s if len(ticks) else np.zeros(0)
@@ -286,7 +286,9 @@ def _starts(listing: Listing, packets: Numbers) -> Numbers:
     return starts
 
 
-def _leading(path: Path, listing: Listing, packets: Numbers) -> Numbers:
+def _leading(
+    path: Path, listing: Listing, packets: Numbers, should_stop: Callable[[], bool]
+) -> Numbers:
     """Return the packets at the very start that give no frame: what they need was cut off."""
     first_key = int(np.flatnonzero(listing.flags & _KEY)[0])
     early: Any = (
@@ -298,7 +300,7 @@ def _leading(path: Path, listing: Listing, packets: Numbers) -> Numbers:
     given: set[int] = set()
     with open_container(path) as container:
         stream = video_stream(container, path)
-        for number, frame in decoded(container, stream, max(*suspects, first_key) + 1):
+        for number, frame in decoded(container, stream, should_stop, max(*suspects, first_key) + 1):
             given.add(number)
             del frame
     return np.array([number for number in suspects if number not in given], np.int64)
@@ -310,11 +312,9 @@ def _by_decoding(
     """Decode the whole file once, keeping no picture: the only way where packets lack times."""
     packets, ticks = array("q"), array("d")
     with open_container(path) as container:
-        for number, frame in decoded(container, video_stream(container, path)):
+        for number, frame in decoded(container, video_stream(container, path), should_stop):
             packets.append(number)
             ticks.append(nan if frame.pts is None else frame.pts * tick_s)
-            if should_stop():
-                raise ReadingStopped
     times = np.frombuffer(ticks, np.float64)
     place = np.arange(len(times))
     known = ~np.isnan(times)
@@ -326,17 +326,25 @@ def _by_decoding(
 
 
 def decoded(
-    container: InputContainer, stream: VideoStream, num_packets: int = -1
+    container: InputContainer,
+    stream: VideoStream,
+    should_stop: Callable[[], bool],
+    num_packets: int = -1,
 ) -> Iterator[tuple[int, Any]]:
     """Yield (number of its packet, frame) in the decoder's own order, from the file's start.
 
     Packets that cannot be decoded are passed over one by one.
+
+    Raises:
+        ReadingStopped: `should_stop()`, asked at every packet, was true.
     """
     codec = stream.codec_context
     codec.copy_opaque = True
     for number, packet in enumerate(packets_of(container, stream)):
         if number == num_packets:
             break
+        if should_stop():
+            raise ReadingStopped
         mark(packet, number)
         for frame in given_frames(codec, packet):
             yield marked(frame), frame

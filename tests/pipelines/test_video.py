@@ -14,6 +14,7 @@ from av.video.reformatter import Colorspace, Interpolation
 
 from pipelines.errors import InputError, MediaError, MemoryLimitError
 from pipelines.video import ReadingStopped, VideoReader, open_video, probe
+from pipelines.video_index import build_index
 from tests.pipelines.made_videos import (
     FPS,
     HEIGHT,
@@ -186,6 +187,14 @@ def test_a_file_that_starts_amid_a_group(kind: str, videos: Videos, tmp_path: Pa
         expected = {number_of(frame): frame for frame in whole}
         for frame in ours.values():
             assert np.array_equal(frame, expected[number_of(frame)])
+
+
+def test_stop_ends_the_search_for_the_first_whole_frame(videos: Videos, tmp_path: Path) -> None:
+    data = videos("mpeg2.mpg").read_bytes()
+    path = tmp_path / "cut.mpg"
+    path.write_bytes(data[len(data) * 3 // 10 // 2048 * 2048 :])
+    with pytest.raises(ReadingStopped):
+        build_index(path, lambda: True)
 
 
 #: Display matrix a, b, c, d; how numpy makes the same of the stored frame; degrees clockwise.
