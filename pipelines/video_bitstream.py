@@ -30,9 +30,18 @@ def may_hold_zeros(codec: str, extradata: bytes) -> bool:
     return codec not in _NO_ZEROS
 
 
-def has_zeros(packet: bytes) -> bool:
-    """Whether a packet holds 32 zero bytes in a row, ends in 8, or holds nothing but zeros."""
-    return _ZEROS in packet or packet.endswith(_ZEROS[:8]) or not packet.strip(b"\0")
+def has_zeros(packet: bytes, padded: bool = False) -> bool:
+    """Whether a packet holds 32 zero bytes in a row, ends in 8, or holds nothing but zeros.
+
+    In a `padded` video, of which most packets end in zeros, that end does not count.
+    """
+    data = packet.rstrip(b"\0") if padded else packet
+    return _ZEROS in data or ends_in_zeros(data) or not data.strip(b"\0")
+
+
+def ends_in_zeros(packet: bytes) -> bool:
+    """Whether a packet's last 8 bytes are zeros."""
+    return packet.endswith(_ZEROS[:8])
 
 
 def is_entry(codec: str, extradata: bytes, packet: bytes) -> bool:

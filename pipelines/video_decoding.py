@@ -132,7 +132,9 @@ class Worker:
 
     def _feed(self, number: int, packet: Any, wanted: bool) -> tuple[list[Any], bool]:
         """Return the frames that a packet brought out, and whether it is damaged."""
-        if number in self._damaged or (self._no_zeros and has_zeros(bytes(packet))):
+        if number in self._damaged or (
+            self._no_zeros and has_zeros(bytes(packet), self._index.padded)
+        ):
             return [], True
         if self._can_skip:
             self._codec.skip_frame = "DEFAULT" if wanted else "NONREF"

@@ -80,5 +80,6 @@ def open_with_decord(path: Path) -> tuple[VideoIndex, DecordWorker] | None:
         end_s=float(max(spans[-1].max(), spans[-1, 0] + 1 / rate) - spans[0, 0]),
         codec="unknown",
         pixel_aspect=1.0,
+        padded=False,
     )
     return index, DecordWorker(reader)

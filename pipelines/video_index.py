@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from pipelines.errors import ReadingStopped
-from pipelines.video_bitstream import is_entry, is_shown
+from pipelines.video_bitstream import ends_in_zeros, is_entry, is_shown
 from pipelines.video_choice import Numbers, Times, usual_step_s
 from pipelines.video_opening import open_container, video_stream
 
@@ -24,7 +24,7 @@ from pipelines.video_opening import open_container, video_stream
 NONE = np.iinfo(np.int64).min
 
 #: What is noted of a packet.
-_KEY, _HIDDEN, _CORRUPT = 1, 2, 4
+_KEY, _HIDDEN, _CORRUPT, _PADDED = 1, 2, 4, 8
 
 #: Bytes between two packets that are more than the container's own book-keeping.
 _GAP_BYTES = 128
@@ -55,6 +55,7 @@ class VideoIndex:
         end_s: when the last frame ends.
         codec: the decoder's name.
         pixel_aspect: width / height of a stored pixel.
+        padded: whether most packets end in zeros, which are then no damage.
     """
 
     pts: Numbers
@@ -68,6 +69,7 @@ class VideoIndex:
     end_s: float
     codec: str
     pixel_aspect: float
+    padded: bool
 
 
 @dataclass(eq=False)
@@ -235,6 +237,7 @@ def build_index(path: Path, should_stop: Callable[[], bool]) -> VideoIndex:
         end_s=float(times[-1]) + last_s if len(times) else 0.0,
         codec=codec,
         pixel_aspect=aspect,
+        padded=bool(2 * np.count_nonzero(listing.flags & _PADDED) > len(listing.flags)),
     )
 
 
@@ -255,7 +258,8 @@ def packets_of(container: InputContainer, stream: VideoStream | None) -> Iterato
 def _flags(packet: Any, codec: str, extradata: bytes) -> int:
     key = packet.is_keyframe and is_entry(codec, extradata, bytes(packet))
     hidden = packet.is_discard or (codec == "vp8" and not is_shown(codec, bytes(packet)))
-    return _KEY * key | _HIDDEN * hidden | _CORRUPT * packet.is_corrupt
+    padded = ends_in_zeros(bytes(memoryview(packet)[-8:]))
+    return _KEY * key | _HIDDEN * hidden | _CORRUPT * packet.is_corrupt | _PADDED * padded
 
 
 def _in_order(listing: Listing) -> Numbers:

@@ -197,6 +197,35 @@ def test_stop_ends_the_search_for_the_first_whole_frame(videos: Videos, tmp_path
         build_index(path, lambda: True)
 
 
+@pytest.mark.parametrize("num_zeros", [8, 40])
+def test_units_that_are_padded_with_zeros(num_zeros: int, videos: Videos, tmp_path: Path) -> None:
+    path = tmp_path / "padded.mp4"
+    with av.open(str(videos("h264-b-frames.mp4"))) as old, av.open(str(path), "w") as new:
+        stream = old.streams.video[0]
+        copied = new.add_stream_from_template(stream)
+        for packet in old.demux(stream):
+            if packet.size:
+                more = av.Packet(padded(bytes(packet), num_zeros))
+                more.pts, more.dts, more.duration = packet.pts, packet.dts, packet.duration
+                more.time_base, more.is_keyframe = packet.time_base, packet.is_keyframe
+                more.stream = copied
+                new.mux(more)
+    whole = decoded(path)
+    with VideoReader(path) as reader:
+        read = reader.frames_at(range(reader.info.num_frames))
+    assert numbers_of(read.pixels) == list(range(NUM_FRAMES))
+    assert np.array_equal(read.pixels, whole)
+
+
+def padded(packet: bytes, num_zeros: int) -> bytes:
+    """Return a packet whose last unit, behind its length of four bytes, ends in more zeros."""
+    place = 0
+    while place + 4 + (size := int.from_bytes(packet[place : place + 4], "big")) < len(packet):
+        place += 4 + size
+    longer = (size + num_zeros).to_bytes(4, "big")
+    return packet[:place] + longer + packet[place + 4 :] + bytes(num_zeros)
+
+
 #: Display matrix a, b, c, d; how numpy makes the same of the stored frame; degrees clockwise.
 TURNS = [
     ((1, 0, 0, 1), lambda stored: stored, 0),
