@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import sys
 
 
@@ -16,8 +15,10 @@ def main(argv: list[str] | None = None) -> None:
     os.environ["GRADIO_TEMP_DIR"] = str(settings.work_dir)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
+    from components.house import close_on_signals, serve_until_closed
     from components.layout import PUBLIC_FOLDERS, build_app, launch_options
     from pipelines import apart
+    from pipelines.idle import start_unloading
     from pipelines.runtime import warm_up
     from pipelines.store import PipelineStore
     from pipelines.sweeping import start_sweeping
@@ -27,11 +28,12 @@ def main(argv: list[str] | None = None) -> None:
     start_sweeping(settings.work_dir, PUBLIC_FOLDERS)
     store = PipelineStore(settings)
     app = build_app(store)
+    close_on_signals(app.house)
     app.launch(**launch_options(settings), prevent_thread_lock=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: ends in order
+    start_unloading(store, settings.idle_minutes * 60)
     store.sources.start_probe()
     warm_up()
-    app.block_thread()
+    serve_until_closed(app, app.house, settings.grace_s)
 
 
 if __name__ == "__main__":

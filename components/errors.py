@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 import gradio as gr
 from gradio.exceptions import ComponentProcessingError
 
-from components.language import say
-from components.speaking_page import SpeakingPage
+from components.house import House, Refused
+from components.language import say, speaking
+from components.speaking_page import SpeakingPage, language_of
 from pipelines.errors import PipelineError
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,31 @@ class Page(SpeakingPage):
     Gradio checks arguments and opens files before a handler is called. What it raises there
     would reach a browser as nothing at all, and a script as advice to the server's owner.
     """
+
+    #: Its rules; `build_app` sets those that were asked for.
+    house = House()
+
+    async def process_api(  # type: ignore[override]
+        self,
+        block_fn: Any,
+        inputs: list[Any],
+        state: Any = None,
+        request: Any = None,
+        iterator: Any = None,
+        **rest: Any,
+    ) -> dict[str, Any]:
+        """Answer a request that the rules of the house let in."""
+        if iterator is None:
+            event = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
+            client = getattr(request, "client", None)
+            try:
+                self.house.let_in(getattr(client, "host", ""), event.concurrency_id)
+            except Refused as refused:
+                with speaking(language_of(request)):
+                    raise said_error(refused.message, refused.title) from refused
+        return await super().process_api(
+            block_fn, inputs, state, request, iterator=iterator, **rest
+        )
 
     async def preprocess_data(self, *args: Any, **kwargs: Any) -> list[Any]:
         """Check and convert the inputs of a request."""

@@ -1,11 +1,15 @@
 """Files that people send: only those in the app's own upload folder are ever opened."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipelines.clip.named_image import NamedImage
 from pipelines.errors import InputError, MediaError
 from pipelines.settings import Settings
+
+#: Most files of one request.
+MOST_FILES = 20_000
 
 
 class Uploads:
@@ -60,6 +64,7 @@ class Uploads:
         if values is None or values == "" or values == []:
             raise InputError(f"{name} is missing. Upload or choose a file.", title="No file")
         several = values if isinstance(values, (list, tuple)) else [values]
+        _check_number(several, name)
         return [self.path(value, name) for value in several]
 
     def image(self, value: Any, name: str) -> NamedImage | None:
@@ -77,7 +82,16 @@ class Uploads:
             return []
         if not isinstance(values, (list, tuple)):
             raise InputError(f"{name} must be a list of files but got {type(values).__name__}.")
+        _check_number(values, name)
         return [self._named(value, f"{name}[{i}]") for i, value in enumerate(values)]
+
+
+def _check_number(values: Sequence[Any], name: str) -> None:
+    if len(values) > MOST_FILES:
+        raise InputError(
+            f"{name} must be at most {MOST_FILES:,} files but got {len(values):,}. "
+            "Split them over several requests."
+        )
 
 
 def one_query(text: str, image: NamedImage | None) -> str | NamedImage:

@@ -19,6 +19,7 @@ from components import (
 )
 from components.common import ASSETS, is_bundled
 from components.errors import Page
+from components.house import House
 from components.speaking_page import LanguageOfRequest
 from components.theme import THEME
 from pipelines.settings import Settings
@@ -45,7 +46,7 @@ TABS = (
 )
 
 
-def build_app(store: PipelineStore) -> gr.Blocks:
+def build_app(store: PipelineStore) -> Page:
     """Lay out the whole app."""
     keep_s = int(KEEP_FILES_S)  # gradio deletes the rest when it ends, which sweeping cannot
     with Page(title="SeeSay", analytics_enabled=False, delete_cache=(keep_s, keep_s)) as app:
@@ -59,6 +60,7 @@ def build_app(store: PipelineStore) -> gr.Blocks:
                 if is_bundled(store, tab.TASK):
                     tab.build(store, app)
         api.build(store)
+    app.house = House(store.settings.requests_per_minute)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return app
 
@@ -66,6 +68,7 @@ def build_app(store: PipelineStore) -> gr.Blocks:
 def launch_options(settings: Settings) -> dict[str, Any]:
     """Return the arguments of `launch`."""
     return {
+        "auth": [tuple(settings.auth.split(":", 1))] if settings.auth else None,
         "server_name": settings.host,
         "server_port": settings.port or None,  # None: the first free one
         "theme": THEME,

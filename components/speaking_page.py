@@ -58,6 +58,12 @@ def _captioned(item: Any) -> Any:
     return item
 
 
+def language_of(request: Any) -> str:
+    """Return the language that a `gr.Request` asks for."""
+    headers = getattr(request, "headers", None) or {}
+    return chosen_language(headers.get("accept-language", ""))
+
+
 class SpeakingPage(gr.Blocks):
     """Blocks that speak the language of each visitor's browser.
 
@@ -86,8 +92,7 @@ class SpeakingPage(gr.Blocks):
         self, block_fn: Any, inputs: list[Any], state: Any = None, request: Any = None, **rest: Any
     ) -> dict[str, Any]:
         """Answer a request in the language of its sender."""
-        headers = getattr(request, "headers", None) or {}
-        with speaking(chosen_language(headers.get("accept-language", ""))):
+        with speaking(language_of(request)):
             return await super().process_api(block_fn, inputs, state, request, **rest)
 
     async def postprocess_data(self, block_fn: Any, predictions: Any, state: Any) -> list[Any]:

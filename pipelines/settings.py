@@ -40,6 +40,10 @@ class Settings:
         max_pixels_mp: largest image taken, in megapixels (1e6 pixels).
         max_video_s: longest video taken, in seconds.
         decoders: whether files are decoded in processes of their own.
+        auth: "user:password" that visitors must give, or "".
+        requests_per_minute: questions to models from one address within a minute; 0 for any.
+        idle_minutes: minutes after which a model that nobody used is dropped; 0.0 for never.
+        grace_s: seconds that running requests get when the server is told to end.
         endpoint: the hub's address, `HF_ENDPOINT`.
         offline: whether `HF_HUB_OFFLINE` forbids the hub.
     """
@@ -59,6 +63,10 @@ class Settings:
     max_pixels_mp: float = 120.0
     max_video_s: float = 14_400.0
     decoders: DecoderChoice = "apart"
+    auth: str = ""
+    requests_per_minute: int = 0
+    idle_minutes: float = 30.0
+    grace_s: float = 20.0
     endpoint: str = HUB_ENDPOINT
     offline: bool = False
 
@@ -87,6 +95,12 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str] | None = None)
         parser.error(f"--max-pixels-mp must be more than 0 but got {args.max_pixels_mp}")
     if not 0 < args.max_video_s < inf:
         parser.error(f"--max-video-s must be more than 0 but got {args.max_video_s}")
+    if not (0 <= args.idle_minutes < inf and 0 <= args.grace_s < inf):
+        parser.error("--idle-minutes and --grace-s must be 0 or more")
+    if args.requests_per_minute < 0:
+        parser.error(f"--requests-per-minute must be 0 or more but got {args.requests_per_minute}")
+    if args.auth and not all(args.auth.partition(":")):
+        parser.error("--auth must be USER:PASSWORD, with neither of them empty")
     if not 0 <= args.port <= 65535:
         parser.error(f"--port must be within 0..65535 but got {args.port}")
     if args.models_dir is not None and not args.models_dir.is_dir():
@@ -147,6 +161,30 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
         default="apart",
         help="apart: files are decoded in processes of their own, so that a decoder that crashes "
         "or hangs costs one request",
+    )
+    add(
+        "--auth",
+        default="",
+        metavar="USER:PASSWORD",
+        help="what visitors must give; better as SEESAY_AUTH, which no list of processes shows",
+    )
+    add(
+        "--requests-per-minute",
+        type=int,
+        default=0,
+        help="most questions to models from one address within a minute; 0 allows any number",
+    )
+    add(
+        "--idle-minutes",
+        type=float,
+        default=30.0,
+        help="minutes after which a model that nobody used is dropped; 0 keeps it",
+    )
+    add(
+        "--grace-s",
+        type=float,
+        default=20.0,
+        help="seconds that running requests get when the server is told to end",
     )
     return parser
 

@@ -49,6 +49,7 @@ class _Slot:
     error: PipelineError | None = None
     leases: int = 1
     last_used: int = 0
+    free_since_s: float = 0.0
 
 
 class PipelineStore:
@@ -185,6 +186,20 @@ class PipelineStore:
             for key in [key for key, slot in self._slots.items() if not slot.leases]:
                 self._slots.pop(key).pipeline.unload()
 
+    def unload_idle(self, idle_s: float) -> list[str]:
+        """Drop the models that nobody has used for `idle_s` seconds; returns their keys."""
+        latest = time.monotonic() - idle_s
+        with self._lock:
+            idle = [
+                key
+                for key, slot in self._slots.items()
+                if not slot.leases and slot.free_since_s <= latest
+            ]
+            for key in idle:
+                log.info("Unloading %s, which nobody used for %.0f s", key, idle_s)
+                self._slots.pop(key).pipeline.unload()
+        return idle
+
     def _check_fits(self, spec: ModelSpec) -> None:
         if spec.demo:  # a few megabytes always fit; do not wait for the device's self-test
             return
@@ -277,6 +292,7 @@ class PipelineStore:
     def _release(self, slot: _Slot) -> None:
         with self._freed:
             slot.leases -= 1
+            slot.free_since_s = time.monotonic()
             self._freed.notify_all()
 
     def _load(self, pipeline: Pipeline) -> None:

@@ -267,6 +267,10 @@ ATTACKS = [
     "WORK/folder.png",
     "http://127.0.0.1:PORT/config",
     "http://localhost:PORT/config",
+    "http://[::1]:PORT/config",
+    "http://0.0.0.0:PORT/config",
+    "http://10.0.0.1/secret.png",
+    "http://169.254.169.254/latest/meta-data/",
 ]
 
 
@@ -290,9 +294,15 @@ def test_no_path_of_the_server_is_opened(
         ("classify_image", [file, "a", "", ""]),
         ("rank_similarity", ["", file, "a", None, ""]),
         ("embed_images", [[file], ""]),
+        ("caption_image", [file, "", "", 5, 1, 0, 1, 0]),
+        ("answer_image", [file, "a", "", 5, 1, 0, 1, 0]),
+        ("chat_image", [file, "a", None, "", 5, 1, 0, 1, 0]),
+        ("caption_images", [[file], "", "", 5, 1, 0, 1, 0]),
+        ("match_video", [file, "a", "", 0, 0]),
+        ("find_moments", [file, "a", "", 4, 1, 5]),
     ):
         answer = post(running_app.url, endpoint, data)
-        assert "data" not in answer, f"{path} was opened"
+        assert "data" not in answer, f"{path} was opened by {endpoint}"
         assert_clear(answer["error"], running_app)
         assert answer["title"] != "Internal error"
     assert_works(client)
@@ -346,6 +356,15 @@ def test_no_file_of_the_server_is_served(running_app: RunningApp, path: str) -> 
     path = path.replace("WORK", str(running_app.work_dir))
     answer = http.get(f"{running_app.url}/gradio_api/file={path}")
     assert answer.status_code in {403, 404}
+
+
+def test_no_folder_of_visitors_is_listed(running_app: RunningApp, sent: dict[str, Any]) -> None:
+    """Who has not its name, a hash of what is in it, finds nobody's upload."""
+    work = running_app.work_dir
+    assert (http.get(f"{running_app.url}/gradio_api/file={sent['path']}")).status_code == 200
+    for folder in (work, f"{work}/", f"{work}/results", Path(sent["path"]).parent, f"{work}/*"):
+        answer = http.get(f"{running_app.url}/gradio_api/file={folder}")
+        assert answer.status_code in {403, 404}, folder
 
 
 def test_names_of_uploads_cannot_leave_their_folder(running_app: RunningApp) -> None:

@@ -24,6 +24,7 @@ from pipelines.catalogue import (
     SIGLIP2_B16,
 )
 from pipelines.errors import InputError, MemoryLimitError, WeightsError
+from pipelines.idle import start_unloading
 from pipelines.runtime import Device
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
@@ -416,3 +417,31 @@ def test_the_device_is_chosen_once(monkeypatch: pytest.MonkeyPatch) -> None:
     store = PipelineStore(Settings())
     in_threads(8, lambda: str(store.device) and None)
     assert len(calls) == 1
+
+
+def test_a_model_that_nobody_uses_is_dropped_after_a_while(store: PipelineStore) -> None:
+    with store.use("clip-vit-b32", "image-text"):
+        assert store.unload_idle(0.0) == []
+    assert store.unload_idle(60.0) == []
+    assert store.loaded_keys() == ["clip-vit-b32"]
+    assert store.unload_idle(0.0) == ["clip-vit-b32"]
+    assert FakePipeline.unloads == ["clip-vit-b32"]
+    with store.use("clip-vit-b32", "image-text"):
+        assert store.loaded_keys() == ["clip-vit-b32"]
+
+
+def test_idle_models_are_looked_for_now_and_then(store: PipelineStore) -> None:
+    with store.use("clip-vit-b32", "image-text"):
+        start_unloading(store, 0.05, every_s=0.02)
+        time.sleep(0.3)
+        assert store.loaded_keys() == ["clip-vit-b32"]
+    end = time.monotonic() + 30
+    while store.loaded_keys():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_models_are_kept_for_ever_where_that_is_asked_for(store: PipelineStore) -> None:
+    before = threading.active_count()
+    start_unloading(store, 0)
+    assert threading.active_count() == before
