@@ -74,6 +74,9 @@ class TrainOptions:
         Stage(200, 144, uses=2, peak=0.4, last=0.4, mix="even"),
         Stage(240, 144, uses=2, peak=0.35, last=0.05, mix="even"),
         Stage(30, 0, FEW, peak=0.12, last=0.0),
+        Stage(100, 160, HARD, uses=3, mix="weak", by_place=True, peak=0.6, last=0.6),
+        Stage(1750, 160, HARD, uses=3, mix="weak", by_place=True, peak=0.6, last=0.02),
+        Stage(40, 0, FEW, peak=0.1, last=0.0, mix="even"),
     )
     seed: int = 7
     muon_rate: float = 0.012
