@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check bench demo-models format screenshots clean
+.PHONY: help run test check bench demo-models format screenshots audit clean
 
 help:
 	@echo "make run          the app on 127.0.0.1:7860 (ARGS='--models bundled' for other settings)"
@@ -13,6 +13,7 @@ help:
 	@echo "make bench        the benchmarks, one after another"
 	@echo "make demo-models  draw the scenes and train the bundled checkpoints again"
 	@echo "make screenshots  the pictures in README.md"
+	@echo "make audit        known weaknesses of what is installed, asked of PyPI's database"
 	@echo "make format       bring the code into form"
 
 run: $(VENV)/.runtime
@@ -41,10 +42,19 @@ demo-models: $(VENV)/.runtime
 	$(BIN)/python -m demo_models.evaluate_moments
 	$(BIN)/python -m demo_models.evaluate_moments --via app
 	$(BIN)/python -m demo_models.make_videos
+	$(BIN)/python -m demo_models.train_videochat --out assets/checkpoints/demo-videochat
+	$(BIN)/python -m demo_models.evaluate_videochat
+	$(BIN)/python -m demo_models.make_chat_videos
 	$(BIN)/python -m tests.test_docs --write
 
 screenshots: $(VENV)/.tests $(VENV)/.chromium
 	$(BIN)/python -m tests.browser.screenshots
+
+audit: $(VENV)/.runtime
+	@test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && \
+	  build/audit/bin/pip install --quiet --progress-bar off pip-audit==2.10.1; }
+	$(BIN)/pip freeze | sed 's/+[a-z0-9.]*$$//' > build/audit/installed.txt
+	build/audit/bin/pip-audit --strict --no-deps --disable-pip -r build/audit/installed.txt
 
 format: $(VENV)/.tests
 	$(BIN)/ruff format .

@@ -1,4 +1,7 @@
-"""SeeSay: see an image or a video, say what it is. `python app.py --help` lists the settings."""
+"""SeeSay: see an image or a video, say what it is.
+
+`python app.py --help` lists the settings, `python app.py doctor` tells what this machine lacks.
+"""
 
 import logging
 import os
@@ -9,7 +12,12 @@ def main(argv: list[str] | None = None) -> None:
     """Read the settings, build the app and serve it; torch is imported once the page is up."""
     from pipelines.settings import read_settings
 
-    settings = read_settings(sys.argv[1:] if argv is None else argv)
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == ["doctor"]:
+        from pipelines.doctor.command import main as examine
+
+        sys.exit(examine(given[1:]))
+    settings = read_settings(given)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     os.environ["GRADIO_TEMP_DIR"] = str(settings.work_dir)
@@ -17,19 +25,20 @@ def main(argv: list[str] | None = None) -> None:
 
     from components.house import close_on_signals, serve_until_closed
     from components.layout import PUBLIC_FOLDERS, build_app, launch_options
+    from components.service import service_routes
     from pipelines import apart
     from pipelines.idle import start_unloading
     from pipelines.runtime import warm_up
-    from pipelines.store import PipelineStore
     from pipelines.sweeping import start_sweeping
+    from pipelines.zero_gpu import is_zero_gpu, make_store
 
-    if settings.decoders == "apart":
+    if settings.decoders == "apart" and not is_zero_gpu():  # there all work is apart
         apart.begin()
     start_sweeping(settings.work_dir, PUBLIC_FOLDERS)
-    store = PipelineStore(settings)
+    store = make_store(settings)
     app = build_app(store)
     close_on_signals(app.house)
-    app.launch(**launch_options(settings), prevent_thread_lock=True)
+    app.launch(**launch_options(settings, service_routes(store, app)), prevent_thread_lock=True)
     start_unloading(store, settings.idle_minutes * 60)
     store.sources.start_probe()
     warm_up()

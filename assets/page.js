@@ -17,3 +17,66 @@ document.addEventListener(
 
 // Screen readers and fonts go by the language of the page, which the server chooses by the browser's.
 if (/^zh\b/i.test(navigator.language)) document.documentElement.lang = "zh-CN";
+
+// What Gradio gives no name to: examples that are pictures or videos go by their file's name.
+function nameExamples() {
+  const kind = document.documentElement.lang.startsWith("zh") ? "示例：" : "Example: ";
+  for (const example of document.querySelectorAll("button.gallery-item:not([aria-label])")) {
+    const source = example.querySelector("img, video")?.src;
+    if (!source) continue;
+    const name = decodeURIComponent(source.split("/").pop()).replace(/\.\w+$/, "");
+    example.setAttribute("aria-label", kind + name.replaceAll("-", " "));
+  }
+}
+
+// Screen readers are told an answer when it is there: the best row of a table.
+function announce(text) {
+  const announcer = document.getElementById("announcer");
+  const said = text.replace(/\s+/g, " ").trim();
+  if (announcer && said && announcer.textContent !== said) announcer.textContent = said;
+}
+
+function announceNew(node) {
+  if (node.nodeType !== Node.ELEMENT_NODE) return;
+  const found = (selector) => (node.matches(selector) ? node : node.querySelector(selector));
+  const best = found(".scores:not(.batch)")?.querySelector("tr:has(td)");
+  if (best) announce([...best.cells].map((cell) => cell.innerText).join(", "));
+}
+
+// The end of a batch comes by a change of its line's class, not always by a new line.
+let endOfBatch = "";
+function announceEndOfBatch() {
+  const text = document.querySelector(".batch-progress:not(.running)")?.innerText ?? "";
+  if (text && text !== endOfBatch) announce(text);
+  endOfBatch = text;
+}
+
+// A text that streams is told once it is whole: then its box is no longer marked as coming.
+function announceWhole(tracker, before) {
+  if (!/generating/.test(before) || tracker.classList.contains("generating")) return;
+  const text = tracker.closest(".block")?.querySelector("textarea:disabled");
+  if (text) announce(text.value);
+}
+
+function watch() {
+  const announcer = document.createElement("div");
+  announcer.id = "announcer";
+  announcer.setAttribute("role", "status");
+  document.body.append(announcer);
+  nameExamples();
+  const watcher = new MutationObserver((changes) => {
+    nameExamples();
+    announceEndOfBatch();
+    for (const change of changes) {
+      change.addedNodes.forEach(announceNew);
+      if (change.type === "attributes") announceWhole(change.target, change.oldValue ?? "");
+    }
+  });
+  watcher.observe(document.body, {
+    childList: true, subtree: true, attributes: true, attributeFilter: ["class"],
+    attributeOldValue: true,
+  });
+}
+
+if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", watch);
+else watch();

@@ -18,11 +18,12 @@ from components.common import (
     DEVICE_QUEUE,
     LOOKUP_QUEUE,
     is_bundled,
-    lease,
     worked_off,
 )
+from components.descriptions import unwrapped
 from components.errors import show_errors
 from components.files import Uploads, one_query
+from components.lending import lease
 from pipelines.catalogue import MODELS
 from pipelines.errors import InputError
 from pipelines.labels import split_labels, split_lines
@@ -52,7 +53,9 @@ def build(store: PipelineStore) -> None:
         path = uploads.path(image, "image")
         names, repeated = split_labels(labels)
         wording = "" if templates is None else templates
-        with lease(store, model, "image-text") as clip:
+        with lease(store, model, "image-text") as lent:
+            yield from lent.wait(({}, []))
+            clip = lent.pipeline
             for _ in worked_off(clip.prepare(names, templates=wording)):
                 yield {}, []
             result = clip.classify(path, names, templates=wording)
@@ -82,7 +85,9 @@ def build(store: PipelineStore) -> None:
         images = uploads.images(candidate_images, "candidate_images")
         blank = candidate_texts is None or not str(candidate_texts).strip()
         split = split_lines(candidate_texts, "candidate_texts") if not blank else ([], [])
-        with lease(store, model, "image-text") as clip:
+        with lease(store, model, "image-text") as lent:
+            yield from lent.wait([])
+            clip = lent.pipeline
             for _ in worked_off(clip.prepare(split[0], images)):
                 yield []
             yield fmt.as_ranking(clip.rank(query, split[0], images), split[1])
@@ -98,7 +103,9 @@ def build(store: PipelineStore) -> None:
             model, dim, and embeddings: one list of dim numbers for each text.
         """
         lines = split_lines(texts, "texts", distinct=False)[0]
-        with lease(store, model, "image-text") as clip:
+        with lease(store, model, "image-text") as lent:
+            yield from lent.wait({})
+            clip = lent.pipeline
             for _ in worked_off(clip.prepare(lines)):
                 yield {}
             yield fmt.as_embeddings(clip.embed_texts(lines))
@@ -117,7 +124,9 @@ def build(store: PipelineStore) -> None:
         files = uploads.images(images, "images")
         if not files:
             raise InputError("images is empty. Send at least one image file.", title="No file")
-        with lease(store, model, "image-text") as clip:
+        with lease(store, model, "image-text") as lent:
+            yield from lent.wait({})
+            clip = lent.pipeline
             for _ in worked_off(clip.prepare((), files)):
                 yield {}
             yield fmt.as_embeddings(clip.embed_images(files))
@@ -145,6 +154,7 @@ def _publish(function: Callable[..., Any], queue: dict[str, Any]) -> None:
     A long request first streams empty values, so that it ends when its client has gone.
     """
     endpoint = show_errors(function)
+    endpoint.__doc__ = unwrapped(inspect.getdoc(function) or "")
     if inspect.isgeneratorfunction(function):
         signature = inspect.signature(function)
         (value,) = get_args(signature.return_annotation)

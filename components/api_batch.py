@@ -26,8 +26,9 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
         temperature: float = 0.0,
         top_p: float = 1.0,
         seed: int = 0,
-    ) -> Iterator[tuple[list[dict[str, str]], gr.FileData | None]]:
-        """Describe many images; the same files again within an hour: only what is missing is done.
+        resume_key: str = "",
+    ) -> Iterator[tuple[list[dict[str, Any]], gr.FileData | None]]:
+        """Describe many images; one that cannot be read stops no other.
 
         Args:
             files: image files, or one zip of them.
@@ -38,10 +39,13 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
             temperature: 0 for the likeliest text, always the same; higher is more varied.
             top_p: above temperature 0, the share of probability that words are drawn from.
             seed: of the random draws.
+            resume_key: a long random text of your own: another run with it within an hour takes
+                up what this one has done, and only what is missing is done; "" keeps nothing.
 
         Returns:
-            rows: file, caption and error for each image in order, so far; they stream. A file
-                that cannot be read has its reason as the error, and stops no other.
+            rows: file, caption, error and notes for each image in order, so far; they stream. A
+                file that cannot be read has its reason as the error. The notes say what of the
+                prompt did not count and why a caption ends.
             results: at the end, a zip of all as JSON lines, CSV, metadata.jsonl and text files.
         """
         options = GenerationOptions(
@@ -51,8 +55,10 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
             top_p=top_p,
             seed=seed,
         )
-        job = BatchJob(store, make_order(store, uploads, files, model, prompt, options))
-        rows: list[dict[str, str]] = []
+        job = BatchJob(
+            store, make_order(store, uploads, files, model, prompt, options, owner=resume_key)
+        )
+        rows: list[dict[str, Any]] = []
         for look in job.follow():
             rows += as_rows(look.new)
             made = look.files[0] if look.files else None

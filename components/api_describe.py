@@ -5,8 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from components.common import lease
 from components.files import Uploads
+from components.lending import lease
 from pipelines.catalogue import Task
 from pipelines.conversation import extend_history
 from pipelines.generation import GenerationOptions
@@ -46,8 +46,9 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
         """
         options = _options(max_new_tokens, num_beams, temperature, top_p, seed)
         path = uploads.path(image, "image")
-        with lease(store, model, TASK) as describer:
-            yield from _so_far(describer.stream_caption(path, prompt, options))
+        with lease(store, model, TASK) as lent:
+            yield from lent.wait("")
+            yield from _so_far(lent.pipeline.stream_caption(path, prompt, options))
 
     def answer_image(
         image: gr.FileData,
@@ -76,8 +77,9 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
         """
         options = _options(max_new_tokens, num_beams, temperature, top_p, seed)
         path = uploads.path(image, "image")
-        with lease(store, model, TASK) as describer:
-            yield from _so_far(describer.stream_answer(path, question, options))
+        with lease(store, model, TASK) as lent:
+            yield from lent.wait("")
+            yield from _so_far(lent.pipeline.stream_answer(path, question, options))
 
     def chat_image(
         image: gr.FileData,
@@ -105,13 +107,19 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
 
         Returns:
             answer: the answer so far; it streams.
-            history: the messages so far with this one and its answer, to send with the next.
+            history: the messages so far with this one and its answer, to send with the next. In
+                the end its last message has "notes", a list of sentences on what of the request
+                did not count and why the answer ends; they need not be sent back.
         """
         options = _options(max_new_tokens, num_beams, temperature, top_p, seed)
         path = uploads.path(image, "image")
-        with lease(store, model, TASK) as describer:
-            for text in _so_far(describer.stream_chat(path, message, history, options)):
-                yield text, extend_history(history, message, text)
+        with lease(store, model, TASK) as lent:
+            yield from lent.wait(("", []))
+            text = ""
+            for delta in lent.pipeline.stream_chat(path, message, history, options):
+                text += delta.text
+                notes = delta.result.notes if delta.result is not None else None
+                yield text, extend_history(history, message, text, notes)
 
     return [caption_image, answer_image, chat_image]
 

@@ -6,8 +6,9 @@ from typing import Any
 import gradio as gr
 
 from components import format_video as fmt
-from components.common import lease, worked_off
+from components.common import worked_off
 from components.files import Uploads
+from components.lending import lease
 from pipelines.catalogue import Task
 from pipelines.labels import split_lines
 from pipelines.store import PipelineStore
@@ -43,7 +44,9 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
         """
         path = uploads.path(video, "video")
         lines, repeated = split_lines(texts, "texts")
-        with lease(store, model, TASK) as viclip:
+        with lease(store, model, TASK) as lent:
+            yield from lent.wait(({}, []))
+            viclip = lent.pipeline
             for _ in worked_off(viclip.prepare(lines)):
                 yield {}, []
             match = viclip.match(path, lines, start_s=start_s, end_s=end_s)
@@ -74,7 +77,9 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
         path = uploads.path(video, "video")
         options = SearchOptions(window_s, stride_s, top_k)
         text = one_query(query)
-        with lease(store, model, TASK) as viclip:
+        with lease(store, model, TASK) as lent:
+            yield from lent.wait([])
+            viclip = lent.pipeline
             for _ in worked_off(viclip.prepare([text])):
                 yield []
             for _ in worked_off(viclip.search([path], options)):

@@ -5,8 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from components.common import lease
 from components.files import Uploads
+from components.lending import lease
 from pipelines.catalogue import Task
 from pipelines.conversation import extend_history
 from pipelines.generation import GenerationOptions
@@ -59,7 +59,9 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
         )
         part = Part(max_frames=max_frames, start_s=start_s, end_s=end_s)
         path = uploads.path(video, "video")
-        with lease(store, model, TASK) as chat:
+        with lease(store, model, TASK) as lent:
+            yield from lent.wait(("", []))
+            chat = lent.pipeline
             text = ""
             for delta in chat.ask(path, question, history, options, part, compress=bool(compress)):
                 text += delta.text

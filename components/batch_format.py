@@ -5,7 +5,7 @@ import html
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pipelines.batch.control import Progress
 from pipelines.batch.gallery import Picture
@@ -44,9 +44,12 @@ class Tally:
                 self.newest.append(result)
 
 
-def as_rows(results: Sequence[BatchResult]) -> list[dict[str, str]]:
+def as_rows(results: Sequence[BatchResult]) -> list[dict[str, Any]]:
     """Return rows of `/caption_images`."""
-    return [{"file": r.file, "caption": r.caption, "error": r.error} for r in results]
+    return [
+        {"file": r.file, "caption": r.caption, "error": r.error, "notes": list(r.notes)}
+        for r in results
+    ]
 
 
 def progress_line(state: State, stage: str, progress: Progress | None, known: int = 0) -> str:

@@ -26,9 +26,20 @@ def make_order(
     prompt: str,
     options: GenerationOptions,
     *,
+    owner: str = "",
     pictures: bool = False,
 ) -> Order:
     """Return an order for uploaded files.
+
+    Args:
+        store: lends the model.
+        uploads: guards the files.
+        files: as Gradio hands them over.
+        model: key of the model; "" for the default.
+        prompt: what every caption continues.
+        options: how the texts are generated.
+        owner: a secret by which earlier runs are taken up; "" to take up none.
+        pictures: whether small copies of the last pictures are made.
 
     Raises:
         InputError: no files, not uploaded ones, or an unknown model.
@@ -40,6 +51,8 @@ def make_order(
         )
     if not isinstance(prompt, str):
         raise InputError(f"prompt must be text but got {type(prompt).__name__}.")
+    if not isinstance(owner, str):
+        raise InputError(f"resume_key must be text but got {type(owner).__name__}.")
     folder = _folder(store.settings, secrets.token_urlsafe(16))
     spec = store.resolve(model, TASK)
     folder.mkdir(parents=True)
@@ -50,7 +63,7 @@ def make_order(
         prompt=prompt,
         options=options,
         folder=folder,
-        shelf=Shelf(store.settings.work_dir / "results" / "ledgers"),
+        shelf=Shelf(store.settings.work_dir / "results" / "ledgers", owner),
         pictures=pictures,
     )
 

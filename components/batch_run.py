@@ -32,6 +32,7 @@ def make_handler(
     prompt: gr.Textbox,
     model: gr.Dropdown,
     settings: GenerationControls,
+    owner: gr.BrowserState,
 ) -> Callable[..., Any]:
     """Return the handler of Start and Resume, which yields a value for each output of the tab."""
     uploads = Uploads(store.settings)
@@ -40,7 +41,14 @@ def make_handler(
     def caption_all(values: dict[Any, Any]) -> Iterator[tuple[Any, ...]]:
         options, chosen = settings.options(values), values[model]
         order = make_order(
-            store, uploads, values[files], chosen, values[prompt], options, pictures=True
+            store,
+            uploads,
+            values[files],
+            chosen,
+            values[prompt],
+            options,
+            owner=values[owner] or "",
+            pictures=True,
         )
         job, view = BatchJob(store, order), _View(order.folder.name, badge(store, order.spec))
         state: State = "running"

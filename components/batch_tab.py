@@ -1,5 +1,6 @@
 """Thousands of pictures in words: upload, watch, pause, take the results home."""
 
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from components.batch_order import wish
 from components.batch_run import NUM_FILES, make_handler
 from components.common import BATCH_QUEUE, PAGE_EVENT, ModelPicker, model_picker, wire_model_picker
 from components.example_lists import batch_examples
-from components.generation import GenerationControls, generation_settings
+from components.generation import GenerationControls, generation_settings, wire_longest
 from pipelines.catalogue import CATALOGUE, Task
 from pipelines.store import PipelineStore
 
@@ -78,13 +79,16 @@ def build(store: PipelineStore, page: gr.Blocks) -> None:
             with gr.Column(scale=6, min_width=300):
                 results = _lay_out_results()
     wire_model_picker(store, TASK, controls.picker, page)
+    wire_longest(controls.settings, controls.picker.dropdown, page)
+    owner = _owner(page)
     run = make_handler(
-        store, controls.files, controls.prompt, controls.picker.dropdown, controls.settings
+        store, controls.files, controls.prompt, controls.picker.dropdown, controls.settings, owner
     )
     started = gr.on(
         [controls.start.click, controls.resume.click],
         run,
         {
+            owner,
             controls.files,
             controls.prompt,
             controls.picker.dropdown,
@@ -103,6 +107,17 @@ def build(store: PipelineStore, page: gr.Blocks) -> None:
         return drawn if CATALOGUE[key].demo else photos
 
     controls.examples.click(take_examples, controls.picker.dropdown, controls.files, **PAGE_EVENT)
+
+
+def _owner(page: gr.Blocks) -> gr.BrowserState:
+    """Lay out a secret of the visitor's browser, by which only it finds earlier runs again."""
+    owner = gr.BrowserState("", storage_key="seesay-batch", secret="seesay-batch")
+
+    def keep(secret: Any) -> str:
+        return secret if isinstance(secret, str) and secret else secrets.token_urlsafe(24)
+
+    page.load(keep, owner, owner, **PAGE_EVENT)
+    return owner
 
 
 def buttons_at_rest() -> tuple[Any, ...]:

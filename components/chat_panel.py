@@ -147,20 +147,20 @@ def wire(
         **DEVICE_QUEUE,
     }
     running = [start.success(**reply) for start in _questions(panel, subject)]
+    # only a run that has come to its end, cancelled ones too, lets the next question in: the page
+    # loses what is asked while a cancellation is under way
     for run in running:
         run.then(lambda: _BUSY[False], None, panel.state, **PAGE_EVENT)
-    panel.stop.click(lambda: _BUSY[False], None, panel.state, cancels=running, **PAGE_EVENT)
+    panel.stop.click(None, None, None, cancels=running)
 
     hidden = gr.update(visible=False)
     empty: tuple[Any, ...] = (hidden, [], gr.update(value="", visible=False), hidden, *emptied)
 
     def other_subject(media: str | None, about: str | None) -> Any:
-        return gr.skip() if media == about else (*empty, None, *_BUSY[False])
+        return gr.skip() if media == about else (*empty, None)
 
-    shown = [*panel.outputs, *also, panel.about, *panel.state]
-    panel.clear.click(
-        lambda: (*empty, None, *_BUSY[False]), None, shown, cancels=running, **PAGE_EVENT
-    )
+    shown = [*panel.outputs, *also, panel.about]
+    panel.clear.click(lambda: (*empty, None), None, shown, cancels=running, **PAGE_EVENT)
     subject.media.change(
         other_subject, [subject.media, panel.about], shown, cancels=running, **PAGE_EVENT
     )

@@ -16,7 +16,6 @@ from components.common import (
     ModelPicker,
     badge,
     example_strip,
-    lease,
     model_picker,
     save_result,
     wire_example_strip,
@@ -26,6 +25,7 @@ from components.common import (
 from components.errors import show_errors
 from components.example_lists import classify_examples
 from components.files import Uploads
+from components.lending import lease
 from components.overlay import heat_overlay
 from pipelines.catalogue import Task
 from pipelines.labels import split_labels
@@ -275,7 +275,9 @@ def _handlers(store: PipelineStore) -> tuple[Callable[..., Any], Callable[..., A
         file = chosen(source, image, drawing)
         names, repeated = split_labels(text)
         spec = store.resolve(key, TASK)
-        with lease(store, spec.key, TASK, progress) as clip:
+        with lease(store, spec.key, TASK) as lent:
+            yield from lent.wait((gr.skip(),) * 5, progress)
+            clip = lent.pipeline
             for _ in worked_off(clip.prepare(names, templates=templates or ""), progress):
                 yield (gr.skip(),) * 5
             answer = clip.classify(file, names, templates=templates or "")
@@ -299,12 +301,15 @@ def _handlers(store: PipelineStore) -> tuple[Callable[..., Any], Callable[..., A
         label: str | None,
         templates: str,
         key: str,
-    ) -> Any:
+    ) -> Iterator[Any]:
         if not wanted or not label:
-            return None
+            yield None
+            return
         file = chosen(source, image, drawing)
-        with lease(store, key, TASK) as clip:
+        with lease(store, key, TASK) as lent:
+            yield from lent.wait(gr.skip())
+            clip = lent.pipeline
             relevance = clip.look(file, label, templates or "")
-            return heat_overlay(clip.pictures.open(file), relevance)  # one picture held at a time
+            yield heat_overlay(clip.pictures.open(file), relevance)  # one picture held at a time
 
     return classify, show_where

@@ -1,8 +1,7 @@
-"""What the tabs share: queues, model picker, lease with progress, notices, downloads."""
+"""What the tabs share: queues, model picker, notices, downloads."""
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,15 @@ import gradio as gr
 
 from components import format as fmt
 from components.errors import show_errors
-from components.language import say
 from pipelines.catalogue import CATALOGUE, MODELS, ModelSpec, Task, demo_of
 from pipelines.demo_card import read_demo_card
 from pipelines.results import Step
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
 
-#: For work that takes the device for seconds (text generation): one at a time, others see their
-#: place in the queue.
-DEVICE_QUEUE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1}
+#: For work that takes the device for seconds (text generation). Its requests are all let in, since
+#: some wait for a download meanwhile; a lease gives them the device one after the other.
+DEVICE_QUEUE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 32}
 
 #: For batches of thousands of pictures, which take turns at the device batch by batch and let
 #: those of `DEVICE_QUEUE` go first (`pipelines.turns`). Few of them are under way at once; the
@@ -45,21 +43,6 @@ PAGE_EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hid
 def is_bundled(store: PipelineStore, task: Task) -> bool:
     """Whether the demo checkpoint of a task is there: without it a tab could not be tried."""
     return store.sources.locate(demo_of(task)) is not None
-
-
-@contextmanager
-def lease(
-    store: PipelineStore, key: str, task: Task, progress: gr.Progress | None = None
-) -> Iterator[Any]:
-    """Lend a pipeline; its weights are fetched first where they are not on disk, with progress."""
-    spec = store.resolve(key, task)
-    for step in store.fetch(spec.key, task):
-        if progress is not None:
-            done, total = step.done_bytes / 1e6, step.total_bytes / 1e6
-            share = done / total if total else 0.0
-            progress(share, desc=say(f"Downloading {spec.title}: {done:,.0f} of {total:,.0f} MB"))
-    with store.turns.visitor(), store.use(spec.key, task) as pipeline:
-        yield pipeline
 
 
 def worked_off(steps: Iterator[Step], progress: gr.Progress | None = None) -> Iterator[None]:
@@ -116,7 +99,8 @@ def wire_model_picker(
 def model_hint(store: PipelineStore, spec: ModelSpec) -> str:
     """Return what a person should know before choosing a model: size, place, licence."""
     if spec.demo:
-        known = "drawn videos of moving" if spec.task == "video-text" else "drawings of coloured"
+        videos = spec.task in ("video-text", "video-chat")
+        known = "drawn videos of moving" if videos else "drawings of coloured"
         return f"Comes with SeeSay and needs no network. Knows {known} shapes only."
     on_disk = store.sources.locate(spec) is not None
     where = "on this machine" if on_disk else f"{spec.download_gb:.1f} GB, downloaded on first use"

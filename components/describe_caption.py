@@ -7,10 +7,11 @@ from typing import Any
 import gradio as gr
 
 from components import format as fmt
-from components.common import DEVICE_QUEUE, badge, lease, save_result
+from components.common import DEVICE_QUEUE, badge, save_result
 from components.errors import show_errors
 from components.files import Uploads
 from components.generation import GenerationControls
+from components.lending import lease
 from pipelines.catalogue import Task
 from pipelines.store import PipelineStore
 
@@ -18,6 +19,9 @@ TASK: Task = "caption"
 
 #: Captions to choose from.
 NUM_CANDIDATES = 5
+
+#: Values for the outputs, and a sign of life.
+_NOTHING = (gr.skip(),) * 4
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,9 @@ def _handlers(
         options = settings.options(values)
         file, spec = uploads.path(values[image], "The picture"), store.resolve(values[model], TASK)
         hidden = gr.update(visible=False)
-        with lease(store, spec.key, TASK, progress) as describer:
+        with lease(store, spec.key, TASK) as lent:
+            yield from lent.wait(_NOTHING, progress)
+            describer = lent.pipeline
             text = ""
             for delta in describer.stream_caption(file, values[parts.prompt], options):
                 text += delta.text
@@ -116,17 +122,28 @@ def _handlers(
         yield notices, text, hidden, gr.update(value=saved, visible=True)
 
     @show_errors
-    def several(values: dict[Any, Any], progress: gr.Progress = gr.Progress()) -> tuple[Any, ...]:
+    def several(
+        values: dict[Any, Any], progress: gr.Progress = gr.Progress()
+    ) -> Iterator[tuple[Any, ...]]:
         options = settings.options(values)
         file, spec = uploads.path(values[image], "The picture"), store.resolve(values[model], TASK)
-        with lease(store, spec.key, TASK, progress) as describer:
-            found = describer.candidates(file, NUM_CANDIDATES, options, values[parts.prompt])
+        with lease(store, spec.key, TASK) as lent:
+            yield from lent.wait(_NOTHING, progress)
+            describer = lent.pipeline
+            prompt, found = values[parts.prompt], []
+            for result in describer.iter_candidates(file, NUM_CANDIDATES, options, prompt):
+                if result is None:
+                    yield _NOTHING
+                else:
+                    found.append(result)
         texts = list(dict.fromkeys(result.text for result in found if result.text))
-        with lease(store, "", "image-text", progress) as clip:
+        with lease(store, "", "image-text") as lent:
+            yield from lent.wait(_NOTHING, progress)
+            clip = lent.pipeline
             ranked = clip.classify(file, texts)
         notes = dict.fromkeys(note for result in found for note in result.notes)
         saved = save_result(store.settings, "captions.csv", fmt.scores_csv(ranked))
-        return (
+        yield (
             fmt.shown_if_any(fmt.notices(list(notes), badge(store, spec))),
             ranked.scores[0].label,
             gr.update(value=fmt.scores_table(ranked, "Caption"), visible=True),

@@ -8,11 +8,12 @@ import gradio as gr
 from components import chat_panel
 from components import format as fmt
 from components.chat_panel import Panel, Subject, said
-from components.common import badge, lease, save_result
+from components.common import badge, save_result
 from components.conversation import as_text, back_to_question
 from components.errors import show_errors
 from components.files import Uploads
 from components.generation import GenerationControls
+from components.lending import lease
 from pipelines.catalogue import Task
 from pipelines.store import PipelineStore
 
@@ -53,7 +54,9 @@ def _answering(
         options = settings.options(values)
         file, spec = uploads.path(values[image], "The picture"), store.resolve(values[model], TASK)
         asked = [*before, {"role": "user", "content": question}]
-        with lease(store, spec.key, TASK, progress) as describer:
+        with lease(store, spec.key, TASK) as lent:
+            yield from lent.wait((gr.skip(),) * 4, progress)
+            describer = lent.pipeline
             text = ""
             for delta in describer.stream_chat(file, question, before, options):
                 text += delta.text

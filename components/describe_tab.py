@@ -15,7 +15,7 @@ from components.common import (
     wire_model_picker,
 )
 from components.example_lists import describe_examples
-from components.generation import GenerationControls, generation_settings
+from components.generation import GenerationControls, generation_settings, wire_longest
 from pipelines.catalogue import Task
 from pipelines.store import PipelineStore
 
@@ -49,6 +49,7 @@ def build(store: PipelineStore, page: gr.Blocks) -> None:
                 with gr.Tab("Ask", id="ask"):
                     describe_chat.build(store, *asked)
     wire_model_picker(store, TASK, subject.picker, page)
+    wire_longest(subject.settings, subject.picker.dropdown, page)
 
     def run_caption(filled: Any) -> None:
         filled.then(**caption)

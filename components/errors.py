@@ -13,6 +13,7 @@ from gradio.exceptions import ComponentProcessingError
 
 from components.house import House, Refused
 from components.language import say, speaking
+from components.own_links import own_links
 from components.speaking_page import SpeakingPage, language_of
 from pipelines.errors import PipelineError
 
@@ -101,6 +102,7 @@ class Page(SpeakingPage):
 
     async def preprocess_data(self, *args: Any, **kwargs: Any) -> list[Any]:
         """Check and convert the inputs of a request."""
+        args = (args[0], own_links(args[1], self.local_url), *args[2:])
         try:
             return await super().preprocess_data(*args, **kwargs)
         except gr.Error as error:  # its message repeats what was typed, and it would be logged

@@ -104,9 +104,19 @@ def moments_examples() -> tuple[Rows, Rows]:
     return drawn, filmed
 
 
+def chat_videos() -> list[dict[str, Any]]:
+    """Return the entries of `assets/examples/chat_videos.json` with absolute paths.
+
+    Each has "file", what it "shows", and "questions": a conversation with the true answers.
+    """
+    folder = ASSETS / "examples"
+    entries = json.loads((folder / "chat_videos.json").read_text(encoding="utf-8"))
+    return [{**entry, "path": str(folder / entry["file"])} for entry in entries]
+
+
 def video_chat_examples() -> tuple[Rows, Rows]:
     """Return (drawn, filmed): rows of a video and a first question."""
-    drawn = [[entry["path"], "What happens in the video?"] for entry in drawn_videos()]
+    drawn = [[entry["path"], entry["questions"][0]["question"]] for entry in chat_videos()]
     filmed = [
         [get_video("world.mp4"), "Describe what is seen from beginning to end."],
         [get_video("a.mp4"), "Which words appear, and when?"],

@@ -128,7 +128,7 @@ def context_meter(context: ContextUse) -> str:
     return (
         f"<div class='meter' title='A model reads so much at once. When it is full, the oldest "
         f"questions are left out, never the picture.'><i style='width:{share * 100:.0f}%'></i>"
-        f"<span>Memory of this conversation: {context.used_tokens} of {context.limit_tokens} "
+        f"<span>Memory of this conversation: {context.used_tokens:,} of {context.limit_tokens:,} "
         f"tokens{dropped}</span></div>"
     )
 
@@ -169,7 +169,9 @@ def matrix_table(result: SimilarityMatrix) -> str:
     more = ""
     if total > CELLS_SHOWN:
         more = f"<p class='more'>The first {CELLS_SHOWN} are shown; the CSV file has all.</p>"
-    return f"<div class='scores matrix'><table>{head}{''.join(rows)}</table></div>{more}"
+    return (
+        f"<div class='scores matrix' tabindex='0'><table>{head}{''.join(rows)}</table></div>{more}"
+    )
 
 
 def notices(notes: Sequence[str], demo: str = "") -> str:

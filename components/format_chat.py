@@ -56,7 +56,7 @@ def plan_line(ahead: Ahead) -> str:
         f"{estimate.num_tokens:,} of {estimate.limit_tokens:,} tokens",
         f"{_memory(estimate.need_gb)} of memory",
     ]
-    if estimate.seconds is not None and estimate.fits:
+    if estimate.seconds is not None and estimate.fits and not ahead.ready:
         facts.append(f"first word after {_duration(estimate.seconds)}")
     lines = [f"<p>{' · '.join(facts)}</p>", *_warnings(estimate)]
     if ahead.ready:

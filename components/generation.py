@@ -5,6 +5,8 @@ from typing import Any
 
 import gradio as gr
 
+from components.common import PAGE_EVENT
+from pipelines.catalogue import CATALOGUE
 from pipelines.generation import GenerationOptions
 
 
@@ -39,8 +41,25 @@ class GenerationControls:
         )
 
 
+#: Largest length that can be chosen, whatever the model.
+LONGEST = 512
+
+
+def wire_longest(settings: GenerationControls, model: gr.Dropdown, page: gr.Blocks) -> None:
+    """Keep the length within what the chosen caption model writes."""
+
+    def limit(key: str, length: float) -> Any:
+        traits = CATALOGUE[key].generative
+        longest = LONGEST if traits is None else min(LONGEST, traits.longest_answer)
+        told = f"In tokens, words or parts of words. This model writes at most {longest}."
+        return gr.update(maximum=longest, value=min(length, longest), info=told)
+
+    slider = settings.max_new_tokens
+    gr.on([page.load, model.change], limit, [model, slider], slider, **PAGE_EVENT)
+
+
 def generation_settings(
-    max_new_tokens: int, *, longest: int = 512, beams: bool = True
+    max_new_tokens: int, *, longest: int = LONGEST, beams: bool = True
 ) -> GenerationControls:
     """Lay out the accordion.
 

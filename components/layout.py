@@ -1,11 +1,13 @@
 """The page: header, tabs, look."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from gradio.media import MEDIA_ROOT as MEDIA
 from starlette.middleware import Middleware
+from starlette.routing import Route
 
 from components import (
     api,
@@ -32,7 +34,8 @@ MAX_WAITING = 256
 #: Folders of pictures that the page shows to everybody.
 PUBLIC_FOLDERS = (ASSETS / "examples", Path(MEDIA))
 
-#: What Gradio's own Chinese lacks.
+#: What Gradio's own languages lack: it would show, and read out, the key.
+LACKING_IN_ENGLISH = {"common.upload": "Upload", "common.complete": "Complete"}
 LACKING_IN_CHINESE = {"common.upload": "上传", "common.complete": "完成"}
 
 TABS = (
@@ -55,18 +58,31 @@ def build_app(store: PipelineStore) -> Page:
             "say something, and see where it is.</p>",
             elem_id="masthead",
         )
-        with gr.Tabs():
+        with gr.Tabs() as tabs:
             for tab in TABS:
                 if is_bundled(store, tab.TASK):
                     tab.build(store, app)
+        _take_out_what_is_no_tab(tabs, app)
         api.build(store)
     app.house = House(store.settings.requests_per_minute)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return app
 
 
-def launch_options(settings: Settings) -> dict[str, Any]:
-    """Return the arguments of `launch`."""
+def _take_out_what_is_no_tab(tabs: gr.Tabs, page: gr.Blocks) -> None:
+    """Move states that tabs made beside themselves to the end of the page.
+
+    Gradio numbers tabs by their place among all children, so that a state between two of them
+    makes one show twice; inside a tab a browser's state is not read until the tab is opened.
+    """
+    for child in [child for child in tabs.children if not isinstance(child, gr.Tab)]:
+        tabs.children.remove(child)
+        page.children.append(child)
+        child.parent = page
+
+
+def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str, Any]:
+    """Return the arguments of `launch`; `routes` are served beside the page."""
     return {
         "auth": [tuple(settings.auth.split(":", 1))] if settings.auth else None,
         "server_name": settings.host,
@@ -76,9 +92,12 @@ def launch_options(settings: Settings) -> dict[str, Any]:
         "css_paths": [ASSETS / "style.css"],
         "head": f"<script>{(ASSETS / 'page.js').read_text(encoding='utf-8')}</script>",
         "max_file_size": int(settings.max_upload_mb * 1e6),
+        "share": False,
+        "enable_monitoring": False,
         "ssr_mode": False,
         "show_error": False,
         "quiet": False,
-        "i18n": gr.I18n(**{"zh-CN": LACKING_IN_CHINESE}),
-        "app_kwargs": {"middleware": [Middleware(LanguageOfRequest)]},
+        "i18n": gr.I18n(**{"en": LACKING_IN_ENGLISH, "zh-CN": LACKING_IN_CHINESE}),
+        "mcp_server": settings.mcp,
+        "app_kwargs": {"middleware": [Middleware(LanguageOfRequest)], "routes": list(routes)},
     }

@@ -16,7 +16,6 @@ from components.common import (
     ModelPicker,
     badge,
     example_strip,
-    lease,
     model_picker,
     save_result,
     wire_example_strip,
@@ -27,6 +26,7 @@ from components.errors import show_errors
 from components.example_lists import match_examples
 from components.files import Uploads
 from components.language import say
+from components.lending import lease
 from pipelines.catalogue import Task
 from pipelines.labels import split_lines
 from pipelines.store import PipelineStore
@@ -189,7 +189,9 @@ def _handler(store: PipelineStore) -> Callable[..., Any]:
         file = uploads.path(video, "The video")
         lines, repeated = split_lines(texts, "texts")
         spec = store.resolve(key, TASK)
-        with lease(store, spec.key, TASK, progress) as viclip:
+        with lease(store, spec.key, TASK) as lent:
+            yield from lent.wait((gr.skip(),) * 6, progress)
+            viclip = lent.pipeline
             for _ in worked_off(viclip.prepare(lines), progress):
                 yield (gr.skip(),) * 6
             progress(None, desc=say("Looking at the video"))

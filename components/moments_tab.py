@@ -17,7 +17,6 @@ from components.common import (
     ModelPicker,
     badge,
     example_strip,
-    lease,
     model_picker,
     result_path,
     save_result,
@@ -28,6 +27,7 @@ from components.common import (
 from components.errors import show_errors
 from components.example_lists import moments_examples
 from components.files import Uploads
+from components.lending import lease
 from pipelines.catalogue import Task
 from pipelines.errors import InputError
 from pipelines.labels import split_lines
@@ -257,7 +257,9 @@ def _finder(store: PipelineStore) -> Callable[..., Any]:
         options = SearchOptions(window_s, stride_s, top_k)
         text = " ".join(split_lines(query, "What happens", distinct=False)[0])
         spec = store.resolve(key, TASK)
-        with lease(store, spec.key, TASK, progress) as viclip:
+        with lease(store, spec.key, TASK) as lent:
+            yield from lent.wait((gr.skip(),) * 11, progress)
+            viclip = lent.pipeline
             for _ in worked_off(viclip.prepare([text]), progress):
                 yield (gr.skip(),) * 11
             for _ in worked_off(viclip.search(files, options), progress):

@@ -15,7 +15,6 @@ from components.common import (
     ModelPicker,
     badge,
     example_strip,
-    lease,
     model_picker,
     save_result,
     wire_example_strip,
@@ -25,6 +24,7 @@ from components.common import (
 from components.errors import show_errors
 from components.example_lists import similarity_examples
 from components.files import Uploads, one_query
+from components.lending import lease
 from pipelines.catalogue import Task
 from pipelines.clip.named_image import NamedImage
 from pipelines.errors import InputError
@@ -187,7 +187,9 @@ def _rank_handler(store: PipelineStore) -> Callable[..., Any]:
         images = uploads.images(files, "pictures")
         lines, repeated = split_lines(texts, "texts") if texts.strip() else ([], [])
         spec = store.resolve(key, TASK)
-        with lease(store, spec.key, TASK, progress) as clip:
+        with lease(store, spec.key, TASK) as lent:
+            yield from lent.wait((gr.skip(),) * 5, progress)
+            clip = lent.pipeline
             for _ in worked_off(clip.prepare(lines, images), progress):
                 yield (gr.skip(),) * 5
             answer: Ranking = clip.rank(query, lines, images)
@@ -235,7 +237,9 @@ def _table_handlers(store: PipelineStore) -> tuple[Callable[..., Any], Callable[
     ) -> Iterator[tuple[Any, ...]]:
         lines, images = everything(text, image, texts, files)
         spec = store.resolve(key, TASK)
-        with lease(store, spec.key, TASK, progress) as clip:
+        with lease(store, spec.key, TASK) as lent:
+            yield from lent.wait((gr.skip(),) * 5, progress)
+            clip = lent.pipeline
             for _ in worked_off(clip.prepare(lines, images), progress):
                 yield (gr.skip(),) * 5
             answer = clip.matrix(lines, images)
@@ -259,7 +263,9 @@ def _table_handlers(store: PipelineStore) -> tuple[Callable[..., Any], Callable[
     ) -> Iterator[tuple[Any, ...]]:
         lines, images = everything(text, image, texts, files)
         spec = store.resolve(key, TASK)
-        with lease(store, spec.key, TASK, progress) as clip:
+        with lease(store, spec.key, TASK) as lent:
+            yield from lent.wait((gr.skip(),) * 5, progress)
+            clip = lent.pipeline
             for _ in worked_off(clip.prepare(lines, images), progress):
                 yield (gr.skip(),) * 5
             parts = [clip.embed_texts(lines)] if lines else []

@@ -10,12 +10,13 @@ from components import format as fmt
 from components import format_chat
 from components.chat_panel import Panel, said
 from components.chat_times import as_markdown
-from components.common import badge, lease, save_result
+from components.common import badge, save_result
 from components.conversation import Message, as_text, back_to_question
 from components.errors import show_errors
 from components.files import Uploads
 from components.generation import GenerationControls
 from components.language import say
+from components.lending import lease
 from pipelines.catalogue import Task
 from pipelines.store import PipelineStore
 from pipelines.videochat_flash.looking_ahead import look_ahead
@@ -75,7 +76,9 @@ def answering(
         file = uploads.path(values[controls.video], "The video")
         spec = store.resolve(values[controls.model], TASK)
         reply = _Reply(panel.asking(values[panel.chat], len(before), question))
-        with lease(store, spec.key, TASK, progress) as chat:
+        with lease(store, spec.key, TASK) as lent:
+            yield from lent.wait(_NOTHING, progress)
+            chat = lent.pipeline
             skim = bool(values[controls.compress])
             for delta in chat.ask(file, question, before, options, part, compress=skim):
                 if delta.step is not None:

@@ -44,12 +44,12 @@ ASKINGS = (
     Asking("heart-grows", (("What happens to the heart?", "action of heart"),
                            ("What colour is it?", "colour of heart"),
                            ("Is there a cross?", "yes"))),
-    Asking("triangle-appears", (("What appears?", "name of triangle"),
+    Asking("triangle-appears", (("What does the triangle do?", "action of triangle"),
                                 ("What colour is the background?", "background"),
                                 ("Is there a circle?", "no"))),
     Asking("ring-and-moon", (("Which way does the ring move?", "direction of ring"),
                              ("What colour is it?", "colour of ring"),
-                             ("What happens to the moon?", "action of moon"))),
+                             ("Which way does the moon move?", "direction of moon"))),
 )  # fmt: skip
 
 
@@ -67,8 +67,6 @@ def true_answer(facts: Facts, wanted: str) -> str:
     actor = facts.actors[index]
     if what == "action":
         return facts.action(index)
-    if what == "name":
-        return f"the {actor.name}"
     return {"colour": actor.colour, "shape": actor.shape, "direction": actor.direction or ""}[what]
 
 

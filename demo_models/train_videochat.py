@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,12 @@ from torch.nn import functional
 from demo_models.videochat_data import load_or_make_cache
 from demo_models.videochat_dialogues import sample_dialogue
 from demo_models.videochat_model import NUM_ROWS, build_model, round_to_half, save_checkpoint
-from demo_models.videochat_rows import RowCache, RowHeads, load_or_make_rows
+from demo_models.videochat_rows import (
+    RowCache,
+    RowHeads,
+    load_or_make_rows,
+    pointing_loss,
+)
 from demo_models.videochat_start import WIDTH
 from demo_models.videochat_text import (
     DialogueCoder,
@@ -51,6 +56,8 @@ class Stage:
     horizon: int = 10**9  # the step at which the rates, falling linearly from 1, would be 0
     peak: float = 1.0  # the highest factor on the rates
     passes: int = 1  # over the videos, each with other turnings
+    heads: float = 0.5  # weight of `RowHeads`
+    pointing: float = 0.0  # weight of `pointing_loss`
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,9 @@ class TrainOptions:
     tower: TowerOptions = TowerOptions()
     stages: tuple[Stage, ...] = (
         Stage(800),
-        Stage(700, (0.45, 0.25, 0.30), "late", horizon=700),
+        Stage(1800, (0.45, 0.25, 0.30), "late", horizon=2600),
+        Stage(400, (0.40, 0.25, 0.35), "last", horizon=1900, peak=0.5, pointing=0.3),
+        Stage(800, (0.40, 0.25, 0.35), "last", 950, peak=0.4, heads=0.0, pointing=0.3),
     )
     seed: int = 7
     num_videos: int = 18_000
@@ -69,7 +78,6 @@ class TrainOptions:
     max_tokens: int = 300  # after the rows
     muon_rate: float = 0.012
     adam_rate: float = 1e-3
-    head_weight: float = 0.5
     head_steps: int = 100  # of a later stage, in which its new heads do not change the rest
     warmup: int = 50
     num_corpus: int = 3000
@@ -78,7 +86,7 @@ class TrainOptions:
 
 SMOKE = TrainOptions(
     tower=TowerOptions((TowerStage(2), TowerStage(1, moving=True)), videos=3),
-    stages=(Stage(2), Stage(1, (0.0, 0.5, 0.5), "late", horizon=1)),
+    stages=(Stage(2), Stage(1, (0.0, 0.5, 0.5), "late", horizon=1, pointing=0.3)),
     num_videos=12,
     videos=3,
     dialogues=3,
@@ -109,20 +117,30 @@ def make_batch(
     return rows, pack(told, durations, coder, NUM_ROWS, options.max_tokens)
 
 
-def dialogue_loss(
-    model: VideoChatFlashModel, features: Tensor, packed: PackedDialogues
-) -> tuple[Tensor, Tensor]:
-    """Return the loss of the answers and the hidden states of the rows after some layers.
+class Read(NamedTuple):
+    """What the language model made of a batch: the loss of the answers, and from inside it.
+
+    `rows` (V, n, D): the hidden states of the rows after `HEADS_AFTER` layers; `attention`
+    (V, heads, L, n) float32: how much the next layer looks at each row from the tokens after them.
+    """
+
+    loss: Tensor
+    rows: Tensor
+    attention: Tensor
+
+
+def dialogue_loss(model: VideoChatFlashModel, features: Tensor, packed: PackedDialogues) -> Read:
+    """Return the loss of the answers, weighted as `PackedDialogues.weights` says, and more.
 
     Args:
         model: The model; its tower takes no part.
         features: (V, n, C) float32, the merged tokens.
         packed: The conversations about each video.
-
-    Returns:
-        The loss, weighted as `PackedDialogues.weights` says, and (V, n, D).
     """
     language = model.language
+    looks: list[Tensor] = []
+    pointing = language.model.layers[HEADS_AFTER].self_attn
+    watch = pointing.register_forward_hook(lambda _, __, made: looks.append(made[1]))
     with torch.autocast("cpu", torch.bfloat16):
         rows = model.visual.projector(features)
         table = language.model.embed_tokens
@@ -142,8 +160,10 @@ def dialogue_loss(
         last = language.model.norm(hidden[:, start + rows.shape[1] :][asked])
         logits = language.lm_head(last)
     losses = functional.cross_entropy(logits.float(), packed.targets[asked], reduction="none")
+    watch.remove()
     weights = packed.weights[asked]
-    return (losses * weights).sum() / weights.sum(), seen
+    attention = looks[0][:, :, start + rows.shape[1] :, start : start + rows.shape[1]]
+    return Read((losses * weights).sum() / weights.sum(), seen, attention.float())
 
 
 def build_optimizers(
@@ -179,21 +199,27 @@ def train_language(
     for step in range(stage.steps):
         rows, packed = make_batch(cache, rng, coder, stage, options)
         features = torch.from_numpy(cache.tokens[rows]).float()
-        loss, seen = dialogue_loss(model, features, packed)
+        read = dialogue_loss(model, features, packed)
         alone = index > 0 and step < options.head_steps
-        extra = heads(seen.detach() if alone else seen, rows, cache)
-        (loss + options.head_weight * extra).backward()
+        seen = read.rows.detach() if alone else read.rows
+        extra = heads(seen, rows, cache) if stage.heads else torch.zeros(())
+        owners = torch.from_numpy(cache.owners[rows].astype(np.int64))
+        pointing = pointing_loss(read.attention, packed.about, owners)
+        (read.loss + stage.heads * extra + stage.pointing * pointing).backward()
         nn.utils.clip_grad_norm_(trained, 2.0)
         factor = rate_at(step, stage, options.warmup)
         for optimizer, rate in optimizers:
             optimizer.param_groups[0]["lr"] = rate * factor
             optimizer.step()
             optimizer.zero_grad()
-        recent.append((loss.item(), extra.item()))
+        recent.append((read.loss.item(), extra.item(), pointing.item()))
         if step % 25 == 0 or step + 1 == stage.steps:
             spent = time.process_time() - started
             means = " ".join(f"{value:.4f}" for value in np.mean(recent, axis=0))
-            print(f"stage {index} step {step} loss, rows {means} cpu {spent:.0f}s", flush=True)
+            print(
+                f"stage {index} step {step} loss, rows, pointing {means} cpu {spent:.0f}s",
+                flush=True,
+            )
             recent = []
         if (step + 1) % options.save_every == 0 or step + 1 == stage.steps:
             save(before + step + 1)
@@ -233,6 +259,7 @@ def train(
     model.language.config._attn_implementation = "eager"  # the faster backward on a CPU
     if start is not None:
         model.load_state_dict(torch.load(start, weights_only=True))
+        round_to_half(model)
     coder = DialogueCoder(tokenizer)
 
     def save(steps: int) -> None:

@@ -28,6 +28,12 @@ SHARES = {
         "order": 0.04, "describe": 0.03, "turns": 0.02, "no_direction": 0.03, "absent": 0.03,
         "strange": 0.06,
     },
+    "last": {
+        "colour": 0.09, "shape": 0.08, "count": 0.10, "yes_no": 0.13, "background": 0.03,
+        "action": 0.22, "direction": 0.09, "which": 0.07, "does": 0.12, "happens": 0.06,
+        "order": 0.03, "describe": 0.03, "turns": 0.02, "no_direction": 0.03, "absent": 0.03,
+        "strange": 0.04,
+    },
 }  # fmt: skip
 """Shares of the kinds of questions in training."""
 
@@ -40,11 +46,12 @@ LEAKS = 0.25  # of follow-up questions whose answer was said before are kept
 
 @dataclass(frozen=True)
 class Turn:
-    """One question as it is worded, and its answer."""
+    """One question as it is worded, its answer, and the object that it is about, if about one."""
 
     question: str
     answer: str
     kind: str
+    about: int | None = None
 
 
 def draw_query(rng: Rng, facts: Facts, mix: str, last: int | None) -> VideoQuery:
@@ -79,7 +86,7 @@ def sample_dialogue(rng: Rng, facts: Facts, num_turns: int, mix: str) -> list[Tu
         if turns and (again or _said(query, told)) and rng.random() > LEAKS:
             continue
         question = phrase(query, rng)
-        turns.append(Turn(question, query.answer, query.kind))
+        turns.append(Turn(question, query.answer, query.kind, query.about))
         told = f"{told} {question.rstrip('?.')} {query.answer}"
         last = query.about if query.about is not None else last
     return turns

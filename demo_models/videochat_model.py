@@ -23,16 +23,14 @@ NUM_ROWS = NUM_FRAMES * 16
 NUM_LAYERS = 4
 EXAMPLE_QUESTIONS = (
     "What does the circle do?",
-    "What happens in the video?",
     "Which way does the red circle move?",
-    "What disappears?",
     "What colour is it?",
     "What shape is it?",
     "How many objects are there?",
     "Is there a star?",
     "What colour is the background?",
-    "Describe the video.",
 )
+"""Of the kinds that are held to a gate."""
 
 
 def config_fields(tokenizer: Any) -> dict[str, Any]:

@@ -156,3 +156,18 @@ class RowHeads(nn.Module):
             self.place(mine[end]), track[video[end], item[end]], beta=0.1
         )
         return loss + 2 * error
+
+
+def pointing_loss(attention: Tensor, about: Tensor, owners: Tensor) -> Tensor:
+    """Return how little the tokens that tell an answer look at the rows of what is spoken of.
+
+    Args:
+        attention: (V, heads, L, n), how much each token looks at each row; the first head is the
+            one that is to point.
+        about: (V, L) int64, as in `PackedDialogues`.
+        owners: (V, n) int64, as in `RowCache`.
+    """
+    video, token = (about >= 0).nonzero(as_tuple=True)
+    wanted = owners[video] == about[video, token][:, None]
+    shares = (attention[video, 0, token] * wanted).sum(dim=1)[wanted.any(dim=1)]
+    return -(shares + 1e-3).log().mean() if len(shares) else attention.new_zeros(())

@@ -7,7 +7,7 @@ that the loss is that of the model conversation by conversation.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ NUM_MERGES = 640
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 MAX_TOKENS = 4096
 SHARED, PADDING = -2, -1  # segments besides the number of a conversation
+NO_OBJECT = -1
 QWEN2_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -95,6 +96,7 @@ class PackedDialogues:
     rows, (V, L) each: `ids` int64; `positions` int64; `segments` int64: the conversation,
     `SHARED` or `PADDING`; `targets` int64: the token to be written after this one, -100 for
     none; `weights` float32: how much a target counts. An answer of k tokens counts sqrt(k).
+    `about` int64: where a target is, the object that is spoken of, `NO_OBJECT` where none is.
     """
 
     before: Tensor
@@ -103,6 +105,16 @@ class PackedDialogues:
     segments: Tensor
     targets: Tensor
     weights: Tensor
+    about: Tensor
+
+
+class CodedTurns(NamedTuple):
+    """Tokens, what follows each or -100, weights, and the object spoken of, as in the packed."""
+
+    ids: list[int]
+    targets: list[int]
+    weights: list[float]
+    about: list[int]
 
 
 class DialogueCoder:
@@ -130,11 +142,12 @@ class DialogueCoder:
         """Return the tokens between the rows and the first question."""
         return self.encode(f"\n{time_message(duration_s, NUM_FRAMES)}")
 
-    def __call__(self, turns: list[Turn]) -> tuple[list[int], list[int], list[float]]:
-        """Return tokens from the first question on, what follows each or -100, and weights."""
+    def __call__(self, turns: list[Turn]) -> CodedTurns:
+        """Return the tokens from the first question on."""
         ids: list[int] = []
         targets: list[int] = []
         weights: list[float] = []
+        about: list[int] = []
         for number, turn in enumerate(turns):
             text = turn.question if number else f" {turn.question}"
             asked = [*(self.to_question if number else []), *self.encode(text), *self.to_answer]
@@ -143,7 +156,9 @@ class DialogueCoder:
             ids += [*asked, *answer]
             targets += [*[-100] * (len(asked) - 1), *answer, -100]
             weights += [len(answer) ** -0.5] * (len(asked) + len(answer))
-        return ids, targets, weights
+            whom = NO_OBJECT if turn.about is None else turn.about
+            about += [NO_OBJECT] * (len(asked) - 1) + [whom] * len(answer) + [NO_OBJECT]
+        return CodedTurns(ids, targets, weights, about)
 
 
 def pack(
@@ -166,32 +181,33 @@ def pack(
     columns: list[list[NDArray[np.float64]]] = []
     for own, duration in zip(dialogues, durations_s, strict=True):
         shared = coder.message(duration)
-        parts = [_part(shared, [-100] * len(shared), [0.0] * len(shared), SHARED, start)]
+        none = [-100] * len(shared)
+        told = CodedTurns(shared, none, [0.0] * len(shared), [NO_OBJECT] * len(shared))
+        parts = [_part(told, SHARED, start)]
         used = len(shared)
         for number, turns in enumerate(own):
-            ids, targets, weights = coder(turns)
-            if used + len(ids) <= max_tokens:
-                parts.append(_part(ids, targets, weights, number, start + len(shared)))
-                used += len(ids)
+            coded = coder(turns)
+            if used + len(coded.ids) <= max_tokens:
+                parts.append(_part(coded, number, start + len(shared)))
+                used += len(coded.ids)
         columns.append(parts)
     joined = [np.concatenate(parts, axis=1) for parts in columns]
     longest = max(part.shape[1] for part in joined)
-    table = np.zeros((5, len(joined), longest))
-    table[2], table[3] = PADDING, -100
+    table = np.zeros((6, len(joined), longest))
+    table[2], table[3], table[4] = PADDING, -100, NO_OBJECT
     for row, part in enumerate(joined):
         table[:, row, : part.shape[1]] = part
     whole = torch.from_numpy(table)
-    known = whole[:4].long()
+    ids, positions, segments, targets, about = whole[:5].long()
     before = torch.tensor(coder.before)
-    return PackedDialogues(before, known[0], known[1], known[2], known[3], whole[4].float())
+    return PackedDialogues(before, ids, positions, segments, targets, whole[5].float(), about)
 
 
-def _part(
-    ids: list[int], targets: list[int], weights: list[float], segment: int, start: int
-) -> NDArray[np.float64]:
-    number = len(ids)
+def _part(coded: CodedTurns, segment: int, start: int) -> NDArray[np.float64]:
+    number = len(coded.ids)
     positions = np.arange(start, start + number)
-    return np.stack([ids, positions, np.full(number, segment), targets, weights])
+    segments = np.full(number, segment)
+    return np.stack([coded.ids, positions, segments, coded.targets, coded.about, coded.weights])
 
 
 def attention_mask(segments: Tensor, num_before: int) -> Tensor:

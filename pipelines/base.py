@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from pipelines.catalogue import ModelSpec
+from pipelines.kept import Kept
 from pipelines.runtime import Device
 from pipelines.settings import Settings
 
@@ -44,6 +45,10 @@ class Pipeline(ABC):
             torch = sys.modules.get("torch")
             if torch is not None and torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+    def caches(self) -> tuple[Kept, ...]:
+        """Return what is kept between requests and can travel to another process."""
+        return ()
 
     @abstractmethod
     def _load(self) -> None:

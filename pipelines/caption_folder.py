@@ -88,6 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nEnded at once. Start again to go on; what was saved is safe.", file=sys.stderr)
         return STOPPED
+    finally:
+        apart.end()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -46,9 +46,21 @@ def read_history(history: Sequence[Mapping[str, Any]] | None) -> tuple[Turn, ...
 
 
 def extend_history(
-    history: Sequence[Mapping[str, Any]] | None, message: str, answer: str
-) -> list[dict[str, str]]:
-    """Return the history with one more question and its answer at the end."""
+    history: Sequence[Mapping[str, Any]] | None,
+    message: str,
+    answer: str,
+    notes: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Return the history with one more question and its answer at the end.
+
+    Args:
+        history: the earlier messages; of each, role and content are kept.
+        message: the question.
+        answer: what was answered.
+        notes: on this answer, kept beside it as "notes"; None for an answer that has not ended.
+    """
     earlier = [{"role": str(m["role"]), "content": str(m["content"])} for m in history or ()]
-    new = [{"role": "user", "content": message}, {"role": "assistant", "content": answer}]
-    return earlier + new
+    said: dict[str, Any] = {"role": "assistant", "content": answer}
+    if notes is not None:
+        said["notes"] = list(notes)
+    return [*earlier, {"role": "user", "content": message}, said]

@@ -49,6 +49,11 @@ class Recent(Generic[Key, Value]):
             while self.weight > self._size:
                 self._drop(next(iter(self._values)))
 
+    def values(self) -> dict[Key, Value]:
+        """Return everything that is kept, by its key, the least recently used first."""
+        with self._lock:
+            return dict(self._values)
+
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:

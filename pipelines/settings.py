@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from math import inf
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,10 @@ DeviceChoice = Literal["auto", "cpu", "cuda", "mps"]
 DtypeChoice = Literal["auto", "float32", "bfloat16"]
 DecoderChoice = Literal["apart", "inside"]
 Quantization = Literal["none", "int8", "nf4"]
+
+#: How a variable says yes and no.
+_YES = frozenset({"1", "on", "yes", "true"})
+_NO = frozenset({"0", "off", "no", "false"})
 
 #: Where the Hugging Face hub itself answers; any other endpoint is a mirror.
 HUB_ENDPOINT = "https://huggingface.co"
@@ -44,6 +49,8 @@ class Settings:
         requests_per_minute: questions to models from one address within a minute; 0 for any.
         idle_minutes: minutes after which a model that nobody used is dropped; 0.0 for never.
         grace_s: seconds that running requests get when the server is told to end.
+        mcp: whether agents are served over the Model Context Protocol too.
+        metrics: whether /metrics tells figures for Prometheus.
         endpoint: the hub's address, `HF_ENDPOINT`.
         offline: whether `HF_HUB_OFFLINE` forbids the hub.
     """
@@ -67,6 +74,8 @@ class Settings:
     requests_per_minute: int = 0
     idle_minutes: float = 30.0
     grace_s: float = 20.0
+    mcp: bool = False
+    metrics: bool = False
     endpoint: str = HUB_ENDPOINT
     offline: bool = False
 
@@ -88,7 +97,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str] | None = None)
     """
     env = os.environ if environ is None else environ
     parser = _parser(env)
-    args = parser.parse_args(_from_environment(env) + list(argv))
+    args = parser.parse_args(_from_environment(env, parser) + list(argv))
     if not (0 <= args.memory_gb < inf and 0 < args.max_upload_mb < inf):
         parser.error("--memory-gb must be 0 or more, --max-upload-mb more than 0")
     if not 0 < args.max_pixels_mp < inf:
@@ -103,6 +112,10 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str] | None = None)
         parser.error("--auth must be USER:PASSWORD, with neither of them empty")
     if not 0 <= args.port <= 65535:
         parser.error(f"--port must be within 0..65535 but got {args.port}")
+    if args.mcp and args.auth:
+        parser.error("--mcp and --auth exclude each other: agents give no password")
+    if args.mcp and find_spec("mcp") is None:
+        parser.error("--mcp needs a package: pip install -r requirements.txt")
     if args.models_dir is not None and not args.models_dir.is_dir():
         parser.error(f"--models-dir must be an existing folder but got {args.models_dir}")
     values = dict(vars(args))
@@ -117,7 +130,8 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python app.py",
         description="SeeSay: look at images and videos with language.",
-        epilog="Each flag can also be given as a variable: --models-dir is SEESAY_MODELS_DIR.",
+        epilog="Each flag can also be given as a variable: --models-dir is SEESAY_MODELS_DIR. "
+        "python app.py doctor tells what this machine can do, and what it lacks.",
         allow_abbrev=False,
     )
     add = parser.add_argument
@@ -186,17 +200,32 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
         default=20.0,
         help="seconds that running requests get when the server is told to end",
     )
+    switch = argparse.BooleanOptionalAction
+    add(
+        "--mcp",
+        action=switch,
+        default=False,
+        help="serve the endpoints to agents too, as MCP tools",
+    )
+    add("--metrics", action=switch, default=False, help="figures for Prometheus at /metrics")
     return parser
 
 
-def _from_environment(env: Mapping[str, str]) -> list[str]:
+def _from_environment(env: Mapping[str, str], parser: argparse.ArgumentParser) -> list[str]:
     """Turn `SEESAY_MODELS_DIR=x` into `--models-dir x`, so that both are checked alike."""
-    names = [action.option_strings[0] for action in _parser(env)._actions if action.dest != "help"]
     found = []
-    for flag in names:
-        value = env.get("SEESAY_" + flag.removeprefix("--").replace("-", "_").upper())
-        if value:
+    for action in parser._actions:
+        flag = action.option_strings[0]
+        name = "SEESAY_" + flag.removeprefix("--").replace("-", "_").upper()
+        value = env.get(name)
+        if not value or action.dest == "help":
+            continue
+        if action.nargs != 0:
             found.append(f"{flag}={value}")
+        elif value.lower() in _YES | _NO:
+            found.append(flag if value.lower() in _YES else flag.replace("--", "--no-"))
+        else:
+            parser.error(f"{name} must be 1 or 0 but got {value!r}")
     return found
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from pipelines.base import Pipeline
@@ -27,6 +28,7 @@ from pipelines.runtime import (
 from pipelines.settings import Settings
 from pipelines.sources import Sources
 from pipelines.turns import LOOK_S, BrokenOff, Turns
+from pipelines.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ class PipelineStore:
         self.settings = settings
         self.sources = sources or Sources(settings)
         self.turns = Turns()
+        self.usage = Usage()
         self._slots: dict[str, _Slot] = {}
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)
@@ -142,15 +145,20 @@ class PipelineStore:
 
     @contextmanager
     def use(
-        self, key: str, task: Task, given_up: Callable[[], bool] | None = None
+        self,
+        key: str,
+        task: Task,
+        given_up: Callable[[], bool] = lambda: False,
+        wait_s: float | None = None,
     ) -> Iterator[Any]:
         """Lend the pipeline of `key` for the length of a `with` block, loading it if need be.
 
         Args:
             key: of the model; "" for the default.
             task: what it is for.
-            given_up: asked a few times a second while other models fill the budget; then the wait
-                has no other end. Without it, it ends after `LEASE_WAIT_S`.
+            given_up: asked a few times a second while other models fill the budget and while the
+                model is loaded, which then goes on for whoever asks next.
+            wait_s: seconds to wait for other models to be given back; None for `LEASE_WAIT_S`.
 
         Raises:
             BrokenOff: it was given up.
@@ -159,8 +167,16 @@ class PipelineStore:
             MemoryLimitError: it does not fit, or the work inside the block ran out of memory.
         """
         spec = self.resolve(key, task)
-        self._check_fits(spec)
-        slot = self._lease(spec, given_up)
+        with self.usage.counted(spec.key):
+            self._check_fits(spec)
+            with self._lent(spec, given_up, wait_s) as pipeline:
+                yield pipeline
+
+    @contextmanager
+    def _lent(
+        self, spec: ModelSpec, given_up: Callable[[], bool], wait_s: float | None
+    ) -> Iterator[Any]:
+        slot = self._lease(spec, given_up, LEASE_WAIT_S if wait_s is None else wait_s)
         try:
             yield slot.pipeline
         except BaseException as error:
@@ -210,39 +226,49 @@ class PipelineStore:
                 f"{budget:.1f} GB. Choose a smaller model, or raise --memory-gb."
             )
 
-    def _lease(self, spec: ModelSpec, given_up: Callable[[], bool] | None) -> _Slot:
+    def _lease(self, spec: ModelSpec, given_up: Callable[[], bool], wait_s: float) -> _Slot:
         """Return a slot with a lease on it, whose pipeline is live."""
         folder = self.sources.locate(spec)
         device = self.device
-        slot, is_new = self._reserve(spec, folder, device, given_up)
-        if is_new:
-            try:
-                self._load(slot.pipeline)
-            except BaseException as error:
-                broken_off = WeightsError(f"Loading {spec.key} was broken off. Try again.")
-                slot.error = error if isinstance(error, PipelineError) else broken_off
-                with self._freed:
-                    self._slots.pop(spec.key)
-                    self._freed.notify_all()
-                raise
-            finally:
-                slot.ready.set()
-            return slot
-        slot.ready.wait()
-        if slot.error is not None:
-            raise type(slot.error)(slot.error.message, title=slot.error.title)
+        slot, is_new = self._reserve(spec, folder, device, given_up, wait_s)
+        if is_new:  # in a thread of its own, so that whoever asked can leave
+            Thread(target=self._fill, args=(slot,), name=f"load-{spec.key}", daemon=True).start()
+        try:
+            while not slot.ready.wait(LOOK_S):
+                if given_up():
+                    raise BrokenOff
+            if slot.error is not None:
+                raise type(slot.error)(slot.error.message, title=slot.error.title) from slot.error
+        except BaseException:
+            self._release(slot)
+            raise
         return slot
+
+    def _fill(self, slot: _Slot) -> None:
+        """Load the pipeline of a new slot, and give back the lease that kept it meanwhile."""
+        key = slot.pipeline.spec.key
+        try:
+            self._load(slot.pipeline)
+        except BaseException as error:
+            broken_off = WeightsError(f"Loading {key} was broken off. Try again.")
+            slot.error = error if isinstance(error, PipelineError) else broken_off
+            with self._freed:
+                self._slots.pop(key)
+        finally:
+            slot.ready.set()
+            self._release(slot)
 
     def _reserve(
         self,
         spec: ModelSpec,
         folder: Path | None,
         device: Device,
-        given_up: Callable[[], bool] | None,
+        given_up: Callable[[], bool],
+        wait_s: float,
     ) -> tuple[_Slot, bool]:
-        """Return a leased slot and whether the caller has to load it."""
+        """Return a leased slot and whether it has to be loaded, which has a lease of its own."""
         budget = self.budget_gb()
-        give_up_at = time.monotonic() + LEASE_WAIT_S
+        give_up_at = time.monotonic() + wait_s
         with self._freed:
             while True:
                 slot = self._slots.get(spec.key)
@@ -256,9 +282,8 @@ class PipelineStore:
                         "Try again: they are downloaded on first use."
                     )
                 if self._make_room(spec, budget, give_up_at, given_up):
-                    slot = _Slot(
-                        self.build(spec, folder, device, self.settings), last_used=next(self._clock)
-                    )
+                    made = self.build(spec, folder, device, self.settings)
+                    slot = _Slot(made, leases=2, last_used=next(self._clock))
                     self._slots[spec.key] = slot
                     return slot, True
 
@@ -267,7 +292,7 @@ class PipelineStore:
         spec: ModelSpec,
         budget: float,
         give_up_at: float,
-        given_up: Callable[[], bool] | None,
+        given_up: Callable[[], bool],
     ) -> bool:
         """Drop the least recently used idle model, or wait for one; true once `spec` fits."""
         taken = sum(self.need_gb(slot.pipeline.spec) for slot in self._slots.values())
@@ -278,15 +303,16 @@ class PipelineStore:
             oldest = min(idle, key=lambda key: self._slots[key].last_used)
             log.info("Unloading %s to make room for %s", oldest, spec.key)
             self._slots.pop(oldest).pipeline.unload()
-        elif given_up is not None:
-            if given_up():
-                raise BrokenOff
-            self._freed.wait(timeout=LOOK_S)
-        elif not self._freed.wait(timeout=give_up_at - time.monotonic()):
+            return False
+        if given_up():
+            raise BrokenOff
+        left_s = give_up_at - time.monotonic()
+        if left_s <= 0.0:
             raise MemoryLimitError(
                 f"{spec.key} needs {self.need_gb(spec):.1f} GB but the models in use fill the "
                 f"budget of {budget:.1f} GB. Try again in a moment."
             )
+        self._freed.wait(timeout=min(LOOK_S, left_s))
         return False
 
     def _release(self, slot: _Slot) -> None:

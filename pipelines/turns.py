@@ -23,9 +23,10 @@ class BrokenOff(BaseException):
 class Turns:
     """Orders those who use the device.
 
-    Visitors are only counted: what orders them among themselves is the queue that they come from.
-    Long runs come batch by batch: one batch at a time, the run that has waited longest first, and
-    none while a visitor is being answered, except after `MAX_WAIT_S`.
+    Visitors whose work takes seconds have the device one after the other, as they came; those with
+    milliseconds of work are only counted. Long runs come batch by batch: one batch at a time, the
+    run that has waited longest first, and none while a visitor is being answered or waits, except
+    after `MAX_WAIT_S`.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,7 @@ class Turns:
         self._changed = threading.Condition()
         self._visitors = 0
         self._line: deque[object] = deque()
+        self._alone: deque[object] = deque()
         self._places = threading.Semaphore(NUM_PLACES)
 
     @contextmanager
@@ -46,6 +48,46 @@ class Turns:
             with self._changed:
                 self._visitors -= 1
                 self._changed.notify_all()
+
+    @contextmanager
+    def alone(
+        self, given_up: Callable[[], bool], tell: Callable[[int], None] = lambda ahead: None
+    ) -> Iterator[None]:
+        """Wait for all visitors who came here earlier, and be one for the length of the block.
+
+        Any thread may enter or leave it.
+
+        Args:
+            given_up: asked while waiting; once true, the wait ends.
+            tell: called with the number of visitors before this one, whenever it is another.
+
+        Raises:
+            BrokenOff: it was given up.
+        """
+        ticket = object()
+        with self.visitor():
+            with self._changed:
+                self._alone.append(ticket)
+            try:
+                self._await_visitors(ticket, given_up, tell)
+                yield
+            finally:
+                with self._changed:
+                    self._alone.remove(ticket)
+                    self._changed.notify_all()
+
+    def _await_visitors(
+        self, ticket: object, given_up: Callable[[], bool], tell: Callable[[int], None]
+    ) -> None:
+        told = 0
+        with self._changed:
+            while ahead := self._alone.index(ticket):
+                if given_up():
+                    raise BrokenOff
+                if ahead != told:
+                    tell(ahead)
+                    told = ahead
+                self._changed.wait(LOOK_S)
 
     @contextmanager
     def place(self, given_up: Callable[[], bool]) -> Iterator[None]:

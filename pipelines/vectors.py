@@ -3,11 +3,12 @@
 import hashlib
 import json
 import logging
+import os
 import sqlite3
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,10 @@ DISK_BYTES = 1_000_000_000
 #: What comes of a file that is damaged, locked or on a full disk; the message of a damaged one
 #: may itself not be decodable.
 _UNUSABLE = (sqlite3.Error, OSError, UnicodeDecodeError)
+
+
+#: Connections that a forked process was born with.
+_LEFT_ALONE: list[sqlite3.Connection] = []
 
 
 class VectorCache:
@@ -50,6 +55,7 @@ class VectorCache:
         self._held = 0
         self._lock = threading.Lock()
         self._disk = _open(file) if file else None
+        self._opened_by = os.getpid()
 
     def get(
         self, keys: Sequence[str], compute: Callable[[list[int]], torch.Tensor]
@@ -91,6 +97,24 @@ class VectorCache:
             if digest not in found:
                 absent.setdefault(digest, index)
         return list(absent.values())
+
+    def held(self) -> dict[bytes, torch.Tensor]:
+        """Return what the memory keeps, by digest."""
+        with self._lock:
+            return dict(self._memory)
+
+    def take(self, values: Mapping[bytes, torch.Tensor]) -> None:
+        """Keep vectors that another process has computed; see `pipelines.kept`."""
+        fresh = {digest: vector for digest, vector in values.items() if vector.numel()}
+        with self._lock:
+            self._keep(fresh)
+            self._to_disk(fresh)
+
+    def move_in(self, kind: str) -> None:
+        """Leave the file to the process that opened it: a forked one must not touch it."""
+        if self._disk is not None and self._opened_by != os.getpid():
+            _LEFT_ALONE.append(self._disk)  # closing it here would close it there
+            self._disk = None
 
     def close(self) -> None:
         """Close the file; the cache goes on in memory."""

@@ -17,7 +17,7 @@ TABLE = ROOT / "assets" / "languages" / "zh.json"
 
 #: Modules whose texts do not reach a visitor: commands, settings, what a developer reads.
 NOT_SHOWN = re.compile(
-    r"components/theme|pipelines/(caption_folder|settings|runtime|video_index|colour_modes|doctor.*"
+    r"components/(theme|service|descriptions)|pipelines/(caption_folder|zero_gpu|upload_room|usage|settings|runtime|video_index|colour_modes|doctor.*"
     r"|clip/(preprocessing|templates)|describe/(bridges|support|traits)"
     r"|viclip/(conversion|modeling).*|videochat_flash/(configuration|conversion|modeling|prompts).*)"
 )

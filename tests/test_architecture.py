@@ -49,9 +49,16 @@ TORCH_FREE = (
     "pipelines/describe/results.py",
     "pipelines/describe/support.py",
     "pipelines/describe/traits.py",
+    "pipelines/doctor/__init__.py",
+    "pipelines/doctor/command.py",
+    "pipelines/doctor/environment.py",
+    "pipelines/doctor/models.py",
+    "pipelines/doctor/page.py",
+    "pipelines/doctor/report.py",
     "pipelines/errors.py",
     "pipelines/generation.py",
     "pipelines/images.py",
+    "pipelines/kept.py",
     "pipelines/labels.py",
     "pipelines/loops.py",
     "pipelines/notes.py",
@@ -65,6 +72,8 @@ TORCH_FREE = (
     "pipelines/sweeping.py",
     "pipelines/texts.py",
     "pipelines/turns.py",
+    "pipelines/upload_room.py",
+    "pipelines/usage.py",
     "pipelines/viclip/__init__.py",
     "pipelines/viclip/results.py",
     "pipelines/video.py",
@@ -84,6 +93,7 @@ TORCH_FREE = (
     "pipelines/videochat_flash/part.py",
     "pipelines/videochat_flash/prompts.py",
     "pipelines/videochat_flash/results.py",
+    "pipelines/zero_gpu.py",
 )
 
 

@@ -113,7 +113,7 @@ def test_the_demo_comes_last(task: Task) -> None:
     assert keys(task)[-1] == demo_of(task).key
 
 
-@pytest.mark.parametrize("task", ["image-text", "caption"])
+@pytest.mark.parametrize("task", TASKS)
 def test_a_demo_checkpoint_is_bundled(task: Task) -> None:
     folder = BUNDLE / demo_of(task).key
     for name in ("config.json", "demo.json", "model.safetensors"):

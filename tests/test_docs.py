@@ -30,7 +30,7 @@ def models_table() -> str:
         assert traits is not None
         shown = ", ".join(traits.languages)
         if spec.demo:
-            what = "moving" if spec.video_text else "drawings of"
+            what = "moving" if spec.video_text or spec.video_chat else "drawings of"
             shown = f"{what} coloured shapes only"
         does = ", ".join(spec.generative.tasks) if spec.generative else DOES.get(spec.task, "")
         if spec.contrastive:
@@ -256,6 +256,72 @@ def demo_blip2_table() -> str:
     return "\n".join(rows)
 
 
+#: Kind in eval.json -> what is asked.
+VIDEOCHAT_KINDS = {
+    "count": "how many, of all or of a kind",
+    "background": "background",
+    "colour": "colour of an object",
+    "shape": "shape of an object",
+    "yes_no": "is there …: yes or no",
+    "direction": "which way it moves",
+    "action": "what an object does, first and then",
+    "which": "which object does it",
+    "does": "does it …: yes or no",
+    "happens": "what happens in the video, in order",
+    "order": "what happens first, or last",
+    "describe": "description, word for word",
+    "turns": "what colour it turns",
+    "no_direction": "“it does not move”",
+    "absent": "“there is no …”",
+    "strange": "“I don't know”, in words never trained on",
+    "unseen_colour": "colour of a pair of colour and shape never trained on",
+    "unseen_shape": "shape, the same",
+    "unseen_action": "what it does, the same",
+}
+
+
+def demo_videochat_table() -> str:
+    folder = ROOT / "assets" / "checkpoints" / "demo-videochat"
+    facts = json.loads((folder / "eval.json").read_text(encoding="utf-8"))
+    package = facts["package"]["accuracy"]
+    app = facts.get("app", {}).get("accuracy", {})
+    rows = [
+        f"`demo-videochat` on held-out videos of one to three moving shapes "
+        f"({facts['checkpoint_steps']:,} steps, seed {facts['checkpoint_seed']}; "
+        "`python -m demo_models.evaluate_videochat`, with `--via app` through `/ask_video` and "
+        "files). Only the exact text counts; guessing is the best that an answer without looking "
+        "can get.",
+        "",
+        "| asked | guessing | gate | model package | `/ask_video` |",
+        "|---|---|---|---|---|",
+    ]
+    for kind, asked in VIDEOCHAT_KINDS.items():
+        gate = facts["gates_percent"].get(kind)
+        blind = max(
+            package[kind].get("chance_percent", 0), package[kind]["most_frequent_answer_percent"]
+        )
+        cells = [f"{blind:.0f} %", f"{gate:g} %" if gate else "–"]
+        for found in (package, app):
+            told = found.get(kind)
+            cells.append(f"{told['percent']:.1f} % (n = {told['n']:,})" if told else "–")
+        rows.append(f"| {asked} | {' | '.join(cells)} |")
+    first, second, third = (package[f"turn_{turn}"]["percent"] for turn in (1, 2, 3))
+    words = "held_out_words_"
+    others = ", ".join(
+        f"{kind.removeprefix(words).replace('_', ' or ')} {figure['percent']:.0f} %"
+        for kind, figure in package.items()
+        if kind.startswith(words)
+    )
+    rows += [
+        "",
+        f"In conversations, with the model's own answers before: {first:.1f} % of the first "
+        f"answers are right, {second:.1f} % of the second, {third:.1f} % of the third (the first "
+        "seven kinds, as often in each turn). In wordings that "
+        f"training never used (n = {package[f'{words}colour']['n']} each): {others}.",
+    ]
+    return "\n".join(rows)
+
+
 def endpoints_table() -> str:
     rows = ["| endpoint | parameters | what it does and returns |", "|---|---|---|"]
     for function in _endpoints():
@@ -283,6 +349,8 @@ def settings_table() -> str:
         if isinstance(default, Path):
             default = {"cache_dir": "~/.cache/seesay", "work_dir": "temporary folder"}[action.dest]
         values = ", ".join(action.choices) if action.choices else ""
+        if action.nargs == 0:
+            default = "off"
         meaning = (action.help or "").replace("%%", "%")
         rows.append(
             f"| `{action.option_strings[0]}` | {values} "
@@ -291,8 +359,8 @@ def settings_table() -> str:
     return "\n".join(rows)
 
 
-def speed_table() -> str:
-    file = ROOT / "benchmarks" / "bench_clip.json"
+def speed_table(script: str = "bench_clip") -> str:
+    file = ROOT / "benchmarks" / f"{script}.json"
     if not file.is_file():
         return "Not measured yet."
     facts = json.loads(file.read_text(encoding="utf-8"))
@@ -308,9 +376,11 @@ TABLES = {
     "demo": demo_table,
     "videos": video_demo_table,
     "demo-blip2": demo_blip2_table,
+    "demo-videochat": demo_videochat_table,
     "endpoints": endpoints_table,
     "settings": settings_table,
     "speed": speed_table,
+    "captions-speed": lambda: speed_table("bench_captions"),
 }
 
 

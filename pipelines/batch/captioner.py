@@ -4,12 +4,14 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
+from math import inf
 from typing import Any
 
 from PIL import Image
 
 from pipelines.batch.engine import CaptionBatch
 from pipelines.batch.ledger import CaptionSettings
+from pipelines.batch.results import Captioned
 from pipelines.catalogue import ModelSpec, Task
 from pipelines.errors import MediaError, MemoryLimitError, NotBegunError
 from pipelines.generation import GenerationOptions
@@ -46,7 +48,7 @@ def make_captioner(
         given_up: asked a few times a second; once true, a batch ends with `BrokenOff`.
     """
 
-    def caption_batch(images: list[Image.Image]) -> list[str]:
+    def caption_batch(images: list[Image.Image]) -> list[Captioned]:
         made = []
         with (
             store.turns.batch(given_up),
@@ -60,7 +62,7 @@ def make_captioner(
                     made.append(one)
         if failed := [one.error for one in made if one.error]:
             raise MediaError(failed[0])
-        return [one.text for one in made]
+        return [Captioned(one.text, one.notes) for one in made]
 
     settings = CaptionSettings(
         model=spec.key,
@@ -79,12 +81,12 @@ def _begun(store: PipelineStore, spec: ModelSpec, given_up: Callable[[], bool]) 
     """Lend the model; what keeps it from being lent is no matter of the batch's size.
 
     Raises:
-        BrokenOff: given up while other models filled the memory.
+        BrokenOff: given up while other models filled the memory, or while it was loaded.
         NotBegunError: it does not fit.
     """
     with ExitStack() as stack:
         try:
-            pipeline = stack.enter_context(store.use(spec.key, TASK, given_up))
+            pipeline = stack.enter_context(store.use(spec.key, TASK, given_up, inf))
         except MemoryLimitError as error:
             raise NotBegunError(error.message, title=error.title) from error
         yield pipeline

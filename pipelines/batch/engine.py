@@ -13,13 +13,14 @@ from pipelines.batch.control import Meter, Progress, RunControl
 from pipelines.batch.inputs import BatchInput
 from pipelines.batch.ledger import Entry, Ledger
 from pipelines.batch.prepare import Preparation, Prepared, prepare_all
-from pipelines.batch.results import BatchResult, Existing, Origin, joined
+from pipelines.batch.results import BatchResult, Captioned, Existing, Origin, joined
 from pipelines.errors import InputError, MemoryLimitError, NotBegunError, PipelineError
 from pipelines.images import MAX_PIXELS
 
 log = logging.getLogger(__name__)
 
-CaptionBatch = Callable[[list[Image.Image]], list[str]]
+#: A plain text is a caption without notes.
+CaptionBatch = Callable[[list[Image.Image]], Sequence[str | Captioned]]
 
 #: Pictures one after the other, each given to the model alone, after whose failure a run stops:
 #: then it is the model that fails, not the picture.
@@ -79,6 +80,7 @@ class _Answer:
 
     text: str = ""
     error: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -217,7 +219,8 @@ class BatchRun:
             if prepared.error:
                 entries.append(Entry(name, content, "", prepared.error))
             elif content in answers:
-                entries.append(Entry(name, content, answers[content].text, answers[content].error))
+                said = answers[content]
+                entries.append(Entry(name, content, said.text, said.error, said.notes))
         return entries
 
     def _result(
@@ -226,12 +229,15 @@ class BatchRun:
         name, options = self._items[prepared.index].name, self._options
         answer = answers.get(prepared.hash, _Answer())
         error = prepared.error or answer.error
-        caption = self._ledger.caption(prepared.hash) or ""
+        caption, notes = (
+            self._ledger.caption(prepared.hash) or "",
+            self._ledger.notes(prepared.hash),
+        )
         origin: Origin = "model" if asked else "known"
         if prepared.kept:
-            caption, origin = prepared.existing, "existing"
+            caption, notes, origin = prepared.existing, (), "existing"
         elif error:
-            caption, origin = "", "none"
+            caption, notes, origin = "", (), "none"
         text = joined(prepared.existing, caption, options.existing, options.separator)
         return BatchResult(
             index=prepared.index,
@@ -241,6 +247,7 @@ class BatchRun:
             error=error,
             hash=prepared.hash,
             origin=origin,
+            notes=notes,
         )
 
     def _ask(self, pending: list[Prepared]) -> dict[str, _Answer]:
@@ -257,7 +264,9 @@ class BatchRun:
             if failure is None:
                 self._num_failures = 0
                 said = zip(part, captions, strict=True)
-                answers.update({prepared.hash: _Answer(text=text) for prepared, text in said})
+                answers.update(
+                    {prepared.hash: _Answer(one.text, notes=one.notes) for prepared, one in said}
+                )
             elif isinstance(failure, _HOPELESS):
                 self._fatal = failure
             elif len(part) == 1:
@@ -272,17 +281,13 @@ class BatchRun:
                 parts.extendleft([part[half:], part[:half]])
         return answers
 
-    def _call(self, images: list[Image.Image]) -> tuple[list[str], Exception | None]:
+    def _call(self, images: list[Image.Image]) -> tuple[list[Captioned], Exception | None]:
         """Return the captions of a batch, or why there are none."""
         if self._num_calls:
             self._yield_device()
         self._num_calls += 1
         try:
-            captions = self._caption_batch(images)
-            if len(captions) != len(images):
-                raise ValueError(f"expected {len(images)} captions but got {len(captions)}")
-            if wrong := [caption for caption in captions if not isinstance(caption, str)]:
-                raise TypeError(f"a caption must be a text but got {type(wrong[0]).__name__}")
+            captions = _checked(self._caption_batch(images), len(images))
         except Exception as error:
             if not self._is_out_of_memory(error) and not isinstance(error, _HOPELESS):
                 log.exception("The model failed on %d pictures", len(images))
@@ -293,6 +298,16 @@ class BatchRun:
         _forget_frames(failure)
         gc.collect()
         return [], failure
+
+
+def _checked(said: Sequence[str | Captioned], number: int) -> list[Captioned]:
+    """Return what the model said, after a check that it is a caption for each picture."""
+    if len(said) != number:
+        raise ValueError(f"expected {number} captions but got {len(said)}")
+    captions = [Captioned(one) if isinstance(one, str) else one for one in said]
+    if wrong := [one for one in captions if not isinstance(one, Captioned)]:
+        raise TypeError(f"a caption must be a text but got {type(wrong[0]).__name__}")
+    return captions
 
 
 def _reason(failure: Exception) -> str:

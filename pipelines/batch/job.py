@@ -75,7 +75,7 @@ class Look:
         pictures: the last few with a caption, the newest first.
         skipped: what of an archive is no picture.
         files: the files of results, in the last look only; none if it ended before it began.
-        known: pictures whose caption was made before this run, not now; a picture that comes
+        known: pictures whose caption an earlier run of the same owner made; a picture that comes
             again within the run is none of them.
         over: whether it is the last look.
     """
@@ -240,7 +240,9 @@ class BatchJob:
                         made.add(result.hash)
                     elif result.origin == "known" and result.hash not in made:
                         self._board.known += 1
-                        adopted.append(Entry(result.file, result.hash, result.caption, ""))
+                        adopted.append(
+                            Entry(result.file, result.hash, result.caption, "", result.notes)
+                        )
                     if len(adopted) >= _NUM_ADOPTED:
                         ledger.add(adopted)
                         adopted.clear()

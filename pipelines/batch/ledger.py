@@ -74,19 +74,27 @@ class Entry:
         hash: SHA-256 of its bytes in hexadecimal digits, or "" where they could not be read.
         caption: what the model said, or "".
         error: why there is no caption, or "".
+        notes: what a person should know about the caption; left out of the file where there are
+            none.
     """
 
     file: str
     hash: str
     caption: str
     error: str
+    notes: tuple[str, ...] = ()
+
+    def row(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        row = asdict(self)
+        return row if self.notes else {name: row[name] for name in row if name != "notes"}
 
 
 class Ledger:
     """The captions of one file under one set of settings; close it, or use it with `with`."""
 
     def __init__(
-        self, path: Path, settings: CaptionSettings, known: Mapping[str, str] | None = None
+        self, path: Path, settings: CaptionSettings, known: Mapping[str, Entry] | None = None
     ) -> None:
         """Open or make the ledger at `path`; its folder is made where it is missing.
 
@@ -95,7 +103,7 @@ class Ledger:
         Args:
             path: the file.
             settings: what the captions depend on.
-            known: captions by content that were found elsewhere; they are not in the file unless
+            known: results by content that were found elsewhere; they are not in the file unless
                 they are added.
 
         Raises:
@@ -105,7 +113,7 @@ class Ledger:
         self.path = path
         self.settings = settings
         self.num_damaged = 0
-        self._captions: dict[str, str] = {}
+        self._captions: dict[str, Entry] = {}
         self._known = known or {}
         self._failed: set[str] = set()
         self._other: dict[str, set[str]] = {}  # captions under other settings: contents
@@ -130,6 +138,15 @@ class Ledger:
 
     def caption(self, content: str) -> str | None:
         """Return the caption of a content, given by its hash, or None."""
+        entry = self._entry(content)
+        return None if entry is None else entry.caption
+
+    def notes(self, content: str) -> tuple[str, ...]:
+        """Return what is noted on the caption of a content; nothing where it has none."""
+        entry = self._entry(content)
+        return () if entry is None else entry.notes
+
+    def _entry(self, content: str) -> Entry | None:
         return self._captions.get(content, self._known.get(content))
 
     def may_be_other(self, text: str) -> bool:
@@ -161,7 +178,7 @@ class Ledger:
             new.append(entry)
         if not new:
             return
-        lines = [_line({**asdict(entry), "settings": self._key}) for entry in new]
+        lines = [_line({**entry.row(), "settings": self._key}) for entry in new]
         if not self._announced:
             lines.insert(0, _line({"settings": self._key, "values": self.settings.values()}))
         written, error = self._append(lines)
@@ -244,12 +261,12 @@ class Ledger:
         if entry.error:
             self._failed.add(_content(entry))
         else:
-            self._captions[entry.hash] = entry.caption
+            self._captions[entry.hash] = entry
 
 
-def read_captions(path: Path, settings: CaptionSettings) -> dict[str, str]:
-    """Return the captions by content of a ledger that another run may be writing just now."""
-    captions: dict[str, str] = {}
+def read_captions(path: Path, settings: CaptionSettings) -> dict[str, Entry]:
+    """Return the captions, by content, of a ledger that another run may be writing just now."""
+    captions: dict[str, Entry] = {}
     key = settings.key
     with suppress(OSError), path.open("rb") as file:
         for line in file:
@@ -258,7 +275,7 @@ def read_captions(path: Path, settings: CaptionSettings) -> dict[str, str]:
             except _DAMAGED:  # also a last line that is being written
                 continue
             if isinstance(entry, Entry) and not entry.error:
-                captions[entry.hash] = entry.caption
+                captions[entry.hash] = entry
     return captions
 
 
@@ -275,8 +292,10 @@ def _entry(line: bytes, key: str = "") -> Entry | Literal["values"] | None:
         return None
     if "values" in row:
         return "values"
-    entry = Entry(row["file"], row["hash"], row["caption"], row["error"])
-    if not all(isinstance(value, str) for value in asdict(entry).values()):
+    notes = tuple(row.get("notes", ()))
+    entry = Entry(row["file"], row["hash"], row["caption"], row["error"], notes)
+    texts = (entry.file, entry.hash, entry.caption, entry.error, *notes)
+    if not all(isinstance(text, str) for text in texts):
         raise TypeError("a result holds texts")
     return entry
 

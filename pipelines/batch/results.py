@@ -7,6 +7,14 @@ Origin = Literal["model", "known", "existing", "none"]
 Existing = Literal["skip", "overwrite", "append", "prepend"]
 
 
+@dataclass(frozen=True)
+class Captioned:
+    """What the model says about one picture, and what a person should know about it."""
+
+    text: str
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class BatchResult:
     """One input's result.
@@ -20,6 +28,7 @@ class BatchResult:
         hash: SHA-256 of the file's bytes in hexadecimal digits; "" where they were not read.
         origin: where the caption comes from: the model, now; "known" from an earlier run or from
             the same content earlier in this one; "existing" beside it; "none" with an error.
+        notes: what a person should know about the caption, one sentence each.
     """
 
     index: int
@@ -29,6 +38,7 @@ class BatchResult:
     error: str
     hash: str
     origin: Origin
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that there is either a caption or an error."""

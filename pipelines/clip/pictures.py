@@ -35,6 +35,11 @@ class PictureEncoder:
             self._run_tower, IMAGES_PER_BATCH
         )
 
+    @property
+    def kept(self) -> VectorCache:
+        """The vectors that were computed last, by content."""
+        return self._kept
+
     def open(self, path: Path) -> Image.Image:
         """Open an image at no more than the size that the model has use for.
 

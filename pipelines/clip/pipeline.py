@@ -17,6 +17,7 @@ from pipelines.clip.templates import resolve_templates
 from pipelines.clip.texts import PROMPTS_PER_STEP, TextEncoder
 from pipelines.clip.verdict import Judge
 from pipelines.errors import InputError, WeightsError
+from pipelines.kept import Kept
 from pipelines.notes import language_notes
 from pipelines.packing import pack_linear
 from pipelines.results import (
@@ -106,6 +107,10 @@ class ClipPipeline(Pipeline):
         )
         self.judge = Judge(self.traits, self.texts, self.scale)
         self._scene_check = SceneCheck.of(self.folder, self.texts.vectors, self.scale)
+
+    def caches(self) -> tuple[Kept, ...]:
+        """Return the vectors of texts and of pictures."""
+        return (self._kept, self.pictures.kept)
 
     def _unload(self) -> None:
         if hasattr(self, "_kept"):

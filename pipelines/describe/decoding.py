@@ -1,19 +1,21 @@
 """How tokens are chosen, when to stop, and how they become pieces of text."""
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
-from queue import Queue
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, suppress
+from typing import Any, Generic, TypeVar
 
 import torch
 from transformers import LogitsProcessor, StoppingCriteria, TopPLogitsWarper
 from transformers.generation.streamers import BaseStreamer
 
+from pipelines.describe.stopping import Stopped, stopping
 from pipelines.generation import GenerationOptions
 from pipelines.loops import LoopGuard
 from pipelines.streaming import stream_work
 
 Decode = Callable[[list[int]], str]
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
 
 
 class SeededSampling(LogitsProcessor):
@@ -76,35 +78,55 @@ class StopWhenTold(StoppingCriteria):
         return torch.full((input_ids.shape[0],), self._should_stop(), device=input_ids.device)
 
 
-def watch_generate(model: Any, **inputs: Any) -> Generator[None, None, torch.Tensor]:
-    """Run `model.generate`, yielding a few times a second; returns its tokens.
+class Work(Generic[Piece]):
+    """What a run may do in its thread: say something, and ask `generate`.
 
-    For what cannot be streamed: whoever reads this may close it at each yield, and the
-    computation stops within one token.
+    Attributes:
+        emit: hands a piece on to whoever reads.
+    """
+
+    def __init__(self, emit: Callable[[Piece], None], should_stop: Callable[[], bool]) -> None:
+        """Hand on to `emit`; end once `should_stop` says so."""
+        self.emit = emit
+        self._should_stop = should_stop
+
+    def generate(self, model: Any, **inputs: Any) -> torch.Tensor:
+        """Return the tokens of `model.generate`, fewer once the run was told to stop."""
+        criteria = [*inputs.pop("stopping_criteria", ()), StopWhenTold(self._should_stop)]
+        made: torch.Tensor = model.generate(**inputs, stopping_criteria=criteria)
+        return made
+
+
+def run_stoppable(
+    work: Callable[[Work[Piece]], Result],
+) -> Generator[Piece | None, None, Result]:
+    """Do `work` in a thread of its own, yielding its pieces, or None as a sign of life.
+
+    Whoever reads this may close it at each yield; then the computation stops within a layer of
+    the model that is being run, and has stopped when `close` returns.
 
     Raises:
-        Exception: whatever `generate` raised, in the caller's thread.
+        Exception: whatever `work` raised, in the caller's thread.
     """
-    made: list[torch.Tensor] = []
-    criteria = inputs.pop("stopping_criteria", ())
+    made: list[Result] = []
 
-    def work(emit: Callable[[None], None], should_stop: Callable[[], bool]) -> None:
-        stopping = [*criteria, StopWhenTold(should_stop)]
-        made.append(model.generate(**inputs, stopping_criteria=stopping))
+    def run(emit: Callable[[Piece], None], should_stop: Callable[[], bool]) -> None:
+        with suppress(Stopped), stopping(should_stop):
+            made.append(work(Work(emit, should_stop)))
 
-    with closing(stream_work(work)) as beats:  # type: ignore[type-var]
-        yield from beats
+    with closing(stream_work(run)) as pieces:
+        yield from pieces
     return made[0]
 
 
 class PieceStreamer(BaseStreamer):
-    """Takes tokens from `generate` and gives pieces of text that stay as they are."""
+    """Takes tokens from `generate` and hands on pieces of text that stay as they are."""
 
-    def __init__(self, decode: Decode, guard: LoopGuard) -> None:
+    def __init__(self, decode: Decode, guard: LoopGuard, emit: Callable[[str], None]) -> None:
         """Decode with `decode`, hold back with `guard`; `ids` collects the tokens."""
         self._decode = decode
         self._guard = guard
-        self._pieces: Queue[str | None] = Queue()
+        self._emit = emit
         self._prompt_came = False
         self.ids: list[int] = []
 
@@ -114,16 +136,20 @@ class PieceStreamer(BaseStreamer):
             self._prompt_came = True
             return
         self.ids += value.reshape(-1).tolist()
-        self._pieces.put(self._guard.feed(self._decode(self.ids).lstrip()))
-        if self._guard.finish is not None:
-            self._pieces.put(None)
+        self._emit(self._guard.feed(self._decode(self.ids).lstrip()))
 
     def end(self) -> None:
-        """Give what was held back, and end."""
-        self._pieces.put(self._guard.end(self._decode(self.ids).strip()))
-        self._pieces.put(None)
+        """Hand on what was held back."""
+        self._emit(self._guard.end(self._decode(self.ids).strip()))
 
-    def __iter__(self) -> Iterator[str]:
-        """Yield the pieces, some of them empty, until the text has ended."""
-        while (piece := self._pieces.get()) is not None:
-            yield piece
+
+class StopGuarded(StoppingCriteria):
+    """Ends the one row that a guard has found the end of."""
+
+    def __init__(self, guard: LoopGuard) -> None:
+        """Ask `guard`, which is fed elsewhere."""
+        self._guard = guard
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        """Return (1,) bool for ids of shape (1, length)."""
+        return torch.full((1,), self._guard.finish is not None, device=input_ids.device)

@@ -29,9 +29,19 @@ class FeatureCache:
         self.held_bytes = 0
 
     def get(
-        self, prepared: Sequence[Tensors], encode: Callable[[list[Tensors]], list[Tensors]]
+        self,
+        prepared: Sequence[Tensors],
+        encode: Callable[[list[Tensors]], list[Tensors]],
+        *,
+        keep: bool = True,
     ) -> list[Tensors]:
-        """Return the encoded images, encoding only those that are not kept, each once."""
+        """Return the encoded images, encoding only those that are not kept, each once.
+
+        Args:
+            prepared: images prepared for the model.
+            encode: what encodes them.
+            keep: whether those that were encoded now are kept.
+        """
         digests = [digest(one) for one in prepared]
         with self._lock:
             found = {key: self._kept[key] for key in digests if key in self._kept}
@@ -42,8 +52,28 @@ class FeatureCache:
             encoded = encode(list(missing.values()))
             for key, one in zip(missing, encoded, strict=True):
                 found[key] = one
-                self._keep(key, one)
+                if keep:
+                    self._keep(key, one)
         return [found[key] for key in digests]
+
+    def held(self) -> dict[bytes, Tensors]:
+        """Return what is kept, on the CPU."""
+        with self._lock:
+            return {
+                key: {name: tensor.cpu() for name, tensor in one.items()}
+                for key, one in self._kept.items()
+            }
+
+    def take(self, values: Mapping[bytes, Tensors]) -> None:
+        """Keep images that another process has encoded; see `pipelines.kept`."""
+        for key, one in values.items():
+            self._keep(key, one)
+
+    def move_in(self, kind: str) -> None:
+        """Bring what is kept to the device, where it came from the process before the fork."""
+        with self._lock:
+            for key, one in self._kept.items():
+                self._kept[key] = {name: tensor.to(kind) for name, tensor in one.items()}
 
     def _keep(self, key: bytes, encoded: Tensors) -> None:
         with self._lock:

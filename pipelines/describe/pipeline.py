@@ -1,6 +1,7 @@
 """Captions, answers and conversations about images, over stock transformers models."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,28 @@ from PIL import Image
 from pipelines.base import Pipeline
 from pipelines.conversation import read_history
 from pipelines.describe.bridges import BRIDGES, ImageBridge, Job, Row, pad_token
-from pipelines.describe.decoding import PieceStreamer, SeededSampling, StopLoops, watch_generate
+from pipelines.describe.decoding import (
+    PieceStreamer,
+    SeededSampling,
+    StopGuarded,
+    StopLoops,
+    Work,
+    run_stoppable,
+)
 from pipelines.describe.features import FeatureCache, Tensors
 from pipelines.describe.loading import load_parts
 from pipelines.describe.notes import notes_on
 from pipelines.describe.prompts import Prompt, PromptWriter, Request
 from pipelines.describe.results import Description, TextDelta
 from pipelines.describe.scene_check import SceneCheck
+from pipelines.describe.stopping import check_stop, watch_layers
 from pipelines.describe.traits import GenerativeTraits
 from pipelines.errors import InputError, MediaError
 from pipelines.generation import GenerationOptions
 from pipelines.images import open_image
+from pipelines.kept import Kept
 from pipelines.loops import LoopGuard, trim
 from pipelines.results import Finish
-from pipelines.streaming import stream_generate
 
 #: Images through the model at once.
 IMAGES_PER_BATCH = 8
@@ -50,7 +59,7 @@ class DescribePipeline(Pipeline):
     """One image-to-text model.
 
     The streams are the primitive: each yields `TextDelta`s whose texts join to the text, the last
-    one with the `Description`; closing a stream stops the computation within a token. Every
+    one with the `Description`; closing a stream stops the computation within a layer. Every
     method gives the same text for the same image, words, options and model, alone or in a batch,
     whether or not the image was encoded before.
     """
@@ -78,8 +87,13 @@ class DescribePipeline(Pipeline):
         self._context = min(self.traits.context_tokens, positions or self.traits.context_tokens)
         self.bridge: ImageBridge = BRIDGES[self.traits.bridge](parts)
         self.bridge.check()
+        watch_layers(parts.model)
         self.features = FeatureCache()
         self._scenes = SceneCheck.of(self.folder, self._tokenizer)
+
+    def caches(self) -> tuple[Kept, ...]:
+        """Return the encoded pictures."""
+        return (self.features,)
 
     def _unload(self) -> None:
         for name in ("_tokenizer", "bridge", "features", "_scenes"):
@@ -112,7 +126,8 @@ class DescribePipeline(Pipeline):
         """Describe images as `caption` does, one after the other as batches are done.
 
         Yields None a few times a second while a batch is computed: whoever reads this may close
-        it then, which stops the computation within a token.
+        it then, which stops the computation within a layer. The images are not kept encoded, so
+        that thousands of them push out none that somebody asks about.
         """
         return self._describe_all(images, self._caption_request(prompt), options)
 
@@ -121,7 +136,7 @@ class DescribePipeline(Pipeline):
     ) -> Iterator[Description | None]:
         for start in range(0, len(images), IMAGES_PER_BATCH):
             batch = images[start : start + IMAGES_PER_BATCH]
-            yield from (yield from self._describe(batch, request, options))
+            yield from (yield from run_stoppable(self._describing(batch, request, options)))
 
     def stream_caption(
         self, image: Path, prompt: str = "", options: GenerationOptions = DEFAULTS
@@ -201,21 +216,38 @@ class DescribePipeline(Pipeline):
             MediaError: the file is not a readable image.
             InputError: `n` is not within 1..16, or as for `caption`.
         """
+        found = self.iter_candidates(image, n, options, prompt)
+        return [one for one in found if one is not None]
+
+    def iter_candidates(
+        self,
+        image: Path,
+        n: int,
+        options: GenerationOptions = DEFAULTS,
+        prompt: str = "",
+    ) -> Iterator[Description | None]:
+        """Yield what `candidates` returns, raising alike; None, as a sign of life, before.
+
+        Closing the iterator stops the computation within a layer.
+        """
         if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_CANDIDATES:
             raise InputError(f"n must be a whole number from 1 to {MAX_CANDIDATES} but got {n!r}.")
-        row = self._row(
-            self._encode([self._prepare(image)])[0], self._caption_request(prompt), options
-        )
-        if options.temperature > 0.0:
-            seeds = [options.seed + i for i in range(n)]
-            made = _finished(self._generate([row] * n, options, seeds))
-        else:
-            wide = replace(options, num_beams=max(n, options.num_beams))
-            made = _finished(self._generate([row], wide, [options.seed], texts=n))
-        distinct: dict[str, _Generated] = {}
-        for one in made:
-            distinct.setdefault(one.text, one)
-        return [self._description(one, row) for one in distinct.values()]
+        request = self._caption_request(prompt)
+
+        def work(run: Work[None]) -> list[Description]:
+            row = self._row_of(image, request, options)
+            if options.temperature > 0.0:
+                seeds = [options.seed + i for i in range(n)]
+                made = self._generate(run, [row] * n, options, seeds)
+            else:
+                wide = replace(options, num_beams=max(n, options.num_beams))
+                made = self._generate(run, [row], wide, [options.seed], texts=n)
+            distinct: dict[str, _Generated] = {}
+            for one in made:
+                distinct.setdefault(one.text, one)
+            return [self._description(one, row) for one in distinct.values()]
+
+        yield from (yield from run_stoppable(work))
 
     def _caption_request(self, prompt: str) -> Request:
         template = self.traits.continuation if _text("prompt", prompt) else self.traits.caption
@@ -244,8 +276,9 @@ class DescribePipeline(Pipeline):
             image = open_image(image, max_pixels=int(self.settings.max_pixels_mp * 1e6))
         return self.bridge.prepare(image)
 
-    def _encode(self, prepared: Sequence[Tensors]) -> list[Tensors]:
-        return self.features.get(prepared, self.bridge.encode)
+    def _row_of(self, image: Picture, request: Request, options: GenerationOptions) -> Row:
+        encoded = self.features.get([self._prepare(image)], self.bridge.encode)
+        return self._row(encoded[0], request, options)
 
     def _row(self, encoded: Tensors, request: Request, options: GenerationOptions) -> Row:
         answer = options.max_new_tokens if self.traits.decoder == "causal" else 0
@@ -253,7 +286,8 @@ class DescribePipeline(Pipeline):
         if limit < 1:
             raise InputError(
                 f"max_new_tokens must be below {self._context} for {self.spec.key} "
-                f"but got {options.max_new_tokens}."
+                f"but got {options.max_new_tokens}. The picture, the prompt and the answer share "
+                "that many tokens."
             )
         limit = min(limit, self.traits.prompt_tokens or limit)
         writer = PromptWriter(
@@ -263,71 +297,91 @@ class DescribePipeline(Pipeline):
         )
         return Row(encoded, writer.write(request, limit=limit))
 
-    def _describe(
+    def _describing(
         self, images: Sequence[Picture], request: Request, options: GenerationOptions
-    ) -> Generator[None, None, list[Description]]:
-        results: list[Description | None] = [None] * len(images)
-        prepared: dict[int, Tensors] = {}
-        for index, image in enumerate(images):
-            try:
-                prepared[index] = self._prepare(image)
-            except MediaError as error:
-                results[index] = Description(
-                    text="", model=self.spec.key, error=error.message, context=None
-                )
-        if prepared:
-            encoded = self._encode(list(prepared.values()))
-            rows = [self._row(one, request, options) for one in encoded]
-            made = yield from self._generate(rows, options, [options.seed] * len(rows))
-            for index, one, row in zip(prepared, made, rows, strict=True):
-                results[index] = self._description(one, row)
-        return [result for result in results if result is not None]
+    ) -> Callable[[Work[None]], list[Description]]:
+        """Return the work of describing a batch of images."""
+
+        def work(run: Work[None]) -> list[Description]:
+            results: list[Description | None] = [None] * len(images)
+            prepared: dict[int, Tensors] = {}
+            for index, image in enumerate(images):
+                check_stop()
+                try:
+                    prepared[index] = self._prepare(image)
+                except MediaError as error:
+                    results[index] = Description(
+                        text="", model=self.spec.key, error=error.message, context=None
+                    )
+            if prepared:
+                given = list(prepared.values())
+                encoded = self.features.get(given, self.bridge.encode, keep=False)
+                rows = [self._row(one, request, options) for one in encoded]
+                made = self._generate(run, rows, options, [options.seed] * len(rows))
+                for index, one, row in zip(prepared, made, rows, strict=True):
+                    results[index] = self._description(one, row)
+            return [result for result in results if result is not None]
+
+        return work
 
     def _stream(
         self, image: Path, request: Request, options: GenerationOptions
     ) -> Iterator[TextDelta]:
-        row = self._row(self._encode([self._prepare(image)])[0], request, options)
-        if options.num_beams > 1:
-            yield from self._search(row, options)
-            return
-        guard, text = LoopGuard(self.traits.stops), ""
-        streamer = PieceStreamer(self._decode, guard)
-        job = self.bridge.job([row])
-        pieces = stream_generate(
-            job.model, streamer, **job.inputs, **self._settings(options, [options.seed], job)
-        )
-        for piece in pieces:
-            text += piece
-            yield TextDelta(text=piece)
-        made = _Generated(text, guard.finish or self._finish(streamer.ids, options))
-        yield TextDelta(text="", result=self._description(made, row))
+        def work(run: Work[str]) -> Description:
+            row = self._row_of(image, request, options)
+            if options.num_beams == 1:
+                return self._description(self._write(run, row, options), row)
+            made = self._generate(run, [row], options, [options.seed])[0]
+            run.emit(made.text)  # no word of a search is certain before its end
+            return self._description(made, row)
 
-    def _search(self, row: Row, options: GenerationOptions) -> Iterator[TextDelta]:
-        """Yield empty deltas while texts are searched, since no word is certain before the end."""
-        search = self._generate([row], options, [options.seed])
-        try:
+        running = run_stoppable(work)
+        with closing(running) as pieces:
             while True:
-                next(search)
-                yield TextDelta(text="")
-        except StopIteration as ended:
-            made: _Generated = ended.value[0]
-        finally:
-            search.close()
-        yield TextDelta(text=made.text, result=self._description(made, row))
+                try:
+                    piece = next(pieces)
+                except StopIteration as ended:
+                    yield TextDelta(text="", result=ended.value)
+                    return
+                yield TextDelta(text=piece or "")
+
+    def _write(self, run: Work[str], row: Row, options: GenerationOptions) -> _Generated:
+        """Generate one text token by token, handing on its pieces."""
+        guard, pieces = LoopGuard(self.traits.stops), list[str]()
+
+        def emit(piece: str) -> None:
+            if piece:
+                pieces.append(piece)
+                run.emit(piece)
+
+        streamer = PieceStreamer(self._decode, guard, emit)
+        job = self.bridge.job([row])
+        run.generate(
+            job.model,
+            **job.inputs,
+            **self._settings(options, [options.seed], job),
+            streamer=streamer,
+            stopping_criteria=[StopGuarded(guard)],
+        )
+        return _Generated("".join(pieces), guard.finish or self._finish(streamer.ids, options))
 
     def _generate(
-        self, rows: Sequence[Row], options: GenerationOptions, seeds: Sequence[int], texts: int = 1
-    ) -> Generator[None, None, list[_Generated]]:
-        """Generate `texts` texts for each row, those of a row together; yields as it goes on."""
+        self,
+        run: Work[Any],
+        rows: Sequence[Row],
+        options: GenerationOptions,
+        seeds: Sequence[int],
+        texts: int = 1,
+    ) -> list[_Generated]:
+        """Generate `texts` texts for each row, those of a row together."""
         job = self.bridge.job(rows)
         extra = self._settings(options, seeds, job)
         if options.num_beams == 1:
             extra["stopping_criteria"] = [
                 StopLoops(self._decode, self.traits.stops, len(rows), job.skip)
             ]
-        output = yield from watch_generate(
-            job.model, **job.inputs, **extra, num_return_sequences=texts
-        )
+        output = run.generate(job.model, **job.inputs, **extra, num_return_sequences=texts)
+        check_stop()
         made = []
         for ids in output[:, job.skip :].tolist():
             text, finish = trim(self._decode(ids), self.traits.stops)
@@ -385,16 +439,6 @@ def _last(deltas: Iterator[TextDelta]) -> Description:
         result = delta.result
     assert result is not None  # every stream that does not raise ends with one
     return result
-
-
-def _finished(work: Generator[None, None, list[_Generated]]) -> list[_Generated]:
-    """Run to the end and return what comes of it."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as ended:
-            made: list[_Generated] = ended.value
-            return made
 
 
 def _text(name: str, value: object) -> bool:

@@ -77,6 +77,16 @@ class GenerativeTraits:
     languages: tuple[str, ...] = ("en",)
 
     @property
+    def longest_answer(self) -> int:
+        """Most tokens of an answer that leave room for a picture and what is asked of it.
+
+        An encoder reads them apart from the answer; a causal decoder holds all of them together.
+        """
+        if self.decoder == "seq2seq":
+            return self.context_tokens
+        return self.context_tokens - (self.prompt_tokens or self.context_tokens // 4)
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """What it does: "caption", "prompt", "question", "chat"."""
         able = {

@@ -13,6 +13,7 @@ import torch
 from pipelines.base import Pipeline
 from pipelines.clip.scene_check import SceneCheck
 from pipelines.errors import InputError, MediaError
+from pipelines.kept import Kept
 from pipelines.notes import language_notes
 from pipelines.packing import pack_linear
 from pipelines.results import Classification, LabelScore, Step
@@ -100,6 +101,10 @@ class ViClipPipeline(Pipeline):
             clips_per_batch=self._clips_per_batch,
             max_seconds=self.settings.max_video_s,
         )
+
+    def caches(self) -> tuple[Kept, ...]:
+        """Return the vectors of texts and of windows."""
+        return (self._kept,)
 
     def _unload(self) -> None:
         if hasattr(self, "_kept"):

@@ -1,7 +1,7 @@
 """Encoded clips, kept: found by content, bounded in bytes, each encoded once at a time."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -59,6 +59,18 @@ class ClipFeatures:
             with self._lock:
                 del self._running[key]
             mine.set()
+
+    def held(self) -> dict[str, torch.Tensor]:
+        """Return what is kept, by clip."""
+        return self._kept.values()
+
+    def take(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Keep clips that another process has encoded; see `pipelines.kept`."""
+        for key, rows in values.items():
+            self._kept.keep(key, rows)
+
+    def move_in(self, kind: str) -> None:
+        """Nothing to do: rows are kept on the CPU."""
 
     def clear(self) -> None:
         """Give the memory back."""

@@ -16,6 +16,7 @@ from pipelines.conversation import extend_history, read_history
 from pipelines.demo_card import read_demo_card
 from pipelines.errors import InputError
 from pipelines.generation import GenerationOptions
+from pipelines.kept import Kept
 from pipelines.loops import LoopGuard
 from pipelines.packing import pack_linear
 from pipelines.results import Finish, Step
@@ -110,6 +111,10 @@ class VideoChatPipeline(Pipeline):
             max_seconds=self.settings.max_video_s,
             max_frames=(card and card.frames) or MAX_FRAMES,
         )
+
+    def caches(self) -> tuple[Kept, ...]:
+        """Return the encoded clips."""
+        return (self.videos.clips,)
 
     def _unload(self) -> None:
         for name in ("_model", "_tokenizer", "videos", "conversations"):

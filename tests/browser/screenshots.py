@@ -15,7 +15,7 @@ from tests.browser.browsing import chromium, click_example, open_page, open_tab,
 from tests.browser.serve import ROOT, serve
 
 #: The tabs that are shown in README.md.
-TABS = ("Classify", "Similarity", "Describe", "Batch", "Match", "Moments")
+TABS = ("Classify", "Similarity", "Describe", "Batch", "Video chat", "Match", "Moments")
 
 
 def answered(browser: Browser, url: str, tab: str, width: int, dark: bool) -> Page:
@@ -36,12 +36,23 @@ def answered(browser: Browser, url: str, tab: str, width: int, dark: bool) -> Pa
             page.get_by_label("Question").fill(question)
             press(page, "Ask")
             page.get_by_role("button", name="Retry").wait_for()
+    elif tab == "Video chat":
+        open_tab(page, tab)
+        click_example(page, 1)
+        page.locator(".plan:visible", has_text="prepared").wait_for()
+        press(page, "Ask")
+        page.get_by_role("button", name="Retry").wait_for()
+        for question in ("What does the star do?", "What colour is the background?"):
+            page.get_by_label("Question").fill(question)
+            press(page, "Ask")
+            page.get_by_role("button", name="Retry").wait_for()
+            page.get_by_text(question).wait_for()
     elif tab == "Batch":
         open_tab(page, tab)
         press(page, "Take the example pictures")
         page.locator(".file-preview:visible .file").first.wait_for()
         press(page, "Start")
-        page.get_by_text("Done: ").wait_for()
+        page.locator(".batch-progress:visible", has_text="Done: ").wait_for()
     elif tab in ("Match", "Moments"):
         open_tab(page, tab)
         click_example(page, 0)
@@ -58,6 +69,11 @@ def answered(browser: Browser, url: str, tab: str, width: int, dark: bool) -> Pa
         page.locator(".ranked img:visible").first.wait_for()
     page.wait_for_timeout(1500)  # pictures fade in
     return page
+
+
+def file_name(tab: str) -> str:
+    """Return how the files of a tab are named."""
+    return tab.lower().replace(" ", "-")
 
 
 def save(page: Page, target: Path) -> None:
@@ -79,11 +95,11 @@ def main() -> None:
         for tab in chosen.tabs:
             if target is None:
                 page = answered(browser, app.url, tab, 1280, False)
-                save(page, ROOT / "assets" / "screenshots" / f"{tab.lower()}.png")
+                save(page, ROOT / "assets" / "screenshots" / f"{file_name(tab)}.png")
                 continue
             for width in (1280, 390):
                 for dark in (False, True):
-                    name = f"{tab.lower()}-{width}-{'dark' if dark else 'light'}.png"
+                    name = f"{file_name(tab)}-{width}-{'dark' if dark else 'light'}.png"
                     save(answered(browser, app.url, tab, width, dark), target / name)
 
 

@@ -154,12 +154,11 @@ def test_mistakes_are_told_and_cost_nothing(visit: Visit, tmp_path: Path, width:
 
 def test_a_visitor_with_one_question_comes_first(visit: Visit, tmp_path: Path) -> None:
     """A batch gives the device away between its batches."""
-    busy = enter(visit)
-    give(busy, archive(tmp_path, MANY))
+    other, busy = visit(), enter(visit)
+    open_tab(other, "Describe")
+    give(busy, archive(tmp_path, 6 * MANY))
     press(busy, "Start")
     expect(progress(busy)).to_contain_text(" left")
-    other = visit()
-    open_tab(other, "Describe")
     click_example(other, 0)
     expect(caption(other)).to_have_value("a red circle on a white background")
     expect(busy.get_by_role("button", name="Pause", exact=True)).to_be_enabled()
@@ -167,23 +166,28 @@ def test_a_visitor_with_one_question_comes_first(visit: Visit, tmp_path: Path) -
 
 
 def test_closing_the_page_ends_the_run(
-    visit: Visit, browser: Browser, tmp_path: Path, running_app: RunningApp
+    browser: Browser, tmp_path: Path, running_app: RunningApp
 ) -> None:
     page = open_page(browser, running_app.url)
+    page.wait_for_function("localStorage.getItem('seesay-batch')")  # whose run it is
+    back = page.context.new_page()  # only the same browser finds its run again
     open_tab(page, "Batch")
     give(page, archive(tmp_path, MANY))
     press(page, "Start")
     expect(progress(page)).to_contain_text(" left")
-    page.context.close()
+    page.close()
     done = -1
     while done != (done := entries(running_app)):  # until nobody writes any more
         time.sleep(3.0)
-    back = enter(visit)
+    back.goto(running_app.url)
+    expect(back.locator(".model-hint:visible p")).not_to_be_empty()
+    open_tab(back, "Batch")
     give(back, tmp_path / "pictures.zip")
     press(back, "Start")
     expect(progress(back)).to_contain_text(f"Done: {MANY} of {MANY}")
     known = int(re.findall(r"(\d+) known", progress(back).inner_text())[0])
     assert 0 < known < MANY, "the run went on after its visitor had left"
+    back.context.close()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -14,7 +14,7 @@ from tests.browser.conftest import Visit
 TEXTS = """() => {
   const texts = [];
   const kept = '[translate=no], code, script, style, button.gallery-item, footer, textarea, '
-    + '.chart, .file-preview, h1, [data-testid="caption"]';
+    + '.chart, .file-preview, #announcer, h1, [data-testid="caption"]';
   const seen = (element) => element && element.checkVisibility() && !element.closest(kept);
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode())

@@ -188,6 +188,48 @@ def test_a_question_asked_meanwhile_is_kept(browser: Browser, tmp_path: Path) ->
         page.context.close()
 
 
+COUNTED = """
+import os, sys, time
+import app
+from pathlib import Path
+from pipelines.describe.decoding import StopWhenTold
+asked = StopWhenTold.__call__
+def slowly(self, *args, **kwargs):
+    with Path(os.environ["STEPS"]).open("a") as file:
+        file.write(".")
+    time.sleep(0.5)
+    return asked(self, *args, **kwargs)
+StopWhenTold.__call__ = slowly
+app.main(sys.argv[1:])
+"""
+
+#: Tokens of the caption of `get_drawing`, as the model makes it: a step each.
+FEWEST_STEPS = 6
+
+
+@pytest.mark.parametrize("button", ["Caption", "5 captions to choose from"])
+def test_stop_stops_the_model(browser: Browser, tmp_path: Path, button: str) -> None:
+    """The second had no stop at all: the button did nothing until its five captions were there."""
+    steps = tmp_path / "steps"
+    with serve(tmp_path, code=COUNTED, STEPS=str(steps)) as running:
+        page = open_page(browser, running.url)
+        open_tab(page, "Describe")
+        show_picture(page, get_drawing(tmp_path))
+        press(page, button)
+        while not steps.exists():
+            page.wait_for_timeout(50)
+        press(page, "Stop")
+        taken = -1
+        while taken != (taken := steps.stat().st_size):
+            page.wait_for_timeout(2000)
+        assert taken < FEWEST_STEPS
+        expect(page.get_by_role("button", name="Caption", exact=True)).to_be_enabled()
+        press(page, "Caption")
+        expect(caption(page)).to_have_value("a red circle on a white background")
+        assert steps.stat().st_size - taken >= FEWEST_STEPS
+        page.context.close()
+
+
 def get_drawing(folder: Path) -> Path:
     draw_circle().save(folder / "red.png")
     return folder / "red.png"

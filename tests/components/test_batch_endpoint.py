@@ -83,7 +83,7 @@ def test_each_caption_is_that_of_the_picture_alone(
 
 def test_rows_and_files(client: Client, three: list[Path]) -> None:
     rows, results = caption_images(client, *three)
-    assert [list(row) for row in rows] == [["file", "caption", "error"]] * 3
+    assert [list(row) for row in rows] == [["file", "caption", "error", "notes"]] * 3
     for name, row in zip(COLOURS, rows, strict=True):
         assert f"{name} circle" in row["caption"]
     with zipfile.ZipFile(results) as archive:
@@ -146,6 +146,14 @@ def test_a_zip_with_more_than_pictures(client: Client, running_app: RunningApp, 
         assert not row["error"] or assert_clear(row["error"], running_app) is None
     with zipfile.ZipFile(results) as archive:
         assert not [name for name in archive.namelist() if ".." in name or name.startswith("/")]
+
+
+def test_notes_on_captions(client: Client, three: list[Path]) -> None:
+    for _ in range(2):  # made, then known
+        rows, _ = caption_images(client, *three, max_new_tokens=1, resume_key="notes, noted")
+        assert [len(row["notes"]) for row in rows] == [1, 1, 1]
+        assert "max_new_tokens" in rows[0]["notes"][0]
+    assert [row["notes"] for row in caption_images(client, *three)[0]] == [[], [], []]
 
 
 def test_a_zip_bomb(client: Client, running_app: RunningApp, save: Save) -> None:
@@ -274,14 +282,15 @@ def test_a_killed_server_does_only_what_is_missing(tmp_path: Path, save: Save) -
     number = 200
     files = many(save("killed.zip", b""), number)
     with serve(tmp_path) as app:
-        job = connect(app.url).submit(files=[handle_file(files)], api_name="/caption_images")
+        request = {"files": [handle_file(files)], "resume_key": "k" * 20}
+        job = connect(app.url).submit(**request, api_name="/caption_images")
         assert 0 < next(watch(job)) < number
         app.process.kill()
         app.process.wait()
         before = ledger_lines(app.work_dir)
     assert 0 < len(before) < number
     with serve(tmp_path) as app:
-        rows, _ = caption_images(connect(app.url), files)
+        rows, _ = caption_images(connect(app.url), files, resume_key="k" * 20)
         after = ledger_lines(app.work_dir)[len(before) :]
     assert [row["file"] for row in rows] == [f"{index:04}.png" for index in range(number)]
     assert all(row["caption"] for row in rows)

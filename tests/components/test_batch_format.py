@@ -58,8 +58,8 @@ def said(shown: str) -> str:
 
 def test_rows_of_the_endpoint() -> None:
     assert as_rows([result(0), result(1, error="broken")]) == [
-        {"file": "0.png", "caption": "a dog", "error": ""},
-        {"file": "1.png", "caption": "", "error": "broken"},
+        {"file": "0.png", "caption": "a dog", "error": "", "notes": []},
+        {"file": "1.png", "caption": "", "error": "broken", "notes": []},
     ]
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from gradio_client import Client, handle_file
 
-from components.example_lists import drawn_videos
+from components.example_lists import chat_videos, drawn_videos
+from pipelines.catalogue import MODELS
 from tests.browser.serve import RunningApp
 from tests.components.raw_http import http
 
@@ -78,6 +79,7 @@ ENDPOINTS: dict[str, list[tuple[str, str, Any]]] = {
         ("prompt", "str", ""),
         ("model", "str", ""),
         *GENERATION,
+        ("resume_key", "str", ""),
     ],
     "/match_video": [
         ("video", "filepath", REQUIRED),
@@ -94,6 +96,7 @@ ENDPOINTS: dict[str, list[tuple[str, str, Any]]] = {
         ("stride_s", "float", 1.0),
         ("top_k", "int", 5),
     ],
+    "/ask_video": ASK_VIDEO,
     "/list_models": [],
 }
 
@@ -105,9 +108,10 @@ RETURNS = {
     "/caption_image": ["str"],
     "/answer_image": ["str"],
     "/chat_image": ["str", "list[dict(str, Any)]"],
-    "/caption_images": ["list[dict(str, str)]", "None | filepath"],
+    "/caption_images": ["list[dict(str, Any)]", "None | filepath"],
     "/match_video": ["dict(str, Any)", "list[dict(str, Any)]"],
     "/find_moments": ["list[dict(str, Any)]"],
+    "/ask_video": ["str", "list[dict(str, Any)]"],
     "/list_models": ["list[dict(str, Any)]"],
 }
 
@@ -202,7 +206,10 @@ def test_list_models(client: Client) -> None:
     fields = ["key", "family", "repo", "revision", "licence", "memory_gb", "on_disk", "demo"]
     rows = client.predict(api_name="/list_models")
     assert [list(row) for row in rows] == [fields] * len(rows)
-    assert len(rows) > 1
+    assert [row["key"] for row in rows] == [spec.key for spec in MODELS]
+    demos = ["demo-clip", "demo-blip2", "demo-viclip", "demo-videochat"]
+    assert [row["key"] for row in rows if row["demo"]] == demos
+    assert all(row["on_disk"] for row in rows if row["demo"])
 
 
 def test_match_video_by_name_and_by_position(client: Client) -> None:
@@ -232,3 +239,16 @@ def test_find_moments_by_name_and_by_position(client: Client) -> None:
     scores = [row["score"] for row in by_name]
     assert scores == sorted(scores, reverse=True)
     assert 0 < len(by_name) <= 5
+
+
+def test_ask_video_by_name_and_by_position(client: Client) -> None:
+    entry = chat_videos()[0]
+    video, asked = handle_file(entry["path"]), entry["questions"][0]
+    by_name = client.predict(video=video, question=asked["question"], api_name="/ask_video")
+    assert by_name == client.predict(video, asked["question"], api_name="/ask_video")
+    answer, history = by_name
+    assert answer == asked["answer"]
+    assert history == [
+        {"role": "user", "content": asked["question"]},
+        {"role": "assistant", "content": answer},
+    ]

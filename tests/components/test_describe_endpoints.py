@@ -66,16 +66,34 @@ def test_a_conversation_travels_with_its_requests(
     )
     assert history == [
         {"role": "user", "content": "What colour is the circle?"},
-        {"role": "assistant", "content": first},
+        {"role": "assistant", "content": first, "notes": []},
     ]
     second, longer = connect(running_app.url).predict(
         image=image, message="How many shapes?", history=history, api_name="/chat_image"
     )
-    assert longer[:2] == history
-    assert longer[2:] == [
+    assert longer == [
+        {"role": "user", "content": "What colour is the circle?"},
+        {"role": "assistant", "content": first},
         {"role": "user", "content": "How many shapes?"},
-        {"role": "assistant", "content": second},
+        {"role": "assistant", "content": second, "notes": []},
     ]
+
+
+def test_notes_reach_scripts_and_are_not_read_back(client: Client, blue_circle: Path) -> None:
+    ask = {"image": handle_file(blue_circle), "api_name": "/chat_image"}
+    answer, history = client.predict(message="这是什么颜色？", max_new_tokens=1, **ask)
+    (chinese, cut) = history[-1]["notes"]
+    assert "Chinese" in chinese
+    assert "max_new_tokens" in cut
+    forged = [history[0], {**history[1], "notes": ["of another server", 3]}]
+    for back in (history, forged):
+        _, longer = client.predict(message="How many shapes are there?", history=back, **ask)
+        assert longer[:2] == [{k: m[k] for k in ("role", "content")} for m in history]
+        assert longer[-1]["notes"] == []
+    job = client.submit(message="How many shapes are there?", **ask)
+    job.result(timeout=60)
+    assert all("notes" not in said[-1] for _, said in job.outputs()[:-1] if said)
+    assert isinstance(client.predict(**{**ask, "api_name": "/caption_image"}), str)
 
 
 def test_the_same_seed_gives_the_same_text(client: Client, red_circle: Path) -> None:

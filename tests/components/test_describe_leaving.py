@@ -11,6 +11,7 @@ import pytest
 from gradio_client import Client, handle_file
 
 from components.layout import build_app, launch_options
+from pipelines.describe import stopping as stops
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
 from tests.conftest import connect, draw_circle
@@ -107,3 +108,31 @@ def test_a_client_that_leaves_stops_the_model(
     leave(connect(app.url), request)
     app.await_quiet()
     assert 0 < app.steps < whole
+
+
+@pytest.mark.parametrize("api_name", ["/caption_image", "/chat_image"])
+def test_a_client_that_leaves_while_the_picture_is_read_stops_the_model(
+    app: WatchedApp, tmp_path: Path, api_name: str
+) -> None:
+    """Until the first token there was nothing at which Gradio could end the request."""
+    draw_circle("#12ab9f", 200 + len(api_name)).save(tmp_path / "new.png")  # encoded by nobody yet
+    layers: list[Any] = []
+
+    def hold(*_: Any) -> None:
+        layers.append(None)
+        end = time.monotonic() + 30
+        while len(layers) == 1 and not stops._run.should_stop() and time.monotonic() < end:
+            time.sleep(0.01)
+
+    with app.store.use("demo-blip2", "caption") as describer:
+        tower = describer.bridge.model.vision_model.encoder.layers
+    assert len(tower) > 1
+    hooks = [layer.register_forward_pre_hook(hold) for layer in tower]
+    app.steps = 0
+    request = {"image": handle_file(tmp_path / "new.png"), "api_name": api_name}
+    leave(connect(app.url), request | ({"message": "What?"} if api_name == "/chat_image" else {}))
+    app.await_quiet()
+    for hook in hooks:
+        hook.remove()
+    assert len(layers) == 1, "the tower ends before its next layer"
+    assert app.steps == 0, "and no token is generated"

@@ -109,7 +109,7 @@ class Page(HTMLParser):
 def test_what_people_typed_stays_text(shown: str) -> None:
     page = Page(shown)
     assert not {"script", "img"} & set(page.tags)
-    assert page.attributes <= {"class", "style", "title", "translate"}
+    assert page.attributes <= {"class", "style", "tabindex", "title", "translate"}
     whole = html.unescape(shown)
     assert NASTY[:23] in whole
 

@@ -59,7 +59,10 @@ def test_a_plan() -> None:
     assert "While" not in shown
     step = Step(done=8, total=64, unit="frames")
     assert "8 of 64 frames" in plan_line(Ahead(estimate=estimate(), step=step))
-    assert "prepared" in plan_line(Ahead(estimate=estimate(), ready=True))
+    assert "first word after about 12 s" in shown
+    prepared = plan_line(Ahead(estimate=estimate(), ready=True))
+    assert "prepared" in prepared
+    assert "first word" not in prepared, "questions start at once"
     close = estimate(seen=seen(1.0, 2.0, end=3.0), seconds=None)
     assert "first word" not in plan_line(Ahead(estimate=close))
     assert "warning" not in plan_line(Ahead(estimate=close))

@@ -22,6 +22,7 @@ def test_any_number_is_allowed_unless_told_otherwise() -> None:
     house = House()
     for _ in range(1000):
         house.let_in("a", "batched", now=0.0)
+    assert house._asked == {}, "nothing is kept of who asks"
 
 
 def test_a_visitor_has_so_many_questions_a_minute() -> None:

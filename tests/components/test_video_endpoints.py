@@ -137,7 +137,7 @@ def test_what_is_no_video_is_told(client: Client, tmp_path: Path, name: str) -> 
         assert len(refusal(client, video=video, **arguments)) > 30
 
 
-def _picture_moving(path: Path, *, num: int = 40, rotate: bool = False) -> Path:
+def moving_disc(path: Path, *, num: int = 40, rotate: bool = False) -> Path:
     """Write a red disc on white that moves to the left, rotated a quarter turn where asked."""
     rows, columns = np.mgrid[:96, :160]
     with av.open(str(path), "w") as container:
@@ -170,13 +170,13 @@ def _set_rotation(path: Path) -> None:
 
 @pytest.mark.parametrize("rotate", [False, True])
 def test_a_video_of_another_hand(client: Client, tmp_path: Path, rotate: bool) -> None:
-    video = handle_file(_picture_moving(tmp_path / "disc.mp4", rotate=rotate))
+    video = handle_file(moving_disc(tmp_path / "disc.mp4", rotate=rotate))
     label, _ = client.predict(video=video, texts=WAYS, **MATCH)
     assert label["label"] == "a red circle moves left"
 
 
 def test_one_frame(client: Client, tmp_path: Path) -> None:
-    video = handle_file(_picture_moving(tmp_path / "one.mp4", num=1))
+    video = handle_file(moving_disc(tmp_path / "one.mp4", num=1))
     label, scores = client.predict(video=video, texts="a red circle\na blue star", **MATCH)
     assert scores[0]["text"] == "a red circle"
     assert any("one frame" in note for note in label["notes"])

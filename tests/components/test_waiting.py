@@ -11,9 +11,11 @@ from tests.browser.serve import serve
 from tests.components.raw_http import post
 from tests.conftest import connect
 from tests.fake_hub import FakeHub
+from tests.tiny_describe import make_blip
 from tests.tiny_models import make_tiny_clip
 
 REPO = "openai/clip-vit-base-patch32"
+BLIP = "Salesforce/blip-image-captioning-base"
 
 
 def test_others_are_answered_while_a_crowd_waits_for_a_model(
@@ -47,3 +49,28 @@ def test_others_are_answered_while_a_crowd_waits_for_a_model(
             hub.faults.bytes_per_s = 0
             answers = [job.result(timeout=120) for job in asked]
             assert sum("data" in answer for answer in answers) == 8
+
+
+def test_a_download_keeps_nobody_from_the_device(tmp_path: Path, red_circle: Path) -> None:
+    """Captions, answers and videos all waited for one visitor's download of another model."""
+    make_blip(tmp_path / "repositories" / BLIP)
+    with FakeHub(tmp_path / "repositories") as hub:
+        hub.faults.bytes_per_s = 2_000
+        with serve(tmp_path, HF_ENDPOINT=hub.url) as app:
+            image = handle_file(red_circle)
+            waiting = {"image": image, "model": "blip-base", "api_name": "/caption_image"}
+            first, leaving = (connect(app.url).submit(**waiting) for _ in range(2))
+            end = time.monotonic() + 60
+            while not (first.outputs() and leaving.outputs()):  # signs of life, still without text
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            client = connect(app.url)
+            caption = client.predict(image=image, api_name="/caption_image")
+            assert "red circle" in caption
+            asked = {"message": "What colour is the circle?", "api_name": "/chat_image"}
+            assert client.predict(image=image, **asked)[0] == "red"
+            leaving.cancel()
+            assert "red" in client.predict(image=image, api_name="/caption_image")
+            assert not first.done(), "the download is still on its way"
+            hub.faults.bytes_per_s = 0
+            assert isinstance(first.result(timeout=120), str)

@@ -35,6 +35,7 @@ from demo_models.videochat_facts import Actor, Facts, facts_of
 from demo_models.videochat_labels import merge_with, speeds
 from demo_models.videochat_model import NUM_ROWS, build_model
 from demo_models.videochat_questions import KINDS, make_query, phrase
+from demo_models.videochat_rows import pointing_loss
 from demo_models.videochat_start import (
     clips_of,
     encode,
@@ -208,7 +209,7 @@ def test_packed_tokens_are_those_of_the_checkpoints_prompt(smoke: Path) -> None:
         asked = [first_question(first, time_message(3.25, NUM_FRAMES)), *rest]
         history = list(zip(asked[:-1], [turn.answer for turn in turns], strict=False))
         ids = encode_prompt(tokenizer, chat_prompt(history, asked[-1]))
-        mine, targets, _ = coder(turns)
+        mine, targets, *_ = coder(turns)
         answer = coder.encode(turns[-1].answer)
         whole = [*coder.before, -200, *coder.message(3.25), *mine[: -len(answer) - 1]]
         assert whole == ids
@@ -217,17 +218,18 @@ def test_packed_tokens_are_those_of_the_checkpoints_prompt(smoke: Path) -> None:
 
 def test_packed_loss_is_that_of_each_conversation_alone(smoke: Path) -> None:
     model = load_model(smoke)
+    model.language.config._attn_implementation = "eager"  # as in training
     tokenizer: Any = AutoTokenizer.from_pretrained(smoke, local_files_only=True)
     coder = DialogueCoder(tokenizer)
     torch.manual_seed(2)
     features = torch.randn(1, NUM_ROWS, 128)
     packed = pack([DIALOGUES], [3.25], coder, NUM_ROWS, 300)
     with torch.no_grad():
-        loss, _ = dialogue_loss(model, features, packed)
+        loss = dialogue_loss(model, features, packed).loss
         rows = model.visual.projector(features)[0]
     parts, weights = [], []
     for turns in DIALOGUES:
-        ids, targets, shares = coder(turns)
+        ids, targets, shares, _ = coder(turns)
         for place, target in enumerate(targets):
             if target >= 0:
                 read = [*coder.before, -200, *coder.message(3.25), *ids[: place + 1]]
@@ -235,6 +237,30 @@ def test_packed_loss_is_that_of_each_conversation_alone(smoke: Path) -> None:
                 parts.append(-logits.log_softmax(-1)[target].item() * shares[place])
                 weights.append(shares[place])
     assert loss.item() == pytest.approx(sum(parts) / sum(weights), rel=0.02)  # bfloat16
+
+
+def test_pointing_is_the_share_that_an_answer_looks_at_its_object(smoke: Path) -> None:
+    """Two conversations: one about object 1, one about object 0 and then about nobody."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(smoke, local_files_only=True)
+    coder = DialogueCoder(tokenizer)
+    talks = [
+        [Turn("What does the circle do?", "it moves left", "action", 1)],
+        [Turn("Its shape?", "star", "shape", 0), Turn("How many?", "two", "count")],
+    ]
+    packed = pack([talks], [3.25], coder, 4, 300)
+    told = packed.targets[0] >= 0
+    answer = [len(coder.encode(text)) + 1 for text in ("it moves left", "star", "two")]
+    whom = [1] * answer[0] + [0] * answer[1] + [-1] * answer[2]
+    assert packed.about[0, told].tolist() == whom
+    assert set(packed.about[0, ~told].tolist()) == {-1}
+    owners = torch.tensor([[1, 0, 1, MAX_OBJECTS]])
+    attention = torch.zeros(1, 2, packed.about.shape[1], 4)
+    attention[0, 0] = torch.tensor([0.5, 0.25, 0.125, 0.1])
+    shares = torch.tensor([0.625] * answer[0] + [0.25] * answer[1])
+    want = -(shares + 1e-3).log().mean()
+    assert pointing_loss(attention, packed.about, owners) == pytest.approx(float(want))
+    nobody = torch.full_like(packed.about, -1)
+    assert pointing_loss(attention, nobody, owners) == 0
 
 
 def test_training_encodes_as_the_checkpoint_does(smoke: Path) -> None:

@@ -103,7 +103,7 @@ def order(tmp_path: Path) -> Callable[..., Order]:
             "prompt": "",
             "options": GenerationOptions(),
             "folder": tmp_path / "results" / str(next(numbers)),
-            "shelf": Shelf(tmp_path / "ledgers"),
+            "shelf": Shelf(tmp_path / "ledgers", "me"),
         }
         return Order(**{**values, **changes})
 
@@ -170,6 +170,25 @@ def test_the_next_run_does_only_what_is_missing(
     assert len(model.asked) == 21
     list(BatchJob(store, order(pictures[:20], prompt="other")).follow())
     assert len(model.asked) == 41
+
+
+@pytest.mark.parametrize("owner", ["", "somebody else", "me*"])
+def test_nobody_learns_what_others_have_captioned(
+    store: PipelineStore,
+    model: FakeDescriber,
+    order: Callable[..., Order],
+    pictures: list[Path],
+    tmp_path: Path,
+    owner: str,
+) -> None:
+    """A picture counted as known, and came at once, where another visitor had sent the same."""
+    list(BatchJob(store, order(pictures[:3])).follow())
+    for times in (2, 3):
+        theirs = order(pictures[:3], shelf=Shelf(tmp_path / "ledgers", owner))
+        *_, last = BatchJob(store, theirs).follow()
+        own = times - 2 if owner else 0  # without an owner nobody takes up anything
+        assert last.known == 3 * own
+        assert len(model.asked) == 3 * (times - own)
 
 
 def test_what_comes_again_within_a_run_was_not_known(

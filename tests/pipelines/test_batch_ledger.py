@@ -15,7 +15,7 @@ import pytest
 
 from pipelines.batch import ledger as module
 from pipelines.batch.disk import DiskError, remove_stale_parts, replace_text
-from pipelines.batch.ledger import CaptionSettings, Entry, Ledger
+from pipelines.batch.ledger import CaptionSettings, Entry, Ledger, read_captions
 from pipelines.errors import InputError
 from tests.pipelines.batch_fakes import lines, result_lines
 
@@ -33,7 +33,7 @@ def entries(count: int) -> list[Entry]:
 
 def captions(path: Path, settings: CaptionSettings = SETTINGS) -> dict[str, str]:
     with Ledger(path, settings) as ledger:
-        return dict(ledger._captions)
+        return {content: entry.caption for content, entry in ledger._captions.items()}
 
 
 def test_what_was_added_is_there_again(tmp_path: Path) -> None:
@@ -57,6 +57,18 @@ def test_what_was_added_is_there_again(tmp_path: Path) -> None:
         "settings": SETTINGS.key,
     }
     assert "狗.png" in path.read_text(encoding="utf-8")  # readable by people
+
+
+def test_notes_are_kept_beside_their_caption(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    noted = Entry("a.png", "a1", "a dog", "", ("It is cut.",))
+    with Ledger(path, SETTINGS) as ledger:
+        ledger.add([noted, entry(1, "plain")])
+    assert [row.get("notes") for row in result_lines(path)] == [["It is cut."], None]
+    with Ledger(path, SETTINGS) as ledger:
+        assert ledger.notes("a1") == ("It is cut.",)
+        assert ledger.notes(entry(1).hash) == ledger.notes("never seen") == ()
+    assert read_captions(path, SETTINGS)["a1"] == noted
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,8 @@ def models(folder: Path) -> dict[str, DescribePipeline]:
 def stock_text(model: DescribePipeline, picture: Path, request: Request, **options: Any) -> str:
     """Return what the stock model makes of the raw pixels and our tokens."""
     prepared = model._prepare(picture)
-    row = model._row(model._encode([prepared])[0], request, SHORT)
+    (encoded,) = model.features.get([prepared], model.bridge.encode)
+    row = model._row(encoded, request, SHORT)
     ids = torch.tensor([row.prompt.ids])
     stock = model.bridge.model
     inputs = {name: value for name, value in prepared.items() if name != "num_patches"}

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from pipelines.describe.bridges import Row
+from pipelines.describe.decoding import Work
 from pipelines.describe.features import FeatureCache
-from pipelines.describe.pipeline import DescribePipeline, _finished
+from pipelines.describe.pipeline import DescribePipeline
 from pipelines.describe.prompts import Request
 from pipelines.errors import InputError, MediaError, WeightsError
 from pipelines.generation import GenerationOptions
@@ -86,13 +87,15 @@ def test_prompts_of_other_lengths_share_a_batch(
 ) -> None:
     """Shorter prompts are padded on the left, which must not be seen in their texts."""
     model = models[key]
-    encoded = model._encode([model._prepare(picture) for picture in pictures])
+    prepared = [model._prepare(picture) for picture in pictures]
+    encoded = model.features.get(prepared, model.bridge.encode)
     words = ["a", "a photo of the red hat", "two", "what is this shape and colour", "cat"]
     requests = [Request(template=str(model.traits.continuation), text=word) for word in words]
     rows = [model._row(one, request, SHORT) for one, request in zip(encoded, requests, strict=True)]
     assert len({len(row.prompt.ids) for row in rows}) > 1
-    together = _finished(model._generate(rows, SHORT, [0] * len(rows)))
-    assert together == [_finished(model._generate([row], SHORT, [0]))[0] for row in rows]
+    run: Work[None] = Work(lambda _: None, lambda: False)
+    together = model._generate(run, rows, SHORT, [0] * len(rows))
+    assert together == [model._generate(run, [row], SHORT, [0])[0] for row in rows]
 
 
 @pytest.mark.parametrize("options", [SHORT, DRAWN], ids=["greedy", "drawn"])
@@ -192,6 +195,18 @@ def test_the_cache_is_bounded_in_bytes() -> None:
     assert small.held_bytes == 0, "what is larger than the cache is not kept"
 
 
+def test_a_batch_keeps_no_image(folder: Path, pictures: list[Path]) -> None:
+    """Thousands of pictures pushed out the images that visitors were asking about."""
+    model = live(folder / "blip2-opt", "blip2-opt")
+    model.answer(pictures[0], "what shape?", SHORT)
+    held = model.features.held_bytes
+    seen, hook = count_calls(tower(model))
+    model.caption(pictures, options=SHORT)
+    assert seen == [len(pictures) - 1], "what is kept is used all the same"
+    assert model.features.held_bytes == held > 0
+    hook.remove()
+
+
 @pytest.mark.parametrize("key", CAPTIONERS)
 def test_closing_a_stream_stops_the_model(
     key: str, models: dict[str, DescribePipeline], pictures: list[Path]
@@ -204,19 +219,18 @@ def test_closing_a_stream_stops_the_model(
         steps += 1
         time.sleep(0.002)
 
-    encoded = model._encode([model._prepare(pictures[0])])[0]
-    request = model._caption_request("")
-    generator = model.bridge.job([model._row(encoded, request, SHORT)]).model
+    row = model._row_of(pictures[0], model._caption_request(""), SHORT)
+    generator = model.bridge.job([row]).model
     hook = generator.register_forward_hook(note)
     options = GenerationOptions(max_new_tokens=400, temperature=5.0, seed=1)
     stream = model.stream_caption(pictures[0], options=options)
-    assert sum(bool(next(stream).text) for _ in range(2)) > 0
+    assert any(next(stream).text for _ in range(100))
     stream.close()  # type: ignore[attr-defined]
     at_close = steps
     time.sleep(0.1)
     hook.remove()
     assert steps == at_close < 100
-    assert not [thread for thread in threading.enumerate() if thread.name == "generate"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "work"]
 
 
 @pytest.mark.parametrize("kind", ["beams", "batch"])
@@ -225,8 +239,8 @@ def test_closing_what_cannot_stream_stops_the_model_too(
     kind: str, key: str, models: dict[str, DescribePipeline], pictures: list[Path]
 ) -> None:
     model = models[key]
-    encoded = model._encode([model._prepare(pictures[0])])[0]
-    generator = model.bridge.job([model._row(encoded, model._caption_request(""), SHORT)]).model
+    row = model._row_of(pictures[0], model._caption_request(""), SHORT)
+    generator = model.bridge.job([row]).model
     steps = 0
 
     def note(*_: Any) -> None:
@@ -248,7 +262,7 @@ def test_closing_what_cannot_stream_stops_the_model_too(
     time.sleep(0.1)
     hook.remove()
     assert 0 < steps == at_close < 100
-    assert not [thread for thread in threading.enumerate() if thread.name == "generate"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "work"]
 
 
 @pytest.mark.parametrize("key", CHATTERS)
@@ -460,7 +474,6 @@ def test_unloading_drops_everything(folder: Path, pictures: list[Path]) -> None:
 
 def test_rows_are_plain_values(models: dict[str, DescribePipeline], pictures: list[Path]) -> None:
     model = models["blip2-opt"]
-    encoded = model._encode([model._prepare(pictures[0])])[0]
-    row = model._row(encoded, model._caption_request(""), SHORT)
+    row = model._row_of(pictures[0], model._caption_request(""), SHORT)
     assert isinstance(row, Row)
     assert len(row.prompt.ids) == 5, "four query tokens and the start token"

@@ -47,6 +47,9 @@ def test_a_folder_comes_through(tmp_path: Path) -> None:
         (["--max-upload-mb", "0"], {}, "more than 0"),
         (["--models-dir", "no/such/folder"], {}, "existing folder"),
         (["--model", "hub"], {}, "unrecognized arguments"),
+        ([], {"SEESAY_METRICS": "maybe"}, "SEESAY_METRICS must be 1 or 0 but got 'maybe'"),
+        (["--mcp", "--auth", "a:b"], {}, "--mcp and --auth exclude each other"),
+        (["--metrics=1"], {}, "ignored explicit argument '1'"),
     ],
 )
 def test_a_bad_value_is_named(
@@ -80,9 +83,12 @@ def test_every_field_can_be_set_by_flag_and_by_variable(tmp_path: Path) -> None:
         "work_dir": (tmp_path / "c", tmp_path / "d"), "max_upload_mb": (3.0, 4.0),
         "max_pixels_mp": (5.0, 6.0),
         "max_video_s": (60.0, 90.0),
-        "quantization": ("int8", "nf4"),
+        "quantization": ("int8", "nf4"), "decoders": ("inside", "apart"),
+        "auth": ("a:b", "c:d"), "requests_per_minute": (5, 6), "idle_minutes": (7.0, 8.0),
+        "grace_s": (9.0, 10.0),
     }  # fmt: skip
-    assert set(values) == {f.name for f in fields(Settings)} - {"endpoint", "offline"}
+    switches = {"mcp", "metrics"}
+    assert set(values) | switches == {f.name for f in fields(Settings)} - {"endpoint", "offline"}
     default = read_settings([], {})
     for name, (first, second) in values.items():
         flag, variable = "--" + name.replace("_", "-"), f"SEESAY_{name.upper()}"
@@ -91,6 +97,30 @@ def test_every_field_can_be_set_by_flag_and_by_variable(tmp_path: Path) -> None:
         assert getattr(read_settings([flag, str(second)], env), name) == second
         assert getattr(read_settings([f"{flag}={second}"], {}), name) == second
         assert read_settings([], {variable: ""}) == default, "empty is not set"
+
+
+@pytest.mark.parametrize("name", ["mcp", "metrics"])
+def test_switches_are_off_unless_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.settings.find_spec", lambda name: object())
+    variable = f"SEESAY_{name.upper()}"
+    assert not getattr(read_settings([], {}), name)
+    assert getattr(read_settings([f"--{name}"], {}), name)
+    for value in ("1", "true", "Yes", "on"):
+        assert getattr(read_settings([], {variable: value}), name)
+        assert not getattr(read_settings([f"--no-{name}"], {variable: value}), name)
+    for value in ("", "0", "false", "no", "off"):
+        assert not getattr(read_settings([], {variable: value}), name)
+        assert getattr(read_settings([f"--{name}"], {variable: value}), name)
+
+
+def test_without_its_package_mcp_is_refused_with_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pipelines.settings.find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        read_settings(["--mcp"], {})
+    assert "pip install -r requirements.txt" in capsys.readouterr().err
+    assert not read_settings([], {}).mcp
 
 
 def test_ours_beats_gradio_s_variables() -> None:

@@ -28,6 +28,7 @@ from pipelines.idle import start_unloading
 from pipelines.runtime import Device
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
+from pipelines.turns import BrokenOff
 
 TASK = "image-text"
 
@@ -283,12 +284,33 @@ def test_a_load_that_is_broken_off_leaves_nothing_half_loaded(store: PipelineSto
         raise KeyboardInterrupt
 
     FakePipeline.on_load = staticmethod(interrupt)
-    with pytest.raises(KeyboardInterrupt), store.use("clip-vit-b32", TASK):
+    with pytest.raises(WeightsError, match="broken off"), store.use("clip-vit-b32", TASK):
         pass
     assert store.loaded_keys() == []
     FakePipeline.on_load = staticmethod(lambda key: None)
     with store.use("clip-vit-b32", TASK) as pipeline:
         assert pipeline.loaded
+
+
+def test_who_asked_may_leave_while_a_model_is_loaded(store: PipelineStore) -> None:
+    """It stays for whoever asks next, and is loaded once."""
+    loading, release, loads = threading.Event(), threading.Event(), []
+
+    def wait(key: str) -> None:
+        loads.append(key)
+        loading.set()
+        assert release.wait(10)
+
+    FakePipeline.on_load = staticmethod(wait)
+    with pytest.raises(BrokenOff), store.use("clip-vit-b32", TASK, loading.is_set):
+        pass
+    assert store._slots["clip-vit-b32"].leases == 1, "the load keeps it from being dropped"
+    release.set()
+    with store.use("clip-vit-b32", TASK) as pipeline:
+        assert pipeline.loaded
+    FakePipeline.on_load = staticmethod(lambda key: None)
+    assert loads == ["clip-vit-b32"]
+    assert store._slots["clip-vit-b32"].leases == 0
 
 
 def test_no_memory_to_load_is_said_so(store: PipelineStore) -> None:
@@ -371,6 +393,24 @@ def test_what_a_tab_starts_with(models: Any, shelf: Any, memory_gb: float, expec
     assert PipelineStore(settings, shelf).default_spec(TASK) is expected
 
 
+@pytest.mark.parametrize(
+    ("models", "shelf", "memory_gb", "expected"),
+    [
+        ("auto", Shelf(hub=True), 16.0, "blip2-opt-2.7b"),
+        ("auto", Shelf(hub=True), 8.0, "blip-base"),
+        ("auto", Shelf("blip2-opt-2.7b", "blip-base", hub=False), 8.0, "blip-base"),
+        ("auto", Shelf("blip2-opt-2.7b", hub=True), 8.0, "blip-base"),
+        ("hub", Shelf(hub=False), 8.0, "blip-base"),
+        ("auto", Shelf(hub=True), 0.5, "demo-blip2"),
+    ],
+)
+def test_where_blip2_does_not_fit_captions_start_with_a_smaller_model(
+    models: Any, shelf: Any, memory_gb: float, expected: str
+) -> None:
+    settings = Settings(models=models, device="cpu", dtype="float32", memory_gb=memory_gb)
+    assert PipelineStore(settings, shelf).default_spec("caption").key == expected
+
+
 def test_the_choice_of_a_tab_waits_for_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """It waited seconds for torch and a self-test; the page was that of the demo until then."""
 
@@ -396,6 +436,7 @@ from pathlib import Path
 from pipelines.settings import Settings
 from pipelines.sources import Sources
 from pipelines.store import PipelineStore
+from pipelines.turns import BrokenOff
 Sources.locate = lambda self, spec: Path("/nowhere")
 print(PipelineStore(Settings()).default_spec("image-text").key, "torch" in sys.modules)
 """

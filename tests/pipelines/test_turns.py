@@ -43,7 +43,8 @@ def test_a_batch_waits_for_the_visitor(turns: Turns) -> None:
 
 def test_a_visitor_never_waits(turns: Turns) -> None:
     with turns.batch(), turns.visitor(), turns.visitor():
-        pass
+        assert turns._visitors == 2
+    assert turns._visitors == 0
 
 
 def test_a_visitor_may_leave_in_another_thread(turns: Turns) -> None:
@@ -57,17 +58,21 @@ def test_a_visitor_may_leave_in_another_thread(turns: Turns) -> None:
     steps = handler()
     (thread,) = start(lambda: next(steps))
     thread.join(HANG_S)
+    assert turns._visitors == 1
     steps.close()
+    assert turns._visitors == 0
     with turns.batch():
-        pass
+        assert turns._visitors == 0
 
 
 def test_visitors_cannot_hold_a_batch_back_for_ever(
     turns: Turns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipelines.turns, "MAX_WAIT_S", 0.2)
+    start = time.monotonic()
     with turns.visitor(), turns.batch():
-        pass
+        assert turns._visitors == 1, "the visitor is still there"
+    assert time.monotonic() - start >= 0.2, "it did wait for the visitor"
 
 
 def test_two_runs_take_turns(turns: Turns) -> None:

@@ -1,0 +1,26 @@
+"""Descriptions of the endpoints, for the page about the API and for agents. Pure functions."""
+
+
+def unwrapped(doc: str) -> str:
+    """Return a docstring with each description on one line, as gradio reads them.
+
+    It takes a line that goes on from the one above for the next value, and for the page and for
+    agents puts a comma between the two.
+    """
+    lines: list[str] = []
+    section = ""
+    for line in doc.splitlines():
+        text, depth = line.strip(), len(line) - len(line.lstrip())
+        if text in {"Args:", "Returns:"}:
+            section = text
+        goes_on = depth > 4 or (depth == 4 and section == "Returns:" and _is_prose(lines))
+        if text and goes_on:
+            lines[-1] += f" {text}"
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _is_prose(lines: list[str]) -> bool:
+    """Whether the values are told in running text, not one by one."""
+    return not lines[-1].strip().endswith(("Returns:", "."))

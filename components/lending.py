@@ -1,0 +1,91 @@
+"""A model for the length of a request: its download, its turn at the device, its loading."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from typing import Any, TypeVar
+
+import gradio as gr
+
+from components.language import say
+from pipelines.catalogue import ModelSpec, Task
+from pipelines.fetching import FetchProgress
+from pipelines.store import PipelineStore
+from pipelines.streaming import stream_work
+
+#: Tasks of milliseconds, whose requests are at the device together (`pipelines.batching`).
+TOGETHER: frozenset[Task] = frozenset(["image-text"])
+
+Sign = TypeVar("Sign")
+
+
+class Lease:
+    """A model that is lent once `wait` has come to its end.
+
+    Attributes:
+        pipeline: the model, then.
+    """
+
+    pipeline: Any
+
+    def __init__(self, store: PipelineStore, spec: ModelSpec, stack: ExitStack) -> None:
+        """Give nothing yet; what is given back at the end goes to `stack`."""
+        self._store = store
+        self._spec = spec
+        self._stack = stack
+        self._loading = False
+
+    def wait(self, sign: Sign, progress: gr.Progress | None = None) -> Iterator[Sign]:
+        """Wait for the model, yielding `sign` a few times a second: there a handler can be ended.
+
+        The weights are fetched before there is a turn at the device, so that a download keeps
+        nobody else waiting.
+
+        Raises:
+            WeightsError, MemoryLimitError: there is no model to be had.
+        """
+        with closing(stream_work(self._get)) as steps:
+            for step in steps:
+                if progress is not None:
+                    self._tell(step, progress)
+                yield sign
+
+    def _get(self, emit: Callable[[FetchProgress | int], None], stop: Callable[[], bool]) -> None:
+        key, task = self._spec.key, self._spec.task
+        for step in self._store.fetch(key, task):
+            if stop():
+                return
+            emit(step)
+        turns = self._store.turns
+        turn = turns.visitor() if task in TOGETHER else turns.alone(stop, emit)
+        self._stack.enter_context(turn)
+        self._loading = True
+        self.pipeline = self._stack.enter_context(self._store.use(key, task, stop))
+
+    def _tell(self, step: FetchProgress | int | None, progress: gr.Progress) -> None:
+        if step is None:
+            if self._loading:
+                progress(None, desc=say("Loading the model"))
+            return
+        if isinstance(step, int):
+            progress(None, desc=say(f"Waiting for the model: {step} before you"))
+            return
+        done, total = step.done_bytes / 1e6, step.total_bytes / 1e6
+        share = done / total if total else 0.0
+        title = self._spec.title
+        progress(share, desc=say(f"Downloading {title}: {done:,.0f} of {total:,.0f} MB"))
+
+
+@contextmanager
+def lease(store: PipelineStore, key: str, task: Task) -> Iterator[Lease]:
+    """Lend a model for the length of a `with` block; in it, `wait` comes first.
+
+    Args:
+        store: lends it.
+        key: of the model; "" for the default.
+        task: what it is for.
+
+    Raises:
+        InputError: unknown key.
+    """
+    with ExitStack() as stack:
+        yield Lease(store, store.resolve(key, task), stack)

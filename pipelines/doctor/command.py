@@ -1,0 +1,86 @@
+"""`python app.py doctor`: looks at everything, prints the report, ends with 1 if need be."""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+
+from pipelines.doctor import environment
+from pipelines.doctor.page import as_text
+from pipelines.doctor.report import Finding, Outlook, Rates, Report
+from pipelines.settings import Settings, read_settings
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the report; returns 0 where nothing that is needed is missing, else 1.
+
+    Args:
+        argv: arguments after `doctor`: `--json`, and any setting of the app.
+
+    Raises:
+        SystemExit: on an argument that is not allowed.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python app.py doctor",
+        description="Tell what this machine has, which models will run here and how fast "
+        "roughly, what is missing, and what mends it. Ends with 1 if something needed is missing.",
+        epilog="Takes every setting of the app too: python app.py --help lists them.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--json", action="store_true", help="the same for programs")
+    args, rest = parser.parse_known_args(list(argv))
+    report = examine(read_settings(rest))
+    print(json.dumps(report.as_json(), indent=2) if args.json else as_text(report), end="")
+    if args.json:
+        print()
+    return 0 if report.is_well else 1
+
+
+def examine(settings: Settings) -> Report:
+    """Look at everything, the quick things first; takes some seconds, most of them torch's."""
+    findings = [
+        environment.python_finding(),
+        guarded("Packages", environment.packages_finding),
+        guarded("Disk", lambda: environment.disk_finding(settings)),
+        guarded("Images", environment.images_finding),
+        guarded("Videos", environment.videos_finding),
+        guarded("Extras", lambda: environment.extras_finding(settings)),
+        guarded("Address", lambda: environment.port_finding(settings)),
+    ]
+    more, models, rates = _models(settings)
+    return Report(findings=[*findings, *more], models=models, rates=rates)
+
+
+def _models(settings: Settings) -> tuple[list[Finding], list[Outlook], Rates | None]:
+    """Return what can be told of the device and the models; without torch, that it lacks."""
+    try:
+        import torch  # noqa: F401
+
+        from pipelines.doctor import models
+        from pipelines.doctor.speed import measure
+        from pipelines.store import PipelineStore
+    except ImportError as error:
+        return [_not_installed("Models", error)], [], None
+    store = PipelineStore(settings)
+    device = models.device_finding(store)
+    hub = guarded("Hub", lambda: models.hub_finding(store, settings))
+    rest = [guarded("Demo models", models.demo_finding), hub]
+    if device.status == "missing":
+        return [device, *rest], [], None
+    rates = measure(store.device)
+    memory = guarded("Memory", lambda: models.memory_finding(store))
+    return [device, memory, *rest], models.outlooks(store, rates, hub.status == "ok"), rates
+
+
+def guarded(name: str, look: Callable[[], Finding]) -> Finding:
+    """Return what a look finds; what it breaks on is a finding too, not the end of the report."""
+    try:
+        return look()
+    except ImportError as error:
+        return _not_installed(name, error)
+    except Exception as error:
+        return Finding(name, "missing", f"the look itself failed: {type(error).__name__}: {error}")
+
+
+def _not_installed(name: str, error: ImportError) -> Finding:
+    package = error.name or str(error)
+    return Finding(name, "missing", f"cannot import {package}", environment.INSTALL)

@@ -1,0 +1,179 @@
+"""The page for people who do not see it, or not well: what axe finds, and what is announced."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.browser.browsing import click_example, open_tab, press, rows
+from tests.browser.conftest import Visit
+from tests.browser.serve import ROOT
+
+CHINESE = json.loads((ROOT / "assets" / "languages" / "zh.json").read_text("utf-8"))
+
+GRAVE = ("serious", "critical")
+
+#: How bad it is, which rule, where, and what is wrong.
+Finding = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """A finding in what Gradio makes and styles, attributes or scripts of ours cannot mend."""
+
+    rule: str
+    selector: str
+    reason: str
+
+
+EXCLUDED = (
+    Excluded(
+        "nested-interactive",
+        "button.icon-button:has(input[type=file], button)",
+        "the sign above a list of files that adds one more: Gradio lays a button of the same "
+        "function into it, and hangs its event there",
+    ),
+    Excluded(
+        "nested-interactive",
+        ".toast-header",
+        "the head of a notice, which folds it: Gradio lays the button that closes it into it",
+    ),
+    Excluded(
+        "aria-prohibited-attr",
+        "div.empty[aria-label='Empty value']",
+        "what Gradio shows for the moment in which a picture is on its way",
+    ),
+)
+
+INSIDE = "([target, selector]) => Boolean(document.querySelector(target)?.closest(selector))"
+
+
+def grave_findings(page: Page) -> list[Finding]:
+    """Return what axe finds serious or critical on the page as it stands, without the excluded."""
+    page.mouse.move(0, 0)
+    expect(page.locator(".progress-text:visible")).to_have_count(0)
+    page.wait_for_function(
+        "() => document.getAnimations().every(a => !(a instanceof CSSTransition))"
+    )
+    found = []
+    for rule in Axe().run(page).response["violations"]:
+        for node in rule["nodes"]:
+            target = str(node["target"][-1])
+            known = any(
+                rule["id"] == each.rule and page.evaluate(INSIDE, [target, each.selector])
+                for each in EXCLUDED
+            )
+            if rule["impact"] in GRAVE and not known:
+                checks = [check["message"] for check in node["any"] + node["all"] + node["none"]]
+                found.append((rule["impact"], rule["id"], node["html"][:200], "; ".join(checks)))
+    return found
+
+
+def word(locale: str, english: str) -> str:
+    return CHINESE[english] if locale.startswith("zh") else english
+
+
+def answer(page: Page, tab: str, locale: str) -> None:
+    """Have the tab that is open answer, with everything shown that it can show."""
+    if tab == "Batch":
+        press(page, word(locale, "Take the example pictures"))
+        page.locator(".file-preview:visible .file").first.wait_for()
+        press(page, word(locale, "Start"))
+        expect(page.locator(".batch-progress:visible p")).to_contain_text("11")
+        expect(page.locator(".scores.batch:visible tr:has(td)")).to_have_count(11)
+        return
+    click_example(page, 0)
+    if tab == "Describe":
+        page.locator(".demo-badge:visible").wait_for()
+        open_tab(page, word(locale, "Ask"))
+        page.get_by_label(word(locale, "Question")).fill("What colour is the circle?")
+        press(page, word(locale, "Ask"))
+        expect(page.locator(".meter:visible")).to_be_visible()
+        return
+    expect(rows(page).first).to_be_visible()
+
+
+def unfold(page: Page) -> None:
+    """Open every accordion of the tab that is shown."""
+    for accordion in reversed(
+        page.locator("[role=tabpanel]:visible button.label-wrap:not(.open)").all()
+    ):
+        accordion.click()
+
+
+@pytest.mark.parametrize("tab", ["Classify", "Similarity", "Describe", "Batch", "Match", "Moments"])
+@pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_grave(visit: Visit, theme: str, locale: str, tab: str) -> None:
+    page = visit(theme=theme, locale=locale)
+    open_tab(page, word(locale, tab))
+    expect(page.locator(".model-hint:visible p")).not_to_be_empty()
+    unfold(page)
+    before = grave_findings(page)
+    answer(page, tab, locale)
+    assert (before, grave_findings(page)) == ([], [])
+
+
+@pytest.mark.parametrize("tab", ["Classify", "Similarity", "Describe", "Batch", "Match", "Moments"])
+def test_axe_finds_nothing_grave_on_a_narrow_page(visit: Visit, tab: str) -> None:
+    page = visit(width=390)
+    open_tab(page, tab)
+    answer(page, tab, "en-GB")
+    assert grave_findings(page) == []
+
+
+def test_axe_finds_nothing_grave_in_tables_maps_and_captions(visit: Visit) -> None:
+    page = visit()
+    unfold(page)
+    page.get_by_label("Show where the model looks for a label").check()
+    click_example(page, 1)
+    expect(page.locator("img[src*='file=']:visible").last).to_be_visible()
+    found = grave_findings(page)
+    open_tab(page, "Similarity")
+    click_example(page, 0)
+    expect(rows(page).first).to_be_visible()
+    press(page, "Matrix: all texts × all pictures")
+    expect(page.locator(".matrix:visible")).to_be_visible()
+    found += grave_findings(page)
+    open_tab(page, "Describe")
+    click_example(page, 0)
+    page.locator(".demo-badge:visible").wait_for()
+    press(page, "5 captions to choose from")
+    expect(rows(page).first).to_be_visible()
+    assert found + grave_findings(page) == []
+
+
+def test_axe_finds_nothing_grave_in_an_error(visit: Visit) -> None:
+    page = visit()
+    press(page, "Classify")
+    expect(page.get_by_test_id("toast-text")).to_be_visible()
+    page.wait_for_timeout(1500)  # it fades in
+    assert grave_findings(page) == []
+
+
+@pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
+def test_examples_have_names(visit: Visit, locale: str) -> None:
+    page = visit(locale=locale)
+    name = "示例：yellow star" if locale == "zh-CN" else "Example: yellow star"
+    page.get_by_role("button", name=name, exact=True).click()
+    expect(rows(page).first).to_contain_text("yellow star")
+
+
+def test_answers_are_announced(visit: Visit) -> None:
+    page = visit()
+    said = page.locator("[role=status]#announcer")
+    expect(said).to_have_text("")
+    click_example(page, 1)
+    best = rows(page).first
+    expect(best).to_contain_text("yellow star")
+    expect(said).to_contain_text("yellow star")
+    expect(said).to_contain_text("match")
+    open_tab(page, "Describe")
+    click_example(page, 0)
+    page.locator(".demo-badge:visible").wait_for()
+    expect(said).to_have_text("a red circle on a white background")
+    open_tab(page, "Batch")
+    answer(page, "Batch", "en-GB")
+    expect(said).to_contain_text("Done: 11 of 11")

@@ -1,0 +1,195 @@
+"""Every snippet of the documents at the top does what it says, run as it stands there.
+
+Only the address is changed, to that of an app that runs for the tests.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipelines.settings import read_settings
+from tests.browser.serve import ROOT, RunningApp, serve
+from tests.components.test_contract import ENDPOINTS
+
+ADDRESS = "http://127.0.0.1:7860"
+DOCUMENTS = sorted(path.name for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md")
+
+#: What a snippet may be in; json is read, text is neither.
+RUN = {"python", "bash", "javascript"}
+
+#: What a shell snippet begins its lines with that takes minutes, a network or another machine.
+LOOKED_AT = ("make ", "docker ", "python app.py")
+
+#: What the output of every endpoint's example holds.
+SHOWN = {
+    "classify_image": "red circle",
+    "rank_similarity": "match",
+    "embed_texts": "demo-clip",
+    "embed_images": "demo-clip",
+    "caption_image": "a red circle",
+    "answer_image": "red",
+    "chat_image": "red",
+    "caption_images": "captions.zip",
+    "match_video": "a red circle moves left",
+    "find_moments": "start_s",
+    "ask_video": "red",
+    "list_models": "clip-vit-l14",
+}
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """A fenced block of a document."""
+
+    document: str
+    language: str
+    text: str
+
+    @property
+    def endpoints(self) -> set[str]:
+        """Return the endpoints that it calls."""
+        found = re.findall(r'api_name="/(\w+)"|^call (\w+)', self.text, re.MULTILINE)
+        return {"".join(names) for names in found}
+
+
+def snippets(language: str, document: str = "") -> list[Snippet]:
+    found = []
+    for name in [document] if document else DOCUMENTS:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+        found += [Snippet(name, kind, body) for kind, body in blocks if kind == language]
+    return found
+
+
+def runnable(language: str, document: str) -> list[Snippet]:
+    """Return the snippets to run: not those of an endpoint that nothing is bundled for."""
+    published = {endpoint.removeprefix("/") for endpoint in ENDPOINTS}
+    return [
+        one
+        for one in snippets(language, document)
+        if one.endpoints <= published and not one.text.startswith(LOOKED_AT)
+    ]
+
+
+def run(command: list[str], **variables: str) -> str:
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **variables},
+        capture_output=True, text=True, timeout=150,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    with serve(tmp_path_factory.mktemp("snippets"), "--mcp") as running:
+        yield running
+
+
+def placed(text: str, app: RunningApp) -> str:
+    return text.replace(ADDRESS, app.url.rstrip("/"))
+
+
+def test_every_block_is_in_a_language_that_is_checked() -> None:
+    for name in DOCUMENTS:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        fences = re.findall(r"^```(\w*)$", text, re.MULTILINE)
+        assert set(fences[::2]) <= RUN | {"json", "text", ""}, name
+        assert set(fences[1::2]) <= {""}, name
+
+
+def test_every_endpoint_has_an_example_in_python_and_in_the_shell() -> None:
+    for language in ("python", "bash"):
+        shown = set().union(*(one.endpoints for one in snippets(language, "SCRIPTS.md")))
+        assert shown >= {endpoint.removeprefix("/") for endpoint in ENDPOINTS}
+        assert shown == set(SHOWN)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_python(document: str, app: RunningApp, tmp_path: Path) -> None:
+    """The snippets of a document run one after another, as a reader would paste them."""
+    found = runnable("python", document)
+    if not found:
+        assert "```python" not in (ROOT / document).read_text(encoding="utf-8")
+        return
+    script = tmp_path / "snippets.py"
+    script.write_text(placed("\n".join(one.text for one in found), app), encoding="utf-8")
+    output = run([sys.executable, str(script)])
+    assert len(output.splitlines()) >= sum(one.text.count("print(") for one in found)
+    if document == "SCRIPTS.md":
+        for said in ("red circle", "a red circle on", "Choose one of", "crimson", "True"):
+            assert said in output
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_shell(document: str, app: RunningApp, tmp_path: Path) -> None:
+    found = runnable("bash", document)
+    if not found:
+        assert set(snippets("bash", document)) <= set(looked_at())
+        return
+    script = tmp_path / "snippets.sh"
+    script.write_text(placed("\n".join(one.text for one in found), app), encoding="utf-8")
+    output = run(["bash", "-eu", str(script)], NO_PROXY="*")
+    called = [name for one in found for name in re.findall(r"^call (\w+)", one.text, re.MULTILINE)]
+    parts = re.findall(r"event: complete\ndata: (.*)", output)
+    assert "event: error" not in output, output[-2000:]
+    assert len(parts) == len(called)
+    for name, data in zip(called, parts, strict=True):
+        json.loads(data)
+        assert SHOWN[name] in data, name
+
+
+def looked_at() -> list[Snippet]:
+    return [one for one in snippets("bash") if one.text.startswith(LOOKED_AT)]
+
+
+@pytest.mark.parametrize("snippet", looked_at(), ids=lambda one: f"{one.document}-{one.text[:20]}")
+def test_commands_name_what_there_is(snippet: Snippet) -> None:
+    """`make` its targets, `docker` its files, `app.py` its flags."""
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    for line in snippet.text.splitlines():
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        assert line.startswith(LOOKED_AT), f"{line!r} is neither run nor looked at"
+        if words[0] == "make":
+            assert words[1] in targets
+        elif words[0] == "docker":
+            files = [words[i + 1] for i, word in enumerate(words) if word in {"-f", "--file"}]
+            assert all((ROOT / file).is_file() for file in files)
+        elif words[2:3] == ["doctor"]:
+            assert set(words[3:]) <= {"--json"}
+        else:
+            read_settings(words[2:], {})
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_json(document: str) -> None:
+    for one in snippets("json", document):
+        assert isinstance(json.loads(one.text), dict | list)
+
+
+def test_javascript(app: RunningApp, tmp_path: Path) -> None:
+    """With the real client; it is not part of the repository and is fetched for the test."""
+    (snippet,) = snippets("javascript")
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        pytest.skip("Node and npm are not on this machine")
+    fetch = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(tmp_path)]
+    fetched = subprocess.run(
+        [*fetch, "@gradio/client@2"], capture_output=True, text=True, timeout=240, cwd=tmp_path
+    )
+    if fetched.returncode != 0:
+        pytest.skip("npm cannot fetch @gradio/client here")
+    script = tmp_path / "snippet.mjs"
+    script.write_text(placed(snippet.text, app), encoding="utf-8")
+    lines = run(["node", str(script)]).splitlines()
+    assert lines[0] == "red circle"
+    assert lines[-1].startswith("a red circle")
