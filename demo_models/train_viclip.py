@@ -84,6 +84,8 @@ class TrainOptions:
         Stage(1750, 160, HARD, uses=3, mix="weak", by_place=True, peak=0.6, last=0.02, stop=1500),
         Stage(200, 160, HARD, uses=3, mix="weak", by_place=True, peak=0.16, last=0.02),
         Stage(40, 0, FEW, peak=0.1, last=0.0, mix="even"),
+        Stage(600, 160, HARD, uses=3, mix="weak", by_place=True, peak=0.35, last=0.01),
+        Stage(40, 0, FEW, peak=0.1, last=0.0, mix="even"),
     )
     seed: int = 7
     muon_rate: float = 0.012
