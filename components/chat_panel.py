@@ -186,9 +186,9 @@ def _questions(panel: Panel, subject: Subject) -> list[Any]:
             raise InputError(subject.missing, title="No file")
         if not question.strip():
             raise InputError(subject.empty)
-        number = len(_settled(panel, chat, busy))
-        number = number if media == about else 0
-        return panel.asking(chat, number, question), "", media, *_BUSY[True]
+        settled = _settled(panel, chat, busy)
+        before = answered(settled) if media == about else 0
+        return panel.asking(chat, before, question), "", media, *_BUSY[True]
 
     def again(chat: Any, busy: bool, event: gr.RetryData) -> tuple[Any, ...]:
         before, question = back_to_question(_settled(panel, chat, busy), _index(event))
@@ -220,6 +220,14 @@ def _questions(panel: Panel, subject: Subject) -> list[Any]:
         panel.chat.retry(show_errors(again), held, begun, **PAGE_EVENT),
         panel.chat.edit(show_errors(edited), held, begun, **PAGE_EVENT),
     ]
+
+
+def answered(messages: Sequence[Message]) -> int:
+    """Return how many messages there are up to the last answer; what failed has none."""
+    number = len(messages)
+    while number and messages[number - 1]["role"] == "user":
+        number -= 1
+    return number
 
 
 def _settled(panel: Panel, chat: Any, busy: bool) -> list[Message]:

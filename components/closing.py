@@ -29,7 +29,7 @@ async def close_in_thread(self: Any, timeout: float = 60.0, retry_interval: floa
                 self.iterator.close()
                 return
             except ValueError as error:
-                if "already executing" not in str(error) or time.monotonic() >= end:
+                if "executing" not in str(error) or time.monotonic() >= end:
                     raise
             time.sleep(retry_interval)
 
