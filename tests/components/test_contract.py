@@ -248,6 +248,7 @@ def test_ask_video_by_name_and_by_position(client: Client) -> None:
     assert by_name == client.predict(video, asked["question"], api_name="/ask_video")
     answer, history = by_name
     assert answer == asked["answer"]
+    assert history[-1].pop("notes") == []
     assert history == [
         {"role": "user", "content": asked["question"]},
         {"role": "assistant", "content": answer},
