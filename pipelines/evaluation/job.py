@@ -1,7 +1,7 @@
 """An evaluation from a zip to its result; visitors come in between, batch by batch."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -24,12 +24,13 @@ from pipelines.evaluation.results import Guess, Measured, measure
 from pipelines.evaluation.teaching import ProbeOptions, Taught, check_enough, guesses_of, teach
 from pipelines.sources import weights_revision
 from pipelines.store import PipelineStore
+from pipelines.streaming import stream_work
 from pipelines.turns import BrokenOff
 
 TASK: Task = "image-text"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Order:
     """What is to be evaluated.
 
@@ -93,7 +94,7 @@ class Evaluation:
     mistakes: tuple[Mistake, ...] = ()
 
     @property
-    def best_known(self) -> Measured:
+    def measured(self) -> Measured:
         """What the result is about: the probe's accuracy where there is one."""
         return self.by_probe or self.zero_shot
 
@@ -285,3 +286,20 @@ def _gone_notes(labels: list[str]) -> list[str]:
     named = ", ".join(f"“{label[:40]}”" for label in labels[:3])
     more = f" and {len(labels) - 3} more" if len(labels) > 3 else ""
     return [f"No picture of these classes could be read, so they do not count: {named}{more}."]
+
+
+def follow(store: PipelineStore, order: Order) -> Iterator[Stage | Evaluation | None]:
+    """Do an evaluation; closing the iterator ends it.
+
+    Yields:
+        How far it is, None several times a second as a sign of life, and the result at last.
+
+    Raises:
+        PipelineError: the zip cannot be used, or the model is not to be had.
+    """
+
+    def work(emit: Callable[[Stage | Evaluation], None], stop: Callable[[], bool]) -> None:
+        emit(EvaluationJob(store, order, emit, stop).run())
+
+    with closing(stream_work(work)) as steps:
+        yield from steps

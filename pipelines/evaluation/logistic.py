@@ -136,7 +136,7 @@ def held_out(classes: Ints, share: float, seed: int) -> NDArray[np.bool_]:
     chosen = np.zeros(len(classes), dtype=np.bool_)
     for label in np.unique(classes):
         members = draw.permutation(np.flatnonzero(classes == label))
-        number = min(max(1, round(share * len(members))), len(members) - 2)
+        number = min(max(1, int(share * len(members) + 0.5)), len(members) - 2)
         chosen[members[:number]] = True
     return chosen
 
