@@ -56,7 +56,7 @@ def as_predictions(found: Evaluation) -> list[dict[str, Any]]:
 
 def figures(found: Evaluation) -> str:
     """Return the accuracies with their intervals, as HTML."""
-    names = [("By the names of the classes (zero-shot)", found.zero_shot)]
+    names = [("By name (zero-shot)", found.zero_shot)]
     if found.by_probe is not None:
         names.append(("By the probe", found.by_probe))
     cards = "".join(_card(name, measured) for name, measured in names)
@@ -267,7 +267,7 @@ def _figure(mistake: Mistake) -> str:
 
 
 def _name(label: str) -> str:
-    shown = label if len(label) <= 24 else f"{label[:23]}…"
+    shown = label if len(label) <= 18 else f"{label[:10]}…{label[-7:]}"  # ends often differ
     return f"<span translate='no' title='{html.escape(label[:300])}'>{html.escape(shown)}</span>"
 
 

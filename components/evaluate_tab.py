@@ -50,9 +50,9 @@ HOW_TO_READ = (
 #: Labels of the files of results, in order.
 FILES = (
     "Download the probe",
-    "Download confusion matrix (.csv)",
-    "Download classes (.csv)",
-    "Download predictions (.csv)",
+    "Confusion matrix (.csv)",
+    "Classes (.csv)",
+    "Predictions (.csv)",
 )
 
 
@@ -115,9 +115,9 @@ def _lay_out_controls() -> Controls:
     )
     picker = model_picker(TASK)
     with gr.Row():
-        evaluate = gr.Button("Evaluate", variant="primary", elem_classes="go", min_width=110)
-        train = gr.Button("Train a probe", variant="primary", min_width=110)
-        stop = gr.Button("Stop", min_width=80, scale=0)
+        evaluate = gr.Button("Evaluate", variant="primary", elem_classes="go", min_width=80)
+        train = gr.Button("Train a probe", variant="primary", min_width=80)
+        stop = gr.Button("Stop", min_width=64, scale=0)
     with gr.Accordion("Options of the probe", open=False):
         held_out = gr.Slider(
             *SHARES,
@@ -157,7 +157,7 @@ def _wire(store: PipelineStore, controls: Controls, results: Results) -> None:
         "api_visibility": "private",
         **BATCH_QUEUE,
     }
-    running = [
+    running: list[Any] = [
         controls.evaluate.click(evaluate, asked, **how),
         controls.train.click(train, [*asked, controls.held_out, controls.seed], **how),
     ]

@@ -219,8 +219,11 @@ class ClipPipeline(Pipeline):
             ]
         notes = self._scene_check.notes(pictures) + self._language_notes(labels)
         if cut := sum(self.texts.cut(labels, chosen)):
-            told = cut_note(self.traits.max_text_tokens).lower()
-            notes.insert(0, f"{cut} of {len(labels)} texts: {told}")
+            notes.insert(
+                0,
+                f"Names of {cut} of {len(labels)} classes are longer than the model reads: only "
+                f"the first {self.traits.max_text_tokens} tokens of each were used.",
+            )
         return guesses, notes
 
     def look(self, image: Path, label: str, templates: str = "") -> Relevance:

@@ -14,8 +14,8 @@ MAX_PICTURES = 20_000
 MAX_CLASSES = 1000
 
 HOW = (
-    "Put the pictures of each class into a folder of its name, such as cat/1.jpg and dog/1.jpg, "
-    "and pack the folders as one .zip."
+    "Put the pictures of each class into a folder of its name, such as one folder cat and one "
+    "folder dog, and pack the folders as one .zip."
 )
 
 
@@ -75,20 +75,25 @@ def check_classes(labels: list[str]) -> None:
     Raises:
         InputError: says which there are.
     """
-    if len(labels) < 2:
-        found = f"one: {labels[0][:60]!r}" if labels else "none"
+    title = "Too few classes"
+    if not labels:
         raise InputError(
-            f"Expected at least two classes with pictures that can be read, but found {found}. "
-            f"{HOW}",
-            title="Too few classes",
+            "Expected at least two classes with pictures that can be read, but found none. " + HOW,
+            title=title,
+        )
+    if len(labels) == 1:
+        raise InputError(
+            "Expected at least two classes with pictures that can be read, but found only "
+            f"{labels[0][:60]!r}. {HOW}",
+            title=title,
         )
 
 
 def _check(labels: list[str], num_images: int) -> None:
     if not labels:
         raise InputError(
-            f"Expected a zip of folders named after classes, but none of its {num_images:,} "
-            f"pictures lies in a folder. {HOW}",
+            f"Expected a zip of folders named after classes, but none of the "
+            f"{num_images:,} pictures in it lies in a folder. {HOW}",
             title="No folders",
         )
     classes = list(dict.fromkeys(labels))

@@ -12,7 +12,7 @@ from pipelines.evaluation.results import Measured, Prediction
 from pipelines.images import decode_image
 
 #: Mistakes that are shown, and the longest side of the copies in pixels.
-MOST_SHOWN = 24
+MOST_SHOWN = 12
 _SIDE_PX = 200
 
 

@@ -15,9 +15,9 @@ from pipelines.evaluation.logistic import Linear
 
 TASK: Task = "image-text"
 
-#: What a file says that it is.
-FORMAT = "seesay-linear-probe"
-VERSION = "1"
+#: Where in the header a file says what it is, as JSON, and the version of that.
+KEY = "seesay-linear-probe"
+VERSION = 1
 
 #: Most bytes of a file: a thousand classes of vectors of 4096 numbers, and their names.
 MAX_BYTES = 20_000_000
@@ -26,7 +26,6 @@ MAX_BYTES = 20_000_000
 _MAX_NAME = 1000
 
 _OTHER = "Probe of another model"
-_EXPECTED = "Expected a probe that the Evaluate tab or /train_probe made (.safetensors)"
 _DAMAGED = "but what it says about itself is incomplete or damaged"
 
 
@@ -83,15 +82,15 @@ class LinearProbe:
         """Return the file."""
         from safetensors.numpy import save
 
-        facts = {
-            "format": FORMAT,
+        told = {
             "version": VERSION,
             "model": self.model,
             "revision": self.revision,
-            "labels": json.dumps(self.labels, ensure_ascii=False),
-            "facts": json.dumps(asdict(self.facts)),
+            "labels": self.labels,
+            "facts": asdict(self.facts),
         }
-        data: bytes = save({"weight": self.weight, "bias": self.bias}, metadata=facts)
+        metadata = {KEY: json.dumps(told, ensure_ascii=False)}
+        data: bytes = save({"weight": self.weight, "bias": self.bias}, metadata=metadata)
         return data
 
 
@@ -103,23 +102,15 @@ def read_probe(path: Path) -> LinearProbe:
     """
     from safetensors import SafetensorError, safe_open
 
-    if path.stat().st_size > MAX_BYTES:
-        raise InputError(
-            f"{_EXPECTED}, of at most {MAX_BYTES / 1e6:.0f} MB, but the file has "
-            f"{path.stat().st_size / 1e6:,.0f} MB.",
-            title="Not a probe",
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise _not_a_probe(
+            f"of at most {MAX_BYTES / 1e6:.0f} MB, but the file has {size / 1e6:,.0f} MB"
         )
     try:
         with safe_open(path, framework="numpy") as file:
-            facts = file.metadata() or {}
-            if facts.get("format") != FORMAT:
+            metadata = file.metadata() or {}
+            if KEY not in metadata:
                 raise _not_a_probe("but this safetensors file is something else")
-            if facts.get("version") != VERSION:
-                found = facts.get("version", "")[:20]
-                raise _not_a_probe(
-                    f"of version {VERSION}, but it is of version {found!r}; train it again with "
-                    "this SeeSay"
-                )
             if set(file.keys()) != {"weight", "bias"}:
                 raise _not_a_probe("with the tensors weight and bias, but it holds others")
             weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
@@ -127,18 +118,23 @@ def read_probe(path: Path) -> LinearProbe:
         raise _not_a_probe("but the file is no safetensors file, or is damaged or cut off") from (
             error
         )
-    return _checked(facts, weight, bias)
+    return _checked(metadata[KEY], weight, bias)
 
 
-def _checked(
-    facts: dict[str, str], weight: NDArray[np.float32], bias: NDArray[np.float32]
-) -> LinearProbe:
+def _checked(header: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> LinearProbe:
     try:
-        labels = json.loads(facts["labels"])
-        made = ProbeFacts(**json.loads(facts["facts"]))
-        model, revision = facts["model"], facts["revision"]
+        told = json.loads(header)
+        if (version := told["version"]) != VERSION:
+            raise _not_a_probe(
+                f"of version {VERSION}, but it is of version {str(version)[:20]}; train it again "
+                "with this SeeSay"
+            )
+        labels, made = told["labels"], ProbeFacts(**told["facts"])
+        model, revision = told["model"], told["revision"]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise _not_a_probe(_DAMAGED) from error
+    if not isinstance(model, str) or not isinstance(revision, str):
+        raise _not_a_probe(_DAMAGED)
     if not isinstance(labels, list) or not all(_is_name(label) for label in labels):
         raise _not_a_probe("but its classes are not a list of names")
     if not 2 <= len(labels) <= MAX_CLASSES or len(set(labels)) != len(labels):
@@ -174,7 +170,11 @@ def _is_name(label: object) -> bool:
 
 
 def _not_a_probe(what: str) -> InputError:
-    return InputError(f"{_EXPECTED}, {what}.", title="Not a probe")
+    return InputError(
+        "Expected a probe that the Evaluate tab or the endpoint train_probe made (.safetensors), "
+        f"{what}.",
+        title="Not a probe",
+    )
 
 
 def spec_of(probe: LinearProbe) -> ModelSpec:

@@ -71,11 +71,11 @@ def check_enough(labels: tuple[str, ...], classes: NDArray[np.int64]) -> None:
     few = [(labels[i], int(counts[i])) for i in np.argsort(counts, kind="stable")]
     few = [(label, count) for label, count in few if count < MIN_PER_CLASS]
     if few:
-        named = ", ".join(f"{label[:40]!r} has {count}" for label, count in few[:3])
-        more = f", and {len(few) - 3:,} more classes have too few" if len(few) > 3 else ""
+        named = ", ".join(f"{label[:40]!r} ({count})" for label, count in few[:3])
+        more = f" and {len(few) - 3} more" if len(few) > 3 else ""
         raise InputError(
             f"A probe needs at least {MIN_PER_CLASS} pictures of each class that can be read, but "
-            f"{named}{more}. Add pictures, or leave such classes out.",
+            f"these classes have fewer: {named}{more}. Add pictures, or leave such classes out.",
             title="Too few pictures",
         )
 

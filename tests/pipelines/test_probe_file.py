@@ -36,19 +36,19 @@ def make_probe(**changes: Any) -> LinearProbe:
     return replace(probe, **changes)
 
 
-def header(**changes: str | None) -> dict[str, str]:
+def header(**changes: Any) -> dict[str, str]:
     """Return what a good file says about itself, with some of it changed or (None) left out."""
     facts = {"num_fitted": 3, "num_held_out": 1, "correct": 1, "strength": 1.0, "seed": 0}
-    told: dict[str, str | None] = {
-        "format": "seesay-linear-probe",
-        "version": "1",
+    told = {
+        "version": 1,
         "model": "demo-clip",
         "revision": "",
-        "labels": '["a", "b"]',
-        "facts": json.dumps(facts),
+        "labels": ["a", "b"],
+        "facts": facts,
         **changes,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    left = {name: value for name, value in told.items() if value is not None}
+    return {"seesay-linear-probe": json.dumps(left)}
 
 
 def tensors(**changes: Any) -> dict[str, np.ndarray]:
@@ -57,8 +57,13 @@ def tensors(**changes: Any) -> dict[str, np.ndarray]:
 
 
 def with_facts(**changes: Any) -> dict[str, str]:
-    facts = json.loads(header()["facts"]) | changes
-    return header(facts=json.dumps(facts))
+    facts = json.loads(header()["seesay-linear-probe"])["facts"]
+    return header(facts=facts | changes)
+
+
+def raw(text: str) -> bytes:
+    """Return a file that says this about itself."""
+    return save(tensors(), metadata={"seesay-linear-probe": text})
 
 
 def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -88,21 +93,23 @@ NOT_PROBES: dict[str, tuple[Callable[[], bytes], str]] = {
     "half a header": (lambda: make_probe().to_bytes()[:40], "no safetensors file"),
     "too large": (lambda: bytes(20_000_001), "of at most 20 MB"),
     "a model": (lambda: save(tensors()), "something else"),
-    "version": (lambda: save(tensors(), metadata=header(version="2")), "of version '2'"),
+    "version": (lambda: save(tensors(), metadata=header(version=2)), "of version 2"),
     "no model": (lambda: save(tensors(), metadata=header(model=None)), "incomplete"),
     "no labels": (lambda: save(tensors(), metadata=header(labels=None)), "incomplete"),
-    "no JSON": (lambda: save(tensors(), metadata=header(labels="[a")), "incomplete"),
-    "deep JSON": (lambda: save(tensors(), metadata=header(labels="[" * 50_000)), "incomplete"),
-    "labels no list": (lambda: save(tensors(), metadata=header(labels='{"a": 1}')), "not a list"),
-    "labels no names": (lambda: save(tensors(), metadata=header(labels="[1, 2]")), "not a list"),
-    "empty label": (lambda: save(tensors(), metadata=header(labels='["a", " "]')), "not a list"),
-    "labels twice": (lambda: save(tensors(), metadata=header(labels='["a", "a"]')), "distinct"),
-    "one label": (lambda: save(tensors(), metadata=header(labels='["a"]')), "of 2 to 1,000"),
+    "no JSON": (lambda: raw("{a"), "incomplete"),
+    "deep JSON": (lambda: raw("[" * 50_000), "incomplete"),
+    "a list": (lambda: raw("[1]"), "incomplete"),
+    "model no name": (lambda: save(tensors(), metadata=header(model=3)), "incomplete"),
+    "labels no list": (lambda: save(tensors(), metadata=header(labels={"a": 1})), "not a list"),
+    "labels no names": (lambda: save(tensors(), metadata=header(labels=[1, 2])), "not a list"),
+    "empty label": (lambda: save(tensors(), metadata=header(labels=["a", " "])), "not a list"),
+    "labels twice": (lambda: save(tensors(), metadata=header(labels=["a", "a"])), "distinct"),
+    "one label": (lambda: save(tensors(), metadata=header(labels=["a"])), "of 2 to 1,000"),
     "three labels": (
-        lambda: save(tensors(), metadata=header(labels='["a", "b", "c"]')),
+        lambda: save(tensors(), metadata=header(labels=["a", "b", "c"])),
         "a row of weights for each of its 3 classes",
     ),
-    "facts": (lambda: save(tensors(), metadata=header(facts="{}")), "incomplete"),
+    "facts": (lambda: save(tensors(), metadata=header(facts={})), "incomplete"),
     "other facts": (lambda: save(tensors(), metadata=with_facts(more=1)), "incomplete"),
     "facts no number": (lambda: save(tensors(), metadata=with_facts(seed="x")), "incomplete"),
     "facts too good": (lambda: save(tensors(), metadata=with_facts(correct=2)), "incomplete"),
