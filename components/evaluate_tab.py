@@ -178,12 +178,13 @@ def _handlers(store: PipelineStore) -> tuple[Callable[..., Any], Callable[..., A
     ) -> Iterator[Any]:
         path = uploads.path(archive, "The zip")
         order = Order(path, store.resolve(key, TASK), templates or "", probe, pictures=True)
+        stage = Stage("Waiting")
         for step in follow(store, order):
             if isinstance(step, Evaluation):
                 yield _shown(store, order, step)
                 return
-            if step is not None:
-                _tell(step, progress)
+            stage = step or stage
+            _tell(stage, progress)  # each time: what is yielded takes it off the page
             yield (gr.skip(),) * (len(FILES) + 6)
 
     @show_errors
