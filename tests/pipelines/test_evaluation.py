@@ -2,6 +2,7 @@
 
 import io
 import stat
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from sklearn.model_selection import GridSearchCV, PredefinedSplit
 
 from pipelines.catalogue import DEMO_CLIP
 from pipelines.errors import InputError
-from pipelines.evaluation.job import Evaluation, EvaluationJob, Order, Stage
+from pipelines.evaluation.job import Evaluation, EvaluationJob, Order, Stage, follow
 from pipelines.evaluation.labelled import open_labelled
 from pipelines.evaluation.logistic import STRENGTHS, held_out, stratified_folds
 from pipelines.evaluation.results import Accuracy, Guess, measure
@@ -269,6 +270,18 @@ def test_it_ends_when_it_is_told_to(store: PipelineStore, tmp_path: Path, when: 
     with pytest.raises(BrokenOff):
         job.run()
     assert [stage.text for stage in seen].count(when) == 1
+    with store.turns.place(lambda: True), store.turns.batch(lambda: False):
+        pass  # nothing is kept of what others wait for
+
+
+def test_it_ends_when_nobody_follows_it_any_more(store: PipelineStore, tmp_path: Path) -> None:
+    members = {f"{index % 2}/{index}.png": dot(3000 + index) for index in range(600)}
+    order = Order(path=pack(tmp_path / "a.zip", members), spec=DEMO_CLIP)
+    steps = follow(store, order)
+    done = next(step.done for step in steps if isinstance(step, Stage) and step.done)
+    steps.close()
+    assert 0 < done < len(members)
+    assert not [thread for thread in threading.enumerate() if thread.name == "work"]
     with store.turns.place(lambda: True), store.turns.batch(lambda: False):
         pass  # nothing is kept of what others wait for
 
