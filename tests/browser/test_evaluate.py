@@ -65,6 +65,7 @@ def test_the_example_is_evaluated(visit: Visit, width: int) -> None:
     expect(figure).to_contain_text("of 96 right")
     expect(figure).to_contain_text("95 % interval")
     expect(figure).to_contain_text("Among the best five")
+    expect(page.locator("#announcer")).to_contain_text("of 96 right")
     expect(cells(page)).to_have_count(64)
     expect(page.locator(".classes:visible tr:has(td)")).to_have_count(8)
     expect(page.locator(".mistakes:visible figure")).to_have_count(12)
