@@ -5,6 +5,7 @@ import csv
 import html
 import io
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from components.format import CELLS_SHOWN, ROWS_SHOWN, kept, percent
@@ -99,8 +100,8 @@ def classes_table(found: Evaluation) -> str:
             f"<p class='more'>The lowest {ROWS_SHOWN} of {len(order):,}; the CSV file has all.</p>"
         )
     return (
-        "<p class='heading'>Accuracy of each class</p><div class='scores classes' tabindex='0' role='region' "
-        "aria-label='Accuracy of each class'><table><tr>"
+        "<p class='heading'>Accuracy of each class</p>"
+        "<div class='scores classes' tabindex='0' role='region' aria-label='Accuracy of each class'><table><tr>"
         f"<th>Class</th><th>Accuracy</th>{by_name}<th>Right</th><th>Most often taken for</th></tr>"
         f"{''.join(rows)}</table></div>{more}"
     )
@@ -262,8 +263,10 @@ def _figure(mistake: Mistake) -> str:
         picture = f"<img src='data:image/jpeg;base64,{data}' alt='{_cut(one.file, 60)}'>"
     return (
         f"<figure>{picture}<figcaption>{kept(_cut(one.label, 60))} → "
-        f"<b>{kept(_cut(one.predicted, 60))}</b> {percent(one.probability)}"
-        f"<small translate='no'>{_cut(one.file, 80)}</small></figcaption></figure>"
+        f"<b>{kept(_cut(one.predicted, 60))}</b> "
+        f"<span class='share'>{percent(one.probability)}</span>"
+        f"<small translate='no'>{_cut(PurePosixPath(one.file).name, 60)}</small></figcaption>"
+        "</figure>"
     )
 
 
