@@ -101,7 +101,8 @@ def classes_table(found: Evaluation) -> str:
         )
     return (
         "<p class='heading'>Accuracy of each class</p>"
-        "<div class='scores classes' tabindex='0' role='region' aria-label='Accuracy of each class'><table><tr>"
+        "<div class='scores classes' tabindex='0' role='region' "
+        "aria-label='Accuracy of each class'><table><tr>"
         f"<th>Class</th><th>Accuracy</th>{by_name}<th>Right</th><th>Most often taken for</th></tr>"
         f"{''.join(rows)}</table></div>{more}"
     )
