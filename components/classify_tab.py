@@ -145,7 +145,11 @@ def _lay_out_controls() -> Controls:
         )
         look = gr.Checkbox(False, label="Show where the model looks for a label")
     with gr.Accordion("Your own probe", open=False):
-        probe = gr.File(label="A probe from the Evaluate tab, instead of labels", height=120)
+        probe = gr.File(
+            label="A probe from the Evaluate tab, instead of labels",
+            height=120,
+            elem_classes="probe",
+        )
     return Controls(
         tabs, picture_tab, draw_tab, gr.State("picture"), image, drawing, strip, labels, run,
         picker, templates, look, probe,

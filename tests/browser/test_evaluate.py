@@ -45,6 +45,14 @@ def give(page: Page, file: Path) -> None:
     expect(page.locator(".file-preview:visible .file")).to_have_count(1)
 
 
+def give_probe(page: Page, file: Path) -> None:
+    page.get_by_role("button", name="Your own probe").click()
+    box = page.locator(".probe:visible")
+    expect(box).to_be_visible()
+    box.locator("input[type=file]").set_input_files(file)
+    expect(box.locator(".file-preview .file")).to_have_count(1)
+
+
 def cells(page: Page) -> Locator:
     return page.locator(".confusion:visible td")
 
@@ -94,9 +102,7 @@ def test_a_probe_is_trained_and_used_in_classify(visit: Visit, tmp_path: Path, w
     file.write_bytes(download(page, "Download the probe").read_bytes())
     open_tab(page, "Classify")
     upload_picture(page, STAR)
-    page.get_by_role("button", name="Your own probe").click()
-    page.locator("[role=tabpanel]:visible input[type=file]").last.set_input_files(file)
-    expect(page.locator(".file-preview:visible .file")).to_have_count(1)
+    give_probe(page, file)
     press(page, "Classify")
     expect(rows(page).first).to_contain_text("star")
     expect(rows(page)).to_have_count(8)
@@ -146,10 +152,8 @@ def test_bad_input_is_told_and_the_tab_goes_on(visit: Visit, save: Save, tmp_pat
 def test_a_probe_of_another_model_is_told(visit: Visit, save: Save) -> None:
     page = visit()
     upload_picture(page, STAR)
-    page.get_by_role("button", name="Your own probe").click()
     other = save("probe.safetensors", make_probe(model="clip-vit-b32").to_bytes())
-    page.locator("[role=tabpanel]:visible input[type=file]").last.set_input_files(other)
-    expect(page.locator(".file-preview:visible .file")).to_have_count(1)
+    give_probe(page, other)
     press(page, "Classify")
     expect(toast(page)).to_contain_text("made with clip-vit-b32, but the model in use is demo-clip")
 
