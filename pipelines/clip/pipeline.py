@@ -188,7 +188,9 @@ class ClipPipeline(Pipeline):
             for score in by_name.scores
         ]
         scores.sort(key=lambda score: -score.probability)
-        return replace(by_name, scores=tuple(scores), notes=(probe_note(probe), *by_name.notes))
+        # hints on the language of the labels are about cosines, which a probe does not use
+        notes = (probe_note(probe), *self._scene_check.notes(vector))
+        return replace(by_name, scores=tuple(scores), notes=notes)
 
     def embed_contents(
         self, files: Sequence[tuple[str, bytes]]

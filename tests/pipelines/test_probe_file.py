@@ -193,6 +193,8 @@ def test_the_probabilities_of_a_classification_are_the_probes(
     assert {score.label: score.cosine for score in found.scores} == cosines
     assert "come from your probe, fitted on 30 pictures of 3 classes" in found.notes[0]
     assert "9 of 10" in found.notes[0]
+    assert not any("looks Chinese" in note for note in found.notes)
+    assert any("looks Chinese" in note for note in by_name.notes)
 
 
 @pytest.mark.parametrize(
