@@ -40,6 +40,14 @@ LOOKUP_QUEUE: dict[str, Any] = {"concurrency_id": "lookup", "concurrency_limit":
 PAGE_EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
+#: What the template picker offers, (title, value of `templates`).
+TEMPLATE_CHOICES = [
+    ("“a photo of a …”", "photo"),
+    ("Ensemble: average of several wordings", "ensemble"),
+    ("None: the label as it is", ""),
+]
+
+
 def is_bundled(store: PipelineStore, task: Task) -> bool:
     """Whether the demo checkpoint of a task is there: without it a tab could not be tried."""
     return store.sources.locate(demo_of(task)) is not None

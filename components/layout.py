@@ -14,6 +14,7 @@ from components import (
     batch_tab,
     classify_tab,
     describe_tab,
+    evaluate_tab,
     match_tab,
     moments_tab,
     similarity_tab,
@@ -47,6 +48,7 @@ TABS = (
     video_chat_tab,
     match_tab,
     moments_tab,
+    evaluate_tab,
 )
 
 

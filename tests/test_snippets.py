@@ -38,6 +38,8 @@ SHOWN = {
     "answer_image": "red",
     "chat_image": "red",
     "caption_images": "captions.zip",
+    "evaluate_images": "zero_shot",
+    "train_probe": "probe-demo-clip.safetensors",
     "match_video": "a red circle moves left",
     "find_moments": "start_s",
     "ask_video": "red",

@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipelines.base import Pipeline
 from pipelines.catalogue import ContrastiveTraits
@@ -17,6 +19,8 @@ from pipelines.clip.templates import resolve_templates
 from pipelines.clip.texts import PROMPTS_PER_STEP, TextEncoder
 from pipelines.clip.verdict import Judge
 from pipelines.errors import InputError, WeightsError
+from pipelines.evaluation.probe import LinearProbe, check_model, probe_note
+from pipelines.evaluation.results import NUM_GUESSES, Guess
 from pipelines.kept import Kept
 from pipelines.notes import language_notes
 from pipelines.packing import pack_linear
@@ -32,11 +36,15 @@ from pipelines.results import (
     Step,
     Verdict,
 )
+from pipelines.sources import weights_revision
 from pipelines.texts import cut_note
 from pipelines.vectors import VectorCache, fingerprint
 
 #: Raised when vectors come out otherwise than before, so that kept ones are not taken for new.
 VECTORS_FORMAT = 2
+
+#: Vectors of images that are compared with all labels at once.
+VECTORS_PER_STEP = 1024
 
 
 @dataclass(frozen=True)
@@ -158,6 +166,67 @@ class ClipPipeline(Pipeline):
             labels, self.traits.languages, self.spec.task
         )
         return Classification(scores=tuple(scores), model=self.spec.key, notes=tuple(notes))
+
+    def classify_by_probe(
+        self, image: Path, probe: LinearProbe, *, templates: str = ""
+    ) -> Classification:
+        """Score the classes of a probe against an image; the probabilities are the probe's.
+
+        Cosines and verdicts compare the image with the names of the classes, as `classify` does.
+
+        Raises:
+            MediaError: the file is not a readable image.
+            InputError: the probe was made with another model, or `templates` is no template.
+        """
+        vector = self.pictures.encode([image])
+        revision = weights_revision(self.spec, self.folder)
+        check_model(probe, self.spec.key, revision, vector.shape[1])
+        by_name = self.classify(image, probe.labels, templates=templates)
+        shares = dict(zip(probe.labels, probe.probabilities(vector.numpy())[0], strict=True))
+        scores = [
+            replace(score, probability=min(1.0, float(shares[score.label])))
+            for score in by_name.scores
+        ]
+        scores.sort(key=lambda score: -score.probability)
+        # hints on the language of the labels are about cosines, which a probe does not use
+        notes = (probe_note(probe), *self._scene_check.notes(vector))
+        return replace(by_name, scores=tuple(scores), notes=notes)
+
+    def embed_contents(
+        self, files: Sequence[tuple[str, bytes]]
+    ) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """Return the unit vectors of contents of files, as `PictureEncoder.encode_contents`."""
+        vectors, bad = self.pictures.encode_contents(files)
+        return vectors.numpy(), bad
+
+    def guess(
+        self, vectors: NDArray[np.float32], labels: Sequence[str], *, templates: str = ""
+    ) -> tuple[list[Guess], list[str]]:
+        """Return what (N, D) unit vectors of images are taken for, and notes on the whole.
+
+        The probabilities are those of `classify`.
+
+        Raises:
+            InputError: `templates` is neither a known name nor a template.
+        """
+        chosen = resolve_templates(templates, self.traits.languages)
+        words = self.texts.vectors(labels, chosen)
+        pictures = torch.from_numpy(vectors)
+        guesses: list[Guess] = []
+        for part in pictures.split(VECTORS_PER_STEP):
+            best = self._probabilities(part @ words.T).topk(min(NUM_GUESSES, len(labels)))
+            guesses += [
+                Guess(tuple(classes), tuple(shares))
+                for classes, shares in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            ]
+        notes = self._scene_check.notes(pictures) + self._language_notes(labels)
+        if cut := sum(self.texts.cut(labels, chosen)):
+            notes.insert(
+                0,
+                f"Names of {cut} of {len(labels)} classes are longer than the model reads: only "
+                f"the first {self.traits.max_text_tokens} tokens of each were used.",
+            )
+        return guesses, notes
 
     def look(self, image: Path, label: str, templates: str = "") -> Relevance:
         """Return where in an image the model finds `label`.
@@ -410,7 +479,7 @@ class ClipPipeline(Pipeline):
         return float(self._model.logit_scale.detach().exp())
 
     def _probabilities(self, cosines: torch.Tensor) -> torch.Tensor:
-        """Turn (L,) cosines into (L,) probabilities as the model was trained to."""
+        """Turn (..., L) cosines into probabilities as the model was trained to."""
         logits = cosines.double() * self.scale
         if self.traits.probability == "sigmoid":
             return (logits + float(self._model.logit_bias.detach())).sigmoid()

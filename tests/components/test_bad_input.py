@@ -317,8 +317,8 @@ def test_the_page_opens_no_path_of_the_server(
     model = "demo-clip"
     canvas = {"background": file, "layers": [], "composite": file}
     for name, data in (
-        ("classify", ["picture", file, None, "a", "", model]),
-        ("classify", ["draw", None, canvas, "a", "", model]),
+        ("classify", ["picture", file, None, "a", "", model, None]),
+        ("classify", ["draw", None, canvas, "a", "", model, None]),
         ("show_where", [True, "picture", file, None, None, "", model]),
         ("rank", ["", file, "a", None, model]),
         ("rank", ["a", None, "", [file], model]),
@@ -336,7 +336,7 @@ def test_a_value_that_is_not_offered_is_told_and_not_logged(
     typed = "a label that nobody else may read"
     for name, data in (
         ("show_where", [True, "picture", sent, None, typed, "", "demo-clip"]),
-        ("classify", ["picture", sent, None, "a", "", typed]),
+        ("classify", ["picture", sent, None, "a", "", typed, None]),
     ):
         output = press(running_app.url, name, data)
         assert_clear(output["error"], running_app)

@@ -45,6 +45,7 @@ ENDPOINTS: dict[str, list[tuple[str, str, Any]]] = {
         ("labels", "str", REQUIRED),
         ("templates", "str", ""),
         ("model", "str", ""),
+        ("probe", "None | filepath", None),
     ],
     "/rank_similarity": [
         ("query_text", "str", ""),
@@ -81,6 +82,18 @@ ENDPOINTS: dict[str, list[tuple[str, str, Any]]] = {
         *GENERATION,
         ("resume_key", "str", ""),
     ],
+    "/evaluate_images": [
+        ("archive", "filepath", REQUIRED),
+        ("templates", "str", ""),
+        ("model", "str", ""),
+    ],
+    "/train_probe": [
+        ("archive", "filepath", REQUIRED),
+        ("templates", "str", ""),
+        ("model", "str", ""),
+        ("held_out", "float", 0.25),
+        ("seed", "int", 0),
+    ],
     "/match_video": [
         ("video", "filepath", REQUIRED),
         ("texts", "str", REQUIRED),
@@ -109,6 +122,8 @@ RETURNS = {
     "/answer_image": ["str"],
     "/chat_image": ["str", "list[dict(str, Any)]"],
     "/caption_images": ["list[dict(str, Any)]", "None | filepath"],
+    "/evaluate_images": ["dict(str, Any)", "list[dict(str, Any)]"],
+    "/train_probe": ["dict(str, Any)", "list[dict(str, Any)]", "None | filepath"],
     "/match_video": ["dict(str, Any)", "list[dict(str, Any)]"],
     "/find_moments": ["list[dict(str, Any)]"],
     "/ask_video": ["str", "list[dict(str, Any)]"],

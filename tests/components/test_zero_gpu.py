@@ -151,6 +151,22 @@ def test_seconds_follow_from_the_arguments(store: ZeroGpuStore) -> None:
     assert seconds("caption", key="blip2-opt-2.7b") > SHORTEST_S, "a worker has to load it first"
 
 
+def test_a_model_is_evaluated_and_taught_as_elsewhere(zero_client: Client, client: Client) -> None:
+    archive = handle_file(EXAMPLES / "toy-shop.zip")
+    answers = []
+    for one in (zero_client, client):
+        summary, rows, file = one.predict(archive=archive, api_name="/train_probe")
+        label, _ = one.predict(
+            image=handle_file(EXAMPLES / "yellow-star.png"),
+            labels="",
+            probe=handle_file(file),
+            api_name="/classify_image",
+        )
+        answers.append((summary["probe"]["top1"], summary["zero_shot"]["top1"], label["label"]))
+    assert answers[0] == answers[1]
+    assert answers[0][2] == "star"
+
+
 def test_what_a_worker_learns_the_next_one_knows(store: ZeroGpuStore) -> None:
     store.preload()
     picture = EXAMPLES / "red-circle.png"
