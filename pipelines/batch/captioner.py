@@ -102,4 +102,3 @@ def _weights_as(store: PipelineStore, spec: ModelSpec) -> dict[str, str]:
     if spec.demo:  # the same on every machine
         return {"dtype": "float32", "quantization": "none"}
     return {"dtype": store.device.dtype, "quantization": store.settings.quantization}
-

@@ -1,9 +1,9 @@
-"""A run that brings files into an index; ended at any moment, it goes on where it was. Torch-free."""
+"""A run that brings files into an index; ended at any moment, it goes on there. Torch-free."""
 
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 
@@ -88,7 +88,7 @@ class _Waiting:
     content: str
 
 
-def add_files(store: PipelineStore, library: Library, order: Order) -> Iterator[Look]:
+def add_files(store: PipelineStore, library: Library, order: Order) -> Generator[Look, None, None]:
     """Bring files into an index; yields how far it is a few times a second.
 
     A file whose content is there is not encoded again: only its name and place are written anew.
@@ -236,9 +236,7 @@ class _Run:
             thumbnail=small,
         )
         self._side(kind).fresh.append((entry, parts))
-        self._tell(
-            one.index, FileOutcome(file=name, kind=kind, outcome="added", notes=parts.notes)
-        )
+        self._tell(one.index, FileOutcome(file=name, kind=kind, outcome="added", notes=parts.notes))
 
     def _tell(self, index: int, outcome: FileOutcome) -> None:
         """Let an outcome be told once it is written down."""

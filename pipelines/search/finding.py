@@ -187,9 +187,7 @@ def _chosen(
     strong = strengths(cosines, shelf.sample() @ aim.vector)
     judged = pipeline.judge_found(aim, near.vectors)
     verdicts = [None if one is None else one.verdict for one in judged]
-    rows = [
-        row for row in range(len(cosines)) if strong[row] >= EDGE or verdicts[row] == "match"
-    ]
+    rows = [row for row in range(len(cosines)) if strong[row] >= EDGE or verdicts[row] == "match"]
     groups = [[rows[index] for index in group] for group in fold(near.vectors[rows])]
     groups = groups[:MOST_FOUND]
     thumbed = shelf.with_thumbnails([near.contents[group[0]] for group in groups])
@@ -242,4 +240,3 @@ def delete_files(library: Library, owner: str, names: Sequence[str]) -> list[str
             library.note(owner, space, vectors=shelf.holding().vectors)
         found |= {file.name for file in gone}
     return [name for name in dict.fromkeys(names) if name in found]
-

@@ -190,9 +190,7 @@ class Library:
         }
         schema = pa.schema(list(kinds.items()))
         row = {"id": f"{entry.owner}.{entry.space}", **entry.__dict__}
-        self._database.put(
-            _REGISTER, schema, pa.Table.from_pylist([row], schema=schema), key="id"
-        )
+        self._database.put(_REGISTER, schema, pa.Table.from_pylist([row], schema=schema), key="id")
 
 
 def start_expiring(library: Library, keep_s: float) -> None:

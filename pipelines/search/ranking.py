@@ -14,12 +14,13 @@ from pipelines.search.results import AimKind, Vectors
 #: up to this quantile. Low, so that it is no match of a query that fits much of the index.
 BACKGROUND = 0.25
 
-#: How far above the rest a result must be, as a share of the way to the best one.
-EDGE = 0.65
+#: How far above the rest a result must be, as a share of the way to the best one. Chosen on drawn
+#: scenes (NOTES.md); what the model is calibrated to call a match is shown in any case.
+EDGE = 0.85
 
 #: Cosine from which on two results are taken for the same: the same picture in another size or
 #: file format, windows of a video in which nothing changes.
-ALIKE = 0.985
+ALIKE = 0.99
 
 #: Windows of one video that are shown at most, so that a long one does not fill the page.
 MOST_OF_A_VIDEO = 3
@@ -40,11 +41,11 @@ def blend(text: Vectors | None, image: Vectors | None, text_weight: float) -> Ve
         image: likewise; one of the two is there.
         text_weight: share of the text, 0..1, where both are there.
     """
-    if text is not None and image is not None:
-        mixed = text_weight * text + (1.0 - text_weight) * image
+    if text is None or image is None:
+        mixed = text if image is None else image
+        assert mixed is not None
     else:
-        mixed = text if text is not None else image
-    assert mixed is not None
+        mixed = np.asarray(text_weight * text + (1.0 - text_weight) * image, np.float32)
     length = float(np.linalg.norm(mixed))
     return np.asarray(mixed / length if length > 1e-6 else mixed, np.float32)
 

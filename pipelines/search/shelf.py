@@ -19,6 +19,8 @@ CELLS_ASKED = 0.25
 #: Vectors drawn from an index to tell what the rest of it is like.
 SAMPLE = 1000
 
+_NONE: Vectors = np.zeros((0, 0), np.float32)
+
 #: Files that are renamed at once.
 _RENAMED = 500
 
@@ -137,7 +139,7 @@ class Shelf:
 
         found = self._database.ask(self._parts, ask, None)
         if found is None or not found.num_rows:
-            return Nearest(contents=(), starts_s=(), ends_s=(), vectors=np.zeros((0, 0)))
+            return Nearest(contents=(), starts_s=(), ends_s=(), vectors=_NONE)
         return Nearest(
             contents=tuple(found["content"].to_pylist()),
             starts_s=tuple(found["start_s"].to_pylist()),
@@ -151,12 +153,12 @@ class Shelf:
         def ask(table: Any) -> Vectors:
             total = int(table.count_rows())
             if not total:
-                return np.zeros((0, 0), np.float32)
+                return _NONE
             drawn = random.Random(total).sample(range(total), min(size, total))
             rows = table.take_offsets(sorted(drawn)).select(["vector"]).to_arrow()
             return _matrix(rows["vector"])
 
-        return self._database.ask(self._parts, ask, np.zeros((0, 0), np.float32))
+        return self._database.ask(self._parts, ask, _NONE)
 
 
 def _of(contents: Iterable[str]) -> str:

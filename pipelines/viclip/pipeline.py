@@ -18,9 +18,9 @@ from pipelines.kept import Kept
 from pipelines.notes import language_notes
 from pipelines.packing import pack_linear
 from pipelines.results import Classification, LabelScore, Step
-from pipelines.spec import VideoTextTraits
 from pipelines.search.ranking import aim_kind, blend
 from pipelines.search.results import Aim, Judgement, Parts, Vectors
+from pipelines.spec import VideoTextTraits
 from pipelines.texts import cut_note
 from pipelines.vectors import VectorCache, fingerprint
 from pipelines.viclip.conversion_viclip import load_viclip
