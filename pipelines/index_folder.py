@@ -92,9 +92,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace, settings: Settings) -> int:
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()  # the command has a line of its own
     store = PipelineStore(settings)
     owner = owner_of(args.index_key or own_key(settings.cache_dir))
     models = {"picture": args.model, "video": args.video_model}
@@ -130,6 +127,7 @@ def _index(
     ]
     if not files:
         raise InputError("There is no picture and no video in the folder.")
+    _quieten()
     order = Order(
         files=files, owner=owner, sides=sides, thumbnails=False, kept=True, most_vectors=sys.maxsize
     )
@@ -140,6 +138,13 @@ def _index(
             _show(look)
     gone = 0 if args.keep_missing else _take_out_missing(store, owner, sides, folder)
     return _summarise(outcomes, gone)
+
+
+def _quieten() -> None:
+    """Keep transformers from drawing progress: the command has a line of its own."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
 
 
 def _walk(folder: Path, *, recursive: bool) -> Iterator[Path]:
@@ -206,7 +211,9 @@ def _search(
         raise InputError(f"Expected a picture for --like but there is no {args.like.name!r}.")
     query = Query(text=args.query, image=args.like, text_weight=args.text_weight, top_k=args.top_k)
     found = []
-    for side in sides_to_search(store.library, owner, list(sides.values())):
+    sides_with_files = sides_to_search(store.library, owner, list(sides.values()))
+    _quieten()
+    for side in sides_with_files:
         for _ in store.fetch(side.spec.key, side.task):
             continue
         with store.use(side.spec.key, side.task) as pipeline:

@@ -132,7 +132,7 @@ class _Run:
         self._encoder = Encoder(store, stop, self.say)
         self._digests = FileDigests()
         self._open: dict[FileKind, _Open] = {}
-        self._seen: dict[str, str] = {}
+        self._seen: dict[tuple[FileKind, str], str] = {}
         self._pictures: list[_Waiting] = []
         self._told: list[tuple[int, FileOutcome]] = []
         self._room = 0
@@ -173,11 +173,11 @@ class _Run:
             reason = "The file cannot be read. Choose it again."
             self._tell(index, FileOutcome(file=file.name, kind="", outcome="error", error=reason))
             return
-        if content in self._seen:
-            same = (f"It is the same file as {self._seen[content]}.",)
+        if (kind, content) in self._seen:
+            same = (f"It is the same file as {self._seen[kind, content]}.",)
             self._tell(index, FileOutcome(file=file.name, kind=kind, outcome="same", notes=same))
             return
-        self._seen[content] = file.name
+        self._seen[kind, content] = file.name
         opened = self._side(kind)
         known = opened.known.get(content)
         if known is not None:

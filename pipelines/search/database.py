@@ -146,6 +146,21 @@ class Database:
         with self._writing:
             self._tried(write)
 
+    def rewrite(self, name: str) -> None:
+        """Write a table anew, so that no piece of it holds rows that were deleted.
+
+        LanceDB marks deleted rows, and leaves them in their piece until a tenth of it is gone. The
+        pieces of before go when versions of before do; see `tidy`.
+        """
+
+        def write() -> None:
+            table = self._open(name)
+            if table is not None:
+                self._connection.create_table(name, table.to_arrow(), mode="overwrite")
+
+        with self._writing:
+            self._tried(write)
+
     def index_vectors(self, name: str) -> None:
         """Sort the vectors of a table into cells, of which a search then looks into some."""
         from lancedb.index import IvfFlat

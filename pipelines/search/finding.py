@@ -234,9 +234,8 @@ def delete_files(library: Library, owner: str, names: Sequence[str]) -> list[str
     for space in library.spaces(owner):
         shelf = library.shelf(owner, space)
         gone = [file for file in shelf.files().values() if file.name in wanted]
-        shelf.delete(file.content for file in gone)
         if gone:
-            shelf.tidy()
+            shelf.purge([file.content for file in gone])
             library.note(owner, space, vectors=shelf.holding().vectors)
         found |= {file.name for file in gone}
     return [name for name in dict.fromkeys(names) if name in found]

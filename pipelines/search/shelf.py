@@ -110,6 +110,13 @@ class Shelf:
             self._database.delete(self._files, _of(which))
             self._database.delete(self._parts, _of(which))
 
+    def purge(self, contents: Iterable[str]) -> None:
+        """Delete files so that a few minutes later nothing of them is on the disk."""
+        self.delete(contents)
+        for name in (self._files, self._parts):
+            self._database.rewrite(name)
+        self.tidy()
+
     def drop(self) -> None:
         """Delete everything."""
         self._database.drop(self._files)
