@@ -94,13 +94,13 @@ def _parser() -> argparse.ArgumentParser:
 def _run(args: argparse.Namespace, settings: Settings) -> int:
     store = PipelineStore(settings)
     owner = owner_of(args.index_key or own_key(settings.cache_dir))
-    models = {"picture": args.model, "video": args.video_model}
+    models: dict[FileKind, str] = {"picture": args.model, "video": args.video_model}
     sides: dict[FileKind, Side] = {kind: side_of(store, kind, models[kind]) for kind in TASKS}
     failed = 0
     if args.folder is not None:
         failed = _index(args, store, owner, sides)
     if args.query or args.like:
-        _search(args, store, owner, sides)
+        _search(args, store, owner, models)
     return WITH_ERRORS if failed else DONE
 
 
@@ -204,16 +204,16 @@ def _summarise(outcomes: Sequence[FileOutcome], gone: int) -> int:
 
 
 def _search(
-    args: argparse.Namespace, store: PipelineStore, owner: str, sides: dict[FileKind, Side]
+    args: argparse.Namespace, store: PipelineStore, owner: str, models: dict[FileKind, str]
 ) -> None:
     """Print what fits a query, best first."""
     if args.like is not None and not args.like.is_file():
         raise InputError(f"Expected a picture for --like but there is no {args.like.name!r}.")
     query = Query(text=args.query, image=args.like, text_weight=args.text_weight, top_k=args.top_k)
     found = []
-    sides_with_files = sides_to_search(store.library, owner, list(sides.values()))
+    sides = sides_to_search(store, owner, models)
     _quieten()
-    for side in sides_with_files:
+    for side in sides:
         for _ in store.fetch(side.spec.key, side.task):
             continue
         with store.use(side.spec.key, side.task) as pipeline:

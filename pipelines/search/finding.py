@@ -1,6 +1,6 @@
 """From a query to the files that fit it, of both kinds. Torch-free."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.catalogue import MODELS
 from pipelines.errors import InputError
 from pipelines.results import Verdict
 from pipelines.search.library import Library
 from pipelines.search.ranking import EDGE, apart_in_time, fold, strengths
-from pipelines.search.results import Aim, Found, Holding, IndexedFile, Search
+from pipelines.search.results import Aim, FileKind, Found, Holding, IndexedFile, Search
 from pipelines.search.shelf import Nearest, Shelf
-from pipelines.search.sides import Side
+from pipelines.search.sides import TASKS, Side, model_of, side_of
+from pipelines.store import PipelineStore
 
 #: Most results of a search, and the nearest vectors that they are chosen from.
 MOST_FOUND = 200
@@ -81,21 +83,28 @@ class SideFound:
     notes: tuple[str, ...] = ()
 
 
-def sides_to_search(library: Library, owner: str, sides: Sequence[Side]) -> list[Side]:
-    """Return those of the sides in which an owner has files.
+def sides_to_search(store: PipelineStore, owner: str, models: Mapping[FileKind, str]) -> list[Side]:
+    """Return the sides in which an owner has files.
+
+    Args:
+        store: knows the models and holds the indexes.
+        owner: whose.
+        models: key of the model for each kind; "" for the default, or where nothing was indexed
+            with it for the one with which something was.
 
     Raises:
-        InputError: in none; the message says of which models there are any.
+        InputError: in none, or unknown key; the message says of which models there are any.
     """
-    there = library.spaces(owner)
-    found = [side for side in sides if side.space in there]
+    there = store.library.spaces(owner)
+    sides = [_side_with_files(store, kind, model, there) for kind, model in models.items()]
+    found = [side for side in sides if side is not None]
     if found:
         return found
     if there:
-        models = sorted({space.split(".", 2)[1] for space in there})
+        made_with = " and ".join(sorted({model_of(space) for space in there}))
         raise InputError(
-            f"Nothing was indexed with these models. The index was made with "
-            f"{' and '.join(models)}: choose that, or index the files again.",
+            f"Nothing was indexed with these models. The index was made with {made_with}: choose "
+            "that, or index the files again.",
             title="Another model",
         )
     raise InputError(
@@ -103,6 +112,22 @@ def sides_to_search(library: Library, owner: str, sides: Sequence[Side]) -> list
         "because nobody used it. Index some files first.",
         title="No index",
     )
+
+
+def _side_with_files(
+    store: PipelineStore, kind: FileKind, model: str, there: Sequence[str]
+) -> Side | None:
+    side = side_of(store, kind, model)
+    if side.space in there:
+        return side
+    if model:
+        return None
+    known = {spec.key for spec in MODELS if spec.task == TASKS[kind]}
+    for key in sorted({model_of(space) for space in there} & known):
+        other = side_of(store, kind, key)
+        if other.space in there:
+            return other
+    return None
 
 
 def look_in(pipeline: Any, library: Library, owner: str, side: Side, query: Query) -> SideFound:

@@ -127,6 +127,15 @@ class Library:
             vectors=sum(one.vectors for one in each),
         )
 
+    def names(self, owner: str) -> list[str]:
+        """Return the names of an owner's files, each once, sorted."""
+        every = {
+            file.name
+            for space in self.spaces(owner)
+            for file in self.shelf(owner, space).files().values()
+        }
+        return sorted(every)
+
     def forget(self, owner: str) -> int:
         """Delete everything of an owner; return how many files there were."""
         count = 0

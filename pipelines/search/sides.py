@@ -71,6 +71,11 @@ def side_of(store: PipelineStore, kind: FileKind, model: str) -> Side:
     return Side(kind=kind, spec=spec, space=f"{kind}.{spec.key}.{weights}.{FORMAT}")
 
 
+def model_of(space: str) -> str:
+    """Return the key of the model whose vectors a space holds."""
+    return space.split(".", 1)[1].rsplit(".", 2)[0]
+
+
 def kind_of(path: Path, name: str) -> FileKind:
     """Return what a file is, by its first bytes, or where they do not tell by its name.
 

@@ -2,13 +2,13 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from pipelines.catalogue import HUB_DEFAULTS
 from pipelines.clip.named_image import NamedImage
 from pipelines.errors import InputError, MediaError
 from pipelines.search.adding import Look, Order, add_files
@@ -24,6 +24,9 @@ EXAMPLES = Path(__file__).parent.parent.parent / "assets" / "examples"
 OWNER = owner_of("an owner of these tests")
 FILES = ("red-circle.png", "yellow-star.png", "three-hearts.png", "circle-moves-left.mp4")
 
+#: No model is asked for.
+ANY: dict[FileKind, str] = {"picture": "", "video": ""}
+
 Sides = dict[FileKind, Side]
 
 
@@ -38,8 +41,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineStore]:
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return Library(str(tmp_path / "index"))
+def library(store: PipelineStore, tmp_path: Path) -> Library:
+    """An empty index, which the store takes for its own."""
+    store.library = Library(str(tmp_path / "index"))
+    return store.library
 
 
 @pytest.fixture
@@ -75,7 +80,7 @@ def outcomes(told: dict[str, FileOutcome]) -> dict[str, str]:
 
 def find(store: PipelineStore, library: Library, sides: Sides, query: Query) -> Search:
     found = []
-    for side in sides_to_search(library, OWNER, list(sides.values())):
+    for side in sides_to_search(store, OWNER, ANY):
         with store.use(side.spec.key, side.task) as pipeline:
             found.append(look_in(pipeline, library, OWNER, side, query))
     return merged(found, query)
@@ -261,15 +266,24 @@ def test_single_files_and_all_are_deleted(
     assert filled.holding(OWNER).pictures == 2
     assert filled.forget(OWNER) == 3
     with pytest.raises(InputError, match="no index under this key"):
-        sides_to_search(filled, OWNER, list(sides.values()))
+        sides_to_search(store, OWNER, ANY)
 
 
-def test_an_index_of_another_model_is_named(
-    store: PipelineStore, filled: Library, sides: Sides
+def test_an_index_of_another_model_is_named(store: PipelineStore, filled: Library) -> None:
+    with pytest.raises(InputError, match="demo-clip and demo-viclip"):
+        sides_to_search(store, OWNER, {"picture": "clip-vit-b32", "video": "viclip-l14"})
+    with pytest.raises(InputError, match="Choose one of"):
+        sides_to_search(store, OWNER, {"picture": "no-such-model"})
+
+
+def test_an_index_is_found_where_the_default_has_changed(
+    store: PipelineStore, filled: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = replace(sides["picture"], space="picture.other.0.1")
-    with pytest.raises(InputError, match="demo-clip"):
-        sides_to_search(filled, OWNER, [other])
+    monkeypatch.setattr(store, "default_spec", lambda task: HUB_DEFAULTS[task][0])
+    assert [side.spec.key for side in sides_to_search(store, OWNER, ANY)] == [
+        "demo-clip",
+        "demo-viclip",
+    ]
 
 
 @pytest.mark.parametrize(
