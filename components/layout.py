@@ -16,6 +16,7 @@ from components import (
     describe_tab,
     match_tab,
     moments_tab,
+    search_tab,
     similarity_tab,
     video_chat_tab,
 )
@@ -46,6 +47,7 @@ TABS = (
     video_chat_tab,
     match_tab,
     moments_tab,
+    search_tab,
 )
 
 

@@ -182,6 +182,8 @@ class Database:
 
     def _open(self, name: str) -> Any:
         """Return a table as it is now, or None where there is none."""
+        if self.is_missing():
+            return None
         with self._connecting:
             connection = self._connection
         try:

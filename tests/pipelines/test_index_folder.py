@@ -70,7 +70,7 @@ def indexed(cache: Path) -> tuple[int, int]:
 
 def test_killed_while_indexing_and_resumed(tmp_path: Path, run: Run) -> None:
     """Killed twice on the way; the last run encodes what is missing, no more and no less."""
-    count = 1200
+    count = 1500
     make_folder(tmp_path / "pictures", count)
     cache = tmp_path / "cache"
     before = 0
@@ -83,7 +83,7 @@ def test_killed_while_indexing_and_resumed(tmp_path: Path, run: Run) -> None:
         give_up_at = time.monotonic() + 120
         while indexed(cache)[0] <= before and process.poll() is None:
             assert time.monotonic() < give_up_at
-            time.sleep(0.01)
+            time.sleep(0.1)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         now, _ = indexed(cache)
