@@ -118,7 +118,7 @@ def _called(one: Found) -> str:
 def holding_line(holding: Holding, keep_h: float) -> str:
     """Return what an index holds and how long, as HTML."""
     if not holding.vectors:
-        return "<p class='empty'>Your index is empty. Add pictures or videos to it.</p>"
+        return "<p class='holding'>Your index is empty. Add pictures or videos to it.</p>"
     keep = f"Deleted when not used for {keep_h:g} hours." if keep_h else "Kept until you delete it."
     return (
         f"<p class='holding'><b>Your index: {holding.pictures:,} pictures, "

@@ -41,7 +41,7 @@ EMPTY = (
     "Or take the examples.</p>"
 )
 
-NO_FILES = "<p class='empty'>Nothing is indexed before you add it.</p>"
+NO_FILES = "<p class='holding'>Nothing is indexed before you add it.</p>"
 
 
 @dataclass(frozen=True)

@@ -108,8 +108,8 @@ def sides_to_search(store: PipelineStore, owner: str, models: Mapping[FileKind, 
             title="Another model",
         )
     raise InputError(
-        "There is no index under this key: nothing was indexed with it yet, or it was deleted "
-        "because nobody used it. Index some files first.",
+        "Nothing is indexed here yet, or it was deleted because nobody used it. Add some files "
+        "first; a script sends the index_key that /index_files gave back.",
         title="No index",
     )
 

@@ -108,7 +108,7 @@ def test_a_foreign_key_finds_nothing(client: Client, running_app: RunningApp, ke
     with pytest.raises(AppError) as caught:
         search(client, key, "a red circle")
     assert_clear(str(caught.value.message), running_app)
-    assert "no index under this key" in str(caught.value.message)
+    assert "Nothing is indexed here" in str(caught.value.message)
     assert forget(client, key, everything=True)["deleted"] == []
 
 
@@ -122,7 +122,7 @@ def test_deleted_files_are_found_no_more(client: Client) -> None:
     rest = forget(client, key, everything=True)
     assert rest["deleted"] == sorted({*PICTURES, VIDEO} - {"yellow-star.png"})
     assert rest["vectors"] == 0
-    with pytest.raises(AppError, match="no index under this key"):
+    with pytest.raises(AppError, match="Nothing is indexed here"):
         search(client, key, "a red circle")
 
 

@@ -131,7 +131,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(tmp_path: Path, run: Run) -> 
     for args, said in (
         ((str(tmp_path / "nowhere"),), "Expected a folder"),
         ((str(tmp_path),), "no picture and no video"),
-        (("--query", "a star"), "no index under this key"),
+        (("--query", "a star"), "Nothing is indexed here"),
         (("--query", "a star", "--index-key", "short"), "index_key must be"),
         (("--like", str(tmp_path / "no.png")), "Expected a picture for --like"),
     ):

@@ -265,7 +265,7 @@ def test_single_files_and_all_are_deleted(
     assert "yellow-star.png" not in {one.file.name for one in search.found}
     assert filled.holding(OWNER).pictures == 2
     assert filled.forget(OWNER) == 3
-    with pytest.raises(InputError, match="no index under this key"):
+    with pytest.raises(InputError, match="Nothing is indexed here"):
         sides_to_search(store, OWNER, ANY)
 
 
