@@ -87,7 +87,7 @@ def found_table(search: Search) -> str:
     rows = [
         f"<tr><td class='number'>{rank}</td><td class='name'>{_called(one)}</td>"
         f"<td class='bar'><i style='width:{one.strength * 100:.1f}%'></i>"
-        f"<b>{fmt.percent(one.strength)}</b></td><td class='number'>{one.cosine:.3f}</td>"
+        f"<b>{one.strength * 100:.0f} %</b></td><td class='number'>{one.cosine:.3f}</td>"
         f"<td>{fmt.pill(one.verdict) if one.verdict else '–'}</td></tr>"
         for rank, one in enumerate(search.found, start=1)
     ]

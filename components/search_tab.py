@@ -38,7 +38,7 @@ HOW_TO_READ = (
 
 EMPTY = (
     "<p class='empty'>Add pictures or videos to your index, write what to look for, press Search. "
-    "Or take the examples.</p>"
+    "Or use the examples.</p>"
 )
 
 NO_FILES = "<p class='holding'>Nothing is indexed before you add it.</p>"
@@ -124,8 +124,8 @@ def build(store: PipelineStore, page: gr.Blocks) -> None:
 def _lay_out_controls() -> tuple[Filling, Asking]:
     files = gr.File(label="Pictures and videos", file_count="multiple", height=150)
     with gr.Row():
-        add = gr.Button("Add to the index", min_width=140)
-        examples = gr.Button("Take the examples", min_width=140)
+        add = gr.Button("Add to index", min_width=140)
+        examples = gr.Button("Use the examples", min_width=140)
         stop_adding = gr.Button("Stop adding", min_width=110, visible=False)
     status = gr.HTML(NO_FILES, padding=False)
     text = gr.Textbox(label="Look for", placeholder="a red circle moves to the left", max_lines=4)
