@@ -134,7 +134,11 @@ def _lay_out_controls() -> tuple[Filling, Asking]:
         stop = gr.Button("Stop", min_width=80, scale=0)
     with gr.Accordion("Like this picture", open=False):
         image = gr.Image(
-            label="Picture", type="filepath", height=200, sources=["upload", "clipboard"]
+            label="Picture",
+            alt_text="Picture",
+            type="filepath",
+            height=200,
+            sources=["upload", "clipboard"],
         )
         weight = gr.Slider(
             0, 1, 0.5, step=0.05, label="Words or picture",
@@ -158,7 +162,12 @@ def _lay_out_controls() -> tuple[Filling, Asking]:
 def _lay_out_results() -> Results:
     notices = gr.HTML(visible=False, padding=False)
     picture = gr.Image(
-        label="Picture", height=300, interactive=False, visible=False, buttons=["fullscreen"]
+        label="Picture",
+        alt_text="Picture",
+        height=300,
+        interactive=False,
+        visible=False,
+        buttons=["fullscreen"],
     )
     player = gr.Video(
         label="Player", height=300, interactive=False, visible=False, elem_classes="player"
