@@ -69,15 +69,9 @@ class Handlers:
         yield holding + summary, names, *_buttons(running=False)
 
     @show_errors
-    def stopped(self, key: str) -> tuple[Any, ...]:
-        """Return what the index holds after a run was stopped."""
-        holding, names = self._told(key)
-        note = "Stopped. Add the same files again, and only what is missing is done."
-        return f"{holding}<p class='note'>{note}</p>", names, *_buttons(running=False)
-
-    def at_rest(self) -> tuple[Any, ...]:
-        """Return the buttons as they are while nothing runs."""
-        return _buttons(running=False)
+    def ended(self, key: str) -> tuple[Any, ...]:
+        """Return what the index holds after a run that was stopped, or failed."""
+        return *self._told(key), *_buttons(running=False)
 
     @show_errors
     def delete(self, key: str, names: list[str]) -> tuple[Any, Any]:

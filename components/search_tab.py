@@ -207,7 +207,8 @@ def _wire_filling(
             api_visibility="private",
             **BATCH_QUEUE,
         )
-        added.failure(handlers.at_rest, None, buttons, **PAGE_EVENT)
+        # a run that is stopped counts as failed, and comes here once it is over
+        added.failure(handlers.ended, owner, [*filling.shown, *buttons], **PAGE_EVENT)
         running.append(added)
         return added
 
@@ -228,9 +229,7 @@ def _wire_filling(
         api_visibility="private",
         **DEVICE_QUEUE,
     )
-    filling.stop.click(
-        handlers.stopped, owner, [*filling.shown, *buttons], cancels=running, **PAGE_EVENT
-    )
+    filling.stop.click(None, cancels=running, api_visibility="private")
     queue = {"api_visibility": "private", **LOOKUP_QUEUE}
     filling.delete.click(handlers.delete, [owner, filling.names], filling.shown, **queue)
     filling.delete_all.click(handlers.delete_all, owner, filling.shown, **queue)
