@@ -147,13 +147,10 @@ def look_in(pipeline: Any, library: Library, owner: str, side: Side, query: Quer
     library.note(owner, side.space)
     shelf = library.shelf(owner, side.space)
     aim: Aim = pipeline.aim(query.text.strip(), query.image, float(query.text_weight))
-    files = shelf.files()
-    holding = Holding(
-        pictures=sum(file.kind == "picture" for file in files.values()),
-        videos=sum(file.kind == "video" for file in files.values()),
-        vectors=sum(file.num_parts for file in files.values()),
-    )
-    near = _in_files(shelf.nearest(aim.vector, CANDIDATES), files)
+    nearest = shelf.nearest(aim.vector, CANDIDATES)
+    files = shelf.some(nearest.contents)
+    near = _in_files(nearest, files)
+    holding = shelf.holding()
     if not len(near.vectors):
         return SideFound(holding=holding, notes=aim.notes)
     found = _chosen(pipeline, shelf, files, near, aim)
@@ -215,7 +212,7 @@ def _chosen(
     rows = [row for row in range(len(cosines)) if strong[row] >= EDGE or verdicts[row] == "match"]
     groups = [[rows[index] for index in group] for group in fold(near.vectors[rows])]
     groups = groups[:MOST_FOUND]
-    thumbed = shelf.with_thumbnails([near.contents[group[0]] for group in groups])
+    thumbed = shelf.some([near.contents[group[0]] for group in groups], thumbnails=True)
     return [
         Found(
             file=thumbed.get(near.contents[head], files[near.contents[head]]),

@@ -89,7 +89,9 @@ def apart_in_time(
         if len(others) >= MOST_OF_A_VIDEO:
             continue
         overlaps = any(
-            starts_s[index] < ends_s[other] and starts_s[other] < ends_s[index] for other in others
+            starts_s[index] == starts_s[other]
+            or (starts_s[index] < ends_s[other] and starts_s[other] < ends_s[index])
+            for other in others
         )
         if not overlaps:
             others.append(index)

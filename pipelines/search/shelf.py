@@ -62,20 +62,20 @@ class Shelf:
         rows = self._database.rows(self._files, _FACTS)
         return {row["content"]: IndexedFile(**row) for row in rows}
 
-    def with_thumbnails(self, contents: Sequence[str]) -> dict[str, IndexedFile]:
-        """Return some files by content, with their thumbnails."""
-        if not contents:
+    def some(self, contents: Iterable[str], *, thumbnails: bool = False) -> dict[str, IndexedFile]:
+        """Return those files of some contents that there are, with or without thumbnails."""
+        asked = list(dict.fromkeys(contents))
+        if not asked:
             return {}
-        where = f"content IN ({', '.join(quoted(contents))})"
-        rows = self._database.rows(self._files, (*_FACTS, "thumbnail"), where)
+        columns = (*_FACTS, "thumbnail") if thumbnails else _FACTS
+        rows = self._database.rows(self._files, columns, _of(asked))
         return {row["content"]: IndexedFile(**row) for row in rows}
 
     def holding(self) -> Holding:
         """Return how much there is."""
-        kinds = [row["kind"] for row in self._database.rows(self._files, ["kind"])]
         return Holding(
-            pictures=kinds.count("picture"),
-            videos=kinds.count("video"),
+            pictures=self._database.count(self._files, "kind = 'picture'"),
+            videos=self._database.count(self._files, "kind = 'video'"),
             vectors=self._database.count(self._parts),
         )
 
@@ -95,7 +95,7 @@ class Shelf:
         """Write the names and places of files anew."""
         for start in range(0, len(files), _RENAMED):
             some = {file.content: file for file in files[start : start + _RENAMED]}
-            there = self.with_thumbnails(list(some))
+            there = self.some(some, thumbnails=True)
             rows = [
                 replace(file, name=some[content].name, path=some[content].path)
                 for content, file in there.items()

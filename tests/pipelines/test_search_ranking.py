@@ -66,6 +66,11 @@ def test_windows_of_a_video_do_not_overlap_a_better_one() -> None:
     assert sum(contents[index] == "v" for index in kept) == MOST_OF_A_VIDEO
 
 
+def test_a_picture_is_there_once() -> None:
+    """Two runs at the same time may both have written its vector."""
+    assert apart_in_time(["p", "q", "p"], [0.0] * 3, [0.0] * 3) == [0, 1]
+
+
 def test_near_duplicates_are_folded_under_the_best() -> None:
     first, other = unit(1, 0, 0), unit(0, 1, 0)
     near = unit(1, 0.05, 0)

@@ -149,7 +149,7 @@ def test_opened_again_after_a_restart(tmp_path: Path) -> None:
     Library(str(tmp_path)).shelf("o", "picture.m.1").add(entries(vectors))
     again = Library(str(tmp_path)).shelf("o", "picture.m.1")
     assert numbers(again.nearest(vectors[3], 1).contents) == [3]
-    file = again.with_thumbnails([f"{3:040x}"])[f"{3:040x}"]
+    file = again.some([f"{3:040x}"], thumbnails=True)[f"{3:040x}"]
     assert (file.name, file.thumbnail) == ("3.png", b"JPEG-3-END")
 
 
@@ -167,7 +167,7 @@ def test_a_renamed_file_keeps_its_thumbnail(shelf: Shelf) -> None:
     shelf.add(made)
     file, _ = entry(1, clustered(1), name="new.png")
     shelf.rename([file])
-    found = shelf.with_thumbnails([file.content])[file.content]
+    found = shelf.some([file.content], thumbnails=True)[file.content]
     assert (found.name, found.thumbnail) == ("new.png", b"JPEG-1-END")
     assert shelf.holding().vectors == 2
 
