@@ -51,4 +51,4 @@ def start_giving_back(
                 trim(0)
                 given_back = last
 
-    threading.Thread(target=work, name="giving back", daemon=True).start()
+    threading.Thread(target=work, name="trimming", daemon=True).start()
