@@ -109,7 +109,7 @@ def sides_to_search(store: PipelineStore, owner: str, models: Mapping[FileKind, 
         )
     raise InputError(
         "Nothing is indexed here yet, or it was deleted because nobody used it. Add some files "
-        "first; a script sends the index_key that /index_files gave back.",
+        "first; a script sends the index_key that it got back for them.",
         title="No index",
     )
 
