@@ -108,7 +108,7 @@ def _called(one: Found) -> str:
         when = f"<small>{clock(one.start_s)} – {clock(one.end_s)}</small>"
     alike = ""
     if one.alike:
-        shown = ", ".join(_short(name) for name in one.alike[:ALIKE_SHOWN])
+        shown = ", ".join(_short(name, 40) for name in one.alike[:ALIKE_SHOWN])
         more = ", …" if len(one.alike) > ALIKE_SHOWN else ""
         alike = f"<small>and {len(one.alike)} alike</small><small translate='no'>"
         alike += f"{html.escape(shown)}{more}</small>"

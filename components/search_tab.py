@@ -125,7 +125,7 @@ def _lay_out_controls() -> tuple[Filling, Asking]:
     files = gr.File(label="Pictures and videos", file_count="multiple", height=150)
     with gr.Row():
         add = gr.Button("Add to index", min_width=140)
-        examples = gr.Button("Use the examples", min_width=140)
+        examples = gr.Button("Use examples", min_width=140)
         stop_adding = gr.Button("Stop adding", min_width=110, visible=False)
     status = gr.HTML(NO_FILES, padding=False)
     text = gr.Textbox(label="Look for", placeholder="a red circle moves to the left", max_lines=4)

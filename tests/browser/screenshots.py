@@ -55,7 +55,7 @@ def answered(browser: Browser, url: str, tab: str, width: int, dark: bool) -> Pa
         page.locator(".batch-progress:visible", has_text="Done: ").wait_for()
     elif tab == "Search":
         open_tab(page, tab)
-        press(page, "Use the examples")
+        press(page, "Use examples")
         page.locator(".scores .pill:visible").first.wait_for()
     elif tab in ("Match", "Moments"):
         open_tab(page, tab)

@@ -91,7 +91,7 @@ def test_a_video_opens_at_its_moment(visit: Visit, width: int) -> None:
 
 def test_the_examples_are_taken_at_a_click(visit: Visit) -> None:
     page = enter(visit)
-    press(page, "Use the examples")
+    press(page, "Use examples")
     expect(rows(page).first.locator(".name")).to_contain_text("red-circle.png")
     expect(rows(page).first.locator(".pill")).to_have_text("match")
     expect(holding(page)).to_contain_text("11 pictures")
@@ -200,7 +200,7 @@ def test_texts_can_be_read_and_axe_finds_nothing_grave(visit: Visit, theme: str)
     page = enter(visit, theme=theme)
     unfold(page)
     before = grave_findings(page)
-    press(page, "Use the examples")
+    press(page, "Use examples")
     expect(rows(page).first.locator(".pill")).to_be_visible()
     selectors = [".scores td", ".scores th", ".pill", ".holding b", ".holding span"]
     seen = {selector: contrasts(page, selector) for selector in selectors}
