@@ -1,6 +1,5 @@
 """Pure functions: an index and what is found in it -> what a component or a script receives."""
 
-import base64
 import csv
 import html
 import io
@@ -121,8 +120,8 @@ def holding_line(holding: Holding, keep_h: float) -> str:
         return "<p class='holding'>Your index is empty. Add pictures or videos to it.</p>"
     keep = f"Deleted when not used for {keep_h:g} hours." if keep_h else "Kept until you delete it."
     return (
-        f"<p class='holding'><b>Your index: {holding.pictures:,} pictures, "
-        f"{holding.videos:,} videos.</b> <span>{keep}</span></p>"
+        f"<p class='holding'><b>Your index · Pictures: {holding.pictures:,} · "
+        f"Videos: {holding.videos:,}</b> <span>{keep}</span></p>"
     )
 
 
@@ -164,11 +163,6 @@ def outcome_summary(outcomes: Sequence[FileOutcome]) -> str:
         f"<div class='batch-progress done'>{line}</div>"
         f"<div class='scores batch'><table>{heading}{rows}</table></div>"
     )
-
-
-def thumbnail_link(jpeg: bytes) -> str:
-    """Return a small picture as a link that holds it whole."""
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
 
 
 def _short(name: str, longest: int = 80) -> str:

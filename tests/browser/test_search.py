@@ -54,7 +54,7 @@ def test_files_are_added_found_and_opened(visit: Visit, width: int) -> None:
     page = enter(visit, width)
     expect(holding(page)).to_contain_text("empty")
     add(page, *FILES)
-    expect(holding(page)).to_contain_text("3 pictures, 1 videos")
+    expect(holding(page)).to_contain_text("Pictures: 3 · Videos: 1")
     expect(page.locator(".batch-progress.done:visible")).to_contain_text("4 added")
 
     look_for(page, "a yellow star")
@@ -94,7 +94,7 @@ def test_the_examples_are_taken_at_a_click(visit: Visit) -> None:
     press(page, "Use examples")
     expect(rows(page).first.locator(".name")).to_contain_text("red-circle.png")
     expect(rows(page).first.locator(".pill")).to_have_text("match")
-    expect(holding(page)).to_contain_text("11 pictures")
+    expect(holding(page)).to_contain_text("Pictures: 11")
     expect(page.get_by_role("button", name="Stop adding")).to_be_hidden()
 
 
@@ -135,11 +135,11 @@ def test_an_index_is_there_when_its_visitor_comes_back_and_for_nobody_else(
     other = open_page(browser, running_app.url)
     open_tab(first, "Search")
     add(first, "red-circle.png", "yellow-star.png")
-    expect(holding(first)).to_contain_text("2 pictures")
+    expect(holding(first)).to_contain_text("Pictures: 2")
     first.reload()
     expect(first.get_by_role("button", name="Classify", exact=True)).to_be_visible()
     open_tab(first, "Search")
-    expect(holding(first)).to_contain_text("2 pictures")
+    expect(holding(first)).to_contain_text("Pictures: 2")
     look_for(first, "a red circle")
     expect(rows(first).first.locator(".name")).to_contain_text("red-circle.png")
     open_tab(other, "Search")
@@ -159,7 +159,7 @@ def test_files_are_deleted(visit: Visit) -> None:
     page.get_by_role("option", name="yellow-star.png").click()
     page.keyboard.press("Escape")
     press(page, "Delete these")
-    expect(holding(page)).to_contain_text("2 pictures, 1 videos")
+    expect(holding(page)).to_contain_text("Pictures: 2 · Videos: 1")
     look_for(page, "a yellow star")
     expect(rows(page).first).to_be_visible()
     assert "yellow-star.png" not in rows(page).all_inner_texts()[0]
@@ -179,9 +179,9 @@ def test_adding_is_stopped_and_taken_up(visit: Visit, save: Save) -> None:
     press(page, "Stop adding")
     expect(page.get_by_role("button", name="Stop adding")).to_be_hidden()
     expect(page.locator(".batch-progress:visible")).to_have_count(0)
-    assert "200 pictures" not in holding(page).inner_text()
+    assert "Pictures: 200" not in holding(page).inner_text()
     press(page, "Add to index")
-    expect(holding(page)).to_contain_text("200 pictures")
+    expect(holding(page)).to_contain_text("Pictures: 200")
 
 
 def test_what_is_missing_is_told(visit: Visit) -> None:
@@ -215,4 +215,4 @@ def test_in_chinese(visit: Visit) -> None:
     expect(holding(page)).to_contain_text("您的索引是空的")
     press(page, "使用示例")
     expect(rows(page).first.locator(".pill")).to_have_text("匹配")
-    expect(holding(page)).to_contain_text("11 张图片")
+    expect(holding(page)).to_contain_text("图片：11")
