@@ -102,11 +102,10 @@ def test_words_and_a_picture(visit: Visit) -> None:
     page = enter(visit)
     add(page, *FILES)
     page.get_by_role("button", name="Like this picture").click()
-    picture = page.get_by_test_id("file-upload").locator("visible=true").last
-    page.locator("input[type=file][accept*='image']").last.set_input_files(
-        EXAMPLES / "red-circle.png"
-    )
-    expect(picture).to_have_count(0)
+    image = page.locator("[role=tabpanel]:visible input[type=file][accept*='image']")
+    expect(image).to_have_count(1)
+    image.set_input_files(EXAMPLES / "red-circle.png")
+    expect(page.get_by_role("button", name="Remove Image")).to_be_visible()
     press(page, "Search")
     expect(rows(page).first.locator(".name")).to_contain_text("red-circle.png")
     page.get_by_label("Look for").fill("a yellow star")
