@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +60,12 @@ class Query:
                 "Say it in one sentence."
             )
         if not _is_within(self.text_weight, 0.0, 1.0):
-            raise InputError(f"text_weight must be within 0..1 but got {self.text_weight!r}.")
+            given = repr(self.text_weight)[:40]
+            raise InputError(f"text_weight must be within 0..1 but got {given}.")
         if not _is_within(self.top_k, 1, MOST_FOUND) or self.top_k != int(self.top_k):
             raise InputError(
-                f"top_k must be a whole number within 1..{MOST_FOUND} but got {self.top_k!r}."
+                f"top_k must be a whole number within 1..{MOST_FOUND} but got "
+                f"{repr(self.top_k)[:40]}."
             )
 
 
@@ -238,7 +239,7 @@ def _called(files: dict[str, IndexedFile], near: Nearest, row: int) -> str:
 
 def _is_within(value: Any, low: float, high: float) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and isfinite(value) and low <= value <= high
+    return number and low <= value <= high  # what is no number at all is within nothing
 
 
 def delete_files(library: Library, owner: str, names: Sequence[str]) -> list[str]:

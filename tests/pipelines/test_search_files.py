@@ -296,6 +296,8 @@ def test_an_index_is_found_where_the_default_has_changed(
         ({"text": "a", "top_k": 0}, "top_k"),
         ({"text": "a", "top_k": 2.5}, "top_k"),
         ({"text": "a", "top_k": True}, "top_k"),
+        ({"text": "a", "top_k": 10**400}, "top_k"),
+        ({"text": "a", "text_weight": -(10**400)}, "text_weight"),
         ({"text": "a", "text_weight": 1.5}, "text_weight"),
         ({"text": "a", "text_weight": float("nan")}, "text_weight"),
         ({"text": "a", "text_weight": "half"}, "text_weight"),
