@@ -10,7 +10,14 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from components import api_batch, api_describe, api_evaluate, api_video, api_video_chat
+from components import (
+    api_batch,
+    api_describe,
+    api_evaluate,
+    api_search,
+    api_video,
+    api_video_chat,
+)
 from components import format as fmt
 from components.common import (
     BATCH_QUEUE,
@@ -152,6 +159,12 @@ def build(store: PipelineStore) -> None:
         if is_bundled(store, videos.TASK):
             for function in videos.endpoints(store):
                 _publish(function, DEVICE_QUEUE)
+    if is_bundled(store, "video-text"):
+        index_files, search_files = api_search.endpoints(store)
+        _publish(index_files, BATCH_QUEUE)
+        _publish(search_files, DEVICE_QUEUE)
+        for function in api_search.lookups(store):
+            _publish(function, LOOKUP_QUEUE)
     _publish(list_models, LOOKUP_QUEUE)
 
 

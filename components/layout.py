@@ -17,6 +17,7 @@ from components import (
     evaluate_tab,
     match_tab,
     moments_tab,
+    search_tab,
     similarity_tab,
     video_chat_tab,
 )
@@ -48,6 +49,7 @@ TABS = (
     video_chat_tab,
     match_tab,
     moments_tab,
+    search_tab,
     evaluate_tab,
 )
 

@@ -1,6 +1,5 @@
 """Where weights come from: a folder, the bundle, the Hugging Face cache, a hub or ModelScope."""
 
-import hashlib
 import threading
 import time
 from collections import Counter
@@ -180,10 +179,3 @@ def _cached_snapshot(spec: ModelSpec) -> Path | None:
 
     found = try_to_load_from_cache(spec.repo, "config.json", revision=spec.revision)
     return Path(found).parent if isinstance(found, str) else None
-
-
-def weights_revision(spec: ModelSpec, folder: Path | None) -> str:
-    """Return what tells these weights from others of the same key: a commit, or a hash of them."""
-    if not spec.demo or folder is None:
-        return spec.revision
-    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:16]

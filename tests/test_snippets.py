@@ -43,6 +43,9 @@ SHOWN = {
     "match_video": "a red circle moves left",
     "find_moments": "start_s",
     "ask_video": "red",
+    "index_files": "red-circle.png",
+    "search_files": "red-circle.png",
+    "forget_files": "deleted",
     "list_models": "clip-vit-l14",
 }
 

@@ -14,9 +14,9 @@ from pipelines.batch.results import Captioned
 from pipelines.catalogue import ModelSpec, Task
 from pipelines.errors import MediaError, MemoryLimitError, NotBegunError
 from pipelines.generation import GenerationOptions
-from pipelines.sources import weights_revision
 from pipelines.store import PipelineStore
 from pipelines.turns import BrokenOff
+from pipelines.weights import revision_of
 
 TASK: Task = "caption"
 
@@ -66,7 +66,7 @@ def make_captioner(
 
     settings = CaptionSettings(
         model=spec.key,
-        revision=weights_revision(spec, store.sources.locate(spec)),
+        revision=revision_of(store.sources, spec),
         prompt=prompt,
         options={
             **{name: _as_set(value) for name, value in asdict(options).items()},

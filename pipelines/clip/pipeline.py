@@ -36,9 +36,11 @@ from pipelines.results import (
     Step,
     Verdict,
 )
-from pipelines.sources import weights_revision
+from pipelines.search.ranking import aim_kind, blend
+from pipelines.search.results import Aim, Judgement, Vectors
 from pipelines.texts import cut_note
 from pipelines.vectors import VectorCache, fingerprint
+from pipelines.weights import weights_revision
 
 #: Raised when vectors come out otherwise than before, so that kept ones are not taken for new.
 VECTORS_FORMAT = 2
@@ -330,6 +332,38 @@ class ClipPipeline(Pipeline):
         vectors, bad = self.pictures.encode_readable([image.path for image in images])
         notes = self._notes((), vectors)
         return self._embeddings(vectors, bad, [image.name for image in images], notes)
+
+    def aim(self, text: str, image: Path | None, text_weight: float = 0.5) -> Aim:
+        """Return what to look for in an index of image vectors.
+
+        Args:
+            text: what should be seen, or "".
+            image: an image file like which it should be, or None; one of the two is given.
+            text_weight: share of the text where both are given, 0..1.
+
+        Raises:
+            MediaError: the image cannot be read.
+        """
+        word = self.texts.vectors([text])[0].numpy() if text else None
+        seen = self.pictures.encode([image])[0].numpy() if image is not None else None
+        notes = self._notes([text] if text else [], torch.empty(0, 0))
+        return Aim(
+            vector=blend(word, seen, text_weight), kind=aim_kind(word, seen), notes=tuple(notes)
+        )
+
+    def judge_found(self, aim: Aim, vectors: Vectors) -> list[Judgement | None]:
+        """Return what the similarity of each of (N, D) image vectors to an aim means.
+
+        None for a text and an image together, for which nothing is calibrated.
+        """
+        if aim.kind == "both" or not len(vectors):
+            return [None] * len(vectors)
+        pictures, sought = torch.from_numpy(vectors), torch.from_numpy(aim.vector)[None]
+        if aim.kind == "text":
+            found = self.judge.text_evidence(pictures @ sought.T, pictures, ("{}",))[:, 0].tolist()
+            return [Judgement(evidence=e, verdict=self.judge.of_text(e)) for e in found]
+        found = self.judge.image_evidence(pictures, sought)[:, 0].tolist()
+        return [Judgement(evidence=e, verdict=self.judge.of_images(e)) for e in found]
 
     def matrix(self, texts: Sequence[str], images: Sequence[NamedImage]) -> SimilarityMatrix:
         """Compare texts with images, or, where only one kind is given, each with all of it.

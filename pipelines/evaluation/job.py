@@ -22,10 +22,10 @@ from pipelines.evaluation.mistakes import Mistake, show_mistakes
 from pipelines.evaluation.probe import LinearProbe, ProbeFacts
 from pipelines.evaluation.results import Guess, Measured, measure
 from pipelines.evaluation.teaching import ProbeOptions, Taught, check_enough, guesses_of, teach
-from pipelines.sources import weights_revision
 from pipelines.store import PipelineStore
 from pipelines.streaming import stream_work
 from pipelines.turns import BrokenOff
+from pipelines.weights import weights_revision
 
 TASK: Task = "image-text"
 

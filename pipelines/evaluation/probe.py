@@ -54,7 +54,7 @@ class LinearProbe:
 
     Attributes:
         model: catalogue key of the model.
-        revision: of the model's weights; see `sources.weights_revision`.
+        revision: of the model's weights; see `weights.weights_revision`.
         labels: L classes, distinct.
         weight: (L, D) float32.
         bias: (L,) float32.

@@ -300,6 +300,8 @@ def test_no_path_of_the_server_is_opened(
         ("caption_images", [[file], "", "", 5, 1, 0, 1, 0]),
         ("match_video", [file, "a", "", 0, 0]),
         ("find_moments", [file, "a", "", 4, 1, 5]),
+        ("index_files", [[file], "", "", ""]),
+        ("search_files", ["a-key-of-this-test", "", file, 0.5, 5, "", ""]),
     ):
         answer = post(running_app.url, endpoint, data)
         assert "data" not in answer, f"{path} was opened by {endpoint}"

@@ -110,6 +110,26 @@ ENDPOINTS: dict[str, list[tuple[str, str, Any]]] = {
         ("top_k", "int", 5),
     ],
     "/ask_video": ASK_VIDEO,
+    "/index_files": [
+        ("files", "list[filepath]", REQUIRED),
+        ("index_key", "str", ""),
+        ("model", "str", ""),
+        ("video_model", "str", ""),
+    ],
+    "/search_files": [
+        ("index_key", "str", REQUIRED),
+        ("query_text", "str", ""),
+        ("query_image", "None | filepath", None),
+        ("text_weight", "float", 0.5),
+        ("top_k", "int", 20),
+        ("model", "str", ""),
+        ("video_model", "str", ""),
+    ],
+    "/forget_files": [
+        ("index_key", "str", REQUIRED),
+        ("files", "str", ""),
+        ("everything", "bool", False),
+    ],
     "/list_models": [],
 }
 
@@ -127,6 +147,9 @@ RETURNS = {
     "/match_video": ["dict(str, Any)", "list[dict(str, Any)]"],
     "/find_moments": ["list[dict(str, Any)]"],
     "/ask_video": ["str", "list[dict(str, Any)]"],
+    "/index_files": ["list[dict(str, Any)]", "dict(str, Any)"],
+    "/search_files": ["list[dict(str, Any)]"],
+    "/forget_files": ["dict(str, Any)"],
     "/list_models": ["list[dict(str, Any)]"],
 }
 

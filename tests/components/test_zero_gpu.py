@@ -81,6 +81,18 @@ def test_batches_run_in_workers_too(zero_client: Client) -> None:
     assert "yellow" in rows[1]["caption"]
 
 
+def test_files_are_indexed_and_found_by_workers_too(zero_client: Client) -> None:
+    names = ("red-circle.png", "yellow-star.png", "circle-moves-left.mp4")
+    files = [handle_file(EXAMPLES / name) for name in names]
+    rows, index = zero_client.predict(files=files, api_name="/index_files")
+    assert [row["outcome"] for row in rows] == ["added"] * 3
+    for query, name in (("a yellow star", names[1]), ("a red circle moves left", names[2])):
+        found = zero_client.predict(
+            index_key=index["index_key"], query_text=query, api_name="/search_files"
+        )
+        assert (found[0]["file"], found[0]["verdict"]) == (name, "match")
+
+
 def test_errors_keep_their_words(zero_client: Client, save: Any) -> None:
     """The real package tells no more of an exception than the name of its class."""
     damaged = save("damaged.png", b"\x89PNG no picture")

@@ -15,8 +15,9 @@ from pipelines.catalogue import DEMO_CLIP
 from pipelines.errors import InputError
 from pipelines.evaluation.probe import LinearProbe, ProbeFacts, read_probe, spec_of
 from pipelines.settings import Settings
-from pipelines.sources import BUNDLE, weights_revision
+from pipelines.sources import BUNDLE
 from pipelines.store import PipelineStore
+from pipelines.weights import weights_revision
 from tests.conftest import draw_circle
 
 FACTS = ProbeFacts(num_fitted=30, num_held_out=10, correct=9, strength=100.0, seed=0)
