@@ -110,8 +110,9 @@ def model_hint(store: PipelineStore, spec: ModelSpec) -> str:
         known = "drawn videos of moving" if videos else "drawings of coloured"
         return f"Comes with SeeSay and needs no network. Knows {known} shapes only."
     if spec.remote is not None:
-        what = "Videos and questions" if spec.task == "video-chat" else "Pictures and questions"
-        return f"{what} are sent to `{spec.remote.host}`, where this model runs."
+        if spec.task == "video-chat":
+            return f"Runs elsewhere: your video and your words are sent to {spec.remote.host}."
+        return f"Runs elsewhere: your pictures and your words are sent to {spec.remote.host}."
     on_disk = store.sources.locate(spec) is not None
     where = "on this machine" if on_disk else f"{spec.download_gb:.1f} GB, downloaded on first use"
     return f"`{spec.repo}` · {where} · {store.need_gb(spec):.1f} GB of memory · {spec.licence}"

@@ -126,7 +126,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str] | None = None)
     values = dict(vars(args))
     flags, file = values.pop("remote"), values.pop("remotes_file")
     try:
-        values["remotes"] = read_remotes(flags, file, env, taken=CATALOGUE)
+        values["remotes"] = read_remotes(flags or (), file, env, taken=CATALOGUE)
     except ValueError as error:
         parser.error(f"--remote: {error}")
     values["endpoint"] = env.get("HF_ENDPOINT", "").rstrip("/") or HUB_ENDPOINT
@@ -221,7 +221,6 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
     add(
         "--remote",
         action="append",
-        default=[],
         metavar="NAME=URL",
         help="a model on an OpenAI-compatible server, by a name of your own; as often as there "
         "are such models. Its key comes from SEESAY_REMOTE_KEY",

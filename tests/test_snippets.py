@@ -22,7 +22,8 @@ from tests.components.test_contract import ENDPOINTS
 ADDRESS = "http://127.0.0.1:7860"
 DOCUMENTS = sorted(path.name for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md")
 
-#: What a snippet may be in; json is read, text is neither.
+#: What a snippet may be in; json is read, text is neither; toml is read in
+#: tests/pipelines/test_remote_servers.py.
 RUN = {"python", "bash", "javascript"}
 
 #: What a shell snippet begins its lines with that takes minutes, a network or another machine.
@@ -102,7 +103,7 @@ def test_every_block_is_in_a_language_that_is_checked() -> None:
     for name in DOCUMENTS:
         text = (ROOT / name).read_text(encoding="utf-8")
         fences = re.findall(r"^```(\w*)$", text, re.MULTILINE)
-        assert set(fences[::2]) <= RUN | {"json", "text", ""}, name
+        assert set(fences[::2]) <= RUN | {"json", "text", "toml", ""}, name
         assert set(fences[1::2]) <= {""}, name
 
 

@@ -1,5 +1,6 @@
 """Remote models by flags, file and environment: what is taken, what is refused, where keys go."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from pipelines.remote.servers import Remote
 from pipelines.settings import Settings, read_settings
 from pipelines.store import PipelineStore
+from tests.browser.serve import ROOT
 
 KEY = "sk-very-secret-0123456789"
 
@@ -137,6 +139,16 @@ def test_what_is_no_file_of_remotes(
     with pytest.raises(SystemExit):
         remotes(f"--remotes-file={tmp_path / 'a.toml'}")
     assert told in capsys.readouterr().err
+
+
+def test_the_file_of_readme(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "remotes.toml").write_text(text, "utf-8")
+    (remote,) = remotes(f"--remotes-file={tmp_path / 'remotes.toml'}")
+    defaults = Remote(name="a", url="http://h")
+    for name in ("videos", "max_frames", "concurrency", "timeout_s"):
+        assert getattr(remote, name) == getattr(defaults, name)
+    assert remote.key_variable in (ROOT / "README.md").read_text("utf-8")
 
 
 def test_what_a_tab_starts_with() -> None:
