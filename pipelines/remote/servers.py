@@ -2,7 +2,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -123,7 +123,17 @@ def read_remotes(
             raise ValueError(f"the remote {name} is given twice; give each a name of its own")
         if name in set(taken):
             raise ValueError(f"{name} is the name of another model; give the remote its own name")
+    return with_keys(remotes, env)
+
+
+def with_keys(remotes: Sequence[Remote], env: Mapping[str, str]) -> tuple[Remote, ...]:
+    """Return remotes with the keys that an environment has for them; raises as `read_remotes`."""
     return tuple(_with_key(remote, remotes, env) for remote in remotes)
+
+
+def without_keys(remotes: Sequence[Remote]) -> tuple[Remote, ...]:
+    """Return remotes as they may travel."""
+    return tuple(replace(remote, key="") for remote in remotes)
 
 
 def _of_flag(flag: str) -> Remote:
@@ -171,7 +181,7 @@ def _of_table(name: str, table: Any) -> Remote:
     return Remote(name=name, **values)
 
 
-def _with_key(remote: Remote, remotes: list[Remote], env: Mapping[str, str]) -> Remote:
+def _with_key(remote: Remote, remotes: Sequence[Remote], env: Mapping[str, str]) -> Remote:
     """Return a remote with its key; one key for all is sent to a single server only."""
     key = env.get(remote.key_variable, "").strip()
     if not key and (shared := env.get(KEY_VARIABLE, "").strip()):
