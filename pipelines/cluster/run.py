@@ -94,10 +94,12 @@ def cluster(address: str) -> Iterator[list[Node]]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray calls home unless told not to
     import ray
 
+    for name in ("ray", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # the command has a line of its own
     joined = ray.is_initialized()
     if not joined:
         try:
-            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING)
+            ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
             raise InputError(
                 f"There is no Ray cluster at {address}. Start one with `ray start --head`, or "
@@ -211,6 +213,7 @@ class ClusterRun:
                             return
             except Exception as error:
                 if not _is_of_ray(error):
+                    shards.take_up(self._shards, self._ledger)
                     raise
                 restarts = 0 if done > before else restarts + 1
                 if restarts > MOST_RESTARTS:

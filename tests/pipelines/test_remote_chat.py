@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines import caption_folder
 from pipelines.errors import InputError, MediaError, PipelineError, ServerError
 from pipelines.generation import GenerationOptions
 from pipelines.remote import chat
@@ -25,6 +26,7 @@ from pipelines.videochat_flash.part import Part
 from tests.browser.serve import ROOT
 from tests.conftest import draw_circle
 from tests.fake_chat_server import PIECES, Asked, FakeChatServer
+from tests.pipelines.batch_fakes import lines
 from tests.pipelines.made_videos import encode
 
 KEY = "sk-very-secret-0123456789"
@@ -468,3 +470,26 @@ sys.exit("torch" in sys.modules)
         timeout=120,
     )
     assert (ran.returncode, ran.stdout.strip()) == (0, TEXT), ran.stderr[-2000:]
+
+
+def test_a_folder_from_the_command_line(
+    server: FakeChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server that stops answering ends the run; the next one asks for the rest only."""
+    for shade in range(20):
+        Image.new("RGB", (8, 8), (shade, 0, 0)).save(tmp_path / f"{shade:02}.png")
+    server.pieces = lambda asked: (str(_pixel(asked)[0]),)
+    argv = [str(tmp_path), "--models=bundled", "--decoders=inside", "--model=fake"]
+    argv.append(f"--remote=fake={server.url}")
+    server.faults = [""] * 8 + ["401"] * 99
+    assert caption_folder.main(argv) == caption_folder.FAILED
+    assert f"fake ({server.host}) asks for a key" in capsys.readouterr().err
+    server.faults, server.asked = [], []
+    assert caption_folder.main(argv) == caption_folder.DONE
+    assert len(server.questions) == 12
+    assert [row["caption"] for row in lines(tmp_path / "captions.jsonl")] == [
+        str(shade) for shade in range(20)
+    ]
+    server.models, server.asked = ["another"], []
+    assert caption_folder.main([*argv, "--existing=overwrite"]) == caption_folder.DONE
+    assert len(server.questions) == 20  # another model's captions are others
