@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.batch.arguments import make_parser
 from pipelines.settings import read_settings
 from tests.browser.serve import ROOT, RunningApp, serve
 from tests.components.test_contract import ENDPOINTS
@@ -27,7 +28,7 @@ DOCUMENTS = sorted(path.name for path in ROOT.glob("*.md") if path.name != "CHAN
 RUN = {"python", "bash", "javascript"}
 
 #: What a shell snippet begins its lines with that takes minutes, a network or another machine.
-LOOKED_AT = ("make ", "docker ", "python app.py")
+LOOKED_AT = ("make ", "docker ", "pip install ", "python app.py", "python -m pipelines.")
 
 #: What the output of every endpoint's example holds.
 SHOWN = {
@@ -154,7 +155,7 @@ def looked_at() -> list[Snippet]:
 
 @pytest.mark.parametrize("snippet", looked_at(), ids=lambda one: f"{one.document}-{one.text[:20]}")
 def test_commands_name_what_there_is(snippet: Snippet) -> None:
-    """`make` its targets, `docker` its files, `app.py` its flags."""
+    """`make` its targets, `docker` and `pip` their files, our commands their flags."""
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     for line in snippet.text.splitlines():
         words = line.partition("#")[0].split()
@@ -163,6 +164,10 @@ def test_commands_name_what_there_is(snippet: Snippet) -> None:
         assert line.startswith(LOOKED_AT), f"{line!r} is neither run nor looked at"
         if words[0] == "make":
             assert words[1] in targets
+        elif words[0] == "pip":
+            assert (ROOT / words[words.index("-r") + 1]).is_file()
+        elif words[2] == "pipelines.caption_folder":
+            make_parser().parse_args(words[3:])
         elif words[0] == "docker":
             files = [words[i + 1] for i, word in enumerate(words) if word in {"-f", "--file"}]
             assert all((ROOT / file).is_file() for file in files)

@@ -92,10 +92,12 @@ def cluster(address: str) -> Iterator[list[Node]]:
         InputError: there is no cluster at that address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray calls home unless told not to
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the command has a line of its own
     import ray
+    import ray.data
 
     for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # the command has a line of its own
+        logging.getLogger(name).setLevel(logging.ERROR)
     joined = ray.is_initialized()
     if not joined:
         try:

@@ -34,7 +34,7 @@ def specs_of(remotes: Sequence[Remote]) -> tuple[ModelSpec, ...]:
 def _spec(remote: Remote, task: Task, pipeline: str) -> ModelSpec:
     return ModelSpec(
         key=remote.name,
-        title=f"{remote.title or remote.name} (remote)",
+        title=f"{remote.title or remote.name}: through a server",
         task=task,
         family=FAMILY,
         pipeline=pipeline,

@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on loopback, on which the command runs; one node can be killed.
+"""A Ray cluster of two nodes on this machine, on which the command runs; one node can be killed.
 
 `python -m tests.pipelines.two_machines KILL FOLDER FLAGS…`: with KILL 1, the second node is
 killed once both have captions in their ledgers. Prints how many there were then.
@@ -40,7 +40,6 @@ def run(kill: bool, argv: list[str]) -> int:
         "num_cpus": 1,
         "memory": 3_000_000_000,
         "object_store_memory": 100_000_000,
-        "node_ip_address": "127.0.0.1",
         "include_dashboard": False,
     }
     cluster = Cluster(initialize_head=True, head_node_args=room)
