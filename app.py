@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     from components.layout import PUBLIC_FOLDERS, build_app, launch_options
     from components.service import service_routes
     from pipelines import apart
-    from pipelines.idle import start_unloading
+    from pipelines.idle import start_giving_back, start_unloading
     from pipelines.runtime import warm_up
     from pipelines.sweeping import start_sweeping
     from pipelines.zero_gpu import is_zero_gpu, make_store
@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     close_on_signals(app.house)
     app.launch(**launch_options(settings, service_routes(store, app)), prevent_thread_lock=True)
     start_unloading(store, settings.idle_minutes * 60)
+    start_giving_back(store)
     store.sources.start_probe()
     warm_up()
     serve_until_closed(app, app.house, settings.grace_s)

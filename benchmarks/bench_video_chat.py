@@ -22,6 +22,7 @@ import torch  # noqa: E402
 
 from benchmarks.measuring import Row, compare, cpu_seconds, report, row  # noqa: E402
 from benchmarks.numbered_videos import draw, texture  # noqa: E402
+from benchmarks.operations import matrix_rate, prompt_operations, tower_operations  # noqa: E402
 from benchmarks.video_chat_checkpoint import attend_eagerly, make_chat  # noqa: E402
 from pipelines.generation import GenerationOptions  # noqa: E402
 from pipelines.settings import Settings  # noqa: E402
@@ -131,6 +132,34 @@ def last_row(chat: Any, num_frames: int) -> Row:
     return {**made, "met": made["met"] and seen == [1]}
 
 
+def first_token(chat: Any, video: Path, num_frames: int) -> Row:
+    """The first token about a video, its decoding too, beside the operations that it takes.
+
+    Those are counted, and taken to run as fast as the largest layers do by themselves.
+    """
+    config = chat._model.config
+    chat.forget()
+    answers: list[VideoAnswer] = []
+    took_s = cpu_seconds(
+        lambda: answers.append(ask(chat, video, FIRST, None, Part(max_frames=num_frames), 1))
+    )
+    frames, vision = len(answers[0].seen.times_s), config.vision
+    clips = frames // vision.clip_frames
+    prompt = answers[0].context.used_tokens
+    text = chat._model.language.config
+    operations = clips * tower_operations(vision) + prompt_operations(text, prompt)
+    rate = matrix_rate(vision, chat.device.dtype)
+    return row(
+        f"first token about {frames} frames / its operations at the rate of the largest layers",
+        took_s,
+        operations / rate,
+        2.0,
+        operations=operations,
+        operations_a_second=rate,
+        prompt_tokens=prompt,
+    )
+
+
 def write_video(path: Path, seconds: int, *, tiny: bool) -> Path:
     """Write a video of a frame a second, so that as many frames are looked at as allowed."""
     height, width = (90, 160) if tiny else (720, 1280)
@@ -172,6 +201,7 @@ def main() -> None:
         with store.use(KEY, "video-chat") as chat:
             times = 2 if args.quick else 4
             rows = [one_clip(chat, times), last_row(chat, args.frames[0])]
+            rows.append(first_token(chat, video, args.frames[0]))
             for frames in args.frames:
                 goal = 1 / 500 if frames >= 512 else 1 / 100
                 rows.append(second_question(chat, video, frames, goal, args.tokens))

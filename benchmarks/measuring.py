@@ -29,8 +29,12 @@ def row(what: str, ours_s: float, theirs_s: float, goal: float, **more: Any) -> 
     """Return one line of the table."""
     ratio = ours_s / theirs_s
     return {"what": what, "ours_s": round(ours_s, 5), "theirs_s": round(theirs_s, 5),
-            "ratio": f"1/{1 / ratio:.1f}", "value": round(ratio, 5), "goal": f"≤ 1/{1 / goal:.1f}",
+            "ratio": _told(ratio), "value": round(ratio, 5), "goal": f"≤ {_told(goal)}",
             "met": ratio <= goal, **more}  # fmt: skip
+
+
+def _told(ratio: float) -> str:
+    return f"1/{1 / ratio:.1f}" if ratio <= 1 else f"{ratio:.1f}"
 
 
 def machine(weights: str) -> str:

@@ -73,5 +73,5 @@ def attend_eagerly() -> Iterator[None]:
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
         return scores.softmax(dim=-1) @ value
 
-    with patch.object(modeling_umt, "scaled_dot_product_attention", eager):
+    with patch.object(modeling_umt, "full_attention", eager):
         yield

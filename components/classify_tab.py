@@ -181,6 +181,7 @@ def _lay_out_results() -> Results:
         look_label = gr.Dropdown([], label="Where does it look for", interactive=True)
         overlay = gr.Image(
             label="Where the model looks",
+            alt_text="Where the model looks",
             interactive=False,
             height=320,
             buttons=["download", "fullscreen"],

@@ -9,7 +9,7 @@ import gradio as gr
 from components.language import LANGUAGES, chosen_language, language, say, say_html, speaking
 
 #: Settings of a component that are texts.
-TEXTS = ("label", "info", "placeholder", "title")
+TEXTS = ("label", "info", "placeholder", "title", "alt_text")
 
 #: Components whose value is a text of ours, not of a visitor or a model.
 SPOKEN = ("button", "downloadbutton", "uploadbutton", "markdown")

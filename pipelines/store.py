@@ -74,6 +74,7 @@ class PipelineStore:
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)
         self._clock = count(1)
+        self._last_used_s: float | None = None
         self._device: Device | None = None
         self._device_lock = threading.Lock()
         self.build: Builder = build_pipeline
@@ -227,8 +228,18 @@ class PipelineStore:
             ]
             for key in idle:
                 log.info("Unloading %s, which nobody used for %.0f s", key, idle_s)
+                self._last_used_s = time.monotonic()
                 self._slots.pop(key).pipeline.unload()
         return idle
+
+    def last_used_s(self) -> float | None:
+        """Return when a model was used or dropped last, on the monotonic clock.
+
+        None while one is in use, and before the first.
+        """
+        with self._lock:
+            in_use = any(slot.leases for slot in self._slots.values())
+            return None if in_use else self._last_used_s
 
     def _check_fits(self, spec: ModelSpec) -> None:
         if spec.demo:  # a few megabytes always fit; do not wait for the device's self-test
@@ -332,7 +343,7 @@ class PipelineStore:
     def _release(self, slot: _Slot) -> None:
         with self._freed:
             slot.leases -= 1
-            slot.free_since_s = time.monotonic()
+            self._last_used_s = slot.free_since_s = time.monotonic()
             self._freed.notify_all()
 
     def _load(self, pipeline: Pipeline) -> None:

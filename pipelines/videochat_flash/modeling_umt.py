@@ -8,8 +8,9 @@ from functools import lru_cache
 
 import torch
 from torch import nn
-from torch.nn.functional import interpolate, scaled_dot_product_attention
+from torch.nn.functional import interpolate
 
+from pipelines.videochat_flash.attention import full_attention
 from pipelines.videochat_flash.configuration_videochat_flash import VisionConfig
 from pipelines.videochat_flash.stopping import ShouldStop, check_stop
 
@@ -21,8 +22,8 @@ class UmtTower(nn.Module):
     """Pre-norm transformer with full attention over all patches of a clip; no class token.
 
     Source: OpenGVLab/VideoChat-Flash@2f8e2f5 and the checkpoints' `vision_tower_builder.py`,
-    licence: NOTES.md; differs: patches go through one Linear, attention is SDPA, the missing
-    bias of the keys is a row of zeros, the positional table is computed when needed.
+    licence: NOTES.md; differs: patches go through one Linear, attention is `full_attention`, the
+    missing bias of the keys is a row of zeros, the positional table is computed when needed.
     """
 
     def __init__(self, config: VisionConfig) -> None:
@@ -94,7 +95,7 @@ def attend(
 ) -> torch.Tensor:
     """Full attention of (B, P, C) over itself, each head scaled by its width**-0.5."""
     parts = (part.unflatten(-1, (num_heads, -1)).transpose(1, 2) for part in (query, key, value))
-    return scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)  # (B, P, C)
+    return full_attention(*parts).transpose(1, 2).flatten(2)  # (B, P, C)
 
 
 @lru_cache(maxsize=4)

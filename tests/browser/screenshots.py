@@ -52,7 +52,7 @@ def answered(browser: Browser, url: str, tab: str, width: int, dark: bool) -> Pa
         press(page, "Take the example pictures")
         page.locator(".file-preview:visible .file").first.wait_for()
         press(page, "Start")
-        page.get_by_text("Done: ").wait_for()
+        page.locator(".batch-progress:visible", has_text="Done: ").wait_for()
     elif tab in ("Match", "Moments"):
         open_tab(page, tab)
         click_example(page, 0)

@@ -109,7 +109,7 @@ def test_too_many_questions_are_refused(strict_app: RunningApp, red_circle: Path
 
 def test_what_runs_may_end_and_what_is_new_is_refused(tmp_path: Path) -> None:
     """A beam search of seconds is under way when the server is told to end."""
-    with serve(tmp_path, "--grace-s", "60", code=SLOW) as app:
+    with serve(tmp_path, "--grace-s", "300", code=SLOW) as app:
         picture = {
             "path": upload(app.url, Path("assets/examples/four-objects.png")),
             "meta": {"_type": "gradio.FileData"},
@@ -122,13 +122,13 @@ def test_what_runs_may_end_and_what_is_new_is_refused(tmp_path: Path) -> None:
         running.start()
         wait_for(app, "slow work begins")
         app.process.send_signal(signal.SIGTERM)
-        wait_for(app, "waiting up to 60 s for 1 requests")
+        wait_for(app, "waiting up to 300 s for 1 requests")
         refused = post(app.url, "list_models", [])
         assert "restarted" in str(refused["error"])
-        running.join(60)
-        assert app.process.wait(60) == 0
+        running.join(300)
+        assert app.process.wait(300) == 0
         assert "Traceback" not in app.log_file.read_text("utf-8")
-    assert "square" in json.dumps(answers[0]["data"])
+    assert "square" in json.dumps(answers[0])
 
 
 def test_the_end_of_grace_ends_what_runs(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from pipelines import idle
 from pipelines.base import Pipeline
 from pipelines.catalogue import (
     CATALOGUE,
@@ -24,7 +25,7 @@ from pipelines.catalogue import (
     SIGLIP2_B16,
 )
 from pipelines.errors import InputError, MemoryLimitError, WeightsError
-from pipelines.idle import start_unloading
+from pipelines.idle import start_giving_back, start_unloading
 from pipelines.runtime import Device
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
@@ -486,3 +487,35 @@ def test_models_are_kept_for_ever_where_that_is_asked_for(store: PipelineStore) 
     before = threading.active_count()
     start_unloading(store, 0)
     assert threading.active_count() == before
+
+
+def test_when_a_model_was_used_last(store: PipelineStore) -> None:
+    assert store.last_used_s() is None
+    with store.use("clip-vit-b32", "image-text"):
+        assert store.last_used_s() is None
+    used = store.last_used_s()
+    assert used is not None
+    assert used <= time.monotonic()
+    store.unload_idle(0.0)
+    dropped = store.last_used_s()
+    assert dropped is not None
+    assert dropped > used
+
+
+def test_free_memory_is_given_back_once_nobody_asks(
+    store: PipelineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trimmed: list[int] = []
+    libc = SimpleNamespace(malloc_trim=trimmed.append)
+    monkeypatch.setattr(idle, "ctypes", SimpleNamespace(CDLL=lambda name: libc))
+    monkeypatch.setattr(idle.sys, "platform", "linux")
+    start_giving_back(store, quiet_s=0.1, every_s=0.02)
+    with store.use("clip-vit-b32", "image-text"):
+        time.sleep(0.3)
+        assert trimmed == []
+    end = time.monotonic() + 30
+    while not trimmed:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    time.sleep(0.3)
+    assert trimmed == [0]  # once, not again and again

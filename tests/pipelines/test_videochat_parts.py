@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from pipelines.errors import InputError, WeightsError
+from pipelines.videochat_flash.attention import full_attention
 from pipelines.videochat_flash.configuration_videochat_flash import (
     CARD_DROPPING,
     Dropping,
@@ -138,6 +139,50 @@ def test_tower_agrees_with_plain_attention(image_px: int) -> None:
         assert bool(seen.isfinite().all())
         assert error(seen, tower.norm(x)) < 1e-5
         assert error(tower(pixels[1:]), seen[1:]) < 1e-5  # one clip alone
+
+
+def attention_by_hand(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """The formula, in float64."""
+    query, key, value = query.double(), key.double(), value.double()
+    scores = torch.einsum("bhqd,bhkd->bhqk", query, key) / query.shape[-1] ** 0.5
+    weights = (scores - scores.amax(-1, keepdim=True)).exp()
+    mixed = torch.einsum("bhqk,bhkd->bhqd", weights, value)
+    return mixed / weights.sum(-1, keepdim=True)
+
+
+@pytest.mark.parametrize(("length", "width"), [(512, 64), (784, 88), (1025, 64)])
+@pytest.mark.parametrize("sharpness", [0.1, 0.3, 1.0, 2.0])
+def test_attention_in_blocks_agrees_with_the_formula(
+    length: int, width: int, sharpness: float
+) -> None:
+    """The longest clips of a CPU in bfloat16, whose own rounding is 0.004 of a number at most."""
+    query, key, value = random(3, 2, 2, length, width).bfloat16() * sharpness
+    exact = attention_by_hand(query, key, value)
+    ours = full_attention(query, key, value)
+    assert (ours.shape, ours.dtype) == (query.shape, torch.bfloat16)
+    assert (ours.double() - exact).norm() / exact.norm() < 0.005
+    rounded = (query @ key.transpose(-1, -2) * width**-0.5).softmax(dim=-1) @ value
+    if sharpness >= 1:  # large scores, rounded to bfloat16 as they are, are worse
+        assert (ours.double() - exact).norm() < (rounded.double() - exact).norm()
+
+
+def test_a_score_that_no_sample_shows_overflows_and_is_computed_afresh() -> None:
+    """One key that the sample leaves out outweighs all by far more than exp can hold."""
+    query, key, value = random(3, 1, 1, 600, 64).bfloat16()
+    query[..., 0], key[..., 0] = 40.0, 0.0
+    key[0, 0, 5, 0] = 40.0  # 40 * 40 / 8 = 200 above the others, and 5 is no multiple of 8
+    ours = full_attention(query, key, value)
+    assert bool(ours.isfinite().all())
+    assert error(ours[0, 0], value[0, 0, 5].expand(600, -1)) < 1e-6
+    assert error(ours.double(), attention_by_hand(query, key, value)) < 1e-2
+
+
+def test_short_or_exact_attention_is_sdpa() -> None:
+    short = random(3, 1, 2, 511, 64).bfloat16()
+    exact = random(3, 1, 2, 600, 64)
+    for parts in (short, exact):
+        stock = torch.nn.functional.scaled_dot_product_attention(*parts)
+        assert torch.equal(full_attention(*parts), stock)
 
 
 def test_a_tower_of_broken_patches_is_refused() -> None:

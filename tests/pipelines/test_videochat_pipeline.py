@@ -193,6 +193,32 @@ def test_what_is_kept_is_bounded(
     assert again.text == answer(one, video, "And?", first.history, SHORT, FEW).text
 
 
+def test_bounds_hold_under_twenty_videos(
+    folder: Path, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two turns about each; what was dropped is worked out again, to the same words."""
+    one = live(folder)
+    answer(one, video, "What?", None, SHORT, FEW)
+    clip, talk = one.videos.clips.num_bytes // 4, one.conversations.num_bytes
+    monkeypatch.setattr(module, "FEATURE_BYTES", 6 * clip)
+    monkeypatch.setattr(module, "CONVERSATION_BYTES", 3 * talk)
+    chat = live(folder)
+    videos = [
+        encode(tmp_path / f"{number}.mp4", "libx264", num_frames=40 + number)
+        for number in range(20)
+    ]
+    said = []
+    for each in videos:
+        first = answer(chat, each, "What?", None, SHORT, FEW)
+        second = answer(chat, each, "And then?", first.history, SHORT, FEW)
+        said.append((first, second.text))
+        assert second.num_reused > 0
+        assert 0 < chat.videos.clips.num_bytes <= 6 * clip
+        assert 0 < chat.conversations.num_bytes <= 3 * talk
+    again = answer(chat, videos[0], "And then?", said[0][0].history, SHORT, FEW)
+    assert (again.num_reused, again.text) == (0, said[0][1])
+
+
 def test_a_long_conversation_is_refused_and_a_long_question_cut(
     chat: VideoChatPipeline, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
