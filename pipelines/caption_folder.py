@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -107,7 +108,8 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
     control, failed, num_kept = RunControl(), [], 0
     with ExitStack() as stack:
         make = _on_cluster if args.engine == "ray" else _on_this_machine
-        run = make(args, settings, options, inputs, output / LEDGER, control, stack)
+        asked = _Asked(args, settings, options, inputs, output / LEDGER)
+        run = make(asked, control, stack)
         exports = stack.enter_context(
             Exports(output, inputs.items, formats, f"{source.stem}-captions")
         )
@@ -131,41 +133,37 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
     return WITH_ERRORS if failed or exports.unwritten else DONE
 
 
-def _engine(args: argparse.Namespace, settings: Settings) -> EngineOptions:
-    return EngineOptions(
-        batch_size=args.batch_size,
-        num_workers=args.workers,
-        max_pixels=int(settings.max_pixels_mp * 1e6),
-        existing=args.existing,
-        separator=args.separator,
-    )
+@dataclass(frozen=True)
+class _Asked:
+    """What a run is asked for."""
+
+    args: argparse.Namespace
+    settings: Settings
+    options: GenerationOptions
+    inputs: Inputs
+    ledger: Path
+
+    @property
+    def engine(self) -> EngineOptions:
+        """How the engine goes about it, on every machine alike."""
+        return EngineOptions(
+            batch_size=self.args.batch_size,
+            num_workers=self.args.workers,
+            max_pixels=int(self.settings.max_pixels_mp * 1e6),
+            existing=self.args.existing,
+            separator=self.args.separator,
+        )
 
 
-def _on_this_machine(
-    args: argparse.Namespace,
-    settings: Settings,
-    options: GenerationOptions,
-    inputs: Inputs,
-    ledger: Path,
-    control: RunControl,
-    stack: ExitStack,
-) -> BatchRun:
+def _on_this_machine(asked: _Asked, control: RunControl, stack: ExitStack) -> BatchRun:
     """Return the run on this machine; what it has open goes to `stack`."""
-    captioner = _captioner(PipelineStore(settings), args.model, args.prompt, options)
-    kept = stack.enter_context(Ledger(ledger, captioner.settings))
-    engine = _engine(args, settings)
-    return BatchRun(inputs.items, captioner.caption_batch, kept, engine, control=control)
+    args, items = asked.args, asked.inputs.items
+    captioner = _captioner(PipelineStore(asked.settings), args.model, args.prompt, asked.options)
+    ledger = stack.enter_context(Ledger(asked.ledger, captioner.settings))
+    return BatchRun(items, captioner.caption_batch, ledger, asked.engine, control=control)
 
 
-def _on_cluster(
-    args: argparse.Namespace,
-    settings: Settings,
-    options: GenerationOptions,
-    inputs: Inputs,
-    ledger: Path,
-    control: RunControl,
-    stack: ExitStack,
-) -> "ClusterRun":
+def _on_cluster(asked: _Asked, control: RunControl, stack: ExitStack) -> "ClusterRun":
     """Return the run on the machines of a Ray cluster; what it has open goes to `stack`.
 
     Raises:
@@ -174,14 +172,15 @@ def _on_cluster(
     from pipelines.cluster import run as cluster
 
     cluster.check_installed()
+    args, settings = asked.args, asked.settings
     if is_zip(args.source):
         raise InputError("--engine ray reads a folder that every machine sees, no zip: unpack it.")
     spec = PipelineStore(settings).resolve(args.model, TASK)
     nodes = stack.enter_context(cluster.cluster(args.ray_address))
-    work = cluster.with_precision(cluster.Work(settings, spec, args.prompt, options), nodes)
-    kept = stack.enter_context(Ledger(ledger, work.caption_settings()))
-    engine = _engine(args, settings)
-    return cluster.ClusterRun(inputs.items, work, kept, nodes, engine, control)
+    work = cluster.Work(settings, spec, args.prompt, asked.options)
+    work = cluster.with_precision(work, nodes)
+    ledger = stack.enter_context(Ledger(asked.ledger, work.caption_settings()))
+    return cluster.ClusterRun(asked.inputs.items, work, ledger, nodes, asked.engine, control)
 
 
 def _check_writable(source: Path, zipped: bool, formats: Sequence[str]) -> None:

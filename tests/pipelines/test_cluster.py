@@ -8,17 +8,27 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
 
 from pipelines import caption_folder
+from pipelines.batch.control import RunControl
+from pipelines.batch.engine import EngineOptions
+from pipelines.batch.inputs import BatchInput, Refused
 from pipelines.batch.ledger import CaptionSettings, Entry, Ledger
+from pipelines.batch.results import BatchResult
 from pipelines.caption_folder import FAILED, LEDGER
+from pipelines.catalogue import demo_of
 from pipelines.cluster import run as cluster_run
 from pipelines.cluster.plan import Node, Plan, plan_work
+from pipelines.cluster.run import ClusterRun, Work
 from pipelines.cluster.shards import FOLDER, take_up
-from pipelines.errors import MemoryLimitError
+from pipelines.cluster.worker import Errand, as_row, failure_row, of_failure
+from pipelines.errors import InputError, MemoryLimitError, NotBegunError
+from pipelines.generation import GenerationOptions
+from pipelines.settings import Settings
 from tests.browser.serve import FOREIGN, ROOT
 from tests.conftest import draw_circle
 from tests.fake_chat_server import PIECES, FakeChatServer
@@ -87,6 +97,56 @@ def test_what_a_cluster_cannot_do_is_told(
     monkeypatch.setattr(cluster_run, "find_spec", lambda name: None)
     assert caption_folder.main(argv) == FAILED
     assert "pip install -r requirements-ray.txt" in capsys.readouterr().err
+
+
+@needs_ray
+@pytest.mark.parametrize("per_life", [0, 3])
+def test_a_cluster_that_loses_the_work_is_given_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, per_life: int
+) -> None:
+    """Each time it hands on `per_life` pictures before it is lost."""
+    from ray.exceptions import RayError
+
+    starts: list[int] = []
+
+    def blocks(errand: Errand, plan: Plan, first: int, end: int) -> Iterator[dict[str, list[Any]]]:
+        starts.append(first)
+        for number in range(first, min(first + per_life, end)):
+            name = errand.items[number].name
+            made = BatchResult(
+                index=number,
+                file=name,
+                caption=f"caption of {name}",
+                text="",
+                error="",
+                hash=f"hash {number}",
+                origin="model",
+            )
+            yield {"result": [as_row(made)], "failure": [None]}
+        if first + per_life < end:
+            raise RayError("a node died")
+
+    monkeypatch.setattr(cluster_run, "_blocks", blocks)
+    items = [BatchInput(f"{number}.png", f"{number}.txt", Refused("")) for number in range(10)]
+    work = Work(Settings(models="bundled"), demo_of("caption"), "", GenerationOptions())
+    control, nodes = RunControl(), [Node(1, 0, 9 * GB)]
+    with Ledger(tmp_path / LEDGER, CaptionSettings(model="a")) as ledger:
+        run = ClusterRun(items, work, ledger, nodes, EngineOptions(), control)
+        if not per_life:
+            with pytest.raises(NotBegunError, match="again and again"):
+                list(run.results())
+            assert len(starts) == 4
+            return
+        results = list(run.results())
+        assert [one.file for one in results] == [item.name for item in items]
+        assert starts == [0, 3, 6, 9]
+        assert len(ledger) == run.progress().done == run.progress().from_model == 10
+
+
+def test_what_ends_a_run_travels() -> None:
+    for error in (InputError("a", title="b"), NotBegunError("c")):
+        back = of_failure(json.loads(json.dumps(failure_row(error))))
+        assert (type(back), back.message, back.title) == (type(error), error.message, error.title)
 
 
 @pytest.fixture(scope="module")
