@@ -19,6 +19,7 @@ from components import (
     similarity_tab,
     video_chat_tab,
 )
+from components.closing import close_off_the_loop
 from components.common import ASSETS, is_bundled
 from components.errors import Page
 from components.house import House
@@ -51,6 +52,7 @@ TABS = (
 
 def build_app(store: PipelineStore) -> Page:
     """Lay out the whole app."""
+    close_off_the_loop()
     keep_s = int(KEEP_FILES_S)  # gradio deletes the rest when it ends, which sweeping cannot
     with Page(title="SeeSay", analytics_enabled=False, delete_cache=(keep_s, keep_s)) as app:
         gr.HTML(
