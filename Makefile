@@ -32,6 +32,7 @@ demo-models: $(VENV)/.runtime
 	$(BIN)/python -m demo_models.calibrate_verdict
 	$(BIN)/python -m demo_models.evaluate_where
 	$(BIN)/python -m demo_models.make_examples
+	$(BIN)/python -m demo_models.make_example_folders
 	$(BIN)/python -m demo_models.train_blip2 --out assets/checkpoints/demo-blip2
 	$(BIN)/python -m demo_models.evaluate_blip2
 	$(BIN)/python -m demo_models.evaluate_blip2 --via app --workers 4
@@ -75,7 +76,7 @@ $(VENV)/.runtime: requirements.txt | $(BIN)/pip
 	$(BIN)/pip install --quiet --progress-bar off -r requirements.txt
 	@touch $@
 
-$(VENV)/.tests: tests/requirements.txt $(VENV)/.runtime
+$(VENV)/.tests: tests/requirements.txt requirements-ray.txt $(VENV)/.runtime
 	$(BIN)/pip install --quiet --progress-bar off -r tests/requirements.txt
 	@touch $@
 

@@ -40,9 +40,22 @@ LOOKUP_QUEUE: dict[str, Any] = {"concurrency_id": "lookup", "concurrency_limit":
 PAGE_EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
+#: What the template picker offers, (title, value of `templates`).
+TEMPLATE_CHOICES = [
+    ("“a photo of a …”", "photo"),
+    ("Ensemble: average of several wordings", "ensemble"),
+    ("None: the label as it is", ""),
+]
+
+
 def is_bundled(store: PipelineStore, task: Task) -> bool:
     """Whether the demo checkpoint of a task is there: without it a tab could not be tried."""
     return store.sources.locate(demo_of(task)) is not None
+
+
+def is_demo(key: str) -> bool:
+    """Whether a model is a bundled one; a remote model, which no catalogue knows, is none."""
+    return key in CATALOGUE and CATALOGUE[key].demo
 
 
 def worked_off(steps: Iterator[Step], progress: gr.Progress | None = None) -> Iterator[None]:
@@ -69,11 +82,11 @@ class ModelPicker:
     hint: gr.Markdown
 
 
-def model_picker(task: Task) -> ModelPicker:
+def model_picker(task: Task, label: str = "Model") -> ModelPicker:
     """Lay out a model dropdown; what it starts with is decided when the page is opened."""
     choices = [(spec.title, spec.key) for spec in MODELS if spec.task == task]
     start = choices[-1][1]
-    dropdown = gr.Dropdown(choices, value=start, label="Model", elem_classes="model-picker")
+    dropdown = gr.Dropdown(choices, value=start, label=label, elem_classes="model-picker")
     hint = gr.Markdown(elem_classes="model-hint")
     return ModelPicker(dropdown, hint)
 
@@ -81,7 +94,9 @@ def model_picker(task: Task) -> ModelPicker:
 def wire_model_picker(
     store: PipelineStore, task: Task, picker: ModelPicker, page: gr.Blocks
 ) -> None:
-    """Fill the dropdown when the page opens and keep the hint true to it."""
+    """Offer the remote models too, choose when the page opens, and keep the hint true to it."""
+    able = [spec for spec in store.models if spec.task == task]
+    picker.dropdown.choices = [(spec.title, spec.key) for spec in able]
 
     @show_errors
     def start() -> tuple[str, str]:
@@ -102,6 +117,10 @@ def model_hint(store: PipelineStore, spec: ModelSpec) -> str:
         videos = spec.task in ("video-text", "video-chat")
         known = "drawn videos of moving" if videos else "drawings of coloured"
         return f"Comes with SeeSay and needs no network. Knows {known} shapes only."
+    if spec.remote is not None:
+        if spec.task == "video-chat":
+            return f"Runs elsewhere: your video and your words are sent to {spec.remote.host}."
+        return f"Runs elsewhere: your pictures and your words are sent to {spec.remote.host}."
     on_disk = store.sources.locate(spec) is not None
     where = "on this machine" if on_disk else f"{spec.download_gb:.1f} GB, downloaded on first use"
     return f"`{spec.repo}` · {where} · {store.need_gb(spec):.1f} GB of memory · {spec.licence}"
@@ -111,6 +130,17 @@ def badge(store: PipelineStore, spec: ModelSpec) -> str:
     """Return the badge of a demo model as HTML, "" for a real one."""
     folder = store.sources.locate(spec) if spec.demo else None
     return fmt.demo_badge(read_demo_card(folder) if folder else None)
+
+
+def browser_secret(page: gr.Blocks, name: str) -> gr.BrowserState:
+    """Lay out a secret of the visitor's browser, by which only it finds again what is its own."""
+    owner = gr.BrowserState("", storage_key=name, secret=name)
+
+    def keep(secret: Any) -> str:
+        return secret if isinstance(secret, str) and secret else secrets.token_urlsafe(24)
+
+    page.load(keep, owner, owner, **PAGE_EVENT)
+    return owner
 
 
 def result_path(settings: Settings, name: str) -> Path:
@@ -190,7 +220,7 @@ def wire_example_strip(
         then(dataset.click(fill, dataset, inputs, **PAGE_EVENT))
 
     def choose(key: str) -> tuple[Any, Any]:
-        shown = [CATALOGUE[key].demo, not CATALOGUE[key].demo]
+        shown = [is_demo(key), not is_demo(key)]
         updates = [gr.update(visible=s and bool(r)) for s, r in zip(shown, strip.rows, strict=True)]
         return updates[0], updates[1]
 

@@ -17,9 +17,9 @@ TABLE = ROOT / "assets" / "languages" / "zh.json"
 
 #: Modules whose texts do not reach a visitor: commands, settings, what a developer reads.
 NOT_SHOWN = re.compile(
-    r"components/(theme|service|descriptions)|pipelines/(caption_folder|zero_gpu|upload_room|usage|settings|runtime|video_index|colour_modes|doctor.*"
+    r"components/(theme|service|descriptions)|pipelines/(caption_folder|index_folder|zero_gpu|upload_room|usage|settings|runtime|video_index|colour_modes|doctor.*"
     r"|clip/(preprocessing|templates)|describe/(bridges|support|traits)"
-    r"|viclip/(conversion|modeling).*|videochat_flash/(configuration|conversion|modeling|prompts).*)"
+    r"|batch/arguments|cluster/.*|remote/(chat|messages|servers)|viclip/(conversion|modeling).*|videochat_flash/(configuration|conversion|modeling|prompts).*)"
 )
 
 #: Calls whose strings are for programs or programmers.
@@ -36,12 +36,14 @@ LOGS = {"debug", "info", "warning", "error", "exception", "critical"}
 #: What is the same in every language: names, paths, SQL; and examples, which the models read.
 AS_IT_IS = re.compile(
     r"[\w.+-]+/[\w.{}+-]+|[\w.]+:\w+|[a-z]+\.\w+(\(.*\))?|(CREATE|DELETE|INSERT|SELECT) .*"
+    r"|content IN .*"
     r"|[A-Z][a-z]+([A-Z]+[a-z]*)+( \| None)?|SceneCheck.*|data:.*|\+?[a-z]+|.*system.*\{\}"
     r"|(BLIP-2|CLIP|Chinese-CLIP|InternVL3?|InstructBLIP|LLaVA|Llama|Qwen|Qwen2.5-VL|SigLIP"
     r"|JoyCaption|Florence|ViCLIP|VideoChat-Flash|BSD|Apache|Top-p)[^:,]*"
     r"|(a|the|red|bus|lion|cheetah|tower|something) [A-Za-z ]*(circle|square|star|wild|watching"
     r"|night|lake|travel in|bicycle|tower).*|[a-z ,]+\n.*|What colour is the circle\?"
     r"|Describe what is seen.*|You are a helpful assistant\.|The video lasts for .*"
+    r"|These pictures are .*"
     r"|Which words appear.*|the catalogue gives .*|(answer|class|prompt) token|attention head"
     r"|image processor|instructed query tokens|zh-CN"
     r"|(Accept-Encoding|DecodeBudget|Exports|Fit|Framing|Inert|Inputs|Ledger|Path|Range|Skim|Task|Translator|Turn|Decoding)",

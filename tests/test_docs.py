@@ -49,7 +49,7 @@ def families_table() -> str:
     how = {
         "stock processor": "yes: every text equals that of the stock processor and `generate`",
         "stock model": "yes: every text equals that of the stock model on the same tokens",
-        "no": "no",
+        "remote": "on a server of its own, with `--remote`",
     }
     rows = ["| family | runs | does | note |", "|---|---|---|---|"]
     rows += [
@@ -381,6 +381,7 @@ TABLES = {
     "settings": settings_table,
     "speed": speed_table,
     "captions-speed": lambda: speed_table("bench_captions"),
+    "search-speed": lambda: speed_table("bench_search"),
 }
 
 

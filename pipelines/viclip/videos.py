@@ -76,6 +76,11 @@ class VideoEncoder:
         self._digests = FileDigests()
         self._lost: Recent[str, set[int]] = Recent(FILES_KEPT)
 
+    @property
+    def kept(self) -> VectorCache:
+        """The vectors of windows that were computed last."""
+        return self._kept
+
     def open(self, path: Path) -> VideoReader:
         """Open a video that is not too long."""
         return open_video(path, max_seconds=self._max_seconds)
