@@ -15,8 +15,10 @@ from pipelines.viclip.resizing import Pixels
 from pipelines.viclip.windows import SearchOptions, Values, clip_indices, windows_over
 from pipelines.video import VideoReader, open_video
 
-#: Bytes of whole frames that are decoded at once.
+#: Bytes of frames, as they are and as the model reads them, that are decoded at once; frames
+#: that are resized at once, which takes whole numbers of 4 bytes several times over.
 DECODED_BYTES = 200_000_000
+RESIZED_AT_ONCE = 8
 
 #: Plans, and files with frames that cannot be read, that are remembered.
 PLANS_KEPT = 16
@@ -163,8 +165,8 @@ class VideoEncoder:
         lost = self._lost_of(plan)
         windows = plan.indices[rows]
         wanted = np.unique(windows)
-        size = reader.info.height_px * reader.info.width_px * 3
-        piece = max(1, DECODED_BYTES // size)
+        pixels = reader.info.height_px * reader.info.width_px + self._processor.image_size**2
+        piece = max(1, DECODED_BYTES // (3 * pixels))
         read = 0
         for row, window in enumerate(windows):
             while read < len(wanted) and wanted[read] <= window[-1]:
@@ -187,8 +189,12 @@ class VideoEncoder:
             return {}
         lost.update(frames.lost)
         side, fit = self._processor.image_size, self._processor.fit
-        small = fit_frames(frames.pixels, side, fit)
-        return {int(index): frame for index, frame in zip(frames.indices, small, strict=True)}
+        small: dict[int, Pixels] = {}
+        for start in range(0, len(frames.indices), RESIZED_AT_ONCE):
+            part = slice(start, start + RESIZED_AT_ONCE)
+            fitted = fit_frames(frames.pixels[part], side, fit)
+            small.update(zip(frames.indices[part].tolist(), fitted, strict=True))
+        return small
 
     def _lost_of(self, plan: Plan) -> set[int]:
         return self._lost.get(plan.digest, set)

@@ -1,0 +1,77 @@
+"""Videos become vectors within bounded memory, whatever the size of their pictures."""
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.vectors import VectorCache
+from pipelines.viclip import videos as module
+from pipelines.viclip.processing_viclip import ViClipProcessor
+from pipelines.viclip.resizing import Pixels, resize_like_opencv
+from pipelines.viclip.videos import VideoEncoder
+from pipelines.viclip.windows import SearchOptions
+from pipelines.video import VideoReader
+from tests.pipelines.made_videos import encode
+
+SIDE = 224
+ALMOST_EVERY_FRAME = SearchOptions(0.3, 0.2)
+
+
+class Seen:
+    """Stands for the model; remembers the clips that it was given where asked."""
+
+    def __init__(self, *, remember: bool = False) -> None:
+        self.clips: list[Pixels] = []
+        self._remember = remember
+
+    def __call__(self, clips: list[Pixels]) -> torch.Tensor:
+        self.clips += clips if self._remember else []
+        return torch.nn.functional.normalize(torch.ones(len(clips), 4), dim=1)
+
+
+def encoder(embed: Seen) -> VideoEncoder:
+    return VideoEncoder(
+        embed,
+        ViClipProcessor(SIDE, 8, "squash"),
+        VectorCache(None, "model"),
+        dim=4,
+        clips_per_batch=2,
+        max_seconds=0.0,
+    )
+
+
+def test_small_pictures_take_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is enlarged to the model's side, so their number cannot follow from their own size."""
+    monkeypatch.setattr(module, "DECODED_BYTES", 20_000_000)
+    path = encode(tmp_path / "small.mp4", "mpeg4", num_frames=400)
+    videos = encoder(Seen())
+    plan = videos.plan(path, ALMOST_EVERY_FRAME)
+    assert len(np.unique(plan.indices)) > 300
+    tracemalloc.start()
+    try:
+        assert [*videos.prepare(path, plan)][-1] == len(plan.indices)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 80_000_000
+
+
+def test_frames_read_in_pieces_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = encode(tmp_path / "small.mp4", "mpeg4", num_frames=60)
+    monkeypatch.setattr(module, "DECODED_BYTES", 3_000_000)
+    seen = Seen(remember=True)
+    videos = encoder(seen)
+    plan = videos.plan(path, ALMOST_EVERY_FRAME)
+    videos.vectors(path, plan)
+    with VideoReader(path) as reader:
+        whole = resize_like_opencv(reader.frames_at(np.arange(60)).pixels, SIDE, SIDE)
+    assert len(seen.clips) == len(plan.indices)
+    for clip, indices in zip(seen.clips, plan.indices, strict=True):
+        assert np.array_equal(clip, whole[indices])
