@@ -47,6 +47,16 @@ MAX_TIME_S = 1e6
 
 DEFAULT_SEARCH = SearchOptions()
 
+#: Why there is no answer about a part of a video, and none about the whole of it.
+_PART_LOST = (
+    "Not one of the frames that the model would look at can be read: the video is damaged there. "
+    "Choose another part, or save the video again."
+)
+_VIDEO_LOST = (
+    "Not one of the frames that the model would look at can be read: the video is damaged. "
+    "Save it again, or choose another video."
+)
+
 
 @dataclass(frozen=True)
 class TextVectors:
@@ -154,10 +164,7 @@ class ViClipPipeline(Pipeline):
         plan, times, notes = self._part(video, start_s, end_s)
         vector = self.videos.vectors(video, plan)
         if not vector.any():
-            raise MediaError(
-                "Not one of the frames that the model would look at can be read: the video is "
-                "damaged there. Choose another part, or save the video again."
-            )
+            raise MediaError(_PART_LOST)
         words = self._word_vectors(texts)
         cosines = vector @ words.T
         found = self.judge.evidence(cosines, vector)[0].tolist()
@@ -249,6 +256,8 @@ class ViClipPipeline(Pipeline):
             try:
                 plan = self.videos.plan(video, options)
                 vectors = self.videos.vectors(video, plan)
+                if not vectors.any():
+                    raise MediaError(_VIDEO_LOST)
             except MediaError as error:
                 errors.append(error)
                 found.append(SearchedVideo(index=index, error=error.message))

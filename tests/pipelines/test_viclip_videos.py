@@ -3,18 +3,22 @@
 import tracemalloc
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
 
+from pipelines.errors import MediaError
 from pipelines.vectors import VectorCache
 from pipelines.viclip import videos as module
+from pipelines.viclip.pipeline import ViClipPipeline
 from pipelines.viclip.processing_viclip import ViClipProcessor
 from pipelines.viclip.resizing import Pixels, resize_like_opencv
 from pipelines.viclip.videos import VideoEncoder
 from pipelines.viclip.windows import SearchOptions
 from pipelines.video import VideoReader
 from tests.pipelines.made_videos import encode
+from tests.pipelines.viclip_golden import make_golden_folder, make_pipeline
 
 SIDE = 224
 ALMOST_EVERY_FRAME = SearchOptions(0.3, 0.2)
@@ -75,3 +79,32 @@ def test_frames_read_in_pieces_are_the_same(
     assert len(seen.clips) == len(plan.indices)
     for clip, indices in zip(seen.clips, plan.indices, strict=True):
         assert np.array_equal(clip, whole[indices])
+
+
+@pytest.fixture(scope="module")
+def viclip(tmp_path_factory: pytest.TempPathFactory) -> ViClipPipeline:
+    return make_pipeline(make_golden_folder(tmp_path_factory.mktemp("viclip")))
+
+
+def only_first_frame(path: Path) -> Path:
+    """Write a video that opens, and of which no frame but the first can be read."""
+    encode(path, "libx264", {"g": "300"})
+    with av.open(str(path)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    data = bytearray(path.read_bytes())
+    for place, size in places[1:]:
+        assert place is not None
+        data[place : place + size] = bytes(size)
+    path.write_bytes(data)
+    return path
+
+
+def test_a_video_without_a_readable_window_is_told(viclip: ViClipPipeline, tmp_path: Path) -> None:
+    lost = only_first_frame(tmp_path / "lost.mp4")
+    whole = encode(tmp_path / "whole.mp4", "libx264")
+    with pytest.raises(MediaError, match="Not one of the frames"):
+        viclip.moments([lost], "a dog")
+    found = viclip.moments([lost, whole], "a dog")
+    assert [video.index for video in found.videos] == [1, 0]
+    assert found.videos[1].error.startswith("Not one of the frames")
+    assert not any("neighbours" in note for note in found.notes)
