@@ -27,6 +27,7 @@ from components.example_lists import match_examples
 from components.files import Uploads
 from components.language import say
 from components.lending import lease
+from components.player import Player
 from pipelines.catalogue import Task
 from pipelines.labels import split_lines
 from pipelines.store import PipelineStore
@@ -52,7 +53,7 @@ EMPTY = (
 class Controls:
     """What a person sets."""
 
-    video: gr.Video
+    video: Player
     strip: ExampleStrip
     texts: gr.Textbox
     run: gr.Button
@@ -96,7 +97,7 @@ def build(store: PipelineStore, page: gr.Blocks) -> None:
 
 
 def _lay_out_controls() -> Controls:
-    video = gr.Video(label="Video", height=300, sources=["upload"])
+    video = Player(label="Video", height=300, sources=["upload"])
     strip = example_strip(lambda: gr.Video(render=False), *match_examples())
     texts = gr.Textbox(
         label="Texts",

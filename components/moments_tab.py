@@ -28,6 +28,7 @@ from components.errors import show_errors
 from components.example_lists import moments_examples
 from components.files import Uploads
 from components.lending import lease
+from components.player import Player
 from pipelines.catalogue import Task
 from pipelines.errors import InputError
 from pipelines.labels import split_lines
@@ -36,6 +37,7 @@ from pipelines.store import PipelineStore
 from pipelines.viclip.results import MomentSearch
 from pipelines.viclip.windows import MOST_MOMENTS, SearchOptions
 from pipelines.video_key_frames import key_frames
+from pipelines.video_opening import check_file
 from pipelines.video_writing import write_clip
 
 TASK: Task = "video-text"
@@ -73,7 +75,7 @@ class Results:
     """What a person gets. `found` holds file, start and end of each moment; `chosen` is one."""
 
     notices: gr.HTML
-    player: gr.Video
+    player: Player
     curve: gr.HTML
     moments: gr.Gallery
     table: gr.HTML
@@ -137,7 +139,7 @@ def _lay_out_controls() -> Controls:
 
 def _lay_out_results() -> Results:
     notices = gr.HTML(visible=False, padding=False)
-    player = gr.Video(
+    player = Player(
         label="Player", height=300, interactive=False, visible=False, elem_classes="player"
     )
     curve = gr.HTML(visible=False, padding=False)
@@ -203,7 +205,9 @@ def _wire_moments(store: PipelineStore, controls: Controls, results: Results) ->
     def show_first(videos: list[str] | None) -> Any:
         if not videos:
             return gr.update(value=None, visible=False)
-        return gr.update(value=str(uploads.path(videos[0], "The video")), visible=True)
+        first = uploads.path(videos[0], "The video")
+        check_file(first)
+        return gr.update(value=str(first), visible=True)
 
     @show_errors
     def go_to(found: list[tuple[str, float, float]], chosen: int, event: gr.SelectData) -> Any:
