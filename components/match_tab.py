@@ -172,7 +172,14 @@ def _wire(store: PipelineStore, controls: Controls, results: Results) -> None:
     def go_to(times: list[float], event: gr.SelectData) -> Any:
         return gr.update(playback_position=times[event.index])
 
+    def empty() -> tuple[Any, ...]:
+        """Take away the answer about another video."""
+        gone = gr.update(visible=False)
+        return gone, gone, EMPTY, gone, [], gone
+
     results.frames.select(go_to, results.times, controls.video, **PAGE_EVENT)
+    changes = [controls.video.upload, controls.video.clear]
+    gr.on(changes, empty, None, results.outputs, **PAGE_EVENT)
 
 
 def _handler(store: PipelineStore) -> Callable[..., Any]:

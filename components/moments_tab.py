@@ -202,12 +202,13 @@ def _wire_moments(store: PipelineStore, controls: Controls, results: Results) ->
     uploads = Uploads(store.settings)
 
     @show_errors
-    def show_first(videos: list[str] | None) -> Any:
+    def show_first(videos: list[str] | None) -> tuple[Any, ...]:
+        """Show the first of new videos, in place of what was found in others."""
         if not videos:
-            return gr.update(value=None, visible=False)
+            return _emptied(gr.update(value=None, visible=False))
         first = uploads.path(videos[0], "The video")
         check_file(first)
-        return gr.update(value=str(first), visible=True)
+        return _emptied(gr.update(value=str(first), visible=True))
 
     @show_errors
     def go_to(found: list[tuple[str, float, float]], chosen: int, event: gr.SelectData) -> Any:
@@ -228,7 +229,7 @@ def _wire_moments(store: PipelineStore, controls: Controls, results: Results) ->
         write_clip(uploads.path(file, "The video"), start, end, target)
         return gr.update(value=str(target), label=f"Download clip {chosen + 1}", visible=True)
 
-    controls.videos.upload(show_first, controls.videos, results.player, **PAGE_EVENT)
+    controls.videos.upload(show_first, controls.videos, results.outputs, **PAGE_EVENT)
     results.moments.select(
         go_to,
         [results.found, results.chosen],
@@ -273,6 +274,12 @@ def _finder(store: PipelineStore) -> Callable[..., Any]:
         yield (fmt.shown_if_any(notices), *_shown(store.settings, search, files))
 
     return find
+
+
+def _emptied(player: Any) -> tuple[Any, ...]:
+    """Return the values of the outputs of a search where nothing was found yet."""
+    gone = gr.update(visible=False)
+    return (gone, player, gone, gone, EMPTY, gone, gone, gone, gone, [], 0)
 
 
 def _shown(settings: Settings, search: MomentSearch, files: list[Path]) -> tuple[Any, ...]:
