@@ -31,6 +31,7 @@ from components.player import Player
 from pipelines.catalogue import Task
 from pipelines.labels import split_lines
 from pipelines.store import PipelineStore
+from pipelines.streaming import stoppable
 from pipelines.video_key_frames import key_frames
 
 TASK: Task = "video-text"
@@ -203,11 +204,18 @@ def _handler(store: PipelineStore) -> Callable[..., Any]:
             for _ in worked_off(viclip.prepare(lines), progress):
                 yield (gr.skip(),) * 6
             progress(None, desc=say("Looking at the video"))
-            found = viclip.match(file, lines, start_s=start_s or 0.0, end_s=end_s or 0.0)
+            part = {"start_s": start_s or 0.0, "end_s": end_s or 0.0}
+            for found in viclip.stream_match(file, lines, **part):
+                if found is None:
+                    yield (gr.skip(),) * 6
         notes = format_video.match_notes(found, repeated)
         csv = save_result(store.settings, "scores.csv", fmt.scores_csv(found.answer))
         times = [format_video.clock(time_s) for time_s in found.frame_times_s]
-        seen = list(zip(key_frames(file, found.frame_times_s), times, strict=True))
+        frames = yield from stoppable(
+            lambda stop: key_frames(file, found.frame_times_s, should_stop=stop),
+            (gr.skip(),) * 6,
+        )
+        seen = list(zip(frames, times, strict=True))
         yield (
             fmt.shown_if_any(fmt.notices(notes, badge(store, spec))),
             gr.update(value=fmt.as_chart(found.answer), visible=True),

@@ -34,6 +34,7 @@ from pipelines.errors import InputError
 from pipelines.labels import split_lines
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
+from pipelines.streaming import stoppable
 from pipelines.viclip.results import MomentSearch
 from pipelines.viclip.windows import MOST_MOMENTS, SearchOptions
 from pipelines.video_key_frames import key_frames
@@ -221,13 +222,16 @@ def _wire_moments(store: PipelineStore, controls: Controls, results: Results) ->
         return player, number, cut, gr.update(visible=False)
 
     @show_errors
-    def cut_out(found: list[tuple[str, float, float]], chosen: int) -> Any:
+    def cut_out(found: list[tuple[str, float, float]], chosen: int) -> Iterator[Any]:
         if not found:
             raise InputError("There is no moment to cut out. Press Find first.")
         file, start, end = found[chosen]
+        video = uploads.path(file, "The video")
         target = result_path(store.settings, f"moment-{chosen + 1}.mp4")
-        write_clip(uploads.path(file, "The video"), start, end, target)
-        return gr.update(value=str(target), label=f"Download clip {chosen + 1}", visible=True)
+        yield from stoppable(
+            lambda stop: write_clip(video, start, end, target, should_stop=stop), gr.skip()
+        )
+        yield gr.update(value=str(target), label=f"Download clip {chosen + 1}", visible=True)
 
     controls.videos.upload(show_first, controls.videos, results.outputs, **PAGE_EVENT)
     results.moments.select(
@@ -236,13 +240,14 @@ def _wire_moments(store: PipelineStore, controls: Controls, results: Results) ->
         [results.player, results.chosen, results.cut, results.clip],
         **PAGE_EVENT,
     )
-    results.cut.click(
+    cut = results.cut.click(
         cut_out,
         [results.found, results.chosen],
         results.clip,
         api_visibility="private",
         **DEVICE_QUEUE,
     )
+    controls.stop.click(None, cancels=cut, api_visibility="private")
 
 
 def _finder(store: PipelineStore) -> Callable[..., Any]:
@@ -271,7 +276,10 @@ def _finder(store: PipelineStore) -> Callable[..., Any]:
                 yield (gr.skip(),) * 11
             search = viclip.moments(files, text, options)
         notices = fmt.notices(format_video.search_notes(search), badge(store, spec))
-        yield (fmt.shown_if_any(notices), *_shown(store.settings, search, files))
+        gallery = yield from stoppable(
+            lambda stop: _gallery(search, files, stop), (gr.skip(),) * 11
+        )
+        yield (fmt.shown_if_any(notices), *_shown(store.settings, search, files, gallery))
 
     return find
 
@@ -282,7 +290,9 @@ def _emptied(player: Any) -> tuple[Any, ...]:
     return (gone, player, gone, gone, EMPTY, gone, gone, gone, gone, [], 0)
 
 
-def _shown(settings: Settings, search: MomentSearch, files: list[Path]) -> tuple[Any, ...]:
+def _shown(
+    settings: Settings, search: MomentSearch, files: list[Path], gallery: list[tuple[Any, str]]
+) -> tuple[Any, ...]:
     """Return the values of the outputs of a search but the first."""
     names = [file.name for file in files]
     found = [(str(files[v.index]), m.start_s, m.end_s) for v, m in format_video.listed(search)]
@@ -292,7 +302,7 @@ def _shown(settings: Settings, search: MomentSearch, files: list[Path]) -> tuple
     return (
         gr.update(value=first, visible=True, playback_position=start),
         gr.update(value=format_video.curves(search, names), visible=True),
-        gr.update(value=_gallery(search, files), visible=True),
+        gr.update(value=gallery, visible=True),
         format_video.moments_table(search, names),
         gr.update(value=csv, visible=True),
         gr.update(value=srt, visible=True),
@@ -303,11 +313,14 @@ def _shown(settings: Settings, search: MomentSearch, files: list[Path]) -> tuple
     )
 
 
-def _gallery(search: MomentSearch, files: list[Path]) -> list[tuple[Any, str]]:
+def _gallery(
+    search: MomentSearch, files: list[Path], should_stop: Callable[[], bool]
+) -> list[tuple[Any, str]]:
     """Return picture and caption of each moment, in the order of the table."""
     pictures: list[tuple[Any, str]] = []
     for video in search.videos:
-        frames = key_frames(files[video.index], [m.key_s for m in video.moments])
+        times = [moment.key_s for moment in video.moments]
+        frames = key_frames(files[video.index], times, should_stop=should_stop)
         for moment, frame in zip(video.moments, frames, strict=True):
             number = len(pictures) + 1
             pictures.append((frame, f"{number} · {format_video.clock(moment.start_s)}"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.errors import MediaError
+from pipelines.errors import MediaError, ReadingStopped
 from pipelines.recent import FileDigests, Recent
 from pipelines.vectors import VectorCache
 from pipelines.viclip.processing_viclip import ViClipProcessor, fit_frames
@@ -23,6 +23,14 @@ RESIZED_AT_ONCE = 8
 #: Plans, and files with frames that cannot be read, that are remembered.
 PLANS_KEPT = 16
 FILES_KEPT = 64
+
+
+ShouldStop = Callable[[], bool]
+
+
+def never() -> bool:
+    """Tell nobody to stop."""
+    return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,21 +86,22 @@ class VideoEncoder:
         self._digests = FileDigests()
         self._lost: Recent[str, set[int]] = Recent(FILES_KEPT)
 
-    def open(self, path: Path) -> VideoReader:
+    def open(self, path: Path, should_stop: ShouldStop = never) -> VideoReader:
         """Open a video that is not too long."""
-        return open_video(path, max_seconds=self._max_seconds)
+        return open_video(path, max_seconds=self._max_seconds, should_stop=should_stop)
 
-    def plan(self, path: Path, options: SearchOptions) -> Plan:
+    def plan(self, path: Path, options: SearchOptions, should_stop: ShouldStop = never) -> Plan:
         """Return the windows over a video.
 
         Raises:
             MediaError: it cannot be read, or is too long.
             InputError: it has too many windows.
+            ReadingStopped: the caller said so.
         """
         digest = self._digests.of(path)
 
         def make() -> Plan:
-            with self.open(path) as reader:
+            with self.open(path, should_stop) as reader:
                 duration = reader.info.duration_s
                 starts, ends = windows_over(duration, options)
                 indices = clip_indices(reader.times_s, starts, ends, self._processor.num_frames)
@@ -100,32 +109,40 @@ class VideoEncoder:
 
         return self._plans.get((digest, options.window_s, options.stride_s), make)
 
-    def prepare(self, path: Path, plan: Plan) -> Iterator[int]:
+    def prepare(self, path: Path, plan: Plan, should_stop: ShouldStop = never) -> Iterator[int]:
         """Compute and keep the vectors of a plan that are nowhere kept.
 
         Yields:
             After each batch, the number of windows that are ready; nothing where none is missing.
+
+        Raises:
+            ReadingStopped: the caller said so.
         """
         keys = plan.keys
         todo = self._kept.missing(keys)
         if not todo:
             return
         ready = len(plan.indices) - len(todo)
-        with self.open(path) as reader:
+        with self.open(path, should_stop) as reader:
             done = 0
-            for batch in _batched(self._clips(reader, plan, todo), self._clips_per_batch):
+            clips = self._clips(reader, plan, todo, should_stop)
+            for batch in _batched(clips, self._clips_per_batch):
                 part = [keys[row] for row in todo[done : done + len(batch)]]
                 vectors = self._vectors(batch)
                 self._kept.get(part, vectors.__getitem__)
                 done += len(batch)
                 yield ready + done
 
-    def vectors(self, path: Path, plan: Plan) -> torch.Tensor:
-        """Return the (N, D) unit vectors of a plan's windows; 0 for one that cannot be read."""
+    def vectors(self, path: Path, plan: Plan, should_stop: ShouldStop = never) -> torch.Tensor:
+        """Return the (N, D) unit vectors of a plan's windows; 0 for one that cannot be read.
+
+        Raises:
+            ReadingStopped: the caller said so.
+        """
 
         def compute(rows: list[int]) -> torch.Tensor:
-            with self.open(path) as reader:
-                clips = self._clips(reader, plan, rows)
+            with self.open(path, should_stop) as reader:
+                clips = self._clips(reader, plan, rows, should_stop)
                 batches = [self._vectors(b) for b in _batched(clips, self._clips_per_batch)]
             return torch.cat(batches)
 
@@ -155,7 +172,9 @@ class VideoEncoder:
             vectors[readable] = self._embed([clip for clip in clips if clip is not None])
         return vectors
 
-    def _clips(self, reader: VideoReader, plan: Plan, rows: list[int]) -> Iterator[Pixels | None]:
+    def _clips(
+        self, reader: VideoReader, plan: Plan, rows: list[int], should_stop: ShouldStop
+    ) -> Iterator[Pixels | None]:
         """Yield the frames of each window as the model reads them; None where all are lost.
 
         Frames are decoded once, in order and few at a time, and held no longer than a window
@@ -169,8 +188,9 @@ class VideoEncoder:
         piece = max(1, DECODED_BYTES // (3 * pixels))
         read = 0
         for row, window in enumerate(windows):
+            _check(should_stop)
             while read < len(wanted) and wanted[read] <= window[-1]:
-                held |= self._read(reader, wanted[read : read + piece], lost)
+                held |= self._read(reader, wanted[read : read + piece], lost, should_stop)
                 read += piece
             there = np.array([index for index in np.unique(window) if index in held])
             if len(there):
@@ -181,9 +201,11 @@ class VideoEncoder:
             if row + 1 < len(windows):
                 held = {i: frame for i, frame in held.items() if i >= windows[row + 1, 0]}
 
-    def _read(self, reader: VideoReader, indices: np.ndarray, lost: set[int]) -> dict[int, Pixels]:
+    def _read(
+        self, reader: VideoReader, indices: np.ndarray, lost: set[int], should_stop: ShouldStop
+    ) -> dict[int, Pixels]:
         try:
-            frames = reader.frames_at(indices)
+            frames = reader.frames_at(indices, should_stop=should_stop)
         except MediaError:  # none of these: the rest of a damaged video may be whole
             lost.update(indices.tolist())
             return {}
@@ -191,6 +213,7 @@ class VideoEncoder:
         side, fit = self._processor.image_size, self._processor.fit
         small: dict[int, Pixels] = {}
         for start in range(0, len(frames.indices), RESIZED_AT_ONCE):
+            _check(should_stop)
             part = slice(start, start + RESIZED_AT_ONCE)
             fitted = fit_frames(frames.pixels[part], side, fit)
             small.update(zip(frames.indices[part].tolist(), fitted, strict=True))
@@ -198,6 +221,11 @@ class VideoEncoder:
 
     def _lost_of(self, plan: Plan) -> set[int]:
         return self._lost.get(plan.digest, set)
+
+
+def _check(should_stop: ShouldStop) -> None:
+    if should_stop():
+        raise ReadingStopped
 
 
 def _batched(clips: Iterator[Pixels | None], size: int) -> Iterator[list[Pixels | None]]:

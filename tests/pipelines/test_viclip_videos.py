@@ -1,16 +1,21 @@
 """Videos become vectors within bounded memory, whatever the size of their pictures."""
 
+import time
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Timer
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 import torch
 
-from pipelines.errors import MediaError
+from pipelines.errors import MediaError, ReadingStopped
 from pipelines.vectors import VectorCache
 from pipelines.viclip import videos as module
+from pipelines.viclip.configuration_viclip import ViClipConfig
 from pipelines.viclip.pipeline import ViClipPipeline
 from pipelines.viclip.processing_viclip import ViClipProcessor
 from pipelines.viclip.resizing import Pixels, resize_like_opencv
@@ -108,3 +113,78 @@ def test_a_video_without_a_readable_window_is_told(viclip: ViClipPipeline, tmp_p
     assert [video.index for video in found.videos] == [1, 0]
     assert found.videos[1].error.startswith("Not one of the frames")
     assert not any("neighbours" in note for note in found.notes)
+
+
+class Held:
+    """Stands for reading a video: goes on until it is told to stop."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+
+    def __call__(self, *args: Any, should_stop: Callable[[], bool], **options: Any) -> Any:
+        end = time.monotonic() + 60
+        while not should_stop():
+            assert time.monotonic() < end, "nobody said stop"
+            time.sleep(0.01)
+        self.stopped = True
+        raise ReadingStopped
+
+
+@pytest.mark.parametrize("where", [(module, "open_video"), (VideoReader, "frames_at")])
+@pytest.mark.parametrize("what", ["match", "search"])
+def test_who_closes_the_stream_ends_the_reading(
+    viclip: ViClipPipeline,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: tuple[Any, str],
+    what: str,
+) -> None:
+    path = encode(tmp_path / f"{what}-{where[1]}.mp4", "mpeg4")
+    held = Held()
+    monkeypatch.setattr(*where, held)
+    steps: Any = (
+        viclip.stream_match(path, ["a dog"])
+        if what == "match"
+        else viclip.search([path], SearchOptions())
+    )
+    assert next(steps) is None, "a sign of life while nothing is there yet"
+    steps.close()
+    assert held.stopped
+
+
+def test_a_closed_search_computes_no_further_batch(
+    viclip: ViClipPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = encode(tmp_path / "long.mp4", "mpeg4", num_frames=301)
+    batches: list[int] = []
+    closing = Event()
+
+    def hold(clips: list[Pixels]) -> torch.Tensor:
+        batches.append(len(clips))
+        assert len(batches) == 1 or closing.wait(60)
+        return torch.nn.functional.normalize(torch.ones(len(clips), viclip.dim), dim=1)
+
+    monkeypatch.setattr(viclip.videos, "_embed", hold)
+    steps = viclip.search([path], SearchOptions(1.0, 0.05))
+    while next(steps) is None:
+        pass
+    Timer(0.2, closing.set).start()
+    steps.close()
+    assert len(batches) <= 2
+
+
+def test_a_stream_gives_what_a_call_gives(viclip: ViClipPipeline, tmp_path: Path) -> None:
+    path = encode(tmp_path / "same.mp4", "mpeg4")
+    *signs, found = viclip.stream_match(path, ["a dog", "a cat"], end_s=2.0)
+    assert found == viclip.match(path, ["a dog", "a cat"], end_s=2.0)
+    assert not any(signs)
+
+
+def test_clips_of_seconds_go_one_by_one_on_a_cpu(viclip: ViClipPipeline) -> None:
+    small = viclip._model.config
+    assert viclip._clips_per_batch > 1
+    for config in (ViClipConfig(), ViClipConfig(vision_width=768, vision_layers=12, patch_size=16)):
+        viclip._model.config = config
+        alone = viclip._clips_per_batch
+        viclip._model.config = small
+        assert alone == 1
