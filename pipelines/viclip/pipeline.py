@@ -116,8 +116,8 @@ class ViClipPipeline(Pipeline):
         )
 
     def caches(self) -> tuple[Kept, ...]:
-        """Return the vectors of texts and of windows."""
-        return (self._kept,)
+        """Return the vectors of texts and of windows, and what could not be read for these."""
+        return self._kept, *self.videos.caches
 
     def _unload(self) -> None:
         if hasattr(self, "_kept"):

@@ -1,6 +1,6 @@
 """Videos -> unit vectors of their parts, kept by what the file holds, within bounded memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,11 +8,18 @@ import numpy as np
 import torch
 
 from pipelines.errors import MediaError, ReadingStopped
+from pipelines.kept import Kept
 from pipelines.recent import FileDigests, Recent
 from pipelines.vectors import VectorCache
 from pipelines.viclip.processing_viclip import ViClipProcessor, fit_frames
 from pipelines.viclip.resizing import Pixels
-from pipelines.viclip.windows import SearchOptions, Values, clip_indices, windows_over
+from pipelines.viclip.windows import (
+    MAX_WINDOWS,
+    SearchOptions,
+    Values,
+    clip_indices,
+    windows_over,
+)
 from pipelines.video import VideoReader, open_video
 
 #: Bytes of frames, as they are and as the model reads them, that are decoded at once; frames
@@ -20,9 +27,10 @@ from pipelines.video import VideoReader, open_video
 DECODED_BYTES = 200_000_000
 RESIZED_AT_ONCE = 8
 
-#: Plans, and files with frames that cannot be read, that are remembered.
-PLANS_KEPT = 16
-FILES_KEPT = 64
+#: Windows whose plans are remembered, and files whose contents or lost frames are: those of one
+#: request always fit.
+WINDOWS_KEPT = 2 * MAX_WINDOWS
+FILES_KEPT = MAX_WINDOWS
 
 
 ShouldStop = Callable[[], bool]
@@ -57,6 +65,31 @@ class Plan:
         return [f"{self.digest}:{','.join(map(str, row))}" for row in self.indices.tolist()]
 
 
+class LostFrames:
+    """Which frames of which files could not be read; see `pipelines.kept`."""
+
+    def __init__(self) -> None:
+        """Know of none yet."""
+        self._known: Recent[str, set[int]] = Recent(FILES_KEPT)
+
+    def of(self, digest: str) -> set[int]:
+        """Return the numbers of the frames of a file, to be added to."""
+        return self._known.get(digest, set)
+
+    def held(self) -> dict[tuple[str, int], bool]:
+        """Return every frame that is known of."""
+        known = self._known.values()
+        return {(digest, number): True for digest, lost in known.items() for number in [*lost]}
+
+    def take(self, values: Mapping[tuple[str, int], bool]) -> None:
+        """Know of frames that another process could not read."""
+        for digest, number in values:
+            self.of(digest).add(number)
+
+    def move_in(self, kind: str) -> None:
+        """Be as ready in a forked process."""
+
+
 class VideoEncoder:
     """The video half of a model: decodes, encodes in batches, keeps what it computed.
 
@@ -82,9 +115,16 @@ class VideoEncoder:
         self._dim = dim
         self._clips_per_batch = clips_per_batch
         self._max_seconds = max_seconds
-        self._plans: Recent[tuple[str, float, float], Plan] = Recent(PLANS_KEPT)
-        self._digests = FileDigests()
-        self._lost: Recent[str, set[int]] = Recent(FILES_KEPT)
+        self._plans: Recent[tuple[str, float, float], Plan] = Recent(
+            WINDOWS_KEPT, weigh=lambda plan: len(plan.indices)
+        )
+        self._digests = FileDigests(FILES_KEPT)
+        self._lost = LostFrames()
+
+    @property
+    def caches(self) -> tuple[Kept, ...]:
+        """The vectors of windows, and the frames that could not be read for them."""
+        return self._kept, self._lost
 
     def open(self, path: Path, should_stop: ShouldStop = never) -> VideoReader:
         """Open a video that is not too long."""
@@ -151,7 +191,7 @@ class VideoEncoder:
     def lost_notes(self, plan: Plan) -> list[str]:
         """Return a note where frames of a plan could not be read."""
         asked = set(np.unique(plan.indices).tolist())
-        lost = asked & self._lost_of(plan)
+        lost = asked & self._lost.of(plan.digest)
         if not lost:
             return []
         return [
@@ -181,7 +221,7 @@ class VideoEncoder:
         needs them. A frame that cannot be read is replaced by the nearest of its window.
         """
         held: dict[int, Pixels] = {}
-        lost = self._lost_of(plan)
+        lost = self._lost.of(plan.digest)
         windows = plan.indices[rows]
         wanted = np.unique(windows)
         pixels = reader.info.height_px * reader.info.width_px + self._processor.image_size**2
@@ -218,9 +258,6 @@ class VideoEncoder:
             fitted = fit_frames(frames.pixels[part], side, fit)
             small.update(zip(frames.indices[part].tolist(), fitted, strict=True))
         return small
-
-    def _lost_of(self, plan: Plan) -> set[int]:
-        return self._lost.get(plan.digest, set)
 
 
 def _check(should_stop: ShouldStop) -> None:

@@ -1,5 +1,6 @@
 """Videos become vectors within bounded memory, whatever the size of their pictures."""
 
+import hashlib
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from pipelines.viclip.processing_viclip import ViClipProcessor
 from pipelines.viclip.resizing import Pixels, resize_like_opencv
 from pipelines.viclip.videos import VideoEncoder
 from pipelines.viclip.windows import SearchOptions
-from pipelines.video import VideoReader
+from pipelines.video import VideoReader, open_video
 from tests.pipelines.made_videos import encode
 from tests.pipelines.viclip_golden import make_golden_folder, make_pipeline
 
@@ -188,3 +189,31 @@ def test_clips_of_seconds_go_one_by_one_on_a_cpu(viclip: ViClipPipeline) -> None
         alone = viclip._clips_per_batch
         viclip._model.config = small
         assert alone == 1
+
+
+def test_many_videos_are_opened_once_for_many_queries(
+    viclip: ViClipPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = encode(tmp_path / "one.mp4", "mpeg4", num_frames=10).read_bytes()
+    paths = []
+    for number in range(70):  # an empty box at the end makes each another file
+        paths.append(tmp_path / f"{number}.mp4")
+        paths[-1].write_bytes(whole + b"\0\0\0\x0cfree" + number.to_bytes(4, "big"))
+    opened: list[Path] = []
+
+    def opening(path: Path, **options: Any) -> VideoReader:
+        opened.append(path)
+        return open_video(path, **options)
+
+    monkeypatch.setattr(module, "open_video", opening)
+    read: list[Path] = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda file, name: [read.append(file), digest(file, name)][1]
+    )
+    for query in ("a dog", "a cat"):
+        for _ in viclip.search(paths, SearchOptions()):
+            pass
+        viclip.moments(paths, query)
+    assert len(opened) == 2 * len(paths), "for its windows, and for their vectors"
+    assert len(read) == len(paths)
