@@ -1,7 +1,6 @@
 """Where in one or several videos a text happens."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,7 @@ from components import format_video
 from components.common import (
     DEVICE_QUEUE,
     PAGE_EVENT,
-    ExampleStrip,
-    ModelPicker,
     badge,
-    example_strip,
-    model_picker,
     result_path,
     save_result,
     wire_example_strip,
@@ -25,75 +20,25 @@ from components.common import (
     worked_off,
 )
 from components.errors import show_errors
-from components.example_lists import moments_examples
 from components.files import Uploads
 from components.lending import lease
-from components.player import Player
-from pipelines.catalogue import Task
+from components.moments_layout import (
+    EMPTY,
+    TASK,
+    Controls,
+    Results,
+    lay_out_controls,
+    lay_out_results,
+)
 from pipelines.errors import InputError
 from pipelines.labels import split_lines
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
 from pipelines.streaming import stoppable
 from pipelines.viclip.results import MomentSearch
-from pipelines.viclip.windows import MOST_MOMENTS, SearchOptions
 from pipelines.video_key_frames import key_frames
 from pipelines.video_opening import check_file
 from pipelines.video_writing import write_clip
-
-TASK: Task = "video-text"
-
-HOW_TO_READ = (
-    "Windows of a few seconds are slid over the whole video, and each is compared with your "
-    "text. **Score** says how your text fares against a fixed list of neutral texts; the curve "
-    "shows it over time, relative to its highest point. **Verdict** says whether the text fits "
-    "at all. What was computed of a video is kept for a while, so further texts are quick."
-)
-
-EMPTY = (
-    "<p class='empty'>Choose one or several videos, write what should happen, press Find. "
-    "Or start with one of the examples.</p>"
-)
-
-
-@dataclass(frozen=True)
-class Controls:
-    """What a person sets."""
-
-    videos: gr.File
-    strip: ExampleStrip
-    query: gr.Textbox
-    run: gr.Button
-    stop: gr.Button
-    window: gr.Slider
-    stride: gr.Slider
-    top_k: gr.Slider
-    picker: ModelPicker
-
-
-@dataclass(frozen=True)
-class Results:
-    """What a person gets. `found` holds file, start and end of each moment; `chosen` is one."""
-
-    notices: gr.HTML
-    player: Player
-    curve: gr.HTML
-    moments: gr.Gallery
-    table: gr.HTML
-    csv: gr.DownloadButton
-    srt: gr.DownloadButton
-    cut: gr.Button
-    clip: gr.DownloadButton
-    found: gr.State
-    chosen: gr.State
-
-    @property
-    def outputs(self) -> list[Any]:
-        """The outputs of a search, in order."""
-        return [
-            self.notices, self.player, self.curve, self.moments, self.table, self.csv, self.srt,
-            self.cut, self.clip, self.found, self.chosen,
-        ]  # fmt: skip
 
 
 def build(store: PipelineStore, page: gr.Blocks) -> None:
@@ -105,73 +50,18 @@ def build(store: PipelineStore, page: gr.Blocks) -> None:
         )
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=300):
-                controls = _lay_out_controls()
+                controls = lay_out_controls()
             with gr.Column(scale=6, min_width=300):
-                results = _lay_out_results()
+                results = lay_out_results()
     wire_model_picker(store, TASK, controls.picker, page)
     _wire_search(store, controls, results)
     _wire_moments(store, controls, results)
-
-
-def _lay_out_controls() -> Controls:
-    videos = gr.File(label="Videos", file_count="multiple", height=160)
-    strip = example_strip(lambda: gr.Video(render=False), *moments_examples())
-    files = [[[[row[0]], *row[1:]] for row in rows] for rows in strip.rows]
-    strip = replace(strip, rows=(files[0], files[1]))  # shown is a video, filled in are files
-    query = gr.Textbox(
-        label="What happens", placeholder="a red circle moves to the left", max_lines=4
-    )
-    with gr.Row():
-        run = gr.Button("Find", variant="primary", elem_classes="go")
-        stop = gr.Button("Stop", min_width=80, scale=0)
-    with gr.Accordion("Options", open=False):
-        window = gr.Slider(
-            0.5, 30, 4.0, step=0.5, label="Window",
-            info="Length of the parts that are compared with the text, in seconds.",
-        )  # fmt: skip
-        stride = gr.Slider(
-            0.25, 10, 1.0, step=0.25, label="Stride",
-            info="From one part to the next, in seconds. Smaller is finer, and takes longer.",
-        )  # fmt: skip
-        top_k = gr.Slider(1, min(20, MOST_MOMENTS), 5, step=1, label="Most moments of a video")
-    picker = model_picker(TASK)
-    return Controls(videos, strip, query, run, stop, window, stride, top_k, picker)
-
-
-def _lay_out_results() -> Results:
-    notices = gr.HTML(visible=False, padding=False)
-    player = Player(
-        label="Player", height=300, interactive=False, visible=False, elem_classes="player"
-    )
-    curve = gr.HTML(visible=False, padding=False)
-    moments = gr.Gallery(
-        label="Moments: click one to go there",
-        visible=False,
-        columns=4,
-        height="auto",
-        object_fit="contain",
-        allow_preview=False,
-        interactive=False,
-        buttons=[],
-        elem_classes="frames",
-    )
-    table = gr.HTML(EMPTY, padding=False)
-    with gr.Row():
-        csv = gr.DownloadButton("CSV", visible=False, size="sm", min_width=100)
-        srt = gr.DownloadButton("Subtitles", visible=False, size="sm", min_width=100)
-        cut = gr.Button("Cut out moment 1", visible=False, size="sm", min_width=140)
-        clip = gr.DownloadButton("Download clip", visible=False, size="sm", min_width=140)
-    with gr.Accordion("How to read the curve", open=False):
-        gr.Markdown(HOW_TO_READ)
-    return Results(
-        notices, player, curve, moments, table, csv, srt, cut, clip, gr.State([]), gr.State(0)
-    )
+    _wire_cutting(store, controls, results)
 
 
 def _wire_search(store: PipelineStore, controls: Controls, results: Results) -> None:
     """Wire what asks a model."""
-    find = _finder(store)
-    asked = [controls.videos, controls.query, controls.window, controls.stride, controls.top_k]
+    find = _finder(store, controls)
     running = []
 
     def run_after(event: Any) -> None:
@@ -179,7 +69,7 @@ def _wire_search(store: PipelineStore, controls: Controls, results: Results) -> 
         running.append(
             event(
                 find,
-                [*asked, controls.picker.dropdown],
+                controls.inputs,
                 results.outputs,
                 show_progress_on=[results.table],
                 scroll_to_output=True,
@@ -221,6 +111,19 @@ def _wire_moments(store: PipelineStore, controls: Controls, results: Results) ->
         cut = gr.update(value=f"Cut out moment {number + 1}")
         return player, number, cut, gr.update(visible=False)
 
+    controls.videos.upload(show_first, controls.videos, results.outputs, **PAGE_EVENT)
+    results.moments.select(
+        go_to,
+        [results.found, results.chosen],
+        [results.player, results.chosen, results.cut, results.clip],
+        **PAGE_EVENT,
+    )
+
+
+def _wire_cutting(store: PipelineStore, controls: Controls, results: Results) -> None:
+    """Wire how a moment becomes a file of its own."""
+    uploads = Uploads(store.settings)
+
     @show_errors
     def cut_out(found: list[tuple[str, float, float]], chosen: int) -> Iterator[Any]:
         if not found:
@@ -233,13 +136,6 @@ def _wire_moments(store: PipelineStore, controls: Controls, results: Results) ->
         )
         yield gr.update(value=str(target), label=f"Download clip {chosen + 1}", visible=True)
 
-    controls.videos.upload(show_first, controls.videos, results.outputs, **PAGE_EVENT)
-    results.moments.select(
-        go_to,
-        [results.found, results.chosen],
-        [results.player, results.chosen, results.cut, results.clip],
-        **PAGE_EVENT,
-    )
     cut = results.cut.click(
         cut_out,
         [results.found, results.chosen],
@@ -250,23 +146,18 @@ def _wire_moments(store: PipelineStore, controls: Controls, results: Results) ->
     controls.stop.click(None, cancels=cut, api_visibility="private")
 
 
-def _finder(store: PipelineStore) -> Callable[..., Any]:
+def _finder(store: PipelineStore, controls: Controls) -> Callable[..., Any]:
     uploads = Uploads(store.settings)
 
     @show_errors
     def find(
-        videos: list[str] | None,
-        query: str,
-        window_s: float,
-        stride_s: float,
-        top_k: int,
-        key: str,
-        progress: gr.Progress = gr.Progress(),
+        values: dict[Any, Any], progress: gr.Progress = gr.Progress()
     ) -> Iterator[tuple[Any, ...]]:
-        files = uploads.paths(videos, "The video")
-        options = SearchOptions(window_s, stride_s, top_k)
+        files = uploads.paths(values[controls.videos], "The video")
+        options = controls.options(values)
+        query = values[controls.query]
         text = " ".join(split_lines(query, "What happens", distinct=False)[0])
-        spec = store.resolve(key, TASK)
+        spec = store.resolve(values[controls.picker.dropdown], TASK)
         with lease(store, spec.key, TASK) as lent:
             yield from lent.wait((gr.skip(),) * 11, progress)
             viclip = lent.pipeline

@@ -51,8 +51,8 @@ class Csv:
     """A table for spreadsheets: file, caption, error.
 
     A cell that a spreadsheet would run as a formula gets an apostrophe in front (`safe_cells`);
-    where texts must be exact, take the JSON lines. The file begins with a byte order mark, without which Excel garbles all
-    but English.
+    where texts must be exact, take the JSON lines. The file begins with a byte order mark, without
+    which Excel garbles all but English.
     """
 
     format, name = "csv", "captions.csv"
