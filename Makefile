@@ -32,6 +32,7 @@ demo-models: $(VENV)/.runtime
 	$(BIN)/python -m demo_models.calibrate_verdict
 	$(BIN)/python -m demo_models.evaluate_where
 	$(BIN)/python -m demo_models.make_examples
+	$(BIN)/python -m demo_models.make_example_folders
 	$(BIN)/python -m demo_models.train_blip2 --out assets/checkpoints/demo-blip2
 	$(BIN)/python -m demo_models.evaluate_blip2
 	$(BIN)/python -m demo_models.evaluate_blip2 --via app --workers 4

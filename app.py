@@ -29,6 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     from pipelines import apart
     from pipelines.idle import start_giving_back, start_unloading
     from pipelines.runtime import warm_up
+    from pipelines.search.library import start_expiring
     from pipelines.sweeping import start_sweeping
     from pipelines.zero_gpu import is_zero_gpu, make_store
 
@@ -40,6 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     close_on_signals(app.house)
     app.launch(**launch_options(settings, service_routes(store, app)), prevent_thread_lock=True)
     start_unloading(store, settings.idle_minutes * 60)
+    start_expiring(store.library, settings.index_hours * 3600)
     start_giving_back(store)
     store.sources.start_probe()
     warm_up()

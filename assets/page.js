@@ -39,7 +39,9 @@ function announce(text) {
 function announceNew(node) {
   if (node.nodeType !== Node.ELEMENT_NODE) return;
   const found = (selector) => (node.matches(selector) ? node : node.querySelector(selector));
-  const best = found(".scores:not(.batch)")?.querySelector("tr:has(td)");
+  const figures = found(".figures");
+  if (figures) announce(figures.innerText);
+  const best = found(".scores:not(.batch, .confusion, .classes)")?.querySelector("tr:has(td)");
   if (best) announce([...best.cells].map((cell) => cell.innerText).join(", "));
 }
 

@@ -22,12 +22,16 @@ import torch  # noqa: E402
 
 from benchmarks.measuring import Row, compare, cpu_seconds, report, row  # noqa: E402
 from benchmarks.numbered_videos import draw, texture  # noqa: E402
-from benchmarks.operations import matrix_rate, prompt_operations, tower_operations  # noqa: E402
 from benchmarks.video_chat_checkpoint import attend_eagerly, make_chat  # noqa: E402
 from pipelines.generation import GenerationOptions  # noqa: E402
+from pipelines.packing import PackedLinear, can_pack  # noqa: E402
 from pipelines.settings import Settings  # noqa: E402
 from pipelines.store import PipelineStore  # noqa: E402
 from pipelines.video_writing import write_frames  # noqa: E402
+from pipelines.videochat_flash.estimating import (  # noqa: E402
+    prompt_operations,
+    tower_operations,
+)
 from pipelines.videochat_flash.key_values import KeyValues  # noqa: E402
 from pipelines.videochat_flash.modeling_language import (  # noqa: E402
     VISUAL,
@@ -132,6 +136,18 @@ def last_row(chat: Any, num_frames: int) -> Row:
     return {**made, "met": made["met"] and seen == [1]}
 
 
+def matrix_rate(config: Any, dtype: str) -> float:
+    """Return operations a CPU second in a Linear layer of the tower's MLP, the best of three."""
+    linear = torch.nn.Linear(config.hidden_size, config.mlp_size)
+    rows = torch.randn(config.clip_frames * config.grid**2, config.hidden_size)
+    layer: Any = PackedLinear(linear) if dtype == "bfloat16" and can_pack() else linear
+    rows = rows.bfloat16() if dtype == "bfloat16" else rows
+    with torch.inference_mode():
+        layer(rows)
+        took_s = min(cpu_seconds(lambda: layer(rows)) for _ in range(3))
+    return 2 * rows.numel() * config.mlp_size / took_s
+
+
 def first_token(chat: Any, video: Path, num_frames: int) -> Row:
     """The first token about a video, its decoding too, beside the operations that it takes.
 
@@ -146,7 +162,7 @@ def first_token(chat: Any, video: Path, num_frames: int) -> Row:
     frames, vision = len(answers[0].seen.times_s), config.vision
     clips = frames // vision.clip_frames
     prompt = answers[0].context.used_tokens
-    text = chat._model.language.config
+    text = chat._model.config.text
     operations = clips * tower_operations(vision) + prompt_operations(text, prompt)
     rate = matrix_rate(vision, chat.device.dtype)
     return row(

@@ -10,7 +10,14 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from components import api_batch, api_describe, api_video, api_video_chat
+from components import (
+    api_batch,
+    api_describe,
+    api_evaluate,
+    api_search,
+    api_video,
+    api_video_chat,
+)
 from components import format as fmt
 from components.common import (
     BATCH_QUEUE,
@@ -24,9 +31,10 @@ from components.descriptions import unwrapped
 from components.errors import show_errors
 from components.files import Uploads, one_query
 from components.lending import lease
+from components.probes import choose
 from pipelines.catalogue import MODELS
 from pipelines.errors import InputError
-from pipelines.labels import split_labels, split_lines
+from pipelines.labels import split_lines
 from pipelines.store import PipelineStore
 
 
@@ -35,15 +43,21 @@ def build(store: PipelineStore) -> None:
     uploads = Uploads(store.settings)
 
     def classify_image(
-        image: gr.FileData, labels: str, templates: str = "", model: str = ""
+        image: gr.FileData,
+        labels: str,
+        templates: str = "",
+        model: str = "",
+        probe: gr.FileData | None = None,
     ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        """Classify an image with labels of your own (zero-shot).
+        """Classify an image with labels of your own (zero-shot), or with a probe of your own.
 
         Args:
             image: an image file.
-            labels: one per line, or comma-separated.
+            labels: one per line, or comma-separated; with a probe they are not used, so "".
             templates: "ensemble", "photo", one template that holds {}, or "" for none.
-            model: key of an image-text model (see /list_models); "" for the default.
+            model: key of an image-text model (see /list_models); "" for the default, or, with a
+                probe, for the model that it was made with.
+            probe: a file that /train_probe made; the probabilities then are the probe's.
 
         Returns:
             label: the best label, and confidences of all, best first.
@@ -51,15 +65,15 @@ def build(store: PipelineStore) -> None:
                 "no match"; other labels do not change it), best first.
         """
         path = uploads.path(image, "image")
-        names, repeated = split_labels(labels)
+        asked = choose(uploads, labels, probe)
         wording = "" if templates is None else templates
-        with lease(store, model, "image-text") as lent:
+        with lease(store, model or asked.model, "image-text") as lent:
             yield from lent.wait(({}, []))
             clip = lent.pipeline
-            for _ in worked_off(clip.prepare(names, templates=wording)):
+            for _ in worked_off(clip.prepare(asked.labels, templates=wording)):
                 yield {}, []
-            result = clip.classify(path, names, templates=wording)
-        yield fmt.as_label(result, repeated), fmt.as_scores(result)
+            result = asked.classify(clip, path, wording)
+        yield fmt.as_label(result, asked.repeated), fmt.as_scores(result)
 
     def rank_similarity(
         query_text: str = "",
@@ -139,12 +153,18 @@ def build(store: PipelineStore) -> None:
         _publish(function, BATCHED_QUEUE)
     for function in api_describe.endpoints(store):
         _publish(function, DEVICE_QUEUE)
-    for function in api_batch.endpoints(store):
+    for function in (*api_batch.endpoints(store), *api_evaluate.endpoints(store)):
         _publish(function, BATCH_QUEUE)
     for videos in (api_video, api_video_chat):
         if is_bundled(store, videos.TASK):
             for function in videos.endpoints(store):
                 _publish(function, DEVICE_QUEUE)
+    if is_bundled(store, "video-text"):
+        index_files, search_files = api_search.endpoints(store)
+        _publish(index_files, BATCH_QUEUE)
+        _publish(search_files, DEVICE_QUEUE)
+        for function in api_search.lookups(store):
+            _publish(function, LOOKUP_QUEUE)
     _publish(list_models, LOOKUP_QUEUE)
 
 

@@ -52,7 +52,8 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
 
         Returns:
             answer: the answer so far; it streams.
-            history: the messages so far with this one and its answer, to send with the next.
+            history: the messages so far with this one and its answer, to send with the next; in
+                the end its last message has "notes", sentences on what did not count, and why.
         """
         options = GenerationOptions(
             max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
@@ -65,6 +66,7 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
             text = ""
             for delta in chat.ask(path, question, history, options, part, compress=bool(compress)):
                 text += delta.text
-                yield text, extend_history(history, question, text)
+                notes = delta.result.notes if delta.result is not None else None
+                yield text, extend_history(history, question, text, notes)
 
     return [ask_video]

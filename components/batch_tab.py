@@ -1,6 +1,5 @@
 """Thousands of pictures in words: upload, watch, pause, take the results home."""
 
-import secrets
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +7,14 @@ import gradio as gr
 
 from components.batch_order import wish
 from components.batch_run import NUM_FILES, make_handler
-from components.common import BATCH_QUEUE, PAGE_EVENT, ModelPicker, model_picker, wire_model_picker
+from components.common import (
+    BATCH_QUEUE,
+    PAGE_EVENT,
+    ModelPicker,
+    browser_secret,
+    model_picker,
+    wire_model_picker,
+)
 from components.example_lists import batch_examples
 from components.generation import GenerationControls, generation_settings, wire_longest
 from pipelines.catalogue import CATALOGUE, Task
@@ -80,7 +86,7 @@ def build(store: PipelineStore, page: gr.Blocks) -> None:
                 results = _lay_out_results()
     wire_model_picker(store, TASK, controls.picker, page)
     wire_longest(controls.settings, controls.picker.dropdown, page)
-    owner = _owner(page)
+    owner = browser_secret(page, "seesay-batch")
     run = make_handler(
         store, controls.files, controls.prompt, controls.picker.dropdown, controls.settings, owner
     )
@@ -107,17 +113,6 @@ def build(store: PipelineStore, page: gr.Blocks) -> None:
         return drawn if CATALOGUE[key].demo else photos
 
     controls.examples.click(take_examples, controls.picker.dropdown, controls.files, **PAGE_EVENT)
-
-
-def _owner(page: gr.Blocks) -> gr.BrowserState:
-    """Lay out a secret of the visitor's browser, by which only it finds earlier runs again."""
-    owner = gr.BrowserState("", storage_key="seesay-batch", secret="seesay-batch")
-
-    def keep(secret: Any) -> str:
-        return secret if isinstance(secret, str) and secret else secrets.token_urlsafe(24)
-
-    page.load(keep, owner, owner, **PAGE_EVENT)
-    return owner
 
 
 def buttons_at_rest() -> tuple[Any, ...]:

@@ -148,9 +148,10 @@ def wire(
     }
     running = [start.success(**reply) for start in _questions(panel, subject)]
     # only a run that has come to its end, cancelled ones too, lets the next question in: the page
-    # loses what is asked while a cancellation is under way
+    # loses what is asked while a cancellation is under way; `then` leaves out runs that raise
     for run in running:
-        run.then(lambda: _BUSY[False], None, panel.state, **PAGE_EVENT)
+        for ended in (run.then, run.failure):
+            ended(lambda: _BUSY[False], None, panel.state, **PAGE_EVENT)
     panel.stop.click(None, None, None, cancels=running)
 
     hidden = gr.update(visible=False)
@@ -185,8 +186,9 @@ def _questions(panel: Panel, subject: Subject) -> list[Any]:
             raise InputError(subject.missing, title="No file")
         if not question.strip():
             raise InputError(subject.empty)
-        number = len(_settled(panel, chat, busy)) if media == about else 0
-        return panel.asking(chat, number, question), "", media, *_BUSY[True]
+        settled = _settled(panel, chat, busy)
+        before = answered(settled) if media == about else 0
+        return panel.asking(chat, before, question), "", media, *_BUSY[True]
 
     def again(chat: Any, busy: bool, event: gr.RetryData) -> tuple[Any, ...]:
         before, question = back_to_question(_settled(panel, chat, busy), _index(event))
@@ -195,6 +197,8 @@ def _questions(panel: Panel, subject: Subject) -> list[Any]:
     def edited(chat: Any, busy: bool, event: gr.EditData) -> tuple[Any, ...]:
         before, _ = back_to_question(_settled(panel, chat, busy), _index(event))
         question = panel.wording.said(str(event.value))
+        if not question.strip():
+            raise InputError(subject.empty)
         return panel.asking(chat, len(before), question), *_BUSY[True]
 
     def undone(chat: Any, busy: bool, event: gr.UndoData) -> tuple[Any, str]:
@@ -216,6 +220,14 @@ def _questions(panel: Panel, subject: Subject) -> list[Any]:
         panel.chat.retry(show_errors(again), held, begun, **PAGE_EVENT),
         panel.chat.edit(show_errors(edited), held, begun, **PAGE_EVENT),
     ]
+
+
+def answered(messages: Sequence[Message]) -> int:
+    """Return how many messages there are up to the last answer; what failed has none."""
+    number = len(messages)
+    while number and messages[number - 1]["role"] == "user":
+        number -= 1
+    return number
 
 
 def _settled(panel: Panel, chat: Any, busy: bool) -> list[Message]:

@@ -12,6 +12,7 @@ from components import format as fmt
 from components.common import (
     BATCHED_QUEUE,
     PAGE_EVENT,
+    TEMPLATE_CHOICES,
     ExampleStrip,
     ModelPicker,
     badge,
@@ -27,19 +28,12 @@ from components.example_lists import classify_examples
 from components.files import Uploads
 from components.lending import lease
 from components.overlay import heat_overlay
+from components.probes import choose
 from pipelines.catalogue import Task
-from pipelines.labels import split_labels
 from pipelines.notes import repeated_notes
 from pipelines.store import PipelineStore
 
 TASK: Task = "image-text"
-
-#: What the template picker offers, (title, value of `templates`).
-TEMPLATE_CHOICES = [
-    ("“a photo of a …”", "photo"),
-    ("Ensemble: average of several wordings", "ensemble"),
-    ("None: the label as it is", ""),
-]
 
 #: Paints of the canvas, those of a paint program's palette.
 PAINTS: list[str | tuple[str, float]] = [
@@ -85,6 +79,7 @@ class Controls:
     picker: ModelPicker
     templates: gr.Dropdown
     look: gr.Checkbox
+    probe: gr.File
 
 
 @dataclass(frozen=True)
@@ -149,9 +144,15 @@ def _lay_out_controls() -> Controls:
             info="How each label becomes a text. Or write your own, with {} for the label.",
         )
         look = gr.Checkbox(False, label="Show where the model looks for a label")
+    with gr.Accordion("Your own probe", open=False):
+        probe = gr.File(
+            label="A probe from the Evaluate tab, instead of labels",
+            height=120,
+            elem_classes="probe",
+        )
     return Controls(
         tabs, picture_tab, draw_tab, gr.State("picture"), image, drawing, strip, labels, run,
-        picker, templates, look,
+        picker, templates, look, probe,
     )  # fmt: skip
 
 
@@ -229,7 +230,7 @@ def _wire_answers(store: PipelineStore, controls: Controls, results: Results) ->
         """Classify when `event` comes, then draw where the model looks if that is wanted."""
         answered = event(
             classify,
-            [*asked, controls.labels, *settings],
+            [*asked, controls.labels, *settings, controls.probe],
             [
                 results.notices,
                 results.chart,
@@ -271,18 +272,20 @@ def _handlers(store: PipelineStore) -> tuple[Callable[..., Any], Callable[..., A
         text: str,
         templates: str,
         key: str,
+        probe: str | None,
         progress: gr.Progress = gr.Progress(),
     ) -> Iterator[tuple[Any, ...]]:
         file = chosen(source, image, drawing)
-        names, repeated = split_labels(text)
+        labels = choose(uploads, text, probe)
         spec = store.resolve(key, TASK)
         with lease(store, spec.key, TASK) as lent:
             yield from lent.wait((gr.skip(),) * 5, progress)
             clip = lent.pipeline
-            for _ in worked_off(clip.prepare(names, templates=templates or ""), progress):
+            for _ in worked_off(clip.prepare(labels.labels, templates=templates or ""), progress):
                 yield (gr.skip(),) * 5
-            answer = clip.classify(file, names, templates=templates or "")
-        notes = [*answer.notes, *repeated_notes(repeated), *fmt.verdict_summary(answer)]
+            answer = labels.classify(clip, file, templates or "")
+        notes = [*answer.notes, *repeated_notes(labels.repeated)]
+        notes += fmt.verdict_summary(answer) if labels.probe is None else []
         csv = save_result(store.settings, "scores.csv", fmt.scores_csv(answer))
         best = [score.label for score in answer.scores[:50]]
         yield (

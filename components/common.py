@@ -40,6 +40,14 @@ LOOKUP_QUEUE: dict[str, Any] = {"concurrency_id": "lookup", "concurrency_limit":
 PAGE_EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
+#: What the template picker offers, (title, value of `templates`).
+TEMPLATE_CHOICES = [
+    ("“a photo of a …”", "photo"),
+    ("Ensemble: average of several wordings", "ensemble"),
+    ("None: the label as it is", ""),
+]
+
+
 def is_bundled(store: PipelineStore, task: Task) -> bool:
     """Whether the demo checkpoint of a task is there: without it a tab could not be tried."""
     return store.sources.locate(demo_of(task)) is not None
@@ -69,11 +77,11 @@ class ModelPicker:
     hint: gr.Markdown
 
 
-def model_picker(task: Task) -> ModelPicker:
+def model_picker(task: Task, label: str = "Model") -> ModelPicker:
     """Lay out a model dropdown; what it starts with is decided when the page is opened."""
     choices = [(spec.title, spec.key) for spec in MODELS if spec.task == task]
     start = choices[-1][1]
-    dropdown = gr.Dropdown(choices, value=start, label="Model", elem_classes="model-picker")
+    dropdown = gr.Dropdown(choices, value=start, label=label, elem_classes="model-picker")
     hint = gr.Markdown(elem_classes="model-hint")
     return ModelPicker(dropdown, hint)
 
@@ -111,6 +119,17 @@ def badge(store: PipelineStore, spec: ModelSpec) -> str:
     """Return the badge of a demo model as HTML, "" for a real one."""
     folder = store.sources.locate(spec) if spec.demo else None
     return fmt.demo_badge(read_demo_card(folder) if folder else None)
+
+
+def browser_secret(page: gr.Blocks, name: str) -> gr.BrowserState:
+    """Lay out a secret of the visitor's browser, by which only it finds again what is its own."""
+    owner = gr.BrowserState("", storage_key=name, secret=name)
+
+    def keep(secret: Any) -> str:
+        return secret if isinstance(secret, str) and secret else secrets.token_urlsafe(24)
+
+    page.load(keep, owner, owner, **PAGE_EVENT)
+    return owner
 
 
 def result_path(settings: Settings, name: str) -> Path:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import gradio as gr
 from gradio.exceptions import ComponentProcessingError
 
+from components.defaults import with_defaults
 from components.house import House, Refused
 from components.language import say, speaking
 from components.own_links import own_links
@@ -102,7 +103,8 @@ class Page(SpeakingPage):
 
     async def preprocess_data(self, *args: Any, **kwargs: Any) -> list[Any]:
         """Check and convert the inputs of a request."""
-        args = (args[0], own_links(args[1], self.local_url), *args[2:])
+        inputs = own_links(with_defaults(args[0], args[1]), self.local_url)
+        args = (args[0], inputs, *args[2:])
         try:
             return await super().preprocess_data(*args, **kwargs)
         except gr.Error as error:  # its message repeats what was typed, and it would be logged

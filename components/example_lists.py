@@ -104,6 +104,14 @@ def moments_examples() -> tuple[Rows, Rows]:
     return drawn, filmed
 
 
+def search_examples() -> tuple[tuple[list[str], str], tuple[list[str], str]]:
+    """Return (drawn, filmed): pictures and videos to search in, and what to look for."""
+    pictures, photos = batch_examples()
+    drawn = [entry["path"] for entry in drawn_videos()]
+    filmed = [get_video("world.mp4"), get_video("a.mp4")]
+    return ([*pictures, *drawn], "a red circle"), ([*photos, *filmed], "a big cat in the wild")
+
+
 def chat_videos() -> list[dict[str, Any]]:
     """Return the entries of `assets/examples/chat_videos.json` with absolute paths.
 

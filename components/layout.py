@@ -14,11 +14,14 @@ from components import (
     batch_tab,
     classify_tab,
     describe_tab,
+    evaluate_tab,
     match_tab,
     moments_tab,
+    search_tab,
     similarity_tab,
     video_chat_tab,
 )
+from components.closing import close_off_the_loop
 from components.common import ASSETS, is_bundled
 from components.errors import Page
 from components.house import House
@@ -46,11 +49,14 @@ TABS = (
     video_chat_tab,
     match_tab,
     moments_tab,
+    search_tab,
+    evaluate_tab,
 )
 
 
 def build_app(store: PipelineStore) -> Page:
     """Lay out the whole app."""
+    close_off_the_loop()
     keep_s = int(KEEP_FILES_S)  # gradio deletes the rest when it ends, which sweeping cannot
     with Page(title="SeeSay", analytics_enabled=False, delete_cache=(keep_s, keep_s)) as app:
         gr.HTML(

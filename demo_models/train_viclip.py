@@ -51,6 +51,12 @@ class Stage:
     find_motion: bool = False  # begin with `viclip_start.start_motion`
     repeat_motion: bool = False  # begin with `viclip_start.repeat_motion`
     by_place: bool = False  # see `viclip_loss.choose_tokens`
+    stop: int = 0  # after so many steps of the plan, 0 for all
+
+    @property
+    def steps_done(self) -> int:
+        """Return how many steps it takes."""
+        return self.stop or self.steps
 
 
 TWINS = VideoSizes(motions=30, twins=26)
@@ -74,6 +80,12 @@ class TrainOptions:
         Stage(200, 144, uses=2, peak=0.4, last=0.4, mix="even"),
         Stage(240, 144, uses=2, peak=0.35, last=0.05, mix="even"),
         Stage(30, 0, FEW, peak=0.12, last=0.0),
+        Stage(100, 160, HARD, uses=3, mix="weak", by_place=True, peak=0.6, last=0.6),
+        Stage(1750, 160, HARD, uses=3, mix="weak", by_place=True, peak=0.6, last=0.02, stop=1500),
+        Stage(200, 160, HARD, uses=3, mix="weak", by_place=True, peak=0.16, last=0.02),
+        Stage(40, 0, FEW, peak=0.1, last=0.0, mix="even"),
+        Stage(600, 160, HARD, uses=3, mix="weak", by_place=True, peak=0.35, last=0.01),
+        Stage(40, 0, FEW, peak=0.1, last=0.0, mix="even"),
     )
     seed: int = 7
     muon_rate: float = 0.012
@@ -235,7 +247,7 @@ def train_stage(
     parameters = [*model.parameters(), *heads.parameters()]
     pool = ShotPool(stage.sizes, stage.uses, stage.mix)
     started = time.process_time()
-    for step in range(stage.steps):
+    for step in range(stage.steps_done):
         batch = make_batch(rng, stage.sizes, pool)
         chosen = None
         if stage.keep:
@@ -252,11 +264,11 @@ def train_stage(
             optimizer.step()
             optimizer.zero_grad()
         done = step + 1
-        if step % 25 == 0 or done == stage.steps:
+        if step % 25 == 0 or done == stage.steps_done:
             told = " ".join(f"{name} {loss.item():.3f}" for name, loss in losses.items())
             spent = time.process_time() - started
             print(f"stage {number} step {step} {told} cpu {spent:.0f}s", flush=True)
-        if done % 100 == 0 or done == stage.steps:
+        if done % 100 == 0 or done == stage.steps_done:
             with torch.no_grad():
                 model.temp.copy_(1 / scale_of(heads))
             save(done)
@@ -305,7 +317,7 @@ def train(options: TrainOptions, clip: Path, out: Path, start: Path | None, firs
         tokenizer = CLIPTokenizer.from_pretrained(start, local_files_only=True)
         model = load_viclip(start).requires_grad_(True)
     for number in range(first, len(options.stages)):
-        before = sum(stage.steps for stage in options.stages[:number])
+        before = sum(stage.steps_done for stage in options.stages[:number])
 
         def keep(done: int, model: ViClipModel = model, before: int = before) -> None:
             save(model, tokenizer, options, before + done, out)

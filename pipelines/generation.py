@@ -81,4 +81,7 @@ def number(name: str, value: object) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{name} must be a number but got {value!r}.")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError as error:  # a whole number of hundreds of digits
+        raise InputError(f"{name} must be a number of ordinary size.") from error

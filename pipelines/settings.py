@@ -40,6 +40,8 @@ class Settings:
         port: TCP port, 0 for a free one.
         memory_gb: memory budget of all loaded models; 0.0 means 70 % of what this machine has.
         cache_dir: what may be thrown away between two runs (text vectors).
+        index: URI of the vector database of the Search tab; "" for a folder in `cache_dir`.
+        index_hours: hours after which an index that nobody used is deleted; 0.0 for never.
         work_dir: uploads and results, deleted after a while.
         max_upload_mb: largest file taken, in megabytes (1e6 bytes).
         max_pixels_mp: largest image taken, in megapixels (1e6 pixels).
@@ -65,6 +67,8 @@ class Settings:
     port: int = 7860
     memory_gb: float = 0.0
     cache_dir: Path = Path(tempfile.gettempdir()) / "seesay-cache"
+    index: str = ""
+    index_hours: float = 24.0
     work_dir: Path = Path(tempfile.gettempdir()) / "seesay-work"
     max_upload_mb: float = 200.0
     max_pixels_mp: float = 120.0
@@ -83,6 +87,11 @@ class Settings:
     def is_mirror(self) -> bool:
         """Whether the endpoint is not the hub itself; a mirror is never sent the token."""
         return self.endpoint.rstrip("/") != HUB_ENDPOINT
+
+    @property
+    def index_uri(self) -> str:
+        """Where the vector database is."""
+        return self.index or str(self.cache_dir / "index")
 
 
 def read_settings(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Settings:
@@ -106,6 +115,8 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str] | None = None)
         parser.error(f"--max-video-s must be more than 0 but got {args.max_video_s}")
     if not (0 <= args.idle_minutes < inf and 0 <= args.grace_s < inf):
         parser.error("--idle-minutes and --grace-s must be 0 or more")
+    if not 0 <= args.index_hours < inf:
+        parser.error(f"--index-hours must be 0 or more but got {args.index_hours}")
     if args.requests_per_minute < 0:
         parser.error(f"--requests-per-minute must be 0 or more but got {args.requests_per_minute}")
     if args.auth and not all(args.auth.partition(":")):
@@ -165,6 +176,19 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add("--memory-gb", type=float, default=0.0, help="memory for all models; 0 takes 70 %% of it")
     add("--cache-dir", type=Path, default=cache_root / "seesay", help="vectors of texts, kept")
+    add(
+        "--index",
+        default="",
+        metavar="URI",
+        help="LanceDB database of the Search tab: a folder, s3://bucket/path, gs://, az:// or "
+        "db://name; default: a folder in the cache",
+    )
+    add(
+        "--index-hours",
+        type=float,
+        default=24.0,
+        help="hours after which an index that nobody used is deleted; 0 keeps all",
+    )
     add("--work-dir", type=Path, default=temp / f"seesay-{_user()}", help="uploads, deleted")
     add("--max-upload-mb", type=float, default=200.0, help="largest file, in megabytes")
     add("--max-pixels-mp", type=float, default=120.0, help="largest image, in megapixels")

@@ -25,6 +25,7 @@ from pipelines.runtime import (
     likely_budget_gb,
     memory_budget_gb,
 )
+from pipelines.search.library import Library
 from pipelines.settings import Settings
 from pipelines.sources import Sources
 from pipelines.turns import LOOK_S, BrokenOff, Turns
@@ -67,6 +68,7 @@ class PipelineStore:
         self.sources = sources or Sources(settings)
         self.turns = Turns()
         self.usage = Usage()
+        self.library = Library(settings.index_uri)
         self._slots: dict[str, _Slot] = {}
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)

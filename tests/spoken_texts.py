@@ -17,7 +17,7 @@ TABLE = ROOT / "assets" / "languages" / "zh.json"
 
 #: Modules whose texts do not reach a visitor: commands, settings, what a developer reads.
 NOT_SHOWN = re.compile(
-    r"components/(theme|service|descriptions)|pipelines/(caption_folder|zero_gpu|upload_room|usage|settings|runtime|video_index|colour_modes|doctor.*"
+    r"components/(theme|service|descriptions)|pipelines/(caption_folder|index_folder|zero_gpu|upload_room|usage|settings|runtime|video_index|colour_modes|doctor.*"
     r"|clip/(preprocessing|templates)|describe/(bridges|support|traits)"
     r"|viclip/(conversion|modeling).*|videochat_flash/(configuration|conversion|modeling|prompts).*)"
 )
@@ -36,6 +36,7 @@ LOGS = {"debug", "info", "warning", "error", "exception", "critical"}
 #: What is the same in every language: names, paths, SQL; and examples, which the models read.
 AS_IT_IS = re.compile(
     r"[\w.+-]+/[\w.{}+-]+|[\w.]+:\w+|[a-z]+\.\w+(\(.*\))?|(CREATE|DELETE|INSERT|SELECT) .*"
+    r"|content IN .*"
     r"|[A-Z][a-z]+([A-Z]+[a-z]*)+( \| None)?|SceneCheck.*|data:.*|\+?[a-z]+|.*system.*\{\}"
     r"|(BLIP-2|CLIP|Chinese-CLIP|InternVL3?|InstructBLIP|LLaVA|Llama|Qwen|Qwen2.5-VL|SigLIP"
     r"|JoyCaption|Florence|ViCLIP|VideoChat-Flash|BSD|Apache|Top-p)[^:,]*"

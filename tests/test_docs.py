@@ -381,6 +381,7 @@ TABLES = {
     "settings": settings_table,
     "speed": speed_table,
     "captions-speed": lambda: speed_table("bench_captions"),
+    "search-speed": lambda: speed_table("bench_search"),
 }
 
 

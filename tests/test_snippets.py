@@ -38,9 +38,14 @@ SHOWN = {
     "answer_image": "red",
     "chat_image": "red",
     "caption_images": "captions.zip",
+    "evaluate_images": "zero_shot",
+    "train_probe": "probe-demo-clip.safetensors",
     "match_video": "a red circle moves left",
     "find_moments": "start_s",
     "ask_video": "red",
+    "index_files": "red-circle.png",
+    "search_files": "red-circle.png",
+    "forget_files": "deleted",
     "list_models": "clip-vit-l14",
 }
 

@@ -39,7 +39,7 @@ HARDWARE = {
 EXTRAS = {"accelerate", "bitsandbytes", "modelscope", "spaces"}
 
 #: Come with what is pinned, which cannot do without them.
-COMES_ALONG = {"starlette", "tokenizers", "tqdm", "filelock"}
+COMES_ALONG = {"anyio", "pyarrow", "starlette", "tokenizers", "tqdm", "filelock"}
 
 
 @pytest.fixture(scope="module")

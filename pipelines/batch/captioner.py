@@ -1,6 +1,5 @@
 """The store's models as the engine needs them: a list of pictures in, a list of captions out."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from pipelines.errors import MediaError, MemoryLimitError, NotBegunError
 from pipelines.generation import GenerationOptions
 from pipelines.store import PipelineStore
 from pipelines.turns import BrokenOff
+from pipelines.weights import revision_of
 
 TASK: Task = "caption"
 
@@ -66,7 +66,7 @@ def make_captioner(
 
     settings = CaptionSettings(
         model=spec.key,
-        revision=_revision(store, spec),
+        revision=revision_of(store.sources, spec),
         prompt=prompt,
         options={
             **{name: _as_set(value) for name, value in asdict(options).items()},
@@ -102,11 +102,3 @@ def _weights_as(store: PipelineStore, spec: ModelSpec) -> dict[str, str]:
     if spec.demo:  # the same on every machine
         return {"dtype": "float32", "quantization": "none"}
     return {"dtype": store.device.dtype, "quantization": store.settings.quantization}
-
-
-def _revision(store: PipelineStore, spec: ModelSpec) -> str:
-    """Return what tells these weights from others of the same key."""
-    folder = store.sources.locate(spec) if spec.demo else None
-    if folder is None:
-        return spec.revision
-    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:16]

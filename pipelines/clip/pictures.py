@@ -11,8 +11,8 @@ from PIL import Image
 
 from pipelines.batching import Batcher
 from pipelines.clip.preprocessing import PixelRecipe
-from pipelines.errors import MediaError
-from pipelines.images import MAX_PIXELS, open_image
+from pipelines.errors import MediaError, MemoryLimitError
+from pipelines.images import MAX_PIXELS, decode_image, open_image
 from pipelines.vectors import VectorCache
 
 #: Images through the vision tower at once.
@@ -20,6 +20,10 @@ IMAGES_PER_BATCH = 32
 
 #: Images that are encoded between two steps of `prepare`.
 IMAGES_PER_STEP = 8
+
+#: Memory for vectors that were computed: those of 20,000 pictures at 768 numbers, the largest zip
+#: that is evaluated.
+KEPT_BYTES = 64_000_000
 
 
 class PictureEncoder:
@@ -30,7 +34,7 @@ class PictureEncoder:
         self._model = model
         self.recipe = PixelRecipe.of(processor)
         self._max_pixels = max_pixels
-        self._kept = VectorCache(None, "", memory_bytes=16_000_000)
+        self._kept = VectorCache(None, "", memory_bytes=KEPT_BYTES)
         self._batched: Batcher[torch.Tensor, torch.Tensor] = Batcher(
             self._run_tower, IMAGES_PER_BATCH
         )
@@ -111,6 +115,48 @@ class PictureEncoder:
         if first is not None and not good and need_one:
             raise first
         return torch.cat(good) if good else torch.empty(0, 0), bad
+
+    def encode_contents(
+        self, files: Sequence[tuple[str, bytes]]
+    ) -> tuple[torch.Tensor, dict[int, str]]:
+        """Encode the contents of files; a bad one costs only itself.
+
+        Args:
+            files: (name, content) of each image file, no more than fit into memory together.
+
+        Returns:
+            (M, D) vectors of the readable ones in order, (0, 0) for none, and for each unreadable
+            one its position and what is wrong with it.
+        """
+        keys = [hashlib.sha256(content).hexdigest() for _, content in files]
+        bad: dict[str, str] = {}
+        pixels: dict[str, torch.Tensor] = {}
+        for index in self._kept.missing(keys):
+            try:
+                pixels[keys[index]] = self._pixels(*files[index])
+            except (MediaError, MemoryLimitError) as error:
+                bad[keys[index]] = error.message
+        good = [index for index, key in enumerate(keys) if key not in bad]
+
+        def compute(positions: list[int]) -> torch.Tensor:
+            wanted = [good[position] for position in positions]
+            ready = [  # one that was kept a moment ago may have had to go
+                pixels[keys[index]] if keys[index] in pixels else self._pixels(*files[index])
+                for index in wanted
+            ]
+            return torch.stack(self._batched(ready))
+
+        found = torch.empty(0, 0)
+        if good:
+            found = self._kept.get([keys[index] for index in good], compute)
+        return found, {i: bad[key] for i, key in enumerate(keys) if key in bad}
+
+    def _pixels(self, name: str, content: bytes) -> torch.Tensor:
+        """Return the pixels of an image file as the tower reads them."""
+        image = decode_image(
+            content, name, max_pixels=self._max_pixels, draft_px=self.recipe.draft_px
+        )
+        return self.recipe.pixels(image)
 
     @torch.inference_mode()
     def _run_tower(self, pixels: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -5,7 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from pipelines.base import Pipeline
 from pipelines.catalogue import ContrastiveTraits
@@ -17,6 +19,8 @@ from pipelines.clip.templates import resolve_templates
 from pipelines.clip.texts import PROMPTS_PER_STEP, TextEncoder
 from pipelines.clip.verdict import Judge
 from pipelines.errors import InputError, WeightsError
+from pipelines.evaluation.probe import LinearProbe, check_model, probe_note
+from pipelines.evaluation.results import NUM_GUESSES, Guess
 from pipelines.kept import Kept
 from pipelines.notes import language_notes
 from pipelines.packing import pack_linear
@@ -32,11 +36,17 @@ from pipelines.results import (
     Step,
     Verdict,
 )
+from pipelines.search.ranking import aim_kind, blend
+from pipelines.search.results import Aim, Judgement, Vectors
 from pipelines.texts import cut_note
 from pipelines.vectors import VectorCache, fingerprint
+from pipelines.weights import weights_revision
 
 #: Raised when vectors come out otherwise than before, so that kept ones are not taken for new.
 VECTORS_FORMAT = 2
+
+#: Vectors of images that are compared with all labels at once.
+VECTORS_PER_STEP = 1024
 
 
 @dataclass(frozen=True)
@@ -159,6 +169,67 @@ class ClipPipeline(Pipeline):
         )
         return Classification(scores=tuple(scores), model=self.spec.key, notes=tuple(notes))
 
+    def classify_by_probe(
+        self, image: Path, probe: LinearProbe, *, templates: str = ""
+    ) -> Classification:
+        """Score the classes of a probe against an image; the probabilities are the probe's.
+
+        Cosines and verdicts compare the image with the names of the classes, as `classify` does.
+
+        Raises:
+            MediaError: the file is not a readable image.
+            InputError: the probe was made with another model, or `templates` is no template.
+        """
+        vector = self.pictures.encode([image])
+        revision = weights_revision(self.spec, self.folder)
+        check_model(probe, self.spec.key, revision, vector.shape[1])
+        by_name = self.classify(image, probe.labels, templates=templates)
+        shares = dict(zip(probe.labels, probe.probabilities(vector.numpy())[0], strict=True))
+        scores = [
+            replace(score, probability=min(1.0, float(shares[score.label])))
+            for score in by_name.scores
+        ]
+        scores.sort(key=lambda score: -score.probability)
+        # hints on the language of the labels are about cosines, which a probe does not use
+        notes = (probe_note(probe), *self._scene_check.notes(vector))
+        return replace(by_name, scores=tuple(scores), notes=notes)
+
+    def embed_contents(
+        self, files: Sequence[tuple[str, bytes]]
+    ) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """Return the unit vectors of contents of files, as `PictureEncoder.encode_contents`."""
+        vectors, bad = self.pictures.encode_contents(files)
+        return vectors.numpy(), bad
+
+    def guess(
+        self, vectors: NDArray[np.float32], labels: Sequence[str], *, templates: str = ""
+    ) -> tuple[list[Guess], list[str]]:
+        """Return what (N, D) unit vectors of images are taken for, and notes on the whole.
+
+        The probabilities are those of `classify`.
+
+        Raises:
+            InputError: `templates` is neither a known name nor a template.
+        """
+        chosen = resolve_templates(templates, self.traits.languages)
+        words = self.texts.vectors(labels, chosen)
+        pictures = torch.from_numpy(vectors)
+        guesses: list[Guess] = []
+        for part in pictures.split(VECTORS_PER_STEP):
+            best = self._probabilities(part @ words.T).topk(min(NUM_GUESSES, len(labels)))
+            guesses += [
+                Guess(tuple(classes), tuple(shares))
+                for classes, shares in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            ]
+        notes = self._scene_check.notes(pictures) + self._language_notes(labels)
+        if cut := sum(self.texts.cut(labels, chosen)):
+            notes.insert(
+                0,
+                f"Names of {cut} of {len(labels)} classes are longer than the model reads: only "
+                f"the first {self.traits.max_text_tokens} tokens of each were used.",
+            )
+        return guesses, notes
+
     def look(self, image: Path, label: str, templates: str = "") -> Relevance:
         """Return where in an image the model finds `label`.
 
@@ -261,6 +332,38 @@ class ClipPipeline(Pipeline):
         vectors, bad = self.pictures.encode_readable([image.path for image in images])
         notes = self._notes((), vectors)
         return self._embeddings(vectors, bad, [image.name for image in images], notes)
+
+    def aim(self, text: str, image: Path | None, text_weight: float = 0.5) -> Aim:
+        """Return what to look for in an index of image vectors.
+
+        Args:
+            text: what should be seen, or "".
+            image: an image file like which it should be, or None; one of the two is given.
+            text_weight: share of the text where both are given, 0..1.
+
+        Raises:
+            MediaError: the image cannot be read.
+        """
+        word = self.texts.vectors([text])[0].numpy() if text else None
+        seen = self.pictures.encode([image])[0].numpy() if image is not None else None
+        notes = self._notes([text] if text else [], torch.empty(0, 0))
+        return Aim(
+            vector=blend(word, seen, text_weight), kind=aim_kind(word, seen), notes=tuple(notes)
+        )
+
+    def judge_found(self, aim: Aim, vectors: Vectors) -> list[Judgement | None]:
+        """Return what the similarity of each of (N, D) image vectors to an aim means.
+
+        None for a text and an image together, for which nothing is calibrated.
+        """
+        if aim.kind == "both" or not len(vectors):
+            return [None] * len(vectors)
+        pictures, sought = torch.from_numpy(vectors), torch.from_numpy(aim.vector)[None]
+        if aim.kind == "text":
+            found = self.judge.text_evidence(pictures @ sought.T, pictures, ("{}",))[:, 0].tolist()
+            return [Judgement(evidence=e, verdict=self.judge.of_text(e)) for e in found]
+        found = self.judge.image_evidence(pictures, sought)[:, 0].tolist()
+        return [Judgement(evidence=e, verdict=self.judge.of_images(e)) for e in found]
 
     def matrix(self, texts: Sequence[str], images: Sequence[NamedImage]) -> SimilarityMatrix:
         """Compare texts with images, or, where only one kind is given, each with all of it.
@@ -410,7 +513,7 @@ class ClipPipeline(Pipeline):
         return float(self._model.logit_scale.detach().exp())
 
     def _probabilities(self, cosines: torch.Tensor) -> torch.Tensor:
-        """Turn (L,) cosines into (L,) probabilities as the model was trained to."""
+        """Turn (..., L) cosines into probabilities as the model was trained to."""
         logits = cosines.double() * self.scale
         if self.traits.probability == "sigmoid":
             return (logits + float(self._model.logit_bias.detach())).sigmoid()

@@ -61,7 +61,11 @@ class SceneCheck:
         foreign = int((scores.max(dim=-1).values < self.threshold).sum())
         if not foreign:
             return []
-        which = f"This {what} does" if len(pictures) == 1 else f"{foreign} of the {what}s do"
+        several = {
+            "picture": f"{foreign} of the pictures do",
+            "video": f"{foreign} of the videos do",
+        }
+        which = f"This {what} does" if len(pictures) == 1 else several[what]
         return [
             f"{which} not look like a drawing of coloured shapes, which is all that the demo "
             f"model knows: do not trust these scores. Choose a real model for {REAL[what]}."

@@ -50,8 +50,8 @@ DEMO_VICLIP = ModelSpec(
     demo=True,
     video_text=VideoTextTraits(
         neutral_bank="shapes",
-        neutral_weight=0.3,
-        text_thresholds=(13.81, 23.89),
+        neutral_weight=0.7,
+        text_thresholds=(-2.51, 5.25),
         calibrated=True,
     ),
 )

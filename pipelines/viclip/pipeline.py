@@ -13,10 +13,13 @@ import torch
 from pipelines.base import Pipeline
 from pipelines.clip.scene_check import SceneCheck
 from pipelines.errors import InputError, MediaError
+from pipelines.images import open_image
 from pipelines.kept import Kept
 from pipelines.notes import language_notes
 from pipelines.packing import pack_linear
 from pipelines.results import Classification, LabelScore, Step
+from pipelines.search.ranking import aim_kind, blend
+from pipelines.search.results import Aim, Judgement, Parts, Vectors
 from pipelines.spec import VideoTextTraits
 from pipelines.streaming import stoppable, stream_work
 from pipelines.texts import cut_note
@@ -313,6 +316,69 @@ class ViClipPipeline(Pipeline):
             model=self.spec.key,
             notes=tuple(dict.fromkeys(notes)),
         )
+
+    def windows(
+        self, video: Path, options: SearchOptions = DEFAULT_SEARCH
+    ) -> Iterator[Step | Parts]:
+        """Compute the vectors of all windows of a video, for an index, in steps of a batch.
+
+        What was computed is kept for a while, so whoever stops between two steps goes on there.
+
+        Yields:
+            How far it is; at last all windows of which a frame can be read.
+
+        Raises:
+            MediaError: the file is not a video that can be read, or too long.
+            InputError: it has too many windows.
+        """
+        plan = self.videos.plan(video, options)
+        for done in self.videos.prepare(video, plan):
+            yield Step(done=done, total=len(plan.indices), unit="parts")
+        vectors = self.videos.vectors(video, plan).numpy()
+        seen = vectors.any(axis=1)
+        if not seen.any():
+            raise MediaError(_VIDEO_LOST)
+        yield Parts(
+            starts_s=plan.starts_s[seen],
+            ends_s=plan.ends_s[seen],
+            vectors=vectors[seen],
+            notes=tuple(self.videos.lost_notes(plan)),
+        )
+
+    def aim(self, text: str, image: Path | None, text_weight: float = 0.5) -> Aim:
+        """Return what to look for in an index of windows.
+
+        Args:
+            text: what should happen, or "".
+            image: an image file like which it should look, or None; one of the two is given. It
+                is read as a video that stands still.
+            text_weight: share of the text where both are given, 0..1.
+
+        Raises:
+            MediaError: the image cannot be read.
+        """
+        word = self._word_vectors([text])[0].numpy() if text else None
+        seen = None
+        if image is not None:
+            picture = open_image(image, max_pixels=int(self.settings.max_pixels_mp * 1e6))
+            seen = self.embed_frames([np.asarray(picture)[None]])[0].numpy()
+        notes = language_notes([text] if text else [], self.traits.languages, self.spec.task)
+        if text and self.tokeniser.tokenise([text]).cut[0]:
+            notes.insert(0, cut_note(self.tokeniser.context_length))
+        return Aim(
+            vector=blend(word, seen, text_weight), kind=aim_kind(word, seen), notes=tuple(notes)
+        )
+
+    def judge_found(self, aim: Aim, vectors: Vectors) -> list[Judgement | None]:
+        """Return what the similarity of each of (N, D) window vectors to an aim means.
+
+        None where there is an image in the aim, for which nothing is calibrated.
+        """
+        if aim.kind != "text" or not len(vectors):
+            return [None] * len(vectors)
+        windows, word = torch.from_numpy(vectors), torch.from_numpy(aim.vector)[None]
+        found = self.judge.evidence(windows @ word.T, windows)[:, 0].tolist()
+        return [Judgement(evidence=e, verdict=self.judge.verdict(e)) for e in found]
 
     def embed_frames(self, clips: Sequence[Pixels]) -> torch.Tensor:
         """Return the unit vectors of clips.

@@ -37,7 +37,8 @@ def attend_in_blocks(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     from a sample of the keys, and leaves within the product, whose sums are float32. So the
     scores that count are small numbers, which bfloat16 rounds by little, and exp needs no second
     pass for their maximum. The sums below the fraction come with the values, as their last
-    column. A score far above m overflows, which its sum shows; that block is computed afresh.
+    column. Scores far above m would be rounded by more, and overflow in the end; then such a sum
+    is larger than the number of keys, and the block is computed again with the true maximum.
     """
     batch, num_heads, length, width = query.shape
     result = query.new_empty(batch, length, num_heads, width)
@@ -50,12 +51,11 @@ def attend_in_blocks(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
             values = torch.cat([value[item, head], ones], dim=1)
             for start in range(0, length, BLOCK):
                 rows = query[item, head, start : start + BLOCK]
-                about = (rows @ sample).amax(1, keepdim=True).mul_(-scale)
-                weights = torch.addmm(about, rows, keys, alpha=scale).exp_()
-                mixed = weights @ values
-                sums = mixed[:, -1:]
-                if not bool(sums.isfinite().all()):
-                    scores = torch.mm(rows, keys).mul_(scale)
-                    mixed, sums = scores.softmax(dim=-1) @ values, sums.new_ones(())
-                result[item, start : start + BLOCK, head] = mixed[:, :-1] / sums
+                for seen in (sample, keys):
+                    about = (rows @ seen).amax(1, keepdim=True).mul_(-scale)
+                    weights = torch.addmm(about, rows, keys, alpha=scale).exp_()
+                    mixed = weights @ values
+                    if bool((mixed[:, -1] <= length).all()):
+                        break
+                result[item, start : start + BLOCK, head] = mixed[:, :-1] / mixed[:, -1:]
     return result.transpose(1, 2)

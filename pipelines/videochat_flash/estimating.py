@@ -1,10 +1,15 @@
 """How long and how much memory a question takes, at the speed that was measured. Torch-free."""
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from pipelines.videochat_flash.configuration_videochat_flash import Dropping, VideoChatFlashConfig
+from pipelines.videochat_flash.configuration_videochat_flash import (
+    Dropping,
+    VideoChatFlashConfig,
+    VisionConfig,
+)
 
 Work = Literal["clip", "prompt token", "answer token"]
 
@@ -18,8 +23,14 @@ _SPARE = 1.125
 class Rates:
     """Seconds that pieces of work take on this machine, as measured so far."""
 
-    def __init__(self) -> None:
-        """Know nothing yet."""
+    def __init__(self, token_share: float | None = None) -> None:
+        """Know nothing yet.
+
+        Args:
+            token_share: operations of a prompt token as a share of those of a clip, by which the
+                one's time is guessed from the other's until it was measured.
+        """
+        self._token_share = token_share
         self._seconds: dict[Work, float] = {}
         self._lock = threading.Lock()
 
@@ -39,6 +50,8 @@ class Rates:
     def until_first_word(self, num_clips: int, num_tokens: int) -> float | None:
         """Return the seconds for so many clips and prompt tokens; None where a rate is unknown."""
         clip, token = self._seconds.get("clip"), self._seconds.get("prompt token")
+        if token is None and clip is not None and self._token_share is not None:
+            token = clip * self._token_share
         if (num_clips and clip is None) or token is None:
             return None
         return num_clips * (clip or 0.0) + num_tokens * token
@@ -60,6 +73,35 @@ class Need:
     def total(self) -> int:
         """Bytes of both."""
         return self.kept + self.passing
+
+
+def tower_operations(config: VisionConfig) -> float:
+    """Return the multiplications and additions of one clip through the tower."""
+    tokens, width = config.clip_frames * config.grid**2, config.hidden_size
+    patches = 2 * tokens * 3 * config.patch_px**2 * width
+    linear = 2 * tokens * (4 * width**2 + 2 * width * config.mlp_size)
+    attention = 4 * tokens**2 * width
+    return float(patches + config.num_layers * (linear + attention))
+
+
+def prompt_operations(text: Mapping[str, Any], num_tokens: int) -> float:
+    """Return those of a prompt through the language model, with the logits of its last token.
+
+    Args:
+        text: arguments of `transformers.Qwen2Config`.
+        num_tokens: of the prompt, text and visual.
+    """
+    width = int(text["hidden_size"])
+    keys = width // int(text["num_attention_heads"]) * int(text["num_key_value_heads"])
+    weights = 2 * width * (width + keys) + 3 * width * int(text["intermediate_size"])
+    attention = 2 * num_tokens**2 * width  # each token over those before it
+    layers = int(text["num_hidden_layers"]) * (2 * num_tokens * weights + attention)
+    return float(layers + 2 * width * int(text["vocab_size"]))
+
+
+def token_share(config: VideoChatFlashConfig) -> float:
+    """Return the operations of a prompt token among a thousand as a share of those of a clip."""
+    return prompt_operations(config.text, 1000) / 1000 / tower_operations(config.vision)
 
 
 def need_of(

@@ -46,9 +46,9 @@ class Decoding:
         """
         for name, low, high in (
             ("max_new_tokens", 1, 32768),
-            ("temperature", 0.01, 10),
+            ("temperature", 0.0001, 10),
             ("top_k", 0, 1_000_000),
-            ("top_p", 0.001, 1),
+            ("top_p", 1e-12, 1),
             ("repetition_penalty", 0.1, 10),
         ):
             value = getattr(self, name)

@@ -77,8 +77,12 @@ def _work(
         estimate = chat.estimate(video, part, compress=compress)
         emit(Ahead(estimate=estimate))
         steps = chat.look(video, part, should_stop)
-    while estimate.fits and spec.key in store.loaded_keys():
-        with store.turns.batch(should_stop), store.use(spec.key, spec.task) as now:
+
+    def given_up() -> bool:
+        return should_stop() or spec.key not in store.loaded_keys()
+
+    while estimate.fits:
+        with store.turns.batch(given_up), store.use(spec.key, spec.task) as now:
             if now is not chat:  # dropped, and loaded again for somebody else
                 return
             step = _next(steps)

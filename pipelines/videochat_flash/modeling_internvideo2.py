@@ -12,7 +12,7 @@ class InternVideo2Tower(nn.Module):
     """Pre-norm transformer with a class token, RMS norms, normalised keys and layer scales.
 
     Source: OpenGVLab/VideoChat-Flash@2f8e2f5, licence: NOTES.md; differs: patches go
-    through one Linear, attention is SDPA.
+    through one Linear, attention is `full_attention`.
     """
 
     def __init__(self, config: VisionConfig) -> None:

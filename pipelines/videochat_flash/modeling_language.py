@@ -23,6 +23,9 @@ from pipelines.videochat_flash.stopping import ShouldStop, check_stop
 #: Stands in a list of token ids where the rows of a video or image come.
 VISUAL = -200
 
+#: Rows of a prompt that go through an MLP together; between them work can be stopped.
+ROWS = 1024
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -135,7 +138,7 @@ def prefill(
     run = _Prefill(model, prompt, cache, dropping if prompt.num_visual else None)
     for layer in range(model.config.num_hidden_layers):
         check_stop(should_stop)
-        run.layer(layer)
+        run.layer(layer, should_stop)
     return run.finish()
 
 
@@ -183,18 +186,27 @@ class _Prefill:
         self.whole = self.num_reused == 0  # whether `hidden` begins with the first token
         self._begin_segment(0)
 
-    def layer(self, index: int) -> None:
-        """Run one layer, after the stage before it."""
+    def layer(self, index: int, should_stop: ShouldStop | None) -> None:
+        """Run one layer, after the stage before it; what stops it leaves its keys and values."""
         if self.dropping is not None and index in self.dropping.layers:
             self._stage(index, self.dropping.layers.index(index))
             self._begin_segment(index)
         layer = self.model.model.layers[index]
-        self.hidden = layer(
-            self.hidden,
-            attention_mask=self.mask,
-            position_embeddings=self.rotation,
-            past_key_values=self.cache,
-        )
+        how: dict[str, Any] = {
+            "attention_mask": self.mask,
+            "position_embeddings": self.rotation,
+            "past_key_values": self.cache,
+        }
+        if self.hidden.shape[1] <= ROWS:
+            self.hidden = layer(self.hidden, **how)
+            return
+        normed = layer.input_layernorm(self.hidden)
+        hidden = self.hidden + layer.self_attn(hidden_states=normed, **how)[0]
+        parts = []
+        for part in hidden.split(ROWS, dim=1):
+            check_stop(should_stop)
+            parts.append(part + layer.mlp(layer.post_attention_layernorm(part)))
+        self.hidden = torch.cat(parts, dim=1)
 
     def finish(self) -> Prefilled:
         """Note what the cache now holds and compute the logits."""

@@ -27,7 +27,7 @@ from pipelines.video import ReadingStopped
 from pipelines.videochat_flash.configuration_videochat_flash import CARD_DROPPING, Dropping
 from pipelines.videochat_flash.conversations import Conversations
 from pipelines.videochat_flash.conversion_videochat_flash import load_model
-from pipelines.videochat_flash.estimating import Need, Rates, need_of
+from pipelines.videochat_flash.estimating import Need, Rates, need_of, token_share
 from pipelines.videochat_flash.frames import FramePlan
 from pipelines.videochat_flash.generation import Decoding
 from pipelines.videochat_flash.modeling_language import Prompt
@@ -101,8 +101,8 @@ class VideoChatPipeline(Pipeline):
             self.folder, config=model.language.config, local_files_only=True
         )
         self._reserved = control_texts(self._tokenizer)
-        self.conversations = Conversations(CONVERSATION_BYTES)
-        self.rates = Rates()
+        self.conversations = Conversations(self._conversation_bytes())
+        self.rates = Rates(token_share(model.config))
         card = read_demo_card(self.folder) if self.spec.demo else None
         self.videos = VideoRows(
             model.visual,
@@ -182,7 +182,7 @@ class VideoChatPipeline(Pipeline):
             InputError: the part is not in the video.
             MediaError: the file is not a video that can be read, or too long.
         """
-        plan = self.videos.plan(video, part)
+        plan = self.videos.plan(video, part, should_stop)
         for done, _ in self.videos.of(video, plan, should_stop):
             if done is not None:
                 yield done
@@ -244,7 +244,7 @@ class VideoChatPipeline(Pipeline):
         self, asked: _Question, part: Part, emit: Emit, should_stop: ShouldStop
     ) -> None:
         """Answer, with half as many frames each time that memory runs out."""
-        plan = self.videos.plan(asked.video, part)
+        plan = self.videos.plan(asked.video, part, should_stop)
         before = len(plan.choice.indices)
         while True:
             try:
@@ -256,7 +256,7 @@ class VideoChatPipeline(Pipeline):
                     raise
             self.forget()
             part = Part(max_frames=number, start_s=part.start_s, end_s=part.end_s)
-            plan = self.videos.plan(asked.video, part)
+            plan = self.videos.plan(asked.video, part, should_stop)
             asked.notes[:] = [
                 f"There was not enough memory for {before} frames: the model looked at "
                 f"{len(plan.choice.indices)}."
@@ -274,14 +274,14 @@ class VideoChatPipeline(Pipeline):
                 emit(AnswerDelta(step=done))
         lost = self.videos.lost_notes(plan)
         emit(AnswerDelta(pictures=tuple(self.videos.pictures(plan))))
-        prompt = Prompt(written.ids, torch.cat(rows))
+        prompt, decoding = Prompt(written.ids, torch.cat(rows)), self._decoding(asked.options)
         values, num_known = self.conversations.take(written.ids, plan.key, asked.dropping)
         known = num_known - 1 + prompt.num_visual if num_known else 0
         guard, text = LoopGuard(), ""
         ids = _Counted(
             self._model.answer(
                 prompt,
-                self._decoding(asked.options),
+                decoding,
                 cache=values,
                 dropping=asked.dropping,
                 should_stop=should_stop,
@@ -377,6 +377,10 @@ class VideoChatPipeline(Pipeline):
         gc.collect()
         if self.device.kind == "cuda":
             torch.cuda.empty_cache()
+
+    def _conversation_bytes(self) -> int:
+        """Return the most memory of kept conversations: one of the longest is always kept."""
+        return max(CONVERSATION_BYTES, self._need(MAX_FRAMES, None).kept)
 
     def _num_visual(self, num_frames: int) -> int:
         config = self._model.config

@@ -56,6 +56,8 @@ def write_prompt(
     Raises:
         InputError: the conversation is too long, or the video leaves no room for a question.
     """
+    if limit <= num_visual:
+        raise InputError(_too_long(False, num_visual, max(limit, 0)))
     asked = clean(question, reserved)
     earlier = [(clean(turn.question, reserved), clean(turn.answer, reserved)) for turn in turns]
 

@@ -61,10 +61,11 @@ class VideoRows:
             PICTURE_BYTES, lambda pictures: sum(picture.nbytes for picture in pictures)
         )
 
-    def plan(self, video: Path, part: Part) -> FramePlan:
+    def plan(self, video: Path, part: Part, should_stop: ShouldStop | None = None) -> FramePlan:
         """Return which frames of a video are looked at.
 
         Raises:
+            ReadingStopped: `should_stop` said yes while the file was opened.
             InputError: the part is not in the video.
             MediaError: the file is not a video that can be read, or too long.
         """
@@ -72,7 +73,7 @@ class VideoRows:
         part = replace(part, max_frames=min(part.max_frames, self._max_frames))
 
         def make() -> FramePlan:
-            with self._open(video) as reader:
+            with self._open(video, should_stop) as reader:
                 clip_frames = self._visual.config.vision.clip_frames
                 return plan_frames(reader, digest, part, clip_frames=clip_frames)
 
@@ -97,14 +98,17 @@ class VideoRows:
         side_px = self._visual.config.vision.image_px
         with self._open(video, should_stop) as reader:
             pixels = read_clips(reader, todo, side_px, lost=lost, should_stop=should_stop)
-            for key, rows in zip(plan.keys, found, strict=True):
+            for key, frames, rows in zip(plan.keys, plan.clips, found, strict=True):
                 done += plan.clip_frames
                 if rows is not None:
                     yield None, rows
                     continue
                 clip, pictures = next(pixels)
-                self._pictures.keep(key, pictures)
-                encoded = self._encoded(key, clip, should_stop)
+                if lost.intersection(frames):  # not kept: whoever asks is to hear of it
+                    encoded = self._visual.encode(clip[None], should_stop)[0].cpu()
+                else:
+                    self._pictures.keep(key, pictures)
+                    encoded = self._encoded(key, clip, should_stop)
                 yield Step(done=done, total=total, unit="frames"), encoded
 
     def pictures(self, plan: FramePlan) -> list[Pixels]:

@@ -15,7 +15,17 @@ from tests.browser.browsing import chromium, click_example, open_page, open_tab,
 from tests.browser.serve import ROOT, serve
 
 #: The tabs that are shown in README.md.
-TABS = ("Classify", "Similarity", "Describe", "Batch", "Video chat", "Match", "Moments")
+TABS = (
+    "Classify",
+    "Similarity",
+    "Describe",
+    "Batch",
+    "Video chat",
+    "Match",
+    "Moments",
+    "Search",
+    "Evaluate",
+)
 
 
 def answered(browser: Browser, url: str, tab: str, width: int, dark: bool) -> Page:
@@ -53,6 +63,16 @@ def answered(browser: Browser, url: str, tab: str, width: int, dark: bool) -> Pa
         page.locator(".file-preview:visible .file").first.wait_for()
         press(page, "Start")
         page.locator(".batch-progress:visible", has_text="Done: ").wait_for()
+    elif tab == "Search":
+        open_tab(page, tab)
+        press(page, "Use examples")
+        page.locator(".scores .pill:visible").first.wait_for()
+    elif tab == "Evaluate":
+        open_tab(page, tab)
+        press(page, "Take the example")
+        page.locator(".file-preview:visible .file").first.wait_for()
+        press(page, tab)
+        page.locator(".mistakes:visible").wait_for()
     elif tab in ("Match", "Moments"):
         open_tab(page, tab)
         click_example(page, 0)

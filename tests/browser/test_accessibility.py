@@ -13,7 +13,7 @@ from tests.browser.serve import ROOT
 
 CHINESE = json.loads((ROOT / "assets" / "languages" / "zh.json").read_text("utf-8"))
 
-TABS = ("Classify", "Similarity", "Describe", "Batch", "Video chat", "Match", "Moments")
+TABS = ("Classify", "Similarity", "Describe", "Batch", "Video chat", "Match", "Moments", "Evaluate")
 
 GRAVE = ("serious", "critical")
 
@@ -85,6 +85,12 @@ def answer(page: Page, tab: str, locale: str) -> None:
         press(page, word(locale, "Start"))
         expect(page.locator(".batch-progress:visible p")).to_contain_text("11")
         expect(page.locator(".scores.batch:visible tr:has(td)")).to_have_count(11)
+        return
+    if tab == "Evaluate":
+        press(page, word(locale, "Take the example"))
+        page.locator(".file-preview:visible .file").first.wait_for()
+        press(page, word(locale, "Evaluate"))
+        expect(page.locator(".mistakes:visible figure")).to_have_count(12)
         return
     click_example(page, 0)
     if tab == "Describe":

@@ -132,6 +132,8 @@ def test_mistakes_are_told_and_cost_nothing(
     expect(page.locator(".plan:visible .warning")).to_contain_text("a.mp4")
     press(page, "Ask")
     expect(toast(page).filter(has_text="a.mp4")).to_be_visible()
+    close_toast(page)
+    expect(page.get_by_role("button", name="Ask", exact=True)).to_be_enabled()
     page.context.close()
     # the player's own word on a file that is none
     trouble[:] = [each for each in trouble if "ERR_" not in each and "video" not in each.lower()]

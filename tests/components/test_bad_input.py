@@ -300,6 +300,8 @@ def test_no_path_of_the_server_is_opened(
         ("caption_images", [[file], "", "", 5, 1, 0, 1, 0]),
         ("match_video", [file, "a", "", 0, 0]),
         ("find_moments", [file, "a", "", 4, 1, 5]),
+        ("index_files", [[file], "", "", ""]),
+        ("search_files", ["a-key-of-this-test", "", file, 0.5, 5, "", ""]),
     ):
         answer = post(running_app.url, endpoint, data)
         assert "data" not in answer, f"{path} was opened by {endpoint}"
@@ -317,8 +319,8 @@ def test_the_page_opens_no_path_of_the_server(
     model = "demo-clip"
     canvas = {"background": file, "layers": [], "composite": file}
     for name, data in (
-        ("classify", ["picture", file, None, "a", "", model]),
-        ("classify", ["draw", None, canvas, "a", "", model]),
+        ("classify", ["picture", file, None, "a", "", model, None]),
+        ("classify", ["draw", None, canvas, "a", "", model, None]),
         ("show_where", [True, "picture", file, None, None, "", model]),
         ("rank", ["", file, "a", None, model]),
         ("rank", ["a", None, "", [file], model]),
@@ -336,7 +338,7 @@ def test_a_value_that_is_not_offered_is_told_and_not_logged(
     typed = "a label that nobody else may read"
     for name, data in (
         ("show_where", [True, "picture", sent, None, typed, "", "demo-clip"]),
-        ("classify", ["picture", sent, None, "a", "", typed]),
+        ("classify", ["picture", sent, None, "a", "", typed, None]),
     ):
         output = press(running_app.url, name, data)
         assert_clear(output["error"], running_app)

@@ -45,6 +45,7 @@ ENDPOINTS: dict[str, list[tuple[str, str, Any]]] = {
         ("labels", "str", REQUIRED),
         ("templates", "str", ""),
         ("model", "str", ""),
+        ("probe", "None | filepath", None),
     ],
     "/rank_similarity": [
         ("query_text", "str", ""),
@@ -81,6 +82,18 @@ ENDPOINTS: dict[str, list[tuple[str, str, Any]]] = {
         *GENERATION,
         ("resume_key", "str", ""),
     ],
+    "/evaluate_images": [
+        ("archive", "filepath", REQUIRED),
+        ("templates", "str", ""),
+        ("model", "str", ""),
+    ],
+    "/train_probe": [
+        ("archive", "filepath", REQUIRED),
+        ("templates", "str", ""),
+        ("model", "str", ""),
+        ("held_out", "float", 0.25),
+        ("seed", "int", 0),
+    ],
     "/match_video": [
         ("video", "filepath", REQUIRED),
         ("texts", "str", REQUIRED),
@@ -97,6 +110,26 @@ ENDPOINTS: dict[str, list[tuple[str, str, Any]]] = {
         ("top_k", "int", 5),
     ],
     "/ask_video": ASK_VIDEO,
+    "/index_files": [
+        ("files", "list[filepath]", REQUIRED),
+        ("index_key", "str", ""),
+        ("model", "str", ""),
+        ("video_model", "str", ""),
+    ],
+    "/search_files": [
+        ("index_key", "str", REQUIRED),
+        ("query_text", "str", ""),
+        ("query_image", "None | filepath", None),
+        ("text_weight", "float", 0.5),
+        ("top_k", "int", 20),
+        ("model", "str", ""),
+        ("video_model", "str", ""),
+    ],
+    "/forget_files": [
+        ("index_key", "str", REQUIRED),
+        ("files", "str", ""),
+        ("everything", "bool", False),
+    ],
     "/list_models": [],
 }
 
@@ -109,9 +142,14 @@ RETURNS = {
     "/answer_image": ["str"],
     "/chat_image": ["str", "list[dict(str, Any)]"],
     "/caption_images": ["list[dict(str, Any)]", "None | filepath"],
+    "/evaluate_images": ["dict(str, Any)", "list[dict(str, Any)]"],
+    "/train_probe": ["dict(str, Any)", "list[dict(str, Any)]", "None | filepath"],
     "/match_video": ["dict(str, Any)", "list[dict(str, Any)]"],
     "/find_moments": ["list[dict(str, Any)]"],
     "/ask_video": ["str", "list[dict(str, Any)]"],
+    "/index_files": ["list[dict(str, Any)]", "dict(str, Any)"],
+    "/search_files": ["list[dict(str, Any)]"],
+    "/forget_files": ["dict(str, Any)"],
     "/list_models": ["list[dict(str, Any)]"],
 }
 
@@ -248,6 +286,7 @@ def test_ask_video_by_name_and_by_position(client: Client) -> None:
     assert by_name == client.predict(video, asked["question"], api_name="/ask_video")
     answer, history = by_name
     assert answer == asked["answer"]
+    assert history[-1].pop("notes") == []
     assert history == [
         {"role": "user", "content": asked["question"]},
         {"role": "assistant", "content": answer},

@@ -59,14 +59,14 @@ def handler(page: Page, name: str, module: Any) -> Any:
 def test_every_video_on_the_page_is_shown_as_it_is(page: Page) -> None:
     outputs = {id(block): block for event in page.fns.values() for block in event.outputs}
     videos = [block for block in outputs.values() if isinstance(block, gr.Video)]
-    assert len(videos) == 3
+    assert len(videos) == 4
     assert all(isinstance(video, Player) for video in videos)
     assert {video.get_block_name() for video in videos} == {"video"}
 
 
 def test_nothing_is_run_on_an_uploaded_file(page: Page, programs: Path) -> None:
     path = uploaded("film.mp4", b"\0\0\0\x18ftypmp42" + bytes(200))
-    update = handler(page, "show_first", moments_tab)([str(path)])
+    _, update, *_ = handler(page, "show_first", moments_tab)([str(path)])
     player = Player(render=False)
     shown = postprocess_update_dict(player, update, postprocess=True)
     assert shown["value"]["path"] == str(path)

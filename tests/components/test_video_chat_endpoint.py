@@ -63,6 +63,7 @@ def test_an_answer_streams_and_grows(asker: Client, video: Path) -> None:
     job = asker.submit(video=handle_file(video), question="What is it?", **long)
     answer, history = job.result(timeout=120)
     assert len(answer) > 5
+    assert "max_new_tokens" in " ".join(history[-1].pop("notes")), "a text that was cut says so"
     assert history == [
         {"role": "user", "content": "What is it?"},
         {"role": "assistant", "content": answer},
@@ -81,6 +82,8 @@ def test_a_conversation_travels_with_its_requests(
     again, longer = connect(app.url).predict(
         video=handle_file(video), question="And then?", history=history, **ASK
     )
+    notes = history[-1].pop("notes")
+    assert notes == longer[-1].pop("notes")
     assert longer[:2] == history
     assert longer[2:] == [
         {"role": "user", "content": "And then?"},

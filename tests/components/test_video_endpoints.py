@@ -54,6 +54,7 @@ def test_a_true_text_comes_first(client: Client, entry: dict[str, Any]) -> None:
     video = handle_file(entry["path"])
     label, _ = client.predict(video=video, texts="\n".join(entry["texts"]), **MATCH)
     assert label["label"] in entry["true_texts"]
+    assert label["notes"] == []
 
 
 def test_verdicts_do_not_depend_on_other_texts(client: Client, moving_left: str) -> None:

@@ -94,7 +94,7 @@ def overlay_of(app: RunningApp, path: str, visitor: str) -> str:
     """Classify on the page, then ask where the model looks; returns a hash of that picture."""
     file = {"path": path, "meta": {"_type": "gradio.FileData"}}
     labels, model = "red circle\nblue circle", "demo-clip"
-    press(app.url, "classify", ["picture", file, None, labels, "", model], visitor)
+    press(app.url, "classify", ["picture", file, None, labels, "", model, None], visitor)
     where = [True, "picture", file, None, "red circle", "", model]
     output = press(app.url, "show_where", where, visitor)
     assert "data" in output, output

@@ -81,6 +81,18 @@ def test_batches_run_in_workers_too(zero_client: Client) -> None:
     assert "yellow" in rows[1]["caption"]
 
 
+def test_files_are_indexed_and_found_by_workers_too(zero_client: Client) -> None:
+    names = ("red-circle.png", "yellow-star.png", "circle-moves-left.mp4")
+    files = [handle_file(EXAMPLES / name) for name in names]
+    rows, index = zero_client.predict(files=files, api_name="/index_files")
+    assert [row["outcome"] for row in rows] == ["added"] * 3
+    for query, name in (("a yellow star", names[1]), ("a red circle moves left", names[2])):
+        found = zero_client.predict(
+            index_key=index["index_key"], query_text=query, api_name="/search_files"
+        )
+        assert (found[0]["file"], found[0]["verdict"]) == (name, "match")
+
+
 def test_errors_keep_their_words(zero_client: Client, save: Any) -> None:
     """The real package tells no more of an exception than the name of its class."""
     damaged = save("damaged.png", b"\x89PNG no picture")
@@ -149,6 +161,22 @@ def test_seconds_follow_from_the_arguments(store: ZeroGpuStore) -> None:
     assert seconds("x", [Path("a")] * 50) == SHORTEST_S + 10
     assert seconds("x", Part(max_frames=1024)) == LONGEST_S
     assert seconds("caption", key="blip2-opt-2.7b") > SHORTEST_S, "a worker has to load it first"
+
+
+def test_a_model_is_evaluated_and_taught_as_elsewhere(zero_client: Client, client: Client) -> None:
+    archive = handle_file(EXAMPLES / "toy-shop.zip")
+    answers = []
+    for one in (zero_client, client):
+        summary, rows, file = one.predict(archive=archive, api_name="/train_probe")
+        label, _ = one.predict(
+            image=handle_file(EXAMPLES / "yellow-star.png"),
+            labels="",
+            probe=handle_file(file),
+            api_name="/classify_image",
+        )
+        answers.append((summary["probe"]["top1"], summary["zero_shot"]["top1"], label["label"]))
+    assert answers[0] == answers[1]
+    assert answers[0][2] == "star"
 
 
 def test_what_a_worker_learns_the_next_one_knows(store: ZeroGpuStore) -> None:

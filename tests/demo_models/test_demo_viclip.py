@@ -169,14 +169,14 @@ def test_demo_json_says_what_the_model_knows():
     assert demo["parameters"] > 1e6
 
 
-#: What the checkpoint must not fall behind: one text among 20 is still below its gate of 95.
-FLOORS_PERCENT = {"direction_of_4": GATES_PERCENT["direction_of_4"], "text_of_20": 92.0}
+#: What the checkpoint must not fall behind: its gates, and what it reached beside them.
+FLOORS_PERCENT = GATES_PERCENT | {"event_of_11": 95.0, "hard_text_of_20": 78.0}
 
 
 @pytest.mark.parametrize(("kind", "floor"), FLOORS_PERCENT.items())
 def test_measured_figures_do_not_fall_behind(kind, floor):
     figures = load_json("eval.json")["app"]["accuracy"][kind]
-    assert figures["n"] >= 450
+    assert figures["n"] >= (450 if kind in GATES_PERCENT else 250)
     assert figures["percent"] >= floor
 
 

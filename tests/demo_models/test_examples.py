@@ -1,12 +1,15 @@
 """The example pictures are what their list says, and the script draws them again."""
 
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from demo_models.make_example_folders import FOLDERS, NUM_EACH, PICTURE_PX, make_zip
 from demo_models.make_examples import MAX_BYTES, WISHES, draw_example
 from demo_models.pointing import occlusion_map
 
@@ -57,3 +60,16 @@ def test_occlusion_map_peaks_where_the_match_comes_from():
     assert drops.shape == (64, 64)
     assert 38 <= row < 54
     assert 6 <= column < 22
+
+
+def test_the_example_folders_are_drawn_anew_alike():
+    bundled = FOLDER / "toy-shop.zip"
+    with zipfile.ZipFile(bundled) as ours, zipfile.ZipFile(io.BytesIO(make_zip(31))) as drawn:
+        names = ours.namelist()
+        assert names == drawn.namelist()
+        assert len(names) == NUM_EACH * len(FOLDERS)
+        for name in names[::7]:
+            pictures = [Image.open(io.BytesIO(file.read(name))) for file in (ours, drawn)]
+            assert pictures[0].size == (PICTURE_PX, PICTURE_PX)
+            assert pictures[0].tobytes() == pictures[1].tobytes()
+    assert bundled.stat().st_size < 250_000

@@ -85,7 +85,8 @@ def test_every_field_can_be_set_by_flag_and_by_variable(tmp_path: Path) -> None:
         "max_video_s": (60.0, 90.0),
         "quantization": ("int8", "nf4"), "decoders": ("inside", "apart"),
         "auth": ("a:b", "c:d"), "requests_per_minute": (5, 6), "idle_minutes": (7.0, 8.0),
-        "grace_s": (9.0, 10.0),
+        "grace_s": (9.0, 10.0), "index": ("s3://bucket/index", "index"),
+        "index_hours": (1.5, 0.0),
     }  # fmt: skip
     switches = {"mcp", "metrics"}
     assert set(values) | switches == {f.name for f in fields(Settings)} - {"endpoint", "offline"}

@@ -173,8 +173,20 @@ def test_a_score_that_no_sample_shows_overflows_and_is_computed_afresh() -> None
     key[0, 0, 5, 0] = 40.0  # 40 * 40 / 8 = 200 above the others, and 5 is no multiple of 8
     ours = full_attention(query, key, value)
     assert bool(ours.isfinite().all())
-    assert error(ours[0, 0], value[0, 0, 5].expand(600, -1)) < 1e-6
+    assert error(ours[0, 0], value[0, 0, 5].expand(600, -1)) < 2**-7  # twice bfloat16's rounding
     assert error(ours.double(), attention_by_hand(query, key, value)) < 1e-2
+
+
+@pytest.mark.parametrize("above", [5, 10, 20, 40, 86])
+def test_scores_far_above_the_sample_are_no_worse(above: int) -> None:
+    """One key in the sample's gap stands out; its values are as large as any."""
+    query, key, value = random(3, 1, 1, 784, 64).bfloat16()
+    query[..., 0], key[..., 0] = 8.0, 0.0
+    key[0, 0, 5, 0] = above  # 8 * above / 8
+    ours = full_attention(query, key, 5 * value)
+    exact = attention_by_hand(query, key, 5 * value)
+    assert bool(ours.isfinite().all())
+    assert (ours.double() - exact).norm() / exact.norm() < 0.01
 
 
 def test_short_or_exact_attention_is_sdpa() -> None:

@@ -18,8 +18,9 @@ from pipelines.generation import GenerationOptions
 from pipelines.runtime import Device
 from pipelines.settings import Settings
 from pipelines.videochat_flash import pipeline as module
+from pipelines.videochat_flash import videos
 from pipelines.videochat_flash.checkpoints import DEMO_VIDEOCHAT
-from pipelines.videochat_flash.part import Part
+from pipelines.videochat_flash.part import MAX_FRAMES, Part
 from pipelines.videochat_flash.pipeline import VideoChatPipeline
 from pipelines.videochat_flash.results import VideoAnswer
 from tests.pipelines.made_videos import NUM_FRAMES, encode
@@ -181,7 +182,7 @@ def test_what_is_kept_is_bounded(
     answer(one, video, "What?", None, SHORT, FEW)
     clip, talk = one.videos.clips.num_bytes // 4, one.conversations.num_bytes
     monkeypatch.setattr(module, "FEATURE_BYTES", 5 * clip)
-    monkeypatch.setattr(module, "CONVERSATION_BYTES", talk + talk // 2)
+    monkeypatch.setattr(VideoChatPipeline, "_conversation_bytes", lambda chat: talk + talk // 2)
     small = live(folder)
     first = answer(small, video, "What?", None, SHORT, FEW)
     second = answer(small, other, "What?", None, SHORT, FEW)
@@ -201,7 +202,7 @@ def test_bounds_hold_under_twenty_videos(
     answer(one, video, "What?", None, SHORT, FEW)
     clip, talk = one.videos.clips.num_bytes // 4, one.conversations.num_bytes
     monkeypatch.setattr(module, "FEATURE_BYTES", 6 * clip)
-    monkeypatch.setattr(module, "CONVERSATION_BYTES", 3 * talk)
+    monkeypatch.setattr(VideoChatPipeline, "_conversation_bytes", lambda chat: 3 * talk)
     chat = live(folder)
     videos = [
         encode(tmp_path / f"{number}.mp4", "libx264", num_frames=40 + number)
@@ -217,6 +218,53 @@ def test_bounds_hold_under_twenty_videos(
         assert 0 < chat.conversations.num_bytes <= 3 * talk
     again = answer(chat, videos[0], "And then?", said[0][0].history, SHORT, FEW)
     assert (again.num_reused, again.text) == (0, said[0][1])
+
+
+def test_a_clip_with_lost_frames_is_told_at_every_question(
+    chat: VideoChatPipeline, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = videos.read_clips
+
+    def damaged(reader: Any, clips: Any, side_px: int, *, lost: set[int], **more: Any) -> Any:
+        for clip, read in zip(clips, original(reader, clips, side_px, lost=lost, **more)):  # noqa: B905
+            if first in clip:
+                lost.add(first)
+            yield read
+
+    plan = chat.videos.plan(video, FEW)
+    first = plan.clips[0][0]
+    monkeypatch.setattr(videos, "read_clips", damaged)
+    for _ in range(2):
+        said = answer(chat, video, "What?", None, SHORT, FEW)
+        assert any("1 of 16 frames could not be read" in note for note in said.notes)
+        assert chat.videos.clips.missing(plan.keys) == 1
+        chat.videos._lost.clear()
+
+
+@pytest.mark.parametrize("changes", [{"temperature": 0.0005}, {"temperature": 1.0, "top_p": 1e-5}])
+def test_what_options_allow_is_decoded(
+    chat: VideoChatPipeline, video: Path, changes: dict[str, float]
+) -> None:
+    """So cold, or so choosy, that the likeliest token is drawn."""
+    likeliest = answer(chat, video, "What?", None, SHORT, FEW)
+    assert answer(chat, video, "What?", None, replace(SHORT, **changes), FEW).text == likeliest.text
+
+
+def test_an_answer_that_leaves_no_room_is_refused(
+    chat: VideoChatPipeline, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat._model, "config", replace(chat._model.config, max_tokens=300))
+    long = GenerationOptions(max_new_tokens=2000)
+    with pytest.raises(InputError, match="reads 0 tokens of video.*set max_new_tokens lower"):
+        answer(chat, video, "What?", None, long, FEW)
+
+
+def test_one_of_the_longest_conversations_is_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CONVERSATION_BYTES", 1)
+    chat = live(folder)
+    assert chat.conversations._max_bytes >= chat._need(MAX_FRAMES, None).kept
 
 
 def test_a_long_conversation_is_refused_and_a_long_question_cut(
@@ -405,6 +453,10 @@ def test_an_estimate(folder: Path, video: Path) -> None:
     assert before.seconds is None
     assert before.fits
     assert 0 < before.need_gb < before.free_gb
+    assert list(chat.look(video, FEW))
+    guessed = chat.estimate(video).seconds
+    assert guessed is not None, "from the time of a clip"
+    assert guessed > 0
     answer(chat, video, "Why?", None, SHORT, FEW)
     kept, longer = chat.estimate(video, FEW).seconds, chat.estimate(video).seconds
     assert kept is not None

@@ -10,6 +10,7 @@ import torch
 from transformers import Qwen2ForCausalLM
 
 from pipelines.errors import InputError
+from pipelines.videochat_flash import modeling_language
 from pipelines.videochat_flash.configuration_videochat_flash import Dropping, GenerationDefaults
 from pipelines.videochat_flash.generation import Decoding, TokenChooser, generate
 from pipelines.videochat_flash.key_values import KeyValues
@@ -160,6 +161,22 @@ def test_text_alone_and_then_a_video() -> None:
         prefill(language, words, cache)
         read = prefill(language, prompt("v8.turn1"), cache, dropping=dropping(mode))
         assert error(read.logits, expected(f"v8.turn1.{mode}.logits_last")) < CLOSE
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_rows_of_a_prompt_in_pieces(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long prompt goes through an MLP piece by piece, and can be stopped between them."""
+    monkeypatch.setattr(modeling_language, "ROWS", 7)
+    language, looks = model().language, []
+    read = prefill(
+        language,
+        prompt("v8.turn1"),
+        KeyValues(),
+        dropping=dropping(mode),
+        should_stop=lambda: bool(looks.append(1)),
+    )
+    assert error(read.logits, expected(f"v8.turn1.{mode}.logits_last")) < CLOSE
+    assert len(looks) > 3 * language.config.num_hidden_layers
 
 
 @pytest.mark.parametrize("mode", MODES)

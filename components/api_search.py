@@ -1,0 +1,125 @@
+"""The public endpoints that index files and search them; see `components.api`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import gradio as gr
+
+from components.files import Uploads
+from components.search_format import as_found, as_index, as_outcomes
+from components.search_run import make_order, new_key, search
+from pipelines.errors import InputError
+from pipelines.search.adding import add_files
+from pipelines.search.finding import Query, delete_files
+from pipelines.search.library import owner_of
+from pipelines.search.results import FileOutcome
+from pipelines.store import PipelineStore
+
+
+def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
+    """Return the functions to publish that work at the device; the first for long."""
+    uploads = Uploads(store.settings)
+
+    def index_files(
+        files: list[gr.FileData], index_key: str = "", model: str = "", video_model: str = ""
+    ) -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
+        """Bring pictures and videos into an index of your own, to search in them.
+
+        Args:
+            files: image and video files; one that is there already is not encoded again.
+            index_key: the key that an earlier call gave back; "" for a new index.
+            model: key of an image-text model for pictures (see /list_models); "" for the default.
+            video_model: key of a video-text model for videos; "" for the default.
+
+        Returns:
+            rows: file, kind ("picture" or "video"), outcome ("added", "known", "renamed", "same"
+                or "error"), error and notes for each file in order, so far; they stream.
+            index: index_key, which only you know and which finds the index again; the pictures,
+                videos and vectors that it holds; kept_h, hours without use after which it is
+                deleted, 0 for never.
+        """
+        key = index_key or new_key()
+        order = make_order(store, uploads, files, key, model, video_model)
+        told: dict[int, FileOutcome] = {}
+        keep_h = store.settings.index_hours
+        with closing(add_files(store, store.library, order)) as looks:
+            for look in looks:
+                told.update(look.new)
+                rows = as_outcomes([told[index] for index in sorted(told)])
+                yield rows, {"index_key": key}
+        holding = store.library.holding(order.owner)
+        yield as_outcomes([told[index] for index in sorted(told)]), as_index(key, holding, keep_h)
+
+    def search_files(
+        index_key: str,
+        query_text: str = "",
+        query_image: gr.FileData | None = None,
+        text_weight: float = 0.5,
+        top_k: int = 20,
+        model: str = "",
+        video_model: str = "",
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Find the pictures and the moments of videos in your index that fit a text or an image.
+
+        Args:
+            index_key: the key that /index_files gave back.
+            query_text: what should be seen or happen.
+            query_image: an image like which it should look; with a text, both count.
+            text_weight: share of the text where both are given, 0 to 1.
+            top_k: most results.
+            model: key of the image-text model of the index; "" for the one it was made with.
+            video_model: key of its video-text model; "" likewise.
+
+        Returns:
+            Rows best first: rank, file, kind, start_s and end_s (where in a video), cosine,
+            strength (1 for the best of its kind, 0 for what is as good as the rest of the index),
+            verdict (of a text, or of an image with a picture, else ""), alike (names of
+            near-duplicates that it stands for), note.
+        """
+        image = uploads.image(query_image, "query_image")
+        query = Query(
+            text="" if query_text is None else query_text,
+            image=image.path if image else None,
+            text_weight=text_weight,
+            top_k=top_k,
+        )
+        for found in search(store, index_key, query, {"picture": model, "video": video_model}):
+            yield [] if found is None else as_found(found)
+
+    return [index_files, search_files]
+
+
+def lookups(store: PipelineStore) -> list[Callable[..., Any]]:
+    """Return the functions to publish that need no model."""
+
+    def forget_files(index_key: str, files: str = "", everything: bool = False) -> dict[str, Any]:
+        """Delete files from your index, or all of it.
+
+        Args:
+            index_key: the key that /index_files gave back.
+            files: names, one per line; all files of such a name are deleted.
+            everything: delete the whole index.
+
+        Returns:
+            deleted: the names that were found; and index_key, pictures, videos, vectors and kept_h
+            of what is left.
+        """
+        owner = owner_of(index_key)
+        if not isinstance(files, str):
+            raise InputError(f"files must be text but got {type(files).__name__}.")
+        names = [line.strip() for line in files.splitlines() if line.strip()]
+        if not names and everything is not True:
+            raise InputError(
+                "Nothing was named. Give names of files, one per line, or everything=True."
+            )
+        if everything is True:
+            names = store.library.names(owner)
+            store.library.forget(owner)
+            deleted = names
+        else:
+            deleted = delete_files(store.library, owner, names)
+        holding = store.library.holding(owner)
+        return {"deleted": deleted, **as_index(index_key, holding, store.settings.index_hours)}
+
+    return [forget_files]

@@ -1,0 +1,123 @@
+"""The pictures of an archive, read a few at a time and turned into vectors, each content once."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.errors import MediaError
+from pipelines.evaluation.labelled import Labelled, LabelledPictures
+
+#: Pictures, and bytes of their files, that are encoded in one turn at the device.
+PICTURES_PER_TURN = 8
+BYTES_PER_TURN = 64_000_000
+
+#: (name, content) of image files -> (M, D) vectors of the readable ones, and by position what is
+#: wrong with the others.
+Encode = Callable[[list[tuple[str, bytes]]], tuple[NDArray[np.float32], dict[int, str]]]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The pictures that count.
+
+    Attributes:
+        pictures: N, in the archive's order, no two of one content.
+        vectors: (N, D) float32, unit length; (0, 0) for none.
+        left_out: (file, reason) of what does not count.
+    """
+
+    pictures: tuple[Labelled, ...]
+    vectors: NDArray[np.float32]
+    left_out: tuple[tuple[str, str], ...]
+
+
+@dataclass
+class _Reading:
+    """What was found so far, by position in the archive."""
+
+    pictures: Sequence[Labelled]
+    contents: dict[str, list[int]] = field(default_factory=dict)
+    vectors: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    errors: dict[int, str] = field(default_factory=dict)
+
+    def batches(self) -> Iterator[list[tuple[int, bytes]]]:
+        """Yield (position, content) of what is new, as much as is encoded in one turn."""
+        batch: list[tuple[int, bytes]] = []
+        size = 0
+        for index, picture in enumerate(self.pictures):
+            try:
+                data = picture.item.source.read()
+            except MediaError as error:
+                self.errors[index] = error.message
+                continue
+            same = self.contents.setdefault(hashlib.sha256(data).hexdigest(), [])
+            same.append(index)
+            if len(same) > 1:
+                continue
+            if len(batch) == PICTURES_PER_TURN or (batch and size + len(data) > BYTES_PER_TURN):
+                yield batch
+                batch, size = [], 0
+            batch.append((index, data))
+            size += len(data)
+        if batch:
+            yield batch
+
+    def take(
+        self, positions: Sequence[int], vectors: NDArray[np.float32], bad: dict[int, str]
+    ) -> None:
+        """Keep what came of a batch."""
+        good = iter(vectors)
+        for number, index in enumerate(positions):
+            if number in bad:
+                self.errors[index] = bad[number]
+            else:
+                self.vectors[index] = next(good)
+
+    def tell_repeated(self) -> None:
+        """Note why a content that came more than once does not count again, or not at all."""
+        for same in self.contents.values():
+            first = self.pictures[same[0]]
+            labels = {self.pictures[index].label for index in same}
+            for index in same[1:]:
+                reason = f"It is the same picture as {first.item.name}, which counts once."
+                self.errors[index] = self.errors.get(same[0], reason)
+            if len(labels) > 1 and same[0] not in self.errors:
+                for index in same:
+                    others = sorted(labels - {self.pictures[index].label})
+                    self.errors[index] = (
+                        f"The same picture lies among {others[0]!r} too, so its class is not "
+                        "clear and it does not count."
+                    )
+
+
+def embed_all(
+    archive: LabelledPictures, encode: Encode, tell: Callable[[int], None] = lambda done: None
+) -> Embedded:
+    """Encode all pictures; what cannot be read, or comes twice, is left out and stops nothing.
+
+    Args:
+        archive: open.
+        encode: the model; called with a few pictures at a time.
+        tell: called after each batch with the number of pictures that were looked at; may raise.
+    """
+    reading = _Reading(archive.pictures)
+    for batch in reading.batches():
+        names = [PurePosixPath(archive.pictures[index].item.name).name for index, _ in batch]
+        files = list(zip(names, (data for _, data in batch), strict=True))
+        reading.take([index for index, _ in batch], *encode(files))
+        tell(batch[-1][0] + 1)
+    reading.tell_repeated()
+    kept = [index for index in sorted(reading.vectors) if index not in reading.errors]
+    rows = [reading.vectors[index] for index in kept]
+    return Embedded(
+        tuple(archive.pictures[index] for index in kept),
+        np.stack(rows) if rows else np.empty((0, 0), np.float32),
+        (
+            *archive.left_out,
+            *((archive.pictures[i].item.name, reading.errors[i]) for i in sorted(reading.errors)),
+        ),
+    )

@@ -1,0 +1,305 @@
+"""An evaluation from a zip to its result; visitors come in between, batch by batch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.catalogue import ModelSpec, Task
+from pipelines.evaluation.embedding import Embedded, embed_all
+from pipelines.evaluation.labelled import (
+    Labelled,
+    LabelledPictures,
+    check_classes,
+    open_labelled,
+)
+from pipelines.evaluation.mistakes import Mistake, show_mistakes
+from pipelines.evaluation.probe import LinearProbe, ProbeFacts
+from pipelines.evaluation.results import Guess, Measured, measure
+from pipelines.evaluation.teaching import ProbeOptions, Taught, check_enough, guesses_of, teach
+from pipelines.store import PipelineStore
+from pipelines.streaming import stream_work
+from pipelines.turns import BrokenOff
+from pipelines.weights import weights_revision
+
+TASK: Task = "image-text"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be evaluated.
+
+    Attributes:
+        path: a zip of folders named after classes.
+        spec: the model.
+        templates: wording of the labels, as `resolve_templates` takes it.
+        probe: how to make a probe; None for the zero-shot accuracy alone.
+        pictures: whether small copies of mistaken pictures are made.
+    """
+
+    path: Path
+    spec: ModelSpec
+    templates: str = ""
+    probe: ProbeOptions | None = None
+    pictures: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How far an evaluation is.
+
+    Attributes:
+        text: what it is doing, for people.
+        done: of `total`.
+        total: how many there are; 0 where that is not known.
+        unit: what is counted, in the plural.
+    """
+
+    text: str
+    done: int = 0
+    total: int = 0
+    unit: str = "steps"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was found.
+
+    Attributes:
+        model: key of the model.
+        num_pictures: pictures that counted.
+        num_fitted: of those, how many the probe was fitted on; 0 without a probe.
+        zero_shot: accuracy by the names of the classes: on all pictures, or, with a probe, on
+            those held out.
+        by_probe: accuracy of the probe on those held out; None without a probe.
+        probe: the probe; None without.
+        left_out: (file, reason) of what did not count.
+        notes: what a person should know, one sentence each.
+        mistakes: the first mistakes, of the probe where there is one.
+    """
+
+    model: str
+    num_pictures: int
+    num_fitted: int
+    zero_shot: Measured
+    by_probe: Measured | None
+    probe: LinearProbe | None
+    left_out: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    mistakes: tuple[Mistake, ...] = ()
+
+    @property
+    def measured(self) -> Measured:
+        """What the result is about: the probe's accuracy where there is one."""
+        return self.by_probe or self.zero_shot
+
+
+class EvaluationJob:
+    """Does one order; `run` is for a thread of its own (`pipelines.streaming.stream_work`)."""
+
+    def __init__(
+        self,
+        store: PipelineStore,
+        order: Order,
+        emit: Callable[[Stage], None],
+        stop: Callable[[], bool],
+    ) -> None:
+        """Prepare; nothing is read yet.
+
+        Args:
+            store: lends the model.
+            order: what is wanted.
+            emit: told how far it is.
+            stop: asked a few times a second; once true, `run` raises `BrokenOff`.
+        """
+        self._store = store
+        self._order = order
+        self._emit = emit
+        self._stop = stop
+
+    def run(self) -> Evaluation:
+        """Do it.
+
+        Raises:
+            BrokenOff: it was stopped.
+            PipelineError: the zip cannot be used, or the model is not to be had.
+        """
+        self._emit(Stage("Waiting for others' batches"))
+        with self._store.turns.place(self._stop), open_labelled(self._order.path) as archive:
+            self._fetch()
+            embedded = self._embed(archive)
+            labels = sorted({picture.label for picture in embedded.pictures}, key=str.casefold)
+            check_classes(labels)
+            position = {label: index for index, label in enumerate(labels)}
+            classes = np.array([position[p.label] for p in embedded.pictures], dtype=np.int64)
+            if self._order.probe is not None:
+                check_enough(tuple(labels), classes)
+            gone = {picture.label for picture in archive.pictures} - set(labels)
+            return self._measure(embedded, tuple(labels), classes, sorted(gone, key=str.casefold))
+
+    def _measure(
+        self,
+        embedded: Embedded,
+        labels: tuple[str, ...],
+        classes: NDArray[np.int64],
+        gone: list[str],
+    ) -> Evaluation:
+        guesses, notes = self._guess(embedded.vectors, labels)
+        taught = self._teach(embedded.vectors, classes, len(labels))
+        files = [picture.item.name for picture in embedded.pictures]
+        chosen = list(range(len(files)))
+        probe = by_probe = None
+        if taught is not None:
+            chosen = np.flatnonzero(taught.unseen).tolist()
+            shares = np.exp(
+                taught.linear.log_probabilities(embedded.vectors[chosen].astype(np.float64))
+            )
+            by_probe = _measured(labels, files, classes, chosen, guesses_of(shares))
+            probe = self._probe(taught, labels, by_probe)
+        zero_shot = _measured(labels, files, classes, chosen, [guesses[i] for i in chosen])
+        return Evaluation(
+            model=self._order.spec.key,
+            num_pictures=len(files),
+            num_fitted=len(files) - len(chosen),
+            zero_shot=zero_shot,
+            by_probe=by_probe,
+            probe=probe,
+            left_out=embedded.left_out,
+            notes=(*_gone_notes(gone), *notes),
+            mistakes=tuple(self._mistakes(embedded.pictures, by_probe or zero_shot)),
+        )
+
+    def _fetch(self) -> None:
+        """Download the weights where they are not on disk."""
+        title = self._order.spec.title
+        for step in self._store.fetch(self._order.spec.key, TASK):
+            done, total = step.done_bytes / 1e6, step.total_bytes / 1e6
+            self._emit(Stage(f"Downloading {title}: {done:,.0f} of {total:,.0f} MB"))
+            self._check()
+        self._emit(Stage("Loading the model"))
+
+    def _embed(self, archive: LabelledPictures) -> Embedded:
+        total = len(archive.pictures)
+
+        def encode(
+            files: list[tuple[str, bytes]],
+        ) -> tuple[NDArray[np.float32], dict[int, str]]:
+            with self._lent() as clip:
+                found: tuple[NDArray[np.float32], dict[int, str]] = clip.embed_contents(files)
+            return found
+
+        def tell(done: int) -> None:
+            self._emit(Stage("Looking at the pictures", done, total, "pictures"))
+            self._check()
+
+        return embed_all(archive, encode, tell)
+
+    @contextmanager
+    def _lent(self) -> Iterator[Any]:
+        """Lend the model for a batch, when it is this batch's turn."""
+        with (
+            self._store.turns.batch(self._stop),
+            self._store.use(self._order.spec.key, TASK, self._stop, inf) as clip,
+        ):
+            yield clip
+
+    def _guess(
+        self, vectors: NDArray[np.float32], labels: tuple[str, ...]
+    ) -> tuple[list[Guess], list[str]]:
+        """Return the zero-shot guesses; the texts are encoded in steps, as for `classify`."""
+        templates = self._order.templates
+        self._emit(Stage("Reading the names of the classes"))
+        with self._lent() as clip:
+            for _ in clip.prepare(labels, templates=templates):
+                self._check()
+            guesses, notes = clip.guess(vectors, labels, templates=templates)
+        return guesses, notes
+
+    def _teach(
+        self, vectors: NDArray[np.float32], classes: NDArray[np.int64], num_classes: int
+    ) -> Taught | None:
+        if self._order.probe is None:
+            return None
+        steps = teach(
+            vectors,
+            classes,
+            num_classes,
+            self._order.probe,
+            lambda: self._store.turns.batch(self._stop),
+            self._check,
+        )
+        for step in steps:
+            if isinstance(step, Taught):
+                return step
+            self._emit(Stage("Fitting the probe", *step, "fits"))
+        raise AssertionError("teaching ends with a result")
+
+    def _probe(self, taught: Taught, labels: tuple[str, ...], found: Measured) -> LinearProbe:
+        spec = self._order.spec
+        assert self._order.probe is not None
+        return LinearProbe(
+            model=spec.key,
+            revision=weights_revision(spec, self._store.sources.locate(spec)),
+            labels=labels,
+            weight=taught.linear.weight.astype(np.float32),
+            bias=taught.linear.bias.astype(np.float32),
+            facts=ProbeFacts(
+                num_fitted=int((~taught.unseen).sum()),
+                num_held_out=found.top1.total,
+                correct=found.top1.correct,
+                strength=taught.strength,
+                seed=self._order.probe.seed,
+            ),
+        )
+
+    def _mistakes(self, pictures: Sequence[Labelled], found: Measured) -> Iterator[Mistake]:
+        if self._order.pictures:
+            max_pixels = int(self._store.settings.max_pixels_mp * 1e6)
+            for mistake in show_mistakes(pictures, found, max_pixels):
+                self._check()
+                yield mistake
+
+    def _check(self) -> None:
+        if self._stop():
+            raise BrokenOff
+
+
+def _measured(
+    labels: tuple[str, ...],
+    files: list[str],
+    classes: NDArray[np.int64],
+    chosen: list[int],
+    guesses: list[Guess],
+) -> Measured:
+    true = [int(classes[index]) for index in chosen]
+    return measure(labels, [files[index] for index in chosen], true, guesses)
+
+
+def _gone_notes(labels: list[str]) -> list[str]:
+    if not labels:
+        return []
+    named = ", ".join(f"“{label[:40]}”" for label in labels[:3])
+    more = f" and {len(labels) - 3} more" if len(labels) > 3 else ""
+    return [f"No picture of these classes could be read, so they do not count: {named}{more}."]
+
+
+def follow(store: PipelineStore, order: Order) -> Iterator[Stage | Evaluation | None]:
+    """Do an evaluation; closing the iterator ends it.
+
+    Yields:
+        How far it is, None several times a second as a sign of life, and the result at last.
+
+    Raises:
+        PipelineError: the zip cannot be used, or the model is not to be had.
+    """
+
+    def work(emit: Callable[[Stage | Evaluation], None], stop: Callable[[], bool]) -> None:
+        emit(EvaluationJob(store, order, emit, stop).run())
+
+    with closing(stream_work(work)) as steps:
+        yield from steps

@@ -1,0 +1,248 @@
+"""Index a folder of pictures and videos, and search it: `python -m pipelines.index_folder FOLDER`.
+
+Files stay where they are, none is copied; the index remembers their paths. Started again, after any
+kind of end, it does only what is missing, gives renamed files their new names, and takes files out
+of the index that are no longer in the folder. `--query` searches.
+"""
+
+import argparse
+import csv
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from pipelines import apart
+from pipelines.clip.named_image import NamedImage
+from pipelines.csv_cells import safe_cells
+from pipelines.errors import InputError, PipelineError
+from pipelines.search.adding import Look, Order, add_files
+from pipelines.search.finding import Query, look_in, merged, sides_to_search
+from pipelines.search.library import owner_of
+from pipelines.search.results import FileKind, FileOutcome, Found, Search
+from pipelines.search.sides import TASKS, Side, may_be_indexed, side_of
+from pipelines.settings import Settings, read_settings
+from pipelines.store import PipelineStore
+
+#: How a process ends: all done, some files with an error, stopped by a person, not possible.
+DONE, WITH_ERRORS, STOPPED, FAILED = 0, 1, 130, 2
+
+#: Holds the key of this person's own index, in the cache folder.
+KEY_FILE = "index-key"
+
+#: Files with an error that are named.
+_NUM_NAMED = 10
+
+_COLUMNS = ("rank", "path", "kind", "start_s", "end_s", "cosine", "strength", "verdict", "alike")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit status.
+
+    Args:
+        argv: the arguments; those of the process when None.
+
+    Returns:
+        0 when all went well, 1 when some files could not be indexed, 130 when it was interrupted,
+        2 when it could not be done.
+    """
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    if loose := [text for text in rest if not (text.startswith("--") and "=" in text)]:
+        parser.error(f"unknown argument {loose[0]}; flags of the app are written --flag=value")
+    if args.folder is None and not (args.query or args.like):
+        parser.error("give a FOLDER to index, or --query or --like to search")
+    settings = read_settings(rest)
+    if settings.decoders == "apart":
+        apart.begin()
+    try:
+        return _run(args, settings)
+    except PipelineError as error:
+        print(f"\n{error.title}: {error.message}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("\nEnded. Start again to go on; what was written is safe.", file=sys.stderr)
+        return STOPPED
+    finally:
+        apart.end()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.index_folder",
+        description="Index a folder of pictures and videos, or search what was indexed.",
+        epilog="The flags of the app are taken as well, as --device=cpu or --index=URI.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("folder", nargs="?", type=Path, metavar="FOLDER", help="a folder of pictures and videos")
+    add("--no-recursive", action="store_true", help="leave out the folders within FOLDER")
+    add("--keep-missing", action="store_true", help="keep files that are no longer in FOLDER")
+    add("--model", default="", help="key of the model for pictures; default: that of the app")
+    add("--video-model", default="", help="key of the model for videos; default: that of the app")
+    add("--query", default="", help="search with a text")
+    add("--like", type=Path, help="search with a picture; with --query too, with both")
+    add("--text-weight", type=float, default=0.5, help="share of the text in both; default 0.5")
+    add("--top-k", type=int, default=20, help="most results; default 20")
+    add("--csv", type=Path, help="write the results to this file as well")
+    add("--index-key", default="", help="whose index it is; default: a key of your own")
+    return parser
+
+
+def _run(args: argparse.Namespace, settings: Settings) -> int:
+    store = PipelineStore(settings)
+    owner = owner_of(args.index_key or own_key(settings.cache_dir))
+    models: dict[FileKind, str] = {"picture": args.model, "video": args.video_model}
+    sides: dict[FileKind, Side] = {kind: side_of(store, kind, models[kind]) for kind in TASKS}
+    failed = 0
+    if args.folder is not None:
+        failed = _index(args, store, owner, sides)
+    if args.query or args.like:
+        _search(args, store, owner, models)
+    return WITH_ERRORS if failed else DONE
+
+
+def own_key(cache_dir: Path) -> str:
+    """Return the key of this person's own index, made when first asked for."""
+    path = cache_dir / KEY_FILE
+    if not path.is_file():
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:  # noqa: PTH123
+            file.write(secrets.token_urlsafe(24))
+    return path.read_text(encoding="ascii").strip()
+
+
+def _index(
+    args: argparse.Namespace, store: PipelineStore, owner: str, sides: dict[FileKind, Side]
+) -> int:
+    """Bring a folder into the index; return how many files could not be."""
+    folder: Path = args.folder.resolve()
+    if not folder.is_dir():
+        raise InputError(f"Expected a folder but {args.folder.name!r} is none.")
+    files = [
+        NamedImage(path, path.relative_to(folder).as_posix())
+        for path in _walk(folder, recursive=not args.no_recursive)
+    ]
+    if not files:
+        raise InputError("There is no picture and no video in the folder.")
+    _quieten()
+    order = Order(
+        files=files, owner=owner, sides=sides, thumbnails=False, kept=True, most_vectors=sys.maxsize
+    )
+    outcomes: list[FileOutcome] = []
+    with closing(add_files(store, store.library, order)) as looks:
+        for look in looks:
+            outcomes += [outcome for _, outcome in look.new]
+            _show(look)
+    gone = 0 if args.keep_missing else _take_out_missing(store, owner, sides, folder)
+    return _summarise(outcomes, gone)
+
+
+def _quieten() -> None:
+    """Keep transformers from drawing progress: the command has a line of its own."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+
+
+def _walk(folder: Path, *, recursive: bool) -> Iterator[Path]:
+    """Yield pictures and videos by name; hidden ones and linked folders are left out."""
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and may_be_indexed(name):
+                yield Path(root, name)
+
+
+def _show(look: Look) -> None:
+    """Rewrite the line of progress on a terminal; a log gets none."""
+    if sys.stderr.isatty():
+        text = f"{look.done:,} of {look.total:,} | {look.stage}"
+        columns = shutil.get_terminal_size().columns - 1
+        print(f"\r{text[:columns]:<{columns}}", end="", file=sys.stderr, flush=True)
+
+
+def _take_out_missing(
+    store: PipelineStore, owner: str, sides: dict[FileKind, Side], folder: Path
+) -> int:
+    """Take files out of the index that are no longer in a folder; return how many."""
+    count = 0
+    for side in sides.values():
+        shelf = store.library.shelf(owner, side.space)
+        gone = [
+            file.content
+            for file in shelf.files().values()
+            if Path(file.path).is_relative_to(folder) and not Path(file.path).exists()
+        ]
+        shelf.delete(gone)
+        count += len(gone)
+    return count
+
+
+def _summarise(outcomes: Sequence[FileOutcome], gone: int) -> int:
+    counts = {
+        name: sum(one.outcome == name for one in outcomes)
+        for name in ("added", "known", "renamed", "same", "error")
+    }
+    said = [
+        f"{counts['added']:,} added",
+        f"{counts['known']:,} were there",
+        f"{counts['renamed']:,} renamed",
+        f"{counts['same']:,} twice in the folder",
+        f"{gone:,} no longer there",
+        f"{counts['error']:,} not readable",
+    ]
+    print("\n" + ", ".join(said), file=sys.stderr)
+    failed = [one for one in outcomes if one.error]
+    for one in failed[:_NUM_NAMED]:
+        print(f"  {one.file}: {one.error}", file=sys.stderr)
+    if len(failed) > _NUM_NAMED:
+        print(f"  and {len(failed) - _NUM_NAMED:,} more", file=sys.stderr)
+    return counts["error"]
+
+
+def _search(
+    args: argparse.Namespace, store: PipelineStore, owner: str, models: dict[FileKind, str]
+) -> None:
+    """Print what fits a query, best first."""
+    if args.like is not None and not args.like.is_file():
+        raise InputError(f"Expected a picture for --like but there is no {args.like.name!r}.")
+    query = Query(text=args.query, image=args.like, text_weight=args.text_weight, top_k=args.top_k)
+    found = []
+    sides = sides_to_search(store, owner, models)
+    _quieten()
+    for side in sides:
+        for _ in store.fetch(side.spec.key, side.task):
+            continue
+        with store.use(side.spec.key, side.task) as pipeline:
+            found.append(look_in(pipeline, store.library, owner, side, query))
+    search = merged(found, query)
+    for note in search.notes:
+        print(note, file=sys.stderr)
+    rows = list(_rows(search))
+    for row in rows:
+        when = f" {row[3]:.1f}-{row[4]:.1f} s" if row[2] == "video" else ""
+        print(f"{row[0]:>3}  {row[7] or '-':<8}  {row[5]:.3f}  {row[1]}{when}")
+    if args.csv is not None:
+        with args.csv.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(safe_cells(row) for row in (_COLUMNS, *rows))
+
+
+def _rows(search: Search) -> Iterator[tuple[object, ...]]:
+    for rank, one in enumerate(search.found, start=1):
+        yield (rank, *_row(one))
+
+
+def _row(one: Found) -> tuple[object, ...]:
+    alike = "; ".join(one.alike)
+    return (
+        one.file.path, one.file.kind, one.start_s, one.end_s, round(one.cosine, 4),
+        round(one.strength, 4), one.verdict or "", alike,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

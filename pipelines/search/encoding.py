@@ -1,0 +1,110 @@
+"""Files -> their vectors, when it is their turn at the device. Torch-free."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from math import inf
+from time import monotonic
+from typing import Any
+
+import numpy as np
+
+from pipelines.clip.named_image import NamedImage
+from pipelines.errors import InputError, MediaError
+from pipelines.results import Embeddings
+from pipelines.search.results import Parts
+from pipelines.search.sides import Side
+from pipelines.store import PipelineStore
+from pipelines.turns import BrokenOff
+
+#: Pictures that a turn at the device is taken for, and seconds of one over a video.
+PICTURES_A_TURN = 8
+TURN_S = 4.0
+
+
+class Encoder:
+    """Lends the models of an index's sides, for one turn at a time: visitors come first."""
+
+    def __init__(
+        self,
+        store: PipelineStore,
+        given_up: Callable[[], bool],
+        tell: Callable[[str], None] = lambda stage: None,
+    ) -> None:
+        """Take models from `store`.
+
+        Args:
+            store: lends them.
+            given_up: asked a few times a second; once true, the work ends with `BrokenOff`.
+            tell: told what is done just now, for people.
+        """
+        self._store = store
+        self._given_up = given_up
+        self._tell = tell
+        self._fetched: set[str] = set()
+
+    def pictures(self, side: Side, files: Sequence[NamedImage]) -> list[Parts | str]:
+        """Return the vector of each picture, or what is wrong with it.
+
+        Raises:
+            BrokenOff: given up.
+            WeightsError, MemoryLimitError: there is no model to be had.
+        """
+        self._fetch(side)
+        with self._turn(side) as clip:
+            try:
+                return _each(clip.embed_images(files))
+            except MediaError as error:
+                if len(files) == 1:
+                    return [error.message]
+        return [one for file in files for one in self.pictures(side, [file])]
+
+    def video(self, side: Side, file: NamedImage) -> Parts | str:
+        """Return the vectors of a video's windows, or what is wrong with it; see `pictures`."""
+        self._fetch(side)
+        try:
+            while True:
+                with self._turn(side) as viclip, closing(viclip.windows(file.path)) as steps:
+                    until = monotonic() + TURN_S
+                    for step in steps:
+                        if isinstance(step, Parts):
+                            return step
+                        if self._given_up():
+                            raise BrokenOff
+                        self._tell(f"{file.name}: {step.done:,} of {step.total:,} parts")
+                        if monotonic() > until:
+                            break
+        except (MediaError, InputError) as error:
+            return error.message
+
+    @contextmanager
+    def _turn(self, side: Side) -> Iterator[Any]:
+        with (
+            self._store.turns.batch(self._given_up),
+            self._store.use(side.spec.key, side.task, self._given_up, inf) as pipeline,
+        ):
+            yield pipeline
+
+    def _fetch(self, side: Side) -> None:
+        """Download the weights where they are not on disk."""
+        if side.spec.key in self._fetched:
+            return
+        for step in self._store.fetch(side.spec.key, side.task):
+            done, total = step.done_bytes / 1e6, step.total_bytes / 1e6
+            self._tell(f"Downloading {side.spec.title}: {done:,.0f} of {total:,.0f} MB")
+            if self._given_up():
+                raise BrokenOff
+        self._fetched.add(side.spec.key)
+
+
+def _each(embedded: Embeddings) -> list[Parts | str]:
+    reasons = iter(reason for _, reason in embedded.errors)
+    return [
+        next(reasons)
+        if vector is None
+        else Parts(
+            starts_s=np.zeros(1),
+            ends_s=np.zeros(1),
+            vectors=np.asarray([vector], np.float32),
+        )
+        for vector in embedded.vectors
+    ]

@@ -1,0 +1,335 @@
+"""Files into an index and found again, with the bundled models."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from pipelines.catalogue import HUB_DEFAULTS
+from pipelines.clip.named_image import NamedImage
+from pipelines.errors import InputError, MediaError
+from pipelines.search.adding import Look, Order, add_files
+from pipelines.search.finding import Query, delete_files, look_in, merged, sides_to_search
+from pipelines.search.library import Library, owner_of
+from pipelines.search.results import FileKind, FileOutcome, Search
+from pipelines.search.sides import TASKS, Side, kind_of, side_of
+from pipelines.settings import Settings
+from pipelines.store import PipelineStore
+from tests.conftest import draw_circle
+
+EXAMPLES = Path(__file__).parent.parent.parent / "assets" / "examples"
+OWNER = owner_of("an owner of these tests")
+FILES = ("red-circle.png", "yellow-star.png", "three-hearts.png", "circle-moves-left.mp4")
+
+#: No model is asked for.
+ANY: dict[FileKind, str] = {"picture": "", "video": ""}
+
+Sides = dict[FileKind, Side]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineStore]:
+    settings = Settings(
+        models="bundled", device="cpu", dtype="float32", cache_dir=tmp_path_factory.mktemp("cache")
+    )
+    store = PipelineStore(settings)
+    yield store
+    store.unload_all()
+
+
+@pytest.fixture
+def library(store: PipelineStore, tmp_path: Path) -> Library:
+    """An empty index, which the store takes for its own."""
+    store.library = Library(str(tmp_path / "index"))
+    return store.library
+
+
+@pytest.fixture
+def sides(store: PipelineStore) -> Sides:
+    return {kind: side_of(store, kind, "") for kind in TASKS}
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Callable[..., NamedImage]:
+    """Copy an example into the test's folder, under a name of its own."""
+
+    def copy(name: str, called: str = "") -> NamedImage:
+        path = tmp_path / "files" / (called or name)
+        path.parent.mkdir(exist_ok=True)
+        shutil.copy(EXAMPLES / name, path)
+        return NamedImage(path, path.name)
+
+    return copy
+
+
+def add(
+    store: PipelineStore, library: Library, sides: Sides, files: list[NamedImage], **options: Any
+) -> dict[str, FileOutcome]:
+    order = Order(files=files, owner=OWNER, sides=sides, **options)
+    told = [each for look in add_files(store, library, order) for each in look.new]
+    assert sorted(index for index, _ in told) == list(range(len(files)))
+    return {outcome.file: outcome for _, outcome in told}
+
+
+def outcomes(told: dict[str, FileOutcome]) -> dict[str, str]:
+    return {name: outcome.outcome for name, outcome in told.items()}
+
+
+def find(store: PipelineStore, library: Library, sides: Sides, query: Query) -> Search:
+    found = []
+    for side in sides_to_search(store, OWNER, ANY):
+        with store.use(side.spec.key, side.task) as pipeline:
+            found.append(look_in(pipeline, library, OWNER, side, query))
+    return merged(found, query)
+
+
+@pytest.fixture
+def filled(
+    store: PipelineStore, library: Library, sides: Sides, here: Callable[..., NamedImage]
+) -> Library:
+    assert set(outcomes(add(store, library, sides, [here(f) for f in FILES])).values()) == {"added"}
+    return library
+
+
+def test_a_text_finds_the_picture_and_not_the_others(
+    store: PipelineStore, filled: Library, sides: Sides
+) -> None:
+    search = find(store, filled, sides, Query(text="a yellow star"))
+    assert [one.file.name for one in search.found] == ["yellow-star.png"]
+    (best,) = search.found
+    assert (best.verdict, best.strength, best.start_s, best.end_s) == ("match", 1.0, 0.0, 0.0)
+    assert best.file.thumbnail[:3] == b"\xff\xd8\xff"
+    assert (search.searched.pictures, search.searched.videos) == (3, 1)
+
+
+def test_motion_is_found_in_videos(store: PipelineStore, filled: Library, sides: Sides) -> None:
+    search = find(store, filled, sides, Query(text="a red circle moves left"))
+    best = search.found[0]
+    assert (best.file.name, best.file.kind, best.verdict) == (FILES[3], "video", "match")
+    assert 0.0 <= best.start_s < best.end_s
+
+
+def test_a_score_is_that_of_the_models_own_tab(
+    store: PipelineStore, filled: Library, sides: Sides
+) -> None:
+    (best,) = find(store, filled, sides, Query(text="a yellow star")).found
+    with store.use("demo-clip", "image-text") as clip:
+        score = clip.classify(EXAMPLES / "yellow-star.png", ["a yellow star"]).scores[0]
+    assert best.cosine == pytest.approx(score.cosine, abs=1e-4)
+    assert best.verdict == score.verdict
+
+
+def test_an_image_finds_itself_in_another_form(
+    store: PipelineStore, filled: Library, sides: Sides, tmp_path: Path
+) -> None:
+    other = tmp_path / "small.jpg"
+    Image.open(EXAMPLES / "red-circle.png").convert("RGB").resize((150, 150)).save(other)
+    search = find(store, filled, sides, Query(image=other))
+    assert search.found[0].file.name == "red-circle.png"
+    assert search.found[0].verdict == "match"
+    assert search.found[0].cosine > 0.95
+
+
+def test_text_and_image_together(
+    store: PipelineStore, filled: Library, sides: Sides, tmp_path: Path
+) -> None:
+    """The text alone finds the star, the image alone the circle; the weight says which counts."""
+    image, text = EXAMPLES / "red-circle.png", "a yellow star"
+    best = {
+        weight: next(
+            one.file.name
+            for one in find(
+                store, filled, sides, Query(text=text, image=image, text_weight=weight)
+            ).found
+            if one.file.kind == "picture"
+        )
+        for weight in (0.0, 1.0)
+    }
+    assert best == {0.0: "red-circle.png", 1.0: "yellow-star.png"}
+    half = find(store, filled, sides, Query(text=text, image=image))
+    assert {one.verdict for one in half.found} == {None}
+
+
+def test_what_is_nowhere_is_said(store: PipelineStore, filled: Library, sides: Sides) -> None:
+    search = find(store, filled, sides, Query(text="a bus on the road"))
+    assert search.notes[0] == "Nothing in the index clearly fits; these come nearest."
+    assert search.found
+
+
+def test_near_duplicates_are_folded(
+    store: PipelineStore, filled: Library, sides: Sides, tmp_path: Path
+) -> None:
+    image = Image.open(EXAMPLES / "yellow-star.png").convert("RGB")
+    copies = []
+    for side in (180, 200):
+        path = tmp_path / f"copy-{side}.jpg"
+        image.resize((side, side)).save(path, quality=95)
+        copies.append(NamedImage(path, path.name))
+    add(store, filled, sides, copies)
+    search = find(store, filled, sides, Query(text="a yellow star"))
+    stars = [one for one in search.found if one.file.kind == "picture"]
+    assert len(stars) == 1
+    names = {stars[0].file.name, *stars[0].alike}
+    assert names == {"yellow-star.png", "copy-180.jpg", "copy-200.jpg"}
+
+
+def test_nothing_is_encoded_twice(
+    store: PipelineStore,
+    filled: Library,
+    sides: Sides,
+    here: Callable[..., NamedImage],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*args: Any) -> None:
+        raise AssertionError("a file that is in the index was encoded again")
+
+    monkeypatch.setattr("pipelines.search.adding.Encoder.pictures", refuse)
+    monkeypatch.setattr("pipelines.search.adding.Encoder.video", refuse)
+    again = [here("red-circle.png", "renamed.png"), here("three-hearts.png"), here(FILES[3])]
+    told = add(store, filled, sides, [*again, here("three-hearts.png", "twice.png")])
+    assert outcomes(told) == {
+        "renamed.png": "renamed", "three-hearts.png": "known", FILES[3]: "known",
+        "twice.png": "same",
+    }  # fmt: skip
+    assert told["renamed.png"].notes == ("Until now it was called red-circle.png.",)
+    search = find(store, filled, sides, Query(text="a red circle"))
+    assert "renamed.png" in {one.file.name for one in search.found}
+    assert filled.holding(OWNER).pictures == 3
+
+
+def test_bad_files_stop_no_others(
+    store: PipelineStore, library: Library, sides: Sides, here: Callable[..., NamedImage]
+) -> None:
+    good = [here("red-circle.png"), here("circle-moves-left.mp4")]
+    bad = {
+        "empty.png": b"", "text.png": b"not an image", "empty.mp4": b"", "text.mp4": b"no video",
+        "half.mp4": good[1].path.read_bytes()[:900], "half.png": good[0].path.read_bytes()[:300],
+    }  # fmt: skip
+    files = [good[0]]
+    for name, data in bad.items():
+        path = good[0].path.with_name(name)
+        path.write_bytes(data)
+        files.append(NamedImage(path, name))
+    files.append(NamedImage(good[0].path.with_name("nowhere.png"), "nowhere.png"))
+    told = add(store, library, sides, [*files, good[1]])
+    assert {name for name, one in told.items() if one.error} == {*bad, "nowhere.png"}
+    for one in told.values():
+        assert "/" not in one.error and "Traceback" not in one.error
+    assert library.holding(OWNER).pictures == library.holding(OWNER).videos == 1
+
+
+def test_a_film_is_a_film_whatever_its_name(here: Callable[..., NamedImage]) -> None:
+    film, picture = here(FILES[3], "film.png"), here("red-circle.png", "picture.mp4")
+    assert kind_of(film.path, film.name) == "video"
+    assert kind_of(picture.path, picture.name) == "video"  # its bytes say nothing of a film
+    assert kind_of(picture.path, "picture.bin") == "picture"
+
+
+def test_a_run_that_is_left_goes_on(
+    store: PipelineStore, library: Library, sides: Sides, tmp_path: Path
+) -> None:
+    files = []
+    for number in range(40):
+        path = tmp_path / f"{number}.png"
+        draw_circle(f"#{number:02x}40{255 - number:02x}", 64).save(path)
+        files.append(NamedImage(path, path.name))
+    run = add_files(store, library, Order(files=files, owner=OWNER, sides=sides))
+    for look in run:
+        if look.done >= 16:
+            break
+    run.close()
+    before = library.holding(OWNER).pictures
+    assert 0 < before < 40
+    told = add(store, library, sides, files)
+    assert sorted(outcomes(told).values()) == sorted(["known"] * before + ["added"] * (40 - before))
+    holding = library.holding(OWNER)
+    assert holding.pictures == holding.vectors == 40
+
+
+def test_a_full_index_says_so(
+    store: PipelineStore, library: Library, sides: Sides, here: Callable[..., NamedImage]
+) -> None:
+    told = add(store, library, sides, [here(f) for f in FILES[:3]], most_vectors=2)
+    assert list(outcomes(told).values()) == ["added", "added", "error"]
+    assert "The index is full: it takes 2 pictures" in told["three-hearts.png"].error
+
+
+def test_single_files_and_all_are_deleted(
+    store: PipelineStore, filled: Library, sides: Sides
+) -> None:
+    assert delete_files(filled, OWNER, ["yellow-star.png", "nothing.png"]) == ["yellow-star.png"]
+    search = find(store, filled, sides, Query(text="a yellow star"))
+    assert "yellow-star.png" not in {one.file.name for one in search.found}
+    assert filled.holding(OWNER).pictures == 2
+    assert filled.forget(OWNER) == 3
+    with pytest.raises(InputError, match="Nothing is indexed here"):
+        sides_to_search(store, OWNER, ANY)
+
+
+def test_an_index_of_another_model_is_named(store: PipelineStore, filled: Library) -> None:
+    with pytest.raises(InputError, match="demo-clip and demo-viclip"):
+        sides_to_search(store, OWNER, {"picture": "clip-vit-b32", "video": "viclip-l14"})
+    with pytest.raises(InputError, match="Choose one of"):
+        sides_to_search(store, OWNER, {"picture": "no-such-model"})
+
+
+def test_an_index_is_found_where_the_default_has_changed(
+    store: PipelineStore, filled: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "default_spec", lambda task: HUB_DEFAULTS[task][0])
+    assert [side.spec.key for side in sides_to_search(store, OWNER, ANY)] == [
+        "demo-clip",
+        "demo-viclip",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "The query is empty"),
+        ({"text": "  "}, "The query is empty"),
+        ({"text": 7}, "query_text must be text"),
+        ({"text": "a" * 3000}, "limit is 2,000"),
+        ({"text": "a", "top_k": 0}, "top_k"),
+        ({"text": "a", "top_k": 2.5}, "top_k"),
+        ({"text": "a", "top_k": True}, "top_k"),
+        ({"text": "a", "top_k": 10**400}, "top_k"),
+        ({"text": "a", "text_weight": -(10**400)}, "text_weight"),
+        ({"text": "a", "text_weight": 1.5}, "text_weight"),
+        ({"text": "a", "text_weight": float("nan")}, "text_weight"),
+        ({"text": "a", "text_weight": "half"}, "text_weight"),
+    ],
+)
+def test_bad_queries(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Query(**options)
+
+
+def test_a_query_image_that_is_none(
+    store: PipelineStore, filled: Library, sides: Sides, tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_text("no image")
+    with pytest.raises(MediaError):
+        find(store, filled, sides, Query(image=tmp_path / "a.png"))
+
+
+def test_long_and_foreign_texts_are_noted(
+    store: PipelineStore, filled: Library, sides: Sides
+) -> None:
+    notes = find(store, filled, sides, Query(text="a red circle " * 100)).notes
+    assert any("read" in note for note in notes)
+    assert find(store, filled, sides, Query(text="红色的圆")).notes
+
+
+def test_visitors_come_between_two_turns(
+    store: PipelineStore, library: Library, sides: Sides, here: Callable[..., NamedImage]
+) -> None:
+    """While a visitor is being answered, no batch of an index begins."""
+    run = add_files(store, library, Order(files=[here("red-circle.png")], owner=OWNER, sides=sides))
+    with store.turns.visitor():
+        looks = [next(run) for _ in range(8)]
+    assert all(isinstance(look, Look) and not look.new for look in looks)
+    assert [outcome.outcome for look in run for _, outcome in look.new] == ["added"]
