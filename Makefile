@@ -76,7 +76,7 @@ $(VENV)/.runtime: requirements.txt | $(BIN)/pip
 	$(BIN)/pip install --quiet --progress-bar off -r requirements.txt
 	@touch $@
 
-$(VENV)/.tests: tests/requirements.txt $(VENV)/.runtime
+$(VENV)/.tests: tests/requirements.txt requirements-ray.txt $(VENV)/.runtime
 	$(BIN)/pip install --quiet --progress-bar off -r tests/requirements.txt
 	@touch $@
 

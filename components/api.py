@@ -32,7 +32,6 @@ from components.errors import show_errors
 from components.files import Uploads, one_query
 from components.lending import lease
 from components.probes import choose
-from pipelines.catalogue import MODELS
 from pipelines.errors import InputError
 from pipelines.labels import split_lines
 from pipelines.store import PipelineStore
@@ -147,7 +146,8 @@ def build(store: PipelineStore) -> None:
 
     def list_models() -> list[dict[str, Any]]:
         """List every model: key, family, repository, licence, memory, whether it is on disk."""
-        return [fmt.as_model(spec, store.sources.locate(spec) is not None) for spec in MODELS]
+        specs = {spec.key: spec for spec in store.models}  # a remote model of two tasks is one
+        return [fmt.as_model(one, store.sources.locate(one) is not None) for one in specs.values()]
 
     for function in (classify_image, rank_similarity, embed_texts, embed_images):
         _publish(function, BATCHED_QUEUE)

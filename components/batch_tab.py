@@ -12,12 +12,13 @@ from components.common import (
     PAGE_EVENT,
     ModelPicker,
     browser_secret,
+    is_demo,
     model_picker,
     wire_model_picker,
 )
 from components.example_lists import batch_examples
 from components.generation import GenerationControls, generation_settings, wire_longest
-from pipelines.catalogue import CATALOGUE, Task
+from pipelines.catalogue import Task
 from pipelines.store import PipelineStore
 
 TASK: Task = "caption"
@@ -110,7 +111,7 @@ def build(store: PipelineStore, page: gr.Blocks) -> None:
     drawn, photos = batch_examples()
 
     def take_examples(key: str) -> list[str]:
-        return drawn if CATALOGUE[key].demo else photos
+        return drawn if is_demo(key) else photos
 
     controls.examples.click(take_examples, controls.picker.dropdown, controls.files, **PAGE_EVENT)
 

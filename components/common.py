@@ -53,6 +53,11 @@ def is_bundled(store: PipelineStore, task: Task) -> bool:
     return store.sources.locate(demo_of(task)) is not None
 
 
+def is_demo(key: str) -> bool:
+    """Whether a model is a bundled one; a remote model, which no catalogue knows, is none."""
+    return key in CATALOGUE and CATALOGUE[key].demo
+
+
 def worked_off(steps: Iterator[Step | None], progress: gr.Progress | None = None) -> Iterator[None]:
     """Work off the steps of a long request, telling how far it is; None is a sign of life.
 
@@ -89,7 +94,9 @@ def model_picker(task: Task, label: str = "Model") -> ModelPicker:
 def wire_model_picker(
     store: PipelineStore, task: Task, picker: ModelPicker, page: gr.Blocks
 ) -> None:
-    """Fill the dropdown when the page opens and keep the hint true to it."""
+    """Offer the remote models too, choose when the page opens, and keep the hint true to it."""
+    able = [spec for spec in store.models if spec.task == task]
+    picker.dropdown.choices = [(spec.title, spec.key) for spec in able]
 
     @show_errors
     def start() -> tuple[str, str]:
@@ -110,6 +117,10 @@ def model_hint(store: PipelineStore, spec: ModelSpec) -> str:
         videos = spec.task in ("video-text", "video-chat")
         known = "drawn videos of moving" if videos else "drawings of coloured"
         return f"Comes with SeeSay and needs no network. Knows {known} shapes only."
+    if spec.remote is not None:
+        if spec.task == "video-chat":
+            return f"Runs elsewhere: your video and your words are sent to {spec.remote.host}."
+        return f"Runs elsewhere: your pictures and your words are sent to {spec.remote.host}."
     on_disk = store.sources.locate(spec) is not None
     where = "on this machine" if on_disk else f"{spec.download_gb:.1f} GB, downloaded on first use"
     return f"`{spec.repo}` · {where} · {store.need_gb(spec):.1f} GB of memory · {spec.licence}"
@@ -209,7 +220,7 @@ def wire_example_strip(
         then(dataset.click(fill, dataset, inputs, **PAGE_EVENT))
 
     def choose(key: str) -> tuple[Any, Any]:
-        shown = [CATALOGUE[key].demo, not CATALOGUE[key].demo]
+        shown = [is_demo(key), not is_demo(key)]
         updates = [gr.update(visible=s and bool(r)) for s, r in zip(shown, strip.rows, strict=True)]
         return updates[0], updates[1]
 

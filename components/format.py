@@ -122,7 +122,12 @@ def scores_table(result: Classification, first: str = "Label") -> str:
 
 
 def context_meter(context: ContextUse) -> str:
-    """Return how much of what the model can read the conversation takes, as HTML."""
+    """Return how much of what the model can read the conversation takes, as HTML.
+
+    Where nobody knows how much it can read there is nothing to show.
+    """
+    if not context.limit_tokens:
+        return ""
     share = context.used_tokens / context.limit_tokens
     left_out = context.dropped_turns
     dropped = f"; the {left_out} oldest left out" if left_out else ""

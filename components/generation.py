@@ -49,7 +49,8 @@ def wire_longest(settings: GenerationControls, model: gr.Dropdown, page: gr.Bloc
     """Keep the length within what the chosen caption model writes."""
 
     def limit(key: str, length: float) -> Any:
-        traits = CATALOGUE[key].generative
+        spec = CATALOGUE.get(key)  # None for a remote model
+        traits = spec.generative if spec is not None else None
         longest = LONGEST if traits is None else min(LONGEST, traits.longest_answer)
         told = f"In tokens, words or parts of words. This model writes at most {longest}."
         return gr.update(maximum=longest, value=min(length, longest), info=told)

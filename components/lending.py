@@ -55,10 +55,11 @@ class Lease:
             if stop():
                 return
             emit(step)
-        turns = self._store.turns
-        turn = turns.visitor() if task in TOGETHER else turns.alone(stop, emit)
-        self._stack.enter_context(turn)
-        self._loading = True
+        if self._spec.remote is None:  # a remote model leaves the device to others
+            turns = self._store.turns
+            turn = turns.visitor() if task in TOGETHER else turns.alone(stop, emit)
+            self._stack.enter_context(turn)
+            self._loading = True
         self.pipeline = self._stack.enter_context(self._store.use(key, task, stop))
 
     def _tell(self, step: FetchProgress | int | None, progress: gr.Progress) -> None:

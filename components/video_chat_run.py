@@ -137,6 +137,10 @@ def looking_ahead(store: PipelineStore, controls: Controls) -> Callable[..., Any
             return
         file = uploads.path(values[controls.video], "The video")
         spec, part = store.resolve(values[controls.model], TASK), controls.part(values)
+        if spec.remote is not None:
+            told = "This model runs on a server: the video is sent there with your question."
+            yield gr.update(value=format_chat.message_line(told), visible=True)
+            return
         if store.sources.locate(spec) is None:
             told = "The model is downloaded with the first question; then the video is looked at."
             yield gr.update(value=format_chat.message_line(told), visible=True)

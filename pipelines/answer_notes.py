@@ -40,3 +40,12 @@ def cut_note(read_chars: int, given_chars: int) -> str:
         f"Your text is longer than the model reads: only its first {read_chars} of "
         f"{given_chars} characters were used."
     )
+
+
+def dropped_note(num_turns: int) -> str:
+    """Return the note that the oldest turns of a conversation did not count."""
+    turns = "turn" if num_turns == 1 else f"{num_turns} turns"
+    return (
+        f"The conversation is longer than the model reads: its oldest {turns} "
+        "did not count for this answer."
+    )

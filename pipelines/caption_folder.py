@@ -12,13 +12,15 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from pipelines import apart
 from pipelines.batch.archive import is_zip, open_inputs
+from pipelines.batch.arguments import make_parser
 from pipelines.batch.captioner import TASK, Captioner, make_captioner
 from pipelines.batch.control import Progress, RunControl
 from pipelines.batch.engine import BatchRun, EngineOptions
@@ -26,9 +28,12 @@ from pipelines.batch.export import FORMATS, Exports
 from pipelines.batch.inputs import Inputs
 from pipelines.batch.ledger import Ledger
 from pipelines.errors import InputError, PipelineError
-from pipelines.generation import MAX_TEMPERATURE, GenerationOptions
+from pipelines.generation import GenerationOptions
 from pipelines.settings import Settings, read_settings
 from pipelines.store import PipelineStore
+
+if TYPE_CHECKING:
+    from pipelines.cluster.run import ClusterRun
 
 #: How a process ends: all captioned, some files with an error, stopped by a person, not possible.
 DONE, WITH_ERRORS, STOPPED, FAILED = 0, 1, 130, 2
@@ -44,17 +49,17 @@ _TERMINAL_S, _LOG_S = 0.2, 10.0
 
 
 def _captioner(
-    store: PipelineStore, model: str, prompt: str, options: dict[str, int | float]
+    store: PipelineStore, model: str, prompt: str, options: GenerationOptions
 ) -> Captioner:
     """Return the model of the store, which is downloaded where it is not on disk."""
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()  # the command has a line of its own
-    chosen = GenerationOptions(**options)  # type: ignore[arg-type]
     spec = store.resolve(model, TASK)
+    if spec.remote is None:
+        from transformers.utils.logging import disable_progress_bar
+
+        disable_progress_bar()  # the command has a line of its own
     for progress in store.fetch(spec.key, TASK):
         logging.getLogger(__name__).debug("%s", progress)
-    return make_captioner(store, spec, prompt, chosen)
+    return make_captioner(store, spec, prompt, options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when every image has a caption, 1 when some have an error instead, 130 when it was
         interrupted, 2 when it could not be done.
     """
-    parser = _parser()
+    parser = make_parser()
     args, rest = parser.parse_known_args(argv)
     if loose := [text for text in rest if not (text.startswith("--") and "=" in text)]:
         # `--models-dir x photos` would take x for the folder
@@ -92,73 +97,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         apart.end()
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.caption_folder",
-        description="Caption a folder, or a zip, of images. Start it again to take up a run.",
-        epilog="The flags of the app are taken as well, as --device=cpu or --models-dir=FOLDER.",
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("source", type=Path, metavar="FOLDER", help="a folder of images, or a .zip")
-    add("--output", type=Path, help="folder of the results; default: FOLDER, or the zip's folder")
-    add("--model", default="", help="key of the model; default: what the app starts with")
-    add("--prompt", default="", help="what every caption continues or answers")
-    add(
-        "--existing",
-        choices=("skip", "overwrite", "append", "prepend"),
-        default="skip",
-        help="what becomes of a .txt beside an image that has text in it; default: skip the image, "
-        "unless the .txt holds the caption of an earlier run with other settings",
-    )
-    add("--separator", default=", ", help="between the texts of append and prepend")
-    add(
-        "--formats",
-        type=_formats,
-        help=f"any of {','.join(FORMATS)}; default: all but zip, and for a zip: zip",
-    )
-    add("--no-recursive", action="store_true", help="leave out the folders within FOLDER")
-    add("--batch-size", type=_at_least_1, default=8, help="pictures at once; default 8")
-    add("--workers", type=_at_least_1, default=2, help="threads that open pictures; default 2")
-    add("--max-new-tokens", type=_at_least_1, default=40, help="length of a caption; default 40")
-    add("--num-beams", type=_at_least_1, default=1, help="beams of a search; default 1, greedy")
-    add(
-        "--temperature",
-        type=_within(0, MAX_TEMPERATURE),
-        default=0.0,
-        help="0 (default): always the same; up to 5",
-    )
-    add("--top-p", type=_within(0, 1), default=1.0, help="share of likely words, 0..1; default 1")
-    add("--seed", type=int, default=0, help="of the chance at a temperature above 0")
-    return parser
-
-
-def _formats(text: str) -> list[str]:
-    chosen = [name.strip() for name in text.split(",") if name.strip()]
-    if unknown := [name for name in chosen if name not in FORMATS]:
-        raise argparse.ArgumentTypeError(
-            f"must be among {', '.join(FORMATS)} but got {', '.join(unknown)}"
-        )
-    return chosen
-
-
-def _at_least_1(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1 but got {value}")
-    return value
-
-
-def _within(least: float, most: float) -> Callable[[str], float]:
-    def number(text: str) -> float:
-        value = float(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"must be within {least}..{most} but got {value}")
-        return value
-
-    return number
-
-
 def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
     zipped, source = is_zip(args.source), args.source
     output: Path = args.output or (source if source.is_dir() else source.parent)
@@ -166,26 +104,16 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
     _check_writable(source, zipped, formats)
     names = ("max_new_tokens", "num_beams", "temperature", "top_p", "seed")
     chosen = {name: getattr(args, name) for name in names}
-    captioner = _captioner(PipelineStore(settings), args.model, args.prompt, chosen)
+    options = GenerationOptions(**chosen)
     control, failed, num_kept = RunControl(), [], 0
-    with (
-        Ledger(output / LEDGER, captioner.settings) as ledger,
-        Exports(output, inputs.items, formats, f"{source.stem}-captions") as exports,
-        _interruptible(control),
-    ):
-        run = BatchRun(
-            inputs.items,
-            captioner.caption_batch,
-            ledger,
-            EngineOptions(
-                batch_size=args.batch_size,
-                num_workers=args.workers,
-                max_pixels=int(settings.max_pixels_mp * 1e6),
-                existing=args.existing,
-                separator=args.separator,
-            ),
-            control=control,
+    with ExitStack() as stack:
+        make = _on_cluster if args.engine == "ray" else _on_this_machine
+        asked = _Asked(args, settings, options, inputs, output / LEDGER)
+        run = make(asked, control, stack)
+        exports = stack.enter_context(
+            Exports(output, inputs.items, formats, f"{source.stem}-captions")
         )
+        stack.enter_context(_interruptible(control))
         line = _Line(sys.stderr)
         for result in run.results():
             exports.add(result)
@@ -203,6 +131,56 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
     if control.cancelled:
         return STOPPED
     return WITH_ERRORS if failed or exports.unwritten else DONE
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a run is asked for."""
+
+    args: argparse.Namespace
+    settings: Settings
+    options: GenerationOptions
+    inputs: Inputs
+    ledger: Path
+
+    @property
+    def engine(self) -> EngineOptions:
+        """How the engine goes about it, on every machine alike."""
+        return EngineOptions(
+            batch_size=self.args.batch_size,
+            num_workers=self.args.workers,
+            max_pixels=int(self.settings.max_pixels_mp * 1e6),
+            existing=self.args.existing,
+            separator=self.args.separator,
+        )
+
+
+def _on_this_machine(asked: _Asked, control: RunControl, stack: ExitStack) -> BatchRun:
+    """Return the run on this machine; what it has open goes to `stack`."""
+    args, items = asked.args, asked.inputs.items
+    captioner = _captioner(PipelineStore(asked.settings), args.model, args.prompt, asked.options)
+    ledger = stack.enter_context(Ledger(asked.ledger, captioner.settings))
+    return BatchRun(items, captioner.caption_batch, ledger, asked.engine, control=control)
+
+
+def _on_cluster(asked: _Asked, control: RunControl, stack: ExitStack) -> "ClusterRun":
+    """Return the run on the machines of a Ray cluster; what it has open goes to `stack`.
+
+    Raises:
+        InputError: Ray is missing, there is no such cluster, or the pictures are in a zip.
+    """
+    from pipelines.cluster import run as cluster
+
+    cluster.check_installed()
+    args, settings = asked.args, asked.settings
+    if is_zip(args.source):
+        raise InputError("--engine ray reads a folder that every machine sees, no zip: unpack it.")
+    spec = PipelineStore(settings).resolve(args.model, TASK)
+    nodes = stack.enter_context(cluster.cluster(args.ray_address))
+    work = cluster.Work(settings, spec, args.prompt, asked.options)
+    work = cluster.with_precision(work, nodes)
+    ledger = stack.enter_context(Ledger(asked.ledger, work.caption_settings()))
+    return cluster.ClusterRun(asked.inputs.items, work, ledger, nodes, asked.engine, control)
 
 
 def _check_writable(source: Path, zipped: bool, formats: Sequence[str]) -> None:

@@ -4,6 +4,8 @@ A model is added with one entry here, or in the list of its family; pickers, the
 the store and the tests read the same tuple.
 """
 
+from collections.abc import Iterable
+
 from pipelines.describe.checkpoints import BLIP2_OPT, BLIP_BASE, CAPTION_MODELS
 from pipelines.errors import InputError
 from pipelines.spec import ContrastiveTraits, ModelSpec, Task
@@ -148,9 +150,9 @@ HUB_DEFAULTS: dict[Task, tuple[ModelSpec, ...]] = {
 CATALOGUE = {spec.key: spec for spec in MODELS}
 
 
-def keys(task: Task) -> list[str]:
+def keys(task: Task, models: Iterable[ModelSpec] = MODELS) -> list[str]:
     """Return the public names of the models of `task`, best first."""
-    return [spec.key for spec in MODELS if spec.task == task]
+    return [spec.key for spec in models if spec.task == task]
 
 
 def demo_of(task: Task) -> ModelSpec:
@@ -158,14 +160,15 @@ def demo_of(task: Task) -> ModelSpec:
     return next(spec for spec in MODELS if spec.task == task and spec.demo)
 
 
-def find(key: str, task: Task) -> ModelSpec:
-    """Return the spec of `key`.
+def find(key: str, task: Task, models: Iterable[ModelSpec] = MODELS) -> ModelSpec:
+    """Return the spec of `key` for `task`, of those of `models`.
 
     Raises:
         InputError: there is no such model for `task`; the message lists those there are.
     """
-    spec = CATALOGUE.get(key) if isinstance(key, str) else None
-    if spec is None or spec.task != task:
-        choices = ", ".join(keys(task))
+    able = [spec for spec in models if spec.task == task]
+    found = next((spec for spec in able if spec.key == key), None)
+    if found is None:
+        choices = ", ".join(keys(task, able))
         raise InputError(f"Unknown model {str(key)[:80]!r}. Choose one of: {choices}.")
-    return spec
+    return found

@@ -51,6 +51,12 @@ class MemoryLimitError(PipelineError):
     title = "Not enough memory"
 
 
+class ServerError(PipelineError):
+    """The server of a remote model cannot be reached, or answers something else than a text."""
+
+    title = "Model server"
+
+
 class NotBegunError(PipelineError):
     """A batch cannot have its model, so that a smaller batch would not help; says why."""
 

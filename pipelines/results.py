@@ -182,7 +182,8 @@ class ContextUse:
 
     Attributes:
         used_tokens: tokens that the model read: of the image, the turns and the prompt.
-        limit_tokens: most tokens that it could have read beside the answer asked for.
+        limit_tokens: most tokens that it could have read beside the answer asked for; 0 where
+            its server does not tell.
         dropped_turns: turns (a question with its answer) left out, the oldest ones.
         read_chars: characters of the prompt or question that were read.
         given_chars: characters of it that were given.
@@ -196,7 +197,7 @@ class ContextUse:
 
     def __post_init__(self) -> None:
         """Check that no more was read than there is room for, or than was given."""
-        if self.used_tokens > self.limit_tokens:
+        if self.limit_tokens and self.used_tokens > self.limit_tokens:
             raise ValueError(f"{self.used_tokens} tokens used of {self.limit_tokens}")
         if self.read_chars > self.given_chars:
             raise ValueError(f"{self.read_chars} characters read of {self.given_chars}")

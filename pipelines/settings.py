@@ -10,6 +10,9 @@ from math import inf
 from pathlib import Path
 from typing import Literal
 
+from pipelines.catalogue import CATALOGUE
+from pipelines.remote.servers import Remote, read_remotes
+
 ModelChoice = Literal["auto", "bundled", "hub"]
 SourceChoice = Literal["hub", "modelscope"]
 DeviceChoice = Literal["auto", "cpu", "cuda", "mps"]
@@ -53,6 +56,7 @@ class Settings:
         grace_s: seconds that running requests get when the server is told to end.
         mcp: whether agents are served over the Model Context Protocol too.
         metrics: whether /metrics tells figures for Prometheus.
+        remotes: models on servers elsewhere, with their keys.
         endpoint: the hub's address, `HF_ENDPOINT`.
         offline: whether `HF_HUB_OFFLINE` forbids the hub.
     """
@@ -80,6 +84,7 @@ class Settings:
     grace_s: float = 20.0
     mcp: bool = False
     metrics: bool = False
+    remotes: tuple[Remote, ...] = ()
     endpoint: str = HUB_ENDPOINT
     offline: bool = False
 
@@ -130,6 +135,11 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str] | None = None)
     if args.models_dir is not None and not args.models_dir.is_dir():
         parser.error(f"--models-dir must be an existing folder but got {args.models_dir}")
     values = dict(vars(args))
+    flags, file = values.pop("remote"), values.pop("remotes_file")
+    try:
+        values["remotes"] = read_remotes(flags or (), file, env, taken=CATALOGUE)
+    except ValueError as error:
+        parser.error(f"--remote: {error}")
     values["endpoint"] = env.get("HF_ENDPOINT", "").rstrip("/") or HUB_ENDPOINT
     values["offline"] = env.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
     return Settings(**values)
@@ -232,6 +242,14 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
         help="serve the endpoints to agents too, as MCP tools",
     )
     add("--metrics", action=switch, default=False, help="figures for Prometheus at /metrics")
+    add(
+        "--remote",
+        action="append",
+        metavar="NAME=URL",
+        help="a model on an OpenAI-compatible server, by a name of your own; as often as there "
+        "are such models. Its key comes from SEESAY_REMOTE_KEY",
+    )
+    add("--remotes-file", type=Path, help="TOML with more about such models; see README")
     return parser
 
 
@@ -244,7 +262,9 @@ def _from_environment(env: Mapping[str, str], parser: argparse.ArgumentParser) -
         value = env.get(name)
         if not value or action.dest == "help":
             continue
-        if action.nargs != 0:
+        if action.dest == "remote":
+            found += [f"{flag}={one}" for one in value.split()]
+        elif action.nargs != 0:
             found.append(f"{flag}={value}")
         elif value.lower() in _YES | _NO:
             found.append(flag if value.lower() in _YES else flag.replace("--", "--no-"))

@@ -106,6 +106,8 @@ class Sources:
 
     def _folders(self, spec: ModelSpec) -> Iterator[Path]:
         """Yield where the checkpoint may be, the place that was named by hand first."""
+        if spec.remote is not None:
+            return
         if spec.demo:
             yield BUNDLE / spec.key
             return

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pipelines.checkpoint_files import StockFile
 from pipelines.describe.traits import GenerativeTraits
+from pipelines.remote.servers import Remote
 
 Task = Literal["image-text", "caption", "video-text", "video-chat"]
 
@@ -100,6 +101,7 @@ class ModelSpec:
         generative: traits of a caption model, None for others.
         video_text: traits of a video-text model, None for others.
         video_chat: traits of a video-chat model, None for others.
+        remote: the server that runs it, None for a model of this machine.
     """
 
     key: str
@@ -117,6 +119,7 @@ class ModelSpec:
     generative: GenerativeTraits | None = None
     video_text: VideoTextTraits | None = None
     video_chat: VideoChatTraits | None = None
+    remote: Remote | None = None
 
     @property
     def stock_files(self) -> frozenset[StockFile]:

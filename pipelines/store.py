@@ -17,6 +17,7 @@ from pipelines.base import Pipeline
 from pipelines.catalogue import HUB_DEFAULTS, MODELS, ModelSpec, Task, demo_of, find
 from pipelines.errors import MemoryLimitError, PipelineError, WeightsError
 from pipelines.fetching import FetchProgress
+from pipelines.remote.entries import RemoteModels, specs_of
 from pipelines.runtime import (
     Device,
     choose_device,
@@ -65,7 +66,9 @@ class PipelineStore:
     def __init__(self, settings: Settings, sources: Sources | None = None) -> None:
         """Remember the settings; nothing is loaded, nobody is asked."""
         self.settings = settings
+        self.models = (*MODELS, *specs_of(settings.remotes))
         self.sources = sources or Sources(settings)
+        self._remotes = RemoteModels(settings)
         self.turns = Turns()
         self.usage = Usage()
         self.library = Library(settings.index_uri)
@@ -105,13 +108,17 @@ class PipelineStore:
     def default_spec(self, task: Task) -> ModelSpec:
         """Return what `model=""` means for `task` just now.
 
-        "bundled": the demo model. "hub": the family's real default. "auto": the best real model
-        that is on disk and fits; else, where the hub answers, the default if it fits; else the
-        demo model. Waits for the hub's probe at most its few seconds, and only in the last case;
-        never for torch: a page that opens meanwhile would start as the demo.
+        "bundled": the demo model. "hub": the family's real default. "auto": the first remote
+        model; else the best real model that is on disk and fits; else, where the hub answers, the
+        default if it fits; else the demo model. Waits for the hub's probe at most its few
+        seconds, and only in the last case; never for torch: a page that opens meanwhile would
+        start as the demo.
         """
         if self.settings.models == "bundled":
             return demo_of(task)
+        remote = [spec for spec in self.models if spec.task == task and spec.remote is not None]
+        if remote and self.settings.models == "auto":
+            return remote[0]
         budget = self._budget_so_far_gb()
         defaults = HUB_DEFAULTS[task]
         fits = [spec for spec in defaults if self.need_gb(spec) <= budget]
@@ -132,7 +139,7 @@ class PipelineStore:
         Raises:
             InputError: unknown key; the message lists the valid ones.
         """
-        return find(key, task) if key else self.default_spec(task)
+        return find(key, task, self.models) if key else self.default_spec(task)
 
     def fetch(self, key: str, task: Task) -> Iterator[FetchProgress]:
         """Yield progress until the weights of a model are on disk; call it before `use`.
@@ -143,6 +150,8 @@ class PipelineStore:
             MemoryLimitError: the model would not fit anyway.
         """
         spec = self.resolve(key, task)
+        if spec.remote is not None:
+            return iter(())
         self._check_fits(spec)
         return self.sources.fetch(spec)
 
@@ -168,9 +177,14 @@ class PipelineStore:
             InputError: unknown key.
             WeightsError: not on disk (call `fetch` first), or not what it should be.
             MemoryLimitError: it does not fit, or the work inside the block ran out of memory.
+
+        A remote model takes no memory and is lent at once, to any number.
         """
         spec = self.resolve(key, task)
         with self.usage.counted(spec.key):
+            if spec.remote is not None:
+                yield self._remotes.of(spec)
+                return
             self._check_fits(spec)
             with self._lent(spec, given_up, wait_s) as pipeline:
                 yield pipeline

@@ -86,7 +86,7 @@ class ZeroGpuStore(PipelineStore):
         tasks: tuple[Task, ...] = get_args(Task)
         for task in tasks:
             spec = self.default_spec(task)
-            if spec.demo and self.sources.locate(spec) is None:
+            if spec.remote is not None or (spec.demo and self.sources.locate(spec) is None):
                 continue
             for _ in self.sources.fetch(spec):
                 pass
@@ -102,6 +102,10 @@ class ZeroGpuStore(PipelineStore):
     ) -> Iterator[Any]:
         """Lend a stand-in for the pipeline of `key`; see `PipelineStore.use`."""
         spec = self.resolve(key, task)
+        if spec.remote is not None:
+            with super().use(key, task, given_up, wait_s) as remote:
+                yield remote
+            return
         with self.usage.counted(spec.key):
             self._check_fits(spec)
             yield StandIn(self, spec)

@@ -19,7 +19,7 @@ TABLE = ROOT / "assets" / "languages" / "zh.json"
 NOT_SHOWN = re.compile(
     r"components/(theme|service|descriptions)|pipelines/(caption_folder|index_folder|zero_gpu|upload_room|usage|settings|runtime|video_index|colour_modes|doctor.*"
     r"|clip/(preprocessing|templates)|describe/(bridges|support|traits)"
-    r"|viclip/(conversion|modeling).*|videochat_flash/(configuration|conversion|modeling|prompts).*)"
+    r"|batch/arguments|cluster/.*|remote/(chat|messages|servers)|viclip/(conversion|modeling).*|videochat_flash/(configuration|conversion|modeling|prompts).*)"
 )
 
 #: Calls whose strings are for programs or programmers.
@@ -43,6 +43,7 @@ AS_IT_IS = re.compile(
     r"|(a|the|red|bus|lion|cheetah|tower|something) [A-Za-z ]*(circle|square|star|wild|watching"
     r"|night|lake|travel in|bicycle|tower).*|[a-z ,]+\n.*|What colour is the circle\?"
     r"|Describe what is seen.*|You are a helpful assistant\.|The video lasts for .*"
+    r"|These pictures are .*"
     r"|Which words appear.*|the catalogue gives .*|(answer|class|prompt) token|attention head"
     r"|image processor|instructed query tokens|zh-CN"
     r"|(Accept-Encoding|DecodeBudget|Exports|Fit|Framing|Inert|Inputs|Ledger|Path|Range|Skim|Task|Translator|Turn|Decoding)",

@@ -49,7 +49,7 @@ def families_table() -> str:
     how = {
         "stock processor": "yes: every text equals that of the stock processor and `generate`",
         "stock model": "yes: every text equals that of the stock model on the same tokens",
-        "no": "no",
+        "remote": "on a server of its own, with `--remote`",
     }
     rows = ["| family | runs | does | note |", "|---|---|---|---|"]
     rows += [

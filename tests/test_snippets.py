@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.batch.arguments import make_parser
 from pipelines.settings import read_settings
 from tests.browser.serve import ROOT, RunningApp, serve
 from tests.components.test_contract import ENDPOINTS
@@ -22,11 +23,12 @@ from tests.components.test_contract import ENDPOINTS
 ADDRESS = "http://127.0.0.1:7860"
 DOCUMENTS = sorted(path.name for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md")
 
-#: What a snippet may be in; json is read, text is neither.
+#: What a snippet may be in; json is read, text is neither; toml is read in
+#: tests/pipelines/test_remote_servers.py.
 RUN = {"python", "bash", "javascript"}
 
 #: What a shell snippet begins its lines with that takes minutes, a network or another machine.
-LOOKED_AT = ("make ", "docker ", "python app.py")
+LOOKED_AT = ("make ", "docker ", "pip install ", "python app.py", "python -m pipelines.")
 
 #: What the output of every endpoint's example holds.
 SHOWN = {
@@ -107,7 +109,7 @@ def test_every_block_is_in_a_language_that_is_checked() -> None:
     for name in DOCUMENTS:
         text = (ROOT / name).read_text(encoding="utf-8")
         fences = re.findall(r"^```(\w*)$", text, re.MULTILINE)
-        assert set(fences[::2]) <= RUN | {"json", "text", ""}, name
+        assert set(fences[::2]) <= RUN | {"json", "text", "toml", ""}, name
         assert set(fences[1::2]) <= {""}, name
 
 
@@ -158,7 +160,7 @@ def looked_at() -> list[Snippet]:
 
 @pytest.mark.parametrize("snippet", looked_at(), ids=lambda one: f"{one.document}-{one.text[:20]}")
 def test_commands_name_what_there_is(snippet: Snippet) -> None:
-    """`make` its targets, `docker` its files, `app.py` its flags."""
+    """`make` its targets, `docker` and `pip` their files, our commands their flags."""
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     for line in snippet.text.splitlines():
         words = line.partition("#")[0].split()
@@ -167,6 +169,10 @@ def test_commands_name_what_there_is(snippet: Snippet) -> None:
         assert line.startswith(LOOKED_AT), f"{line!r} is neither run nor looked at"
         if words[0] == "make":
             assert words[1] in targets
+        elif words[0] == "pip":
+            assert (ROOT / words[words.index("-r") + 1]).is_file()
+        elif words[2] == "pipelines.caption_folder":
+            make_parser().parse_args(words[3:])
         elif words[0] == "docker":
             files = [words[i + 1] for i, word in enumerate(words) if word in {"-f", "--file"}]
             assert all((ROOT / file).is_file() for file in files)

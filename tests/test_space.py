@@ -36,7 +36,7 @@ HARDWARE = {
 }  # fmt: skip
 
 #: Installed only where somebody wants what they do; each is asked for with its command.
-EXTRAS = {"accelerate", "bitsandbytes", "modelscope", "spaces"}
+EXTRAS = {"accelerate", "bitsandbytes", "modelscope", "ray", "spaces"}
 
 #: Come with what is pinned, which cannot do without them.
 COMES_ALONG = {"anyio", "pyarrow", "starlette", "tokenizers", "tqdm", "filelock"}

@@ -1,5 +1,6 @@
 """The store's models as the engine needs them: a list of pictures in, a list of captions out."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
@@ -12,7 +13,8 @@ from pipelines.batch.engine import CaptionBatch
 from pipelines.batch.ledger import CaptionSettings
 from pipelines.batch.results import Captioned
 from pipelines.catalogue import ModelSpec, Task
-from pipelines.errors import MediaError, MemoryLimitError, NotBegunError
+from pipelines.describe.results import Description
+from pipelines.errors import MediaError, MemoryLimitError, NotBegunError, ServerError
 from pipelines.generation import GenerationOptions
 from pipelines.store import PipelineStore
 from pipelines.turns import BrokenOff
@@ -49,24 +51,18 @@ def make_captioner(
     """
 
     def caption_batch(images: list[Image.Image]) -> list[Captioned]:
-        made = []
-        with (
-            store.turns.batch(given_up),
-            _begun(store, spec, given_up) as pipeline,
-            closing(pipeline.iter_captions(images, prompt, options)) as steps,
-        ):
-            for one in steps:
-                if given_up():
-                    raise BrokenOff
-                if one is not None:
-                    made.append(one)
+        if spec.remote is not None:
+            with store.use(spec.key, TASK) as pipeline:
+                return _of_server(pipeline.iter_captions(images, prompt, options), given_up)
+        with store.turns.batch(given_up), _begun(store, spec, given_up) as pipeline:
+            made = _taken(pipeline.iter_captions(images, prompt, options), given_up)
         if failed := [one.error for one in made if one.error]:
             raise MediaError(failed[0])
         return [Captioned(one.text, one.notes) for one in made]
 
     settings = CaptionSettings(
         model=spec.key,
-        revision=revision_of(store.sources, spec),
+        revision=_revision(store, spec, given_up),
         prompt=prompt,
         options={
             **{name: _as_set(value) for name, value in asdict(options).items()},
@@ -74,6 +70,33 @@ def make_captioner(
         },
     )
     return Captioner(settings, caption_batch)
+
+
+def _taken(steps: Iterator[Description | None], given_up: Callable[[], bool]) -> list[Description]:
+    """Return the descriptions of a stream, which is closed once it is given up."""
+    made = []
+    with closing(steps):  # type: ignore[type-var]
+        for one in steps:
+            if given_up():
+                raise BrokenOff
+            if one is not None:
+                made.append(one)
+    return made
+
+
+def _of_server(
+    steps: Iterator[Description | None], given_up: Callable[[], bool]
+) -> list[Captioned]:
+    """Return what a server says of pictures: one without a caption fails no other.
+
+    Raises:
+        NotBegunError: it says nothing at all, which no other picture would mend.
+    """
+    try:
+        made = _taken(steps, given_up)
+    except ServerError as error:
+        raise NotBegunError(error.message, title=error.title) from error
+    return [Captioned(one.text, one.notes, one.error) for one in made]
 
 
 @contextmanager
@@ -99,6 +122,17 @@ def _as_set(value: float) -> float:
 
 def _weights_as(store: PipelineStore, spec: ModelSpec) -> dict[str, str]:
     """Return the form in which the weights are held, which changes a caption now and then."""
+    if spec.remote is not None:
+        return {}
     if spec.demo:  # the same on every machine
         return {"dtype": "float32", "quantization": "none"}
     return {"dtype": store.device.dtype, "quantization": store.settings.quantization}
+
+
+def _revision(store: PipelineStore, spec: ModelSpec, given_up: Callable[[], bool]) -> str:
+    """Return what tells these weights from others of the same key."""
+    if spec.remote is not None:
+        with store.use(spec.key, TASK) as pipeline:
+            name = pipeline.model_name(given_up)
+        return hashlib.sha256(f"{spec.remote.url} {name}".encode()).hexdigest()[:16]
+    return revision_of(store.sources, spec)

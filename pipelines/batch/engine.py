@@ -262,11 +262,7 @@ class BatchRun:
                 continue
             captions, failure = self._call([prepared.image for prepared in part if prepared.image])
             if failure is None:
-                self._num_failures = 0
-                said = zip(part, captions, strict=True)
-                answers.update(
-                    {prepared.hash: _Answer(one.text, notes=one.notes) for prepared, one in said}
-                )
+                answers.update(self._answers(part, captions))
             elif isinstance(failure, _HOPELESS):
                 self._fatal = failure
             elif len(part) == 1:
@@ -279,6 +275,16 @@ class BatchRun:
                     self._meter.batch_size = half
                     log.warning("Memory was short for %d pictures: %d from now on", len(part), half)
                 parts.extendleft([part[half:], part[:half]])
+        return answers
+
+    def _answers(self, part: list[Prepared], captions: list[Captioned]) -> dict[str, _Answer]:
+        """Return what the model said of a part; too many errors in a row end the run."""
+        answers = {}
+        for prepared, one in zip(part, captions, strict=True):
+            answers[prepared.hash] = _Answer(one.text, one.error, one.notes)
+            self._num_failures = self._num_failures + 1 if one.error else 0
+        if self._num_failures >= MAX_FAILURES:
+            self._fatal = NotBegunError(captions[-1].error)
         return answers
 
     def _call(self, images: list[Image.Image]) -> tuple[list[Captioned], Exception | None]:

@@ -216,7 +216,9 @@ class BatchJob:
         self._board.stage = "Loading the model"
 
     def _engine(self) -> EngineOptions:
+        remote = self._order.spec.remote
         return EngineOptions(
+            batch_size=EngineOptions.batch_size if remote is None else remote.concurrency,
             max_pixels=int(self._store.settings.max_pixels_mp * 1e6),
             max_pixels_held=60_000_000,  # several visitors' runs share the memory
             existing="overwrite",  # caption files in a visitor's zip are not ours to trust

@@ -94,7 +94,11 @@ class Ledger:
     """The captions of one file under one set of settings; close it, or use it with `with`."""
 
     def __init__(
-        self, path: Path, settings: CaptionSettings, known: Mapping[str, Entry] | None = None
+        self,
+        path: Path,
+        settings: CaptionSettings,
+        known: Mapping[str, Entry] | None = None,
+        other: Mapping[str, set[str]] | None = None,
     ) -> None:
         """Open or make the ledger at `path`; its folder is made where it is missing.
 
@@ -105,6 +109,7 @@ class Ledger:
             settings: what the captions depend on.
             known: results by content that were found elsewhere; they are not in the file unless
                 they are added.
+            other: captions under other settings that were found elsewhere, with their contents.
 
         Raises:
             InputError: another run has this ledger open.
@@ -116,7 +121,7 @@ class Ledger:
         self._captions: dict[str, Entry] = {}
         self._known = known or {}
         self._failed: set[str] = set()
-        self._other: dict[str, set[str]] = {}  # captions under other settings: contents
+        self._other = dict(other or {})  # captions under other settings: contents
         self._key = settings.key
         self._announced = False
         with saving("the ledger"):
@@ -135,6 +140,10 @@ class Ledger:
     def __len__(self) -> int:
         """Return how many contents have a caption under these settings."""
         return len(self._captions)
+
+    def known(self) -> tuple[dict[str, Entry], dict[str, set[str]]]:
+        """Return all captions by content, and those under other settings with their contents."""
+        return {**self._known, **self._captions}, self._other
 
     def caption(self, content: str) -> str | None:
         """Return the caption of a content, given by its hash, or None."""

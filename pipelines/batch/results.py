@@ -9,10 +9,18 @@ Existing = Literal["skip", "overwrite", "append", "prepend"]
 
 @dataclass(frozen=True)
 class Captioned:
-    """What the model says about one picture, and what a person should know about it."""
+    """What the model says about one picture, and what a person should know about it.
+
+    Attributes:
+        text: the caption.
+        notes: one sentence each.
+        error: why there is no caption of this picture, while the others of its batch have theirs,
+            or "".
+    """
 
     text: str
     notes: tuple[str, ...] = ()
+    error: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

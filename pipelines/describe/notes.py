@@ -1,6 +1,6 @@
 """What a person should know about a text. Torch-free."""
 
-from pipelines.answer_notes import cut_note, finish_notes, script_notes
+from pipelines.answer_notes import cut_note, dropped_note, finish_notes, script_notes
 from pipelines.describe.prompts import Prompt
 from pipelines.describe.traits import GenerativeTraits
 from pipelines.results import Finish
@@ -12,10 +12,6 @@ def notes_on(prompt: Prompt, finish: Finish, traits: GenerativeTraits) -> tuple[
     if context.cut:
         notes.append(cut_note(context.read_chars, context.given_chars))
     if context.dropped_turns:
-        turns = "turn" if context.dropped_turns == 1 else f"{context.dropped_turns} turns"
-        notes.append(
-            f"The conversation is longer than the model reads: its oldest {turns} "
-            "did not count for this answer."
-        )
+        notes.append(dropped_note(context.dropped_turns))
     notes += script_notes(prompt.written, traits.languages)
     return (*notes, *finish_notes(finish))

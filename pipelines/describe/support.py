@@ -21,19 +21,21 @@ class Support:
         tasks: what it does here: "caption", "prompt", "question", "chat".
         checked: "stock processor": on random weights every text equals that of the stock
             processor, `generate` and decoding; "stock model": that of the stock model on the
-            same tokens, its processor needing torchvision; "no": it does not run.
+            same tokens, its processor needing torchvision; "remote": no stock class runs it; it
+            is reached through a server (`--remote`), not tried with its weights.
         note: limits, or why it does not run; one sentence, or "".
     """
 
     family: str
     repos: tuple[str, ...]
     traits: GenerativeTraits | None
-    checked: Literal["stock processor", "stock model", "no"]
+    checked: Literal["stock processor", "stock model", "remote"]
     note: str = ""
 
     def __post_init__(self) -> None:
         """Check that what does not run says why."""
-        if (self.traits is None) != (self.checked == "no") or (not self.traits and not self.note):
+        elsewhere = self.checked == "remote"
+        if (self.traits is None) != elsewhere or (elsewhere and not self.note):
             raise ValueError(f"{self.family} must have traits, or say why it does not run")
 
     @property
@@ -44,6 +46,8 @@ class Support:
 
 _TILES = "Its stock processor needs torchvision; the PIL image processor is used, and the prompt "
 _WRITTEN = "is written by us after its chat template, not compared with a real checkpoint."
+
+_ELSEWHERE = "There is no stock class. Any server that runs it and speaks chat completions will do."
 
 FAMILIES: tuple[Support, ...] = (
     Support(
@@ -144,18 +148,14 @@ FAMILIES: tuple[Support, ...] = (
         checked="stock model",
         note=_TILES + _WRITTEN + " The image is seen whole, not in slices.",
     ),
-    Support(
-        family="MiniCPM-V up to 4.5",
-        repos=(),
-        traits=None,
-        checked="no",
-        note="There is no stock class; its repositories bring code of their own.",
-    ),
-    Support(
-        family="Qwen-VL (the first)",
-        repos=(),
-        traits=None,
-        checked="no",
-        note="There is no stock class; its repositories bring code of their own.",
+    *(
+        Support(family=family, repos=(), traits=None, checked="remote", note=_ELSEWHERE + more)
+        for family, more in (
+            ("MiniCPM-V up to 4.5, MiniCPM-o", " vLLM serves them."),
+            ("CogVLM, CogVLM2", " lmdeploy serves them."),
+            ("VisualGLM", ""),
+            ("MiniGPT-4", ""),
+            ("Qwen-VL (the first)", ""),
+        )
     ),
 )

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from PIL import Image
 
 import pipelines.caption_folder as command
 from pipelines.batch.ledger import CaptionSettings
+from pipelines.generation import GenerationOptions
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,7 +78,7 @@ def run_command(
     )
 
 
-def fake_captioner(store: Any, model: str, prompt: str, options: dict[str, Any]) -> Any:
+def fake_captioner(store: Any, model: str, prompt: str, options: GenerationOptions) -> Any:
     """Stand in for the model at the command's seam.
 
     `FAKE_SLEEP_S` makes each picture take a while; each is noted in the file `FAKE_CALLS`.
@@ -91,7 +93,7 @@ def fake_captioner(store: Any, model: str, prompt: str, options: dict[str, Any])
                 file.write("".join(f"{caption}\n" for caption in captions))
         return captions
 
-    settings = CaptionSettings(model=model or "fake", prompt=prompt, options=options)
+    settings = CaptionSettings(model=model or "fake", prompt=prompt, options=asdict(options))
     return command.Captioner(settings, caption)
 
 

@@ -73,6 +73,10 @@ def test_a_space_listens_on_every_address() -> None:
     assert read_settings([], {"GRADIO_SERVER_NAME": "10.0.0.5"}).host == "10.0.0.5"
 
 
+#: Set by variables that others share, or by several flags at once.
+OWN_WAY = {"endpoint", "offline", "remotes"}
+
+
 def test_every_field_can_be_set_by_flag_and_by_variable(tmp_path: Path) -> None:
     """And a flag beats the variable, which beats the default, for each of them."""
     values = {
@@ -89,7 +93,7 @@ def test_every_field_can_be_set_by_flag_and_by_variable(tmp_path: Path) -> None:
         "index_hours": (1.5, 0.0),
     }  # fmt: skip
     switches = {"mcp", "metrics"}
-    assert set(values) | switches == {f.name for f in fields(Settings)} - {"endpoint", "offline"}
+    assert set(values) | switches == {f.name for f in fields(Settings)} - OWN_WAY
     default = read_settings([], {})
     for name, (first, second) in values.items():
         flag, variable = "--" + name.replace("_", "-"), f"SEESAY_{name.upper()}"

@@ -1,0 +1,1 @@
+"""Models that run elsewhere: any server that speaks OpenAI's chat completions."""
