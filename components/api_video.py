@@ -49,7 +49,9 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
             viclip = lent.pipeline
             for _ in worked_off(viclip.prepare(lines)):
                 yield {}, []
-            match = viclip.match(path, lines, start_s=start_s, end_s=end_s)
+            for match in viclip.stream_match(path, lines, start_s=start_s, end_s=end_s):
+                if match is None:
+                    yield {}, []
         yield fmt.as_label(match, repeated), fmt.as_text_scores(match)
 
     def find_moments(

@@ -58,13 +58,13 @@ def is_demo(key: str) -> bool:
     return key in CATALOGUE and CATALOGUE[key].demo
 
 
-def worked_off(steps: Iterator[Step], progress: gr.Progress | None = None) -> Iterator[None]:
-    """Work off the steps of a long request, telling how far it is.
+def worked_off(steps: Iterator[Step | None], progress: gr.Progress | None = None) -> Iterator[None]:
+    """Work off the steps of a long request, telling how far it is; None is a sign of life.
 
     A handler yields after each: there Gradio ends it when its visitor has stopped it or left.
     """
     for step in steps:
-        if progress is not None:
+        if progress is not None and step is not None:
             progress((step.done, step.total), unit=step.unit)
         yield
 

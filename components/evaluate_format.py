@@ -1,14 +1,11 @@
 """Pure functions: an evaluation -> what the Evaluate tab and its endpoints show."""
 
 import base64
-import csv
 import html
-import io
-from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
-from components.format import CELLS_SHOWN, ROWS_SHOWN, kept, percent
+from components.format import CELLS_SHOWN, ROWS_SHOWN, as_csv, kept, percent
 from pipelines.evaluation.job import Evaluation
 from pipelines.evaluation.mistakes import Mistake
 from pipelines.evaluation.probe import LinearProbe
@@ -148,7 +145,7 @@ def predictions_csv(found: Evaluation) -> str:
     rows = [[row[name] for name in head] for row in as_predictions(found)]
     blank = [""] * (len(head) - 1)
     left_out = [[name, *blank, reason] for name, reason in found.left_out]
-    return _csv([*head, "error"], [*([*row, ""] for row in rows), *left_out])
+    return as_csv([*head, "error"], [*([*row, ""] for row in rows), *left_out])
 
 
 def classes_csv(found: Evaluation) -> str:
@@ -160,14 +157,14 @@ def classes_csv(found: Evaluation) -> str:
         if accuracy is not None:
             told = [accuracy.correct, accuracy.total, accuracy.share, *accuracy.interval]
             rows.append([label, *told, measured.taken_for(index)[0]])
-    return _csv(head, rows)
+    return as_csv(head, rows)
 
 
 def confusion_csv(found: Evaluation) -> str:
     """Return the confusion matrix as CSV: a row for each class, with its name first."""
     labels, counts = found.measured.labels, found.measured.confusion
     rows = [[label, *row] for label, row in zip(labels, counts, strict=True)]
-    return _csv(["", *labels], rows)
+    return as_csv(["", *labels], rows)
 
 
 def probe_name(probe: LinearProbe) -> str:
@@ -278,11 +275,3 @@ def _name(label: str) -> str:
 
 def _cut(text: str, longest: int) -> str:
     return html.escape(text if len(text) <= longest else f"{text[: longest - 1]}…")
-
-
-def _csv(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return buffer.getvalue()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.catalogue import ModelSpec
+from pipelines.csv_cells import safe_cells
 from pipelines.demo_card import DemoCard
 from pipelines.notes import repeated_notes
 from pipelines.results import (
@@ -233,13 +234,13 @@ def demo_badge(card: DemoCard | None) -> str:
 def scores_csv(result: Classification) -> str:
     """Return all rows of a classification as CSV."""
     rows = [(s.label, s.probability, s.cosine, s.verdict, s.note) for s in result.scores]
-    return _csv(("label", "probability", "cosine", "verdict", "note"), rows)
+    return as_csv(("label", "probability", "cosine", "verdict", "note"), rows)
 
 
 def ranking_csv(result: Ranking) -> str:
     """Return all rows of a ranking as CSV."""
     rows = [(r.rank, r.candidate, r.kind, r.cosine, r.verdict, r.note) for r in result.rows]
-    return _csv(("rank", "candidate", "kind", "cosine", "verdict", "note"), rows)
+    return as_csv(("rank", "candidate", "kind", "cosine", "verdict", "note"), rows)
 
 
 def matrix_csv(result: SimilarityMatrix) -> str:
@@ -247,7 +248,7 @@ def matrix_csv(result: SimilarityMatrix) -> str:
     rows = [
         (name, *cosines) for name, cosines in zip(result.row_names, result.cosines, strict=True)
     ]
-    return _csv(("", *result.column_names), rows)
+    return as_csv(("", *result.column_names), rows)
 
 
 def embeddings_summary(results: Sequence[Embeddings]) -> str:
@@ -279,11 +280,11 @@ def embeddings_npz(results: Sequence[Embeddings]) -> bytes:
     return buffer.getvalue()
 
 
-def _csv(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def as_csv(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a table as CSV; no text in it is run as a formula."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
+    writer.writerows(safe_cells(row) for row in (head, *rows))
     return buffer.getvalue()
 
 

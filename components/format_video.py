@@ -1,6 +1,5 @@
 """Pure functions: results on videos -> what a component or a script receives."""
 
-import csv
 import html
 import io
 import zipfile
@@ -154,14 +153,20 @@ def _thinned(video: SearchedVideo) -> list[tuple[float, float]]:
 
 def moments_csv(search: MomentSearch, names: Sequence[str]) -> str:
     """Return the moments of all videos as CSV."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(("video", "start_s", "end_s", "score", "cosine", "verdict", "query"))
-    for video, m in listed(search):
-        times = (f"{m.start_s:.3f}", f"{m.end_s:.3f}")
-        row = (names[video.index], *times, m.score, m.cosine, m.verdict, search.query)
-        writer.writerow(row)
-    return buffer.getvalue()
+    head = ("video", "start_s", "end_s", "score", "cosine", "verdict", "query")
+    rows = [
+        (
+            names[video.index],
+            f"{m.start_s:.3f}",
+            f"{m.end_s:.3f}",
+            m.score,
+            m.cosine,
+            m.verdict,
+            search.query,
+        )
+        for video, m in listed(search)
+    ]
+    return fmt.as_csv(head, rows)
 
 
 def moments_srt(video: SearchedVideo, query: str) -> str:

@@ -27,9 +27,11 @@ from components.example_lists import match_examples
 from components.files import Uploads
 from components.language import say
 from components.lending import lease
+from components.player import Player
 from pipelines.catalogue import Task
 from pipelines.labels import split_lines
 from pipelines.store import PipelineStore
+from pipelines.streaming import stoppable
 from pipelines.video_key_frames import key_frames
 
 TASK: Task = "video-text"
@@ -52,7 +54,7 @@ EMPTY = (
 class Controls:
     """What a person sets."""
 
-    video: gr.Video
+    video: Player
     strip: ExampleStrip
     texts: gr.Textbox
     run: gr.Button
@@ -96,7 +98,7 @@ def build(store: PipelineStore, page: gr.Blocks) -> None:
 
 
 def _lay_out_controls() -> Controls:
-    video = gr.Video(label="Video", height=300, sources=["upload"])
+    video = Player(label="Video", height=300, sources=["upload"])
     strip = example_strip(lambda: gr.Video(render=False), *match_examples())
     texts = gr.Textbox(
         label="Texts",
@@ -171,7 +173,14 @@ def _wire(store: PipelineStore, controls: Controls, results: Results) -> None:
     def go_to(times: list[float], event: gr.SelectData) -> Any:
         return gr.update(playback_position=times[event.index])
 
+    def empty() -> tuple[Any, ...]:
+        """Take away the answer about another video."""
+        gone = gr.update(visible=False)
+        return gone, gone, EMPTY, gone, [], gone
+
     results.frames.select(go_to, results.times, controls.video, **PAGE_EVENT)
+    changes = [controls.video.upload, controls.video.clear]
+    gr.on(changes, empty, None, results.outputs, **PAGE_EVENT)
 
 
 def _handler(store: PipelineStore) -> Callable[..., Any]:
@@ -195,11 +204,18 @@ def _handler(store: PipelineStore) -> Callable[..., Any]:
             for _ in worked_off(viclip.prepare(lines), progress):
                 yield (gr.skip(),) * 6
             progress(None, desc=say("Looking at the video"))
-            found = viclip.match(file, lines, start_s=start_s or 0.0, end_s=end_s or 0.0)
+            part = {"start_s": start_s or 0.0, "end_s": end_s or 0.0}
+            for found in viclip.stream_match(file, lines, **part):
+                if found is None:
+                    yield (gr.skip(),) * 6
         notes = format_video.match_notes(found, repeated)
         csv = save_result(store.settings, "scores.csv", fmt.scores_csv(found.answer))
         times = [format_video.clock(time_s) for time_s in found.frame_times_s]
-        seen = list(zip(key_frames(file, found.frame_times_s), times, strict=True))
+        frames = yield from stoppable(
+            lambda stop: key_frames(file, found.frame_times_s, should_stop=stop),
+            (gr.skip(),) * 6,
+        )
+        seen = list(zip(frames, times, strict=True))
         yield (
             fmt.shown_if_any(fmt.notices(notes, badge(store, spec))),
             gr.update(value=fmt.as_chart(found.answer), visible=True),

@@ -1,8 +1,6 @@
 """Pure functions: an index and what is found in it -> what a component or a script receives."""
 
-import csv
 import html
-import io
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -67,13 +65,8 @@ def as_found(search: Search) -> list[dict[str, Any]]:
 
 def found_csv(search: Search) -> str:
     """Return all results as CSV."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for row in as_found(search):
-        cells = {**row, "alike": "; ".join(row["alike"])}
-        writer.writerow([cells[name] for name in _COLUMNS])
-    return buffer.getvalue()
+    cells = [{**row, "alike": "; ".join(row["alike"])} for row in as_found(search)]
+    return fmt.as_csv(_COLUMNS, [[row[name] for name in _COLUMNS] for row in cells])
 
 
 def found_table(search: Search) -> str:

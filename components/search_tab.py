@@ -17,6 +17,7 @@ from components.common import (
     wire_model_picker,
 )
 from components.example_lists import search_examples
+from components.player import Player
 from components.search_handlers import Handlers
 from pipelines.catalogue import CATALOGUE, Task
 from pipelines.store import PipelineStore
@@ -89,7 +90,7 @@ class Results:
 
     notices: gr.HTML
     picture: gr.Image
-    player: gr.Video
+    player: Player
     gallery: gr.Gallery
     table: gr.HTML
     csv: gr.DownloadButton
@@ -169,7 +170,7 @@ def _lay_out_results() -> Results:
         visible=False,
         buttons=["fullscreen"],
     )
-    player = gr.Video(
+    player = Player(
         label="Player", height=300, interactive=False, visible=False, elem_classes="player"
     )
     gallery = gr.Gallery(

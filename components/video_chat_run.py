@@ -17,6 +17,7 @@ from components.files import Uploads
 from components.generation import GenerationControls
 from components.language import say
 from components.lending import lease
+from components.player import Player
 from pipelines.catalogue import Task
 from pipelines.store import PipelineStore
 from pipelines.videochat_flash.looking_ahead import look_ahead
@@ -33,7 +34,7 @@ _NOTHING = (gr.skip(),) * 6
 class Controls:
     """What a person sets."""
 
-    video: gr.Video
+    video: Player
     max_frames: gr.Slider
     start: gr.Number
     end: gr.Number

@@ -20,6 +20,7 @@ from components.common import (
 )
 from components.example_lists import video_chat_examples
 from components.generation import generation_settings
+from components.player import Player
 from components.video_chat_run import Controls
 from pipelines.catalogue import Task
 from pipelines.store import PipelineStore
@@ -72,7 +73,7 @@ def build(store: PipelineStore, page: gr.Blocks) -> None:
 
 
 def _lay_out_video() -> tuple[Controls, ModelPicker, ExampleStrip, gr.HTML, gr.HTML]:
-    video = gr.Video(label="Video", height=320, sources=["upload"])
+    video = Player(label="Video", height=320, sources=["upload"])
     film = gr.HTML(visible=False, padding=False)
     strip = example_strip(lambda: gr.Video(render=False), *video_chat_examples())
     plan = gr.HTML(visible=False, padding=False)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pipelines import apart
 from pipelines.clip.named_image import NamedImage
+from pipelines.csv_cells import safe_cells
 from pipelines.errors import InputError, PipelineError
 from pipelines.search.adding import Look, Order, add_files
 from pipelines.search.finding import Query, look_in, merged, sides_to_search
@@ -227,7 +228,7 @@ def _search(
         print(f"{row[0]:>3}  {row[7] or '-':<8}  {row[5]:.3f}  {row[1]}{when}")
     if args.csv is not None:
         with args.csv.open("w", encoding="utf-8", newline="") as file:
-            csv.writer(file).writerows([_COLUMNS, *rows])
+            csv.writer(file).writerows(safe_cells(row) for row in (_COLUMNS, *rows))
 
 
 def _rows(search: Search) -> Iterator[tuple[object, ...]]:

@@ -72,9 +72,9 @@ class Recent(Generic[Key, Value]):
 class FileDigests:
     """Hashes of files' contents; a file that has not changed is read once."""
 
-    def __init__(self) -> None:
-        """Know no file yet."""
-        self._known: Recent[tuple[Path, int, int], str] = Recent(DIGESTS_KEPT)
+    def __init__(self, size: int = DIGESTS_KEPT) -> None:
+        """Know no file yet; remember `size` of them."""
+        self._known: Recent[tuple[Path, int, int], str] = Recent(size)
 
     def of(self, path: Path) -> str:
         """Return 40 hexadecimal digits that tell the content of a file."""

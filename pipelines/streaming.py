@@ -1,6 +1,7 @@
 """Work in a thread of its own, stopped when the reader of what it gives goes away."""
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 from queue import Empty, Queue
 from threading import Event, Thread
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 HEARTBEAT_S = 0.25
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 #: Comes after the last item.
 _END = object()
@@ -62,3 +64,26 @@ def stream_work(
         worker.join()
     if failures:
         raise failures[0]
+
+
+def stoppable(
+    work: Callable[[Callable[[], bool]], Result], sign: Item
+) -> Generator[Item, None, Result]:
+    """Run `work` as `stream_work` does, and return what it returns.
+
+    Args:
+        work: called with `should_stop`, which is true once the iterator is closed.
+        sign: yielded a few times a second.
+
+    Raises:
+        Exception: whatever `work` raised, but in the caller's thread.
+    """
+    made: list[Result] = []
+
+    def run(emit: Callable[[None], None], should_stop: Callable[[], bool]) -> None:
+        made.append(work(should_stop))
+
+    with closing(stream_work(run)) as signs:
+        for _ in signs:
+            yield sign
+    return made[0]

@@ -1,6 +1,6 @@
 """Small frames that stand for moments of a video. Torch-free."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,13 @@ from pipelines.video_pixels import Pixels
 _MAX_WIDTH = 640
 
 
-def key_frames(path: Path, times_s: Sequence[float], *, height_px: int = 120) -> list[Pixels]:
+def key_frames(
+    path: Path,
+    times_s: Sequence[float],
+    *,
+    height_px: int = 120,
+    should_stop: Callable[[], bool] | None = None,
+) -> list[Pixels]:
     """Return the small upright frames on show at some times, (H, W, 3) uint8, one each, in order.
 
     One that cannot be read is black.
@@ -22,16 +28,17 @@ def key_frames(path: Path, times_s: Sequence[float], *, height_px: int = 120) ->
     Raises:
         MediaError: the file is not a video that can be read.
         DecoderLost: reading it made a decoder crash or hang.
+        ReadingStopped: `should_stop`, asked now and then, said so.
     """
     if not times_s:
         return []
-    with open_video(path) as reader:
+    with open_video(path, should_stop=should_stop) as reader:
         info = reader.info
         width = min(max(2, round(info.width_px * height_px / info.height_px)), _MAX_WIDTH)
         asked = indices_at(reader.times_s, list(times_s))
         frames: dict[int, Pixels] = {}
         try:
-            read = reader.frames_at(np.unique(asked), (height_px, width))
+            read = reader.frames_at(np.unique(asked), (height_px, width), should_stop=should_stop)
         except DecoderLost:
             raise
         except MediaError:  # none of them: the video is damaged just there

@@ -47,6 +47,7 @@ TORCH_FREE = (
     "pipelines/cluster/worker.py",
     "pipelines/colour_modes.py",
     "pipelines/conversation.py",
+    "pipelines/csv_cells.py",
     "pipelines/decode_budget.py",
     "pipelines/demo_card.py",
     "pipelines/describe/__init__.py",

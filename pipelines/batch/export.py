@@ -13,12 +13,10 @@ from typing import Protocol, TextIO
 from pipelines.batch.disk import disk_error, is_full, remove_stale_parts, replace_text, saving
 from pipelines.batch.inputs import BatchInput
 from pipelines.batch.results import BatchResult
+from pipelines.csv_cells import safe_cells
 
 #: What a person may ask for.
 FORMATS = ("jsonl", "csv", "metadata", "txt", "zip")
-
-#: How a cell begins that a spreadsheet would run as a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 class Exporter(Protocol):
@@ -52,10 +50,9 @@ class JsonLines:
 class Csv:
     """A table for spreadsheets: file, caption, error.
 
-    A cell that begins with "=", "+", "-", "@" (or their wide forms), a tab or a line end gets an
-    apostrophe in front, so that no spreadsheet runs it as a formula; where texts must be exact,
-    take the JSON lines. The file begins with a byte order mark, without which Excel garbles all
-    but English.
+    A cell that a spreadsheet would run as a formula gets an apostrophe in front (`safe_cells`);
+    where texts must be exact, take the JSON lines. The file begins with a byte order mark, without
+    which Excel garbles all but English.
     """
 
     format, name = "csv", "captions.csv"
@@ -69,7 +66,7 @@ class Csv:
     def add(self, result: BatchResult) -> None:
         """Write one row."""
         cells = (result.file, result.caption, result.error)
-        self._writer.writerow([f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells])
+        self._writer.writerow(safe_cells(cells))
 
 
 class Metadata:

@@ -1,6 +1,6 @@
 """ViCLIP live: videos and texts -> unit vectors, how they fit, and where in a video."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -21,6 +21,7 @@ from pipelines.results import Classification, LabelScore, Step
 from pipelines.search.ranking import aim_kind, blend
 from pipelines.search.results import Aim, Judgement, Parts, Vectors
 from pipelines.spec import VideoTextTraits
+from pipelines.streaming import stoppable, stream_work
 from pipelines.texts import cut_note
 from pipelines.vectors import VectorCache, fingerprint
 from pipelines.viclip.conversion_viclip import load_viclip
@@ -30,12 +31,14 @@ from pipelines.viclip.processing_viclip import ViClipProcessor
 from pipelines.viclip.resizing import Pixels
 from pipelines.viclip.results import MomentSearch, SearchedVideo, VideoMatch, VideoTextScores
 from pipelines.viclip.tokens import TokenisedTexts, ViClipTokeniser
-from pipelines.viclip.videos import Plan, VideoEncoder
+from pipelines.viclip.videos import Plan, ShouldStop, VideoEncoder, never
 from pipelines.viclip.windows import SearchOptions, check_number, check_total
 from pipelines.video_choice import indices_between
 
 #: Tokens of clips, and texts, through their tower at once; texts between two steps of `prepare`.
+#: On a CPU, about so many multiplications too: those of one clip in the real models take seconds.
 TOKENS_PER_BATCH = 4096
+PRODUCTS_PER_BATCH = 1e11
 TEXTS_PER_BATCH = 256
 TEXTS_PER_STEP = 32
 
@@ -49,6 +52,16 @@ VIDEO_VECTOR_BYTES = 128_000_000
 MAX_TIME_S = 1e6
 
 DEFAULT_SEARCH = SearchOptions()
+
+#: Why there is no answer about a part of a video, and none about the whole of it.
+_PART_LOST = (
+    "Not one of the frames that the model would look at can be read: the video is damaged there. "
+    "Choose another part, or save the video again."
+)
+_VIDEO_LOST = (
+    "Not one of the frames that the model would look at can be read: the video is damaged. "
+    "Save it again, or choose another video."
+)
 
 
 @dataclass(frozen=True)
@@ -106,8 +119,8 @@ class ViClipPipeline(Pipeline):
         )
 
     def caches(self) -> tuple[Kept, ...]:
-        """Return the vectors of texts and of windows."""
-        return (self._kept, self.videos.kept)
+        """Return the vectors of texts and of windows, and what could not be read for these."""
+        return self._kept, *self.videos.caches
 
     def _unload(self) -> None:
         if hasattr(self, "_kept"):
@@ -137,8 +150,27 @@ class ViClipPipeline(Pipeline):
             done = len(every) - len(todo) + min(start + TEXTS_PER_STEP, len(todo))
             yield Step(done=done, total=len(every), unit="texts")
 
-    def match(
+    def stream_match(
         self, video: Path, texts: Sequence[str], *, start_s: float = 0.0, end_s: float = 0.0
+    ) -> Iterator[VideoMatch | None]:
+        """Match, as `match` does; yields None as signs of life, at last the result.
+
+        Closing the stream stops the work within a batch of the model.
+        """
+
+        def work(should_stop: ShouldStop) -> VideoMatch:
+            return self.match(video, texts, start_s=start_s, end_s=end_s, should_stop=should_stop)
+
+        yield (yield from stoppable(work, None))
+
+    def match(
+        self,
+        video: Path,
+        texts: Sequence[str],
+        *,
+        start_s: float = 0.0,
+        end_s: float = 0.0,
+        should_stop: ShouldStop = never,
     ) -> VideoMatch:
         """Score texts against a video, or a part of it.
 
@@ -149,20 +181,31 @@ class ViClipPipeline(Pipeline):
             texts: at least one, distinct.
             start_s: start of the part.
             end_s: its end; 0.0 means the end of the video.
+            should_stop: asked now and then; when true, `ReadingStopped` is raised.
 
         Raises:
             MediaError: the file is not a video that can be read, or too long.
             InputError: the part is not in the video.
+            ReadingStopped: the caller said so.
         """
-        plan, times, notes = self._part(video, start_s, end_s)
-        vector = self.videos.vectors(video, plan)
+        plan, times, notes = self._part(video, start_s, end_s, should_stop)
+        vector = self.videos.vectors(video, plan, should_stop)
         if not vector.any():
-            raise MediaError(
-                "Not one of the frames that the model would look at can be read: the video is "
-                "damaged there. Choose another part, or save the video again."
-            )
-        words = self._word_vectors(texts)
-        cosines = vector @ words.T
+            raise MediaError(_PART_LOST)
+        scores = self._scores(vector, texts)
+        notes += self._scene_check.notes(vector, "video")
+        notes += self.videos.lost_notes(plan)
+        notes += language_notes(texts, self.traits.languages, self.spec.task)
+        return VideoMatch(
+            answer=Classification(scores=tuple(scores), model=self.spec.key, notes=tuple(notes)),
+            frame_times_s=times,
+            start_s=float(plan.starts_s[0]),
+            end_s=float(plan.ends_s[0]),
+        )
+
+    def _scores(self, vector: torch.Tensor, texts: Sequence[str]) -> list[LabelScore]:
+        """Return how texts fit one clip's unit vector, (1, D), best first."""
+        cosines = vector @ self._word_vectors(texts).T
         found = self.judge.evidence(cosines, vector)[0].tolist()
         probabilities = (LOGIT_SCALE * cosines[0].double()).softmax(dim=-1).tolist()
         cut = self.tokeniser.tokenise(list(texts)).cut
@@ -177,24 +220,15 @@ class ViClipPipeline(Pipeline):
             )
             for index, text in enumerate(texts)
         ]
-        scores.sort(key=lambda score: -score.probability)
-        notes += self._scene_check.notes(vector, "video")
-        notes += self.videos.lost_notes(plan)
-        notes += language_notes(texts, self.traits.languages, self.spec.task)
-        return VideoMatch(
-            answer=Classification(scores=tuple(scores), model=self.spec.key, notes=tuple(notes)),
-            frame_times_s=times,
-            start_s=float(plan.starts_s[0]),
-            end_s=float(plan.ends_s[0]),
-        )
+        return sorted(scores, key=lambda score: -score.probability)
 
     def _part(
-        self, video: Path, start_s: float, end_s: float
+        self, video: Path, start_s: float, end_s: float, should_stop: ShouldStop
     ) -> tuple[Plan, tuple[float, ...], list[str]]:
         """Return the one window that is a part of a video, its frames' times, and notes."""
         check_number(start_s, "start_s", 0.0, MAX_TIME_S, unit=" s")
         check_number(end_s, "end_s", 0.0, MAX_TIME_S, unit=" s")
-        with self.videos.open(video) as reader:
+        with self.videos.open(video, should_stop) as reader:
             indices_between(reader.times_s, start_s, end_s)  # refuses what is not in the video
             duration = reader.info.duration_s
             end = min(end_s or duration, duration)
@@ -209,24 +243,34 @@ class ViClipPipeline(Pipeline):
             notes.append(f"This part has only {what}, so little or no motion can be seen in it.")
         return plan, times, notes
 
-    def search(self, videos: Sequence[Path], options: SearchOptions) -> Iterator[Step]:
+    def search(self, videos: Sequence[Path], options: SearchOptions) -> Iterator[Step | None]:
         """Compute the vectors of all windows of videos, in steps of a batch, and keep them.
 
-        Windows whose vectors are kept cost nothing; where none is missing, nothing is yielded.
-        A video that cannot be read is passed over: `moments` says why.
+        Windows whose vectors are kept cost nothing. A video that cannot be read is passed over:
+        `moments` says why. Closing the stream stops the work within a batch of the model.
+
+        Yields:
+            How far it is, or None as a sign of life.
+
+        Raises:
+            InputError: there are too many windows.
         """
-        plans: list[tuple[Path, Plan]] = []
-        for video in videos:
-            with suppress(MediaError):
-                plans.append((video, self.videos.plan(video, options)))
-        total = sum(len(plan.indices) for _, plan in plans)
-        check_total(total, options)
-        before = 0
-        for video, plan in plans:
-            with suppress(MediaError):
-                for done in self.videos.prepare(video, plan):
-                    yield Step(done=before + done, total=total, unit="parts")
-            before += len(plan.indices)
+
+        def work(emit: Callable[[Step], None], should_stop: ShouldStop) -> None:
+            plans: list[tuple[Path, Plan]] = []
+            for video in videos:
+                with suppress(MediaError):
+                    plans.append((video, self.videos.plan(video, options, should_stop)))
+            total = sum(len(plan.indices) for _, plan in plans)
+            check_total(total, options)
+            before = 0
+            for video, plan in plans:
+                with suppress(MediaError):
+                    for done in self.videos.prepare(video, plan, should_stop):
+                        emit(Step(done=before + done, total=total, unit="parts"))
+                before += len(plan.indices)
+
+        yield from stream_work(work)
 
     def moments(
         self, videos: Sequence[Path], query: str, options: SearchOptions = DEFAULT_SEARCH
@@ -253,6 +297,8 @@ class ViClipPipeline(Pipeline):
             try:
                 plan = self.videos.plan(video, options)
                 vectors = self.videos.vectors(video, plan)
+                if not vectors.any():
+                    raise MediaError(_VIDEO_LOST)
             except MediaError as error:
                 errors.append(error)
                 found.append(SearchedVideo(index=index, error=error.message))
@@ -292,10 +338,7 @@ class ViClipPipeline(Pipeline):
         vectors = self.videos.vectors(video, plan).numpy()
         seen = vectors.any(axis=1)
         if not seen.any():
-            raise MediaError(
-                "Not one of the frames that the model would look at can be read: the video is "
-                "damaged. Save it again."
-            )
+            raise MediaError(_VIDEO_LOST)
         yield Parts(
             starts_s=plan.starts_s[seen],
             ends_s=plan.ends_s[seen],
@@ -397,11 +440,13 @@ class ViClipPipeline(Pipeline):
 
     @property
     def _clips_per_batch(self) -> int:
-        """As many as a device works off at once; on a CPU, a second or so."""
+        """As many as a device works off at once; on a CPU, a second or so, but at least one."""
         config = self._model.config
         tokens = config.num_frames * (config.image_size // config.patch_size) ** 2
-        budget = TOKENS_PER_BATCH if self.device.kind == "cpu" else 8 * TOKENS_PER_BATCH
-        return max(1, budget // tokens)
+        if self.device.kind != "cpu":
+            return max(1, 8 * TOKENS_PER_BATCH // tokens)
+        products = 12 * config.vision_width**2 * config.vision_layers * tokens
+        return max(1, min(TOKENS_PER_BATCH // tokens, int(PRODUCTS_PER_BATCH // products)))
 
     def _word_vectors(self, texts: Sequence[str]) -> torch.Tensor:
         """Return (N, D) unit vectors of texts, kept."""

@@ -1,26 +1,44 @@
 """Videos -> unit vectors of their parts, kept by what the file holds, within bounded memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from pipelines.errors import DecoderLost, MediaError
+from pipelines.errors import DecoderLost, MediaError, ReadingStopped
+from pipelines.kept import Kept
 from pipelines.recent import FileDigests, Recent
 from pipelines.vectors import VectorCache
 from pipelines.viclip.processing_viclip import ViClipProcessor, fit_frames
 from pipelines.viclip.resizing import Pixels
-from pipelines.viclip.windows import SearchOptions, Values, clip_indices, windows_over
+from pipelines.viclip.windows import (
+    MAX_WINDOWS,
+    SearchOptions,
+    Values,
+    clip_indices,
+    windows_over,
+)
 from pipelines.video import VideoReader, open_video
 
-#: Bytes of whole frames that are decoded at once.
+#: Bytes of frames, as they are and as the model reads them, that are decoded at once; frames
+#: that are resized at once, which takes whole numbers of 4 bytes several times over.
 DECODED_BYTES = 200_000_000
+RESIZED_AT_ONCE = 8
 
-#: Plans, and files with frames that cannot be read, that are remembered.
-PLANS_KEPT = 16
-FILES_KEPT = 64
+#: Windows whose plans are remembered, and files whose contents or lost frames are: those of one
+#: request always fit.
+WINDOWS_KEPT = 2 * MAX_WINDOWS
+FILES_KEPT = MAX_WINDOWS
+
+
+ShouldStop = Callable[[], bool]
+
+
+def never() -> bool:
+    """Tell nobody to stop."""
+    return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +63,31 @@ class Plan:
     def keys(self) -> list[str]:
         """What the vector of each window is kept under."""
         return [f"{self.digest}:{','.join(map(str, row))}" for row in self.indices.tolist()]
+
+
+class LostFrames:
+    """Which frames of which files could not be read; see `pipelines.kept`."""
+
+    def __init__(self) -> None:
+        """Know of none yet."""
+        self._known: Recent[str, set[int]] = Recent(FILES_KEPT)
+
+    def of(self, digest: str) -> set[int]:
+        """Return the numbers of the frames of a file, to be added to."""
+        return self._known.get(digest, set)
+
+    def held(self) -> dict[tuple[str, int], bool]:
+        """Return every frame that is known of."""
+        known = self._known.values()
+        return {(digest, number): True for digest, lost in known.items() for number in [*lost]}
+
+    def take(self, values: Mapping[tuple[str, int], bool]) -> None:
+        """Know of frames that another process could not read."""
+        for digest, number in values:
+            self.of(digest).add(number)
+
+    def move_in(self, kind: str) -> None:
+        """Be as ready in a forked process."""
 
 
 class VideoEncoder:
@@ -72,30 +115,33 @@ class VideoEncoder:
         self._dim = dim
         self._clips_per_batch = clips_per_batch
         self._max_seconds = max_seconds
-        self._plans: Recent[tuple[str, float, float], Plan] = Recent(PLANS_KEPT)
-        self._digests = FileDigests()
-        self._lost: Recent[str, set[int]] = Recent(FILES_KEPT)
+        self._plans: Recent[tuple[str, float, float], Plan] = Recent(
+            WINDOWS_KEPT, weigh=lambda plan: len(plan.indices)
+        )
+        self._digests = FileDigests(FILES_KEPT)
+        self._lost = LostFrames()
 
     @property
-    def kept(self) -> VectorCache:
-        """The vectors of windows that were computed last."""
-        return self._kept
+    def caches(self) -> tuple[Kept, ...]:
+        """The vectors of windows, and the frames that could not be read for them."""
+        return self._kept, self._lost
 
-    def open(self, path: Path) -> VideoReader:
+    def open(self, path: Path, should_stop: ShouldStop = never) -> VideoReader:
         """Open a video that is not too long."""
-        return open_video(path, max_seconds=self._max_seconds)
+        return open_video(path, max_seconds=self._max_seconds, should_stop=should_stop)
 
-    def plan(self, path: Path, options: SearchOptions) -> Plan:
+    def plan(self, path: Path, options: SearchOptions, should_stop: ShouldStop = never) -> Plan:
         """Return the windows over a video.
 
         Raises:
             MediaError: it cannot be read, or is too long.
             InputError: it has too many windows.
+            ReadingStopped: the caller said so.
         """
         digest = self._digests.of(path)
 
         def make() -> Plan:
-            with self.open(path) as reader:
+            with self.open(path, should_stop) as reader:
                 duration = reader.info.duration_s
                 starts, ends = windows_over(duration, options)
                 indices = clip_indices(reader.times_s, starts, ends, self._processor.num_frames)
@@ -103,32 +149,40 @@ class VideoEncoder:
 
         return self._plans.get((digest, options.window_s, options.stride_s), make)
 
-    def prepare(self, path: Path, plan: Plan) -> Iterator[int]:
+    def prepare(self, path: Path, plan: Plan, should_stop: ShouldStop = never) -> Iterator[int]:
         """Compute and keep the vectors of a plan that are nowhere kept.
 
         Yields:
             After each batch, the number of windows that are ready; nothing where none is missing.
+
+        Raises:
+            ReadingStopped: the caller said so.
         """
         keys = plan.keys
         todo = self._kept.missing(keys)
         if not todo:
             return
         ready = len(plan.indices) - len(todo)
-        with self.open(path) as reader:
+        with self.open(path, should_stop) as reader:
             done = 0
-            for batch in _batched(self._clips(reader, plan, todo), self._clips_per_batch):
+            clips = self._clips(reader, plan, todo, should_stop)
+            for batch in _batched(clips, self._clips_per_batch):
                 part = [keys[row] for row in todo[done : done + len(batch)]]
                 vectors = self._vectors(batch)
                 self._kept.get(part, vectors.__getitem__)
                 done += len(batch)
                 yield ready + done
 
-    def vectors(self, path: Path, plan: Plan) -> torch.Tensor:
-        """Return the (N, D) unit vectors of a plan's windows; 0 for one that cannot be read."""
+    def vectors(self, path: Path, plan: Plan, should_stop: ShouldStop = never) -> torch.Tensor:
+        """Return the (N, D) unit vectors of a plan's windows; 0 for one that cannot be read.
+
+        Raises:
+            ReadingStopped: the caller said so.
+        """
 
         def compute(rows: list[int]) -> torch.Tensor:
-            with self.open(path) as reader:
-                clips = self._clips(reader, plan, rows)
+            with self.open(path, should_stop) as reader:
+                clips = self._clips(reader, plan, rows, should_stop)
                 batches = [self._vectors(b) for b in _batched(clips, self._clips_per_batch)]
             return torch.cat(batches)
 
@@ -137,7 +191,7 @@ class VideoEncoder:
     def lost_notes(self, plan: Plan) -> list[str]:
         """Return a note where frames of a plan could not be read."""
         asked = set(np.unique(plan.indices).tolist())
-        lost = asked & self._lost_of(plan)
+        lost = asked & self._lost.of(plan.digest)
         if not lost:
             return []
         return [
@@ -158,22 +212,25 @@ class VideoEncoder:
             vectors[readable] = self._embed([clip for clip in clips if clip is not None])
         return vectors
 
-    def _clips(self, reader: VideoReader, plan: Plan, rows: list[int]) -> Iterator[Pixels | None]:
+    def _clips(
+        self, reader: VideoReader, plan: Plan, rows: list[int], should_stop: ShouldStop
+    ) -> Iterator[Pixels | None]:
         """Yield the frames of each window as the model reads them; None where all are lost.
 
         Frames are decoded once, in order and few at a time, and held no longer than a window
         needs them. A frame that cannot be read is replaced by the nearest of its window.
         """
         held: dict[int, Pixels] = {}
-        lost = self._lost_of(plan)
+        lost = self._lost.of(plan.digest)
         windows = plan.indices[rows]
         wanted = np.unique(windows)
-        size = reader.info.height_px * reader.info.width_px * 3
-        piece = max(1, DECODED_BYTES // size)
+        pixels = reader.info.height_px * reader.info.width_px + self._processor.image_size**2
+        piece = max(1, DECODED_BYTES // (3 * pixels))
         read = 0
         for row, window in enumerate(windows):
+            _check(should_stop)
             while read < len(wanted) and wanted[read] <= window[-1]:
-                held |= self._read(reader, wanted[read : read + piece], lost)
+                held |= self._read(reader, wanted[read : read + piece], lost, should_stop)
                 read += piece
             there = np.array([index for index in np.unique(window) if index in held])
             if len(there):
@@ -184,9 +241,11 @@ class VideoEncoder:
             if row + 1 < len(windows):
                 held = {i: frame for i, frame in held.items() if i >= windows[row + 1, 0]}
 
-    def _read(self, reader: VideoReader, indices: np.ndarray, lost: set[int]) -> dict[int, Pixels]:
+    def _read(
+        self, reader: VideoReader, indices: np.ndarray, lost: set[int], should_stop: ShouldStop
+    ) -> dict[int, Pixels]:
         try:
-            frames = reader.frames_at(indices)
+            frames = reader.frames_at(indices, should_stop=should_stop)
         except DecoderLost:
             raise
         except MediaError:  # none of these: the rest of a damaged video may be whole
@@ -194,11 +253,18 @@ class VideoEncoder:
             return {}
         lost.update(frames.lost)
         side, fit = self._processor.image_size, self._processor.fit
-        small = fit_frames(frames.pixels, side, fit)
-        return {int(index): frame for index, frame in zip(frames.indices, small, strict=True)}
+        small: dict[int, Pixels] = {}
+        for start in range(0, len(frames.indices), RESIZED_AT_ONCE):
+            _check(should_stop)
+            part = slice(start, start + RESIZED_AT_ONCE)
+            fitted = fit_frames(frames.pixels[part], side, fit)
+            small.update(zip(frames.indices[part].tolist(), fitted, strict=True))
+        return small
 
-    def _lost_of(self, plan: Plan) -> set[int]:
-        return self._lost.get(plan.digest, set)
+
+def _check(should_stop: ShouldStop) -> None:
+    if should_stop():
+        raise ReadingStopped
 
 
 def _batched(clips: Iterator[Pixels | None], size: int) -> Iterator[list[Pixels | None]]:

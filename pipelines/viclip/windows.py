@@ -164,29 +164,42 @@ def find_peaks(
     centres = (starts_s + ends_s) / 2
     taken = ~readable
     moments: list[tuple[float, float, int]] = []
-    for peak in np.argsort(-evidence, kind="stable"):
+    for peak in np.argsort(-evidence, kind="stable").tolist():
         if len(moments) == top_k:
             break
-        if taken[peak] or not _is_highest_nearby(evidence, centres, int(peak), ends_s - starts_s):
+        if taken[peak] or not _is_highest_nearby(evidence, centres, peak, ends_s - starts_s):
             continue
         level = background + _EDGE * (evidence[peak] - background)
-        first = last = int(peak)
-        while first > 0 and not taken[first - 1] and evidence[first - 1] >= level:
-            first -= 1
-        while last + 1 < len(taken) and not taken[last + 1] and evidence[last + 1] >= level:
-            last += 1
+        first, last = _around(evidence, taken, peak, level)
         taken[first : last + 1] = True
         start = _edge(evidence, centres, first, first - 1, level) if first else 0.0
-        end = (
-            _edge(evidence, centres, last, last + 1, level) if last + 1 < len(taken) else duration_s
-        )
-        for other_start, other_end, other_peak in moments:
-            if other_peak < peak:
-                start = max(start, other_end)
-            else:
-                end = min(end, other_start)
-        moments.append((start, end, int(peak)))
+        end = duration_s
+        if last + 1 < len(taken):
+            end = _edge(evidence, centres, last, last + 1, level)
+        moments.append((*_beside(moments, peak, start, end), peak))
     return moments
+
+
+def _around(evidence: Values, taken: NDArray[np.bool_], peak: int, level: float) -> tuple[int, int]:
+    """Return the first and the last window about a peak that reach a level and are not taken."""
+    first = last = peak
+    while first > 0 and not taken[first - 1] and evidence[first - 1] >= level:
+        first -= 1
+    while last + 1 < len(taken) and not taken[last + 1] and evidence[last + 1] >= level:
+        last += 1
+    return first, last
+
+
+def _beside(
+    moments: list[tuple[float, float, int]], peak: int, start: float, end: float
+) -> tuple[float, float]:
+    """Return start and end of the moment of a peak without what other moments have of it."""
+    for other_start, other_end, other_peak in moments:
+        if other_peak < peak:
+            start = max(start, other_end)
+        else:
+            end = min(end, other_start)
+    return start, end
 
 
 def _is_highest_nearby(evidence: Values, centres: Values, peak: int, lengths: Values) -> bool:

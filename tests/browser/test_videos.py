@@ -102,6 +102,25 @@ def test_an_example_is_worked_off_at_a_click(visit: Visit, tab: str) -> None:
 
 
 @pytest.mark.parametrize("tab", ["Match", "Moments"])
+def test_another_video_takes_the_answer_away(visit: Visit, tab: str) -> None:
+    """A click on a frame of the first video would have moved the second one."""
+    page = enter(visit, tab)
+    entry = entry_with("texts" if tab == "Match" else "query")
+    upload(page, entry["path"])
+    if tab == "Match":
+        page.get_by_label("Texts").locator("visible=true").fill("a\nb")
+    else:
+        page.get_by_label("What happens").fill(entry["query"])
+    press(page, "Match" if tab == "Match" else "Find")
+    expect(page.locator(".frames:visible button:has(img)").first).to_be_visible()
+    page.locator("[role=tabpanel]:visible").get_by_label("Clear", exact=False).first.click()
+    other = next(e for e in drawn_videos() if e["file"] != entry["file"])
+    upload(page, other["path"])
+    expect(rows(page)).to_have_count(0)
+    expect(page.locator(".frames:visible button:has(img)")).to_have_count(0)
+
+
+@pytest.mark.parametrize("tab", ["Match", "Moments"])
 def test_what_is_missing_is_told(visit: Visit, tab: str) -> None:
     page = enter(visit, tab)
     press(page, "Match" if tab == "Match" else "Find")

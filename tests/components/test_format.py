@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from components import format as fmt
+from components import format_video
 from components.common import model_hint
 from components.overlay import heat_overlay
 from pipelines.catalogue import CATALOGUE, CLIP_B32
@@ -29,6 +30,7 @@ from pipelines.results import (
 )
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
+from pipelines.viclip.results import Moment, MomentSearch, SearchedVideo
 
 NASTY = "<script>alert('x')</script> \"a\" & <img src=x onerror=alert(1)> ' onload='y"
 
@@ -200,25 +202,38 @@ def read_csv(text: str) -> list[list[str]]:
 
 AWKWARD = ['comma, "quote"', "line\nbreak", "中文 🔴", "  spaces  ", "<b>", "=1+1"]
 
+#: The same where a spreadsheet opens it: formulas are texts.
+SAFE = [*AWKWARD[:-1], "'=1+1"]
+
 
 def test_csv_comes_back_as_it_was() -> None:
     head, *rows = read_csv(fmt.scores_csv(classification(*AWKWARD, note='a "note", so')))
     assert head == ["label", "probability", "cosine", "verdict", "note"]
-    assert [row[0] for row in rows] == AWKWARD
+    assert [row[0] for row in rows] == SAFE
     assert {float(row[1]) for row in rows} == {1.0 / len(AWKWARD)}
     assert {(row[3], row[4]) for row in rows} == {("match", 'a "note", so')}
 
     result = ranking(*(ranked(i + 1, name) for i, name in enumerate(AWKWARD)), ranked(7, "x", None))
     head, *rows = read_csv(fmt.ranking_csv(result))
     assert head == ["rank", "candidate", "kind", "cosine", "verdict", "note"]
-    assert [row[1] for row in rows] == [*AWKWARD, "x"]
+    assert [row[1] for row in rows] == [*SAFE, "x"]
     assert rows[-1][3] == ""
 
     table = matrix(*AWKWARD)
     head, *rows = read_csv(fmt.matrix_csv(table))
-    assert head == ["", *AWKWARD]
-    assert [row[0] for row in rows] == AWKWARD
+    assert head == ["", *SAFE]
+    assert [row[0] for row in rows] == SAFE
     assert [[float(x) for x in row[1:]] for row in rows] == [list(row) for row in table.cosines]
+
+
+def test_no_text_of_a_search_is_a_formula() -> None:
+    moment = Moment(
+        start_s=0.0, end_s=1.0, score=0.5, cosine=-0.1, evidence=1.0, verdict="match", key_s=0.5
+    )
+    video = SearchedVideo(index=0, moments=(moment,), curve=((0.5, 0.5),), duration_s=1.0)
+    search = MomentSearch(videos=(video,), query='=HYPERLINK("http://x")', model="m")
+    _, row = read_csv(format_video.moments_csv(search, ["@film.mp4"]))
+    assert row == ["'@film.mp4", "0.000", "1.000", "0.5", "-0.1", "match", "'" + search.query]
 
 
 def test_npz_comes_back_as_it_was() -> None:

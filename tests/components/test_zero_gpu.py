@@ -196,11 +196,28 @@ def test_what_a_worker_learns_the_next_one_knows(store: ZeroGpuStore) -> None:
     store.keep("clip-vit-b32", gained)  # not loaded here: nothing to keep it in
 
 
+def test_windows_of_a_video_are_computed_once(store: ZeroGpuStore) -> None:
+    """A search runs in one worker and its moments in the next, which was forked before."""
+    from pipelines.viclip.windows import SearchOptions
+
+    store.preload()
+    kept = store._live["demo-viclip"].caches()
+    videos = [EXAMPLES / "circle-moves-left.mp4"]
+    search = store.on_gpu("demo-viclip", "search", (videos, SearchOptions()), {})
+    gained = dict(search)["kept"]
+    assert gained[1], "vectors of windows"
+    kept[1]._memory.clear()  # as in a process that has not been in the worker
+    store.keep("demo-viclip", gained)
+    again = store.on_gpu("demo-viclip", "search", (videos, SearchOptions()), {})
+    assert [what for what, value in again if what == "item" and value is not None] == []
+
+
 def test_every_cache_can_travel() -> None:
     import torch
 
     from pipelines.describe.features import FeatureCache
     from pipelines.vectors import VectorCache
+    from pipelines.viclip.videos import LostFrames
     from pipelines.videochat_flash.clip_features import ClipFeatures
 
     rows = torch.ones(2, 3)
@@ -208,8 +225,11 @@ def test_every_cache_can_travel() -> None:
     features.get([{"pixels": rows}], lambda images: [{"features": rows} for _ in images])
     clips.get("clip", lambda: rows, lambda: False)
     vectors.get(["a", "b"], lambda positions: rows[: len(positions)])
+    lost = LostFrames()
+    lost.of("file").update({3, 5})
     for cache, empty in (
         (features, FeatureCache()), (clips, ClipFeatures(10_000)), (vectors, VectorCache(None, "")),
+        (lost, LostFrames()),
     ):  # fmt: skip
         cache.move_in("cpu")
         assert cache.held()

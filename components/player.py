@@ -1,0 +1,33 @@
+"""A video on the page, played as it was uploaded."""
+
+from abc import ABCMeta
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.component_meta import ComponentMeta
+from gradio.data_classes import FileData
+
+
+class _Plain(ComponentMeta):
+    """Makes a class without writing a type stub beside its module, as gradio does."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> Any:
+        """Make the class; it has the events of its base."""
+        return ABCMeta.__new__(cls, name, bases, attrs)
+
+
+class Player(gr.Video, metaclass=_Plain):
+    """Plays a file as it stands.
+
+    Gradio runs ffprobe on whatever it is to show, and ffmpeg where it takes a browser to be unable
+    to play it: on files of strangers, outside of `pipelines.apart`, without limits, and without an
+    end when their visitor leaves. A file that a browser cannot play is one that its player says so
+    of; it is searched and asked about all the same.
+    """
+
+    is_template = True  # on the page it is a gr.Video
+
+    def postprocess(self, value: str | Path | None) -> FileData | None:
+        """Return the file for the page."""
+        return FileData(path=str(value), orig_name=Path(value).name) if value else None
