@@ -134,9 +134,10 @@ def with_precision(work: Work, nodes: Sequence[Node]) -> Work:
     import ray
 
     gpus = int(any(node.gpus >= 1 for node in nodes))
+    travelling = replace(settings, remotes=(), auth="")  # no secret leaves this machine
 
     def dtype() -> str:
-        return PipelineStore(settings).device.dtype
+        return PipelineStore(travelling).device.dtype
 
     chosen = ray.get(ray.remote(num_gpus=gpus)(dtype).remote())
     return replace(work, settings=replace(settings, dtype=chosen))
@@ -247,7 +248,7 @@ class ClusterRun:
         )
         spec = work.spec
         return Errand(
-            settings=replace(settings, remotes=remotes),
+            settings=replace(settings, remotes=remotes, auth=""),
             spec=spec if spec.remote is None else replace(spec, remote=None),
             prompt=work.prompt,
             options=work.options,

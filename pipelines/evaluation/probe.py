@@ -114,7 +114,7 @@ def read_probe(path: Path) -> LinearProbe:
             if set(file.keys()) != {"weight", "bias"}:
                 raise _not_a_probe("with the tensors weight and bias, but it holds others")
             weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
-    except (SafetensorError, OSError, TypeError) as error:
+    except (SafetensorError, OSError, TypeError, AttributeError) as error:
         raise _not_a_probe("but the file is no safetensors file, or is damaged or cut off") from (
             error
         )

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import isfinite
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -48,6 +49,9 @@ _LATER = frozenset({408, 425, 429, 502, 503, 504})
 
 #: Statuses with which servers refuse options that they do not know.
 _OPTIONS = frozenset({400, 422, 500})
+
+#: First step of `request_body` at which the server samples as it likes.
+_FIRST_WITHOUT_SAMPLING = 2
 
 #: Bytes of a refusal that are read.
 _REFUSAL_BYTES = 64_000
@@ -110,7 +114,8 @@ class ChatServer:
             limits=httpx.Limits(max_connections=None),
             follow_redirects=False,
             verify=self._tls,
-            trust_env=not _is_here(host),
+            # a proxy of plain HTTP would read the key
+            trust_env=self.remote.url.startswith("https:") and not _is_here(host),
         )
 
     async def model(self, client: httpx.AsyncClient) -> tuple[str, int]:
@@ -132,6 +137,8 @@ class ChatServer:
                 return "", 0
             if answer.status_code in {401, 403}:
                 raise failures.of_status(self.remote, answer.status_code, "")
+            if answer.status_code not in {200, 404}:  # it may be starting
+                return "", 0
             listed = replies.of_models(answer.content) if answer.status_code == 200 else []
             self._model = listed[0] if listed else ("", 0)
         return self._model
@@ -177,8 +184,12 @@ class ChatServer:
                     raise
                 await asyncio.sleep(_wait_s(attempt, None))
             else:
-                self._learn(step, sure)
-                return replace(reply, limit_tokens=limit_tokens, own_sampling=step >= 2)
+                # a value that is too large is refused as one that is not known is
+                if step < _FIRST_WITHOUT_SAMPLING or (sure and not options.temperature):
+                    self._learn(step, sure)
+                return replace(
+                    reply, limit_tokens=limit_tokens, own_sampling=step >= _FIRST_WITHOUT_SAMPLING
+                )
             attempt += 1
 
     async def _once(
@@ -292,10 +303,11 @@ async def _chunks(response: httpx.Response) -> AsyncIterator[Chunk]:
 def _asked_wait_s(text: str) -> float | None:
     """Return the seconds of a Retry-After, which is a number or a date; None for neither."""
     with suppress(ValueError):
-        return max(0.0, float(text))
+        seconds = float(text)
+        return max(0.0, seconds) if isfinite(seconds) else None
     try:
         when = parsedate_to_datetime(text)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
     return max(0.0, (when - datetime.now(UTC)).total_seconds())

@@ -128,6 +128,14 @@ def read_remotes(
 
 def with_keys(remotes: Sequence[Remote], env: Mapping[str, str]) -> tuple[Remote, ...]:
     """Return remotes with the keys that an environment has for them; raises as `read_remotes`."""
+    readers: dict[str, str] = {}
+    for remote in remotes:
+        origin = readers.setdefault(remote.key_variable, remote.origin)
+        if origin != remote.origin and env.get(remote.key_variable):
+            raise ValueError(
+                f"{remote.key_variable} would be the key of two servers, {origin} and "
+                f"{remote.origin}; give their remotes names that differ in letters or digits"
+            )
     return tuple(_with_key(remote, remotes, env) for remote in remotes)
 
 

@@ -58,6 +58,8 @@ class Database:
     def _connection(self) -> Any:
         import lancedb
 
+        if "://" not in self.uri:  # others of this machine have no business in it
+            Path(self.uri).mkdir(mode=0o700, parents=True, exist_ok=True)
         # each read sees what was written last, by other processes too
         return lancedb.connect(self.uri, read_consistency_interval=timedelta(0))
 

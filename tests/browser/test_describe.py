@@ -59,7 +59,7 @@ def edit(page: Page, text: str) -> None:
 
 
 def ask(page: Page, question: str) -> None:
-    page.get_by_label("Question").fill(question)
+    page.get_by_role("textbox", name="Question").fill(question)
     press(page, "Ask")
 
 
@@ -277,7 +277,8 @@ def test_a_model_out_of_reach_is_told_and_left_again(visit: Visit) -> None:
     choose_model(page, "Demo: drawn shapes only")
     settled(page)
     ask(page, "What colour is the circle?")
-    expect(answers(page)).to_have_text(["red"])
+    expect(answers(page)).to_have_count(1)
+    settled(page)
     open_tab(page, "Caption")
     press(page, "Caption")
     expect(caption(page)).not_to_have_value("")

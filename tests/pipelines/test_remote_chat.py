@@ -226,6 +226,18 @@ def test_a_server_with_its_own_sampling_is_told_of(
     assert server.questions[-1].body["max_completion_tokens"] == 20
 
 
+def test_a_value_that_one_visitor_asked_for_changes_no_other_answer(
+    server: FakeChatServer, red_circle: Path
+) -> None:
+    pipeline = describer(server)
+    server.refuses = frozenset({"temperature"})
+    hot = GenerationOptions(temperature=3.0, max_new_tokens=20)
+    assert "refused temperature" in pipeline.answer(red_circle, "Which?", hot).notes[0]
+    server.refuses = frozenset()
+    pipeline.answer(red_circle, "Which?", GREEDY)
+    assert server.questions[-1].body["temperature"] == 0.0
+
+
 def test_a_refusal_for_another_reason_teaches_nothing(
     server: FakeChatServer, red_circle: Path
 ) -> None:

@@ -159,3 +159,13 @@ def test_what_a_tab_starts_with() -> None:
     bundled = PipelineStore(Settings(models="bundled", remotes=(remote,)))
     assert bundled.default_spec("caption").key == "demo-blip2"
     assert bundled.resolve("a", "video-chat").task == "video-chat"
+
+
+def test_no_key_is_that_of_two_servers(capsys: pytest.CaptureFixture[str]) -> None:
+    given = ("--remote", "qwen-7=http://one.example", "--remote", "qwen.7=http://two.example")
+    with pytest.raises(SystemExit):
+        remotes(*given, SEESAY_REMOTE_KEY_QWEN_7="sk-one")
+    told = capsys.readouterr().err
+    assert "would be the key of two servers" in told
+    assert "sk-one" not in told
+    assert len(remotes(*given)) == 2

@@ -256,3 +256,10 @@ def test_a_database_that_cannot_be_used_is_told_in_a_sentence(
     with pytest.raises(IndexUnavailable, match="cannot be read or written") as caught:
         Database(str(file)).put("t", None, None)
     assert str(tmp_path) not in caught.value.message
+
+
+def test_other_users_of_the_machine_do_not_read_an_index(tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "index"
+    shelf = Shelf(Database(str(folder)), "tables")
+    shelf.add(entries(clustered(3)))
+    assert folder.stat().st_mode & 0o077 == 0
