@@ -205,7 +205,10 @@ class ChatServer:
             ):
                 if response.status_code != 200:
                     raise await _refusal(response)
-                return await _read(response, limit, sent, emit)
+                reply = await _read(response, limit, sent, emit)
+                if not reply.text:
+                    raise failures.empty(remote)
+                return reply
         except httpx.ReadTimeout as error:
             raise failures.silent(remote) from error
         except httpx.ConnectError as error:

@@ -19,6 +19,14 @@ def unreachable(remote: Remote) -> ServerError:
     )
 
 
+def empty(remote: Remote) -> ServerError:
+    """Return the error of an answer without text."""
+    return Refused(
+        f"The server of {remote.shown} gave an answer without text: it may refuse such content. "
+        "Ask in other words, or choose another model."
+    )
+
+
 def silent(remote: Remote) -> ServerError:
     """Return the error of a server that says nothing any more."""
     return ServerError(

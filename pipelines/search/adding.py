@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 
 from pipelines.clip.named_image import NamedImage
+from pipelines.labels import mend_surrogates
 from pipelines.recent import FileDigests
 from pipelines.search.encoding import PICTURES_A_TURN, Encoder
 from pipelines.search.library import MOST_VECTORS, Library
@@ -166,6 +167,11 @@ class _Run:
 
     def _take(self, index: int, file: NamedImage) -> None:
         """Encode a file, let it wait for others, or find that it is there."""
+        file = replace(file, name=mend_surrogates(file.name))
+        if mend_surrogates(str(file.path)) != str(file.path):
+            reason = "Its path is not written in UTF-8, so it cannot be noted. Rename the file."
+            self._tell(index, FileOutcome(file=file.name, kind="", outcome="error", error=reason))
+            return
         try:
             content = self._digests.of(file.path)
             kind = kind_of(file.path, file.name)
@@ -265,11 +271,11 @@ class _Run:
                 continue
             held = sum(file.num_parts for file in opened.known.values())
             held += sum(file.num_parts for file, _ in opened.fresh)
-            self._library.note(
-                self._order.owner, opened.side.space, kept=self._order.kept, vectors=held
-            )
-            opened.shelf.add(opened.fresh)
-            opened.shelf.rename(opened.changed)
+            owner = self._order.owner
+            with self._library.changing(owner):  # else a deletion in between leaves tables behind
+                self._library.note(owner, opened.side.space, kept=self._order.kept, vectors=held)
+                opened.shelf.add(opened.fresh)
+                opened.shelf.rename(opened.changed)
             for file, _ in opened.fresh:
                 opened.known[file.content] = replace(file, thumbnail=b"")
             opened.fresh, opened.changed = [], []

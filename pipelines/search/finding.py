@@ -13,14 +13,22 @@ from pipelines.errors import InputError
 from pipelines.results import Verdict
 from pipelines.search.library import Library
 from pipelines.search.ranking import EDGE, apart_in_time, fold, strengths
-from pipelines.search.results import Aim, FileKind, Found, Holding, IndexedFile, Search
+from pipelines.search.results import (
+    Aim,
+    FileKind,
+    Found,
+    Holding,
+    IndexedFile,
+    Search,
+    Vectors,
+)
 from pipelines.search.shelf import Nearest, Shelf
 from pipelines.search.sides import TASKS, Side, model_of, side_of
 from pipelines.store import PipelineStore
 
 #: Most results of a search, and the nearest vectors that they are chosen from.
 MOST_FOUND = 200
-CANDIDATES = 1000
+CANDIDATES, MOST_CANDIDATES = 1000, 25_000
 
 #: Characters of a query that are read.
 MOST_CHARS = 2000
@@ -148,14 +156,31 @@ def look_in(pipeline: Any, library: Library, owner: str, side: Side, query: Quer
     library.note(owner, side.space)
     shelf = library.shelf(owner, side.space)
     aim: Aim = pipeline.aim(query.text.strip(), query.image, float(query.text_weight))
-    nearest = shelf.nearest(aim.vector, CANDIDATES)
-    files = shelf.some(nearest.contents)
-    near = _in_files(nearest, files)
+    files, near = nearest_in(shelf, aim.vector, query.top_k)
     holding = shelf.holding()
     if not len(near.vectors):
         return SideFound(holding=holding, notes=aim.notes)
     found = _chosen(pipeline, shelf, files, near, aim)
     return SideFound(found=tuple(found), holding=holding, notes=aim.notes)
+
+
+def nearest_in(
+    shelf: Shelf, vector: Vectors, num_files: int
+) -> tuple[dict[str, IndexedFile], Nearest]:
+    """Return the files nearest to a unit vector (D,), by content, and their nearest parts.
+
+    One long video may fill all places though few of its moments are shown: then more are asked
+    for, until there are `num_files` files or no more.
+    """
+    limit = CANDIDATES
+    while True:
+        nearest = shelf.nearest(vector, limit)
+        files = shelf.some(nearest.contents)
+        near = _in_files(nearest, files)
+        enough = len(set(near.contents)) >= num_files or len(nearest.contents) < limit
+        if enough or limit >= MOST_CANDIDATES:
+            return files, near
+        limit *= 5
 
 
 def merged(sides: Sequence[SideFound], query: Query) -> Search:

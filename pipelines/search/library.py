@@ -4,7 +4,8 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,9 @@ MOST_VECTORS_OF_ALL = 2_000_000
 #: Seconds between two notes that an index is in use, and between two looks for unused ones.
 NOTE_EVERY_S = 300.0
 EXPIRE_EVERY_S = 600.0
+
+#: Locks that all owners share.
+_LOCKS = 64
 
 #: The table that knows which indexes there are.
 _REGISTER = "seesay-indexes"
@@ -81,10 +85,17 @@ class Library:
         self._database = Database(uri)
         self._noted: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
+        self._changing = [threading.RLock() for _ in range(_LOCKS)]
 
     def shelf(self, owner: str, space: str) -> Shelf:
         """Return an owner's files as one model sees them."""
         return Shelf(self._database, f"{owner}.{space}")
+
+    @contextmanager
+    def changing(self, owner: str) -> Iterator[None]:
+        """Let nobody else of this process write to or delete an owner's indexes in the block."""
+        with self._changing[hash(owner) % _LOCKS]:
+            yield
 
     def spaces(self, owner: str) -> list[str]:
         """Return the spaces that an owner has an index in."""
@@ -177,10 +188,11 @@ class Library:
         return deleted
 
     def _drop(self, owner: str, space: str) -> None:
-        self.shelf(owner, space).drop()
-        self._database.delete(_REGISTER, f"id = '{owner}.{space}'")
-        with self._lock:
-            self._noted.pop((owner, space), None)
+        with self.changing(owner):
+            self.shelf(owner, space).drop()
+            self._database.delete(_REGISTER, f"id = '{owner}.{space}'")
+            with self._lock:
+                self._noted.pop((owner, space), None)
 
     def _entries(self, where: str = "") -> list[Entry]:
         rows = self._database.rows(_REGISTER, _COLUMNS[1:], where)

@@ -238,6 +238,13 @@ def test_a_value_that_one_visitor_asked_for_changes_no_other_answer(
     assert server.questions[-1].body["temperature"] == 0.0
 
 
+def test_an_answer_without_text_is_none(server: FakeChatServer, red_circle: Path) -> None:
+    server.pieces = (" ", "\n")
+    with failing() as caught:
+        describer(server).answer(red_circle, "Which?", GREEDY)
+    assert "without text" in caught.value.message
+
+
 def test_a_refusal_for_another_reason_teaches_nothing(
     server: FakeChatServer, red_circle: Path
 ) -> None:

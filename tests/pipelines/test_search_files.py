@@ -1,10 +1,12 @@
 """Files into an index and found again, with the bundled models."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -12,9 +14,16 @@ from pipelines.catalogue import HUB_DEFAULTS
 from pipelines.clip.named_image import NamedImage
 from pipelines.errors import InputError, MediaError
 from pipelines.search.adding import Look, Order, add_files
-from pipelines.search.finding import Query, delete_files, look_in, merged, sides_to_search
+from pipelines.search.finding import (
+    Query,
+    delete_files,
+    look_in,
+    merged,
+    nearest_in,
+    sides_to_search,
+)
 from pipelines.search.library import Library, owner_of
-from pipelines.search.results import FileKind, FileOutcome, Search
+from pipelines.search.results import FileKind, FileOutcome, IndexedFile, Parts, Search
 from pipelines.search.sides import TASKS, Side, kind_of, side_of
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
@@ -219,6 +228,49 @@ def test_bad_files_stop_no_others(
     for one in told.values():
         assert "/" not in one.error and "Traceback" not in one.error
     assert library.holding(OWNER).pictures == library.holding(OWNER).videos == 1
+
+
+def test_a_name_that_no_text_can_hold_stops_no_others(
+    store: PipelineStore, library: Library, sides: Sides, here: Callable[..., NamedImage]
+) -> None:
+    good, named = here("red-circle.png"), here("yellow-star.png")
+    path = good.path.with_name(os.fsdecode(b"caf\xe9.png"))
+    shutil.copy(EXAMPLES / "two-objects.png", path)
+    told = add(
+        store,
+        library,
+        sides,
+        [good, NamedImage(path, path.name), NamedImage(named.path, "star\ud800.png")],
+    )
+    assert outcomes(told) == {
+        "red-circle.png": "added", "caf\ufffd.png": "error", "star\ufffd.png": "added",
+    }  # fmt: skip
+    assert "not written in UTF-8" in told["caf\ufffd.png"].error
+    assert library.holding(OWNER).vectors == 2
+
+
+def test_one_long_video_hides_no_other(library: Library) -> None:
+    """1,200 windows of it are nearer than the best one of three pictures' worth of videos."""
+    space = "video.m.1"
+    query = np.zeros(8, np.float32)
+    query[0] = 1.0
+    near = np.tile(query + 0.01, (1200, 1)).astype(np.float32)
+    other = np.zeros((1, 8), np.float32)
+    other[0, :2] = 0.8, 0.6
+
+    def film(number: int, vectors: np.ndarray) -> tuple[IndexedFile, Parts]:
+        starts = np.arange(len(vectors)) * 4.0
+        file = IndexedFile(
+            content=f"{number:040x}", name=f"{number}.mp4", kind="video", path=f"/{number}.mp4",
+            num_parts=len(vectors), thumbnail=b"",
+        )  # fmt: skip
+        return file, Parts(starts_s=starts, ends_s=starts + 4.0, vectors=vectors)
+
+    library.note(OWNER, space)
+    library.shelf(OWNER, space).add([film(0, near), film(1, other), film(2, other)])
+    files, found = nearest_in(library.shelf(OWNER, space), query, 20)
+    assert {int(content, 16) for content in found.contents} == {0, 1, 2}
+    assert set(files) == set(found.contents)
 
 
 def test_a_film_is_a_film_whatever_its_name(here: Callable[..., NamedImage]) -> None:

@@ -202,6 +202,21 @@ def test_owners_do_not_see_each_other(library: Library) -> None:
     assert library.spaces(mine) == [] and library.holding(mine).pictures == 0
 
 
+def test_who_deletes_waits_for_who_writes(library: Library) -> None:
+    """Tables that came after their entry in the register was gone, nobody would ever delete."""
+    mine = owner_of("mine" * 8)
+    deleter = threading.Thread(target=lambda: library.forget(mine))
+    with library.changing(mine):
+        library.note(mine, "picture.m.1")
+        deleter.start()
+        deleter.join(0.5)
+        assert deleter.is_alive()
+        library.shelf(mine, "picture.m.1").add(entries(clustered(3)))
+    deleter.join(30)
+    assert library.spaces(mine) == []
+    assert library.shelf(mine, "picture.m.1").holding().vectors == 0
+
+
 @pytest.mark.parametrize("key", ["", "short", "x" * 201, 7, None])
 def test_a_key_that_could_be_guessed_is_refused(key: object) -> None:
     with pytest.raises(InputError, match="index_key"):
