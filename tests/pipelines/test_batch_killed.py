@@ -121,7 +121,8 @@ def test_memory_does_not_grow_with_the_folder(
     make_folder(tmp_path / "few", few, size=picture_px)
     make_folder(tmp_path / "many", many, size=picture_px)
     picture_mb = picture_px * picture_px * 3 / 1e6
-    least, most = peak_mb(tmp_path / "few"), peak_mb(tmp_path / "many")
+    # how far reading is ahead differs from run to run; what is kept is there in every one
+    least, most = (min(peak_mb(tmp_path / folder) for _ in range(3)) for folder in ("few", "many"))
     print(f"peak of {few}: {least:.1f} MB, of {many}: {most:.1f} MB")
     assert most - least < 0.1 * (many - few) * picture_mb
 
