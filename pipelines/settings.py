@@ -3,12 +3,12 @@
 import argparse
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import inf
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pipelines.catalogue import CATALOGUE
 from pipelines.remote.servers import Remote, read_remotes
@@ -146,8 +146,6 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str] | None = None)
 
 
 def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
-    cache_root = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    temp = Path(tempfile.gettempdir())
     parser = argparse.ArgumentParser(
         prog="python app.py",
         description="SeeSay: look at images and videos with language.",
@@ -155,7 +153,16 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
         "python app.py doctor tells what this machine can do, and what it lacks.",
         allow_abbrev=False,
     )
-    add = parser.add_argument
+    _add_models(parser.add_argument)
+    _add_server(parser.add_argument, env)
+    _add_folders(parser.add_argument, env)
+    _add_limits(parser.add_argument)
+    _add_visitors(parser.add_argument)
+    _add_services(parser.add_argument)
+    return parser
+
+
+def _add_models(add: Callable[..., Any]) -> None:
     add(
         "--models",
         choices=("auto", "bundled", "hub"),
@@ -177,6 +184,9 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
         default="none",
         help="weights of caption models in 8 or 4 bits; needs bitsandbytes and accelerate",
     )
+
+
+def _add_server(add: Callable[..., Any], env: Mapping[str, str]) -> None:
     add("--host", default=_default_host(env), help="address to listen on")
     add(
         "--port",
@@ -185,6 +195,11 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
         help="TCP port; 0 takes a free one",
     )
     add("--memory-gb", type=float, default=0.0, help="memory for all models; 0 takes 70 %% of it")
+
+
+def _add_folders(add: Callable[..., Any], env: Mapping[str, str]) -> None:
+    cache_root = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    temp = Path(tempfile.gettempdir())
     add("--cache-dir", type=Path, default=cache_root / "seesay", help="vectors of texts, kept")
     add(
         "--index",
@@ -200,6 +215,9 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
         help="hours after which an index that nobody used is deleted; 0 keeps all",
     )
     add("--work-dir", type=Path, default=temp / f"seesay-{_user()}", help="uploads, deleted")
+
+
+def _add_limits(add: Callable[..., Any]) -> None:
     add("--max-upload-mb", type=float, default=200.0, help="largest file, in megabytes")
     add("--max-pixels-mp", type=float, default=120.0, help="largest image, in megapixels")
     add("--max-video-s", type=float, default=14_400.0, help="longest video, in seconds")
@@ -210,6 +228,9 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
         help="apart: files are decoded in processes of their own, so that a decoder that crashes "
         "or hangs costs one request",
     )
+
+
+def _add_visitors(add: Callable[..., Any]) -> None:
     add(
         "--auth",
         default="",
@@ -234,6 +255,9 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
         default=20.0,
         help="seconds that running requests get when the server is told to end",
     )
+
+
+def _add_services(add: Callable[..., Any]) -> None:
     switch = argparse.BooleanOptionalAction
     add(
         "--mcp",
@@ -250,7 +274,6 @@ def _parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
         "are such models. Its key comes from SEESAY_REMOTE_KEY",
     )
     add("--remotes-file", type=Path, help="TOML with more about such models; see README")
-    return parser
 
 
 def _from_environment(env: Mapping[str, str], parser: argparse.ArgumentParser) -> list[str]:
