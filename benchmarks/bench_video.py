@@ -8,6 +8,7 @@ are right, wrong or lost. torchcodec takes part where it is installed. The last 
 """
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -75,8 +76,9 @@ def speeds(names: list[str], folder: Path, quick: bool) -> Iterator[Row]:
         for kind in FAST:
             path = make(folder / kind.file, kind, num_frames, height, width)
             found = timed(asked, path, num_frames, count, 2 if quick else 3)
+            found = {name: each for name, each in found.items() if not math.isinf(each["cpu_s"])}
             own, whole = found["SeeSay"], found[WHOLE]
-            best = min(rivals, key=lambda name: found[name]["cpu_s"])
+            best = min(found.keys() & set(rivals), key=lambda name: found[name]["cpu_s"])
             told = f"{what}, {kind.name}"
             yield row(
                 f"{told}: SeeSay / the fastest other reader, {best}",
