@@ -71,6 +71,10 @@ class VideoIndex:
     pixel_aspect: float
     padded: bool
 
+    def ranks(self) -> Numbers:
+        """Return for each packet the number of its frame, -1 for one that gives none."""
+        return _ranks(len(self.pts), self.packets)
+
 
 @dataclass(eq=False)
 class Listing:
@@ -275,8 +279,7 @@ def _starts(listing: Listing, packets: Numbers) -> Numbers:
     That is the last keyframe that is neither decoded nor shown after it: pictures shown before a
     keyframe, but decoded after it, may need what came earlier (an open group of pictures).
     """
-    rank = np.full(len(listing.pts), -1, np.int64)
-    rank[packets] = np.arange(len(packets))
+    rank = _ranks(len(listing.pts), packets)
     keys = np.flatnonzero(listing.flags & _KEY)
     if not len(keys):
         return np.zeros(len(packets), np.int64)
@@ -288,6 +291,12 @@ def _starts(listing: Listing, packets: Numbers) -> Numbers:
         place[late] -= 1
     starts: Numbers = np.where(place >= 0, keys[np.maximum(place, 0)], 0)
     return starts
+
+
+def _ranks(num_packets: int, packets: Numbers) -> Numbers:
+    rank = np.full(num_packets, -1, np.int64)
+    rank[packets] = np.arange(len(packets))
+    return rank
 
 
 def _leading(

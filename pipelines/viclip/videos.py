@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.errors import DecoderLost, MediaError, ReadingStopped
+from pipelines.errors import ReadingStopped
 from pipelines.kept import Kept
 from pipelines.recent import FileDigests, Recent
 from pipelines.vectors import VectorCache
@@ -221,17 +221,14 @@ class VideoEncoder:
         needs them. A frame that cannot be read is replaced by the nearest of its window.
         """
         held: dict[int, Pixels] = {}
-        lost = self._lost.of(plan.digest)
         windows = plan.indices[rows]
-        wanted = np.unique(windows)
-        pixels = reader.info.height_px * reader.info.width_px + self._processor.image_size**2
-        piece = max(1, DECODED_BYTES // (3 * pixels))
-        read = 0
+        parts = self._parts(reader, np.unique(windows), self._lost.of(plan.digest), should_stop)
+        read = -1
         for row, window in enumerate(windows):
             _check(should_stop)
-            while read < len(wanted) and wanted[read] <= window[-1]:
-                held |= self._read(reader, wanted[read : read + piece], lost, should_stop)
-                read += piece
+            while read < window[-1]:
+                read, frames = next(parts)
+                held |= frames
             there = np.array([index for index in np.unique(window) if index in held])
             if len(there):
                 nearest = there[np.abs(there[None, :] - window[:, None]).argmin(axis=1)]
@@ -241,25 +238,22 @@ class VideoEncoder:
             if row + 1 < len(windows):
                 held = {i: frame for i, frame in held.items() if i >= windows[row + 1, 0]}
 
-    def _read(
-        self, reader: VideoReader, indices: np.ndarray, lost: set[int], should_stop: ShouldStop
-    ) -> dict[int, Pixels]:
-        try:
-            frames = reader.frames_at(indices, should_stop=should_stop)
-        except DecoderLost:
-            raise
-        except MediaError:  # none of these: the rest of a damaged video may be whole
-            lost.update(indices.tolist())
-            return {}
-        lost.update(frames.lost)
+    def _parts(
+        self, reader: VideoReader, wanted: np.ndarray, lost: set[int], should_stop: ShouldStop
+    ) -> Iterator[tuple[int, dict[int, Pixels]]]:
+        """Yield frames as the model reads them, part by part, each with the last number of it."""
         side, fit = self._processor.image_size, self._processor.fit
-        small: dict[int, Pixels] = {}
-        for start in range(0, len(frames.indices), RESIZED_AT_ONCE):
-            _check(should_stop)
-            part = slice(start, start + RESIZED_AT_ONCE)
-            fitted = fit_frames(frames.pixels[part], side, fit)
-            small.update(zip(frames.indices[part].tolist(), fitted, strict=True))
-        return small
+        pixels = reader.info.height_px * reader.info.width_px + side**2
+        at_once = max(1, DECODED_BYTES // (3 * pixels))
+        for frames in reader.frames_in_order(wanted, at_once=at_once, should_stop=should_stop):
+            lost.update(frames.lost)
+            small: dict[int, Pixels] = {}
+            for start in range(0, len(frames.indices), RESIZED_AT_ONCE):
+                _check(should_stop)
+                part = slice(start, start + RESIZED_AT_ONCE)
+                fitted = fit_frames(frames.pixels[part], side, fit)
+                small.update(zip(frames.indices[part].tolist(), fitted, strict=True))
+            yield frames.highest, small
 
 
 def _check(should_stop: ShouldStop) -> None:

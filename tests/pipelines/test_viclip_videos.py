@@ -131,7 +131,7 @@ class Held:
         raise ReadingStopped
 
 
-@pytest.mark.parametrize("where", [(module, "open_video"), (VideoReader, "frames_at")])
+@pytest.mark.parametrize("where", [(module, "open_video"), (VideoReader, "frames_in_order")])
 @pytest.mark.parametrize("what", ["match", "search"])
 def test_who_closes_the_stream_ends_the_reading(
     viclip: ViClipPipeline,
