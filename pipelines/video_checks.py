@@ -12,9 +12,6 @@ from pipelines.video_opening import shown
 #: Most memory that the frames of one call may take; 1 GB = 1e9 bytes.
 MAX_FRAMES_GB = 4.0
 
-#: Longest side of a frame that may be asked for, in pixels.
-MAX_SIDE_PX = 8192
-
 
 def check_length(path: Path, seconds: float, limit: float) -> None:
     """Check that a video is not longer than a limit; a limit of 0.0 is none.
@@ -69,10 +66,9 @@ def checked_size(size: tuple[int, int] | None) -> tuple[int, int] | None:
     Raises:
         InputError: a side is too short or too long.
     """
-    if size is not None and not all(1 <= each <= MAX_SIDE_PX for each in size):
+    if size is not None and not all(1 <= each <= 8192 for each in size):
         raise InputError(
-            f"A frame's height and width must be within 1..{MAX_SIDE_PX} "
-            f"but got {size[0]} x {size[1]}."
+            f"A frame's height and width must be within 1..8192 but got {size[0]} x {size[1]}."
         )
     return size
 

@@ -1,4 +1,11 @@
-"""The packets of a video, listed once without decoding: which frame is where, and when."""
+"""The packets of a video, listed once without decoding: which frame is where, and when.
+
+Times are those of a player's clock, which is the file's: Chromium's counts MP4, MOV, Matroska and
+WebM from the file's own second 0, wherever the first picture or sound is. So a picture that comes
+1.5 s after its sound appears at 1.5 s, and one that comes at 1.5 s in a file without sound does as
+well. The clock of a transport or program stream starts anywhere, and players count from its first
+picture or sound. Of all else, and where a file lacks times, the first frame appears at 0.
+"""
 
 from array import array
 from collections.abc import Callable, Iterator
@@ -35,6 +42,9 @@ _MAX_REORDER = 4
 #: Stands for the bytes between two packets where other streams are not accounted for.
 _UNKNOWN = 1 << 40
 
+#: Formats whose clock starts at 0, and those whose clock starts anywhere.
+_FROM_ZERO, _FROM_ANYWHERE = frozenset({"mov", "matroska"}), frozenset({"mpegts", "mpeg"})
+
 #: With more gaps in time than this share of all packets, gaps are how the video was made.
 _MAX_GAPS = 0.02
 
@@ -51,7 +61,7 @@ class VideoIndex:
         damaged: numbers of packets at which something is missing or marked as damaged, ascending.
         packets: number of the packet of each frame, in presentation order.
         starts: number of the packet at which decoding starts for each frame.
-        times_s: when each frame appears, from the first one's 0.0 on.
+        times_s: when each frame appears on a player's clock, 0.0 or more.
         end_s: when the last frame ends.
         codec: the decoder's name.
         pixel_aspect: width / height of a stored pixel.
@@ -70,6 +80,11 @@ class VideoIndex:
     codec: str
     pixel_aspect: float
     padded: bool
+
+    @property
+    def duration_s(self) -> float:
+        """From the first frame to the end of the last; 0.0 where there is none."""
+        return self.end_s - float(self.times_s[0]) if len(self.times_s) else 0.0
 
     def ranks(self) -> Numbers:
         """Return for each packet the number of its frame, -1 for one that gives none."""
@@ -213,6 +228,7 @@ def build_index(path: Path, should_stop: Callable[[], bool]) -> VideoIndex:
         tick_s = float(stream.time_base or Fraction(1, 90000))
         codec, aspect = stream.codec_context.name, float(stream.sample_aspect_ratio or 1)
         rate = float(stream.guessed_rate or stream.average_rate or 25)
+        zero_s = _zero_s(container)
     shown = ~listing.hidden
     pts = listing.pts[shown]
     known = not (pts == NONE).any() and len(np.unique(pts)) == len(pts)
@@ -223,6 +239,8 @@ def build_index(path: Path, should_stop: Callable[[], bool]) -> VideoIndex:
         packets = packets[~np.isin(packets, unseen)]
         ticks = listing.pts[packets]
         times = (ticks - ticks[0]) * tick_s if len(ticks) else np.zeros(0)
+        if len(ticks) and zero_s is not None:
+            times += max(0.0, float(ticks[0]) * tick_s - zero_s)
     else:
         packets, times = _by_decoding(path, rate, tick_s, should_stop)
         if (slots := listing.slots(packets)) is not None:
@@ -243,6 +261,14 @@ def build_index(path: Path, should_stop: Callable[[], bool]) -> VideoIndex:
         pixel_aspect=aspect,
         padded=bool(2 * np.count_nonzero(listing.flags & _PADDED) > len(listing.flags)),
     )
+
+
+def _zero_s(container: InputContainer) -> float | None:
+    """Return when on the clock of the file a player's starts; None for with the first frame."""
+    kinds = set(container.format.name.split(","))
+    if kinds & _FROM_ANYWHERE:
+        return None if container.start_time is None else container.start_time / 1e6
+    return 0.0 if kinds & _FROM_ZERO else None
 
 
 def packets_of(container: InputContainer, stream: VideoStream | None) -> Iterator[Any]:

@@ -39,7 +39,7 @@ class VideoReader:
 
     Attributes:
         info: what the video is.
-        times_s: when each frame appears, from the first one's 0.0 on.
+        times_s: when each frame appears on a player's clock; see `pipelines.video_index`.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class VideoReader:
             if opened is None:
                 raise unreadable(path) from error
             self._index, only = opened
-        check_length(path, self._index.end_s, max_seconds)
+        check_length(path, self._index.duration_s, max_seconds)
         self._crew = Crew(path, self._index, only)
         self._turn, self._source = self._look(stop)
         self.times_s = self._index.times_s
@@ -208,7 +208,7 @@ class VideoReader:
         (group,) = groups_of(self._index, asked)
         threads = threads_for(group, threads or num_cores())
         with self._crew.one() as worker:
-            assert isinstance(worker, Worker), "decord reads as it likes"
+            assert isinstance(worker, Worker)  # decord's is never asked for this
             decoded = InOrder(worker, group, self._index.ranks()).frames(threads, stop)
             for start in range(0, len(asked), at_once):
                 part = asked[start : start + at_once]
@@ -294,9 +294,10 @@ def _info(index: VideoIndex, turn: Turn, source: tuple[int, int]) -> VideoInfo:
     steps = np.diff(times)
     usual = float(np.median(steps)) if len(steps) else 0.0
     uneven = np.abs(steps - usual).max(initial=0.0) > max(0.0021, 0.02 * usual)
-    span = float(times[-1])
+    span = float(times[-1] - times[0])
     return VideoInfo(
-        duration_s=index.end_s,
+        start_s=float(times[0]),
+        duration_s=index.duration_s,
         num_frames=len(times),
         average_fps=len(steps) / span if span > 0 else 0.0,
         rotation_deg=turn.rotation_deg,

@@ -11,6 +11,7 @@ class VideoInfo:
     """What a video is.
 
     Attributes:
+        start_s: when the first frame appears on a player's clock; often 0.0.
         duration_s: from the first frame to the end of the last.
         num_frames: frames that decoding the whole file gives.
         average_fps: frames per second, on average; 0.0 where there is no second frame.
@@ -21,6 +22,7 @@ class VideoInfo:
         variable_rate: whether the time between two frames varies.
     """
 
+    start_s: float
     duration_s: float
     num_frames: int
     average_fps: float
@@ -30,6 +32,11 @@ class VideoInfo:
     codec: str
     variable_rate: bool
 
+    @property
+    def end_s(self) -> float:
+        """When the last frame ends on a player's clock."""
+        return self.start_s + self.duration_s
+
 
 @dataclass(frozen=True, eq=False)
 class VideoFrames:
@@ -38,7 +45,7 @@ class VideoFrames:
     Attributes:
         pixels: upright frames (N, H, W, 3), uint8, RGB, in the order asked for, without the lost.
         indices: number of each frame (N,).
-        times_s: when each appears (N,).
+        times_s: when each appears on a player's clock (N,).
         lost: numbers of the frames that were asked for and cannot be read, ascending.
         num_asked: how many different frames were asked for.
     """

@@ -230,14 +230,14 @@ class ViClipPipeline(Pipeline):
         check_number(end_s, "end_s", 0.0, MAX_TIME_S, unit=" s")
         with self.videos.open(video, should_stop) as reader:
             indices_between(reader.times_s, start_s, end_s)  # refuses what is not in the video
-            duration = reader.info.duration_s
-            end = min(end_s or duration, duration)
-            plan = self.videos.part(video, min(start_s, end), end, reader)
+            info = reader.info
+            end = min(end_s or info.end_s, info.end_s)
+            plan = self.videos.part(video, min(max(start_s, info.start_s), end), end, reader)
             frames = np.unique(plan.indices)
             times = tuple(reader.times_s[frames].tolist())
         notes = []
-        if end_s > duration + 0.5:
-            notes.append(f"The video ends at {duration:.1f} s: the part ends there.")
+        if end_s > info.end_s + 0.5:
+            notes.append(f"The video ends at {info.end_s:.1f} s: the part ends there.")
         if len(frames) < plan.indices.shape[1]:
             what = "one frame" if len(frames) == 1 else f"{len(frames)} frames"
             notes.append(f"This part has only {what}, so little or no motion can be seen in it.")

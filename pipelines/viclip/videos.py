@@ -50,14 +50,16 @@ class Plan:
         starts_s: (N,) starts of the windows.
         ends_s: (N,) their ends.
         indices: (N, T) frames that stand for them.
-        duration_s: length of the video.
+        video_start_s: when the first frame of the video appears.
+        video_end_s: when its last frame ends.
     """
 
     digest: str
     starts_s: Values
     ends_s: Values
     indices: np.ndarray
-    duration_s: float
+    video_start_s: float
+    video_end_s: float
 
     @property
     def keys(self) -> list[str]:
@@ -142,10 +144,11 @@ class VideoEncoder:
 
         def make() -> Plan:
             with self.open(path, should_stop) as reader:
-                duration = reader.info.duration_s
-                starts, ends = windows_over(duration, options)
+                info = reader.info
+                starts, ends = windows_over(info.duration_s, options)
+                starts, ends = starts + info.start_s, ends + info.start_s
                 indices = clip_indices(reader.times_s, starts, ends, self._processor.num_frames)
-            return Plan(digest, starts, ends, indices, duration)
+            return Plan(digest, starts, ends, indices, info.start_s, info.end_s)
 
         return self._plans.get((digest, options.window_s, options.stride_s), make)
 
@@ -203,7 +206,8 @@ class VideoEncoder:
         """Return the plan that is one part of an open video."""
         start, end = np.array([start_s]), np.array([end_s])
         indices = clip_indices(reader.times_s, start, end, self._processor.num_frames)
-        return Plan(self._digests.of(path), start, end, indices, reader.info.duration_s)
+        info = reader.info
+        return Plan(self._digests.of(path), start, end, indices, info.start_s, info.end_s)
 
     def _vectors(self, clips: list[Pixels | None]) -> torch.Tensor:
         vectors = torch.zeros(len(clips), self._dim)

@@ -94,25 +94,26 @@ def plan_frames(
     most, start_s, end_s = whole_clips(part.max_frames), part.start_s, part.end_s
     info, times = reader.info, reader.times_s
     indices_between(times, start_s, end_s)  # refuses what is not in the video
-    whole = start_s <= 0 and not 0 < end_s < info.duration_s
+    whole = start_s <= info.start_s and not 0 < end_s < info.end_s
     rate = _rate(info)
     choice = choose_frames(
         info.num_frames,
         rate,
         max_num_frames=most,
         min_num_frames=min(LEAST_FRAMES, most),
-        start_s=None if whole else start_s,
-        end_s=None if whole or end_s == 0 else end_s,
+        start_s=None if whole else start_s - info.start_s,
+        end_s=None if whole or end_s == 0 else end_s - info.start_s,
     )
     if info.variable_rate:  # numbered as if frames came evenly: take what is on show then
-        moments = (np.array(choice.indices) + 0.5) / rate
+        moments = info.start_s + (np.array(choice.indices) + 0.5) / rate
         choice = replace(choice, indices=tuple(indices_at(times, moments).tolist()))
-    start = 0.0 if whole else start_s
+    start = info.start_s if whole else max(start_s, info.start_s)
     seen = SeenFrames(
         times_s=tuple(times[list(choice.indices)].tolist()),
         start_s=start,
         end_s=start + choice.duration_s,
-        video_s=info.duration_s,
+        video_end_s=info.end_s,
+        counted_from_s=start,
     )
     return FramePlan(digest, choice, seen, clip_frames, tuple(_notes(seen, end_s)))
 
@@ -205,8 +206,8 @@ def _rate(info: VideoInfo) -> float:
 
 
 def _notes(seen: SeenFrames, end_s: float) -> Iterator[str]:
-    if end_s > seen.video_s + 0.5:
-        yield f"The video ends at {seen.video_s:.1f} s: the part ends there."
+    if end_s > seen.video_end_s + 0.5:
+        yield f"The video ends at {seen.video_end_s:.1f} s: the part ends there."
     number = len(set(seen.times_s))
     if number == 1:
         yield "There is only one frame here, so no motion can be seen."
