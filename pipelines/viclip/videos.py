@@ -17,15 +17,20 @@ from pipelines.viclip.windows import (
     MAX_WINDOWS,
     SearchOptions,
     Values,
+    check_number,
     clip_indices,
     windows_over,
 )
 from pipelines.video import VideoReader, open_video
+from pipelines.video_choice import indices_between
 
 #: Bytes of frames, as they are and as the model reads them, that are decoded at once; frames
 #: that are resized at once, which takes whole numbers of 4 bytes several times over.
 DECODED_BYTES = 200_000_000
 RESIZED_AT_ONCE = 8
+
+#: Latest time in a video that can be asked for.
+MAX_TIME_S = 1e6
 
 #: Windows whose plans are remembered, and files whose contents or lost frames are: those of one
 #: request always fit.
@@ -202,12 +207,33 @@ class VideoEncoder:
             "there; their neighbours are used."
         ]
 
-    def part(self, path: Path, start_s: float, end_s: float, reader: VideoReader) -> Plan:
-        """Return the plan that is one part of an open video."""
-        start, end = np.array([start_s]), np.array([end_s])
-        indices = clip_indices(reader.times_s, start, end, self._processor.num_frames)
-        info = reader.info
-        return Plan(self._digests.of(path), start, end, indices, info.start_s, info.end_s)
+    def part(
+        self, path: Path, start_s: float, end_s: float, should_stop: ShouldStop = never
+    ) -> tuple[Plan, tuple[float, ...], list[str]]:
+        """Return the one window that is a part of a video, its frames' times, and notes.
+
+        Raises:
+            MediaError: the video cannot be read, or is too long.
+            InputError: the part is not in the video.
+            ReadingStopped: the caller said so.
+        """
+        check_number(start_s, "start_s", 0.0, MAX_TIME_S, unit=" s")
+        check_number(end_s, "end_s", 0.0, MAX_TIME_S, unit=" s")
+        with self.open(path, should_stop) as reader:
+            info, times = reader.info, reader.times_s
+        indices_between(times, start_s, end_s)  # refuses what is not in the video
+        end = np.array([min(end_s or info.end_s, info.end_s)])
+        start = np.minimum(max(start_s, info.start_s), end)
+        indices = clip_indices(times, start, end, self._processor.num_frames)
+        plan = Plan(self._digests.of(path), start, end, indices, info.start_s, info.end_s)
+        frames = np.unique(indices)
+        notes = []
+        if end_s > info.end_s + 0.5:
+            notes.append(f"The video ends at {info.end_s:.1f} s: the part ends there.")
+        if len(frames) < indices.shape[1]:
+            what = "one frame" if len(frames) == 1 else f"{len(frames)} frames"
+            notes.append(f"This part has only {what}, so little or no motion can be seen in it.")
+        return plan, tuple(times[frames].tolist()), notes
 
     def _vectors(self, clips: list[Pixels | None]) -> torch.Tensor:
         vectors = torch.zeros(len(clips), self._dim)
