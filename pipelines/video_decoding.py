@@ -13,15 +13,9 @@ from av.video.reformatter import VideoReformatter
 from pipelines.errors import ReadingStopped
 from pipelines.video_bitstream import ONE_FOR_ONE, can_skip, has_zeros, may_hold_zeros
 from pipelines.video_choice import Numbers
-from pipelines.video_index import (
-    NONE,
-    VideoIndex,
-    given_frames,
-    mark,
-    marked,
-    packets_of,
-)
+from pipelines.video_index import NONE, VideoIndex
 from pipelines.video_opening import open_container, video_stream
+from pipelines.video_packets import given_frames, mark, marked, packets_of
 
 #: A gap of up to so many packets is read through; a longer one is jumped over.
 _NEAR = 30

@@ -17,6 +17,9 @@ from pipelines.video_pixels import Pixels
 #: Ticks a second of the files written: frame times of any rate fit.
 _TICKS = 90_000
 
+#: Frames held in memory at once: of short groups of pictures, several are decoded together.
+_AT_ONCE = 32
+
 
 def write_frames(frames: Pixels | Iterable[Pixels], path: Path, *, fps: float = 25.0) -> None:
     """Write frames at an even rate.
@@ -70,7 +73,10 @@ def write_clip(
 
         def frames() -> Iterable[tuple[float, Pixels]]:
             num_lost = 0
-            for part in reader.frames_in_order(indices, (height, width), should_stop=should_stop):
+            parts = reader.frames_in_order(
+                indices, (height, width), at_once=_AT_ONCE, should_stop=should_stop
+            )
+            for part in parts:
                 num_lost += part.num_lost
                 for time_s, pixels in zip(part.times_s, part.pixels, strict=True):
                     yield float(time_s) - first_s, pixels

@@ -125,6 +125,7 @@ TORCH_FREE = (
     "pipelines/video_in_order.py",
     "pipelines/video_index.py",
     "pipelines/video_opening.py",
+    "pipelines/video_packets.py",
     "pipelines/video_pixels.py",
     "pipelines/video_reading.py",
     "pipelines/video_results.py",
