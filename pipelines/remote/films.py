@@ -198,10 +198,11 @@ def _frames(
         emit(AnswerDelta(step=Step(done=done, total=total, unit="frames")))
 
     frames = reader.frames_at(chosen, size, should_stop=should_stop, on_progress=told)
+    end_s = min(part.end_s or info.end_s, info.end_s)
     seen = SeenFrames(
         times_s=tuple(frames.times_s.tolist()),
-        start_s=max(part.start_s, info.start_s),
-        end_s=min(part.end_s or info.end_s, info.end_s),
+        start_s=min(max(part.start_s, info.start_s), end_s),
+        end_s=end_s,
         video_end_s=info.end_s,
     )
     pictures = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames.pixels]
