@@ -40,8 +40,8 @@ class NamedTime:
     seconds: float
 
 
-def times_in(text: str, video_s: float) -> list[NamedTime]:
-    """Return the times that a text names and that are within a video, in order.
+def times_in(text: str, most_s: float) -> list[NamedTime]:
+    """Return the times up to `most_s` that a text names, in order.
 
     They are written as clocks ("0:12", "1:02:03.4") or with their unit ("12 s", "12.5 seconds",
     "3 to 5 seconds").
@@ -49,17 +49,24 @@ def times_in(text: str, video_s: float) -> list[NamedTime]:
     found = []
     for match in _TIME.finditer(text):
         seconds = _clock(match["clock"]) if match["clock"] else float(match["plain"])
-        if seconds <= video_s + 0.5:
+        if seconds <= most_s + 0.5:
             found.append(NamedTime(match.start(), match.end(), seconds))
     return found
 
 
-def as_markdown(text: str, video_s: float = -1.0) -> str:
-    """Return a text as Markdown, its times within a video of so many seconds as links."""
+def as_markdown(text: str, video_end_s: float = -1.0, counted_from_s: float = 0.0) -> str:
+    """Return a text as Markdown, its times within a video as links.
+
+    Args:
+        text: what to write.
+        video_end_s: when the video ends on its player's clock; before 0 there are no links.
+        counted_from_s: when on that clock the text's second 0 is.
+    """
     parts, at = [], 0
-    for time in times_in(text, video_s):
+    for time in times_in(text, video_end_s - counted_from_s):
         parts.append(_escaped(text[at : time.start], first=at == 0))
-        parts.append(f"[{_escaped(text[time.start : time.end], first=False)}](#t={time.seconds:g})")
+        seconds = round(time.seconds + counted_from_s, 3)
+        parts.append(f"[{_escaped(text[time.start : time.end], first=False)}](#t={seconds:.12g})")
         at = time.end
     return "".join([*parts, _escaped(text[at:], first=at == 0)])
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from PIL import Image
 
+from components.chat_times import times_in
 from components.format_video import clock
 from pipelines.video_pixels import Pixels
 from pipelines.videochat_flash.looking_ahead import Ahead
-from pipelines.videochat_flash.results import Estimate, SeenFrames
+from pipelines.videochat_flash.results import Estimate, SeenFrames, VideoAnswer
 
 #: Frames in the strip; of more, so many evenly spread ones are shown.
 FRAMES_SHOWN = 96
@@ -44,6 +45,18 @@ def film_strip(seen: SeenFrames, pictures: Sequence[Pixels]) -> str:
         f"<p class='film-label'>What the model saw: {what}{_spacing(seen)}. Click one to go "
         f"there.</p><div class='film'>{cells}</div>"
     )
+
+
+def answer_notes(answer: VideoAnswer) -> list[str]:
+    """Return what a person should know about an answer, also from where its times count."""
+    notes, seen = list(answer.notes), answer.seen
+    from_s = seen.counted_from_s
+    if from_s >= 0.05 and times_in(answer.text, seen.video_end_s - from_s):
+        notes.append(
+            f"Times in the answer count from {clock(from_s)}, where the part that the model saw "
+            "starts. Click one to go there."
+        )
+    return notes
 
 
 def plan_line(ahead: Ahead) -> str:

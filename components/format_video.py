@@ -114,7 +114,7 @@ def curve(video: SearchedVideo) -> str:
 
     The height is relative to the highest point: what a score means, the verdict says.
     """
-    duration = max(video.duration_s, 1e-9)
+    duration = max(video.end_s, 1e-9)
     top = max(max(score for _, score in video.curve), 1e-9)
 
     def across(time_s: float) -> float:
@@ -132,7 +132,7 @@ def curve(video: SearchedVideo) -> str:
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     ticks = "".join(
         f"<text class='tick {place}' x='{_WIDTH * share:g}' y='{_HEIGHT - 5:g}'>"
-        f"{clock(video.duration_s * share, tenths=video.duration_s < 20)}</text>"
+        f"{clock(video.end_s * share, tenths=video.end_s < 20)}</text>"
         for share, place in ((0, "start"), (0.25, ""), (0.5, ""), (0.75, ""), (1, "end"))
     )
     return (

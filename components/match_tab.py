@@ -27,7 +27,7 @@ from components.example_lists import match_examples
 from components.files import Uploads
 from components.language import say
 from components.lending import lease
-from components.player import Player
+from components.player import Player, frame_gallery
 from pipelines.catalogue import Task
 from pipelines.labels import split_lines
 from pipelines.store import PipelineStore
@@ -124,17 +124,7 @@ def _lay_out_results() -> Results:
         label="Best texts", num_top_classes=fmt.BARS_SHOWN, visible=False, elem_classes="chart"
     )
     table = gr.HTML(EMPTY, padding=False)
-    frames = gr.Gallery(
-        label="What the model saw: click a frame to go there",
-        visible=False,
-        columns=4,
-        height="auto",
-        object_fit="contain",
-        allow_preview=False,
-        interactive=False,
-        buttons=[],
-        elem_classes="frames",
-    )
+    frames = frame_gallery("What the model saw: click a frame to go there")
     download = gr.DownloadButton("Download as CSV", visible=False, size="sm")
     with gr.Accordion("How to read the scores", open=False):
         gr.Markdown(HOW_TO_READ)

@@ -7,7 +7,7 @@ import gradio as gr
 
 from components.common import ExampleStrip, ModelPicker, example_strip, model_picker
 from components.example_lists import moments_examples
-from components.player import Player
+from components.player import Player, frame_gallery, result_player
 from pipelines.catalogue import Task
 from pipelines.viclip.windows import MOST_MOMENTS, SearchOptions
 
@@ -109,21 +109,9 @@ def lay_out_controls() -> Controls:
 def lay_out_results() -> Results:
     """Lay out what a person gets."""
     notices = gr.HTML(visible=False, padding=False)
-    player = Player(
-        label="Player", height=300, interactive=False, visible=False, elem_classes="player"
-    )
+    player = result_player()
     curve = gr.HTML(visible=False, padding=False)
-    moments = gr.Gallery(
-        label="Moments: click one to go there",
-        visible=False,
-        columns=4,
-        height="auto",
-        object_fit="contain",
-        allow_preview=False,
-        interactive=False,
-        buttons=[],
-        elem_classes="frames",
-    )
+    moments = frame_gallery("Moments: click one to go there")
     table = gr.HTML(EMPTY, padding=False)
     with gr.Row():
         csv = gr.DownloadButton("CSV", visible=False, size="sm", min_width=100)

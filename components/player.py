@@ -1,4 +1,4 @@
-"""A video on the page, played as it was uploaded."""
+"""A video on the page, played as it was uploaded, and pictures that one clicks to go there."""
 
 from abc import ABCMeta
 from pathlib import Path
@@ -31,3 +31,25 @@ class Player(gr.Video, metaclass=_Plain):
     def postprocess(self, value: str | Path | None) -> FileData | None:
         """Return the file for the page."""
         return FileData(path=str(value), orig_name=Path(value).name) if value else None
+
+
+def result_player() -> Player:
+    """Lay out the player of what was found; it is shown once there is something."""
+    return Player(
+        label="Player", height=300, interactive=False, visible=False, elem_classes="player"
+    )
+
+
+def frame_gallery(label: str) -> gr.Gallery:
+    """Lay out small pictures to click, of frames or of what was found; shown once there are any."""
+    return gr.Gallery(
+        label=label,
+        visible=False,
+        columns=4,
+        height="auto",
+        object_fit="contain",
+        allow_preview=False,
+        interactive=False,
+        buttons=[],
+        elem_classes="frames",
+    )

@@ -1,7 +1,7 @@
 """The handlers of the Search tab: fill an index, ask it, empty it."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from pipelines.search.adding import add_files
 from pipelines.search.finding import Query, delete_files
 from pipelines.search.library import owner_of
 from pipelines.search.results import FileKind, FileOutcome, Found, Search
-from pipelines.search.thumbnails import SIDE_PX, thumbnail
+from pipelines.search.thumbnails import SIDE_PX, film_thumbnails
 from pipelines.store import PipelineStore
 
 #: Names of files that the list for deleting offers; others can be typed.
@@ -140,9 +140,8 @@ class Handlers:
             nothing = "<p class='empty'>Nothing stands out from the rest of your index.</p>"
             hidden = gr.update(visible=False)
             return notices, hidden, hidden, hidden, nothing, hidden, []
-        pictures = [
-            (self._small(one), caption(rank, one)) for rank, one in enumerate(found.found, start=1)
-        ]
+        captions = [caption(rank, one) for rank, one in enumerate(found.found, start=1)]
+        pictures = list(zip(self._smalls(found.found), captions, strict=True))
         opened = [(one.file.path, one.start_s, one.file.kind == "video") for one in found.found]
         first = opened[0] if self._there(opened[0][0]) else ("", 0.0, False)
         return (
@@ -156,17 +155,28 @@ class Handlers:
             opened,
         )
 
-    def _small(self, one: Found) -> Image.Image:
-        """Return a small picture of a result: of a video at its moment while it is here."""
-        jpeg = one.file.thumbnail
-        path = self._there(one.file.path) if one.file.kind == "video" else None
-        if path is not None:
-            middle = (one.start_s + one.end_s) / 2
-            pixels = int(self._store.settings.max_pixels_mp * 1e6)
-            jpeg = thumbnail(path, "video", at_s=middle, max_pixels=pixels) or jpeg
-        if not jpeg:
-            return Image.new("RGB", (SIDE_PX, SIDE_PX * 3 // 4), "#808080")
-        return Image.open(io.BytesIO(jpeg)).convert("RGB")
+    def _smalls(self, found: Sequence[Found]) -> list[Image.Image]:
+        """Return a small picture of each result: of a video at its moment while it is here."""
+        times: dict[str, list[float]] = {}
+        for one in found:
+            if one.file.kind == "video":
+                times.setdefault(one.file.path, []).append((one.start_s + one.end_s) / 2)
+        frames = {
+            path: iter(film_thumbnails(there, moments))
+            for path, moments in times.items()
+            if (there := self._there(path)) is not None
+        }
+        return [
+            _opened_small(next(frames.get(one.file.path, iter(())), b"") or one.file.thumbnail)
+            for one in found
+        ]
+
+
+def _opened_small(jpeg: bytes) -> Image.Image:
+    """Return a small picture, a grey one where there is none."""
+    if not jpeg:
+        return Image.new("RGB", (SIDE_PX, SIDE_PX * 3 // 4), "#808080")
+    return Image.open(io.BytesIO(jpeg)).convert("RGB")
 
 
 def _opened(path: str, start_s: float, is_video: bool) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ from components.common import (
     wire_model_picker,
 )
 from components.example_lists import search_examples
-from components.player import Player
+from components.player import Player, frame_gallery, result_player
 from components.search_handlers import Handlers
 from pipelines.catalogue import CATALOGUE, Task
 from pipelines.store import PipelineStore
@@ -170,20 +170,8 @@ def _lay_out_results() -> Results:
         visible=False,
         buttons=["fullscreen"],
     )
-    player = Player(
-        label="Player", height=300, interactive=False, visible=False, elem_classes="player"
-    )
-    gallery = gr.Gallery(
-        label="Found: click one to open it",
-        visible=False,
-        columns=4,
-        height="auto",
-        object_fit="contain",
-        allow_preview=False,
-        interactive=False,
-        buttons=[],
-        elem_classes="frames",
-    )
+    player = result_player()
+    gallery = frame_gallery("Found: click one to open it")
     table = gr.HTML(EMPTY, padding=False)
     csv = gr.DownloadButton("CSV", visible=False, size="sm", min_width=100)
     with gr.Accordion("How to read the results", open=False):

@@ -90,7 +90,7 @@ def answering(
         assert result is not None  # every stream that does not raise ends with one
         saved = save_result(store.settings, "conversation.txt", as_text(result.history))
         yield (
-            fmt.shown_if_any(fmt.notices(result.notes, badge(store, spec))),
+            fmt.shown_if_any(fmt.notices(format_chat.answer_notes(result), badge(store, spec))),
             reply.chat(),
             gr.update(value=fmt.context_meter(result.context), visible=True),
             gr.update(value=saved, visible=True),
@@ -122,8 +122,11 @@ class _Reply:
 
     def chat(self) -> list[Message]:
         """Return the conversation as the page shows it, the times of this answer as links."""
-        video_s = self._seen.video_s if self._seen is not None else -1.0
-        return [*self._asked, said(as_markdown(self._text, video_s))]
+        if self._seen is None:
+            return [*self._asked, said(as_markdown(self._text))]
+        seen = self._seen
+        text = as_markdown(self._text, seen.video_end_s, seen.counted_from_s)
+        return [*self._asked, said(text)]
 
 
 def looking_ahead(store: PipelineStore, controls: Controls) -> Callable[..., Any]:

@@ -277,12 +277,30 @@ def _answered(kind: str, request: list[Any], kept: dict[str, Any], sign: "_Sign"
         path, max_seconds = request
         reader = kept["video"] = VideoReader(path, max_seconds=max_seconds, should_stop=sign)
         return reader.info, reader.times_s
+    heard = {"should_stop": sign.is_stopped, "on_progress": sign.progress}
     if kind == "frames":
         indices, size, options = request
-        return kept["video"].frames_at(
-            indices, size, should_stop=sign.is_stopped, on_progress=sign.progress, **options
-        )
-    kept.pop("video").close()
+        return kept["video"].frames_at(indices, size, **heard, **options)
+    return _answered_open(kind, request, kept, heard)
+
+
+def _answered_open(
+    kind: str, request: list[Any], kept: dict[str, Any], heard: dict[str, Any]
+) -> Any:
+    """Answer about the open video; frames read one part after the other are an order by number."""
+    orders: dict[int, Any] = kept.setdefault("orders", {})
+    if kind == "order":
+        indices, size, options = request
+        number = max(orders, default=0) + 1
+        orders[number] = kept["video"].frames_in_order(indices, size, **heard, **options)
+        return number
+    if kind == "next":
+        return next(orders[request[0]], None)
+    ended = [request[0]] if kind == "forget" else [*orders]
+    for number in ended:
+        orders.pop(number).close()
+    if kind == "close":
+        kept.pop("video").close()
     return None
 
 

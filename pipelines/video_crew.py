@@ -14,7 +14,7 @@ from pipelines.video_fallback import DecordWorker
 from pipelines.video_index import VideoIndex
 
 #: How often a caller is asked whether to stop, and told how far it is.
-_POLL_S = 0.05
+POLL_S = 0.05
 
 #: From so many packets between keyframe and last wanted frame on, one group is worth two threads.
 _LONG_GROUP = 48
@@ -23,6 +23,11 @@ _LONG_GROUP = 48
 def num_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_for(group: Group, threads: int) -> int:
+    """Return with how many threads, at most so many, a group is decoded best."""
+    return threads if int(group.wanted[-1]) - group.start >= _LONG_GROUP else 1
 
 
 class Crew:
@@ -85,7 +90,7 @@ class Run:
                 jobs = {pool.submit(self._work) for _ in range(self._num_workers)}
                 left = jobs
                 while left:
-                    ended, left = wait(left, timeout=_POLL_S)
+                    ended, left = wait(left, timeout=POLL_S)
                     for job in ended:
                         job.result()
                     if should_stop():
@@ -104,8 +109,7 @@ class Run:
                     group = self._todo.popleft()
                 except IndexError:
                     break
-                long = int(group.wanted[-1]) - group.start >= _LONG_GROUP
-                threads = self._threads_each if long else 1
+                threads = threads_for(group, self._threads_each)
                 lost.update(worker.run(group, threads, self._take, self._stopped).tolist())
         return lost
 

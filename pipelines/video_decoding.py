@@ -1,6 +1,6 @@
 """Decode wanted packets of a video and as little as possible beside them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,9 @@ from av.video.reformatter import VideoReformatter
 from pipelines.errors import ReadingStopped
 from pipelines.video_bitstream import ONE_FOR_ONE, can_skip, has_zeros, may_hold_zeros
 from pipelines.video_choice import Numbers
-from pipelines.video_index import (
-    NONE,
-    VideoIndex,
-    given_frames,
-    mark,
-    marked,
-    packets_of,
-)
+from pipelines.video_index import NONE, VideoIndex
 from pipelines.video_opening import open_container, video_stream
+from pipelines.video_packets import given_frames, mark, marked, packets_of
 
 #: A gap of up to so many packets is read through; a longer one is jumped over.
 _NEAR = 30
@@ -52,19 +46,25 @@ def groups_of(index: VideoIndex, frames: Numbers) -> list[Group]:
     return [Group(int(start), np.sort(packets[starts == start])) for start in np.unique(starts)]
 
 
-class _PlaceLost(Exception):
+class PlaceLost(Exception):
     """A jump led to packets that are not, or not all, in the list."""
 
 
 class Worker:
-    """One open file with its decoder, used by one thread at a time."""
+    """One open file with its decoder, used by one thread at a time.
+
+    Attributes:
+        reformatter: scales the frames of this file.
+        damage: the first packet that was found damaged by the last call of `outputs`, or -1.
+    """
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
         """Remember the file; it is opened when it is first needed."""
         self._path, self._index = path, index
         self._order = None if index.names is None else np.argsort(index.names)
         self._container: Any = None
-        self._reformatter = VideoReformatter()
+        self.reformatter = VideoReformatter()
+        self.damage = -1
         self._threads = 1
         self._jumps = True
         self._shown = frozenset(index.packets.tolist()) if index.codec in ONE_FOR_ONE else ()
@@ -102,33 +102,74 @@ class Worker:
         """Decode as `_decode` does; without jumps in a file that reads otherwise after one."""
         try:
             return self._decode(group, threads, take, stopped)
-        except _PlaceLost:
-            self._jumps = False
-            self.close()
+        except PlaceLost:
+            self.read_without_jumps()
             return self._decode(group, threads, take, stopped)
 
     def _decode(
         self, group: Group, threads: int, take: Take, stopped: Callable[[], bool]
     ) -> tuple[int, set[int]]:
         """Return the first damaged packet, or -1, and the packets whose frames were given."""
+        wanted, given = set(group.wanted.tolist()), set[int]()
+        for number, frame in self.outputs(group, threads, stopped):
+            if number in wanted:
+                take(number, frame, self.reformatter)
+                given.add(number)
+        return self.damage, given
+
+    def outputs(
+        self, group: Group, threads: int, stopped: Callable[[], bool]
+    ) -> Generator[tuple[int, Any], None, None]:
+        """Decode a group and yield (number of its packet, frame) as they come out whole.
+
+        That is up to the first packet that cannot be decoded. Unwanted frames are among them as
+        far as others need them; -1 is the number of one whose packet the decoder did not keep.
+
+        Raises:
+            ReadingStopped: `stopped()`, asked at every packet, was true.
+            PlaceLost: read again after `read_without_jumps`.
+        """
         self._open(threads)
-        wanted, given, damage = set(group.wanted.tolist()), set[int](), -1
         self._owed.clear()
-        for number, packet in self._packets(group.start, int(group.wanted[-1])):
-            if stopped():
-                raise ReadingStopped
-            frames, failed = self._feed(number, packet, number in wanted)
-            for frame in frames:
-                damage = self._note(frame, wanted, given, take, damage)
-            if failed:
-                damage = number if damage < 0 else min(damage, number)
-                break
-        for frame in given_frames(self._codec, None):
-            damage = self._note(frame, wanted, given, take, damage)
-        self._codec.flush_buffers()
-        if self._owed:
-            damage = min(self._owed) if damage < 0 else min(damage, *self._owed)
-        return damage, given
+        self.damage = -1
+        wanted = set(group.wanted.tolist())
+        try:
+            for number, packet in self._packets(group.start, int(group.wanted[-1])):
+                if stopped():
+                    raise ReadingStopped
+                frames, failed = self._feed(number, packet, number in wanted)
+                yield from self._whole(frames)
+                if failed:
+                    self._note_damage(number)
+                    break
+            yield from self._whole(given_frames(self._codec, None))
+            if self._owed:
+                self._note_damage(min(self._owed))
+        finally:
+            self._codec.flush_buffers()
+
+    def is_damaged(self, number: int) -> bool:
+        """Whether a packet whose frame came out, or one that it may need, is known as damaged."""
+        return 0 <= self.damage <= number or min(self._owed, default=number) < number
+
+    def read_without_jumps(self) -> None:
+        """From now on read this file from its start: it reads otherwise after a jump."""
+        self._jumps = False
+        self.close()
+
+    def _whole(self, frames: list[Any]) -> Iterator[tuple[int, Any]]:
+        """Yield the frames that are whole with the numbers of their packets."""
+        for frame in frames:
+            number = marked(frame)
+            self._owed.discard(number)
+            if frame.is_corrupt:
+                self._note_damage(number)
+            else:
+                yield number, frame
+
+    def _note_damage(self, number: int) -> None:
+        if number >= 0:
+            self.damage = number if self.damage < 0 else min(self.damage, number)
 
     def _feed(self, number: int, packet: Any, wanted: bool) -> tuple[list[Any], bool]:
         """Return the frames that a packet brought out, and whether it is damaged."""
@@ -145,17 +186,6 @@ class Worker:
             return self._codec.decode(packet), False
         except av.FFmpegError:
             return [], True
-
-    def _note(self, frame: Any, wanted: set[int], given: set[int], take: Take, damage: int) -> int:
-        """Hand a frame on if it is wanted; return the first damaged packet known by now."""
-        number = marked(frame)
-        self._owed.discard(number)
-        if frame.is_corrupt:
-            return number if damage < 0 else min(damage, number)
-        if number in wanted:
-            take(number, frame, self._reformatter)
-            given.add(number)
-        return damage
 
     def _open(self, threads: int) -> None:
         """Open the file at its start, unless it is open with so many threads."""
@@ -189,7 +219,7 @@ class Worker:
                 return
             if number >= start:
                 if number != expected and self._jumps:
-                    raise _PlaceLost
+                    raise PlaceLost
                 expected = number + 1
                 yield number, packet
             if number == last:

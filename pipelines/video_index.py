@@ -1,14 +1,20 @@
-"""The packets of a video, listed once without decoding: which frame is where, and when."""
+"""The packets of a video, listed once without decoding: which frame is where, and when.
+
+Times are those of a player's clock, which is the file's: Chromium's counts MP4, MOV, Matroska and
+WebM from the file's own second 0, wherever the first picture or sound is. So a picture that comes
+1.5 s after its sound appears at 1.5 s, and one that comes at 1.5 s in a file without sound does as
+well. The clock of a transport or program stream starts anywhere, and players count from its first
+picture or sound. Of all else, and where a file lacks times, the first frame appears at 0.
+"""
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from math import nan
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from av.container import InputContainer
 from av.stream import Discard
@@ -19,6 +25,7 @@ from pipelines.errors import ReadingStopped
 from pipelines.video_bitstream import ends_in_zeros, is_entry, is_shown
 from pipelines.video_choice import Numbers, Times, usual_step_s
 from pipelines.video_opening import open_container, video_stream
+from pipelines.video_packets import decoded, packets_of
 
 #: Stands for a time or a place that a packet does not tell.
 NONE = np.iinfo(np.int64).min
@@ -34,6 +41,9 @@ _MAX_REORDER = 4
 
 #: Stands for the bytes between two packets where other streams are not accounted for.
 _UNKNOWN = 1 << 40
+
+#: Formats whose clock starts at 0, and those whose clock starts anywhere.
+_FROM_ZERO, _FROM_ANYWHERE = frozenset({"mov", "matroska"}), frozenset({"mpegts", "mpeg"})
 
 #: With more gaps in time than this share of all packets, gaps are how the video was made.
 _MAX_GAPS = 0.02
@@ -51,7 +61,7 @@ class VideoIndex:
         damaged: numbers of packets at which something is missing or marked as damaged, ascending.
         packets: number of the packet of each frame, in presentation order.
         starts: number of the packet at which decoding starts for each frame.
-        times_s: when each frame appears, from the first one's 0.0 on.
+        times_s: when each frame appears on a player's clock, 0.0 or more.
         end_s: when the last frame ends.
         codec: the decoder's name.
         pixel_aspect: width / height of a stored pixel.
@@ -70,6 +80,15 @@ class VideoIndex:
     codec: str
     pixel_aspect: float
     padded: bool
+
+    @property
+    def duration_s(self) -> float:
+        """From the first frame to the end of the last; 0.0 where there is none."""
+        return self.end_s - float(self.times_s[0]) if len(self.times_s) else 0.0
+
+    def ranks(self) -> Numbers:
+        """Return for each packet the number of its frame, -1 for one that gives none."""
+        return _ranks(len(self.pts), self.packets)
 
 
 @dataclass(eq=False)
@@ -209,6 +228,7 @@ def build_index(path: Path, should_stop: Callable[[], bool]) -> VideoIndex:
         tick_s = float(stream.time_base or Fraction(1, 90000))
         codec, aspect = stream.codec_context.name, float(stream.sample_aspect_ratio or 1)
         rate = float(stream.guessed_rate or stream.average_rate or 25)
+        zero_s = _zero_s(container)
     shown = ~listing.hidden
     pts = listing.pts[shown]
     known = not (pts == NONE).any() and len(np.unique(pts)) == len(pts)
@@ -219,6 +239,8 @@ def build_index(path: Path, should_stop: Callable[[], bool]) -> VideoIndex:
         packets = packets[~np.isin(packets, unseen)]
         ticks = listing.pts[packets]
         times = (ticks - ticks[0]) * tick_s if len(ticks) else np.zeros(0)
+        if len(ticks) and zero_s is not None:
+            times += max(0.0, float(ticks[0]) * tick_s - zero_s)
     else:
         packets, times = _by_decoding(path, rate, tick_s, should_stop)
         if (slots := listing.slots(packets)) is not None:
@@ -241,18 +263,12 @@ def build_index(path: Path, should_stop: Callable[[], bool]) -> VideoIndex:
     )
 
 
-def packets_of(container: InputContainer, stream: VideoStream | None) -> Iterator[Any]:
-    """Yield packets with data up to the end, or to where a file that is cut off ends."""
-    while True:
-        try:
-            for packet in container.demux(stream) if stream is not None else container.demux():
-                if packet.size:
-                    yield packet
-        except IndexError:  # a packet of a stream that was not there before
-            continue
-        except av.FFmpegError:
-            return
-        return
+def _zero_s(container: InputContainer) -> float | None:
+    """Return when on the clock of the file a player's starts; None for with the first frame."""
+    kinds = set(container.format.name.split(","))
+    if kinds & _FROM_ANYWHERE:
+        return None if container.start_time is None else container.start_time / 1e6
+    return 0.0 if kinds & _FROM_ZERO else None
 
 
 def _flags(packet: Any, codec: str, extradata: bytes) -> int:
@@ -275,8 +291,7 @@ def _starts(listing: Listing, packets: Numbers) -> Numbers:
     That is the last keyframe that is neither decoded nor shown after it: pictures shown before a
     keyframe, but decoded after it, may need what came earlier (an open group of pictures).
     """
-    rank = np.full(len(listing.pts), -1, np.int64)
-    rank[packets] = np.arange(len(packets))
+    rank = _ranks(len(listing.pts), packets)
     keys = np.flatnonzero(listing.flags & _KEY)
     if not len(keys):
         return np.zeros(len(packets), np.int64)
@@ -288,6 +303,12 @@ def _starts(listing: Listing, packets: Numbers) -> Numbers:
         place[late] -= 1
     starts: Numbers = np.where(place >= 0, keys[np.maximum(place, 0)], 0)
     return starts
+
+
+def _ranks(num_packets: int, packets: Numbers) -> Numbers:
+    rank = np.full(num_packets, -1, np.int64)
+    rank[packets] = np.arange(len(packets))
+    return rank
 
 
 def _leading(
@@ -327,53 +348,3 @@ def _by_decoding(
     else:
         counted = place / rate
     return np.frombuffer(packets, np.int64), counted - (counted[0] if len(counted) else 0)
-
-
-def decoded(
-    container: InputContainer,
-    stream: VideoStream,
-    should_stop: Callable[[], bool],
-    num_packets: int = -1,
-) -> Iterator[tuple[int, Any]]:
-    """Yield (number of its packet, frame) in the decoder's own order, from the file's start.
-
-    Packets that cannot be decoded are passed over one by one.
-
-    Raises:
-        ReadingStopped: `should_stop()`, asked at every packet, was true.
-    """
-    codec = stream.codec_context
-    codec.copy_opaque = True
-    for number, packet in enumerate(packets_of(container, stream)):
-        if number == num_packets:
-            break
-        if should_stop():
-            raise ReadingStopped
-        mark(packet, number)
-        for frame in given_frames(codec, packet):
-            yield marked(frame), frame
-    for frame in given_frames(codec, None):
-        yield marked(frame), frame
-
-
-def mark(packet: Any, number: int) -> None:
-    """Let the frame of this packet carry the packet's number.
-
-    PyAV finds the value again by its address, so two packets in flight must not carry the same
-    object, as small numbers are: the first one freed would take the other's away.
-    """
-    packet.opaque = (number,)
-
-
-def marked(frame: Any) -> int:
-    """Return the number of a frame's packet, -1 where the decoder did not keep it."""
-    return frame.opaque[0] if frame.opaque else -1
-
-
-def given_frames(codec: Any, packet: Any) -> list[Any]:
-    """Return what a decoder gives for a packet, or has left for None; nothing if that fails."""
-    try:
-        frames: list[Any] = codec.decode(packet)
-    except av.FFmpegError:
-        return []
-    return frames

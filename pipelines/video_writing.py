@@ -10,14 +10,15 @@ import numpy as np
 
 from pipelines.errors import InputError
 from pipelines.video import open_video
+from pipelines.video_checks import nothing_left
 from pipelines.video_choice import indices_between
 from pipelines.video_pixels import Pixels
 
 #: Ticks a second of the files written: frame times of any rate fit.
 _TICKS = 90_000
 
-#: Frames held in memory at once.
-_CHUNK = 16
+#: Frames held in memory at once: of short groups of pictures, several are decoded together.
+_AT_ONCE = 32
 
 
 def write_frames(frames: Pixels | Iterable[Pixels], path: Path, *, fps: float = 25.0) -> None:
@@ -71,11 +72,16 @@ def write_clip(
         first_s = float(reader.times_s[indices[0]])
 
         def frames() -> Iterable[tuple[float, Pixels]]:
-            for place in range(0, len(indices), _CHUNK):
-                part = indices[place : place + _CHUNK]
-                read = reader.frames_at(part, (height, width), should_stop=should_stop)
-                for time_s, pixels in zip(read.times_s, read.pixels, strict=True):
+            num_lost = 0
+            parts = reader.frames_in_order(
+                indices, (height, width), at_once=_AT_ONCE, should_stop=should_stop
+            )
+            for part in parts:
+                num_lost += part.num_lost
+                for time_s, pixels in zip(part.times_s, part.pixels, strict=True):
                     yield float(time_s) - first_s, pixels
+            if num_lost == len(indices):
+                raise nothing_left(path_in, num_lost)
 
         _write(frames(), path_out, info.average_fps or 25.0)
 

@@ -16,7 +16,7 @@ from pipelines.labels import MAX_CHARS, MAX_TEXTS
 from pipelines.settings import Settings, read_settings
 from pipelines.sources import MOST_WAITING_IN_ALL
 from pipelines.sweeping import KEEP_FILES_S
-from pipelines.video import MAX_FRAMES_GB
+from pipelines.video_checks import MAX_FRAMES_GB
 from pipelines.video_opening import MAX_FRAME_PIXELS
 from tests.browser.serve import ROOT, RunningApp, serve
 from tests.components.raw_http import http

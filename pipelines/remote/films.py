@@ -178,9 +178,9 @@ class RemoteFilms:
 
 
 def _whole(video: Path, reader: VideoReader) -> _Look:
-    length = reader.info.duration_s
+    start, end = reader.info.start_s, reader.info.end_s
     kind = mimetypes.guess_type(video.name)[0] or "video/mp4"
-    seen = SeenFrames(times_s=(), start_s=0.0, end_s=length, video_s=length)
+    seen = SeenFrames(times_s=(), start_s=start, end_s=end, video_end_s=end)
     return _Look(seen, (), (messages.video_part(video.read_bytes(), kind),))
 
 
@@ -198,11 +198,12 @@ def _frames(
         emit(AnswerDelta(step=Step(done=done, total=total, unit="frames")))
 
     frames = reader.frames_at(chosen, size, should_stop=should_stop, on_progress=told)
+    end_s = min(part.end_s or info.end_s, info.end_s)
     seen = SeenFrames(
         times_s=tuple(frames.times_s.tolist()),
-        start_s=part.start_s,
-        end_s=min(part.end_s or info.duration_s, info.duration_s),
-        video_s=info.duration_s,
+        start_s=min(max(part.start_s, info.start_s), end_s),
+        end_s=end_s,
+        video_end_s=info.end_s,
     )
     pictures = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames.pixels]
     media = [messages.text_part(_times_told(seen)), *map(messages.picture_part, pictures)]
@@ -214,8 +215,8 @@ def _times_told(seen: SeenFrames) -> str:
     """Return what the model is told about the pictures that follow."""
     times = ", ".join(f"{time_s:.1f}" for time_s in seen.times_s)
     return (
-        f"These pictures are {len(seen.times_s)} frames of a video of {seen.video_s:.1f} seconds, "
-        f"in order, at these seconds: {times}."
+        f"These pictures are {len(seen.times_s)} frames of a video of {seen.video_end_s:.1f} "
+        f"seconds, in order, at these seconds: {times}."
     )
 
 

@@ -1,6 +1,7 @@
 """Small copies of pictures, and of a video's frames. Torch-free."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -17,15 +18,26 @@ SIDE_PX = 240
 _POSTER_S = 0.5
 
 
-def thumbnail(path: Path, kind: FileKind, *, at_s: float = _POSTER_S, max_pixels: int) -> bytes:
-    """Return a small JPEG of a picture, or of a video at a time; empty where it cannot be made."""
+def thumbnail(path: Path, kind: FileKind, *, max_pixels: int) -> bytes:
+    """Return a small JPEG of a picture, or of a video's beginning; empty where there is none."""
+    if kind == "video":
+        return film_thumbnails(path, [_POSTER_S])[0]
     try:
-        if kind == "picture":
-            image = open_image(path, max_pixels=max_pixels, draft_px=SIDE_PX)
-        else:
-            image = Image.fromarray(key_frames(path, [at_s], height_px=SIDE_PX * 3 // 4)[0])
+        return _jpeg(open_image(path, max_pixels=max_pixels, draft_px=SIDE_PX))
     except (PipelineError, MemoryError):
         return b""
+
+
+def film_thumbnails(path: Path, times_s: Sequence[float]) -> list[bytes]:
+    """Return small JPEGs of the frames on show at some times, read together; empty if they fail."""
+    try:
+        frames = key_frames(path, times_s, height_px=SIDE_PX * 3 // 4)
+    except (PipelineError, MemoryError):
+        return [b""] * len(times_s)
+    return [_jpeg(Image.fromarray(frame)) for frame in frames]
+
+
+def _jpeg(image: Image.Image) -> bytes:
     image.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR)
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=80)

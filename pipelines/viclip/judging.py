@@ -63,7 +63,8 @@ class Judge:
         cosines = vectors @ word.T
         found = self.evidence(cosines, vectors)[:, 0]
         values = np.where(vectors.any(dim=1).numpy(), found.double().numpy(), -np.inf)
-        peaks = find_peaks(values, plan.starts_s, plan.ends_s, plan.duration_s, top_k)
+        edges = (plan.video_start_s, plan.video_end_s)
+        peaks = find_peaks(values, plan.starts_s, plan.ends_s, edges, top_k)
         centres = (plan.starts_s + plan.ends_s) / 2
         scores = self.score(found).tolist()
         moments = [
@@ -84,5 +85,5 @@ class Judge:
             if np.isfinite(value)
         ]
         return SearchedVideo(
-            index=index, moments=tuple(moments), curve=tuple(curve), duration_s=plan.duration_s
+            index=index, moments=tuple(moments), curve=tuple(curve), end_s=plan.video_end_s
         )

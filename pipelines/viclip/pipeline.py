@@ -2,10 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,21 +23,17 @@ from pipelines.streaming import stoppable, stream_work
 from pipelines.texts import cut_note
 from pipelines.vectors import VectorCache, fingerprint
 from pipelines.viclip.conversion_viclip import load_viclip
+from pipelines.viclip.encoding import TextVectors, ViClipEncoder
 from pipelines.viclip.judging import Judge
-from pipelines.viclip.modeling_viclip import LOGIT_SCALE, ViClipModel, unit
+from pipelines.viclip.modeling_viclip import LOGIT_SCALE
 from pipelines.viclip.processing_viclip import ViClipProcessor
 from pipelines.viclip.resizing import Pixels
 from pipelines.viclip.results import MomentSearch, SearchedVideo, VideoMatch, VideoTextScores
-from pipelines.viclip.tokens import TokenisedTexts, ViClipTokeniser
+from pipelines.viclip.tokens import ViClipTokeniser
 from pipelines.viclip.videos import Plan, ShouldStop, VideoEncoder, never
-from pipelines.viclip.windows import SearchOptions, check_number, check_total
-from pipelines.video_choice import indices_between
+from pipelines.viclip.windows import SearchOptions, check_total
 
-#: Tokens of clips, and texts, through their tower at once; texts between two steps of `prepare`.
-#: On a CPU, about so many multiplications too: those of one clip in the real models take seconds.
-TOKENS_PER_BATCH = 4096
-PRODUCTS_PER_BATCH = 1e11
-TEXTS_PER_BATCH = 256
+#: Texts between two steps of `prepare`.
 TEXTS_PER_STEP = 32
 
 #: Raised when vectors come out otherwise than before, so that kept ones are not taken for new.
@@ -47,9 +41,6 @@ VECTORS_FORMAT = 1
 
 #: Most memory that the vectors of videos take: more than those of the longest search.
 VIDEO_VECTOR_BYTES = 128_000_000
-
-#: Latest time in a video that can be asked for.
-MAX_TIME_S = 1e6
 
 DEFAULT_SEARCH = SearchOptions()
 
@@ -62,21 +53,6 @@ _VIDEO_LOST = (
     "Not one of the frames that the model would look at can be read: the video is damaged. "
     "Save it again, or choose another video."
 )
-
-
-@dataclass(frozen=True)
-class TextVectors:
-    """Texts as vectors.
-
-    Attributes:
-        vectors: (N, D) float32 unit vectors on the CPU.
-        cut: of each text, whether only its beginning was read.
-        notes: what a person should know, one sentence each.
-    """
-
-    vectors: torch.Tensor
-    cut: tuple[bool, ...]
-    notes: tuple[str, ...]
 
 
 class ViClipPipeline(Pipeline):
@@ -102,9 +78,9 @@ class ViClipPipeline(Pipeline):
         )
         if self.device.packed and dtype == "bfloat16":
             pack_linear(model)
-        self._model: ViClipModel = model
         self.tokeniser = tokeniser
         self.processor = ViClipProcessor(config.image_size, config.num_frames, self.traits.fit)
+        self.encoder = ViClipEncoder(model, tokeniser, self.processor)
         name = fingerprint(self.folder, self.device, VECTORS_FORMAT, self.traits.fit)
         self._kept = VectorCache(self.settings.cache_dir / "text-vectors.sqlite", name)
         self.judge = Judge(self.traits, self._word_vectors)
@@ -114,7 +90,7 @@ class ViClipPipeline(Pipeline):
             self.processor,
             VectorCache(None, name, memory_bytes=VIDEO_VECTOR_BYTES),
             dim=config.embed_dim,
-            clips_per_batch=self._clips_per_batch,
+            clips_per_batch=self.encoder.clips_per_batch,
             max_seconds=self.settings.max_video_s,
         )
 
@@ -126,7 +102,7 @@ class ViClipPipeline(Pipeline):
         if hasattr(self, "_kept"):
             self._kept.close()
         for name in (
-            "_model",
+            "encoder",
             "tokeniser",
             "processor",
             "judge",
@@ -188,7 +164,7 @@ class ViClipPipeline(Pipeline):
             InputError: the part is not in the video.
             ReadingStopped: the caller said so.
         """
-        plan, times, notes = self._part(video, start_s, end_s, should_stop)
+        plan, times, notes = self.videos.part(video, start_s, end_s, should_stop)
         vector = self.videos.vectors(video, plan, should_stop)
         if not vector.any():
             raise MediaError(_PART_LOST)
@@ -221,27 +197,6 @@ class ViClipPipeline(Pipeline):
             for index, text in enumerate(texts)
         ]
         return sorted(scores, key=lambda score: -score.probability)
-
-    def _part(
-        self, video: Path, start_s: float, end_s: float, should_stop: ShouldStop
-    ) -> tuple[Plan, tuple[float, ...], list[str]]:
-        """Return the one window that is a part of a video, its frames' times, and notes."""
-        check_number(start_s, "start_s", 0.0, MAX_TIME_S, unit=" s")
-        check_number(end_s, "end_s", 0.0, MAX_TIME_S, unit=" s")
-        with self.videos.open(video, should_stop) as reader:
-            indices_between(reader.times_s, start_s, end_s)  # refuses what is not in the video
-            duration = reader.info.duration_s
-            end = min(end_s or duration, duration)
-            plan = self.videos.part(video, min(start_s, end), end, reader)
-            frames = np.unique(plan.indices)
-            times = tuple(reader.times_s[frames].tolist())
-        notes = []
-        if end_s > duration + 0.5:
-            notes.append(f"The video ends at {duration:.1f} s: the part ends there.")
-        if len(frames) < plan.indices.shape[1]:
-            what = "one frame" if len(frames) == 1 else f"{len(frames)} frames"
-            notes.append(f"This part has only {what}, so little or no motion can be seen in it.")
-        return plan, times, notes
 
     def search(self, videos: Sequence[Path], options: SearchOptions) -> Iterator[Step | None]:
         """Compute the vectors of all windows of videos, in steps of a batch, and keep them.
@@ -382,71 +337,21 @@ class ViClipPipeline(Pipeline):
         return [Judgement(evidence=e, verdict=self.judge.verdict(e)) for e in found]
 
     def embed_frames(self, clips: Sequence[Pixels]) -> torch.Tensor:
-        """Return the unit vectors of clips.
-
-        Args:
-            clips: N arrays (T, H, W, 3) of uint8 RGB, of any sizes. The model reads 8 frames:
-                of another number, 8 are spread over the range; a single one counts as a still
-                picture.
-
-        Returns:
-            (N, D) float32 on the CPU, (0, D) for no clips.
-
-        Raises:
-            InputError: a clip is not such an array.
-        """
-        rows: list[torch.Tensor] = [torch.empty(0)] * len(clips)
-        for batch in _batches(clips, self._clips_per_batch):
-            pixels = [self.processor.pixel_values(clips[index]) for index in batch]
-            for index, vector in zip(batch, self._run_vision(pixels), strict=True):
-                rows[index] = vector
-        return torch.stack(rows) if rows else torch.empty(0, self.dim)
+        """Return the unit vectors of clips, as `ViClipEncoder.embed_frames` does."""
+        return self.encoder.embed_frames(clips)
 
     def embed_texts(self, texts: Sequence[str]) -> TextVectors:
-        """Return the unit vectors of texts, (0, D) for none.
-
-        No template is added. Texts that are too long are read up to the limit, and told of.
-        """
-        vectors = torch.empty(len(texts), self.dim)
-        cut: list[bool] = []
-        for start in range(0, len(texts), TEXTS_PER_BATCH):
-            part = self.tokeniser.tokenise(texts[start : start + TEXTS_PER_BATCH])
-            vectors[start : start + len(part.cut)] = self._run_text(part)
-            cut += part.cut
-        return TextVectors(vectors, tuple(cut), self._cut_notes(cut))
+        """Return the unit vectors of texts, as `ViClipEncoder.embed_texts` does."""
+        return self.encoder.embed_texts(texts)
 
     def similarities(self, clips: Sequence[Pixels], texts: Sequence[str]) -> VideoTextScores:
-        """Compare each clip with each text.
-
-        Args:
-            clips: at least one, as `embed_frames` takes them.
-            texts: at least one; the probabilities are over all of them.
-
-        Raises:
-            InputError: there is no clip or no text, or a clip is not what it should be.
-        """
-        if not clips or not texts:
-            raise InputError(
-                f"There must be at least one clip and one text but got {len(clips)} and "
-                f"{len(texts)}."
-            )
-        words = self.embed_texts(texts)
-        return compare(self.embed_frames(clips), words)
+        """Compare each clip with each text, as `ViClipEncoder.similarities` does."""
+        return self.encoder.similarities(clips, texts)
 
     @property
     def dim(self) -> int:
         """Size of the vectors."""
-        return int(self._model.config.embed_dim)
-
-    @property
-    def _clips_per_batch(self) -> int:
-        """As many as a device works off at once; on a CPU, a second or so, but at least one."""
-        config = self._model.config
-        tokens = config.num_frames * (config.image_size // config.patch_size) ** 2
-        if self.device.kind != "cpu":
-            return max(1, 8 * TOKENS_PER_BATCH // tokens)
-        products = 12 * config.vision_width**2 * config.vision_layers * tokens
-        return max(1, min(TOKENS_PER_BATCH // tokens, int(PRODUCTS_PER_BATCH // products)))
+        return self.encoder.dim
 
     def _word_vectors(self, texts: Sequence[str]) -> torch.Tensor:
         """Return (N, D) unit vectors of texts, kept."""
@@ -455,41 +360,3 @@ class ViClipPipeline(Pipeline):
             return self.embed_texts([texts[index] for index in missing]).vectors
 
         return self._kept.get(texts, compute) if texts else torch.empty(0, self.dim)
-
-    def _cut_notes(self, cut: Sequence[bool]) -> tuple[str, ...]:
-        note = cut_note(self.tokeniser.context_length)
-        if not any(cut):
-            return ()
-        if len(cut) == 1:
-            return (note,)
-        return (f"{sum(cut)} of {len(cut)} texts: {note[0].lower()}{note[1:]}",)
-
-    @torch.inference_mode()
-    def _run_vision(self, pixels: list[torch.Tensor]) -> torch.Tensor:
-        batch = torch.stack(pixels).to(self._model.device)
-        return unit(self._model.get_video_features(batch).pooler_output).cpu()
-
-    @torch.inference_mode()
-    def _run_text(self, texts: TokenisedTexts) -> torch.Tensor:
-        ids = texts.input_ids.to(self._model.device)
-        return unit(self._model.get_text_features(ids).pooler_output).cpu()
-
-
-def compare(videos: torch.Tensor, texts: TextVectors) -> VideoTextScores:
-    """Return how N clips' unit vectors, (N, D) float32, fit M texts."""
-    cosines = videos @ texts.vectors.T
-    probabilities = (LOGIT_SCALE * cosines.double()).softmax(dim=-1)
-    return VideoTextScores(
-        cosines=tuple(tuple(row) for row in cosines.tolist()),
-        probabilities=tuple(tuple(row) for row in probabilities.tolist()),
-        notes=texts.notes,
-    )
-
-
-def _batches(clips: Sequence[Any], size: int) -> list[list[int]]:
-    """Return the clips' positions in batches; stills and clips do not mix."""
-    batches: list[list[int]] = []
-    for still in (False, True):
-        alike = [i for i, clip in enumerate(clips) if (np.shape(clip)[:1] == (1,)) == still]
-        batches += [alike[start : start + size] for start in range(0, len(alike), size)]
-    return batches

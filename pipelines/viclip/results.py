@@ -93,14 +93,14 @@ class SearchedVideo:
         index: its position among the videos given, from 0.
         moments: best first; none where it could not be read.
         curve: (time in seconds, score 0..1) of each window's middle, ascending in time.
-        duration_s: length of the video.
+        end_s: when the video ends on a player's clock.
         error: why it could not be searched, or "".
     """
 
     index: int
     moments: tuple[Moment, ...] = ()
     curve: tuple[tuple[float, float], ...] = ()
-    duration_s: float = 0.0
+    end_s: float = 0.0
     error: str = ""
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.errors import DecoderLost, MediaError, ReadingStopped
+from pipelines.errors import ReadingStopped
 from pipelines.kept import Kept
 from pipelines.recent import FileDigests, Recent
 from pipelines.vectors import VectorCache
@@ -17,15 +17,20 @@ from pipelines.viclip.windows import (
     MAX_WINDOWS,
     SearchOptions,
     Values,
+    check_number,
     clip_indices,
     windows_over,
 )
 from pipelines.video import VideoReader, open_video
+from pipelines.video_choice import indices_between
 
 #: Bytes of frames, as they are and as the model reads them, that are decoded at once; frames
 #: that are resized at once, which takes whole numbers of 4 bytes several times over.
 DECODED_BYTES = 200_000_000
 RESIZED_AT_ONCE = 8
+
+#: Latest time in a video that can be asked for.
+MAX_TIME_S = 1e6
 
 #: Windows whose plans are remembered, and files whose contents or lost frames are: those of one
 #: request always fit.
@@ -50,14 +55,16 @@ class Plan:
         starts_s: (N,) starts of the windows.
         ends_s: (N,) their ends.
         indices: (N, T) frames that stand for them.
-        duration_s: length of the video.
+        video_start_s: when the first frame of the video appears.
+        video_end_s: when its last frame ends.
     """
 
     digest: str
     starts_s: Values
     ends_s: Values
     indices: np.ndarray
-    duration_s: float
+    video_start_s: float
+    video_end_s: float
 
     @property
     def keys(self) -> list[str]:
@@ -142,10 +149,11 @@ class VideoEncoder:
 
         def make() -> Plan:
             with self.open(path, should_stop) as reader:
-                duration = reader.info.duration_s
-                starts, ends = windows_over(duration, options)
+                info = reader.info
+                starts, ends = windows_over(info.duration_s, options)
+                starts, ends = starts + info.start_s, ends + info.start_s
                 indices = clip_indices(reader.times_s, starts, ends, self._processor.num_frames)
-            return Plan(digest, starts, ends, indices, duration)
+            return Plan(digest, starts, ends, indices, info.start_s, info.end_s)
 
         return self._plans.get((digest, options.window_s, options.stride_s), make)
 
@@ -199,11 +207,33 @@ class VideoEncoder:
             "there; their neighbours are used."
         ]
 
-    def part(self, path: Path, start_s: float, end_s: float, reader: VideoReader) -> Plan:
-        """Return the plan that is one part of an open video."""
-        start, end = np.array([start_s]), np.array([end_s])
-        indices = clip_indices(reader.times_s, start, end, self._processor.num_frames)
-        return Plan(self._digests.of(path), start, end, indices, reader.info.duration_s)
+    def part(
+        self, path: Path, start_s: float, end_s: float, should_stop: ShouldStop = never
+    ) -> tuple[Plan, tuple[float, ...], list[str]]:
+        """Return the one window that is a part of a video, its frames' times, and notes.
+
+        Raises:
+            MediaError: the video cannot be read, or is too long.
+            InputError: the part is not in the video.
+            ReadingStopped: the caller said so.
+        """
+        check_number(start_s, "start_s", 0.0, MAX_TIME_S, unit=" s")
+        check_number(end_s, "end_s", 0.0, MAX_TIME_S, unit=" s")
+        with self.open(path, should_stop) as reader:
+            info, times = reader.info, reader.times_s
+        indices_between(times, start_s, end_s)  # refuses what is not in the video
+        end = np.array([min(end_s or info.end_s, info.end_s)])
+        start = np.minimum(max(start_s, info.start_s), end)
+        indices = clip_indices(times, start, end, self._processor.num_frames)
+        plan = Plan(self._digests.of(path), start, end, indices, info.start_s, info.end_s)
+        frames = np.unique(indices)
+        notes = []
+        if end_s > info.end_s + 0.5:
+            notes.append(f"The video ends at {info.end_s:.1f} s: the part ends there.")
+        if len(frames) < indices.shape[1]:
+            what = "one frame" if len(frames) == 1 else f"{len(frames)} frames"
+            notes.append(f"This part has only {what}, so little or no motion can be seen in it.")
+        return plan, tuple(times[frames].tolist()), notes
 
     def _vectors(self, clips: list[Pixels | None]) -> torch.Tensor:
         vectors = torch.zeros(len(clips), self._dim)
@@ -221,17 +251,14 @@ class VideoEncoder:
         needs them. A frame that cannot be read is replaced by the nearest of its window.
         """
         held: dict[int, Pixels] = {}
-        lost = self._lost.of(plan.digest)
         windows = plan.indices[rows]
-        wanted = np.unique(windows)
-        pixels = reader.info.height_px * reader.info.width_px + self._processor.image_size**2
-        piece = max(1, DECODED_BYTES // (3 * pixels))
-        read = 0
+        parts = self._parts(reader, np.unique(windows), self._lost.of(plan.digest), should_stop)
+        read = -1
         for row, window in enumerate(windows):
             _check(should_stop)
-            while read < len(wanted) and wanted[read] <= window[-1]:
-                held |= self._read(reader, wanted[read : read + piece], lost, should_stop)
-                read += piece
+            while read < window[-1]:
+                read, frames = next(parts)
+                held |= frames
             there = np.array([index for index in np.unique(window) if index in held])
             if len(there):
                 nearest = there[np.abs(there[None, :] - window[:, None]).argmin(axis=1)]
@@ -241,25 +268,22 @@ class VideoEncoder:
             if row + 1 < len(windows):
                 held = {i: frame for i, frame in held.items() if i >= windows[row + 1, 0]}
 
-    def _read(
-        self, reader: VideoReader, indices: np.ndarray, lost: set[int], should_stop: ShouldStop
-    ) -> dict[int, Pixels]:
-        try:
-            frames = reader.frames_at(indices, should_stop=should_stop)
-        except DecoderLost:
-            raise
-        except MediaError:  # none of these: the rest of a damaged video may be whole
-            lost.update(indices.tolist())
-            return {}
-        lost.update(frames.lost)
+    def _parts(
+        self, reader: VideoReader, wanted: np.ndarray, lost: set[int], should_stop: ShouldStop
+    ) -> Iterator[tuple[int, dict[int, Pixels]]]:
+        """Yield frames as the model reads them, part by part, each with the last number of it."""
         side, fit = self._processor.image_size, self._processor.fit
-        small: dict[int, Pixels] = {}
-        for start in range(0, len(frames.indices), RESIZED_AT_ONCE):
-            _check(should_stop)
-            part = slice(start, start + RESIZED_AT_ONCE)
-            fitted = fit_frames(frames.pixels[part], side, fit)
-            small.update(zip(frames.indices[part].tolist(), fitted, strict=True))
-        return small
+        pixels = reader.info.height_px * reader.info.width_px + side**2
+        at_once = max(1, DECODED_BYTES // (3 * pixels))
+        for frames in reader.frames_in_order(wanted, at_once=at_once, should_stop=should_stop):
+            lost.update(frames.lost)
+            small: dict[int, Pixels] = {}
+            for start in range(0, len(frames.indices), RESIZED_AT_ONCE):
+                _check(should_stop)
+                part = slice(start, start + RESIZED_AT_ONCE)
+                fitted = fit_frames(frames.pixels[part], side, fit)
+                small.update(zip(frames.indices[part].tolist(), fitted, strict=True))
+            yield frames.highest, small
 
 
 def _check(should_stop: ShouldStop) -> None:

@@ -137,7 +137,7 @@ def check_total(num_windows: int, options: SearchOptions) -> None:
 
 
 def find_peaks(
-    evidence: Values, starts_s: Values, ends_s: Values, duration_s: float, top_k: int
+    evidence: Values, starts_s: Values, ends_s: Values, edges_s: tuple[float, float], top_k: int
 ) -> list[tuple[float, float, int]]:
     """Return the moments at which a curve of relevance has its peaks; none overlaps another.
 
@@ -151,7 +151,7 @@ def find_peaks(
         evidence: (N,) relevance of each window; -inf where it could not be read.
         starts_s: (N,) starts of the windows, ascending.
         ends_s: (N,) their ends.
-        duration_s: length of the video.
+        edges_s: start and end of the video.
         top_k: most moments.
 
     Returns:
@@ -172,8 +172,8 @@ def find_peaks(
         level = background + _EDGE * (evidence[peak] - background)
         first, last = _around(evidence, taken, peak, level)
         taken[first : last + 1] = True
-        start = _edge(evidence, centres, first, first - 1, level) if first else 0.0
-        end = duration_s
+        start = _edge(evidence, centres, first, first - 1, level) if first else edges_s[0]
+        end = edges_s[1]
         if last + 1 < len(taken):
             end = _edge(evidence, centres, last, last + 1, level)
         moments.append((*_beside(moments, peak, start, end), peak))

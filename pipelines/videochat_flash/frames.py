@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.errors import DecoderLost, MediaError
-from pipelines.video import VideoInfo, VideoReader
+from pipelines.errors import MediaError
+from pipelines.video import VideoFrames, VideoInfo, VideoReader
 from pipelines.video_choice import indices_at, indices_between
 from pipelines.video_crew import num_cores
 from pipelines.video_pixels import Pixels
@@ -94,25 +94,26 @@ def plan_frames(
     most, start_s, end_s = whole_clips(part.max_frames), part.start_s, part.end_s
     info, times = reader.info, reader.times_s
     indices_between(times, start_s, end_s)  # refuses what is not in the video
-    whole = start_s <= 0 and not 0 < end_s < info.duration_s
+    whole = start_s <= info.start_s and not 0 < end_s < info.end_s
     rate = _rate(info)
     choice = choose_frames(
         info.num_frames,
         rate,
         max_num_frames=most,
         min_num_frames=min(LEAST_FRAMES, most),
-        start_s=None if whole else start_s,
-        end_s=None if whole or end_s == 0 else end_s,
+        start_s=None if whole else start_s - info.start_s,
+        end_s=None if whole or end_s == 0 else end_s - info.start_s,
     )
     if info.variable_rate:  # numbered as if frames came evenly: take what is on show then
-        moments = (np.array(choice.indices) + 0.5) / rate
+        moments = info.start_s + (np.array(choice.indices) + 0.5) / rate
         choice = replace(choice, indices=tuple(indices_at(times, moments).tolist()))
-    start = 0.0 if whole else start_s
+    start = info.start_s if whole else max(start_s, info.start_s)
     seen = SeenFrames(
         times_s=tuple(times[list(choice.indices)].tolist()),
         start_s=start,
         end_s=start + choice.duration_s,
-        video_s=info.duration_s,
+        video_end_s=info.end_s,
+        counted_from_s=start,
     )
     return FramePlan(digest, choice, seen, clip_frames, tuple(_notes(seen, end_s)))
 
@@ -132,7 +133,7 @@ def read_clips(
 
     Args:
         reader: the video.
-        clips: numbers of the frames of each.
+        clips: numbers of the frames of each, ascending from clip to clip.
         side_px: side S of the frames that the tower reads.
         lost: takes the numbers of the frames that cannot be read.
         should_stop: asked every 50 ms.
@@ -143,19 +144,23 @@ def read_clips(
     Raises:
         ReadingStopped: `should_stop` said yes.
     """
-    size = reader.info.height_px * reader.info.width_px * 3
-    at_once = max(1, DECODED_BYTES // (size * max(1, len(clips[0]) if clips else 1)))
-    for start in range(0, len(clips), at_once):
-        piece = clips[start : start + at_once]
-        held = _read(
-            reader, sorted({i for clip in piece for i in clip}), side_px, lost, should_stop
-        )
-        for clip in piece:
-            there = [index for index in clip if index in held]
-            black = np.zeros((side_px, side_px, 3), np.uint8)
-            nearest = [min(there, key=lambda at: abs(at - i), default=-1) for i in clip]
-            shown = [held.get(index, (black, black[:PICTURE_PX])) for index in nearest]
-            yield to_pixels([square for square, _ in shown]), [small for _, small in shown]
+    wanted = sorted({index for clip in clips for index in clip})
+    at_once = max(1, DECODED_BYTES // (reader.info.height_px * reader.info.width_px * 3))
+    parts = reader.frames_in_order(wanted, at_once=at_once, should_stop=should_stop)
+    black = np.zeros((side_px, side_px, 3), np.uint8)
+    held: dict[int, tuple[Pixels, Pixels]] = {}
+    read = -1
+    for clip in clips:
+        while read < max(clip):
+            frames = next(parts)
+            read = frames.highest
+            lost.update(frames.lost)
+            held |= _resized(frames, side_px)
+        there = [index for index in clip if index in held]
+        nearest = [min(there, key=lambda at: abs(at - i), default=-1) for i in clip]
+        shown = [held.get(index, (black, black[:PICTURE_PX])) for index in nearest]
+        yield to_pixels([square for square, _ in shown]), [small for _, small in shown]
+        held = {index: each for index, each in held.items() if index >= max(clip)}
 
 
 def lost_notes(plan: FramePlan, lost: set[int]) -> list[str]:
@@ -179,21 +184,8 @@ def lost_notes(plan: FramePlan, lost: set[int]) -> list[str]:
     ]
 
 
-def _read(
-    reader: VideoReader,
-    indices: list[int],
-    side_px: int,
-    lost: set[int],
-    should_stop: Callable[[], bool],
-) -> dict[int, tuple[Pixels, Pixels]]:
-    try:
-        frames = reader.frames_at(indices, should_stop=should_stop)
-    except DecoderLost:
-        raise
-    except MediaError:  # none of these: the rest of a damaged video may be whole
-        lost.update(indices)
-        return {}
-    lost.update(frames.lost)
+def _resized(frames: VideoFrames, side_px: int) -> dict[int, tuple[Pixels, Pixels]]:
+    """Return by number each frame as the tower reads it, and a small picture of it."""
     height, width = frames.pixels.shape[1:3]
     across = min(max(2, round(width * PICTURE_PX / height)), 4 * PICTURE_PX)
 
@@ -214,8 +206,8 @@ def _rate(info: VideoInfo) -> float:
 
 
 def _notes(seen: SeenFrames, end_s: float) -> Iterator[str]:
-    if end_s > seen.video_s + 0.5:
-        yield f"The video ends at {seen.video_s:.1f} s: the part ends there."
+    if end_s > seen.video_end_s + 0.5:
+        yield f"The video ends at {seen.video_end_s:.1f} s: the part ends there."
     number = len(set(seen.times_s))
     if number == 1:
         yield "There is only one frame here, so no motion can be seen."

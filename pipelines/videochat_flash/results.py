@@ -8,19 +8,22 @@ from pipelines.video_pixels import Pixels
 
 @dataclass(frozen=True, kw_only=True)
 class SeenFrames:
-    """What a model looks at.
+    """What a model looks at; times are those of a player's clock.
 
     Attributes:
         times_s: when each of the frames appears in the video; the last may come several times.
         start_s: where the part that they are from starts.
         end_s: where it ends.
-        video_s: length of the whole video.
+        video_end_s: where the whole video ends.
+        counted_from_s: what the model counts from when it names a time: its prompt tells it how
+            long the part is, and not where in the video.
     """
 
     times_s: tuple[float, ...]
     start_s: float
     end_s: float
-    video_s: float
+    video_end_s: float
+    counted_from_s: float = 0.0
 
     @property
     def every_s(self) -> float:

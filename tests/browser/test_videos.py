@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
@@ -13,6 +14,17 @@ from components.example_lists import drawn_videos
 from tests.browser.browsing import click_example, close_toast, open_tab, press, rows, toast
 from tests.browser.conftest import Visit
 from tests.browser.contrast import contrasts
+from tests.pipelines.made_videos import FPS, HEIGHT, WIDTH, encode, number_of
+
+#: The red values of what a video shows, row by row.
+PAINTED = """video => {
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+    const context = canvas.getContext("2d");
+    context.drawImage(video, 0, 0);
+    const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
+    return [...pixels].filter((_, at) => at % 4 === 0);
+}"""
 
 at_both_widths = pytest.mark.parametrize("width", [1280, 390])
 
@@ -89,6 +101,32 @@ def test_a_moment_is_found_and_played(visit: Visit, width: int) -> None:
     with page.expect_download() as download:
         press(page, f"Download clip {count}")
     assert Path(download.value.path()).read_bytes()[4:8] == b"ftyp"
+
+
+def test_a_click_shows_the_frame_whose_picture_started_late(visit: Visit, tmp_path: Path) -> None:
+    """The picture starts 1.5 s after the sound: a player counts from the sound."""
+    times = [45 + number for number in range(90)]
+    size = (2 * HEIGHT, 2 * WIDTH)
+    path = encode(tmp_path / "late.mp4", "libx264", times=times, sound=True, size=size)
+    page = enter(visit, "Match")
+    upload(page, path)
+    page.locator("[role=tabpanel]:visible").get_by_label("Texts").fill("a bar\na dog")
+    press(page, "Match")
+    frames = page.locator(".frames:visible button:has(img)")
+    expect(frames).to_have_count(8)
+    video = page.locator("video:visible").first
+    for place in (6, 1):
+        clock = re.search(r"(\d+):(\d+\.\d)", frames.nth(place).inner_text())
+        assert clock is not None
+        time_s = 60 * int(clock[1]) + float(clock[2])
+        frames.nth(place).click()
+        page.wait_for_function(
+            "([video, wanted]) => Math.abs(video.currentTime - wanted) < 0.06 && !video.seeking",
+            arg=[video.element_handle(), time_s],
+        )
+        page.wait_for_timeout(500)  # until what was decoded is painted
+        number = number_of(np.array(video.evaluate(PAINTED), np.uint8).reshape(*size, 1))
+        assert abs(number - (time_s - 1.5) * FPS) < 3
 
 
 @pytest.mark.parametrize("tab", ["Match", "Moments"])

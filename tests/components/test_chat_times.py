@@ -62,3 +62,11 @@ def test_any_text_can_be_read_back() -> None:
     for _ in range(5000):
         text = "".join(source.choices(pieces, k=source.randint(0, 14)))
         assert from_markdown(as_markdown(text, source.choice((-1.0, 1e6)))) == text
+
+
+def test_times_of_a_part_are_links_into_the_whole_video() -> None:
+    text = "It turns at 2 s and rests at 12 s."
+    assert as_markdown(text, 20.0, 10.0) == "It turns at [2 s](#t=12) and rests at 12 s."
+    shown = as_markdown("From 0:00 to 1.25 s", 4.5, 1.5)
+    assert shown == "From [0:00](#t=1.5) to [1.25 s](#t=2.75)"
+    assert from_markdown(shown) == "From 0:00 to 1.25 s"

@@ -230,7 +230,7 @@ def test_no_text_of_a_search_is_a_formula() -> None:
     moment = Moment(
         start_s=0.0, end_s=1.0, score=0.5, cosine=-0.1, evidence=1.0, verdict="match", key_s=0.5
     )
-    video = SearchedVideo(index=0, moments=(moment,), curve=((0.5, 0.5),), duration_s=1.0)
+    video = SearchedVideo(index=0, moments=(moment,), curve=((0.5, 0.5),), end_s=1.0)
     search = MomentSearch(videos=(video,), query='=HYPERLINK("http://x")', model="m")
     _, row = read_csv(format_video.moments_csv(search, ["@film.mp4"]))
     assert row == ["'@film.mp4", "0.000", "1.000", "0.5", "-0.1", "match", "'" + search.query]

@@ -5,14 +5,20 @@ import re
 import numpy as np
 import pytest
 
-from components.format_chat import FRAMES_SHOWN, film_strip, message_line, plan_line
-from pipelines.results import Step
+from components.format_chat import (
+    FRAMES_SHOWN,
+    answer_notes,
+    film_strip,
+    message_line,
+    plan_line,
+)
+from pipelines.results import ContextUse, Step
 from pipelines.videochat_flash.looking_ahead import Ahead
-from pipelines.videochat_flash.results import Estimate, SeenFrames
+from pipelines.videochat_flash.results import Estimate, SeenFrames, VideoAnswer
 
 
 def seen(*times: float, end: float = 60.0) -> SeenFrames:
-    return SeenFrames(times_s=times, start_s=0.0, end_s=end, video_s=end)
+    return SeenFrames(times_s=times, start_s=0.0, end_s=end, video_end_s=end)
 
 
 def picture() -> np.ndarray:
@@ -91,3 +97,24 @@ def test_rough_times(seconds: float, told: str) -> None:
 def test_messages_stay_text() -> None:
     assert "class='warning'>no &lt;b&gt;" in plan_line(Ahead(problem="no <b>"))
     assert "&lt;b&gt;" in message_line("<b>")
+
+
+@pytest.mark.parametrize(
+    ("text", "from_s", "told"),
+    [("It turns at 2 s.", 10.0, True), ("It turns at 2 s.", 0.0, False), ("Red.", 10.0, False)],
+)
+def test_where_times_of_an_answer_count_from_is_told(text: str, from_s: float, told: bool) -> None:
+    answer = VideoAnswer(
+        text=text,
+        model="m",
+        finish="end",
+        history=(),
+        seen=SeenFrames(
+            times_s=(12.0,), start_s=10.0, end_s=20.0, video_end_s=60.0, counted_from_s=from_s
+        ),
+        context=ContextUse(used_tokens=1, limit_tokens=10),
+        notes=("One note.",),
+    )
+    notes = answer_notes(answer)
+    assert notes[0] == "One note."
+    assert ["count from 0:10.0" in note for note in notes[1:]] == [True] * told

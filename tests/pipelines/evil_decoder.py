@@ -55,10 +55,17 @@ def serve(conn: Any, stop: Any) -> None:
                 act("crash")
             return super().frames_at(*args, **options)
 
+        def frames_in_order(self, *args: Any, **options: Any) -> Any:
+            if "late" in self._path.name:
+                act("crash")
+            return super().frames_in_order(*args, **options)
+
     def evil_feed(self: Worker, *args: Any) -> Any:
         in_thread = threading.current_thread() is not threading.main_thread()
         if "stuck" in self._path.name and in_thread and not hung:
             hung.append(True)
+            time.sleep(20)
+        if "stalled" in self._path.name and args[0] > 5:  # wherever it decodes
             time.sleep(20)
         return feed(self, *args)
 

@@ -22,6 +22,7 @@ from pipelines.video import ApartVideo, VideoReader, open_video, probe
 from pipelines.video_key_frames import key_frames
 from pipelines.videochat_flash.frames import read_clips
 from tests.pipelines import evil_decoder
+from tests.pipelines.made_videos import encode
 from tests.pipelines.viclip_golden import make_golden_folder, make_pipeline
 
 EXAMPLES = Path(__file__).parent.parent.parent / "assets" / "examples"
@@ -177,6 +178,17 @@ def test_a_thread_that_hangs_while_frames_are_read_is_noticed(
     video = renamed(VIDEO, "stuck.mp4", tmp_path)
     with open_video(video) as reader, pytest.raises(DecoderLost, match="busy for 3 s"):
         reader.frames_at([0, 9, 30])
+    assert open_image(PICTURE).mode == "RGB"
+
+
+@pytest.mark.usefixtures("evil")
+def test_a_decoder_that_hangs_amid_a_long_group_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "HANG_S", 3.0)
+    video = encode(tmp_path / "stalled.mp4", "libx264", {"g": "300"})
+    with open_video(video) as reader, pytest.raises(DecoderLost, match="busy for 3 s"):
+        list(reader.frames_in_order(range(90), at_once=4))
     assert open_image(PICTURE).mode == "RGB"
 
 

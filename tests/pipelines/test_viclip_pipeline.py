@@ -11,7 +11,7 @@ import torch
 from pipelines import packing
 from pipelines.errors import InputError
 from pipelines.spec import VideoTextTraits
-from pipelines.viclip import pipeline as module
+from pipelines.viclip import encoding as module
 from pipelines.viclip.pipeline import ViClipPipeline
 from pipelines.viclip.processing_viclip import stride_indices
 from pipelines.viclip.resizing import Pixels
@@ -177,7 +177,7 @@ def test_loading_and_unloading(folder: Path) -> None:
     assert pipeline.dim == 24
     pipeline.unload()
     pipeline.unload()
-    assert not any(hasattr(pipeline, name) for name in ("_model", "tokeniser", "processor"))
+    assert not any(hasattr(pipeline, name) for name in ("encoder", "tokeniser", "processor"))
     pipeline.load()
     assert pipeline.embed_texts(["a"]).vectors.shape == (1, 24)
 

@@ -131,7 +131,7 @@ class Held:
         raise ReadingStopped
 
 
-@pytest.mark.parametrize("where", [(module, "open_video"), (VideoReader, "frames_at")])
+@pytest.mark.parametrize("where", [(module, "open_video"), (VideoReader, "frames_in_order")])
 @pytest.mark.parametrize("what", ["match", "search"])
 def test_who_closes_the_stream_ends_the_reading(
     viclip: ViClipPipeline,
@@ -182,12 +182,12 @@ def test_a_stream_gives_what_a_call_gives(viclip: ViClipPipeline, tmp_path: Path
 
 
 def test_clips_of_seconds_go_one_by_one_on_a_cpu(viclip: ViClipPipeline) -> None:
-    small = viclip._model.config
-    assert viclip._clips_per_batch > 1
+    small = viclip.encoder.model.config
+    assert viclip.encoder.clips_per_batch > 1
     for config in (ViClipConfig(), ViClipConfig(vision_width=768, vision_layers=12, patch_size=16)):
-        viclip._model.config = config
-        alone = viclip._clips_per_batch
-        viclip._model.config = small
+        viclip.encoder.model.config = config
+        alone = viclip.encoder.clips_per_batch
+        viclip.encoder.model.config = small
         assert alone == 1
 
 

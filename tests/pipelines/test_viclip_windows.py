@@ -71,7 +71,7 @@ def test_the_frame_in_the_middle_of_a_piece_stands_for_it() -> None:
 @pytest.mark.parametrize("span", [(10.0, 16.0), (20.0, 30.0), (3.0, 8.0)])
 def test_an_event_longer_than_a_window_is_found_with_its_edges(span: tuple[float, float]) -> None:
     evidence, starts, ends = curve(40.0, (*span, 10.0))
-    ((start, end, _),) = find_peaks(evidence, starts, ends, 40.0, 1)
+    ((start, end, _),) = find_peaks(evidence, starts, ends, (0.0, 40.0), 1)
     assert start == pytest.approx(span[0], abs=1.0)
     assert end == pytest.approx(span[1], abs=1.0)
 
@@ -80,7 +80,7 @@ def test_an_event_longer_than_a_window_is_found_with_its_edges(span: tuple[float
 def test_edges_lie_between_windows(start: float) -> None:
     """A shift of the event by less than a stride shifts the moment alike."""
     evidence, starts, ends = curve(40.0, (start, start + 6.0, 10.0))
-    ((found, end, _),) = find_peaks(evidence, starts, ends, 40.0, 1)
+    ((found, end, _),) = find_peaks(evidence, starts, ends, (0.0, 40.0), 1)
     middle = (found + end) / 2
     assert middle == pytest.approx(start + 3.0, abs=0.05)
     assert end - found == pytest.approx(6.0, abs=1.5)
@@ -91,13 +91,13 @@ def test_low_peaks_have_a_length_too() -> None:
     evidence = np.where(np.arange(len(starts)) % 5 == 4, 0.0, 1.0)
     evidence[0] = 0.5
     evidence[-4:] = (0.2, 0.1, 0.3, 0.1)
-    for start, end, _ in find_peaks(evidence, starts, ends, 30.0, 20):
+    for start, end, _ in find_peaks(evidence, starts, ends, (0.0, 30.0), 20):
         assert start < end
 
 
 def test_moments_do_not_overlap_and_come_best_first() -> None:
     evidence, starts, ends = curve(60.0, (8.0, 13.0, 8.0), (30.0, 35.0, 12.0), (48.0, 53.0, 10.0))
-    moments = find_peaks(evidence, starts, ends, 60.0, 5)
+    moments = find_peaks(evidence, starts, ends, (0.0, 60.0), 5)
     assert [round((start + end) / 2) for start, end, _ in moments[:3]] == [32, 50, 10]
     spans = sorted((start, end) for start, end, _ in moments)
     assert all(a[1] <= b[0] + 1e-9 for a, b in zip(spans, spans[1:], strict=False))
@@ -106,12 +106,12 @@ def test_moments_do_not_overlap_and_come_best_first() -> None:
 def test_windows_that_could_not_be_read_are_no_moments() -> None:
     evidence, starts, ends = curve(30.0, (10.0, 15.0, 10.0))
     evidence[8:] = -np.inf
-    for start, end, peak in find_peaks(evidence, starts, ends, 30.0, 3):
+    for start, end, peak in find_peaks(evidence, starts, ends, (0.0, 30.0), 3):
         assert peak < 8
         assert start < end
-    assert find_peaks(np.full(5, -np.inf), starts[:5], ends[:5], 30.0, 3) == []
+    assert find_peaks(np.full(5, -np.inf), starts[:5], ends[:5], (0.0, 30.0), 3) == []
 
 
 def test_a_video_shorter_than_a_window_is_one_moment() -> None:
     starts, ends = windows_over(2.0, SearchOptions())
-    assert find_peaks(np.array([1.0]), starts, ends, 2.0, 5) == [(0.0, 2.0, 0)]
+    assert find_peaks(np.array([1.0]), starts, ends, (0.0, 2.0), 5) == [(0.0, 2.0, 0)]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import pipelines.video
 import pipelines.video_opening
+import pipelines.video_reading
 from pipelines.errors import MediaError
 from pipelines.video import VideoFrames, VideoReader, probe
 from pipelines.video_choice import Times
@@ -284,7 +284,7 @@ def test_decord_where_pyav_cannot_open(
     def closed(path: Path) -> None:
         raise av.error.InvalidDataError(1, "no")
 
-    monkeypatch.setattr(pipelines.video, "open_container", closed)
+    monkeypatch.setattr(pipelines.video_reading, "open_container", closed)
     with VideoReader(path) as reader:
         assert reader.info.num_frames == NUM_FRAMES
         assert reader.info.duration_s == pytest.approx(expected.duration_s, abs=0.04)

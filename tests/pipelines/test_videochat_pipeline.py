@@ -357,14 +357,14 @@ def test_closing_ends_the_work_at_once(
     if stage == "decoding":
         from pipelines.videochat_flash import frames
 
-        original = frames.VideoReader.frames_at
+        original = frames.VideoReader.frames_in_order
 
         def forever(self: Any, *args: Any, should_stop: Callable[[], bool], **more: Any) -> Any:
             while not should_stop():
                 slow()
             return original(self, *args, should_stop=should_stop, **more)
 
-        monkeypatch.setattr(frames.VideoReader, "frames_at", forever)
+        monkeypatch.setattr(frames.VideoReader, "frames_in_order", forever)
     elif stage == "encoding":
         blocks = chat._model.visual.tower.blocks
         chat._model.visual.tower.blocks = torch.nn.ModuleList([*blocks] * 2000)
