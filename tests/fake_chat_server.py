@@ -54,11 +54,13 @@ class FakeChatServer:
             is a status; "429 after 2" asks for a wait; "drop" breaks the connection in the middle
             of the answer, "close" before it; "garbage" and "web page" are no completions;
             "silence" says nothing after the first piece, "silence at once" nothing at all;
+            "blanks" says nothing but blanks after the first piece, without end;
             "error" tells of one in mid-stream; "echo" refuses with all headers repeated;
             "redirect" sends elsewhere; "whole" does not stream; "endless" never ends.
         refuses: options that are refused, with `refusal` as the status.
         usage: whether it says how many tokens it read.
         slow_s: seconds before each piece.
+        endless_list: whether `/v1/models` never ends.
         asked: the requests, in order.
         left: set once a client has closed the connection in the middle of an answer.
         most_at_once: most requests that were under way at the same time.
@@ -72,6 +74,7 @@ class FakeChatServer:
     usage: bool = True
     slow_s: float = 0.0
     max_model_len: int | None = None
+    endless_list: bool = False
     asked: list[Asked] = field(default_factory=list)
     left: threading.Event = field(default_factory=threading.Event)
     most_at_once: int = 0
@@ -138,10 +141,24 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.path.endswith("/models") or self.owner.models is None:
             self._json(404, {"detail": "Not Found"})
             return
+        if self.owner.endless_list:
+            self._list_without_end()
+            return
         length = self.owner.max_model_len
         more = {"max_model_len": length} if length else {}
         data = [{"id": name, "object": "model", **more} for name in self.owner.models]
         self._json(200, {"object": "list", "data": data})
+
+    def _list_without_end(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        try:
+            while not self.owner.closing.is_set():
+                self.wfile.write(b" " * 100_000)
+        except OSError:
+            self.owner.left.set()
+        self.close_connection = True
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -219,9 +236,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._data({"error": {"message": "the engine died"}})
         elif fault == "silence":
             self._wait_for_the_end()
-        elif fault == "endless":
-            while not self.owner.closing.wait(0.02):
-                self._data({"choices": [{"delta": {"content": " and"}}]})
+        elif fault in {"endless", "blanks"}:
+            said, pause_s = (" and", 0.02) if fault == "endless" else (" " * 500, 0.001)
+            while not self.owner.closing.wait(pause_s):
+                self._data({"choices": [{"delta": {"content": said}}]})
         self.close_connection = True  # "drop": the body has no end
         self.connection.close()
 

@@ -16,7 +16,8 @@ from pipelines.generation import GenerationOptions
 from pipelines.recent import FileDigests, Recent
 from pipelines.remote import messages
 from pipelines.remote.answers import Question, check_beams
-from pipelines.remote.chat import ChatServer, Stopped, run_stoppable
+from pipelines.remote.chat import ChatServer
+from pipelines.remote.stopping import Stopped, run_stoppable
 from pipelines.results import Step
 from pipelines.settings import Settings
 from pipelines.spec import ModelSpec

@@ -16,9 +16,12 @@ from pipelines.errors import InputError, MediaError, ServerError
 from pipelines.generation import GenerationOptions
 from pipelines.images import open_image
 from pipelines.remote.answers import Question, check_beams
-from pipelines.remote.chat import ChatServer, Emit, Reply, Stopped, run_stoppable
+from pipelines.remote.chat import ChatServer
 from pipelines.remote.failures import Refused
 from pipelines.remote.messages import DESCRIBE, conversation, picture_part
+from pipelines.remote.reading import Emit
+from pipelines.remote.replies import Reply
+from pipelines.remote.stopping import Stopped, run_stoppable
 from pipelines.settings import Settings
 from pipelines.spec import ModelSpec
 from pipelines.streaming import stream_work
