@@ -5,9 +5,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.local_server import LocalServer
 
 #: What it answers unless told otherwise.
 PIECES = ("A red", " circle", " on white.")
@@ -44,7 +45,7 @@ class Asked:
 
 
 @dataclass
-class FakeChatServer:
+class FakeChatServer(LocalServer):
     """Answers every question with the same pieces.
 
     Attributes:
@@ -79,44 +80,9 @@ class FakeChatServer:
     left: threading.Event = field(default_factory=threading.Event)
     most_at_once: int = 0
 
-    def __enter__(self) -> "FakeChatServer":
-        fake = self
-
-        class Handler(_Handler):
-            owner = fake
-
-        class Server(ThreadingHTTPServer):
-            request_queue_size = 128
-
-            def handle_error(self, request: Any, address: Any) -> None:
-                """Keep quiet: clients that leave are what is tested."""
-
-        self.closing = threading.Event()
-        self.lock = threading.Lock()
+    def __post_init__(self) -> None:
+        self.handler = _Handler
         self.at_once = 0
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.closing.set()
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self._server.server_address[1]}"
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.host}"
 
     @property
     def questions(self) -> list[Asked]:
