@@ -8,6 +8,9 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock
 
+#: Seconds that a process waits for another one; it may be sorting the vectors of a large index.
+WAIT_S = 300.0
+
 #: Locks that all names share, so that there are never more files than these.
 _LOCKS = 64
 
@@ -26,7 +29,7 @@ class WriterLocks:
         """Be the only one who holds the lock of a name; a thread may enter it again.
 
         Raises:
-            OSError: its file cannot be written.
+            OSError: its file cannot be written, or another process holds it for long.
         """
         number = zlib.crc32(name.encode()) % _LOCKS  # the same in every process
         with self._threads[number]:
@@ -40,5 +43,7 @@ class WriterLocks:
         if number not in self._files:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             # whoever holds the lock of the threads may hold this one, in whichever thread
-            self._files[number] = FileLock(folder / f"{number:02}.lock", thread_local=False)
+            self._files[number] = FileLock(
+                folder / f"{number:02}.lock", timeout=WAIT_S, thread_local=False
+            )
         return self._files[number]

@@ -239,6 +239,29 @@ def test_two_processes_lose_nothing_of_each_other(tmp_path: Path, how: str) -> N
     assert shelf.holding().vectors == len(left)
 
 
+def test_a_process_that_writes_for_long_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.search.locks.WAIT_S", 0.1)
+    first, second = (Library(str(tmp_path / "index")) for _ in range(2))
+    held, over = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with first.changing("owner"):
+            held.set()
+            over.wait(60)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert held.wait(60)
+    with pytest.raises(IndexUnavailable, match="Try again"), second.changing("owner"):
+        pass
+    over.set()
+    writer.join(60)
+    with second.changing("owner"), second.changing("owner"):
+        pass
+
+
 @pytest.mark.parametrize("key", ["", "short", "x" * 201, 7, None])
 def test_a_key_that_could_be_guessed_is_refused(key: object) -> None:
     with pytest.raises(InputError, match="index_key"):
