@@ -98,7 +98,8 @@ def lookups(store: PipelineStore) -> list[Callable[..., Any]]:
 
         Args:
             index_key: the key that /index_files gave back.
-            files: names, one per line; all files of such a name are deleted.
+            files: names, one per line; all files of such a name are deleted. Blanks around a name
+                are left out where no file is called so with them.
             everything: delete the whole index.
 
         Returns:
@@ -108,7 +109,7 @@ def lookups(store: PipelineStore) -> list[Callable[..., Any]]:
         owner = owner_of(index_key)
         if not isinstance(files, str):
             raise InputError(f"files must be text but got {type(files).__name__}.")
-        names = [line.strip() for line in files.splitlines() if line.strip()]
+        names = _named(files, set(store.library.names(owner)))
         if not names and everything is not True:
             raise InputError(
                 "Nothing was named. Give names of files, one per line, or everything=True."
@@ -123,3 +124,10 @@ def lookups(store: PipelineStore) -> list[Callable[..., Any]]:
         return {"deleted": deleted, **as_index(index_key, holding, store.settings.index_hours)}
 
     return [forget_files]
+
+
+def _named(files: str, known: set[str]) -> list[str]:
+    """Return the names in a text, one per line, as the files that are known are called."""
+    lines = [line.removesuffix("\r") for line in files.split("\n")]
+    names = [line if line in known else line.strip() for line in lines]
+    return [name for name in names if name]

@@ -17,8 +17,10 @@ from pipelines.settings import Settings
 from pipelines.store import PipelineStore
 
 #: For work that takes the device for seconds (text generation). Its requests are all let in, since
-#: some wait for a download meanwhile; a lease gives them the device one after the other.
-DEVICE_QUEUE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 32}
+#: some wait for a download meanwhile, or for a server; a lease gives the others the device one
+#: after the other. Which model is asked for is an argument, so servers have no queue of their own:
+#: `RemoteModels.visitor` and `pipelines.sources` leave a quarter of the places to the rest.
+DEVICE_QUEUE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 64}
 
 #: For batches of thousands of pictures, which take turns at the device batch by batch and let
 #: those of `DEVICE_QUEUE` go first (`pipelines.turns`). Few of them are under way at once; the
@@ -35,6 +37,12 @@ AHEAD_QUEUE: dict[str, Any] = {"concurrency_id": "ahead", "concurrency_limit": 8
 
 #: For what needs no model: never behind those who do.
 LOOKUP_QUEUE: dict[str, Any] = {"concurrency_id": "lookup", "concurrency_limit": 4}
+
+#: Requests that are under way at once: all that the queues let in, and some events of pages.
+MOST_AT_ONCE = 16 + sum(
+    queue["concurrency_limit"]
+    for queue in (DEVICE_QUEUE, BATCH_QUEUE, BATCHED_QUEUE, AHEAD_QUEUE, LOOKUP_QUEUE)
+)
 
 #: For events that only change the page.
 PAGE_EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}

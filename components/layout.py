@@ -22,7 +22,7 @@ from components import (
     video_chat_tab,
 )
 from components.closing import close_off_the_loop
-from components.common import ASSETS, is_bundled
+from components.common import ASSETS, MOST_AT_ONCE, is_bundled
 from components.errors import Page
 from components.house import House
 from components.speaking_page import LanguageOfRequest
@@ -97,6 +97,7 @@ def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str
         "allowed_paths": [str(folder) for folder in PUBLIC_FOLDERS],
         "css_paths": [ASSETS / "style.css"],
         "head": f"<script>{(ASSETS / 'page.js').read_text(encoding='utf-8')}</script>",
+        "max_threads": MOST_AT_ONCE,  # else Gradio has 40 over all queues
         "max_file_size": int(settings.max_upload_mb * 1e6),
         "share": False,
         "enable_monitoring": False,

@@ -55,7 +55,9 @@ class Lease:
             if stop():
                 return
             emit(step)
-        if self._spec.remote is None:  # a remote model leaves the device to others
+        if self._spec.remote is not None:  # it leaves the device to others
+            self._stack.enter_context(self._store.remotes.visitor(self._spec.remote))
+        else:
             turns = self._store.turns
             turn = turns.visitor() if task in TOGETHER else turns.alone(stop, emit)
             self._stack.enter_context(turn)

@@ -23,6 +23,7 @@ from PIL import Image
 
 from pipelines.decode_budget import BUDGET, SMALL_BYTES, Hold
 from pipelines.errors import DecoderLost, PipelineError, ReadingStopped
+from pipelines.remote.servers import KEY_VARIABLE
 
 #: Seconds without a sign of life after which a decoder counts as hung.
 HANG_S = 60.0
@@ -44,6 +45,22 @@ _POLL_S = 0.05
 _PRELOAD = ["pipelines.images", "pipelines.video"]
 
 _BYTES_A_PIXEL = 4
+
+
+#: Held while a process starts.
+_STARTING = threading.Lock()
+
+
+@contextmanager
+def _keys_put_away() -> Iterator[None]:
+    """Let no process that starts in the block inherit the keys of servers: it reads any file."""
+    with _STARTING:
+        names = [name for name in os.environ if name.startswith(KEY_VARIABLE)]
+        kept = {name: os.environ.pop(name) for name in names}
+        try:
+            yield
+        finally:
+            os.environ.update(kept)
 
 
 class _Switch:
@@ -82,7 +99,8 @@ class Decoder:
         self._hang_s = hang_s
         self._owes = False
         self._process = context.Process(target=target, args=(theirs, self._stop), daemon=True)
-        self._process.start()
+        with _keys_put_away():
+            self._process.start()
         theirs.close()  # so that the end of the process is the end of the connection
 
     @property

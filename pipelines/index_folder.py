@@ -174,12 +174,13 @@ def _take_out_missing(
     count = 0
     for side in sides.values():
         shelf = store.library.shelf(owner, side.space)
-        gone = [
-            file.content
-            for file in shelf.files().values()
-            if Path(file.path).is_relative_to(folder) and not Path(file.path).exists()
-        ]
-        shelf.delete(gone)
+        with store.library.changing(owner):
+            gone = [
+                file.content
+                for file in shelf.files().values()
+                if Path(file.path).is_relative_to(folder) and not Path(file.path).exists()
+            ]
+            shelf.delete(gone)
         count += len(gone)
     return count
 

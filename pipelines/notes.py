@@ -14,6 +14,12 @@ _SCRIPTS = {
 }
 _LATIN = regex.compile(r"\p{Latin}{2,}")
 
+#: Why there is no answer about a video.
+VIDEO_LOST = (
+    "Not one of the frames that the model would look at can be read: the video is damaged. "
+    "Save it again, or choose another video."
+)
+
 
 def language_notes(texts: Iterable[str], languages: tuple[str, ...], task: Task) -> list[str]:
     """Return a hint where texts are in a language that the model was not trained on.
@@ -50,6 +56,16 @@ def _hint(code: str, name: str, languages: tuple[str, ...], task: Task) -> str:
         f"Your text looks {name}, which this model was not trained on: do not trust these scores. "
         f"Choose the model {named}."
     )
+
+
+def lost_frames_notes(num_lost: int, num_frames: int) -> list[str]:
+    """Return a note where some of the frames that count could not be read."""
+    if not num_lost:
+        return []
+    return [
+        f"{num_lost} of {num_frames} frames could not be read because the video is damaged "
+        "there; their neighbours are used."
+    ]
 
 
 def repeated_notes(repeated: Iterable[str]) -> list[str]:

@@ -32,7 +32,7 @@ STALL_LIMIT_S = 30.0
 PROBE_VALID_S = 60.0
 
 #: Requests that wait for the download of one model, and of all. Each keeps one of the places in
-#: which requests are answered (32), and the others must not be without any.
+#: which requests are answered (32 or more), and the others must not be without any.
 MOST_WAITING = 8
 MOST_WAITING_IN_ALL = 16
 

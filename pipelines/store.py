@@ -68,7 +68,7 @@ class PipelineStore:
         self.settings = settings
         self.models = (*MODELS, *specs_of(settings.remotes))
         self.sources = sources or Sources(settings)
-        self._remotes = RemoteModels(settings)
+        self.remotes = RemoteModels(settings)
         self.turns = Turns()
         self.usage = Usage()
         self.library = Library(settings.index_uri)
@@ -183,7 +183,7 @@ class PipelineStore:
         spec = self.resolve(key, task)
         with self.usage.counted(spec.key):
             if spec.remote is not None:
-                yield self._remotes.of(spec)
+                yield self.remotes.of(spec)
                 return
             self._check_fits(spec)
             with self._lent(spec, given_up, wait_s) as pipeline:

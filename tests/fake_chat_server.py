@@ -5,9 +5,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.local_server import LocalServer
 
 #: What it answers unless told otherwise.
 PIECES = ("A red", " circle", " on white.")
@@ -44,7 +45,7 @@ class Asked:
 
 
 @dataclass
-class FakeChatServer:
+class FakeChatServer(LocalServer):
     """Answers every question with the same pieces.
 
     Attributes:
@@ -54,11 +55,13 @@ class FakeChatServer:
             is a status; "429 after 2" asks for a wait; "drop" breaks the connection in the middle
             of the answer, "close" before it; "garbage" and "web page" are no completions;
             "silence" says nothing after the first piece, "silence at once" nothing at all;
+            "blanks" says nothing but blanks after the first piece, without end;
             "error" tells of one in mid-stream; "echo" refuses with all headers repeated;
             "redirect" sends elsewhere; "whole" does not stream; "endless" never ends.
         refuses: options that are refused, with `refusal` as the status.
         usage: whether it says how many tokens it read.
         slow_s: seconds before each piece.
+        endless_list: whether `/v1/models` never ends.
         asked: the requests, in order.
         left: set once a client has closed the connection in the middle of an answer.
         most_at_once: most requests that were under way at the same time.
@@ -72,48 +75,14 @@ class FakeChatServer:
     usage: bool = True
     slow_s: float = 0.0
     max_model_len: int | None = None
+    endless_list: bool = False
     asked: list[Asked] = field(default_factory=list)
     left: threading.Event = field(default_factory=threading.Event)
     most_at_once: int = 0
 
-    def __enter__(self) -> "FakeChatServer":
-        fake = self
-
-        class Handler(_Handler):
-            owner = fake
-
-        class Server(ThreadingHTTPServer):
-            request_queue_size = 128
-
-            def handle_error(self, request: Any, address: Any) -> None:
-                """Keep quiet: clients that leave are what is tested."""
-
-        self.closing = threading.Event()
-        self.lock = threading.Lock()
+    def __post_init__(self) -> None:
+        self.handler = _Handler
         self.at_once = 0
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.closing.set()
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self._server.server_address[1]}"
-
-    @property
-    def url(self) -> str:
-        return f"http://{self.host}"
 
     @property
     def questions(self) -> list[Asked]:
@@ -138,10 +107,24 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.path.endswith("/models") or self.owner.models is None:
             self._json(404, {"detail": "Not Found"})
             return
+        if self.owner.endless_list:
+            self._list_without_end()
+            return
         length = self.owner.max_model_len
         more = {"max_model_len": length} if length else {}
         data = [{"id": name, "object": "model", **more} for name in self.owner.models]
         self._json(200, {"object": "list", "data": data})
+
+    def _list_without_end(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        try:
+            while not self.owner.closing.is_set():
+                self.wfile.write(b" " * 100_000)
+        except OSError:
+            self.owner.left.set()
+        self.close_connection = True
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -219,9 +202,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._data({"error": {"message": "the engine died"}})
         elif fault == "silence":
             self._wait_for_the_end()
-        elif fault == "endless":
-            while not self.owner.closing.wait(0.02):
-                self._data({"choices": [{"delta": {"content": " and"}}]})
+        elif fault in {"endless", "blanks"}:
+            said, pause_s = (" and", 0.02) if fault == "endless" else (" " * 500, 0.001)
+            while not self.owner.closing.wait(pause_s):
+                self._data({"choices": [{"delta": {"content": said}}]})
         self.close_connection = True  # "drop": the body has no end
         self.connection.close()
 

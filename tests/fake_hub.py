@@ -6,17 +6,17 @@ through a redirect to another host.
 
 import hashlib
 import json
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import unquote, urlparse
+
+from tests.local_server import LocalServer
 
 PIECE = 64 * 1024
 WEIGHTS = {".safetensors", ".bin"}
@@ -68,7 +68,7 @@ class Seen:
 
 
 @dataclass
-class FakeHub:
+class FakeHub(LocalServer):
     """Serves folders as repositories: `root/<owner>/<name>/<files>`, at any revision.
 
     Attributes:
@@ -85,49 +85,20 @@ class FakeHub:
     requests: list[Seen] = field(default_factory=list)
     sent_bytes: int = 0
 
-    def __enter__(self) -> "FakeHub":
-        hub = self
-
-        class Handler(_Handler):
-            owner = hub
-
-        class Server(ThreadingHTTPServer):
-            def handle_error(self, request: Any, address: Any) -> None:
-                """Keep quiet: clients that are killed in the middle are what is tested."""
-
-        self._lock = threading.Lock()
-        self._closing = threading.Event()
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._closing.set()
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+    def __post_init__(self) -> None:
+        self.handler = _Handler
 
     def wait(self) -> None:
         """Say nothing until the hub closes."""
-        self._closing.wait(60)
+        self.closing.wait(60)
 
     def count(self, sent: int) -> None:
-        with self._lock:
+        with self.lock:
             self.sent_bytes += sent
 
     def fault_of_weights(self, name: str) -> bool:
         """Whether this fault happens now; it has then happened once more."""
-        with self._lock:
+        with self.lock:
             if self.faults.weights != name or self.faults.times == 0:
                 return False
             self.faults.times -= 1

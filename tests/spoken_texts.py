@@ -19,7 +19,7 @@ TABLE = ROOT / "assets" / "languages" / "zh.json"
 NOT_SHOWN = re.compile(
     r"components/(theme|service|descriptions)|pipelines/(caption_folder|index_folder|zero_gpu|upload_room|usage|settings|runtime|video_index|colour_modes|doctor.*"
     r"|clip/(preprocessing|templates)|describe/(bridges|support|traits)"
-    r"|batch/arguments|cluster/.*|remote/(chat|messages|servers)|viclip/(conversion|modeling).*|videochat_flash/(configuration|conversion|modeling|prompts).*)"
+    r"|batch/arguments|cluster/.*|remote/(chat|messages|reading|servers)|viclip/(conversion|modeling).*|videochat_flash/(configuration|conversion|modeling|prompts).*)"
 )
 
 #: Calls whose strings are for programs or programmers.

@@ -1,15 +1,14 @@
 """Captions, answers and conversations about images, over stock transformers models."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from pipelines.base import Pipeline
 from pipelines.conversation import read_history
+from pipelines.describe.asking import DEFAULTS, Describer, History, Picture, check_candidates
 from pipelines.describe.bridges import BRIDGES, ImageBridge, Job, Row, pad_token
 from pipelines.describe.decoding import (
     PieceStreamer,
@@ -37,15 +36,6 @@ from pipelines.results import Finish
 #: Images through the model at once.
 IMAGES_PER_BATCH = 8
 
-#: Most texts of one call of `candidates`.
-MAX_CANDIDATES = 16
-
-#: An image file, or an image in RGB.
-Picture = Path | Image.Image
-
-History = Sequence[Mapping[str, Any]] | None
-DEFAULTS = GenerationOptions()
-
 
 @dataclass(frozen=True)
 class _Generated:
@@ -55,13 +45,12 @@ class _Generated:
     finish: Finish
 
 
-class DescribePipeline(Pipeline):
+class DescribePipeline(Describer, Pipeline):
     """One image-to-text model.
 
-    The streams are the primitive: each yields `TextDelta`s whose texts join to the text, the last
-    one with the `Description`; closing a stream stops the computation within a layer. Every
-    method gives the same text for the same image, words, options and model, alone or in a batch,
-    whether or not the image was encoded before.
+    Closing a stream stops the computation within a layer. Every method gives the same text for the
+    same image, words, options and model, alone or in a batch, whether or not the image was encoded
+    before.
     """
 
     @property
@@ -100,26 +89,6 @@ class DescribePipeline(Pipeline):
             if hasattr(self, name):
                 delattr(self, name)
 
-    def caption(
-        self, images: Sequence[Picture], prompt: str = "", options: GenerationOptions = DEFAULTS
-    ) -> list[Description]:
-        """Describe images, all with the same prompt.
-
-        Args:
-            images: image files, or images in RGB that were opened before.
-            prompt: words that the caption goes on from, or an instruction, as the model takes it.
-            options: how the text is generated.
-
-        Returns:
-            A description for each image, in order; a file that cannot be read is one with
-            `error` set.
-
-        Raises:
-            InputError: the model does not caption, or takes no prompt.
-        """
-        made = self.iter_captions(images, prompt, options)
-        return [one for one in made if one is not None]
-
     def iter_captions(
         self, images: Sequence[Picture], prompt: str = "", options: GenerationOptions = DEFAULTS
     ) -> Iterator[Description | None]:
@@ -128,6 +97,9 @@ class DescribePipeline(Pipeline):
         Yields None a few times a second while a batch is computed: whoever reads this may close
         it then, which stops the computation within a layer. The images are not kept encoded, so
         that thousands of them push out none that somebody asks about.
+
+        Raises:
+            InputError: the model does not caption, or takes no prompt.
         """
         return self._describe_all(images, self._caption_request(prompt), options)
 
@@ -149,45 +121,16 @@ class DescribePipeline(Pipeline):
         """
         return self._stream(image, self._caption_request(prompt), options)
 
-    def answer(
+    def stream_answer(
         self, image: Path, question: str, options: GenerationOptions = DEFAULTS
-    ) -> Description:
-        """Answer a question about an image.
+    ) -> Iterator[TextDelta]:
+        """Answer a question about an image, piece by piece.
 
         Raises:
             MediaError: the file is not a readable image.
             InputError: there is no question, or the model answers none.
         """
-        return _last(self.stream_answer(image, question, options))
-
-    def stream_answer(
-        self, image: Path, question: str, options: GenerationOptions = DEFAULTS
-    ) -> Iterator[TextDelta]:
-        """Answer a question about an image, piece by piece; raises as `answer` does."""
         return self._stream(image, self._question_request(question, None), options)
-
-    def chat(
-        self,
-        image: Path,
-        message: str,
-        history: History = None,
-        options: GenerationOptions = DEFAULTS,
-    ) -> Description:
-        """Answer the next message of a conversation about an image.
-
-        Args:
-            image: the image file.
-            message: what is said now.
-            history: earlier messages, `{"role": "user" or "assistant", "content": text}`, oldest
-                first; what does not fit into the model's context is left out, oldest first.
-            options: how the text is generated.
-
-        Raises:
-            MediaError: the file is not a readable image.
-            InputError: no message, a history of another form, or a model that holds no
-                conversations.
-        """
-        return _last(self.stream_chat(image, message, history, options))
 
     def stream_chat(
         self,
@@ -196,28 +139,14 @@ class DescribePipeline(Pipeline):
         history: History = None,
         options: GenerationOptions = DEFAULTS,
     ) -> Iterator[TextDelta]:
-        """Answer the next message, piece by piece; raises as `chat` does."""
-        return self._stream(image, self._question_request(message, history), options)
-
-    def candidates(
-        self,
-        image: Path,
-        n: int,
-        options: GenerationOptions = DEFAULTS,
-        prompt: str = "",
-    ) -> list[Description]:
-        """Return up to `n` different captions of an image, best first where they are searched.
-
-        At temperature 0 they are the `n` likeliest of a beam search over max(n, num_beams)
-        texts; above it, they are drawn with the seeds `seed`, `seed + 1`, …, and those that come
-        twice are given once.
+        """Answer the next message of a conversation about an image, piece by piece.
 
         Raises:
             MediaError: the file is not a readable image.
-            InputError: `n` is not within 1..16, or as for `caption`.
+            InputError: no message, a history of another form, or a model that holds no
+                conversations.
         """
-        found = self.iter_candidates(image, n, options, prompt)
-        return [one for one in found if one is not None]
+        return self._stream(image, self._question_request(message, history), options)
 
     def iter_candidates(
         self,
@@ -226,12 +155,18 @@ class DescribePipeline(Pipeline):
         options: GenerationOptions = DEFAULTS,
         prompt: str = "",
     ) -> Iterator[Description | None]:
-        """Yield what `candidates` returns, raising alike; None, as a sign of life, before.
+        """Yield up to `n` different captions, best first where they are searched.
 
-        Closing the iterator stops the computation within a layer.
+        At temperature 0 they are the `n` likeliest of a beam search over max(n, num_beams)
+        texts; above it, they are drawn with the seeds `seed`, `seed + 1`, …, and those that come
+        twice are given once. None, as a sign of life, comes before; closing the iterator stops
+        the computation within a layer.
+
+        Raises:
+            MediaError: the file is not a readable image.
+            InputError: `n` is not within 1..16, or as for `caption`.
         """
-        if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_CANDIDATES:
-            raise InputError(f"n must be a whole number from 1 to {MAX_CANDIDATES} but got {n!r}.")
+        check_candidates(n)
         request = self._caption_request(prompt)
 
         def work(run: Work[None]) -> list[Description]:
@@ -430,15 +365,6 @@ class DescribePipeline(Pipeline):
             return ()
         caption = self._row(row.encoded, self._caption_request(""), DEFAULTS)
         return self._scenes.notes(self.bridge.job([caption]))
-
-
-def _last(deltas: Iterator[TextDelta]) -> Description:
-    """Return the result of a stream."""
-    result = None
-    for delta in deltas:
-        result = delta.result
-    assert result is not None  # every stream that does not raise ends with one
-    return result
 
 
 def _text(name: str, value: object) -> bool:

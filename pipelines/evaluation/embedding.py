@@ -40,6 +40,7 @@ class _Reading:
     """What was found so far, by position in the archive."""
 
     pictures: Sequence[Labelled]
+    check: Callable[[], None]
     contents: dict[str, list[int]] = field(default_factory=dict)
     vectors: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
@@ -49,6 +50,7 @@ class _Reading:
         batch: list[tuple[int, bytes]] = []
         size = 0
         for index, picture in enumerate(self.pictures):
+            self.check()  # many may be alike, and make no batch
             try:
                 data = picture.item.source.read()
             except MediaError as error:
@@ -95,16 +97,20 @@ class _Reading:
 
 
 def embed_all(
-    archive: LabelledPictures, encode: Encode, tell: Callable[[int], None] = lambda done: None
+    archive: LabelledPictures,
+    encode: Encode,
+    tell: Callable[[int], None] = lambda done: None,
+    check: Callable[[], None] = lambda: None,
 ) -> Embedded:
     """Encode all pictures; what cannot be read, or comes twice, is left out and stops nothing.
 
     Args:
         archive: open.
         encode: the model; called with a few pictures at a time.
-        tell: called after each batch with the number of pictures that were looked at; may raise.
+        tell: called after each batch with the number of pictures that were looked at.
+        check: called before each picture; may raise to end the work.
     """
-    reading = _Reading(archive.pictures)
+    reading = _Reading(archive.pictures, check)
     for batch in reading.batches():
         names = [PurePosixPath(archive.pictures[index].item.name).name for index, _ in batch]
         files = list(zip(names, (data for _, data in batch), strict=True))

@@ -150,7 +150,7 @@ class EvaluationJob:
         gone: list[str],
     ) -> Evaluation:
         guesses, notes = self._guess(embedded.vectors, labels)
-        taught = self._teach(embedded.vectors, classes, len(labels))
+        taught = self._teach(embedded.vectors, classes)
         files = [picture.item.name for picture in embedded.pictures]
         chosen = list(range(len(files)))
         probe = by_probe = None
@@ -195,9 +195,8 @@ class EvaluationJob:
 
         def tell(done: int) -> None:
             self._emit(Stage("Looking at the pictures", done, total, "pictures"))
-            self._check()
 
-        return embed_all(archive, encode, tell)
+        return embed_all(archive, encode, tell, self._check)
 
     @contextmanager
     def _lent(self) -> Iterator[Any]:
@@ -220,15 +219,12 @@ class EvaluationJob:
             guesses, notes = clip.guess(vectors, labels, templates=templates)
         return guesses, notes
 
-    def _teach(
-        self, vectors: NDArray[np.float32], classes: NDArray[np.int64], num_classes: int
-    ) -> Taught | None:
+    def _teach(self, vectors: NDArray[np.float32], classes: NDArray[np.int64]) -> Taught | None:
         if self._order.probe is None:
             return None
         steps = teach(
             vectors,
             classes,
-            num_classes,
             self._order.probe,
             lambda: self._store.turns.batch(self._stop),
             self._check,

@@ -1,15 +1,18 @@
 """Multinomial logistic regression with an L2 penalty, as a linear probe needs it.
 
-The optimum is that of scikit-learn's `LogisticRegression` of the same `C`, against which the tests
-compare it; written here because a fit must end within a moment when its visitor has left.
+scikit-learn fits it, and is asked at every step of its optimiser whether its visitor is still
+there. It is imported when a probe is fitted, not for a probe that is used.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -22,11 +25,8 @@ STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0)
 TOLERANCE = 1e-6
 MAX_STEPS = 1000
 
-#: Steps whose curvature is remembered.
-_MEMORY = 10
-
-#: Share of the decrease that the slope promises with which a step is content (Armijo).
-_ENOUGH = 1e-4
+#: Most folds of a cross-validation.
+_MOST_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -42,56 +42,31 @@ class Linear:
 
 
 def fit(
-    vectors: Floats,
-    classes: Ints,
-    num_classes: int,
-    strength: float,
-    start: Linear | None = None,
-    check: Callable[[], None] = lambda: None,
+    vectors: Floats, classes: Ints, strength: float, check: Callable[[], None] = lambda: None
 ) -> Linear:
     """Fit a classifier.
 
     Args:
         vectors: (N, D).
-        classes: (N,) positions of the classes.
-        num_classes: how many there are, L, at least 2.
-        strength: scikit-learn's `C`: the sum of the losses times this, and half of the squared
-            weights, are made small together. Biases are free.
-        start: where to begin; the optimum does not depend on it.
+        classes: (N,) positions of the classes, each of which comes at least once.
+        strength: scikit-learn's `C`.
         check: called at every step; may raise to end the fit.
     """
-    num, dim = vectors.shape
-    # with two classes scikit-learn has one vector, their difference, and penalises that
-    penalty = (2.0 if num_classes == 2 else 1.0) / (strength * num)
-    target = np.zeros((num, num_classes))
-    target[np.arange(num), classes] = 1.0
-
-    def loss(flat: Floats) -> tuple[float, Floats]:
-        weight, bias = _unpacked(flat, num_classes, dim)
-        logs = _log_softmax(vectors @ weight.T + bias)
-        value = -float((logs * target).sum()) / num + penalty / 2 * float((weight**2).sum())
-        wrong = (np.exp(logs) - target) / num  # (N, L)
-        gradient = np.concatenate([(wrong.T @ vectors + penalty * weight).ravel(), wrong.sum(0)])
-        return value, gradient
-
-    first = start or Linear(np.zeros((num_classes, dim)), np.zeros(num_classes))
-    found = _minimise(loss, np.concatenate([first.weight.ravel(), first.bias]), check)
-    return Linear(*_unpacked(found, num_classes, dim))
+    model = _fitted(_estimator(), vectors, classes, strength, check)
+    weight, bias = np.asarray(model.coef_), np.asarray(model.intercept_)
+    if len(bias) == 1:  # of two classes it fits the difference
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    return Linear(weight, bias)
 
 
 def choose_strength(
-    vectors: Floats,
-    classes: Ints,
-    num_classes: int,
-    seed: int,
-    check: Callable[[], None] = lambda: None,
+    vectors: Floats, classes: Ints, seed: int, check: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[int, int, float]]:
     """Choose the penalty by cross-validation, one fit at a time.
 
     Args:
         vectors: (N, D).
-        classes: (N,); every class comes at least twice.
-        num_classes: how many there are.
+        classes: (N,) positions of the classes; every class comes at least twice.
         seed: of the folds.
         check: called at every step of a fit; may raise to end it.
 
@@ -99,31 +74,34 @@ def choose_strength(
         After each fit: how many are done, of how many, and the strength with the smallest mean
         loss (negative log-likelihood) on the folds left out, which is the answer at the end.
     """
+    from sklearn.metrics import log_loss
+
     folds = stratified_folds(classes, seed)
     number = int(folds.max()) + 1
     losses = np.zeros((number, len(STRENGTHS)))
     for fold in range(number):
         inside, outside = folds != fold, folds == fold
-        model = None
+        model = _estimator(warm_start=True)
         for position, strength in enumerate(STRENGTHS):
-            model = fit(vectors[inside], classes[inside], num_classes, strength, model, check)
-            logs = model.log_probabilities(vectors[outside])
-            losses[fold, position] = -logs[np.arange(len(logs)), classes[outside]].mean()
+            _fitted(model, vectors[inside], classes[inside], strength, check)
+            shares = model.predict_proba(vectors[outside])
+            losses[fold, position] = log_loss(classes[outside], shares, labels=model.classes_)
             best = STRENGTHS[int(losses.mean(axis=0).argmin())]
             yield fold * len(STRENGTHS) + position + 1, number * len(STRENGTHS), best
 
 
-def stratified_folds(classes: Ints, seed: int, most: int = 5) -> Ints:
+def stratified_folds(classes: Ints, seed: int) -> Ints:
     """Return the fold of each picture, (N,), 0..K-1: each class is spread evenly over them.
 
-    There are as many folds as the smallest class has pictures, at least 2 and at most `most`.
+    There are as many folds as the smallest class has pictures, at least 2 and at most 5.
     """
-    number = max(2, min(most, int(np.bincount(classes).min())))
-    draw = np.random.default_rng([seed, 1])
+    from sklearn.model_selection import StratifiedKFold
+
+    number = max(2, min(_MOST_FOLDS, int(np.bincount(classes).min())))
     folds = np.zeros(len(classes), dtype=np.int64)
-    for label in np.unique(classes):
-        members = draw.permutation(np.flatnonzero(classes == label))
-        folds[members] = (np.arange(len(members)) + draw.integers(number)) % number
+    drawn = StratifiedKFold(number, shuffle=True, random_state=seed)
+    for fold, (_, outside) in enumerate(drawn.split(classes, classes)):
+        folds[outside] = fold
     return folds
 
 
@@ -141,59 +119,41 @@ def held_out(classes: Ints, share: float, seed: int) -> NDArray[np.bool_]:
     return chosen
 
 
-def _minimise(
-    loss: Callable[[Floats], tuple[float, Floats]], at: Floats, check: Callable[[], None]
-) -> Floats:
-    """Return where a smooth convex function is smallest, by L-BFGS.
+class _Asks:
+    """A callback of one fit that asks at every step whether to go on."""
 
-    Source: Nocedal and Wright, "Numerical Optimization", algorithms 7.4 and 7.5, with a step that
-    is halved until it is good enough.
-    """
-    value, gradient = loss(at)
-    past: deque[tuple[Floats, Floats]] = deque(maxlen=_MEMORY)
-    for _ in range(MAX_STEPS):
-        check()
-        if np.abs(gradient).max() <= TOLERANCE:
-            break
-        direction = _direction(gradient, past)
-        slope = float(direction @ gradient)
-        step = 1.0
-        while True:
-            moved = at + step * direction
-            new_value, new_gradient = loss(moved)
-            if new_value <= value + _ENOUGH * step * slope:
-                break
-            step /= 2
-            if step < 1e-10:  # what is left to gain is below what float64 resolves
-                return at
-        change = new_gradient - gradient
-        if float(change @ (moved - at)) > 0:
-            past.append((moved - at, change))
-        at, value, gradient = moved, new_value, new_gradient
-    return at
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        """Called before the fit."""
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        """Called after it; scikit-learn remembers callbacks for longer, but not who asked."""
+        del self._check
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        """Called before each step."""
+        self._check()
+
+    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
+        """Called after each step."""
 
 
-def _direction(gradient: Floats, past: deque[tuple[Floats, Floats]]) -> Floats:
-    """Return minus the gradient times the inverse curvature that past steps tell."""
-    direction = -gradient
-    shares = []
-    for moved, change in reversed(past):
-        share = float(moved @ direction) / float(moved @ change)
-        direction = direction - share * change
-        shares.append(share)
-    if past:
-        moved, change = past[-1]
-        direction = direction * (float(moved @ change) / float(change @ change))
-    else:
-        direction = direction / max(1.0, float(np.linalg.norm(gradient)))
-    for (moved, change), share in zip(past, reversed(shares), strict=True):
-        direction = direction + moved * (share - float(change @ direction) / float(moved @ change))
-    return direction
+def _estimator(*, warm_start: bool = False) -> "LogisticRegression":
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(tol=TOLERANCE, max_iter=MAX_STEPS, warm_start=warm_start)
 
 
-def _unpacked(flat: Floats, num_classes: int, dim: int) -> tuple[Floats, Floats]:
-    weight = flat[: num_classes * dim].reshape(num_classes, dim)  # (L, D)
-    return weight, flat[num_classes * dim :]
+def _fitted(
+    model: "LogisticRegression",
+    vectors: Floats,
+    classes: Ints,
+    strength: float,
+    check: Callable[[], None],
+) -> "LogisticRegression":
+    return model.set_params(C=strength).set_callbacks(_Asks(check)).fit(vectors, classes)
 
 
 def _log_softmax(logits: Floats) -> Floats:

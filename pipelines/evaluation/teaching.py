@@ -83,7 +83,6 @@ def check_enough(labels: tuple[str, ...], classes: NDArray[np.int64]) -> None:
 def teach(
     vectors: NDArray[np.float32],
     classes: NDArray[np.int64],
-    num_classes: int,
     options: ProbeOptions,
     turn: Callable[[], AbstractContextManager[None]] = nullcontext,
     check: Callable[[], None] = lambda: None,
@@ -92,8 +91,7 @@ def teach(
 
     Args:
         vectors: (N, D), unit length.
-        classes: (N,), positions of the classes.
-        num_classes: how many there are; see `check_enough`.
+        classes: (N,), positions of the classes, enough of each; see `check_enough`.
         options: how it is made.
         turn: entered around each fit, so that others come in between.
         check: called at every step of a fit; may raise to end it.
@@ -103,7 +101,7 @@ def teach(
     """
     unseen = held_out(classes, options.held_out, options.seed)
     seen, theirs = vectors[~unseen].astype(np.float64), classes[~unseen]
-    fits = choose_strength(seen, theirs, num_classes, options.seed, check)
+    fits = choose_strength(seen, theirs, options.seed, check)
     strength, total = 0.0, 0
     while True:
         with turn():
@@ -113,7 +111,7 @@ def teach(
         done, total, strength = following
         yield done, total + 1
     with turn():
-        found = fit(seen, theirs, num_classes, strength, check=check)
+        found = fit(seen, theirs, strength, check)
     yield total + 1, total + 1
     exact = (part.astype(np.float32).astype(np.float64) for part in (found.weight, found.bias))
     yield Taught(Linear(*exact), strength, unseen)

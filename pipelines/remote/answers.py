@@ -7,8 +7,8 @@ from pipelines.answer_notes import cut_note, dropped_note, finish_notes
 from pipelines.conversation import Turn
 from pipelines.errors import InputError
 from pipelines.generation import GenerationOptions
-from pipelines.remote.chat import Reply
 from pipelines.remote.messages import recent, written
+from pipelines.remote.replies import Reply
 from pipelines.results import ContextUse
 
 

@@ -4,13 +4,13 @@ import asyncio
 import logging
 import random
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from math import isfinite
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,14 +19,17 @@ from pipelines.errors import ServerError
 from pipelines.generation import GenerationOptions
 from pipelines.remote import failures, replies
 from pipelines.remote.messages import STEPS, Message, request_body
-from pipelines.remote.replies import Chunk, EventLines
+from pipelines.remote.reading import Emit, beginning, read_answer
+from pipelines.remote.replies import Reply
 from pipelines.remote.servers import Remote
-from pipelines.results import Finish
 
 log = logging.getLogger(__name__)
 
 #: Seconds that a server has to take a connection, and to list its models.
 CONNECT_S = 5.0
+
+#: Longest that a list of models may take from its first to its last byte.
+LONGEST_LIST_S = 10.0
 
 #: Times that a request is sent while a server is busy or not well.
 ATTEMPTS = 4
@@ -37,9 +40,6 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 
 #: Longest that an answer may take from its first to its last word.
 LONGEST_ANSWER_S = 1800.0
-
-#: Seconds between two looks at whether a request was given up.
-_LOOK_S = 0.05
 
 #: Characters of an answer for each token that was asked for, at most.
 _CHARS_PER_TOKEN = 64
@@ -55,32 +55,6 @@ _FIRST_WITHOUT_SAMPLING = 2
 
 #: Bytes of a refusal that are read.
 _REFUSAL_BYTES = 64_000
-
-Emit = Callable[[str], None]
-Result = TypeVar("Result")
-
-
-class Stopped(Exception):
-    """The request was given up."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer.
-
-    Attributes:
-        text: all of it, without blanks around it.
-        finish: why it ended.
-        prompt_tokens: tokens that the model read, None where the server does not say.
-        limit_tokens: tokens that it reads at most, 0 where the server does not say.
-        own_sampling: whether the server refused temperature, top_p and seed, and took its own.
-    """
-
-    text: str
-    finish: Finish
-    prompt_tokens: int | None
-    limit_tokens: int = 0
-    own_sampling: bool = False
 
 
 class _Status(Exception):
@@ -128,20 +102,27 @@ class ChatServer:
         """
         if self._model is None:
             try:
-                answer = await client.get(f"{self.remote.url}/models", timeout=CONNECT_S)
-            except httpx.ConnectError as error:
-                raise failures.unreachable(self.remote) from error
-            except httpx.TimeoutException as error:
+                status, body = await self._listed(client)
+            except (httpx.ConnectError, httpx.TimeoutException, TimeoutError) as error:
                 raise failures.unreachable(self.remote) from error
             except (httpx.HTTPError, httpx.InvalidURL):
                 return "", 0
-            if answer.status_code in {401, 403}:
-                raise failures.of_status(self.remote, answer.status_code, "")
-            if answer.status_code not in {200, 404}:  # it may be starting
+            if status in {401, 403}:
+                raise failures.of_status(self.remote, status, "")
+            if status not in {200, 404}:  # it may be starting
                 return "", 0
-            listed = replies.of_models(answer.content) if answer.status_code == 200 else []
+            listed = replies.of_models(body) if status == 200 else []
             self._model = listed[0] if listed else ("", 0)
         return self._model
+
+    async def _listed(self, client: httpx.AsyncClient) -> tuple[int, bytes]:
+        """Return the status and the body of the server's list of models, cut where it is huge."""
+        url = f"{self.remote.url}/models"
+        async with (
+            asyncio.timeout(LONGEST_LIST_S),
+            client.stream("GET", url, timeout=CONNECT_S) as answer,
+        ):
+            return answer.status_code, await beginning(answer, replies.MAX_BYTES)
 
     async def ask(
         self,
@@ -205,7 +186,7 @@ class ChatServer:
             ):
                 if response.status_code != 200:
                     raise await _refusal(response)
-                reply = await _read(response, limit, sent, emit)
+                reply = await read_answer(response, limit, sent, emit)
                 if not reply.text:
                     raise failures.empty(remote)
                 return reply
@@ -249,58 +230,9 @@ class ChatServer:
 
 
 async def _refusal(response: httpx.Response) -> _Status:
-    body = b""
-    async for data in response.aiter_bytes():
-        body += data
-        if len(body) > _REFUSAL_BYTES:
-            break
+    body = await beginning(response, _REFUSAL_BYTES)
     wait_s = _asked_wait_s(response.headers.get("retry-after", ""))
-    return _Status(response.status_code, replies.said_in(body[:_REFUSAL_BYTES]), wait_s)
-
-
-async def _read(response: httpx.Response, limit: int, sent: list[str], emit: Emit | None) -> Reply:
-    """Return the answer that a response holds; blanks at its ends are left out."""
-    text, held, finish, prompt_tokens = "", "", None, None
-    async for chunk in _chunks(response):
-        prompt_tokens = chunk.prompt_tokens if chunk.prompt_tokens is not None else prompt_tokens
-        finish = chunk.finish or finish or ("end" if chunk.done else None)
-        whole = (held + chunk.text) if text else (held + chunk.text).lstrip()
-        piece = whole.rstrip()
-        held = whole[len(piece) :]
-        if piece:
-            text += piece
-            if emit is not None:
-                sent.append(piece)
-                emit(piece)
-        if len(text) > limit:
-            finish = "length"
-            break
-        if chunk.done:
-            break
-    if finish is None:
-        raise (
-            httpx.RemoteProtocolError("the stream ended before the answer")
-            if text
-            else (replies.Garbage())
-        )
-    return Reply(text, finish, prompt_tokens)
-
-
-async def _chunks(response: httpx.Response) -> AsyncIterator[Chunk]:
-    if "json" in response.headers.get("content-type", ""):
-        body = b""
-        async for data in response.aiter_bytes():
-            body += data
-            if len(body) > replies.MAX_BYTES:
-                raise replies.Garbage
-        yield replies.of_whole(body)
-        return
-    lines = EventLines()
-    async for data in response.aiter_bytes():
-        for chunk in lines.feed(data):
-            yield chunk
-    for chunk in lines.end():
-        yield chunk
+    return _Status(response.status_code, replies.said_in(body), wait_s)
 
 
 def _asked_wait_s(text: str) -> float | None:
@@ -325,25 +257,3 @@ def _wait_s(attempt: int, asked_s: float | None) -> float:
 
 def _is_here(host: str) -> bool:
     return host == "localhost" or host.startswith("127.") or host == "::1"
-
-
-def run_stoppable(work: Coroutine[Any, Any, Result], should_stop: Callable[[], bool]) -> Result:
-    """Do `work` in a loop of its own in this thread; its connections are closed once told to stop.
-
-    Raises:
-        Stopped: `should_stop` said so.
-        Exception: whatever `work` raised.
-    """
-
-    async def watched() -> Result:
-        task = asyncio.ensure_future(work)
-        while not task.done():
-            await asyncio.wait({task}, timeout=_LOOK_S)
-            if not task.done() and should_stop():
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
-                raise Stopped
-        return task.result()
-
-    return asyncio.run(watched())

@@ -2,7 +2,8 @@
 
 import importlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pipelines.remote.servers import Remote
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from pipelines.settings import Settings
 
 FAMILY = "remote"
+
+#: Visitors whom servers answer at once; half of the places of the queue, so that a slow server
+#: keeps nobody from the models of this machine.
+MOST_VISITORS = 32
 
 
 def specs_of(remotes: Sequence[Remote]) -> tuple[ModelSpec, ...]:
@@ -48,7 +53,11 @@ def _spec(remote: Remote, task: Task, pipeline: str) -> ModelSpec:
 
 
 class RemoteModels:
-    """The remote models of an app, each made when it is first asked for; one server for each."""
+    """The remote models of an app, each made when it is first asked for; one server for each.
+
+    Visitors whom servers answer, at any speed, are let in through the same queue as those of the
+    models here. So there are never so many of them that the others find no place in it.
+    """
 
     def __init__(self, settings: "Settings") -> None:
         """Remember the settings; nobody is asked."""
@@ -56,6 +65,7 @@ class RemoteModels:
         self._lock = threading.Lock()
         self._servers: dict[str, ChatServer] = {}
         self._made: dict[tuple[str, Task], Any] = {}
+        self._num_visitors = 0
 
     def of(self, spec: ModelSpec) -> Any:
         """Return what answers for a spec, whose `remote` is set."""
@@ -69,3 +79,22 @@ class RemoteModels:
                 made = getattr(importlib.import_module(module), name)
                 self._made[spec.key, spec.task] = made(spec, self._settings, server)
             return self._made[spec.key, spec.task]
+
+    @contextmanager
+    def visitor(self, remote: Remote) -> Iterator[None]:
+        """Be one of those whom a server answers, for the length of the block.
+
+        Raises:
+            ServerError: there are as many of them as may be.
+        """
+        from pipelines.remote.failures import too_many
+
+        with self._lock:
+            if self._num_visitors >= MOST_VISITORS:
+                raise too_many(remote, self._num_visitors)
+            self._num_visitors += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._num_visitors -= 1

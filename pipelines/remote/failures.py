@@ -19,6 +19,14 @@ def unreachable(remote: Remote) -> ServerError:
     )
 
 
+def too_many(remote: Remote, number: int) -> ServerError:
+    """Return the error of a visitor who comes while servers answer many others."""
+    return ServerError(
+        f"{number} other visitors are waiting for answers of servers such as {remote.shown}. Try "
+        "again in a moment, or choose a model of this machine."
+    )
+
+
 def empty(remote: Remote) -> ServerError:
     """Return the error of an answer without text."""
     return Refused(

@@ -1,30 +1,29 @@
 """Conversations about videos, by a model on a server, which is sent frames. Torch-free."""
 
 import mimetypes
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from pipelines.conversation import extend_history, read_history
-from pipelines.errors import InputError
 from pipelines.generation import GenerationOptions
 from pipelines.recent import FileDigests, Recent
 from pipelines.remote import messages
 from pipelines.remote.answers import Question, check_beams
-from pipelines.remote.chat import ChatServer, Stopped, run_stoppable
+from pipelines.remote.chat import ChatServer
+from pipelines.remote.stopping import Stopped, run_stoppable
 from pipelines.results import Step
 from pipelines.settings import Settings
 from pipelines.spec import ModelSpec
-from pipelines.streaming import stream_work
 from pipelines.video import ReadingStopped, VideoReader, open_video
 from pipelines.video_choice import indices_between, spread_indices
 from pipelines.video_pixels import Pixels
-from pipelines.videochat_flash.part import WHOLE, Part
+from pipelines.videochat_flash.asking import Emit, History, ShouldStop, VideoAnswerer
+from pipelines.videochat_flash.part import Part
 from pipelines.videochat_flash.results import AnswerDelta, SeenFrames, VideoAnswer
 
 #: Longest side of a frame that is sent, and height of the small pictures that show people what
@@ -36,12 +35,6 @@ KEPT_CHARS = 200_000_000
 
 #: Largest video file that is sent whole; of a larger one frames are sent.
 FILE_BYTES = 64_000_000
-
-History = Sequence[Mapping[str, Any]] | None
-DEFAULTS = GenerationOptions(max_new_tokens=256)
-
-Emit = Callable[[AnswerDelta], None]
-ShouldStop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -66,8 +59,8 @@ class _Look:
         return sum(len(str(part)) for part in self.media)
 
 
-class RemoteFilms:
-    """One model on a server that answers about videos, as `VideoChatPipeline` does.
+class RemoteFilms(VideoAnswerer):
+    """One model on a server that answers about videos.
 
     A video is decoded here and sent as pictures of its frames, spread evenly, or, where the
     remote's settings say so, as the file itself. Closing a stream closes the connection.
@@ -83,39 +76,23 @@ class RemoteFilms:
             KEPT_CHARS, lambda look: look.num_chars
         )
 
-    def ask(
+    def _asked(
         self,
         video: Path,
         question: str,
-        history: History = None,
-        options: GenerationOptions = DEFAULTS,
-        part: Part = WHOLE,
-        *,
-        compress: bool = False,
-    ) -> Iterator[AnswerDelta]:
-        """Answer the next question of a conversation about a video, piece by piece.
+        history: History,
+        options: GenerationOptions,
+        part: Part,
+        compress: bool,
+    ) -> Callable[[Emit, ShouldStop], None]:
+        """Return the work of answering, which closes the connection once told to end.
 
-        Args:
-            video: a video file.
-            question: what is asked now.
-            history: earlier messages, `{"role": "user" or "assistant", "content": text}`, oldest
-                first.
-            options: how the text is generated.
-            part: what of the video is looked at; of the frames, as many as the remote's settings
-                allow.
-            compress: only told of: a server cannot be asked to skim.
-
-        Yields:
-            Deltas, the last one with the `VideoAnswer`; empty ones as signs of life.
+        Of the frames, as many are sent as the remote's settings allow. `compress` is only told of:
+        a server cannot be asked to skim.
 
         Raises:
-            InputError: no question, a history of another form, a part that is not in the video,
-                or beams are asked for.
-            MediaError: the file is not a video that can be read, or too long.
-            ServerError: the server gives no answer.
+            InputError: a history of another form, or beams are asked for.
         """
-        if not isinstance(question, str) or not question.strip():
-            raise InputError("The question is empty. Ask something about the video.")
         check_beams(options)
         asked = Question.of(question, read_history(history))
 
@@ -128,8 +105,7 @@ class RemoteFilms:
                 whole = extend_history(history, question, answer.text)
                 emit(AnswerDelta(result=replace(answer, history=tuple(whole), notes=notes)))
 
-        for delta in stream_work(work):
-            yield AnswerDelta() if delta is None else delta
+        return work
 
     def _answered(
         self,

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,20 +11,21 @@ from typing import Any
 from PIL import Image
 
 from pipelines.conversation import read_history
+from pipelines.describe.asking import DEFAULTS, Describer, History, Picture, check_candidates
 from pipelines.describe.results import Description, TextDelta
 from pipelines.errors import InputError, MediaError, ServerError
 from pipelines.generation import GenerationOptions
 from pipelines.images import open_image
 from pipelines.remote.answers import Question, check_beams
-from pipelines.remote.chat import ChatServer, Emit, Reply, Stopped, run_stoppable
+from pipelines.remote.chat import ChatServer
 from pipelines.remote.failures import Refused
 from pipelines.remote.messages import DESCRIBE, conversation, picture_part
+from pipelines.remote.reading import Emit
+from pipelines.remote.replies import Reply
+from pipelines.remote.stopping import Stopped, run_stoppable
 from pipelines.settings import Settings
 from pipelines.spec import ModelSpec
 from pipelines.streaming import stream_work
-
-#: Most texts of one call of `candidates`.
-MAX_CANDIDATES = 16
 
 #: Temperature at which captions to choose from are drawn, where none is asked for.
 _VARIED = 1.0
@@ -32,15 +33,9 @@ _VARIED = 1.0
 #: Seconds between two looks at whether a batch may send one more request.
 _LOOK_S = 0.02
 
-#: An image file, or an image in RGB.
-Picture = Path | Image.Image
 
-History = Sequence[Mapping[str, Any]] | None
-DEFAULTS = GenerationOptions()
-
-
-class RemotePictures:
-    """One image-to-text model on a server; its methods are those of `DescribePipeline`.
+class RemotePictures(Describer):
+    """One image-to-text model on a server.
 
     Closing a stream closes the connection. Pictures are sent upright, in RGB, with nothing else
     that their files held.
@@ -68,12 +63,6 @@ class RemotePictures:
             return run_stoppable(ask(), should_stop)
         except Stopped:
             return ""
-
-    def caption(
-        self, images: Sequence[Picture], prompt: str = "", options: GenerationOptions = DEFAULTS
-    ) -> list[Description]:
-        """Describe images, all with the same prompt; see `iter_captions`."""
-        return [one for one in self.iter_captions(images, prompt, options) if one is not None]
 
     def iter_captions(
         self, images: Sequence[Picture], prompt: str = "", options: GenerationOptions = DEFAULTS
@@ -108,12 +97,6 @@ class RemotePictures:
         """
         return self._stream(image, self._caption_question(prompt, options), options)
 
-    def answer(
-        self, image: Path, question: str, options: GenerationOptions = DEFAULTS
-    ) -> Description:
-        """Answer a question about an image; raises as `stream_answer` does."""
-        return _last(self.stream_answer(image, question, options))
-
     def stream_answer(
         self, image: Path, question: str, options: GenerationOptions = DEFAULTS
     ) -> Iterator[TextDelta]:
@@ -125,16 +108,6 @@ class RemotePictures:
             ServerError: the server gives no answer.
         """
         return self.stream_chat(image, question, None, options)
-
-    def chat(
-        self,
-        image: Path,
-        message: str,
-        history: History = None,
-        options: GenerationOptions = DEFAULTS,
-    ) -> Description:
-        """Answer the next message of a conversation; raises as `stream_chat` does."""
-        return _last(self.stream_chat(image, message, history, options))
 
     def stream_chat(
         self,
@@ -157,13 +130,6 @@ class RemotePictures:
             raise InputError("The question is empty. Ask something about the image.")
         return self._stream(image, Question.of(message, read_history(history)), options)
 
-    def candidates(
-        self, image: Path, n: int, options: GenerationOptions = DEFAULTS, prompt: str = ""
-    ) -> list[Description]:
-        """Return up to `n` different captions of an image; see `iter_candidates`."""
-        found = self.iter_candidates(image, n, options, prompt)
-        return [one for one in found if one is not None]
-
     def iter_candidates(
         self, image: Path, n: int, options: GenerationOptions = DEFAULTS, prompt: str = ""
     ) -> Iterator[Description | None]:
@@ -175,8 +141,7 @@ class RemotePictures:
             InputError: `n` is not within 1..16, or as for `stream_caption`.
             MediaError, ServerError: as for `stream_caption`.
         """
-        if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_CANDIDATES:
-            raise InputError(f"n must be a whole number from 1 to {MAX_CANDIDATES} but got {n!r}.")
+        check_candidates(n)
         drawn = replace(options, num_beams=1, temperature=options.temperature or _VARIED)
         question = self._caption_question(prompt, drawn)
         picture = self._opened(image)
@@ -296,12 +261,3 @@ class RemotePictures:
             yield
         finally:
             self._places.release()
-
-
-def _last(deltas: Iterator[TextDelta]) -> Description:
-    """Return the result of a stream."""
-    result = None
-    for delta in deltas:
-        result = delta.result
-    assert result is not None  # every stream that does not raise ends with one
-    return result

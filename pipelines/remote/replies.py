@@ -39,12 +39,31 @@ class Chunk:
     done: bool = False
 
 
+@dataclass(frozen=True)
+class Reply:
+    """An answer.
+
+    Attributes:
+        text: all of it, without blanks around it.
+        finish: why it ended.
+        prompt_tokens: tokens that the model read, None where the server does not say.
+        limit_tokens: tokens that it reads at most, 0 where the server does not say.
+        own_sampling: whether the server refused temperature, top_p and seed, and took its own.
+    """
+
+    text: str
+    finish: Finish
+    prompt_tokens: int | None
+    limit_tokens: int = 0
+    own_sampling: bool = False
+
+
 class EventLines:
     """Cuts the bytes of a stream of events into chunks; keeps what is not whole yet."""
 
     def __init__(self) -> None:
         """Nothing has come yet."""
-        self._rest = b""
+        self._rest = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Chunk]:
         """Yield the chunks that `data` completes.
@@ -53,9 +72,12 @@ class EventLines:
             Garbage: it is no stream of chat completions.
             ToldError: the server says that it failed.
         """
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > MAX_BYTES:
-            raise Garbage
+        self._rest += data
+        if b"\n" not in data:  # looked at once it is whole: looking each time would be quadratic
+            if len(self._rest) > MAX_BYTES:
+                raise Garbage
+            return
+        *lines, self._rest = self._rest.split(b"\n")
         for line in lines:
             if line.startswith(b"data:"):
                 yield _of_event(line.removeprefix(b"data:").decode("utf-8", "replace").strip())

@@ -69,6 +69,15 @@ class Look:
     new: tuple[tuple[int, FileOutcome], ...] = ()
 
 
+@dataclass(frozen=True)
+class _Fresh:
+    """A file that is encoded and not written yet."""
+
+    index: int
+    entry: IndexedFile
+    parts: Parts
+
+
 @dataclass
 class _Open:
     """A side while files are brought in."""
@@ -76,7 +85,7 @@ class _Open:
     side: Side
     shelf: Shelf
     known: dict[str, IndexedFile]
-    fresh: list[tuple[IndexedFile, Parts]] = field(default_factory=list)
+    fresh: list[_Fresh] = field(default_factory=list)
     changed: list[IndexedFile] = field(default_factory=list)
 
 
@@ -135,7 +144,7 @@ class _Run:
         self._open: dict[FileKind, _Open] = {}
         self._seen: dict[tuple[FileKind, str], str] = {}
         self._pictures: list[_Waiting] = []
-        self._told: list[tuple[int, FileOutcome]] = []
+        self._told: dict[int, FileOutcome] = {}
         self._room = 0
         self._done = 0
         self._written_at = self._kept_at = time.monotonic()
@@ -163,7 +172,8 @@ class _Run:
         finally:
             self._write()
         for opened in self._open.values():
-            opened.shelf.tidy()
+            with self._library.changing(order.owner):
+                opened.shelf.tidy()
 
     def _take(self, index: int, file: NamedImage) -> None:
         """Encode a file, let it wait for others, or find that it is there."""
@@ -222,10 +232,7 @@ class _Run:
         """Put a file among those that are written next."""
         name = one.file.name
         if not isinstance(parts, str) and len(parts.vectors) > self._room:
-            parts = (
-                f"The index is full: it takes {self._order.most_vectors:,} pictures and parts of "
-                "videos. Delete some files from it."
-            )
+            parts = self._full
         if isinstance(parts, str):
             self._tell(one.index, FileOutcome(file=name, kind=kind, outcome="error", error=parts))
             return
@@ -241,12 +248,20 @@ class _Run:
             num_parts=len(parts.vectors),
             thumbnail=small,
         )
-        self._side(kind).fresh.append((entry, parts))
+        self._side(kind).fresh.append(_Fresh(one.index, entry, parts))
         self._tell(one.index, FileOutcome(file=name, kind=kind, outcome="added", notes=parts.notes))
 
     def _tell(self, index: int, outcome: FileOutcome) -> None:
         """Let an outcome be told once it is written down."""
-        self._told.append((index, outcome))
+        self._told[index] = outcome
+
+    @property
+    def _full(self) -> str:
+        """What is told of a file that the index has no room for."""
+        return (
+            f"The index is full: it takes {self._order.most_vectors:,} pictures and parts of "
+            "videos. Delete some files from it."
+        )
 
     def _side(self, kind: FileKind) -> _Open:
         """Return a side, opened when its first file comes."""
@@ -260,7 +275,7 @@ class _Run:
         fresh = [one for opened in self._open.values() for one in opened.fresh]
         return (
             len(fresh) >= WRITE_FILES
-            or sum(file.num_parts for file, _ in fresh) >= WRITE_VECTORS
+            or sum(one.entry.num_parts for one in fresh) >= WRITE_VECTORS
             or time.monotonic() - self._written_at >= WRITE_S
         )
 
@@ -269,19 +284,32 @@ class _Run:
         for opened in self._open.values():
             if not opened.fresh and not opened.changed:
                 continue
-            held = sum(file.num_parts for file in opened.known.values())
-            held += sum(file.num_parts for file, _ in opened.fresh)
             owner = self._order.owner
             with self._library.changing(owner):  # else a deletion in between leaves tables behind
+                fresh = self._fitting(opened.fresh)
+                held = opened.shelf.holding().vectors + sum(one.entry.num_parts for one in fresh)
                 self._library.note(owner, opened.side.space, kept=self._order.kept, vectors=held)
-                opened.shelf.add(opened.fresh)
+                opened.shelf.add([(one.entry, one.parts) for one in fresh])
                 opened.shelf.rename(opened.changed)
-            for file, _ in opened.fresh:
-                opened.known[file.content] = replace(file, thumbnail=b"")
+            for one in fresh:
+                opened.known[one.entry.content] = replace(one.entry, thumbnail=b"")
             opened.fresh, opened.changed = [], []
-        told, self._told = tuple(self._told), []
+        told, self._told = tuple(self._told.items()), {}
         self._written_at = time.monotonic()
         self.say("Reading the files", told)
+
+    def _fitting(self, fresh: Sequence[_Fresh]) -> list[_Fresh]:
+        """Return what there is room for now: another run may have filled the index meanwhile."""
+        self._room = self._order.most_vectors - self._library.holding(self._order.owner).vectors
+        kept = []
+        for one in fresh:
+            if one.entry.num_parts <= self._room:
+                self._room -= one.entry.num_parts
+                kept.append(one)
+            else:
+                lost = replace(self._told[one.index], outcome="error", error=self._full, notes=())
+                self._tell(one.index, lost)
+        return kept
 
     def _keep_uploads(self) -> None:
         """Tell whoever deletes old files that these are in use."""

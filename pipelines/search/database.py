@@ -54,18 +54,23 @@ class Database:
         self._writing = threading.Lock()
         self._connecting = threading.Lock()
 
+    @property
+    def folder(self) -> Path | None:
+        """Where it lies; None on object storage or a server."""
+        return None if "://" in self.uri else Path(self.uri)
+
     @cached_property
     def _connection(self) -> Any:
         import lancedb
 
-        if "://" not in self.uri:  # others of this machine have no business in it
-            Path(self.uri).mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.folder is not None:  # others of this machine have no business in it
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # each read sees what was written last, by other processes too
         return lancedb.connect(self.uri, read_consistency_interval=timedelta(0))
 
     def is_missing(self) -> bool:
         """Whether it is a folder that is not there yet."""
-        return "://" not in self.uri and not Path(self.uri).is_dir()
+        return self.folder is not None and not self.folder.is_dir()
 
     def rows(self, name: str, columns: Sequence[str], where: str = "") -> list[dict[str, Any]]:
         """Return rows of a table; none where there is no such table."""
@@ -157,8 +162,8 @@ class Database:
 
         def write() -> None:
             table = self._open(name)
-            if table is not None:
-                self._connection.create_table(name, table.to_arrow(), mode="overwrite")
+            if table is not None:  # one transaction: rows that others add meanwhile stay
+                table.update(values_sql={column: column for column in table.schema.names[:1]})
 
         with self._writing:
             self._tried(write)
@@ -213,10 +218,15 @@ class Database:
                 last = error
             time.sleep(RETRY_WAIT_S * (number + 1))
         log.warning("The index cannot be used: %s", last)
-        raise IndexUnavailable(
-            "The index cannot be read or written just now: its disk is full or damaged, or its "
-            "server does not answer. Try again; what was indexed before is kept."
-        ) from last
+        raise unavailable() from last
+
+
+def unavailable() -> IndexUnavailable:
+    """Return what people are told where the index does not answer."""
+    return IndexUnavailable(
+        "The index cannot be read or written just now: its disk is full or damaged, or its "
+        "server does not answer. Try again; what was indexed before is kept."
+    )
 
 
 def quoted(values: Sequence[str]) -> Iterator[str]:

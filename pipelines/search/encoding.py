@@ -10,8 +10,9 @@ import numpy as np
 
 from pipelines.clip.named_image import NamedImage
 from pipelines.errors import InputError, MediaError
+from pipelines.notes import VIDEO_LOST, lost_frames_notes
 from pipelines.results import Embeddings
-from pipelines.search.results import Parts
+from pipelines.search.results import Parts, SomeWindows
 from pipelines.search.sides import Side
 from pipelines.store import PipelineStore
 from pipelines.turns import BrokenOff
@@ -61,20 +62,32 @@ class Encoder:
     def video(self, side: Side, file: NamedImage) -> Parts | str:
         """Return the vectors of a video's windows, or what is wrong with it; see `pictures`."""
         self._fetch(side)
+        got: list[SomeWindows] = []
         try:
-            while True:
-                with self._turn(side) as viclip, closing(viclip.windows(file.path)) as steps:
-                    until = monotonic() + TURN_S
-                    for step in steps:
-                        if isinstance(step, Parts):
-                            return step
-                        if self._given_up():
-                            raise BrokenOff
-                        self._tell(f"{file.name}: {step.done:,} of {step.total:,} parts")
-                        if monotonic() > until:
-                            break
+            while not got or got[-1].done < got[-1].total:
+                self._windows_of_a_turn(side, file, got)
+            return _whole(got)
         except (MediaError, InputError) as error:
             return error.message
+
+    def _windows_of_a_turn(self, side: Side, file: NamedImage, got: list[SomeWindows]) -> None:
+        """Add to the windows of a video what one turn gives.
+
+        They are kept here, not with the model, which may be gone in the next turn: displaced by
+        another one, or living in a process that ends with the turn.
+        """
+        first = got[-1].done if got else 0
+        with self._turn(side) as viclip, closing(viclip.windows(file.path, first)) as steps:
+            until = monotonic() + TURN_S
+            for step in steps:
+                if got and step.total != got[0].total:
+                    raise MediaError("The file was changed while it was read. Add it again.")
+                got.append(step)
+                if self._given_up():
+                    raise BrokenOff
+                self._tell(f"{file.name}: {step.done:,} of {step.total:,} parts")
+                if monotonic() > until:
+                    break
 
     @contextmanager
     def _turn(self, side: Side) -> Iterator[Any]:
@@ -94,6 +107,24 @@ class Encoder:
             if self._given_up():
                 raise BrokenOff
         self._fetched.add(side.spec.key)
+
+
+def _whole(got: Sequence[SomeWindows]) -> Parts:
+    """Return all windows of a video that came one after the other.
+
+    Raises:
+        MediaError: not one of them can be read.
+    """
+    seen = [step.parts for step in got if len(step.parts.vectors)]
+    if not seen:
+        raise MediaError(VIDEO_LOST)
+    lost = frozenset().union(*(step.lost for step in got))
+    return Parts(
+        starts_s=np.concatenate([parts.starts_s for parts in seen]),
+        ends_s=np.concatenate([parts.ends_s for parts in seen]),
+        vectors=np.concatenate([parts.vectors for parts in seen]),
+        notes=tuple(lost_frames_notes(len(lost), got[-1].num_frames)),
+    )
 
 
 def _each(embedded: Embeddings) -> list[Parts | str]:

@@ -33,6 +33,12 @@ CANDIDATES, MOST_CANDIDATES = 1000, 25_000
 #: Characters of a query that are read.
 MOST_CHARS = 2000
 
+#: Told where results have no verdict.
+_NO_VERDICT = (
+    "A text together with an image, and an image with videos, have no verdict: these results stand "
+    "out from the rest of the index, but whether they fit is not known."
+)
+
 #: How verdicts are ordered among each other; none says as little as "unsure".
 _ORDER: dict[Verdict | None, int] = {"match": 0, "unsure": 1, None: 1, "no match": 2}
 
@@ -187,16 +193,18 @@ def merged(sides: Sequence[SideFound], query: Query) -> Search:
     """Put what was found among pictures and videos into one order.
 
     Cosines of two models cannot be compared, so it goes by verdict, then by how far each stands
-    out among its kind. Where something fits, what clearly does not is left out.
+    out among its kind. Where something fits, what clearly does not is left out; what has no
+    verdict is no such thing, and is told of.
     """
     every = [one for side in sides for one in side.found]
     every.sort(key=lambda one: (_ORDER[one.verdict], -one.strength))
     notes = [note for side in sides for note in side.notes]
-    fits = [one for one in every if one.verdict != "no match"]
-    if fits:
-        every = fits
-    elif every:
+    if any(one.verdict in {"match", "unsure"} for one in every):
+        every = [one for one in every if one.verdict != "no match"]
+    elif any(one.verdict == "no match" for one in every):
         notes.insert(0, "Nothing in the index clearly fits; these come nearest.")
+    if any(one.verdict is None for one in every):
+        notes.append(_NO_VERDICT)
     if len(every) > query.top_k:
         notes.append(f"The best {query.top_k} of {len(every)} are shown.")
     return Search(
@@ -281,9 +289,10 @@ def delete_files(library: Library, owner: str, names: Sequence[str]) -> list[str
     wanted, found = set(names), set()
     for space in library.spaces(owner):
         shelf = library.shelf(owner, space)
-        gone = [file for file in shelf.files().values() if file.name in wanted]
-        if gone:
-            shelf.purge([file.content for file in gone])
-            library.note(owner, space, vectors=shelf.holding().vectors)
+        with library.changing(owner):
+            gone = [file for file in shelf.files().values() if file.name in wanted]
+            if gone:
+                shelf.purge([file.content for file in gone])
+                library.note(owner, space, vectors=shelf.holding().vectors)
         found |= {file.name for file in gone}
     return [name for name in dict.fromkeys(names) if name in found]

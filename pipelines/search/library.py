@@ -5,12 +5,13 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines.errors import InputError
-from pipelines.search.database import Database
+from pipelines.search.database import Database, unavailable
+from pipelines.search.locks import WriterLocks
 from pipelines.search.results import Holding
 from pipelines.search.shelf import Shelf
 
@@ -28,8 +29,8 @@ MOST_VECTORS_OF_ALL = 2_000_000
 NOTE_EVERY_S = 300.0
 EXPIRE_EVERY_S = 600.0
 
-#: Locks that all owners share.
-_LOCKS = 64
+#: Where the locks of an index in a folder lie; LanceDB's tables are folders that end in .lance.
+_LOCK_FOLDER = "locks"
 
 #: The table that knows which indexes there are.
 _REGISTER = "seesay-indexes"
@@ -85,7 +86,7 @@ class Library:
         self._database = Database(uri)
         self._noted: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
-        self._changing = [threading.RLock() for _ in range(_LOCKS)]
+        self._locks = WriterLocks(self._database.folder and self._database.folder / _LOCK_FOLDER)
 
     def shelf(self, owner: str, space: str) -> Shelf:
         """Return an owner's files as one model sees them."""
@@ -93,8 +94,20 @@ class Library:
 
     @contextmanager
     def changing(self, owner: str) -> Iterator[None]:
-        """Let nobody else of this process write to or delete an owner's indexes in the block."""
-        with self._changing[hash(owner) % _LOCKS]:
+        """Let nobody else write to or delete an owner's indexes in the block.
+
+        That holds for all processes that share a folder; on object storage or a server, for this
+        process, where what another one writes at once is not lost either, but may be left behind
+        by a deletion.
+
+        Raises:
+            IndexUnavailable: the lock cannot be written.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._locks.held(owner))
+            except OSError as error:
+                raise unavailable() from error
             yield
 
     def spaces(self, owner: str) -> list[str]:
@@ -182,7 +195,8 @@ class Library:
                 total -= entry.vectors
                 deleted += 1
             elif at - entry.used_at <= 2 * EXPIRE_EVERY_S:  # it was changed a while ago
-                self.shelf(entry.owner, entry.space).tidy()
+                with self.changing(entry.owner):
+                    self.shelf(entry.owner, entry.space).tidy()
         if deleted:
             log.info("%d indexes that nobody used were deleted", deleted)
         return deleted

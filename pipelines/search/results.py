@@ -70,6 +70,25 @@ class Parts:
             )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SomeWindows:
+    """Windows of a video one after the other; whoever has them can go on with the next ones.
+
+    Attributes:
+        done: windows up to here, from the start of the video on.
+        total: windows of the whole video.
+        parts: those since the last time of which a frame can be read.
+        lost: numbers of frames that could not be read, as far as this process knows.
+        num_frames: frames that all windows are read by.
+    """
+
+    done: int
+    total: int
+    parts: Parts
+    lost: frozenset[int]
+    num_frames: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class IndexedFile:
     """A file of an index.

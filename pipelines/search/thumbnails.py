@@ -11,8 +11,11 @@ from pipelines.images import open_image
 from pipelines.search.results import FileKind
 from pipelines.video_key_frames import key_frames
 
-#: Longest side of a small copy.
+#: Longest side of a small copy, and most bytes of it: an index holds one for each file. A picture
+#: that needs more is saved more coarsely, and at last smaller.
 SIDE_PX = 240
+MOST_BYTES = 20_000
+_QUALITIES, _SMALLER_PX = (80, 60, 40), 120
 
 #: When in a video the frame appears that stands for it, in seconds.
 _POSTER_S = 0.5
@@ -38,7 +41,12 @@ def film_thumbnails(path: Path, times_s: Sequence[float]) -> list[bytes]:
 
 
 def _jpeg(image: Image.Image) -> bytes:
-    image.thumbnail((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()
+    for side in (SIDE_PX, _SMALLER_PX):
+        image.thumbnail((side, side), Image.Resampling.BILINEAR)
+        image.info.clear()  # the comment of a JPEG would be copied, of any length
+        for quality in _QUALITIES:
+            buffer = io.BytesIO()
+            image.save(buffer, "JPEG", quality=quality)
+            if buffer.tell() <= MOST_BYTES:
+                return buffer.getvalue()
+    return b""

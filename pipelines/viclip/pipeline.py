@@ -13,11 +13,11 @@ from pipelines.clip.scene_check import SceneCheck
 from pipelines.errors import InputError, MediaError
 from pipelines.images import open_image
 from pipelines.kept import Kept
-from pipelines.notes import language_notes
+from pipelines.notes import VIDEO_LOST, language_notes
 from pipelines.packing import pack_linear
 from pipelines.results import Classification, LabelScore, Step
 from pipelines.search.ranking import aim_kind, blend
-from pipelines.search.results import Aim, Judgement, Parts, Vectors
+from pipelines.search.results import Aim, Judgement, Parts, SomeWindows, Vectors
 from pipelines.spec import VideoTextTraits
 from pipelines.streaming import stoppable, stream_work
 from pipelines.texts import cut_note
@@ -44,14 +44,10 @@ VIDEO_VECTOR_BYTES = 128_000_000
 
 DEFAULT_SEARCH = SearchOptions()
 
-#: Why there is no answer about a part of a video, and none about the whole of it.
+#: Why there is no answer about a part of a video; of the whole of it, `VIDEO_LOST`.
 _PART_LOST = (
     "Not one of the frames that the model would look at can be read: the video is damaged there. "
     "Choose another part, or save the video again."
-)
-_VIDEO_LOST = (
-    "Not one of the frames that the model would look at can be read: the video is damaged. "
-    "Save it again, or choose another video."
 )
 
 
@@ -253,7 +249,7 @@ class ViClipPipeline(Pipeline):
                 plan = self.videos.plan(video, options)
                 vectors = self.videos.vectors(video, plan)
                 if not vectors.any():
-                    raise MediaError(_VIDEO_LOST)
+                    raise MediaError(VIDEO_LOST)
             except MediaError as error:
                 errors.append(error)
                 found.append(SearchedVideo(index=index, error=error.message))
@@ -274,32 +270,38 @@ class ViClipPipeline(Pipeline):
         )
 
     def windows(
-        self, video: Path, options: SearchOptions = DEFAULT_SEARCH
-    ) -> Iterator[Step | Parts]:
-        """Compute the vectors of all windows of a video, for an index, in steps of a batch.
+        self, video: Path, first: int = 0, options: SearchOptions = DEFAULT_SEARCH
+    ) -> Iterator[SomeWindows]:
+        """Compute the vectors of a video's windows, for an index, in steps of a batch.
 
-        What was computed is kept for a while, so whoever stops between two steps goes on there.
+        Args:
+            video: a video file.
+            first: windows that are known already, as an earlier call gave them; 0 for none.
+            options: windows and stride.
 
         Yields:
-            How far it is; at last all windows of which a frame can be read.
+            After each batch, what has come; at least once.
 
         Raises:
             MediaError: the file is not a video that can be read, or too long.
             InputError: it has too many windows.
         """
         plan = self.videos.plan(video, options)
-        for done in self.videos.prepare(video, plan):
-            yield Step(done=done, total=len(plan.indices), unit="parts")
-        vectors = self.videos.vectors(video, plan).numpy()
-        seen = vectors.any(axis=1)
-        if not seen.any():
-            raise MediaError(_VIDEO_LOST)
-        yield Parts(
-            starts_s=plan.starts_s[seen],
-            ends_s=plan.ends_s[seen],
-            vectors=vectors[seen],
-            notes=tuple(self.videos.lost_notes(plan)),
-        )
+        done = first
+        for some, vectors in self.videos.in_order(video, plan, first):
+            done += len(some.indices)
+            seen = vectors.numpy().any(axis=1)
+            yield SomeWindows(
+                done=done,
+                total=len(plan.indices),
+                parts=Parts(
+                    starts_s=some.starts_s[seen],
+                    ends_s=some.ends_s[seen],
+                    vectors=vectors.numpy()[seen],
+                ),
+                lost=self.videos.lost(plan),
+                num_frames=len(np.unique(plan.indices)),
+            )
 
     def aim(self, text: str, image: Path | None, text_weight: float = 0.5) -> Aim:
         """Return what to look for in an index of windows.

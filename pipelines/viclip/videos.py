@@ -1,7 +1,7 @@
 """Videos -> unit vectors of their parts, kept by what the file holds, within bounded memory."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 
 from pipelines.errors import ReadingStopped
 from pipelines.kept import Kept
+from pipelines.notes import lost_frames_notes
 from pipelines.recent import FileDigests, Recent
 from pipelines.vectors import VectorCache
 from pipelines.viclip.processing_viclip import ViClipProcessor, fit_frames
@@ -70,6 +71,16 @@ class Plan:
     def keys(self) -> list[str]:
         """What the vector of each window is kept under."""
         return [f"{self.digest}:{','.join(map(str, row))}" for row in self.indices.tolist()]
+
+    def between(self, first: int, end: int) -> "Plan":
+        """Return the plan of the windows from `first` up to and without `end`."""
+        rows = slice(first, end)
+        return replace(
+            self,
+            starts_s=self.starts_s[rows],
+            ends_s=self.ends_s[rows],
+            indices=self.indices[rows],
+        )
 
 
 class LostFrames:
@@ -166,11 +177,35 @@ class VideoEncoder:
         Raises:
             ReadingStopped: the caller said so.
         """
-        keys = plan.keys
-        todo = self._kept.missing(keys)
+        todo = self._kept.missing(plan.keys)
+        for done in self._compute(path, plan, todo, should_stop):
+            yield len(plan.indices) - len(todo) + done
+
+    def in_order(self, path: Path, plan: Plan, first: int) -> Iterator[tuple[Plan, torch.Tensor]]:
+        """Compute what of a plan is nowhere kept, and yield all of it in order, from `first` on.
+
+        Yields:
+            After each batch the plan of the windows that are ready since the last one, of none
+            where none is left; and their (N, D) vectors, see `vectors`.
+        """
+        rest = plan.between(first, len(plan.indices))
+        todo = self._kept.missing(rest.keys)
+        begin = 0
+        for done in self._compute(path, rest, todo, never):
+            end = todo[done] if done < len(todo) else len(rest.indices)
+            some = rest.between(begin, end)
+            yield some, self.vectors(path, some)
+            begin = end
+        if not todo:
+            yield rest, self.vectors(path, rest)
+
+    def _compute(
+        self, path: Path, plan: Plan, todo: list[int], should_stop: ShouldStop
+    ) -> Iterator[int]:
+        """Compute and keep the vectors of some windows; yields how many, after each batch."""
         if not todo:
             return
-        ready = len(plan.indices) - len(todo)
+        keys = plan.keys
         with self.open(path, should_stop) as reader:
             done = 0
             clips = self._clips(reader, plan, todo, should_stop)
@@ -179,7 +214,7 @@ class VideoEncoder:
                 vectors = self._vectors(batch)
                 self._kept.get(part, vectors.__getitem__)
                 done += len(batch)
-                yield ready + done
+                yield done
 
     def vectors(self, path: Path, plan: Plan, should_stop: ShouldStop = never) -> torch.Tensor:
         """Return the (N, D) unit vectors of a plan's windows; 0 for one that cannot be read.
@@ -194,18 +229,17 @@ class VideoEncoder:
                 batches = [self._vectors(b) for b in _batched(clips, self._clips_per_batch)]
             return torch.cat(batches)
 
+        if not len(plan.indices):
+            return torch.empty(0, self._dim)
         return self._kept.get(plan.keys, compute)
+
+    def lost(self, plan: Plan) -> frozenset[int]:
+        """Return which frames of a plan could not be read, as far as is known."""
+        return frozenset(np.unique(plan.indices).tolist()) & self._lost.of(plan.digest)
 
     def lost_notes(self, plan: Plan) -> list[str]:
         """Return a note where frames of a plan could not be read."""
-        asked = set(np.unique(plan.indices).tolist())
-        lost = asked & self._lost.of(plan.digest)
-        if not lost:
-            return []
-        return [
-            f"{len(lost)} of {len(asked)} frames could not be read because the video is damaged "
-            "there; their neighbours are used."
-        ]
+        return lost_frames_notes(len(self.lost(plan)), len(np.unique(plan.indices)))
 
     def part(
         self, path: Path, start_s: float, end_s: float, should_stop: ShouldStop = never

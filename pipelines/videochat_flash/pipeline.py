@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +22,8 @@ from pipelines.packing import pack_linear
 from pipelines.results import Finish, Step
 from pipelines.runtime import is_out_of_memory, memory_budget_gb
 from pipelines.spec import VideoChatTraits
-from pipelines.streaming import stream_work
 from pipelines.video import ReadingStopped
+from pipelines.videochat_flash.asking import DEFAULTS, Emit, History, VideoAnswerer
 from pipelines.videochat_flash.configuration_videochat_flash import CARD_DROPPING, Dropping
 from pipelines.videochat_flash.conversations import Conversations
 from pipelines.videochat_flash.conversion_videochat_flash import load_model
@@ -51,11 +51,6 @@ CONVERSATION_BYTES = 1_000_000_000
 #: Tokens that a conversation is taken to have when the memory is counted beforehand.
 TEXT_TOKENS = 600
 
-DEFAULTS = GenerationOptions(max_new_tokens=256)
-
-History = Sequence[Mapping[str, Any]] | None
-Emit = Callable[[AnswerDelta], None]
-
 
 @dataclass
 class _Question:
@@ -70,7 +65,7 @@ class _Question:
     said: bool = False
 
 
-class VideoChatPipeline(Pipeline):
+class VideoChatPipeline(VideoAnswerer, Pipeline):
     """One VideoChat-Flash checkpoint.
 
     Encoded clips are kept by the file's content and the frames, what was read of a conversation
@@ -121,40 +116,23 @@ class VideoChatPipeline(Pipeline):
             if hasattr(self, name):
                 delattr(self, name)
 
-    def ask(
+    def _asked(
         self,
         video: Path,
         question: str,
-        history: History = None,
-        options: GenerationOptions = DEFAULTS,
-        part: Part = WHOLE,
-        *,
-        compress: bool = False,
-    ) -> Iterator[AnswerDelta]:
-        """Answer the next question of a conversation about a video, piece by piece.
+        history: History,
+        options: GenerationOptions,
+        part: Part,
+        compress: bool,
+    ) -> Callable[[Emit, ShouldStop], None]:
+        """Return the work of answering, which ends within a layer of the model.
 
-        Closing the stream stops the work within a layer of the model. Where memory runs out
-        before the first word, half as many frames are looked at, and the answer says so.
-
-        Args:
-            video: a video file.
-            question: what is asked now.
-            history: earlier messages, `{"role": "user" or "assistant", "content": text}`, oldest
-                first.
-            options: how the text is generated.
-            part: what of the video is looked at.
-            compress: drop most visual tokens inside the language model: faster on long videos.
-
-        Yields:
-            Deltas, the last one with the `VideoAnswer`; empty ones as signs of life.
+        `compress` drops most visual tokens inside the language model. Where memory runs out before
+        the first word, half as many frames are looked at, and the answer says so.
 
         Raises:
-            InputError: no question, a history of another form, a part that is not in the video,
-                or a conversation longer than the model reads.
-            MediaError: the file is not a video that can be read, or too long.
+            InputError: a history of another form, or beams are asked for.
         """
-        if not isinstance(question, str) or not question.strip():
-            raise InputError("The question is empty. Ask something about the video.")
         if options.num_beams > 1:
             raise InputError(
                 "Answers about videos are not searched with beams. Set num_beams to 1."
@@ -167,8 +145,7 @@ class VideoChatPipeline(Pipeline):
             with suppress(Stopped, ReadingStopped):
                 self._answer_somehow(asked, part, emit, should_stop)
 
-        for delta in stream_work(work):
-            yield AnswerDelta() if delta is None else delta
+        return work
 
     def look(
         self, video: Path, part: Part = WHOLE, should_stop: ShouldStop = lambda: False

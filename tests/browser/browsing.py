@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 #: Chromium as systems call it; where there is none, Playwright's own is taken.
@@ -25,6 +26,9 @@ FLAGS = [
 HANG_MS = 60_000
 
 expect.set_options(timeout=HANG_MS)
+
+#: For tests of a page on a screen and on a phone.
+at_both_widths = pytest.mark.parametrize("width", [1280, 390])
 
 
 @contextmanager

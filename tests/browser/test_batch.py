@@ -13,6 +13,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.browsing import (
+    at_both_widths,
     click_example,
     close_toast,
     open_page,
@@ -28,7 +29,6 @@ from tests.conftest import draw_circle
 
 Save = Callable[..., Path]
 
-at_both_widths = pytest.mark.parametrize("width", [1280, 390])
 
 #: Pictures that take a run long enough to be paused, but no test long enough to be dull.
 MANY = 150

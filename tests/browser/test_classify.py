@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.browsing import (
+    at_both_widths,
     choose_model,
     click_example,
     close_toast,
@@ -24,8 +25,6 @@ from tests.browser.contrast import contrasts
 from tests.conftest import draw_circle
 
 Save = Callable[..., Path]
-
-at_both_widths = pytest.mark.parametrize("width", [1280, 390])
 
 
 def classify(page: Page, labels: str) -> Locator:

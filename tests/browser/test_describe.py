@@ -9,6 +9,7 @@ from gradio.media import get_image
 from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect
 
 from tests.browser.browsing import (
+    at_both_widths,
     choose_model,
     click_example,
     close_toast,
@@ -24,8 +25,6 @@ from tests.browser.serve import serve
 from tests.conftest import draw_circle
 
 Save = Callable[..., Path]
-
-at_both_widths = pytest.mark.parametrize("width", [1280, 390])
 
 
 def enter(visit: Visit, width: int = 1280, theme: str = "light") -> Page:

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.browsing import (
+    at_both_widths,
     close_toast,
     open_tab,
     overflow_px,
@@ -24,7 +25,6 @@ from tests.pipelines.test_probe_file import make_probe
 
 Save = Callable[..., Path]
 
-at_both_widths = pytest.mark.parametrize("width", [1280, 390])
 
 STAR = ROOT / "assets" / "examples" / "yellow-star.png"
 

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.browsing import close_toast, open_page, open_tab, press, rows, toast
+from tests.browser.browsing import (
+    at_both_widths,
+    close_toast,
+    open_page,
+    open_tab,
+    press,
+    rows,
+    toast,
+)
 from tests.browser.conftest import Visit
 from tests.browser.contrast import contrasts
 from tests.browser.serve import ROOT, RunningApp
@@ -19,8 +27,6 @@ Save = Callable[..., Path]
 
 EXAMPLES = ROOT / "assets" / "examples"
 FILES = ("red-circle.png", "yellow-star.png", "three-hearts.png", "three-shapes.mp4")
-
-at_both_widths = pytest.mark.parametrize("width", [1280, 390])
 
 
 def enter(visit: Visit, width: int = 1280, theme: str = "light", locale: str = "en-GB") -> Page:

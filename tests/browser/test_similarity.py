@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.browsing import (
+    at_both_widths,
     choose_model,
     click_example,
     close_toast,
@@ -27,8 +28,6 @@ Save = Callable[..., Path]
 
 MATRIX = "Matrix: all texts × all pictures"
 EMBEDDINGS = "Embeddings as a file (.npz)"
-
-at_both_widths = pytest.mark.parametrize("width", [1280, 390])
 
 
 def enter(visit: Visit, width: int = 1280, theme: str = "light") -> Page:

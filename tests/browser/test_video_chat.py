@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.browser.browsing import close_toast, open_page, open_tab, overflow_px, press, toast
+from tests.browser.browsing import (
+    at_both_widths,
+    close_toast,
+    open_page,
+    open_tab,
+    overflow_px,
+    press,
+    toast,
+)
 from tests.browser.contrast import contrasts
 from tests.browser.serve import RunningApp, serve
 from tests.pipelines.made_videos import encode
@@ -14,8 +22,6 @@ from tests.tiny_viclip import SERVE_CODE
 from tests.tiny_videochat import make_bundle
 
 SAYS = "The bar turns at 0:01 and rests after 2 seconds."
-
-at_both_widths = pytest.mark.parametrize("width", [1280, 390])
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,11 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from components.example_lists import chat_videos
-from tests.browser.browsing import click_example, open_page, open_tab, press
+from tests.browser.browsing import at_both_widths, click_example, open_page, open_tab, press
 from tests.browser.conftest import Visit
 from tests.browser.serve import serve
 from tests.browser.test_describe import answers, ask, edit, questions, settled
 from tests.browser.test_video_chat import position_s
-
-at_both_widths = pytest.mark.parametrize("width", [1280, 390])
 
 
 def enter(visit: Visit, width: int = 1280) -> Page:

@@ -11,7 +11,15 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from components.example_lists import drawn_videos
-from tests.browser.browsing import click_example, close_toast, open_tab, press, rows, toast
+from tests.browser.browsing import (
+    at_both_widths,
+    click_example,
+    close_toast,
+    open_tab,
+    press,
+    rows,
+    toast,
+)
 from tests.browser.conftest import Visit
 from tests.browser.contrast import contrasts
 from tests.pipelines.made_videos import FPS, HEIGHT, WIDTH, encode, number_of
@@ -25,8 +33,6 @@ PAINTED = """video => {
     const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
     return [...pixels].filter((_, at) => at % 4 === 0);
 }"""
-
-at_both_widths = pytest.mark.parametrize("width", [1280, 390])
 
 
 def entry_with(field: str) -> dict[str, Any]:

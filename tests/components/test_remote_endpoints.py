@@ -1,6 +1,7 @@
 """Remote models through the public endpoints of a running app, beside those of this machine."""
 
 import json
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from pipelines.remote.entries import MOST_VISITORS
 from tests.browser.serve import RunningApp, serve
 from tests.conftest import connect
 from tests.fake_chat_server import PIECES, FakeChatServer
@@ -170,6 +172,32 @@ def test_stop_closes_the_connection_and_keeps_nobody_waiting(
     assert not server.left.is_set()
     job.cancel()
     assert server.left.wait(10)
+
+
+def test_a_slow_server_keeps_nobody_from_the_models_here(red_circle: Path, tmp_path: Path) -> None:
+    """All requests for text are let in through one queue; a server that answers none of them
+    once filled it."""
+    image = handle_file(red_circle)
+    with (
+        FakeChatServer(faults=["silence at once"] * 99) as silent,
+        serve(tmp_path, "--remote", f"fake={silent.url}") as app,
+    ):
+        crowd = connect(app.url)
+        jobs = [
+            crowd.submit(image=image, api_name="/caption_image", **MODEL)
+            for _ in range(MOST_VISITORS + 1)
+        ]
+        while len(silent.questions) < MOST_VISITORS:
+            assert sum(job.done() for job in jobs) <= 1
+            time.sleep(0.05)
+        while not any(job.done() for job in jobs):
+            time.sleep(0.05)
+        (refused,) = (job for job in jobs if job.done())
+        with pytest.raises(AppError, match="choose a model of this machine"):
+            refused.result()
+        assert "red circle" in connect(app.url).predict(image=image, api_name="/caption_image",
+                                                        model="demo-blip2")  # fmt: skip
+        assert sum(job.done() for job in jobs) == 1
 
 
 def test_stopping_a_batch_closes_its_connections(

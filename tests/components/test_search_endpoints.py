@@ -126,6 +126,18 @@ def test_deleted_files_are_found_no_more(client: Client) -> None:
         search(client, key, "a red circle")
 
 
+def test_a_name_that_begins_with_a_blank_is_deleted(client: Client, save: Save) -> None:
+    """Each line was once stripped, so that no such name was ever found."""
+    files = [
+        save(name, (EXAMPLES / like).read_bytes())
+        for name, like in zip((" a.png", "a.png", "b.png"), PICTURES, strict=True)
+    ]
+    _, about = index(client, *files)
+    key = about["index_key"]
+    assert forget(client, key, files="b.png \r\n a.png\n")["deleted"] == ["b.png", " a.png"]
+    assert forget(client, key, files="  a.png  ")["deleted"] == ["a.png"]
+
+
 def test_bad_files_stop_no_others(client: Client, running_app: RunningApp, save: Save) -> None:
     good = save("good.png", Image.open(EXAMPLES / "red-circle.png"))
     bad = [save("a.png", b"no image"), save("b.mp4", b"no video"), save("c.webp", b"")]

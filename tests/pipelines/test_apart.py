@@ -4,6 +4,8 @@ import gc
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -290,3 +292,26 @@ def test_off_means_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _no_crew() -> Callable[[], None]:
     raise AssertionError("no process is needed")
+
+
+def test_no_decoder_inherits_the_keys_of_servers() -> None:
+    """It reads strangers' files; nor is a key left where it was forked."""
+    code = """
+import os
+from pathlib import Path
+from pipelines import apart
+with apart.crew().one() as decoder:
+    print(decoder.ask("a", "call", os.getenv, ("SEESAY_REMOTE_KEY_A",), {}))
+    begun_with = Path(f"/proc/{decoder.ask('a', 'call', os.getpid, (), {})}/environ")
+    print(begun_with.exists() and "sk-0123456789" in begun_with.read_text())
+print(os.environ["SEESAY_REMOTE_KEY_A"])
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent.parent.parent,
+        env={**os.environ, "SEESAY_REMOTE_KEY_A": "sk-0123456789"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.stdout.split() == ["None", "False", "sk-0123456789"], ran.stderr[-2000:]

@@ -15,13 +15,13 @@ from PIL import Image
 from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
-from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from pipelines.catalogue import DEMO_CLIP
 from pipelines.errors import InputError
 from pipelines.evaluation.job import Evaluation, EvaluationJob, Order, Stage, follow
 from pipelines.evaluation.labelled import open_labelled
-from pipelines.evaluation.logistic import STRENGTHS, held_out, stratified_folds
+from pipelines.evaluation.logistic import STRENGTHS, held_out
 from pipelines.evaluation.results import Accuracy, Guess, measure
 from pipelines.evaluation.teaching import ProbeOptions
 from pipelines.settings import Settings
@@ -110,7 +110,8 @@ def test_the_probe_is_that_of_scikit_learn(store: PipelineStore, tmp_path: Path)
     hand = ByHand(members)
     vectors, logits = hand.cosines("a drawing of a {}")
     unseen = held_out(hand.classes, 0.25, 5)
-    folds = PredefinedSplit(stratified_folds(hand.classes[~unseen], 5))
+    smallest = np.bincount(hand.classes[~unseen]).min()
+    folds = StratifiedKFold(min(5, smallest), shuffle=True, random_state=5)
     plain = LogisticRegression(tol=1e-8, max_iter=10_000)
     search = GridSearchCV(plain, {"C": STRENGTHS}, scoring="neg_log_loss", cv=folds)
     search.fit(vectors[~unseen], hand.classes[~unseen])
@@ -272,6 +273,25 @@ def test_it_ends_when_it_is_told_to(store: PipelineStore, tmp_path: Path, when: 
     assert [stage.text for stage in seen].count(when) == 1
     with store.turns.place(lambda: True), store.turns.batch(lambda: False):
         pass  # nothing is kept of what others wait for
+
+
+def test_it_ends_among_pictures_that_are_all_alike(
+    store: PipelineStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of thousands of one content only the first is encoded; nobody asked between the others."""
+    members = {f"{index % 2}/{index}.png": dot(1) for index in range(300)}
+    order = Order(path=pack(tmp_path / "a.zip", members), spec=DEMO_CLIP)
+    read = 0
+
+    def counted(source: Any) -> bytes:
+        nonlocal read
+        read += 1
+        return dot(1)
+
+    monkeypatch.setattr("pipelines.batch.archive._MemberSource.read", counted)
+    with pytest.raises(BrokenOff):
+        EvaluationJob(store, order, lambda stage: None, lambda: read >= 20).run()
+    assert read == 20
 
 
 def test_it_ends_when_nobody_follows_it_any_more(store: PipelineStore, tmp_path: Path) -> None:

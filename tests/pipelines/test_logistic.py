@@ -1,9 +1,13 @@
 """The logistic regression against scikit-learn's, and how pictures are shared out."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, PredefinedSplit
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from pipelines.evaluation.logistic import (
     STRENGTHS,
@@ -13,6 +17,8 @@ from pipelines.evaluation.logistic import (
     stratified_folds,
 )
 from pipelines.turns import BrokenOff
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def overlapping(num_classes: int, each: int = 20, dim: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -32,26 +38,18 @@ def stock(strength: float = 1.0) -> LogisticRegression:
 @pytest.mark.parametrize("strength", [STRENGTHS[0], 1.0, 100.0, STRENGTHS[-1]])
 def test_the_optimum_is_that_of_scikit_learn(num_classes: int, strength: float) -> None:
     vectors, classes = overlapping(num_classes)
-    ours = np.exp(fit(vectors, classes, num_classes, strength).log_probabilities(vectors))
+    ours = np.exp(fit(vectors, classes, strength).log_probabilities(vectors))
     theirs = stock(strength).fit(vectors, classes).predict_proba(vectors)
     assert np.abs(ours - theirs).max() < 2e-3  # flat optima at the weakest penalty
     assert (ours.argmax(1) == theirs.argmax(1)).all()
     assert (ours.argmax(1) != classes).sum() > 0 or strength > 1, "the classes do overlap"
 
 
-def test_where_a_fit_begins_does_not_matter() -> None:
-    vectors, classes = overlapping(4)
-    warm = fit(vectors, classes, 4, 100.0, fit(vectors, classes, 4, 0.1))
-    cold = fit(vectors, classes, 4, 100.0)
-    assert np.allclose(warm.log_probabilities(vectors), cold.log_probabilities(vectors), atol=1e-2)
-    assert not np.allclose(warm.weight, fit(vectors, classes, 4, 0.1).weight, atol=1e-2)
-
-
 @pytest.mark.parametrize("num_classes", [2, 5])
 def test_cross_validation_chooses_what_scikit_learn_chooses(num_classes: int) -> None:
     vectors, classes = overlapping(num_classes)
-    steps = list(choose_strength(vectors, classes, num_classes, seed=3))
-    folds = PredefinedSplit(stratified_folds(classes, seed=3))
+    steps = list(choose_strength(vectors, classes, seed=3))
+    folds = StratifiedKFold(5, shuffle=True, random_state=3)
     search = GridSearchCV(stock(), {"C": STRENGTHS}, scoring="neg_log_loss", cv=folds)
     search.fit(vectors, classes)
     assert [done for done, _, _ in steps] == list(range(1, 5 * len(STRENGTHS) + 1))
@@ -60,7 +58,9 @@ def test_cross_validation_chooses_what_scikit_learn_chooses(num_classes: int) ->
     assert steps[-1][2] in STRENGTHS[1:-1], "the case has an optimum inside the grid"
 
 
-def test_a_fit_ends_when_it_is_told_to() -> None:
+@pytest.mark.parametrize("cross", [True, False])
+def test_a_fit_ends_when_it_is_told_to(cross: bool) -> None:
+    """Within a step of the optimiser, not at the end of a fit."""
     vectors, classes = overlapping(7)
     asked = 0
 
@@ -71,8 +71,21 @@ def test_a_fit_ends_when_it_is_told_to() -> None:
             raise BrokenOff
 
     with pytest.raises(BrokenOff):
-        fit(vectors, classes, 7, 10_000.0, check=check)
+        if cross:
+            list(choose_strength(vectors, classes, 0, check))
+        else:
+            fit(vectors, classes, 10_000.0, check)
     assert asked == 3
+
+
+def test_a_probe_is_used_without_scikit_learn() -> None:
+    """It takes seconds to import on a slow machine, and is for fitting only."""
+    code = """
+import sys
+import pipelines.evaluation.job, pipelines.evaluation.probe
+sys.exit("sklearn" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
 
 
 def test_pictures_are_held_out_of_every_class() -> None:

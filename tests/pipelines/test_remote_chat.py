@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from PIL import Image
 from pipelines import caption_folder
 from pipelines.errors import InputError, MediaError, PipelineError, ServerError
 from pipelines.generation import GenerationOptions
-from pipelines.remote import chat
+from pipelines.remote import chat, replies
+from pipelines.remote.entries import MOST_VISITORS
+from pipelines.remote.replies import EventLines
 from pipelines.remote.servers import Remote
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
@@ -268,6 +270,74 @@ def test_no_list_of_models(
 def test_a_model_that_is_named_is_asked_for(server: FakeChatServer, red_circle: Path) -> None:
     describer(server, model="my/model").answer(red_circle, "Which?", GREEDY)
     assert [one.body["model"] for one in server.asked] == ["my/model"]
+
+
+def test_a_list_of_models_without_end_is_left(
+    server: FakeChatServer, red_circle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was once read into memory until it ended."""
+    monkeypatch.setattr(replies, "MAX_BYTES", 300_000)
+    server.endless_list = True
+    assert describer(server).answer(red_circle, "Which?", GREEDY).text == TEXT
+    assert server.left.wait(10)
+    assert "model" not in server.questions[0].body
+
+
+def test_blanks_without_end_are_an_end(
+    server: FakeChatServer, red_circle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was held back did not count, and was copied with each further blank."""
+    monkeypatch.setattr(chat, "LONGEST_ANSWER_S", 5.0)
+    server.faults = ["blanks"]
+    answer = describer(server).answer(red_circle, "Which?", GREEDY)
+    assert (answer.text, answer.finish) == (PIECES[0], "length")
+
+
+def test_lines_may_come_byte_by_byte() -> None:
+    lines, said = EventLines(), 'data: {"choices": [{"delta": {"content": "é"}}]}\n\n'.encode()
+    chunks = [chunk for byte in said * 3 for chunk in lines.feed(bytes([byte]))]
+    assert [chunk.text for chunk in chunks] == ["é"] * 3
+    assert list(lines.end()) == []
+
+
+def test_stop_does_not_wait_for_a_name_server(
+    red_circle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call of the system that resolves a name cannot be ended; the stream ends without it."""
+    asked, answers = threading.Event(), threading.Event()
+
+    def silent(*args: Any, **options: Any) -> Any:
+        asked.set()
+        answers.wait(60)
+        raise OSError("no such name")
+
+    monkeypatch.setattr("socket.getaddrinfo", silent)
+    remote = Remote(name="fake", url="http://a-name.invalid:8000")
+    store = PipelineStore(Settings(models="bundled", remotes=(remote,)))
+    with store.use("fake", "caption") as pipeline:
+        stream = pipeline.stream_caption(red_circle, "", GREEDY)
+        while not asked.is_set():
+            next(stream)
+        closing = threading.Thread(target=stream.close)
+        closing.start()
+        closing.join(20)
+        ended = not closing.is_alive()
+        answers.set()
+        closing.join(60)
+    assert ended
+
+
+def test_no_more_visitors_of_servers_than_there_are_places_for(server: FakeChatServer) -> None:
+    store = store_of(server)
+    (remote,) = store.settings.remotes
+    with ExitStack() as visitors:
+        for _ in range(MOST_VISITORS):
+            visitors.enter_context(store.remotes.visitor(remote))
+        with failing() as caught, store.remotes.visitor(remote):
+            pass
+        assert "Try again in a moment" in caught.value.message
+    with store.remotes.visitor(remote):
+        pass
 
 
 def test_the_context_as_far_as_it_is_known(server: FakeChatServer, red_circle: Path) -> None:

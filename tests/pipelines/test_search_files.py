@@ -1,8 +1,10 @@
 """Files into an index and found again, with the bundled models."""
 
+import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,12 @@ from PIL import Image
 from pipelines.catalogue import HUB_DEFAULTS
 from pipelines.clip.named_image import NamedImage
 from pipelines.errors import InputError, MediaError
+from pipelines.results import Verdict
 from pipelines.search.adding import Look, Order, add_files
+from pipelines.search.encoding import Encoder
 from pipelines.search.finding import (
     Query,
+    SideFound,
     delete_files,
     look_in,
     merged,
@@ -23,8 +28,9 @@ from pipelines.search.finding import (
     sides_to_search,
 )
 from pipelines.search.library import Library, owner_of
-from pipelines.search.results import FileKind, FileOutcome, IndexedFile, Parts, Search
+from pipelines.search.results import FileKind, FileOutcome, Found, IndexedFile, Parts, Search
 from pipelines.search.sides import TASKS, Side, kind_of, side_of
+from pipelines.search.thumbnails import MOST_BYTES, thumbnail
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
 from tests.conftest import draw_circle
@@ -160,6 +166,27 @@ def test_text_and_image_together(
     assert best == {0.0: "red-circle.png", 1.0: "yellow-star.png"}
     half = find(store, filled, sides, Query(text=text, image=image))
     assert {one.verdict for one in half.found} == {None}
+    assert any("whether they fit is not known" in note for note in half.notes)
+
+
+def found(verdict: Verdict | None, kind: FileKind = "picture") -> Found:
+    file = IndexedFile(content="a" * 40, name="a", kind=kind, path="/a", num_parts=1)
+    return Found(file=file, start_s=0.0, end_s=0.0, cosine=0.5, strength=1.0, verdict=verdict)
+
+
+def test_what_has_no_verdict_does_not_hide_that_nothing_fits() -> None:
+    """As videos, for an image that is like no picture of the index."""
+    query = Query(text="a")
+    pictures = SideFound(found=(found("no match"),))
+    videos = SideFound(found=(found(None, "video"),))
+    search = merged([pictures, videos], query)
+    assert [one.verdict for one in search.found] == [None, "no match"]
+    assert "Nothing in the index clearly fits" in search.notes[0]
+    assert "whether they fit is not known" in search.notes[-1]
+    fits = merged([SideFound(found=(found("unsure"),)), pictures, videos], query)
+    assert [one.verdict for one in fits.found] == ["unsure", None]
+    assert "whether they fit is not known" in fits.notes[-1]
+    assert merged([SideFound(found=(found("match"),)), pictures], query).notes == ()
 
 
 def test_what_is_nowhere_is_said(store: PipelineStore, filled: Library, sides: Sides) -> None:
@@ -307,6 +334,74 @@ def test_a_full_index_says_so(
     told = add(store, library, sides, [here(f) for f in FILES[:3]], most_vectors=2)
     assert list(outcomes(told).values()) == ["added", "added", "error"]
     assert "The index is full: it takes 2 pictures" in told["three-hearts.png"].error
+
+
+def test_two_runs_at_once_do_not_exceed_the_limit(
+    store: PipelineStore, library: Library, sides: Sides, here: Callable[..., NamedImage]
+) -> None:
+    """Both begin while the index is empty; each alone would fit."""
+    orders = [
+        Order(files=[here(f) for f in files], owner=OWNER, sides=sides, most_vectors=3)
+        for files in (FILES[:2], [FILES[2], "two-objects.png"])
+    ]
+    first = add_files(store, library, orders[0])
+    second = add_files(store, library, orders[1])
+    told = [next(first), next(second)]
+    told += [*first, *second]
+    became = [outcome for look in told for _, outcome in look.new]
+    assert sorted(one.outcome for one in became) == ["added"] * 3 + ["error"]
+    assert "The index is full: it takes 3 pictures" in "".join(one.error for one in became)
+    assert library.holding(OWNER).vectors == 3
+
+
+def test_a_video_of_many_turns_goes_on_with_another_model(
+    store: PipelineStore,
+    library: Library,
+    sides: Sides,
+    here: Callable[..., NamedImage],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between two turns its model is displaced, as in the workers of ZeroGPU, with all that it
+    kept: such a video once began anew in every turn."""
+    film = here("three-shapes.mp4")
+    add(store, library, sides, [film])
+    shelf = library.shelf(OWNER, sides["video"].space)
+    at_once = shelf.nearest(shelf.sample()[0], 100)
+    assert len(at_once.contents) == 22
+    library.forget(OWNER)
+    store.unload_all()
+    monkeypatch.setattr("pipelines.search.encoding.TURN_S", -1.0)
+    monkeypatch.setattr("pipelines.viclip.pipeline.ViClipPipeline._clips_per_batch", 8)
+    turns = 0
+    turn = Encoder._turn
+
+    @contextmanager
+    def counted(encoder: Encoder, side: Side) -> Iterator[Any]:
+        nonlocal turns
+        turns += 1
+        assert turns <= 3, "it begins anew"
+        with turn(encoder, side) as pipeline:
+            yield pipeline
+        store.unload_all()
+
+    monkeypatch.setattr(Encoder, "_turn", counted)
+    assert outcomes(add(store, library, sides, [film])) == {film.name: "added"}
+    assert turns == 3
+    in_turns = shelf.nearest(shelf.sample()[0], 100)
+    assert sorted(in_turns.starts_s) == sorted(at_once.starts_s)
+    order, other = np.argsort(in_turns.starts_s), np.argsort(at_once.starts_s)
+    assert in_turns.vectors[order] == pytest.approx(at_once.vectors[other], abs=1e-4)
+
+
+@pytest.mark.parametrize("text", ["a comment " * 6000, ""])
+def test_a_thumbnail_is_small(tmp_path: Path, text: str) -> None:
+    """Noise and long comments of JPEGs once made thumbnails of any size."""
+    path = tmp_path / "a.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
+    Image.fromarray(noise).save(path, quality=95, comment=text.encode())
+    small = thumbnail(path, "picture", max_pixels=10**6)
+    assert 0 < len(small) <= MOST_BYTES
+    assert max(Image.open(io.BytesIO(small)).size) >= 120
 
 
 def test_single_files_and_all_are_deleted(

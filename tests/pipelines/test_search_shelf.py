@@ -1,5 +1,7 @@
 """The vector database: exact beside brute force, changed while it is read, opened again."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from pipelines.search.results import IndexedFile, Parts
 from pipelines.search.shelf import Shelf
 
 DIM = 64
+ROOT = Path(__file__).parent.parent.parent
 
 
 def clustered(count: int, seed: int = 0) -> np.ndarray:
@@ -215,6 +218,48 @@ def test_who_deletes_waits_for_who_writes(library: Library) -> None:
     deleter.join(30)
     assert library.spaces(mine) == []
     assert library.shelf(mine, "picture.m.1").holding().vectors == 0
+
+
+@pytest.mark.parametrize("how", ["library", "tables"])
+def test_two_processes_lose_nothing_of_each_other(tmp_path: Path, how: str) -> None:
+    """Tables that one process wrote anew, to delete for good, were once without what the other
+    had added meanwhile."""
+    folder, count = str(tmp_path / "index"), 6
+    run = [sys.executable, "-m", "tests.pipelines.index_writer", folder]
+    processes = [
+        subprocess.Popen([*run, str(first), str(count), how], cwd=ROOT, stderr=subprocess.PIPE)
+        for first in (0, 3 * count)
+    ]
+    for process in processes:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said.decode()[-2000:]
+    shelf = Library(folder).shelf("owner", "picture.m.1")
+    left = [number for number in range(6 * count) if number % 3 != 1]
+    assert sorted(numbers(tuple(shelf.files()))) == left
+    assert shelf.holding().vectors == len(left)
+
+
+def test_a_process_that_writes_for_long_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.search.locks.WAIT_S", 0.1)
+    first, second = (Library(str(tmp_path / "index")) for _ in range(2))
+    held, over = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with first.changing("owner"):
+            held.set()
+            over.wait(60)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert held.wait(60)
+    with pytest.raises(IndexUnavailable, match="Try again"), second.changing("owner"):
+        pass
+    over.set()
+    writer.join(60)
+    with second.changing("owner"), second.changing("owner"):
+        pass
 
 
 @pytest.mark.parametrize("key", ["", "short", "x" * 201, 7, None])
