@@ -112,8 +112,8 @@ def _kinds(schema: Mapping[str, Any]) -> str:
 def _refused(sentence: str) -> Any:
     from mcp.types import CallToolResult, ServerResult, TextContent
 
-    said = [TextContent(type="text", text=sentence)]
-    return ServerResult(CallToolResult(content=said, isError=True))
+    said = TextContent(type="text", text=sentence)
+    return ServerResult(CallToolResult(content=[said], isError=True))
 
 
 def file_places(

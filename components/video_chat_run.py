@@ -78,7 +78,7 @@ def answering(
         spec = store.resolve(values[controls.model], TASK)
         reply = _Reply(panel.asking(values[panel.chat], len(before), question))
         with lease(store, spec.key, TASK) as lent:
-            yield from lent.wait(_NOTHING, progress)
+            yield from lent.wait(_NOTHING)
             chat = lent.pipeline
             skim = bool(values[controls.compress])
             for delta in chat.ask(file, question, before, options, part, compress=skim):
