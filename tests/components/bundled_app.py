@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gradio.blocks import Block
+
 from components.errors import Page
 from components.layout import build_app, launch_options
 from pipelines.settings import Settings
@@ -45,20 +47,19 @@ class BundledApp:
         """Return how many requests are being answered."""
         return sum(bool(job) for job in self.page._queue.active_jobs)
 
-    def event(self, name: str, about: Any = None) -> Any:
-        """Return the page's own event of a name, the one with an input `about` where it is given.
+    def event(self, name: str, about: type = Block) -> Any:
+        """Return the first of the page's own events with a handler of that name.
 
         Args:
-            name: of its handler.
-            about: class of a component.
+            name: of the handler.
+            about: class of one of its inputs or outputs.
         """
-        (found,) = [
+        return next(
             event
             for event in self.page.fns.values()
             if event.name == name
-            and (about is None or any(isinstance(one, about) for one in event.inputs))
-        ]
-        return found
+            and any(isinstance(one, about) for one in (*event.inputs, *event.outputs))
+        )
 
 
 @contextmanager
