@@ -46,9 +46,10 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
         """
         options = _options(max_new_tokens, num_beams, temperature, top_p, seed)
         path = uploads.path(image, "image")
+        words = "" if prompt is None else prompt
         with lease(store, model, TASK) as lent:
             yield from lent.wait("")
-            yield from _so_far(lent.pipeline.stream_caption(path, prompt, options))
+            yield from _so_far(lent.pipeline.stream_caption(path, words, options))
 
     def answer_image(
         image: gr.FileData,

@@ -9,7 +9,7 @@ import gradio as gr
 from components.files import Uploads
 from components.search_format import as_found, as_index, as_outcomes
 from components.search_run import make_order, new_key, search
-from pipelines.errors import InputError
+from pipelines.errors import InputError, kind_of
 from pipelines.search.adding import add_files
 from pipelines.search.finding import Query, delete_files
 from pipelines.search.library import owner_of
@@ -107,7 +107,7 @@ def lookups(store: PipelineStore) -> list[Callable[..., Any]]:
         """
         owner = owner_of(index_key)
         if not isinstance(files, str):
-            raise InputError(f"files must be text but got {type(files).__name__}.")
+            raise InputError(f"files must be text but got {kind_of(files)}.")
         names = [line.strip() for line in files.splitlines() if line.strip()]
         if not names and everything is not True:
             raise InputError(

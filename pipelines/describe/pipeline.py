@@ -27,7 +27,7 @@ from pipelines.describe.results import Description, TextDelta
 from pipelines.describe.scene_check import SceneCheck
 from pipelines.describe.stopping import check_stop, watch_layers
 from pipelines.describe.traits import GenerativeTraits
-from pipelines.errors import InputError, MediaError
+from pipelines.errors import InputError, MediaError, kind_of, shown
 from pipelines.generation import GenerationOptions
 from pipelines.images import open_image
 from pipelines.kept import Kept
@@ -231,7 +231,9 @@ class DescribePipeline(Pipeline):
         Closing the iterator stops the computation within a layer.
         """
         if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_CANDIDATES:
-            raise InputError(f"n must be a whole number from 1 to {MAX_CANDIDATES} but got {n!r}.")
+            raise InputError(
+                f"n must be a whole number from 1 to {MAX_CANDIDATES} but got {shown(n)}."
+            )
         request = self._caption_request(prompt)
 
         def work(run: Work[None]) -> list[Description]:
@@ -444,5 +446,5 @@ def _last(deltas: Iterator[TextDelta]) -> Description:
 def _text(name: str, value: object) -> bool:
     """Return whether there is a text; raise where it is something else."""
     if not isinstance(value, str):
-        raise InputError(f"{name} must be text but got {type(value).__name__}.")
+        raise InputError(f"{name} must be text but got {kind_of(value)}.")
     return bool(value.strip())

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipelines.conversation import read_history
 from pipelines.describe.results import Description, TextDelta
-from pipelines.errors import InputError, MediaError, ServerError
+from pipelines.errors import InputError, MediaError, ServerError, kind_of, shown
 from pipelines.generation import GenerationOptions
 from pipelines.images import open_image
 from pipelines.remote.answers import Question, check_beams
@@ -152,7 +152,7 @@ class RemotePictures:
         """
         check_beams(options)
         if not isinstance(message, str):
-            raise InputError(f"The question must be text but got {type(message).__name__}.")
+            raise InputError(f"The question must be text but got {kind_of(message)}.")
         if not message.strip():
             raise InputError("The question is empty. Ask something about the image.")
         return self._stream(image, Question.of(message, read_history(history)), options)
@@ -176,7 +176,9 @@ class RemotePictures:
             MediaError, ServerError: as for `stream_caption`.
         """
         if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_CANDIDATES:
-            raise InputError(f"n must be a whole number from 1 to {MAX_CANDIDATES} but got {n!r}.")
+            raise InputError(
+                f"n must be a whole number from 1 to {MAX_CANDIDATES} but got {shown(n)}."
+            )
         drawn = replace(options, num_beams=1, temperature=options.temperature or _VARIED)
         question = self._caption_question(prompt, drawn)
         picture = self._opened(image)
@@ -197,7 +199,7 @@ class RemotePictures:
     def _caption_question(self, prompt: str, options: GenerationOptions) -> Question:
         check_beams(options)
         if not isinstance(prompt, str):
-            raise InputError(f"prompt must be text but got {type(prompt).__name__}.")
+            raise InputError(f"prompt must be text but got {kind_of(prompt)}.")
         return Question.of(prompt) if prompt.strip() else Question(DESCRIBE)
 
     def _opened(self, image: Picture) -> Image.Image:
