@@ -17,11 +17,16 @@ from pipelines.viclip.windows import SearchOptions
 TASK: Task = "video-text"
 
 
-def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
-    """Return the functions to publish."""
-    uploads = Uploads(store.settings)
+class VideoEndpoints:
+    """What is published of videos and texts."""
+
+    def __init__(self, store: PipelineStore) -> None:
+        """Remember what lends the models, and guard what is sent."""
+        self._store = store
+        self._uploads = Uploads(store.settings)
 
     def match_video(
+        self,
         video: gr.FileData,
         texts: str,
         model: str = "",
@@ -42,9 +47,9 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
             scores: for each text its probability, cosine and verdict ("match", "unsure" or
                 "no match"; other texts do not change it), best first.
         """
-        path = uploads.path(video, "video")
+        path = self._uploads.path(video, "video")
         lines, repeated = split_lines(texts, "texts")
-        with lease(store, model, TASK) as lent:
+        with lease(self._store, model, TASK) as lent:
             yield from lent.wait(({}, []))
             viclip = lent.pipeline
             for _ in worked_off(viclip.prepare(lines)):
@@ -55,6 +60,7 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
         yield fmt.as_label(match, repeated), fmt.as_text_scores(match)
 
     def find_moments(
+        self,
         video: gr.FileData,
         query: str,
         model: str = "",
@@ -76,10 +82,10 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
             Moments best first, none overlapping another: start_s, end_s, score (0 to 1, against
             neutral texts), cosine, verdict, note.
         """
-        path = uploads.path(video, "video")
+        path = self._uploads.path(video, "video")
         options = SearchOptions(window_s, stride_s, top_k)
         text = one_query(query)
-        with lease(store, model, TASK) as lent:
+        with lease(self._store, model, TASK) as lent:
             yield from lent.wait([])
             viclip = lent.pipeline
             for _ in worked_off(viclip.prepare([text])):
@@ -88,7 +94,11 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
                 yield []
             yield fmt.as_moments(viclip.moments([path], text, options))
 
-    return [match_video, find_moments]
+
+def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
+    """Return the functions to publish."""
+    own = VideoEndpoints(store)
+    return [own.match_video, own.find_moments]
 
 
 def one_query(query: Any) -> str:
