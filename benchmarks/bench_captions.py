@@ -151,7 +151,7 @@ def main() -> None:
         store = PipelineStore(Settings(models_dir=folder / "models", device="cpu"))
         with store.use("blip2-opt-2.7b", TASK) as describer:
             dtype = describer.device.dtype
-            rows = [batched(describer, size, times) for size in (4, 8)]
+            rows = [batched(describer, size, times) for size in (4, 8, 16)]
             rows += [decoding(describer, times), follow_up(describer, folder, times)]
     report(
         __file__, rows, args,

@@ -50,11 +50,21 @@ def machine(weights: str) -> str:
     )
 
 
-def report(script: str, rows: Sequence[Row], args: argparse.Namespace, weights: str) -> None:
-    """Print the table and, as the last line, JSON; keep it beside the script with `--write`."""
+def report(
+    script: str, rows: Sequence[Row], args: argparse.Namespace, weights: str, **more: Any
+) -> None:
+    """Print the table and, as the last line, JSON; keep it beside the script with `--write`.
+
+    Args:
+        script: the benchmark's own file.
+        rows: lines of the table.
+        args: with `quick` and `write`.
+        weights: what was measured with, in words.
+        more: what the JSON holds besides.
+    """
     for each in rows:
         print(f"{each['what']:<100} {each['ratio']:>9}  goal {each['goal']}")
-    facts = {"machine": machine(weights), "quick": args.quick, "rows": list(rows)}
+    facts = {"machine": machine(weights), "quick": args.quick, "rows": list(rows), **more}
     if args.write:
         target = Path(script).with_suffix(".json")
         target.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -26,6 +26,8 @@ class Kind:
         options: the encoder's options.
         uneven: whether the time between two frames varies.
         damage: "", "cut" (the last two fifths are missing) or "zeros" (in the middle).
+        turned: whether the file holds the pictures upside down and says so.
+        hidden: frames at the start that an edit list takes away.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Kind:
     options: dict[str, str] = field(default_factory=dict)
     uneven: bool = False
     damage: str = ""
+    turned: bool = False
+    hidden: int = 0
 
 
 KINDS = (
@@ -52,7 +56,17 @@ KINDS = (
     Kind("H.264, zeros in it", "l.mp4", "libx264", {"g": "30"}, damage="zeros"),
     Kind("HEVC, zeros in it", "m.mp4", "libx265", {"x265-params": "keyint=30:log-level=none"},
          damage="zeros"),
+    Kind("H.264, turned by 180°", "o.mp4", "libx264", {"g": "60"}, turned=True),
+    Kind("H.264, edit list", "p.mp4", "libx264", {"g": "60", "bf": "2"}, hidden=10),
 )  # fmt: skip
+
+#: What is timed: quick to write, with groups as long as each encoder makes them by itself.
+FAST = (
+    Kind("H.264 with B-frames", "speed.mp4", "libx264", {"preset": "veryfast", "bf": "3"}),
+    Kind("HEVC", "speed.mp4", "libx265", {"preset": "ultrafast", "x265-params": "log-level=none"}),
+    Kind("VP9", "speed.webm", "libvpx-vp9", LIBVPX | {"g": "128"}),
+    Kind("H.264 of variable rate", "speed.mp4", "libx264", {"preset": "veryfast"}, uneven=True),
+)
 
 
 def texture(height: int, width: int) -> Pixels:
@@ -90,24 +104,49 @@ def number_of(picture: Any) -> int:
 
 
 def make(path: Path, kind: Kind, num_frames: int, height: int, width: int) -> Path:
-    """Write a video of 30 frames a second."""
+    """Write a video of 30 frames a second, `num_frames` of which are shown."""
     background = texture(height, width)
-    with av.open(str(path), "w") as container:
+    target = path.with_stem(f"{path.stem}-whole") if kind.hidden else path
+    with av.open(str(target), "w") as container:
         stream: Any = container.add_stream(kind.codec, rate=30, options=kind.options)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
         ticks = 1000 if kind.uneven else 30
         stream.codec_context.time_base = Fraction(1, ticks)
-        for number in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(draw(number, background, width), "rgb24")
+        if kind.turned:
+            stream.set_display_matrix([-1 << 16, 0, 0, 0, -1 << 16, 0, 0, 0, 1 << 30])
+        for number in range(num_frames + kind.hidden):
+            picture = draw(number, background, width)
+            picture = np.ascontiguousarray(picture[::-1, ::-1]) if kind.turned else picture
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
             frame.pts = number * 40 + number * number * 7 % 31 if kind.uneven else number
             frame.time_base = Fraction(1, ticks)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    if kind.hidden:
+        _hide(target, path, kind.hidden / 30)
+        target.unlink()
     if kind.damage:
-        data = bytearray(path.read_bytes())
-        start, length = len(data) * 2 // 5, len(data) // 50
-        data = data[: start * 3 // 2] if kind.damage == "cut" else data
-        if kind.damage == "zeros":
-            data[start : start + length] = bytes(length)
-        path.write_bytes(data)
+        _damage(path, kind.damage)
     return path
+
+
+def _hide(source: Path, target: Path, seconds: float) -> None:
+    """Copy a video so that its first `seconds` lie before its start: an edit list cuts them off."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = old.streams.video[0]
+        copied = new.add_stream_from_template(stream)
+        shift = round(seconds / float(stream.time_base or 1))
+        for packet in old.demux(stream):
+            if packet.size and packet.pts is not None and packet.dts is not None:
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.stream = copied
+                new.mux(packet)
+
+
+def _damage(path: Path, damage: str) -> None:
+    data = bytearray(path.read_bytes())
+    start, length = len(data) * 2 // 5, len(data) // 50
+    data = data[: start * 3 // 2] if damage == "cut" else data
+    if damage == "zeros":
+        data[start : start + length] = bytes(length)
+    path.write_bytes(data)

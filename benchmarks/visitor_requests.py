@@ -42,12 +42,14 @@ class Media:
         pictures: their files.
         clip: a video as long as the model looks at once, with a true text.
         story: a video of several events, with the text of one.
+        classes: the pictures in a zip, in a folder each, named after what they show.
     """
 
     scenes: list[Scene]
     pictures: list[Path]
     clip: tuple[Path, str]
     story: tuple[Path, str]
+    classes: Path
 
 
 def draw_media(visitor: int, folder: Path) -> Media:
@@ -67,7 +69,12 @@ def draw_media(visitor: int, folder: Path) -> Media:
     motion = sample_story(rng, 3)
     write_motion(story, motion, FileFormat(160, 120, 8, 4.0 * motion.duration, 26))
     texts.append(word_claim(true_claim(rng, view_of(motion), "action")).text)
-    return Media(scenes, pictures, (clip, texts[0]), (story, texts[1]))
+    classes = folder / f"classes-{visitor}.zip"
+    with zipfile.ZipFile(classes, "w") as made:
+        for number, (scene, picture) in enumerate(zip(scenes, pictures, strict=True)):
+            item = scene.objects[0]
+            made.write(picture, f"{item.colour} {item.shape} {number}/{picture.name}")
+    return Media(scenes, pictures, (clip, texts[0]), (story, texts[1]), classes)
 
 
 def endpoints_of(client: Any) -> set[str]:
@@ -95,6 +102,8 @@ def requests_of(visitor: int, media: Media, offered: set[str]) -> dict[str, Ask]
         "/match_video": partial(_match, *media.clip, visitor),
         "/find_moments": partial(_find, *media.story),
         "/ask_video": partial(_ask_video, media.clip[0]),
+        "/evaluate_images": partial(_evaluate, media.classes),
+        "/search_files": partial(_search, media, texts[0]),
     }
     return {name: ask for name, ask in made.items() if name in offered}
 
@@ -184,6 +193,21 @@ def _find(video: Path, query: str, client: Any, turn: int) -> Any:
 def _ask_video(video: Path, client: Any, turn: int) -> Any:
     del turn
     return _predict(client, "/ask_video", video=_file(video), question="What happens?")
+
+
+def _evaluate(archive: Path, client: Any, turn: int) -> Any:
+    del turn
+    return _predict(client, "/evaluate_images", archive=_file(archive))
+
+
+def _search(media: Media, text: str, client: Any, turn: int) -> Any:
+    """Make an index of one's own, search it, and delete it."""
+    del turn
+    files = [_file(path) for path in (*media.pictures[:3], media.clip[0])]
+    key = _predict(client, "/index_files", files=files)[1]["index_key"]
+    found = _predict(client, "/search_files", index_key=key, query_text=text)
+    _predict(client, "/forget_files", index_key=key, everything=True)
+    return found
 
 
 def same(one: Any, other: Any) -> bool:

@@ -359,11 +359,45 @@ def settings_table() -> str:
     return "\n".join(rows)
 
 
-def speed_table(script: str = "bench_clip") -> str:
+def _figures(script: str) -> Any:
+    """Return what a benchmark kept, None where it was never kept."""
     file = ROOT / "benchmarks" / f"{script}.json"
-    if not file.is_file():
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def frames_table() -> str:
+    """Return how many frames each reader got right, by kind of file."""
+    facts = _figures("bench_video")
+    if facts is None:
         return "Not measured yet."
-    facts = json.loads(file.read_text(encoding="utf-8"))
+    told: dict[str, dict[str, str]] = {}
+    for each in facts["frames"]:
+        cell = "{right} / {wrong} / {lost}".format(**each)
+        told.setdefault(each["kind"], {})[each["reader"]] = cell
+    readers = list(next(iter(told.values())))
+    rows = [f"| right / wrong / lost | {' | '.join(readers)} |", "|---" * (len(readers) + 1) + "|"]
+    rows += [f"| {kind} | {' | '.join(cells.values())} |" for kind, cells in told.items()]
+    return "\n".join(rows)
+
+
+def moments_speed() -> str:
+    """Return what searching an hour takes, in one sentence."""
+    facts = _figures("bench_moments")
+    if facts is None:
+        return "Not measured yet."
+    return (
+        f"{facts['minutes']} minutes of video ({facts['windows']:,} windows, "
+        f"{facts['file_mb']:.1f} MB) with `demo-viclip` on {facts['machine'].rstrip('.')}: the "
+        f"first query {facts['first_query_s']:.0f} s, a second one {facts['second_query_s']} s "
+        f"({facts['ratio']}, goal {facts['goal']}), {facts['peak_added_mb']:.0f} MB of memory "
+        "added at the highest."
+    )
+
+
+def speed_table(script: str = "bench_clip") -> str:
+    facts = _figures(script)
+    if facts is None:
+        return "Not measured yet."
     rows = [facts["machine"], "", "| what | ratio | goal |", "|---|---|---|"]
     rows += [f"| {row['what']} | {row['ratio']} | {row['goal']} |" for row in facts["rows"]]
     return "\n".join(rows)
@@ -381,6 +415,10 @@ TABLES = {
     "settings": settings_table,
     "speed": speed_table,
     "captions-speed": lambda: speed_table("bench_captions"),
+    "chat-speed": lambda: speed_table("bench_video_chat"),
+    "reading-speed": lambda: speed_table("bench_video"),
+    "reading-frames": frames_table,
+    "moments-speed": moments_speed,
     "search-speed": lambda: speed_table("bench_search"),
 }
 
