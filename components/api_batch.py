@@ -13,11 +13,16 @@ from pipelines.generation import GenerationOptions
 from pipelines.store import PipelineStore
 
 
-def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
-    """Return the function to publish."""
-    uploads = Uploads(store.settings)
+class BatchEndpoints:
+    """What is published of many images."""
+
+    def __init__(self, store: PipelineStore) -> None:
+        """Remember what lends the models, and guard what is sent."""
+        self._store = store
+        self._uploads = Uploads(store.settings)
 
     def caption_images(
+        self,
         files: list[gr.FileData],
         prompt: str = "",
         model: str = "",
@@ -55,13 +60,18 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
             top_p=top_p,
             seed=seed,
         )
-        job = BatchJob(
-            store, make_order(store, uploads, files, model, prompt, options, owner=resume_key)
+        order = make_order(
+            self._store, self._uploads, files, model, prompt, options, owner=resume_key
         )
+        job = BatchJob(self._store, order)
         rows: list[dict[str, Any]] = []
         for look in job.follow():
             rows += as_rows(look.new)
             made = look.files[0] if look.files else None
             yield list(rows), gr.FileData(path=str(made), orig_name=made.name) if made else None
 
-    return [caption_images]
+
+def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
+    """Return the function to publish."""
+    own = BatchEndpoints(store)
+    return [own.caption_images]

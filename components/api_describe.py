@@ -15,11 +15,16 @@ from pipelines.store import PipelineStore
 TASK: Task = "caption"
 
 
-def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
-    """Return the functions to publish."""
-    uploads = Uploads(store.settings)
+class DescribeEndpoints:
+    """What is published of captions and answers."""
+
+    def __init__(self, store: PipelineStore) -> None:
+        """Remember what lends the models, and guard what is sent."""
+        self._store = store
+        self._uploads = Uploads(store.settings)
 
     def caption_image(
+        self,
         image: gr.FileData,
         prompt: str = "",
         model: str = "",
@@ -45,12 +50,14 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
             The caption so far; it streams.
         """
         options = _options(max_new_tokens, num_beams, temperature, top_p, seed)
-        path = uploads.path(image, "image")
-        with lease(store, model, TASK) as lent:
+        path = self._uploads.path(image, "image")
+        words = "" if prompt is None else prompt
+        with lease(self._store, model, TASK) as lent:
             yield from lent.wait("")
-            yield from _so_far(lent.pipeline.stream_caption(path, prompt, options))
+            yield from _so_far(lent.pipeline.stream_caption(path, words, options))
 
     def answer_image(
+        self,
         image: gr.FileData,
         question: str,
         model: str = "",
@@ -76,12 +83,13 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
             The answer so far; it streams.
         """
         options = _options(max_new_tokens, num_beams, temperature, top_p, seed)
-        path = uploads.path(image, "image")
-        with lease(store, model, TASK) as lent:
+        path = self._uploads.path(image, "image")
+        with lease(self._store, model, TASK) as lent:
             yield from lent.wait("")
             yield from _so_far(lent.pipeline.stream_answer(path, question, options))
 
     def chat_image(
+        self,
         image: gr.FileData,
         message: str,
         history: list[dict[str, Any]] | None = None,
@@ -112,8 +120,8 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
                 did not count and why the answer ends; they need not be sent back.
         """
         options = _options(max_new_tokens, num_beams, temperature, top_p, seed)
-        path = uploads.path(image, "image")
-        with lease(store, model, TASK) as lent:
+        path = self._uploads.path(image, "image")
+        with lease(self._store, model, TASK) as lent:
             yield from lent.wait(("", []))
             text = ""
             for delta in lent.pipeline.stream_chat(path, message, history, options):
@@ -121,7 +129,11 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
                 notes = delta.result.notes if delta.result is not None else None
                 yield text, extend_history(history, message, text, notes)
 
-    return [caption_image, answer_image, chat_image]
+
+def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
+    """Return the functions to publish."""
+    own = DescribeEndpoints(store)
+    return [own.caption_image, own.answer_image, own.chat_image]
 
 
 def _options(

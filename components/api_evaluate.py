@@ -13,12 +13,16 @@ from pipelines.evaluation.teaching import ProbeOptions
 from pipelines.store import PipelineStore
 
 
-def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
-    """Return the functions to publish."""
-    uploads = Uploads(store.settings)
+class EvaluateEndpoints:
+    """What is published of labelled pictures."""
+
+    def __init__(self, store: PipelineStore) -> None:
+        """Remember what lends the models, and guard what is sent."""
+        self._store = store
+        self._uploads = Uploads(store.settings)
 
     def evaluate_images(
-        archive: gr.FileData, templates: str = "", model: str = ""
+        self, archive: gr.FileData, templates: str = "", model: str = ""
     ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
         """Measure how well a model recognises the classes of your own pictures (zero-shot).
 
@@ -32,14 +36,19 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
                 that of each class, the confusion matrix, and the files left out with the reason.
             predictions: for each picture its label, what it was taken for, and the probability.
         """
-        order = Order(uploads.path(archive, "archive"), store.resolve(model, TASK), templates or "")
-        for step in follow(store, order):
+        order = Order(
+            self._uploads.path(archive, "archive"),
+            self._store.resolve(model, TASK),
+            templates or "",
+        )
+        for step in follow(self._store, order):
             if isinstance(step, Evaluation):
                 yield fmt.as_summary(step), fmt.as_predictions(step)
             else:
                 yield {}, []
 
     def train_probe(
+        self,
         archive: gr.FileData,
         templates: str = "",
         model: str = "",
@@ -64,15 +73,19 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
             file: the probe (.safetensors), for /classify_image.
         """
         options = ProbeOptions(held_out=held_out, seed=seed)
-        spec = store.resolve(model, TASK)
-        order = Order(uploads.path(archive, "archive"), spec, templates or "", options)
-        for step in follow(store, order):
+        spec = self._store.resolve(model, TASK)
+        order = Order(self._uploads.path(archive, "archive"), spec, templates or "", options)
+        for step in follow(self._store, order):
             if isinstance(step, Evaluation) and step.probe is not None:
                 name = fmt.probe_name(step.probe)
-                path = save_result(store.settings, name, step.probe.to_bytes())
+                path = save_result(self._store.settings, name, step.probe.to_bytes())
                 file = gr.FileData(path=path, orig_name=name)
                 yield fmt.as_summary(step), fmt.as_predictions(step), file
             else:
                 yield {}, [], None
 
-    return [evaluate_images, train_probe]
+
+def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
+    """Return the functions to publish."""
+    own = EvaluateEndpoints(store)
+    return [own.evaluate_images, own.train_probe]

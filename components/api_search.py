@@ -9,20 +9,24 @@ import gradio as gr
 from components.files import Uploads
 from components.search_format import as_found, as_index, as_outcomes
 from components.search_run import make_order, new_key, search
-from pipelines.errors import InputError
+from pipelines.errors import InputError, kind_of
 from pipelines.search.adding import add_files
 from pipelines.search.finding import Query, delete_files
 from pipelines.search.library import owner_of
-from pipelines.search.results import FileOutcome
+from pipelines.search.results import FileKind, FileOutcome
 from pipelines.store import PipelineStore
 
 
-def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
-    """Return the functions to publish that work at the device; the first for long."""
-    uploads = Uploads(store.settings)
+class SearchEndpoints:
+    """What is published of indexes of files."""
+
+    def __init__(self, store: PipelineStore) -> None:
+        """Remember what lends the models, and guard what is sent."""
+        self._store = store
+        self._uploads = Uploads(store.settings)
 
     def index_files(
-        files: list[gr.FileData], index_key: str = "", model: str = "", video_model: str = ""
+        self, files: list[gr.FileData], index_key: str = "", model: str = "", video_model: str = ""
     ) -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
         """Bring pictures and videos into an index of your own, to search in them.
 
@@ -40,18 +44,19 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
                 deleted, 0 for never.
         """
         key = index_key or new_key()
-        order = make_order(store, uploads, files, key, model, video_model)
+        order = make_order(self._store, self._uploads, files, key, model, video_model)
         told: dict[int, FileOutcome] = {}
-        keep_h = store.settings.index_hours
-        with closing(add_files(store, store.library, order)) as looks:
+        keep_h = self._store.settings.index_hours
+        with closing(add_files(self._store, self._store.library, order)) as looks:
             for look in looks:
                 told.update(look.new)
                 rows = as_outcomes([told[index] for index in sorted(told)])
                 yield rows, {"index_key": key}
-        holding = store.library.holding(order.owner)
+        holding = self._store.library.holding(order.owner)
         yield as_outcomes([told[index] for index in sorted(told)]), as_index(key, holding, keep_h)
 
     def search_files(
+        self,
         index_key: str,
         query_text: str = "",
         query_image: gr.FileData | None = None,
@@ -77,23 +82,20 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
             verdict (of a text, or of an image with a picture, else ""), alike (names of
             near-duplicates that it stands for), note.
         """
-        image = uploads.image(query_image, "query_image")
+        image = self._uploads.image(query_image, "query_image")
         query = Query(
             text="" if query_text is None else query_text,
             image=image.path if image else None,
             text_weight=text_weight,
             top_k=top_k,
         )
-        for found in search(store, index_key, query, {"picture": model, "video": video_model}):
+        models: dict[FileKind, str] = {"picture": model, "video": video_model}
+        for found in search(self._store, index_key, query, models):
             yield [] if found is None else as_found(found)
 
-    return [index_files, search_files]
-
-
-def lookups(store: PipelineStore) -> list[Callable[..., Any]]:
-    """Return the functions to publish that need no model."""
-
-    def forget_files(index_key: str, files: str = "", everything: bool = False) -> dict[str, Any]:
+    def forget_files(
+        self, index_key: str, files: str = "", everything: bool = False
+    ) -> dict[str, Any]:
         """Delete files from your index, or all of it.
 
         Args:
@@ -106,24 +108,32 @@ def lookups(store: PipelineStore) -> list[Callable[..., Any]]:
             deleted: the names that were found; and index_key, pictures, videos, vectors and kept_h
             of what is left.
         """
-        owner = owner_of(index_key)
+        owner, library = owner_of(index_key), self._store.library
         if not isinstance(files, str):
-            raise InputError(f"files must be text but got {type(files).__name__}.")
-        names = _named(files, set(store.library.names(owner)))
+            raise InputError(f"files must be text but got {kind_of(files)}.")
+        names = _named(files, set(library.names(owner)))
         if not names and everything is not True:
             raise InputError(
                 "Nothing was named. Give names of files, one per line, or everything=True."
             )
         if everything is True:
-            names = store.library.names(owner)
-            store.library.forget(owner)
-            deleted = names
+            deleted = library.names(owner)
+            library.forget(owner)
         else:
-            deleted = delete_files(store.library, owner, names)
-        holding = store.library.holding(owner)
-        return {"deleted": deleted, **as_index(index_key, holding, store.settings.index_hours)}
+            deleted = delete_files(library, owner, names)
+        keep_h = self._store.settings.index_hours
+        return {"deleted": deleted, **as_index(index_key, library.holding(owner), keep_h)}
 
-    return [forget_files]
+
+def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
+    """Return the functions to publish that work at the device; the first for long."""
+    own = SearchEndpoints(store)
+    return [own.index_files, own.search_files]
+
+
+def lookups(store: PipelineStore) -> list[Callable[..., Any]]:
+    """Return the functions to publish that need no model."""
+    return [SearchEndpoints(store).forget_files]
 
 
 def _named(files: str, known: set[str]) -> list[str]:

@@ -17,17 +17,11 @@ from pipelines.viclip.windows import SearchOptions
 TASK: Task = "video-text"
 
 
-def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
-    """Return the functions to publish."""
-    published = VideoEndpoints(store)
-    return [published.match_video, published.find_moments]
-
-
 class VideoEndpoints:
-    """The endpoints over one store; what scripts read of each is its docstring."""
+    """What is published of videos and texts."""
 
     def __init__(self, store: PipelineStore) -> None:
-        """Answer with the models of `store`."""
+        """Remember what lends the models, and guard what is sent."""
         self._store = store
         self._uploads = Uploads(store.settings)
 
@@ -99,6 +93,12 @@ class VideoEndpoints:
             for _ in worked_off(viclip.search([path], options)):
                 yield []
             yield fmt.as_moments(viclip.moments([path], text, options))
+
+
+def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
+    """Return the functions to publish."""
+    own = VideoEndpoints(store)
+    return [own.match_video, own.find_moments]
 
 
 def one_query(query: Any) -> str:

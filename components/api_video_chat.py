@@ -16,11 +16,16 @@ from pipelines.videochat_flash.part import Part
 TASK: Task = "video-chat"
 
 
-def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
-    """Return the functions to publish."""
-    uploads = Uploads(store.settings)
+class VideoChatEndpoints:
+    """What is published of conversations about videos."""
+
+    def __init__(self, store: PipelineStore) -> None:
+        """Remember what lends the models, and guard what is sent."""
+        self._store = store
+        self._uploads = Uploads(store.settings)
 
     def ask_video(
+        self,
         video: gr.FileData,
         question: str,
         history: list[dict[str, Any]] | None = None,
@@ -59,8 +64,8 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
             max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
         )
         part = Part(max_frames=max_frames, start_s=start_s, end_s=end_s)
-        path = uploads.path(video, "video")
-        with lease(store, model, TASK) as lent:
+        path = self._uploads.path(video, "video")
+        with lease(self._store, model, TASK) as lent:
             yield from lent.wait(("", []))
             chat = lent.pipeline
             text = ""
@@ -69,4 +74,8 @@ def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
                 notes = delta.result.notes if delta.result is not None else None
                 yield text, extend_history(history, question, text, notes)
 
-    return [ask_video]
+
+def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
+    """Return the functions to publish."""
+    own = VideoChatEndpoints(store)
+    return [own.ask_video]

@@ -9,7 +9,7 @@ from components.files import Uploads
 from pipelines.batch.captioner import TASK
 from pipelines.batch.job import Order
 from pipelines.batch.shelf import Shelf
-from pipelines.errors import InputError
+from pipelines.errors import InputError, kind_of
 from pipelines.generation import GenerationOptions
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
@@ -23,10 +23,10 @@ def make_order(
     uploads: Uploads,
     files: Sequence[Any] | None,
     model: str,
-    prompt: str,
+    prompt: str | None,
     options: GenerationOptions,
     *,
-    owner: str = "",
+    owner: str | None = "",
     pictures: bool = False,
 ) -> Order:
     """Return an order for uploaded files.
@@ -49,10 +49,11 @@ def make_order(
         raise InputError(
             "No files were given. Choose some images, or one zip of images.", title="No file"
         )
+    prompt, owner = "" if prompt is None else prompt, "" if owner is None else owner
     if not isinstance(prompt, str):
-        raise InputError(f"prompt must be text but got {type(prompt).__name__}.")
+        raise InputError(f"prompt must be text but got {kind_of(prompt)}.")
     if not isinstance(owner, str):
-        raise InputError(f"resume_key must be text but got {type(owner).__name__}.")
+        raise InputError(f"resume_key must be text but got {kind_of(owner)}.")
     folder = _folder(store.settings, secrets.token_urlsafe(16))
     spec = store.resolve(model, TASK)
     folder.mkdir(parents=True)

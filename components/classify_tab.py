@@ -279,7 +279,7 @@ def _handlers(store: PipelineStore) -> tuple[Callable[..., Any], Callable[..., A
         labels = choose(uploads, text, probe)
         spec = store.resolve(key, TASK)
         with lease(store, spec.key, TASK) as lent:
-            yield from lent.wait((gr.skip(),) * 5, progress)
+            yield from lent.wait((gr.skip(),) * 5)
             clip = lent.pipeline
             for _ in worked_off(clip.prepare(labels.labels, templates=templates or ""), progress):
                 yield (gr.skip(),) * 5

@@ -102,14 +102,12 @@ def _handlers(
     uploads = Uploads(store.settings)
 
     @show_errors
-    def one(
-        values: dict[Any, Any], progress: gr.Progress = gr.Progress()
-    ) -> Iterator[tuple[Any, ...]]:
+    def one(values: dict[Any, Any]) -> Iterator[tuple[Any, ...]]:
         options = settings.options(values)
         file, spec = uploads.path(values[image], "The picture"), store.resolve(values[model], TASK)
         hidden = gr.update(visible=False)
         with lease(store, spec.key, TASK) as lent:
-            yield from lent.wait(_NOTHING, progress)
+            yield from lent.wait(_NOTHING)
             describer = lent.pipeline
             text = ""
             for delta in describer.stream_caption(file, values[parts.prompt], options):
@@ -122,13 +120,11 @@ def _handlers(
         yield notices, text, hidden, gr.update(value=saved, visible=True)
 
     @show_errors
-    def several(
-        values: dict[Any, Any], progress: gr.Progress = gr.Progress()
-    ) -> Iterator[tuple[Any, ...]]:
+    def several(values: dict[Any, Any]) -> Iterator[tuple[Any, ...]]:
         options = settings.options(values)
         file, spec = uploads.path(values[image], "The picture"), store.resolve(values[model], TASK)
         with lease(store, spec.key, TASK) as lent:
-            yield from lent.wait(_NOTHING, progress)
+            yield from lent.wait(_NOTHING)
             describer = lent.pipeline
             prompt, found = values[parts.prompt], []
             for result in describer.iter_candidates(file, NUM_CANDIDATES, options, prompt):
@@ -138,7 +134,7 @@ def _handlers(
                     found.append(result)
         texts = list(dict.fromkeys(result.text for result in found if result.text))
         with lease(store, "", "image-text") as lent:
-            yield from lent.wait(_NOTHING, progress)
+            yield from lent.wait(_NOTHING)
             clip = lent.pipeline
             ranked = clip.classify(file, texts)
         notes = dict.fromkeys(note for result in found for note in result.notes)

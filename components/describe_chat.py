@@ -46,16 +46,14 @@ def _answering(
     uploads = Uploads(store.settings)
 
     @show_errors
-    def answer(
-        values: dict[Any, Any], progress: gr.Progress = gr.Progress()
-    ) -> Iterator[tuple[Any, ...]]:
+    def answer(values: dict[Any, Any]) -> Iterator[tuple[Any, ...]]:
         messages = panel.messages(values[panel.chat])
         before, question = back_to_question(messages, len(messages) - 1)
         options = settings.options(values)
         file, spec = uploads.path(values[image], "The picture"), store.resolve(values[model], TASK)
         asked = [*before, {"role": "user", "content": question}]
         with lease(store, spec.key, TASK) as lent:
-            yield from lent.wait((gr.skip(),) * 4, progress)
+            yield from lent.wait((gr.skip(),) * 4)
             describer = lent.pipeline
             text = ""
             for delta in describer.stream_chat(file, question, before, options):

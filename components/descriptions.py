@@ -1,5 +1,7 @@
 """Descriptions of the endpoints, for the page about the API and for agents. Pure functions."""
 
+import re
+
 
 def unwrapped(doc: str) -> str:
     """Return a docstring with each description on one line, as gradio reads them.
@@ -24,3 +26,9 @@ def unwrapped(doc: str) -> str:
 def _is_prose(lines: list[str]) -> bool:
     """Whether the values are told in running text, not one by one."""
     return not lines[-1].strip().endswith(("Returns:", "."))
+
+
+def returned_names(doc: str) -> list[str]:
+    """Return the names of the values that a docstring lists under "Returns:"."""
+    _, _, returns = doc.partition("Returns:\n")
+    return re.findall(r"^ {4}(\w+): ", returns, re.MULTILINE)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.clip.named_image import NamedImage
-from pipelines.errors import InputError, MediaError
+from pipelines.errors import InputError, MediaError, kind_of
 from pipelines.settings import Settings
 
 #: Most files of one request.
@@ -81,7 +81,7 @@ class Uploads:
         if values is None:
             return []
         if not isinstance(values, (list, tuple)):
-            raise InputError(f"{name} must be a list of files but got {type(values).__name__}.")
+            raise InputError(f"{name} must be a list of files but got {kind_of(values)}.")
         _check_number(values, name)
         return [self._named(value, f"{name}[{i}]") for i, value in enumerate(values)]
 
@@ -101,7 +101,7 @@ def one_query(text: str, image: NamedImage | None) -> str | NamedImage:
         InputError: none is given, or both are.
     """
     if text is not None and not isinstance(text, str):
-        raise InputError(f"A text as the query must be text but got {type(text).__name__}.")
+        raise InputError(f"A text as the query must be text but got {kind_of(text)}.")
     text = (text or "").strip()
     if text and image is not None:
         raise InputError("Give a text or an image as the query, not both.")

@@ -3,7 +3,7 @@
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from PIL import Image
 
@@ -19,17 +19,20 @@ FRAMES_SHOWN = 96
 _QUALITY = 72
 
 
-def film_strip(seen: SeenFrames, pictures: Sequence[Pixels]) -> str:
+def times_shown(seen: SeenFrames) -> list[float]:
+    """Return the times of the frames that the strip shows."""
+    times = list(dict.fromkeys(seen.times_s))
+    return times[:: max(1, -(-len(times) // FRAMES_SHOWN))]
+
+
+def film_strip(seen: SeenFrames, pictures: Mapping[float, Pixels]) -> str:
     """Return the frames that were looked at, each with its time as a link, as HTML.
 
     Args:
         seen: their times.
-        pictures: (H, W, 3) uint8 RGB, one for each time, or none.
+        pictures: (H, W, 3) uint8 RGB, by time; a frame without one is left out.
     """
-    frames = list(zip(seen.times_s, pictures, strict=False))
-    distinct = [frame for at, frame in enumerate(frames) if not at or frame[0] != frames[at - 1][0]]
-    step = max(1, -(-len(distinct) // FRAMES_SHOWN))
-    shown = distinct[::step]
+    shown, number = times_shown(seen), len(set(seen.times_s))
     fine = seen.every_s < 0.1
 
     def named(time_s: float) -> str:
@@ -37,10 +40,11 @@ def film_strip(seen: SeenFrames, pictures: Sequence[Pixels]) -> str:
 
     cells = "".join(
         f"<a href='#t={time_s:.3f}' title='Go to {named(time_s)}'><img alt='' "
-        f"src='{_jpeg(picture)}'><span>{named(time_s)}</span></a>"
-        for time_s, picture in shown
+        f"src='{_jpeg(pictures[time_s])}'><span>{named(time_s)}</span></a>"
+        for time_s in shown
+        if time_s in pictures
     )
-    what = f"{len(shown)} of the {len(distinct)} frames" if step > 1 else _count(len(distinct))
+    what = f"{len(shown)} of the {number} frames" if len(shown) < number else _count(number)
     return (
         f"<p class='film-label'>What the model saw: {what}{_spacing(seen)}. Click one to go "
         f"there.</p><div class='film'>{cells}</div>"

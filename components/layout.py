@@ -21,6 +21,7 @@ from components import (
     similarity_tab,
     video_chat_tab,
 )
+from components.agents import serve_agents
 from components.closing import close_off_the_loop
 from components.common import ASSETS, MOST_AT_ONCE, is_bundled
 from components.errors import Page
@@ -89,6 +90,12 @@ def _take_out_what_is_no_tab(tabs: gr.Tabs, page: gr.Blocks) -> None:
 
 def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str, Any]:
     """Return the arguments of `launch`; `routes` are served beside the page."""
+    served: dict[str, Any] = {
+        "middleware": [Middleware(LanguageOfRequest)],
+        "routes": list(routes),
+    }
+    if settings.mcp:
+        served["lifespan"] = serve_agents
     return {
         "auth": [tuple(settings.auth.split(":", 1))] if settings.auth else None,
         "server_name": settings.host,
@@ -106,5 +113,5 @@ def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str
         "quiet": False,
         "i18n": gr.I18n(**{"en": LACKING_IN_ENGLISH, "zh-CN": LACKING_IN_CHINESE}),
         "mcp_server": settings.mcp,
-        "app_kwargs": {"middleware": [Middleware(LanguageOfRequest)], "routes": list(routes)},
+        "app_kwargs": served,
     }

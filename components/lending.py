@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from threading import Lock
 from typing import Any, TypeVar
 
 import gradio as gr
@@ -33,21 +34,29 @@ class Lease:
         self._spec = spec
         self._stack = stack
         self._loading = False
+        self._left = False
+        self._handing_over = Lock()
 
-    def wait(self, sign: Sign, progress: gr.Progress | None = None) -> Iterator[Sign]:
+    def wait(self, sign: Sign) -> Iterator[Sign]:
         """Wait for the model, yielding `sign` a few times a second: there a handler can be ended.
 
-        The weights are fetched before there is a turn at the device, so that a download keeps
-        nobody else waiting.
+        What it waits for is told as the progress of the request, to a page and to a script. The
+        weights are fetched before there is a turn at the device, so that a download keeps nobody
+        else waiting. Who leaves does so at once, whatever is imported, asked or loaded meanwhile.
 
         Raises:
             WeightsError, MemoryLimitError: there is no model to be had.
         """
-        with closing(stream_work(self._get)) as steps:
-            for step in steps:
-                if progress is not None:
-                    self._tell(step, progress)
-                yield sign
+        progress, latest = gr.Progress(), None
+        try:
+            with closing(stream_work(self._get, linger=False)) as steps:
+                for step in steps:
+                    latest = latest if step is None else step
+                    self._tell(latest, progress)  # each time: what is yielded takes it off again
+                    yield sign
+        finally:
+            with self._handing_over:
+                self._left = True
 
     def _get(self, emit: Callable[[FetchProgress | int], None], stop: Callable[[], bool]) -> None:
         key, task = self._spec.key, self._spec.task
@@ -55,19 +64,25 @@ class Lease:
             if stop():
                 return
             emit(step)
-        if self._spec.remote is not None:  # it leaves the device to others
-            self._stack.enter_context(self._store.remotes.visitor(self._spec.remote))
-        else:
-            turns = self._store.turns
-            turn = turns.visitor() if task in TOGETHER else turns.alone(stop, emit)
-            self._stack.enter_context(turn)
-            self._loading = True
-        self.pipeline = self._stack.enter_context(self._store.use(key, task, stop))
+        with ExitStack() as mine:
+            if self._spec.remote is not None:  # it leaves the device to others
+                mine.enter_context(self._store.remotes.visitor(self._spec.remote))
+            else:
+                turns = self._store.turns
+                turn = turns.visitor() if task in TOGETHER else turns.alone(stop, emit)
+                mine.enter_context(turn)
+                self._loading = True
+            pipeline = mine.enter_context(self._store.use(key, task, stop))
+            with self._handing_over:
+                if not self._left:  # else all is given back here and now
+                    self.pipeline = pipeline
+                    self._stack.enter_context(mine.pop_all())
 
     def _tell(self, step: FetchProgress | int | None, progress: gr.Progress) -> None:
+        if self._loading:
+            progress(None, desc=say("Loading the model"))
+            return
         if step is None:
-            if self._loading:
-                progress(None, desc=say("Loading the model"))
             return
         if isinstance(step, int):
             progress(None, desc=say(f"Waiting for the model: {step} before you"))

@@ -189,7 +189,7 @@ def _handler(store: PipelineStore) -> Callable[..., Any]:
         lines, repeated = split_lines(texts, "texts")
         spec = store.resolve(key, TASK)
         with lease(store, spec.key, TASK) as lent:
-            yield from lent.wait((gr.skip(),) * 6, progress)
+            yield from lent.wait((gr.skip(),) * 6)
             viclip = lent.pipeline
             for _ in worked_off(viclip.prepare(lines), progress):
                 yield (gr.skip(),) * 6

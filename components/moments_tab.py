@@ -159,7 +159,7 @@ def _finder(store: PipelineStore, controls: Controls) -> Callable[..., Any]:
         text = " ".join(split_lines(query, "What happens", distinct=False)[0])
         spec = store.resolve(values[controls.picker.dropdown], TASK)
         with lease(store, spec.key, TASK) as lent:
-            yield from lent.wait((gr.skip(),) * 11, progress)
+            yield from lent.wait((gr.skip(),) * 11)
             viclip = lent.pipeline
             for _ in worked_off(viclip.prepare([text]), progress):
                 yield (gr.skip(),) * 11

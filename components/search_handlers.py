@@ -99,13 +99,12 @@ class Handlers:
         top_k: int,
         model: str,
         video_model: str,
-        progress: gr.Progress = gr.Progress(),
     ) -> Iterator[tuple[Any, ...]]:
         """Find what fits the words, the picture, or both."""
         like = self._uploads.path(image, "The picture") if image else None
         query = Query(text=text or "", image=like, text_weight=weight, top_k=top_k)
         models: dict[FileKind, str] = {"picture": model, "video": video_model}
-        for found in search(self._store, key, query, models, progress):
+        for found in search(self._store, key, query, models):
             yield (gr.skip(),) * _NUM_OUTPUTS if found is None else self._shown(found, models)
 
     @show_errors

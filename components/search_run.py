@@ -4,8 +4,6 @@ import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import gradio as gr
-
 from components.common import worked_off
 from components.files import Uploads
 from components.lending import lease
@@ -62,7 +60,6 @@ def search(
     key: str,
     query: Query,
     models: dict[FileKind, str],
-    progress: gr.Progress | None = None,
 ) -> Iterator[Search | None]:
     """Search an owner's files; yields None a few times a second, and the answer at last.
 
@@ -74,7 +71,7 @@ def search(
     found = []
     for side in sides_to_search(store, owner, models):
         with lease(store, side.spec.key, side.task) as lent:
-            yield from lent.wait(None, progress)
+            yield from lent.wait(None)
             for _ in worked_off(lent.pipeline.prepare([query.text.strip()] if query.text else [])):
                 yield None
             found.append(look_in(lent.pipeline, store.library, owner, side, query))

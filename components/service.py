@@ -1,4 +1,7 @@
-"""What the owner of a server asks it, beside the page: is it well, and how busy is it."""
+"""What the owner of a server asks it, beside the page: is it well, and how busy is it.
+
+Read by programs, and by people who run the server: in English only.
+"""
 
 import time
 from collections.abc import Callable, Iterator

@@ -188,7 +188,7 @@ def _rank_handler(store: PipelineStore) -> Callable[..., Any]:
         lines, repeated = split_lines(texts, "texts") if texts.strip() else ([], [])
         spec = store.resolve(key, TASK)
         with lease(store, spec.key, TASK) as lent:
-            yield from lent.wait((gr.skip(),) * 5, progress)
+            yield from lent.wait((gr.skip(),) * 5)
             clip = lent.pipeline
             for _ in worked_off(clip.prepare(lines, images), progress):
                 yield (gr.skip(),) * 5
@@ -238,7 +238,7 @@ def _table_handlers(store: PipelineStore) -> tuple[Callable[..., Any], Callable[
         lines, images = everything(text, image, texts, files)
         spec = store.resolve(key, TASK)
         with lease(store, spec.key, TASK) as lent:
-            yield from lent.wait((gr.skip(),) * 5, progress)
+            yield from lent.wait((gr.skip(),) * 5)
             clip = lent.pipeline
             for _ in worked_off(clip.prepare(lines, images), progress):
                 yield (gr.skip(),) * 5
@@ -264,7 +264,7 @@ def _table_handlers(store: PipelineStore) -> tuple[Callable[..., Any], Callable[
         lines, images = everything(text, image, texts, files)
         spec = store.resolve(key, TASK)
         with lease(store, spec.key, TASK) as lent:
-            yield from lent.wait((gr.skip(),) * 5, progress)
+            yield from lent.wait((gr.skip(),) * 5)
             clip = lent.pipeline
             for _ in worked_off(clip.prepare(lines, images), progress):
                 yield (gr.skip(),) * 5

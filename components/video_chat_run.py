@@ -1,7 +1,9 @@
 """What the Video chat tab does: answer, and prepare a video while its visitor types."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -19,7 +21,10 @@ from components.language import say
 from components.lending import lease
 from components.player import Player
 from pipelines.catalogue import Task
+from pipelines.errors import MediaError
 from pipelines.store import PipelineStore
+from pipelines.video_pixels import Pixels
+from pipelines.videochat_flash.film import decode_film
 from pipelines.videochat_flash.looking_ahead import look_ahead
 from pipelines.videochat_flash.part import Part
 from pipelines.videochat_flash.results import AnswerDelta, SeenFrames
@@ -78,7 +83,7 @@ def answering(
         spec = store.resolve(values[controls.model], TASK)
         reply = _Reply(panel.asking(values[panel.chat], len(before), question))
         with lease(store, spec.key, TASK) as lent:
-            yield from lent.wait(_NOTHING, progress)
+            yield from lent.wait(_NOTHING)
             chat = lent.pipeline
             skim = bool(values[controls.compress])
             for delta in chat.ask(file, question, before, options, part, compress=skim):
@@ -97,6 +102,7 @@ def answering(
             gr.skip(),
             gr.skip(),
         )
+        yield from reply.late_film(file, values[shown], store.settings.max_video_s)
 
     return answer
 
@@ -108,17 +114,27 @@ class _Reply:
         self._asked = asked
         self._text = ""
         self._seen: SeenFrames | None = None
+        self._has_film = False
 
     def take(self, delta: AnswerDelta, shown: Any) -> tuple[Any, ...]:
         """Return the values of the outputs after one more piece."""
         self._seen = delta.seen or self._seen
         if delta.pictures and self._seen is not None and shown != self._seen:
-            film = format_chat.film_strip(self._seen, delta.pictures)
-            return *_NOTHING[:4], gr.update(value=film, visible=True), self._seen
+            self._has_film = True
+            return _film(self._seen, dict(zip(self._seen.times_s, delta.pictures, strict=False)))
         if not delta.text:
             return _NOTHING
         self._text += delta.text
         return gr.skip(), self.chat(), *_NOTHING[2:]
+
+    def late_film(self, video: Path, shown: Any, max_seconds: float) -> Iterator[tuple[Any, ...]]:
+        """Yield the outputs with the frames that were looked at, where the model kept none."""
+        if self._has_film or self._seen is None or shown == self._seen or not self._seen.times_s:
+            return
+        times = format_chat.times_shown(self._seen)
+        with suppress(MediaError):  # the answer is there, and says what could not be read
+            pictures = yield from decode_film(video, times, max_seconds=max_seconds, sign=_NOTHING)
+            yield _film(self._seen, pictures)
 
     def chat(self) -> list[Message]:
         """Return the conversation as the page shows it, the times of this answer as links."""
@@ -127,6 +143,12 @@ class _Reply:
         seen = self._seen
         text = as_markdown(self._text, seen.video_end_s, seen.counted_from_s)
         return [*self._asked, said(text)]
+
+
+def _film(seen: SeenFrames, pictures: Mapping[float, Pixels]) -> tuple[Any, ...]:
+    """Return the values of the outputs with the strip of frames."""
+    film = format_chat.film_strip(seen, pictures)
+    return *_NOTHING[:4], gr.update(value=film, visible=True), seen
 
 
 def looking_ahead(store: PipelineStore, controls: Controls) -> Callable[..., Any]:

@@ -65,3 +65,29 @@ class NotBegunError(PipelineError):
     """A batch cannot have its model, so that a smaller batch would not help; says why."""
 
     title = "Model not available"
+
+
+#: Most characters of a value that a message repeats.
+MOST_SHOWN = 60
+
+#: What a value of JSON is called.
+_KINDS = {
+    bool: "a yes or no",
+    int: "a number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    dict: "an object",
+    type(None): "no value",
+}
+
+
+def shown(value: object) -> str:
+    """Return a value as a message repeats it: as it would be typed, and not too long."""
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 1]}…"
+
+
+def kind_of(value: object) -> str:
+    """Return what kind of value came, in words."""
+    return _KINDS.get(type(value), type(value).__name__)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipelines.errors import InputError
+from pipelines.errors import InputError, shown
 
 MAX_NEW_TOKENS = 2048
 MAX_BEAMS = 16
@@ -46,13 +46,13 @@ class GenerationOptions:
             object.__setattr__(self, name, whole_number(name, getattr(self, name), low, high))
         temperature = number("temperature", self.temperature)
         if not 0.0 <= temperature <= MAX_TEMPERATURE:
-            raise InputError(f"temperature must be from 0 to 5 but got {self.temperature}.")
+            raise InputError(f"temperature must be from 0 to 5 but got {shown(self.temperature)}.")
         if temperature < MIN_TEMPERATURE:
             temperature = 0.0
         object.__setattr__(self, "temperature", temperature)
         top_p = number("top_p", self.top_p)
         if not 0.0 < top_p <= 1.0:
-            raise InputError(f"top_p must be above 0 and at most 1 but got {self.top_p}.")
+            raise InputError(f"top_p must be above 0 and at most 1 but got {shown(self.top_p)}.")
         if self.num_beams > 1 and temperature > 0.0:
             raise InputError(
                 f"num_beams={self.num_beams} searches for the likeliest text and "
@@ -69,7 +69,9 @@ def whole_number(name: str, value: object, low: int, high: int) -> int:
     """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or value != value or not low <= value <= high or value != int(value):  # type: ignore[operator,call-overload]
-        raise InputError(f"{name} must be a whole number from {low} to {high} but got {value!r}.")
+        raise InputError(
+            f"{name} must be a whole number from {low} to {high} but got {shown(value)}."
+        )
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
@@ -80,7 +82,7 @@ def number(name: str, value: object) -> float:
         InputError: it is none.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{name} must be a number but got {value!r}.")
+        raise InputError(f"{name} must be a number but got {shown(value)}.")
     try:
         return float(value)
     except OverflowError as error:  # a whole number of hundreds of digits

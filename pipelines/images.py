@@ -73,6 +73,10 @@ _KNOWN = (
     (0, b"\xc5\xd0\xd3\xc6", "a PostScript file"),
     (0, b"PK", "a zip archive or an office document"),
     (0, b"8BPS", "a Photoshop file"),
+    (0, b"Rar!", "an archive, of which only zip is opened"),
+    (0, b"7z\xbc\xaf", "an archive, of which only zip is opened"),
+    (0, b"\x1f\x8b", "an archive, of which only zip is opened"),
+    (257, b"ustar", "an archive, of which only zip is opened"),
 )
 
 #: How files begin that were images once, whatever came after.

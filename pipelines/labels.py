@@ -1,6 +1,6 @@
 """Turn what a person typed into a list of texts. Torch-free."""
 
-from pipelines.errors import InputError
+from pipelines.errors import InputError, kind_of
 
 #: Most texts of one request, and most characters of them together.
 MAX_TEXTS = 5000
@@ -53,7 +53,7 @@ def mend_surrogates(text: str) -> str:
 
 def _checked(text: str, name: str) -> str:
     if not isinstance(text, str):
-        raise InputError(f"{name} must be text but got {type(text).__name__}.")
+        raise InputError(f"{name} must be text but got {kind_of(text)}.")
     if len(text) > MAX_CHARS:
         raise InputError(
             f"{name} must be at most {MAX_CHARS:,} characters in all but got {len(text):,}. "

@@ -18,6 +18,8 @@ _END = object()
 
 def stream_work(
     work: Callable[[Callable[[Item], None], Callable[[], bool]], None],
+    *,
+    linger: bool = True,
 ) -> Generator[Item | None, None, None]:
     """Run `work` in a thread of its own; closing the iterator tells it to stop, and waits for it.
 
@@ -28,6 +30,7 @@ def stream_work(
     Args:
         work: called with `emit`, which hands on an item, and `should_stop`, which is true once
             the iterator is closed.
+        linger: whether closing waits until `work` has stopped; else it may go on for a while.
 
     Yields:
         The items, in order; None, as a sign of life, where there was none for a while.
@@ -61,7 +64,8 @@ def stream_work(
             yield item
     finally:  # also runs on GeneratorExit: the visitor pressed Stop or left
         stop.set()
-        worker.join()
+        if linger:
+            worker.join()
     if failures:
         raise failures[0]
 

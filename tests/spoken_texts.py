@@ -12,14 +12,23 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipelines.errors import PipelineError
+
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "assets" / "languages" / "zh.json"
 
-#: Modules whose texts do not reach a visitor: commands, settings, what a developer reads.
+#: Modules whose texts do not reach a visitor: commands, and what the owner of a server reads.
 NOT_SHOWN = re.compile(
-    r"components/(theme|service|descriptions)|pipelines/(caption_folder|index_folder|zero_gpu|upload_room|usage|settings|runtime|video_index|colour_modes|doctor.*"
+    r"components/(agents|theme|service|descriptions)|pipelines/(caption_folder|index_folder|upload_room"
+    r"|usage|settings|doctor.*|batch/arguments|cluster/.*)"
+)
+
+#: Modules of which only the errors do; their other strings are for programs.
+ERRORS_ONLY = re.compile(
+    r"pipelines/(zero_gpu|runtime|video_index|colour_modes"
     r"|clip/(preprocessing|templates)|describe/(bridges|support|traits)"
-    r"|batch/arguments|cluster/.*|remote/(chat|messages|reading|servers)|viclip/(conversion|modeling).*|videochat_flash/(configuration|conversion|modeling|prompts).*)"
+    r"|remote/(chat|messages|reading|servers)|viclip/(conversion|modeling).*"
+    r"|videochat_flash/(configuration|conversion|modeling|prompts).*)"
 )
 
 #: Calls whose strings are for programs or programmers.
@@ -68,9 +77,18 @@ def _flat(node: ast.AST) -> str | None:
     return None
 
 
+def _family(of: type = PipelineError) -> set[str]:
+    """Return the names of the errors that visitors are shown."""
+    return {of.__name__}.union(*(_family(one) for one in of.__subclasses__()))
+
+
 class _Strings(ast.NodeVisitor):
-    def __init__(self) -> None:
+    """Collects the strings of a module, or only those that its errors are made of."""
+
+    def __init__(self, errors_only: bool = False) -> None:
         self.found: list[str] = []
+        self._errors = _family() if errors_only else set()
+        self._wanted = not errors_only
 
     def visit_Expr(self, node: ast.Expr) -> None:  # docstrings are left out
         if not isinstance(node.value, ast.Constant):
@@ -87,6 +105,11 @@ class _Strings(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if name in self._errors and not self._wanted:
+            self._wanted = True
+            self.generic_visit(node)
+            self._wanted = False
+            return
         owner = getattr(getattr(node.func, "value", None), "id", "")
         if name in NOT_TEXTS or (name in LOGS and owner in ("log", "logger", "warnings")):
             for argument in [*node.args, *[keyword.value for keyword in node.keywords]]:
@@ -101,7 +124,8 @@ class _Strings(ast.NodeVisitor):
         if text is None:
             super().visit(node)
             return
-        self.found.append(text)
+        if self._wanted:
+            self.found.append(text)
         if isinstance(node, ast.JoinedStr):
             for value in node.values:
                 if isinstance(value, ast.FormattedValue):
@@ -132,7 +156,7 @@ def spoken_texts() -> dict[str, str]:
             name = path.relative_to(ROOT).as_posix()
             if NOT_SHOWN.match(name):
                 continue
-            strings = _Strings()
+            strings = _Strings(errors_only=ERRORS_ONLY.match(name) is not None)
             strings.visit(ast.parse(path.read_text(encoding="utf-8")))
             for text in strings.found:
                 for piece in _pieces(text):

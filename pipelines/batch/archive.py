@@ -7,7 +7,7 @@ import threading
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -34,6 +34,10 @@ _DRIVE = re.compile(r"^[A-Za-z]:")
 
 #: Formats of which a short input cannot become a huge output between two looks at its size.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+_NOT_ALONE = (
+    "It is a zip, which is opened only where it comes alone. Send it alone, or the images in it."
+)
 
 #: What `zipfile` raises on an archive that is damaged or made to harm.
 _BAD_ZIP = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError)
@@ -88,7 +92,12 @@ def open_inputs(
         return from_folder(paths[0], recursive=recursive)
     if len(paths) == 1 and is_zip(paths[0]):
         return from_zip(paths[0])
-    return from_files(paths, names)
+    given = from_files(paths, names)
+    items = [
+        replace(item, source=Refused(_NOT_ALONE)) if is_zip(path) else item
+        for path, item in zip(paths, given.items, strict=True)
+    ]
+    return replace(given, items=tuple(items))
 
 
 def from_zip(path: Path, limits: ZipLimits | None = None) -> Inputs:
@@ -250,7 +259,7 @@ def _check_whole(members: list[zipfile.ZipInfo], archive_bytes: int, limits: Zip
     if _swells(total, archive_bytes, limits):
         raise InputError(
             f"The archive unpacks to {total / archive_bytes:,.0f} times its size; the limit is "
-            f"{limits.ratio:.0f} times, which no archive of images reaches."
+            f"{limits.ratio:.0f} times, which no archive of images reaches. Pack PNG or JPEG files."
         )
     end = 0
     for member in sorted(members, key=lambda member: member.header_offset):

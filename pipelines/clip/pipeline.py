@@ -1,9 +1,8 @@
 """CLIP, SigLIP 2 and Chinese-CLIP: one pipeline over the stock transformers models."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +10,8 @@ from numpy.typing import NDArray
 
 from pipelines.base import Pipeline
 from pipelines.catalogue import ContrastiveTraits
+from pipelines.clip.comparing import Comparer
+from pipelines.clip.loading import load_model
 from pipelines.clip.named_image import NamedImage
 from pipelines.clip.pictures import IMAGES_PER_STEP, PictureEncoder
 from pipelines.clip.relevance import normalise, patch_relevance
@@ -18,23 +19,19 @@ from pipelines.clip.scene_check import SceneCheck
 from pipelines.clip.templates import resolve_templates
 from pipelines.clip.texts import PROMPTS_PER_STEP, TextEncoder
 from pipelines.clip.verdict import Judge
-from pipelines.errors import InputError, WeightsError
+from pipelines.errors import InputError
 from pipelines.evaluation.probe import LinearProbe, check_model, probe_note
 from pipelines.evaluation.results import NUM_GUESSES, Guess
 from pipelines.kept import Kept
 from pipelines.notes import language_notes
-from pipelines.packing import pack_linear
 from pipelines.results import (
     Classification,
     Embeddings,
-    Kind,
     LabelScore,
-    Ranked,
     Ranking,
     Relevance,
     SimilarityMatrix,
     Step,
-    Verdict,
 )
 from pipelines.search.ranking import aim_kind, blend
 from pipelines.search.results import Aim, Judgement, Vectors
@@ -47,19 +44,6 @@ VECTORS_FORMAT = 2
 
 #: Vectors of images that are compared with all labels at once.
 VECTORS_PER_STEP = 1024
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """One candidate before it is ranked; `cosine` is None where it could not be read."""
-
-    index: int
-    candidate: str
-    kind: Kind
-    cosine: float | None
-    evidence: float
-    verdict: Verdict
-    note: str
 
 
 class ClipPipeline(Pipeline):
@@ -77,25 +61,11 @@ class ClipPipeline(Pipeline):
         return traits
 
     def _load(self) -> None:
-        from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
+        from transformers import AutoImageProcessor, AutoTokenizer
 
         # a demo model is small: float32 costs it nothing and keeps its measured numbers
         dtype = "float32" if self.spec.demo else self.device.dtype
-        model, info = AutoModel.from_pretrained(
-            self.folder,
-            dtype=getattr(torch, dtype),
-            local_files_only=True,
-            output_loading_info=True,
-        )
-        if info["missing_keys"] or info["mismatched_keys"]:
-            raise WeightsError(
-                f"The weights of {self.spec.key} lack {len(info['missing_keys'])} tensors and "
-                f"{len(info['mismatched_keys'])} have another shape: this is another model or a "
-                "damaged file. Delete it so that it is fetched again."
-            )
-        self._model: Any = model.eval().requires_grad_(False).to(self.device.kind)
-        if self.device.packed and dtype == "bfloat16":
-            pack_linear(self._model)
+        self._model = load_model(self.folder, self.device, key=self.spec.key, dtype=dtype)
         tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
         processor = AutoImageProcessor.from_pretrained(
             self.folder, local_files_only=True, backend="pil"
@@ -116,6 +86,9 @@ class ClipPipeline(Pipeline):
             self._model, processor, max_pixels=int(self.settings.max_pixels_mp * 1e6)
         )
         self.judge = Judge(self.traits, self.texts, self.scale)
+        self._comparer = Comparer(
+            self.spec.key, self.texts, self.pictures, self.judge, self.traits.max_text_tokens
+        )
         self._scene_check = SceneCheck.of(self.folder, self.texts.vectors, self.scale)
 
     def caches(self) -> tuple[Kept, ...]:
@@ -125,7 +98,8 @@ class ClipPipeline(Pipeline):
     def _unload(self) -> None:
         if hasattr(self, "_kept"):
             self._kept.close()
-        for name in ("_model", "texts", "pictures", "judge", "_kept", "_scene_check"):
+        parts = ("_model", "texts", "pictures", "judge", "_comparer", "_kept", "_scene_check")
+        for name in parts:
             if hasattr(self, name):
                 delattr(self, name)
 
@@ -221,7 +195,9 @@ class ClipPipeline(Pipeline):
                 Guess(tuple(classes), tuple(shares))
                 for classes, shares in zip(best.indices.tolist(), best.values.tolist(), strict=True)
             ]
-        notes = self._scene_check.notes(pictures) + self._language_notes(labels)
+        notes = self._scene_check.notes(pictures) + language_notes(
+            labels, self.traits.languages, self.spec.task
+        )
         if cut := sum(self.texts.cut(labels, chosen)):
             notes.insert(
                 0,
@@ -294,29 +270,13 @@ class ClipPipeline(Pipeline):
         else:
             vector = pictures = self.pictures.encode([query.path])
             given = list(texts)
-        scored = self._score_texts(query, vector, texts) + self._score_images(
-            query, vector, images, need_one=not texts
-        )
-        scored.sort(key=lambda row: -2.0 if row.cosine is None else row.cosine, reverse=True)
-        rows = [
-            Ranked(
-                rank=rank,
-                index=row.index,
-                candidate=row.candidate,
-                kind=row.kind,
-                cosine=row.cosine,
-                evidence=row.evidence,
-                verdict=row.verdict,
-                note=row.note,
-            )
-            for rank, row in enumerate(scored, start=1)
-        ]
+        rows = self._comparer.ranked(query, vector, texts, images)
         notes = self._scene_check.notes(pictures) + language_notes(
             given, self.traits.languages, self.spec.task
         )
         if isinstance(query, str) and self.texts.cut([query])[0]:
             notes.insert(0, "The query is " + cut_note(self.traits.max_text_tokens).lower())
-        return Ranking(rows=tuple(rows), model=self.spec.key, notes=tuple(notes))
+        return Ranking(rows=rows, model=self.spec.key, notes=tuple(notes))
 
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
         """Return the unit vectors of texts."""
@@ -379,29 +339,10 @@ class ClipPipeline(Pipeline):
         pictures, bad = self.pictures.encode_readable([image.path for image in images])
         words = self.texts.vectors(texts)
         names = tuple(image.name for index, image in enumerate(images) if index not in bad)
-        made = self._compare(tuple(texts), names, words, pictures)
+        made = self._comparer.matrix(tuple(texts), names, words, pictures)
         left_out = [f"Left out: {images[index].name}. {reason}" for index, reason in bad.items()]
         notes = [*left_out, *self._notes(texts, pictures)]
         return replace(made, notes=tuple(notes))
-
-    def _compare(
-        self,
-        texts: tuple[str, ...],
-        names: tuple[str, ...],
-        words: torch.Tensor,
-        pictures: torch.Tensor,
-    ) -> SimilarityMatrix:
-        if texts and names:
-            cosines = words @ pictures.T
-            evidence = self.judge.text_evidence(cosines.T, pictures, ("{}",)).T
-            return self._matrix(texts, names, cosines, evidence, self.judge.of_text)
-        if names:
-            cosines = pictures @ pictures.T
-            evidence = self.judge.image_evidence(pictures, pictures)
-            return self._matrix(names, names, cosines, evidence, self.judge.of_images)
-        cosines = words @ words.T
-        evidence = self.judge.pair_evidence(cosines, words, words)
-        return self._matrix(texts, texts, cosines, evidence, self.judge.of_texts)
 
     def _notes(self, texts: Sequence[str], pictures: torch.Tensor) -> list[str]:
         """Return what a person should know about texts and (N, D) image vectors together."""
@@ -414,84 +355,6 @@ class ClipPipeline(Pipeline):
                 0, f"{cut} of {len(texts)} texts: " + cut_note(self.traits.max_text_tokens).lower()
             )
         return notes
-
-    def _language_notes(self, texts: Sequence[str]) -> list[str]:
-        return language_notes(texts, self.traits.languages, self.spec.task)
-
-    def _matrix(
-        self,
-        rows: tuple[str, ...],
-        columns: tuple[str, ...],
-        cosines: torch.Tensor,
-        evidence: torch.Tensor,
-        judge: Callable[[float], Verdict],
-    ) -> SimilarityMatrix:
-        return SimilarityMatrix(
-            row_names=rows,
-            column_names=columns,
-            cosines=tuple(tuple(row) for row in cosines.tolist()),
-            verdicts=tuple(tuple(judge(value) for value in row) for row in evidence.tolist()),
-            model=self.spec.key,
-        )
-
-    def _score_texts(
-        self, query: str | NamedImage, vector: torch.Tensor, texts: Sequence[str]
-    ) -> list[_Scored]:
-        if not texts:
-            return []
-        words = self.texts.vectors(texts)
-        cosines = vector @ words.T
-        if isinstance(query, str):
-            evidence = self.judge.pair_evidence(cosines, vector, words)[0].tolist()
-            judge = self.judge.of_texts
-        else:
-            evidence = self.judge.text_evidence(cosines, vector, ("{}",))[0].tolist()
-            judge = self.judge.of_text
-        cut = self.texts.cut(texts)
-        return [
-            _Scored(
-                index,
-                text,
-                "text",
-                cosine,
-                value,
-                judge(value),
-                cut_note(self.traits.max_text_tokens) if cut[index] else "",
-            )
-            for index, (text, cosine, value) in enumerate(
-                zip(texts, cosines[0].tolist(), evidence, strict=True)
-            )
-        ]
-
-    def _score_images(
-        self,
-        query: str | NamedImage,
-        vector: torch.Tensor,
-        images: Sequence[NamedImage],
-        need_one: bool,
-    ) -> list[_Scored]:
-        if not images:
-            return []
-        paths = [image.path for image in images]
-        pictures, bad = self.pictures.encode_readable(paths, need_one=need_one)
-        cosines = pictures @ vector.T if len(bad) < len(images) else torch.empty(0, 1)
-        if len(bad) == len(images):
-            evidence, judge = cosines, self.judge.of_text
-        elif isinstance(query, str):
-            evidence = self.judge.text_evidence(cosines, pictures, ("{}",))
-            judge = self.judge.of_text
-        else:
-            evidence = self.judge.image_evidence(pictures, vector)
-            judge = self.judge.of_images
-        values = iter(zip(cosines[:, 0].tolist(), evidence[:, 0].tolist(), strict=True))
-        rows = []
-        for index, image in enumerate(images):
-            if index in bad:
-                rows.append(_Scored(index, image.name, "image", None, 0.0, "unsure", bad[index]))
-            else:
-                cosine, value = next(values)
-                rows.append(_Scored(index, image.name, "image", cosine, value, judge(value), ""))
-        return rows
 
     def _embeddings(
         self, vectors: torch.Tensor, bad: dict[int, str], names: list[str], notes: list[str]

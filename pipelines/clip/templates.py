@@ -1,6 +1,6 @@
 """Prompt templates: how a label becomes the texts that a model reads. Torch-free."""
 
-from pipelines.errors import InputError
+from pipelines.errors import InputError, kind_of
 
 #: The template set that leaves a label as it is.
 NONE = ""
@@ -52,7 +52,7 @@ def resolve_templates(choice: str, languages: tuple[str, ...]) -> tuple[str, ...
         InputError: neither a known name nor a template.
     """
     if not isinstance(choice, str):
-        raise InputError(f"templates must be text but got {type(choice).__name__}.")
+        raise InputError(f"templates must be text but got {kind_of(choice)}.")
     choice = choice.strip()
     if not choice:
         return ("{}",)

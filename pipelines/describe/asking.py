@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from pipelines.describe.results import Description, TextDelta
-from pipelines.errors import InputError
+from pipelines.errors import InputError, shown
 from pipelines.generation import GenerationOptions
 
 #: Most texts of one call of `candidates`.
@@ -121,7 +121,7 @@ def check_candidates(n: object) -> None:
         InputError: it is not within 1..`MAX_CANDIDATES`.
     """
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_CANDIDATES:
-        raise InputError(f"n must be a whole number from 1 to {MAX_CANDIDATES} but got {n!r}.")
+        raise InputError(f"n must be a whole number from 1 to {MAX_CANDIDATES} but got {shown(n)}.")
 
 
 def _last(deltas: Iterator[TextDelta]) -> Description:

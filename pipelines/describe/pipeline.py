@@ -26,7 +26,7 @@ from pipelines.describe.results import Description, TextDelta
 from pipelines.describe.scene_check import SceneCheck
 from pipelines.describe.stopping import check_stop, watch_layers
 from pipelines.describe.traits import GenerativeTraits
-from pipelines.errors import InputError, MediaError
+from pipelines.errors import InputError, MediaError, kind_of
 from pipelines.generation import GenerationOptions
 from pipelines.images import open_image
 from pipelines.kept import Kept
@@ -370,5 +370,5 @@ class DescribePipeline(Describer, Pipeline):
 def _text(name: str, value: object) -> bool:
     """Return whether there is a text; raise where it is something else."""
     if not isinstance(value, str):
-        raise InputError(f"{name} must be text but got {type(value).__name__}.")
+        raise InputError(f"{name} must be text but got {kind_of(value)}.")
     return bool(value.strip())

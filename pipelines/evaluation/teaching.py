@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import InputError
+from pipelines.errors import InputError, shown
 from pipelines.evaluation.logistic import Linear, choose_strength, fit, held_out
 from pipelines.evaluation.results import NUM_GUESSES, Guess
 
@@ -41,9 +41,9 @@ class ProbeOptions:
         low, high = SHARES
         is_number = isinstance(share, int | float) and not isinstance(share, bool)
         if not is_number or not low <= share <= high:
-            raise InputError(f"held_out must be within {low}..{high} but got {share!r}.")
+            raise InputError(f"held_out must be within {low}..{high} but got {shown(share)}.")
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
-            raise InputError(f"seed must be a whole number, 0..{MAX_SEED}, but got {seed!r}.")
+            raise InputError(f"seed must be a whole number, 0..{MAX_SEED}, but got {shown(seed)}.")
 
 
 @dataclass(frozen=True)

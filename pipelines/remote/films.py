@@ -23,12 +23,12 @@ from pipelines.video import ReadingStopped, VideoReader, open_video
 from pipelines.video_choice import indices_between, spread_indices
 from pipelines.video_pixels import Pixels
 from pipelines.videochat_flash.asking import Emit, History, ShouldStop, VideoAnswerer
+from pipelines.videochat_flash.film import picture_size
 from pipelines.videochat_flash.part import Part
 from pipelines.videochat_flash.results import AnswerDelta, SeenFrames, VideoAnswer
 
-#: Longest side of a frame that is sent, and height of the small pictures that show people what
-#: was looked at.
-FRAME_PX, PICTURE_PX = 448, 90
+#: Longest side of a frame that is sent.
+FRAME_PX = 448
 
 #: Most characters of all frames, as they are sent, that are kept for further questions.
 KEPT_CHARS = 200_000_000
@@ -197,8 +197,8 @@ def _times_told(seen: SeenFrames) -> str:
 
 
 def _small(picture: Image.Image) -> Pixels:
-    width = min(max(2, round(picture.width * PICTURE_PX / picture.height)), 4 * PICTURE_PX)
-    return np.asarray(picture.resize((width, PICTURE_PX), reducing_gap=2.0))
+    height, width = picture_size(picture.height, picture.width)
+    return np.asarray(picture.resize((width, height), reducing_gap=2.0))
 
 
 def _skim_notes(compress: bool) -> list[str]:

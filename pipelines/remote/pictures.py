@@ -13,7 +13,7 @@ from PIL import Image
 from pipelines.conversation import read_history
 from pipelines.describe.asking import DEFAULTS, Describer, History, Picture, check_candidates
 from pipelines.describe.results import Description, TextDelta
-from pipelines.errors import InputError, MediaError, ServerError
+from pipelines.errors import InputError, MediaError, ServerError, kind_of
 from pipelines.generation import GenerationOptions
 from pipelines.images import open_image
 from pipelines.remote.answers import Question, check_beams
@@ -125,7 +125,7 @@ class RemotePictures(Describer):
         """
         check_beams(options)
         if not isinstance(message, str):
-            raise InputError(f"The question must be text but got {type(message).__name__}.")
+            raise InputError(f"The question must be text but got {kind_of(message)}.")
         if not message.strip():
             raise InputError("The question is empty. Ask something about the image.")
         return self._stream(image, Question.of(message, read_history(history)), options)
@@ -162,7 +162,7 @@ class RemotePictures(Describer):
     def _caption_question(self, prompt: str, options: GenerationOptions) -> Question:
         check_beams(options)
         if not isinstance(prompt, str):
-            raise InputError(f"prompt must be text but got {type(prompt).__name__}.")
+            raise InputError(f"prompt must be text but got {kind_of(prompt)}.")
         return Question.of(prompt) if prompt.strip() else Question(DESCRIBE)
 
     def _opened(self, image: Picture) -> Image.Image:

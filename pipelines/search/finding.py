@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.catalogue import MODELS
-from pipelines.errors import InputError
+from pipelines.errors import InputError, kind_of, shown
 from pipelines.results import Verdict
 from pipelines.search.library import Library
 from pipelines.search.ranking import EDGE, apart_in_time, fold, strengths
@@ -65,7 +65,7 @@ class Query:
     def __post_init__(self) -> None:
         """Check that something is asked for, and the ranges."""
         if not isinstance(self.text, str):
-            raise InputError(f"query_text must be text but got {type(self.text).__name__}.")
+            raise InputError(f"query_text must be text but got {kind_of(self.text)}.")
         if not self.text.strip() and self.image is None:
             raise InputError("The query is empty. Write what to look for, or give an image.")
         if len(self.text) > MOST_CHARS:
@@ -74,12 +74,10 @@ class Query:
                 "Say it in one sentence."
             )
         if not _is_within(self.text_weight, 0.0, 1.0):
-            given = repr(self.text_weight)[:40]
-            raise InputError(f"text_weight must be within 0..1 but got {given}.")
+            raise InputError(f"text_weight must be within 0..1 but got {shown(self.text_weight)}.")
         if not _is_within(self.top_k, 1, MOST_FOUND) or self.top_k != int(self.top_k):
             raise InputError(
-                f"top_k must be a whole number within 1..{MOST_FOUND} but got "
-                f"{repr(self.top_k)[:40]}."
+                f"top_k must be a whole number within 1..{MOST_FOUND} but got {shown(self.top_k)}."
             )
 
 

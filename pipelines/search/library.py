@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.errors import InputError
+from pipelines.errors import InputError, kind_of
 from pipelines.search.database import Database, unavailable
 from pipelines.search.locks import WriterLocks
 from pipelines.search.results import Holding
@@ -64,7 +64,7 @@ def owner_of(key: str) -> str:
         InputError: it is no text, or one that could be guessed.
     """
     if not isinstance(key, str):
-        raise InputError(f"index_key must be text but got {type(key).__name__}.")
+        raise InputError(f"index_key must be text but got {kind_of(key)}.")
     if not LEAST_KEY <= len(key) <= MOST_KEY:
         raise InputError(
             f"index_key must be a random text of {LEAST_KEY} to {MOST_KEY} characters but got "

@@ -4,13 +4,13 @@ Pure functions over times in seconds and numbers of frames.
 """
 
 from dataclasses import dataclass
-from math import ceil, isfinite
+from math import ceil
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import InputError
+from pipelines.errors import InputError, shown
 from pipelines.video_choice import Numbers, Times, indices_at
 
 #: Most windows of one request; their vectors are kept together.
@@ -70,9 +70,9 @@ def check_number(value: Any, name: str, low: float, high: float, *, unit: str = 
         InputError: it is none, or out of its range.
     """
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not isfinite(value) or not low <= value <= high:
-        shown = f"{value:g}" if number else repr(value)[:60]
-        raise InputError(f"{name} must be a number within {low:g}..{high:g}{unit} but got {shown}.")
+    if not number or not low <= value <= high:  # a number of 400 digits is no float, nor is nan
+        given = shown(value)
+        raise InputError(f"{name} must be a number within {low:g}..{high:g}{unit} but got {given}.")
     return float(value)
 
 

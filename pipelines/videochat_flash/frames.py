@@ -13,6 +13,7 @@ from pipelines.video import VideoFrames, VideoInfo, VideoReader
 from pipelines.video_choice import indices_at, indices_between
 from pipelines.video_crew import num_cores
 from pipelines.video_pixels import Pixels
+from pipelines.videochat_flash.film import PICTURE_PX, picture_size
 from pipelines.videochat_flash.part import WHOLE, Part
 from pipelines.videochat_flash.processing_videochat_flash import (
     FrameChoice,
@@ -28,9 +29,6 @@ LEAST_FRAMES = 64
 
 #: Bytes of whole frames that are decoded at once.
 DECODED_BYTES = 200_000_000
-
-#: Height of the small pictures that show people what was looked at.
-PICTURE_PX = 90
 
 #: From so many seconds between two frames on, a person is told.
 COARSE_S = 2.5
@@ -186,11 +184,10 @@ def lost_notes(plan: FramePlan, lost: set[int]) -> list[str]:
 
 def _resized(frames: VideoFrames, side_px: int) -> dict[int, tuple[Pixels, Pixels]]:
     """Return by number each frame as the tower reads it, and a small picture of it."""
-    height, width = frames.pixels.shape[1:3]
-    across = min(max(2, round(width * PICTURE_PX / height)), 4 * PICTURE_PX)
+    high, across = picture_size(*frames.pixels.shape[1:3])
 
     def both(frame: Pixels) -> tuple[Pixels, Pixels]:
-        small = Image.fromarray(frame).resize((across, PICTURE_PX), reducing_gap=2.0)
+        small = Image.fromarray(frame).resize((across, high), reducing_gap=2.0)
         return resize_frame(frame, side_px), np.asarray(small)
 
     with ThreadPoolExecutor(num_cores()) as pool:

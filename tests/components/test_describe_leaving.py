@@ -1,6 +1,5 @@
 """Clients that leave while the bundled model works for them: it stops. The app in this process."""
 
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,10 +9,8 @@ from typing import Any
 import pytest
 from gradio_client import Client, handle_file
 
-from components.layout import build_app, launch_options
 from pipelines.describe import stopping as stops
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
+from tests.components.bundled_app import BundledApp, bundled_app, wait_until
 from tests.conftest import connect, draw_circle
 
 #: Seconds that are added to each step of the language model, so that there is time to leave.
@@ -21,45 +18,28 @@ STEP_S = 0.25
 
 
 @dataclass
-class WatchedApp:
-    """The app over the bundled model, whose steps are counted."""
+class Steps:
+    """Counts the steps of a model, and slows them down."""
 
-    url: str
-    store: PipelineStore
-    steps: int = 0
+    number: int = 0
 
     def count(self, *_: Any) -> None:
-        self.steps += 1
+        self.number += 1
         time.sleep(STEP_S)
-
-    def await_quiet(self) -> None:
-        """Wait until nobody has the model any more."""
-        end = time.monotonic() + 60
-        while any(slot.leases for slot in self.store._slots.values()):
-            assert time.monotonic() < end, "the model is still lent"
-            time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedApp]:
-    settings = Settings(
-        models="bundled",
-        port=0,
-        device="cpu",
-        dtype="float32",
-        work_dir=Path(os.environ["GRADIO_TEMP_DIR"]),
-        cache_dir=tmp_path_factory.mktemp("cache"),
-        offline=True,
-    )
-    store = PipelineStore(settings)
-    page = build_app(store)
-    options = {**launch_options(settings), "quiet": True}
-    _, url, _ = page.launch(**options, prevent_thread_lock=True)
-    watched = WatchedApp(url, store)
-    with store.use("demo-blip2", "caption") as describer:
-        describer.bridge.model.language_model.register_forward_pre_hook(watched.count)
-    yield watched
-    page.close(verbose=False)
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BundledApp]:
+    with bundled_app(tmp_path_factory.mktemp("cache")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def steps(app: BundledApp) -> Steps:
+    counted = Steps()
+    with app.store.use("demo-blip2", "caption") as describer:
+        describer.bridge.model.language_model.register_forward_pre_hook(counted.count)
+    return counted
 
 
 @pytest.fixture
@@ -71,11 +51,8 @@ def picture(tmp_path: Path) -> Any:
 def leave(client: Client, request: dict[str, Any]) -> None:
     """Send a request, wait until something comes of it, and leave."""
     job = client.submit(**request)
-    end = time.monotonic() + 60
-    while not job.outputs():
-        assert time.monotonic() < end, "nothing came"
-        assert not job.done(), "it was over before anything came"
-        time.sleep(0.01)
+    wait_until(lambda: bool(job.outputs()) or job.done(), "nothing came")
+    assert not job.done(), "it was over before anything came"
     job.cancel()
 
 
@@ -94,25 +71,25 @@ BEAMS = {"num_beams": 2}
     ids=["drawn", "beams", "answer", "chat"],
 )
 def test_a_client_that_leaves_stops_the_model(
-    app: WatchedApp, picture: Any, request_: dict[str, Any]
+    app: BundledApp, steps: Steps, picture: Any, request_: dict[str, Any]
 ) -> None:
     """A search gave no sign of life to Gradio, which therefore could not end it."""
     request = {"image": picture, **request_}
     if "num_beams" in request:
-        app.steps = 0
+        steps.number = 0
         connect(app.url).predict(**request)
-        whole = app.steps
+        whole = steps.number
     else:
         whole = request["max_new_tokens"]
-    app.steps = 0
+    steps.number = 0
     leave(connect(app.url), request)
-    app.await_quiet()
-    assert 0 < app.steps < whole
+    app.await_idle()
+    assert 0 < steps.number < whole
 
 
 @pytest.mark.parametrize("api_name", ["/caption_image", "/chat_image"])
 def test_a_client_that_leaves_while_the_picture_is_read_stops_the_model(
-    app: WatchedApp, tmp_path: Path, api_name: str
+    app: BundledApp, steps: Steps, tmp_path: Path, api_name: str
 ) -> None:
     """Until the first token there was nothing at which Gradio could end the request."""
     draw_circle("#12ab9f", 200 + len(api_name)).save(tmp_path / "new.png")  # encoded by nobody yet
@@ -128,11 +105,11 @@ def test_a_client_that_leaves_while_the_picture_is_read_stops_the_model(
         tower = describer.bridge.model.vision_model.encoder.layers
     assert len(tower) > 1
     hooks = [layer.register_forward_pre_hook(hold) for layer in tower]
-    app.steps = 0
+    steps.number = 0
     request = {"image": handle_file(tmp_path / "new.png"), "api_name": api_name}
     leave(connect(app.url), request | ({"message": "What?"} if api_name == "/chat_image" else {}))
-    app.await_quiet()
+    app.await_idle()
     for hook in hooks:
         hook.remove()
     assert len(layers) == 1, "the tower ends before its next layer"
-    assert app.steps == 0, "and no token is generated"
+    assert steps.number == 0, "and no token is generated"

@@ -124,9 +124,9 @@ def test_a_hole_in_a_list_is_named(uploads: Uploads, upload: Path) -> None:
     """It was once left out in silence, and the answers after it belonged to other files."""
     with pytest.raises(InputError, match=r"^images\[1\] is missing"):
         uploads.images([str(upload), None], "images")
-    with pytest.raises(InputError, match="must be a list of files but got str"):
+    with pytest.raises(InputError, match="must be a list of files but got a text"):
         uploads.images(str(upload), "images")
-    with pytest.raises(InputError, match="must be a list of files but got dict"):
+    with pytest.raises(InputError, match="must be a list of files but got an object"):
         uploads.images({}, "images")
 
 
@@ -140,5 +140,5 @@ def test_exactly_one_query() -> None:
     for nothing in ("", " \n"):
         with pytest.raises(InputError, match="query is missing"):
             one_query(nothing, None)
-    with pytest.raises(InputError, match="must be text but got int"):
+    with pytest.raises(InputError, match="must be text but got a number"):
         one_query(5, None)  # type: ignore[arg-type]

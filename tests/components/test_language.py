@@ -65,6 +65,8 @@ def test_the_source_has_texts() -> None:
     texts = spoken_texts()
     assert len(texts) > 300
     assert {"Classify", "The question is empty. Ask something about the image."} <= texts.keys()
+    of_errors = "On this Space nothing is computed ahead: ask, and the work begins."
+    assert texts[of_errors] == "pipelines/zero_gpu.py", "errors of modules that say nothing else"
 
 
 def test_no_translation_is_left_over() -> None:

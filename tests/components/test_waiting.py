@@ -1,4 +1,4 @@
-"""A slow download keeps its own visitors waiting, and nobody else."""
+"""Who waits is told so; a slow download keeps its own visitors waiting, and nobody else."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +8,7 @@ from typing import Any
 from gradio_client import handle_file
 
 from tests.browser.serve import serve
+from tests.components.bundled_app import bundled_app, wait_until
 from tests.components.raw_http import post
 from tests.conftest import connect
 from tests.fake_hub import FakeHub
@@ -74,3 +75,20 @@ def test_a_download_keeps_nobody_from_the_device(tmp_path: Path, red_circle: Pat
             assert not first.done(), "the download is still on its way"
             hub.faults.bytes_per_s = 0
             assert isinstance(first.result(timeout=120), str)
+
+
+def test_a_script_sees_its_place(tmp_path: Path, red_circle: Path) -> None:
+    """The place was told to the page only; a script saw an empty text that streamed."""
+    with bundled_app(tmp_path / "cache") as app:
+        request = {"image": handle_file(red_circle), "api_name": "/caption_image"}
+        jobs = []
+
+        def told(job: Any) -> list[str]:
+            return [str(one.desc) for one in job.status().progress_data or []]
+
+        with app.store.turns.alone(lambda: False):
+            for number in (1, 2):
+                jobs.append(connect(app.url).submit(**request))
+                place = f"Waiting for the model: {number} before you"
+                wait_until(lambda place=place: place in told(jobs[-1]), f"nobody told: {place}")
+        assert ["red circle" in job.result(timeout=120) for job in jobs] == [True, True]

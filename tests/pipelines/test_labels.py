@@ -50,8 +50,8 @@ def test_lines_keep_their_commas_and_where_asked_their_repetitions() -> None:
         (" \n\t ", "must hold at least one text but is empty"),
         ("\n".join(map(str, range(MAX_TEXTS + 1))), r"at most 5,000 texts but got 5,001"),
         ("x" * (MAX_CHARS + 1), r"at most 1,000,000 characters in all but got 1,000,001"),
-        (None, "must be text but got NoneType"),
-        (["dog"], "must be text but got list"),
+        (None, "must be text but got no value"),
+        (["dog"], "must be text but got a list"),
     ],
 )
 def test_what_is_no_list_of_texts_is_said_so(
