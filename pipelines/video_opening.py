@@ -109,6 +109,15 @@ def open_container(path: Path) -> InputContainer:
     return av.open(str(path.absolute()), options=options)
 
 
+def announced_s(container: InputContainer) -> float:
+    """Return how long a file says that it is, in seconds, 0.0 where it does not.
+
+    Matroska tells when it ends, which may be long after a late start.
+    """
+    late = (container.start_time or 0) if "matroska" in container.format.name else 0
+    return max(0, (container.duration or 0) - late) / 1e6
+
+
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
     """Return the first stream of moving pictures, the others set aside.
 

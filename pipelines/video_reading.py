@@ -26,7 +26,7 @@ from pipelines.video_decoding import Worker, groups_of
 from pipelines.video_fallback import open_with_decord
 from pipelines.video_in_order import InOrder, pieces_of
 from pipelines.video_index import VideoIndex, build_index
-from pipelines.video_opening import check_file, open_container, unreadable
+from pipelines.video_opening import announced_s, check_file, open_container, unreadable
 from pipelines.video_pixels import Fit, Framing, Pixels, Turn, display_size
 from pipelines.video_results import VideoFrames, VideoInfo
 
@@ -65,7 +65,7 @@ class VideoReader:
         check_file(path)
         try:
             with open_container(path) as container:
-                check_length(path, (container.duration or 0) / 1e6, max_seconds)
+                check_length(path, announced_s(container), max_seconds)
             self._index = build_index(path, stop)
         except (av.FFmpegError, ValueError) as error:
             opened = open_with_decord(path)
