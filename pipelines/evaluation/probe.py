@@ -90,7 +90,10 @@ class LinearProbe:
             "facts": asdict(self.facts),
         }
         metadata = {KEY: json.dumps(told, ensure_ascii=False)}
-        data: bytes = save({"weight": self.weight, "bias": self.bias}, metadata=metadata)
+        # safetensors writes the memory as it lies, and scikit-learn's lies column by column
+        arrays = {"weight": self.weight, "bias": self.bias}
+        rows = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        data: bytes = save(rows, metadata=metadata)
         return data
 
 

@@ -224,8 +224,9 @@ class Database:
 def unavailable() -> IndexUnavailable:
     """Return what people are told where the index does not answer."""
     return IndexUnavailable(
-        "The index cannot be read or written just now: its disk is full or damaged, or its "
-        "server does not answer. Try again; what was indexed before is kept."
+        "The index cannot be read or written just now: its disk is full or damaged, another "
+        "process keeps writing to it, or its server does not answer. Try again; what was indexed "
+        "before is kept."
     )
 
 

@@ -52,6 +52,16 @@ def header(**changes: Any) -> dict[str, str]:
     return {"seesay-linear-probe": json.dumps(left)}
 
 
+def test_a_file_holds_the_rows_however_they_lie_in_memory(tmp_path: Path) -> None:
+    """Weights of scikit-learn lie column by column, and came back scrambled."""
+    probe = make_probe()
+    other = replace(probe, weight=np.asfortranarray(probe.weight))
+    assert other.to_bytes() == probe.to_bytes()
+    file = tmp_path / "probe.safetensors"
+    file.write_bytes(other.to_bytes())
+    assert (read_probe(file).weight == probe.weight).all()
+
+
 def tensors(**changes: Any) -> dict[str, np.ndarray]:
     good = {"weight": np.ones((2, 4), np.float32), "bias": np.zeros(2, np.float32)}
     return {name: value for name, value in (good | changes).items() if value is not None}
