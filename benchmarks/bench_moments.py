@@ -9,7 +9,6 @@ script.
 import argparse
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,8 +24,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np  # noqa: E402
 
+from benchmarks.app_process import MemoryWatch, resident_mb  # noqa: E402
 from demo_models.motion_rendering import render_frames  # noqa: E402
 from demo_models.motion_sampling import sample_story  # noqa: E402
+from pipelines.idle import start_giving_back  # noqa: E402
 from pipelines.settings import Settings  # noqa: E402
 from pipelines.store import PipelineStore  # noqa: E402
 from pipelines.viclip.results import MomentSearch  # noqa: E402
@@ -58,14 +59,6 @@ def make_hour(path: Path, minutes: int) -> None:
     write_frames(islice(cycle(islice(stories(), drawn)), total), path, fps=FPS)
 
 
-def resident_mb(*, peak: bool) -> float:
-    """Return the memory of this process in MB, now or at its highest so far."""
-    if peak:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:
     """Return what a call gives and its CPU time over all threads, in seconds."""
     start = time.process_time()
@@ -79,6 +72,7 @@ def measure(work: Path, minutes: int) -> dict[str, Any]:
     make_hour(short, 1)
     make_hour(long, minutes)
     store = PipelineStore(Settings(models="bundled", device="cpu", cache_dir=work / "cache"))
+    start_giving_back(store)
     options = SearchOptions()
     with store.use("demo-viclip", "video-text") as viclip:
 
@@ -89,9 +83,10 @@ def measure(work: Path, minutes: int) -> dict[str, Any]:
             return result
 
         find(short, "warm up")
-        before = resident_mb(peak=False)
-        found, first_s = timed(lambda: find(long, QUERIES[0]))
-        added = resident_mb(peak=True) - before
+        before = resident_mb(os.getpid())
+        with MemoryWatch(os.getpid()) as watch:
+            found, first_s = timed(lambda: find(long, QUERIES[0]))
+        added = max(watch.seen_mb) - before
         seconds = [timed(partial(find, long, query))[1] for query in QUERIES[1:]]
     store.unload_all()
     second_s = max(seconds)

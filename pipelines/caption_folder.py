@@ -29,6 +29,7 @@ from pipelines.batch.inputs import Inputs
 from pipelines.batch.ledger import Ledger
 from pipelines.errors import InputError, PipelineError
 from pipelines.generation import GenerationOptions
+from pipelines.idle import start_giving_back
 from pipelines.settings import Settings, read_settings
 from pipelines.store import PipelineStore
 
@@ -158,7 +159,9 @@ class _Asked:
 def _on_this_machine(asked: _Asked, control: RunControl, stack: ExitStack) -> BatchRun:
     """Return the run on this machine; what it has open goes to `stack`."""
     args, items = asked.args, asked.inputs.items
-    captioner = _captioner(PipelineStore(asked.settings), args.model, args.prompt, asked.options)
+    store = PipelineStore(asked.settings)
+    start_giving_back(store)
+    captioner = _captioner(store, args.model, args.prompt, asked.options)
     ledger = stack.enter_context(Ledger(asked.ledger, captioner.settings))
     return BatchRun(items, captioner.caption_batch, ledger, asked.engine, control=control)
 

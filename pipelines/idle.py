@@ -2,14 +2,21 @@
 
 import ctypes
 import gc
+import os
 import sys
 import threading
 import time
+import weakref
+from pathlib import Path
 
 from pipelines.store import PipelineStore
 
-#: Seconds between two looks.
+#: Seconds between two looks: for models, and for memory.
 _EVERY_S = 15.0
+_MEMORY_EVERY_S = 2.0
+
+#: What a process may grow by, in MB, before free memory goes back though it is at work.
+_GROWTH_MB = 200.0
 
 #: Seconds without a request after which free memory goes back to the system.
 _QUIET_S = 10.0
@@ -29,12 +36,17 @@ def start_unloading(store: PipelineStore, idle_s: float, every_s: float = _EVERY
 
 
 def start_giving_back(
-    store: PipelineStore, quiet_s: float = _QUIET_S, every_s: float = _EVERY_S
+    store: PipelineStore,
+    quiet_s: float = _QUIET_S,
+    every_s: float = _MEMORY_EVERY_S,
+    growth_mb: float = _GROWTH_MB,
 ) -> None:
-    """Give free memory back to the system `quiet_s` seconds after a model was used, in a thread.
+    """Give free memory back to the system, in a thread.
 
-    The C library keeps what many threads have freed in pools of their own, which after a rush of
-    visitors hold more than the models do.
+    The C library keeps what was freed, in pieces between which little is in use: after a rush of
+    visitors, or an hour of video, they hold more than the models do. They go back `quiet_s`
+    seconds after a model was used and, while models are in use, whenever this process has grown
+    by `growth_mb`. The thread ends when the store is no longer there.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     trim = getattr(libc, "malloc_trim", None)  # glibc has it, other libraries need none
@@ -42,13 +54,23 @@ def start_giving_back(
         return
 
     def work() -> None:
-        given_back = None
-        while True:
-            time.sleep(every_s)
-            last = store.last_used_s()
-            if last is not None and last != given_back and time.monotonic() - last >= quiet_s:
+        given_back, after_mb = None, start_mb
+        while (watched := alive()) is not None:
+            last = watched.last_used_s()
+            del watched
+            quiet = last is not None and time.monotonic() - last >= quiet_s
+            if (quiet and last != given_back) or resident_mb() > after_mb + growth_mb:
                 gc.collect()
                 trim(0)
-                given_back = last
+                after_mb = resident_mb()
+                given_back = last if quiet else given_back
+            time.sleep(every_s)
 
+    alive, start_mb = weakref.ref(store), resident_mb()
     threading.Thread(target=work, name="trimming", daemon=True).start()
+
+
+def resident_mb() -> float:
+    """Return the memory that this process holds (Linux), in MB."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

@@ -19,6 +19,7 @@ from pipelines import apart
 from pipelines.clip.named_image import NamedImage
 from pipelines.csv_cells import safe_cells
 from pipelines.errors import InputError, PipelineError
+from pipelines.idle import start_giving_back
 from pipelines.search.adding import Look, Order, add_files
 from pipelines.search.finding import Query, look_in, merged, sides_to_search
 from pipelines.search.library import owner_of
@@ -94,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace, settings: Settings) -> int:
     store = PipelineStore(settings)
+    start_giving_back(store)
     owner = owner_of(args.index_key or own_key(settings.cache_dir))
     models: dict[FileKind, str] = {"picture": args.model, "video": args.video_model}
     sides: dict[FileKind, Side] = {kind: side_of(store, kind, models[kind]) for kind in TASKS}

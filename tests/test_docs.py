@@ -387,10 +387,10 @@ def moments_speed() -> str:
         return "Not measured yet."
     return (
         f"{facts['minutes']} minutes of video ({facts['windows']:,} windows, "
-        f"{facts['file_mb']:.1f} MB) with `demo-viclip` on {facts['machine'].rstrip('.')}: the "
-        f"first query {facts['first_query_s']:.0f} s, a second one {facts['second_query_s']} s "
-        f"({facts['ratio']}, goal {facts['goal']}), {facts['peak_added_mb']:.0f} MB of memory "
-        "added at the highest."
+        f"{facts['file_mb']:.1f} MB) with `demo-viclip` on {facts['machine'].split(';')[0]}: CPU "
+        f"time of the first query {facts['first_query_s']:.0f} s, of a second one "
+        f"{facts['second_query_s']:.2f} s ({facts['ratio']}, goal {facts['goal']}); "
+        f"{facts['peak_added_mb']:.0f} MB of memory added at the highest."
     )
 
 

@@ -519,3 +519,26 @@ def test_free_memory_is_given_back_once_nobody_asks(
         time.sleep(0.02)
     time.sleep(0.3)
     assert trimmed == [0]  # once, not again and again
+
+
+def test_free_memory_is_given_back_while_a_model_is_at_work(
+    store: PipelineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trimmed: list[float] = []
+    held_mb = [500.0]
+    libc = SimpleNamespace(malloc_trim=lambda pad: trimmed.append(held_mb[0]))
+    monkeypatch.setattr(idle, "ctypes", SimpleNamespace(CDLL=lambda name: libc))
+    monkeypatch.setattr(idle.sys, "platform", "linux")
+    monkeypatch.setattr(idle, "resident_mb", lambda: held_mb[0])
+    with store.use("clip-vit-b32", "image-text"):
+        start_giving_back(store, every_s=0.02, growth_mb=100)
+        held_mb[0] = 590.0
+        time.sleep(0.3)
+        assert trimmed == []
+        held_mb[0] = 610.0
+        end = time.monotonic() + 30
+        while not trimmed:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        time.sleep(0.3)
+    assert trimmed == [610.0]
