@@ -8,15 +8,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import anyio
 import gradio as gr
 from gradio.exceptions import ComponentProcessingError
 
 from components.defaults import with_defaults
+from components.files import Uploads
 from components.house import House, Refused
 from components.language import say, speaking
 from components.own_links import own_links
 from components.speaking_page import SpeakingPage, language_of
-from pipelines.errors import PipelineError
+from pipelines.errors import MediaError, PipelineError
+from pipelines.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +79,9 @@ class Page(SpeakingPage):
     would reach a browser as nothing at all, and a script as advice to the server's owner.
     """
 
-    #: Its rules; `build_app` sets those that were asked for.
+    #: Its rules, and what guards uploads; `build_app` sets those that were asked for.
     house = House()
+    uploads = Uploads(Settings())
 
     async def process_api(  # type: ignore[override]
         self,
@@ -115,11 +119,8 @@ class Page(SpeakingPage):
                 "Check your input",
             ) from error
         except ComponentProcessingError as error:
-            raise said_error(
-                "The file is not an image that can be read, or it is damaged or far too large. "
-                "Expected a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF file.",
-                "Cannot read this file",
-            ) from error
+            wrong = await self._wrong_picture(args[0], inputs)
+            raise said_error(wrong.message, wrong.title) from error
         except Exception as error:
             raise said_error(
                 "This request lacks an argument, or names a file that was not uploaded to this "
@@ -127,3 +128,21 @@ class Page(SpeakingPage):
                 "files with gradio_client's handle_file().",
                 "Check your input",
             ) from error
+
+    async def _wrong_picture(self, event: Any, inputs: list[Any]) -> PipelineError:
+        """Return what is wrong with the pictures of a request, which gradio could not open."""
+        pairs = zip(event.inputs, inputs, strict=False)
+        pictures = [value for block, value in pairs if isinstance(block, gr.Image) and value]
+
+        def look() -> None:
+            for picture in pictures:
+                self.uploads.look(picture, "The picture")
+
+        try:
+            await anyio.to_thread.run_sync(look)
+        except PipelineError as error:
+            return error
+        return MediaError(
+            "The file is not an image that can be read, or it is damaged or far too large. "
+            "Expected a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF file."
+        )

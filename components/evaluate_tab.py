@@ -209,7 +209,7 @@ def _handlers(store: PipelineStore) -> tuple[Callable[..., Any], Callable[..., A
 
 
 def _tell(stage: Stage, progress: gr.Progress) -> None:
-    how_far = (stage.done, stage.total) if stage.total else None
+    how_far = (stage.done, stage.total) if stage.total else 0.0  # without any, no text is shown
     progress(how_far, desc=say(stage.text), unit=stage.unit)
 
 

@@ -6,10 +6,14 @@ from typing import Any
 
 from pipelines.clip.named_image import NamedImage
 from pipelines.errors import InputError, MediaError, kind_of
+from pipelines.images import open_image
 from pipelines.settings import Settings
 
 #: Most files of one request.
 MOST_FILES = 20_000
+
+#: Short side that a picture may be shrunk to that is only looked at.
+_LOOK_PX = 224
 
 
 class Uploads:
@@ -23,6 +27,7 @@ class Uploads:
         """Remember the upload folder and the largest file."""
         self._folder = settings.work_dir.resolve()
         self._max_bytes = int(settings.max_upload_mb * 1e6)
+        self._max_pixels = int(settings.max_pixels_mp * 1e6)
 
     def path(self, value: Any, name: str) -> Path:
         """Return the path of an uploaded file.
@@ -75,6 +80,14 @@ class Uploads:
         path = self.path(value, name)
         given = value.get("orig_name") if isinstance(value, dict) else None
         return NamedImage(path, Path(str(given)).name[:120] if given else path.name)
+
+    def look(self, value: Any, name: str) -> None:
+        """Open an uploaded image, to say what is wrong with it.
+
+        Raises:
+            InputError, MediaError: see `path` and `open_image`.
+        """
+        open_image(self.path(value, name), max_pixels=self._max_pixels, draft_px=_LOOK_PX)
 
     def images(self, values: Any, name: str) -> list[NamedImage]:
         """Return several uploaded images; see `path`."""

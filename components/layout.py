@@ -25,6 +25,7 @@ from components.agents import serve_agents
 from components.closing import close_off_the_loop
 from components.common import ASSETS, MOST_AT_ONCE, is_bundled
 from components.errors import Page
+from components.files import Uploads
 from components.house import House
 from components.speaking_page import LanguageOfRequest
 from components.theme import THEME
@@ -71,6 +72,7 @@ def build_app(store: PipelineStore) -> Page:
                     tab.build(store, app)
         _take_out_what_is_no_tab(tabs, app)
         api.build(store)
+    app.uploads = Uploads(store.settings)
     app.house = House(store.settings.requests_per_minute)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return app

@@ -79,13 +79,13 @@ class Lease:
                     self._stack.enter_context(mine.pop_all())
 
     def _tell(self, step: FetchProgress | int | None, progress: gr.Progress) -> None:
-        if self._loading:
-            progress(None, desc=say("Loading the model"))
+        if self._loading:  # a share of none at all would show no text on the page
+            progress(0.0, desc=say("Loading the model"))
             return
         if step is None:
             return
         if isinstance(step, int):
-            progress(None, desc=say(f"Waiting for the model: {step} before you"))
+            progress(0.0, desc=say(f"Waiting for the model: {step} before you"))
             return
         done, total = step.done_bytes / 1e6, step.total_bytes / 1e6
         share = done / total if total else 0.0

@@ -193,10 +193,10 @@ def _handler(store: PipelineStore) -> Callable[..., Any]:
             viclip = lent.pipeline
             for _ in worked_off(viclip.prepare(lines), progress):
                 yield (gr.skip(),) * 6
-            progress(None, desc=say("Looking at the video"))
             part = {"start_s": start_s or 0.0, "end_s": end_s or 0.0}
             for found in viclip.stream_match(file, lines, **part):
                 if found is None:
+                    progress(0.0, desc=say("Looking at the video"))
                     yield (gr.skip(),) * 6
         notes = format_video.match_notes(found, repeated)
         csv = save_result(store.settings, "scores.csv", fmt.scores_csv(found.answer))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.browser.serve import RunningApp
 from tests.components.bad_files import DAMAGED, NOT_IMAGES, bomb, encoded
-from tests.components.raw_http import post, upload
+from tests.components.raw_http import post, press, upload
 from tests.components.test_bad_input import assert_clear
 from tests.conftest import draw_circle
 
@@ -113,6 +113,20 @@ def test_what_is_no_picture(running_app: RunningApp, sent: Send, endpoint: str, 
     assert answer["title"] == "Cannot read this file"
     assert name in answer["error"]
     assert_clear(answer["error"], running_app)
+
+
+@pytest.mark.parametrize("name", ["text.png", "film.png", "half.jpg", "nothing.png", "bomb.png"])
+def test_the_page_says_what_a_script_is_told(
+    running_app: RunningApp, sent: Send, name: str
+) -> None:
+    """Gradio opens pictures before a handler is called, and for all of them one thing was said."""
+    made = {**NOT_IMAGES, **DAMAGED, "nothing.png": bytes, "bomb.png": bomb}[name]()
+    file = sent(name, made)
+    told = post(running_app.url, "classify_image", [file, "a", "", ""])
+    data = ["picture", file, None, "a", "", "demo-clip", None]
+    shown = press(running_app.url, "classify", data)
+    assert shown["error"] == told["error"]
+    assert shown["title"] == told["title"]
 
 
 def modes() -> dict[str, bytes]:
