@@ -31,6 +31,10 @@ KEEP_VERSIONS = timedelta(seconds=60)
 #: Rows of a result that are read at once.
 MOST_ROWS = 10_000_000
 
+#: What LanceDB keeps in memory of indexes and of tables; by itself it would take gigabytes.
+INDEX_CACHE_BYTES = 512_000_000
+METADATA_CACHE_BYTES = 64_000_000
+
 Rows = Sequence[Mapping[str, Any]]
 Result = TypeVar("Result")
 
@@ -65,8 +69,9 @@ class Database:
 
         if self.folder is not None:  # others of this machine have no business in it
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        session = lancedb.Session(INDEX_CACHE_BYTES, METADATA_CACHE_BYTES)
         # each read sees what was written last, by other processes too
-        return lancedb.connect(self.uri, read_consistency_interval=timedelta(0))
+        return lancedb.connect(self.uri, read_consistency_interval=timedelta(0), session=session)
 
     def is_missing(self) -> bool:
         """Whether it is a folder that is not there yet."""
