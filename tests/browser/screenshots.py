@@ -111,6 +111,8 @@ def main() -> None:
     parser.add_argument("--tabs", nargs="+", choices=TABS, default=TABS)
     chosen = parser.parse_args()
     target: Path | None = chosen.all
+    if target is not None:
+        target.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as folder, serve(Path(folder)) as app, chromium() as browser:
         for tab in chosen.tabs:
             if target is None:
