@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from components.files import Uploads
+from components.format_chat import answer_notes
 from components.lending import lease
 from pipelines.catalogue import Task
 from pipelines.conversation import extend_history
@@ -71,7 +72,7 @@ class VideoChatEndpoints:
             text = ""
             for delta in chat.ask(path, question, history, options, part, compress=bool(compress)):
                 text += delta.text
-                notes = delta.result.notes if delta.result is not None else None
+                notes = answer_notes(delta.result) if delta.result is not None else None
                 yield text, extend_history(history, question, text, notes)
 
 

@@ -51,14 +51,18 @@ def film_strip(seen: SeenFrames, pictures: Mapping[float, Pixels]) -> str:
     )
 
 
+#: From so many seconds on it is told that the model counts from a later time than a player.
+_SHIFT_S = 0.5
+
+
 def answer_notes(answer: VideoAnswer) -> list[str]:
     """Return what a person should know about an answer, also from where its times count."""
     notes, seen = list(answer.notes), answer.seen
     from_s = seen.counted_from_s
-    if from_s >= 0.05 and times_in(answer.text, seen.video_end_s - from_s):
+    if from_s >= _SHIFT_S and times_in(answer.text, seen.video_end_s - from_s):
         notes.append(
             f"Times in the answer count from {clock(from_s)}, where the part that the model saw "
-            "starts. Click one to go there."
+            "starts."
         )
     return notes
 

@@ -59,6 +59,7 @@ def start_giving_back(
             last = watched.last_used_s()
             del watched
             quiet = last is not None and time.monotonic() - last >= quiet_s
+            after_mb = min(after_mb, resident_mb())
             if (quiet and last != given_back) or resident_mb() > after_mb + growth_mb:
                 gc.collect()
                 trim(0)

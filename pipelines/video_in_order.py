@@ -11,6 +11,9 @@ import numpy as np
 from pipelines.video_choice import Numbers
 from pipelines.video_decoding import Group, PlaceLost, Worker
 
+#: Decoded frames that wait for their turn; no codec reorders more.
+MOST_HELD = 64
+
 
 def pieces_of(starts: Numbers, at_once: int) -> Iterator[slice]:
     """Split frames so that no group of pictures has to be decoded for two pieces.
@@ -55,13 +58,15 @@ class InOrder:
         """Yield for each wanted frame, in the order in which they are shown, it or None if lost.
 
         The same are lost as by `Worker.run`. At a fault the group is decoded once more from its
-        start, with one thread: it tells at which packet it failed.
+        start, with one thread: it tells at which packet it failed. Where frames come out in
+        another order than their times say, this ends before the first that is out of its turn:
+        the rest is to be read in another way.
 
         Raises:
             ReadingStopped: `stopped()`, asked at every packet, was true.
         """
         yield from self._attempt(threads, stopped, last=False)
-        if self._left:
+        if self._left and self._worker.damage >= 0:
             yield from self._attempt(1, stopped, last=True)
 
     def _attempt(self, threads: int, stopped: Callable[[], bool], *, last: bool) -> Iterator[Any]:
@@ -82,6 +87,8 @@ class InOrder:
                     return
                 if number in wanted:
                     held[number] = frame
+                if not last and len(held) > MOST_HELD:
+                    return
                 while held and self._is_due(first := next(iter(held)), number):
                     if not last and not self._is_next(first):
                         return

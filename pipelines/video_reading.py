@@ -179,6 +179,7 @@ class VideoReader:
                 for frames in parts:
                     read += frames.num_asked
                     yield frames
+                    del frames
 
     def _piece(
         self,
@@ -210,15 +211,31 @@ class VideoReader:
         with self._crew.one() as worker:
             assert isinstance(worker, Worker)  # decord's is never asked for this
             decoded = InOrder(worker, group, self._index.ranks()).frames(threads, stop)
-            for start in range(0, len(asked), at_once):
-                part = asked[start : start + at_once]
-                pixels = np.zeros((len(part), *framing.size, 3), np.uint8)
-                whole = np.zeros(len(part), np.bool_)
-                for row, frame in enumerate(islice(decoded, len(part))):
-                    if frame is not None:
-                        framing.paint(frame, worker.reformatter, pixels[row])
-                        whole[row] = True
-                yield self._gathered(pixels, part, np.arange(len(part)), np.flatnonzero(~whole))
+            read = 0
+            while read < len(asked):
+                frames = self._painted(decoded, worker, asked[read : read + at_once], framing)
+                if not frames.num_asked:
+                    break
+                read += frames.num_asked
+                yield frames
+                del frames  # not held while the next part is decoded
+        for start in range(read, len(asked), at_once):  # times and pictures in different orders
+            yield self._read(asked[start : start + at_once], framing, threads, stop, None)
+
+    def _painted(
+        self, decoded: Iterator[Any], worker: Worker, asked: Numbers, framing: Framing
+    ) -> VideoFrames:
+        """Return the next frames of a group, which are those asked for or the first of them."""
+        pixels = np.zeros((len(asked), *framing.size, 3), np.uint8)
+        whole = np.zeros(len(asked), np.bool_)
+        num = 0
+        for frame in islice(decoded, len(asked)):
+            if frame is not None:
+                framing.paint(frame, worker.reformatter, pixels[num])
+                whole[num] = True
+            num += 1
+        lost = np.flatnonzero(~whole[:num])
+        return self._gathered(pixels[:num], asked[:num], np.arange(num), lost)
 
     def _read(
         self,

@@ -27,7 +27,7 @@ from pipelines.video_choice import indices_between
 
 #: Bytes of frames, as they are and as the model reads them, that are decoded at once; frames
 #: that are resized at once, which takes whole numbers of 4 bytes several times over.
-DECODED_BYTES = 200_000_000
+DECODED_BYTES = 64_000_000
 RESIZED_AT_ONCE = 8
 
 #: Latest time in a video that can be asked for.
@@ -317,7 +317,9 @@ class VideoEncoder:
                 part = slice(start, start + RESIZED_AT_ONCE)
                 fitted = fit_frames(frames.pixels[part], side, fit)
                 small.update(zip(frames.indices[part].tolist(), fitted, strict=True))
-            yield frames.highest, small
+            read = frames.highest
+            del frames  # not held while the model encodes
+            yield read, small
 
 
 def _check(should_stop: ShouldStop) -> None:

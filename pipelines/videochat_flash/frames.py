@@ -28,7 +28,7 @@ from pipelines.videochat_flash.results import SeenFrames
 LEAST_FRAMES = 64
 
 #: Bytes of whole frames that are decoded at once.
-DECODED_BYTES = 200_000_000
+DECODED_BYTES = 64_000_000
 
 #: From so many seconds between two frames on, a person is told.
 COARSE_S = 2.5
@@ -154,6 +154,7 @@ def read_clips(
             read = frames.highest
             lost.update(frames.lost)
             held |= _resized(frames, side_px)
+            del frames  # whole frames are not held while the tower encodes
         there = [index for index in clip if index in held]
         nearest = [min(there, key=lambda at: abs(at - i), default=-1) for i in clip]
         shown = [held.get(index, (black, black[:PICTURE_PX])) for index in nearest]

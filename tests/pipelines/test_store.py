@@ -541,4 +541,12 @@ def test_free_memory_is_given_back_while_a_model_is_at_work(
             assert time.monotonic() < end
             time.sleep(0.02)
         time.sleep(0.3)
-    assert trimmed == [610.0]
+        assert trimmed == [610.0]
+        held_mb[0] = 100.0  # a model was dropped
+        time.sleep(0.3)
+        held_mb[0] = 250.0
+        end = time.monotonic() + 30
+        while len(trimmed) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+    assert trimmed == [610.0, 250.0]

@@ -21,7 +21,16 @@ from pipelines.video_in_order import pieces_of
 from pipelines.video_writing import write_clip
 from pipelines.videochat_flash import frames as chat_frames
 from pipelines.videochat_flash.frames import read_clips
-from tests.pipelines.made_videos import HEIGHT, KINDS, NUM_FRAMES, WIDTH, encode, make, numbers_of
+from tests.pipelines.made_videos import (
+    FPS,
+    HEIGHT,
+    KINDS,
+    NUM_FRAMES,
+    WIDTH,
+    encode,
+    make,
+    numbers_of,
+)
 from tests.pipelines.test_viclip_videos import Seen, encoder
 
 LONG = 400
@@ -350,3 +359,66 @@ def test_a_reader_that_is_closed_first_leaves_its_process_to_others(long: Path) 
         del parts  # whose end the process is not told of now
         gc.collect()
         assert numbers_of(another.frames_at([9]).pixels) == [9]
+
+
+def retimed(source: Path, target: Path, late: int = 0) -> Path:
+    """Copy a video so that its frames are shown as they are decoded.
+
+    With `late` they keep their order, but for one that no other needs: it is shown so many later.
+    """
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = old.streams.video[0]
+        copied = new.add_stream_from_template(stream)
+        frame, moved = round(1 / FPS / float(stream.time_base or 1)), False
+        for number, packet in enumerate(each for each in old.demux(stream) if each.size):
+            assert packet.pts is not None
+            unneeded = bytes(packet)[4] & 0x60 == 0  # nal_ref_idc of its first unit
+            now = late > 0 and not moved and number > 6 and unneeded
+            moved = moved or now
+            if now:
+                packet.pts += late * frame + frame // 2  # no two at one time
+            elif not late:
+                packet.pts = packet.dts = number * frame
+            packet.stream = copied
+            new.mux(packet)
+        assert moved == (late > 0)
+    return target
+
+
+@pytest.fixture(scope="module")
+def disposable(folder: Path) -> Path:
+    """A video of one keyframe in which no frame needs one of the frames between two others."""
+    options = {"x264-params": "keyint=9999:scenecut=0:bframes=3:b-pyramid=0"}
+    return encode(
+        folder / "disposable.mp4", "libx264", options | {"preset": "ultrafast"}, num_frames=300
+    )
+
+
+@pytest.mark.parametrize(("name", "late"), [("odd.mp4", 0), ("late.mkv", 60)])
+def test_times_that_do_not_follow_the_decoder_lose_nothing(
+    name: str, late: int, disposable: Path, tmp_path: Path
+) -> None:
+    path = retimed(disposable, tmp_path / name, late)
+    with VideoReader(path) as reader:
+        asked = range(reader.info.num_frames)
+        expected = reader.frames_at(asked, (48, 56))
+        assert not expected.lost
+        pixels, indices, lost = joined(reader.frames_in_order(asked, (48, 56), at_once=16), 16)
+    assert not lost
+    assert indices == [*asked]
+    assert np.array_equal(pixels, expected.pixels)
+    write_clip(path, 0.0, 0.0, tmp_path / "clip.mp4")
+    with VideoReader(tmp_path / "clip.mp4") as clip:
+        assert clip.info.num_frames == len(asked)
+
+
+def test_few_decoded_frames_wait_for_one_that_is_late(
+    disposable: Path, tmp_path: Path, fed: Fed
+) -> None:
+    path = retimed(disposable, tmp_path / "late.mkv", late=280)
+    with VideoReader(path) as reader:
+        asked = range(200)  # without the late one
+        fed.count = 0
+        first = next(reader.frames_in_order(asked, (48, 56), at_once=16))
+    assert first.num_asked > 0
+    assert fed.count < 150  # not all 200 of them
