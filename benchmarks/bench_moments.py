@@ -24,7 +24,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np  # noqa: E402
 
-from benchmarks.app_process import MemoryWatch, resident_mb  # noqa: E402
+from benchmarks.measuring import forget_highest_mb, highest_mb  # noqa: E402
 from demo_models.motion_rendering import render_frames  # noqa: E402
 from demo_models.motion_sampling import sample_story  # noqa: E402
 from pipelines.idle import start_giving_back  # noqa: E402
@@ -83,10 +83,10 @@ def measure(work: Path, minutes: int) -> dict[str, Any]:
             return result
 
         find(short, "warm up")
-        before = resident_mb(os.getpid())
-        with MemoryWatch(os.getpid()) as watch:
-            found, first_s = timed(lambda: find(long, QUERIES[0]))
-        added = max(watch.seen_mb) - before
+        forget_highest_mb()
+        before = highest_mb()
+        found, first_s = timed(lambda: find(long, QUERIES[0]))
+        added = highest_mb() - before
         seconds = [timed(partial(find, long, query))[1] for query in QUERIES[1:]]
     store.unload_all()
     second_s = max(seconds)

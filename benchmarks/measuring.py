@@ -18,6 +18,19 @@ def cpu_seconds(work: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
+def highest_mb() -> float:
+    """Return the highest resident memory of this process since it was last forgotten, in MB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    raise OSError("/proc/self/status does not say VmHWM: this is measured on Linux only.")
+
+
+def forget_highest_mb() -> None:
+    """Let the highest memory be counted anew from here."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
 def compare(ours: Callable[[], Any], theirs: Callable[[], Any], times: int) -> tuple[float, float]:
     """Return the best CPU time of each, run in turns after one warm-up of each."""
     ours(), theirs()

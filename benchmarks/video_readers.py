@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
-from benchmarks.measuring import Row  # noqa: E402
+from benchmarks.measuring import Row, forget_highest_mb, highest_mb  # noqa: E402
 from benchmarks.numbered_videos import number_of  # noqa: E402
 
 Size = tuple[int, int]
@@ -27,8 +27,8 @@ Size = tuple[int, int]
 #: Seconds after which a reading counts as failed: on damaged files decord tries very long.
 HANG_S = 120.0
 
-#: Frames held at once where they are read in parts.
-PART = 16
+#: Frames of a clip.
+CLIP = 4
 
 #: Given a file, frame numbers and (height, width): in this order each frame or, if it was looked
 #: at already, the number that it shows; None where lost.
@@ -46,17 +46,20 @@ def ours(path: Path, asked: list[int], size: Size) -> list[Any]:
     return [found.get(number) for number in asked]
 
 
-def ours_in_parts(path: Path, asked: list[int], size: Size) -> list[Any]:
-    """SeeSay's own reader as its pipelines use it: a few frames at a time, then let go."""
+def ours_for_chat(path: Path, asked: list[int], size: Size) -> list[Any]:
+    """SeeSay's own reader as Video chat uses it: clips of a few frames, which are then let go."""
     from pipelines.video import VideoReader
+    from pipelines.videochat_flash.frames import read_clips
 
-    found: dict[int, int] = {}
+    clips = [asked[start : start + CLIP] for start in range(0, len(asked), CLIP)]
+    lost: set[int] = set()
+    shown: list[int] = []
     with VideoReader(path) as reader:
-        for start in range(0, len(asked), PART):
-            read = reader.frames_at(asked[start : start + PART], size)
-            pictures = zip(read.indices.tolist(), read.pixels, strict=True)
-            found.update({number: number_of(picture) for number, picture in pictures})
-    return [found.get(number) for number in asked]
+        read = read_clips(reader, clips, size[0], lost=lost, should_stop=lambda: False)
+        for _, pictures in read:
+            shown += [number_of(picture) for picture in pictures]
+    pairs = zip(asked, shown, strict=True)
+    return [None if number in lost else found for number, found in pairs]
 
 
 def by_decord(path: Path, asked: list[int], size: Size) -> list[Any]:
@@ -131,7 +134,7 @@ def has_torchcodec() -> bool:
 #: The names are the columns of the tables; of each the modules that it needs.
 READERS: dict[str, tuple[Reading, tuple[str, ...]]] = {
     "SeeSay": (ours, ("pipelines.video",)),
-    "SeeSay, in parts": (ours_in_parts, ("pipelines.video",)),
+    "SeeSay, for chat": (ours_for_chat, ("pipelines.video", "pipelines.videochat_flash.frames")),
     "decord": (by_decord, ("decord",)),
     "decord, whole frames": (by_decord_whole, ("decord", "PIL.Image")),
     "OpenCV in order": (by_opencv, ("cv2",)),
@@ -167,23 +170,15 @@ def read_apart(name: str, path: Path, asked: list[int], shown: list[int], size: 
     return facts
 
 
-def _highest_mb() -> float:
-    """Return the highest resident memory of this process since it was last forgotten, in MB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1024
-    raise OSError("/proc/self/status does not say VmHWM: this is measured on Linux only.")
-
-
 def _read_here(name: str, path: Path, size: Size, asked: list[int], shown: list[int]) -> Row:
     read, modules = READERS[name]
     for module in modules:
         __import__(module)
-    Path("/proc/self/clear_refs").write_text("5")  # the highest is counted anew from here
-    before, wall, cpu = _highest_mb(), time.perf_counter(), time.process_time()
+    forget_highest_mb()
+    before, wall, cpu = highest_mb(), time.perf_counter(), time.process_time()
     found = read(path, asked, size)
     facts = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall,
-             "added_mb": _highest_mb() - before}  # fmt: skip
+             "added_mb": highest_mb() - before}  # fmt: skip
     numbers = [number_of(each) if isinstance(each, np.ndarray) else each for each in found]
     right = sum(number == want for number, want in zip(numbers, shown, strict=True))
     lost = numbers.count(None)
