@@ -371,7 +371,7 @@ def test_a_video_of_many_turns_goes_on_with_another_model(
     library.forget(OWNER)
     store.unload_all()
     monkeypatch.setattr("pipelines.search.encoding.TURN_S", -1.0)
-    monkeypatch.setattr("pipelines.viclip.pipeline.ViClipPipeline._clips_per_batch", 8)
+    monkeypatch.setattr("pipelines.viclip.encoding.ViClipEncoder.clips_per_batch", 8)
     turns = 0
     turn = Encoder._turn
 
