@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -391,6 +392,26 @@ def test_a_video_of_many_turns_goes_on_with_another_model(
     assert sorted(in_turns.starts_s) == sorted(at_once.starts_s)
     order, other = np.argsort(in_turns.starts_s), np.argsort(at_once.starts_s)
     assert in_turns.vectors[order] == pytest.approx(at_once.vectors[other], abs=1e-4)
+
+
+def test_stop_ends_a_wait_for_another_writer(
+    store: PipelineStore, library: Library, sides: Sides, here: Callable[..., NamedImage]
+) -> None:
+    """Closing waits for the run, which once waited for the lock, and for it again at its end."""
+    run = add_files(store, library, Order(files=[here(FILES[0])], owner=OWNER, sides=sides))
+
+    def stop_when_it_is_encoded() -> None:
+        for look in run:
+            if look.stage == "Reading the pictures":
+                break
+        run.close()
+
+    reader = threading.Thread(target=stop_when_it_is_encoded, daemon=True)
+    with library.changing(OWNER):
+        reader.start()
+        reader.join(120)
+        assert not reader.is_alive()
+    assert library.holding(OWNER).vectors == 0
 
 
 @pytest.mark.parametrize("text", ["a comment " * 6000, ""])
