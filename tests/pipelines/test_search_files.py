@@ -395,22 +395,32 @@ def test_a_video_of_many_turns_goes_on_with_another_model(
 
 
 def test_stop_ends_a_wait_for_another_writer(
-    store: PipelineStore, library: Library, sides: Sides, here: Callable[..., NamedImage]
+    store: PipelineStore,
+    library: Library,
+    sides: Sides,
+    here: Callable[..., NamedImage],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Closing waits for the run, which once waited for the lock, and for it again at its end."""
     run = add_files(store, library, Order(files=[here(FILES[0])], owner=OWNER, sides=sides))
+    waits, changing = threading.Event(), library.changing
 
-    def stop_when_it_is_encoded() -> None:
-        for look in run:
-            if look.stage == "Reading the pictures":
+    def told(*args: Any) -> Any:
+        waits.set()
+        return changing(*args)
+
+    def stop_when_it_waits() -> None:
+        for _ in run:
+            if waits.is_set():
                 break
         run.close()
 
-    reader = threading.Thread(target=stop_when_it_is_encoded, daemon=True)
-    with library.changing(OWNER):
+    reader = threading.Thread(target=stop_when_it_waits, daemon=True)
+    with changing(OWNER):
+        monkeypatch.setattr(library, "changing", told)
         reader.start()
         reader.join(120)
-        assert not reader.is_alive()
+        assert waits.is_set() and not reader.is_alive()
     assert library.holding(OWNER).vectors == 0
 
 
