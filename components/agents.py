@@ -8,6 +8,10 @@ from typing import Any
 from urllib.parse import quote
 
 from components.descriptions import returned_names
+from pipelines.errors import shown
+
+#: How a file begins that an agent sends.
+_FILE_STARTS = ("http://", "https://", "data:")
 
 
 @asynccontextmanager
@@ -44,7 +48,9 @@ class Tools:
 
     async def call(self, request: Any) -> Any:
         """Answer the call of a tool; an error stays the sentence that it is."""
-        wrong = self._wrong(request.params.name, request.params.arguments or {})
+        arguments = self._given(request.params.name, request.params.arguments or {})
+        request.params.arguments = arguments
+        wrong = self._wrong(request.params.name, arguments)
         if wrong:
             return _refused(wrong)
         answer = await self._call(request)
@@ -60,12 +66,21 @@ class Tools:
             result.structuredContent = value if isinstance(value, dict) else {"result": value}
         return answer
 
+    def _given(self, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a tool without those that are null for "not given"."""
+        if tool not in self._server.tool_to_endpoint:
+            return dict(arguments)
+        return without_nulls(arguments, self._server.get_input_schema(tool)[0])
+
     def _wrong(self, tool: str, arguments: Mapping[str, Any]) -> str:
         """Return in a sentence what is wrong with the form of the arguments, or ""."""
         if tool not in self._server.tool_to_endpoint:
             tools = ", ".join(self._server.tool_to_endpoint)
-            return f"There is no tool {tool!r:.100}. Call one of: {tools}."
-        return wrong_form(arguments, self._server.get_input_schema(tool)[0])
+            return f"There is no tool {shown(tool)}. Call one of: {tools}."
+        schema, positions = self._server.get_input_schema(tool)
+        return wrong_form(arguments, schema) or wrong_file(
+            arguments, file_places(arguments, positions)
+        )
 
     def _value(self, tool: str, outputs: list[Any]) -> Any:
         """Return the one value of a tool, or its several values by name."""
@@ -73,6 +88,29 @@ class Tools:
             return outputs[0]
         event = self._server.get_block_fn_from_endpoint_name(self._server.tool_to_endpoint[tool])
         return dict(zip(returned_names(inspect.getdoc(event.fn) or ""), outputs, strict=True))
+
+
+def without_nulls(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments less those that are null, may be left out and cannot be null.
+
+    Args:
+        arguments: by name.
+        schema: JSON schema of all of them.
+    """
+    from jsonschema import Draft202012Validator
+
+    optional = {
+        name: each
+        for name, each in schema["properties"].items()
+        if name not in schema.get("required", ())
+    }
+    return {
+        name: value
+        for name, value in arguments.items()
+        if value is not None
+        or name not in optional
+        or Draft202012Validator(optional[name]).is_valid(None)
+    }
 
 
 def wrong_form(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
@@ -91,11 +129,31 @@ def wrong_form(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     for name, value in arguments.items():
         if name not in known:
             names = ", ".join(known)
-            return f"There is no argument {name!r:.100}. This tool takes: {names or 'none'}."
+            return f"There is no argument {shown(name)}. This tool takes: {names or 'none'}."
         if not Draft202012Validator(known[name]).is_valid(value):
             return (
-                f"{name} must be {_kinds(known[name])}, but got {json.dumps(value):.100}. Mend "
-                "this argument and call the tool again."
+                f"{name} must be {_kinds(known[name])}, but got {shown(value)}. Mend this "
+                "argument and call the tool again."
+            )
+    return ""
+
+
+def wrong_file(arguments: Mapping[str, Any], places: Sequence[Sequence[str | int]]) -> str:
+    """Return in a sentence which argument is text where a file is expected, or "".
+
+    Args:
+        arguments: by name.
+        places: as `file_places` returns them.
+    """
+    for name, *index in places:
+        value: Any = arguments[str(name)]
+        for number in index:
+            value = value[number]
+        if isinstance(value, str) and not value.startswith(_FILE_STARTS):
+            return (
+                f"{name} must be a link to a file, which begins with http:// or https://, or the "
+                f"file itself as a data URL, which begins with data:, but got {shown(value)}. "
+                "Mend this argument and call the tool again."
             )
     return ""
 

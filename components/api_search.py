@@ -12,7 +12,7 @@ from components.search_run import make_order, new_key, search
 from pipelines.errors import InputError, kind_of
 from pipelines.search.adding import add_files
 from pipelines.search.finding import Query, delete_files
-from pipelines.search.library import owner_of
+from pipelines.search.library import DELETE_WAIT_S, owner_of
 from pipelines.search.results import FileKind, FileOutcome
 from pipelines.store import PipelineStore
 
@@ -118,9 +118,9 @@ class SearchEndpoints:
             )
         if everything is True:
             deleted = library.names(owner)
-            library.forget(owner)
+            library.forget(owner, DELETE_WAIT_S)
         else:
-            deleted = delete_files(library, owner, names)
+            deleted = delete_files(library, owner, names, DELETE_WAIT_S)
         keep_h = self._store.settings.index_hours
         return {"deleted": deleted, **as_index(index_key, library.holding(owner), keep_h)}
 

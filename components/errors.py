@@ -142,6 +142,8 @@ class Page(SpeakingPage):
             await anyio.to_thread.run_sync(look)
         except PipelineError as error:
             return error
+        except MemoryError:
+            log.warning("A picture that gradio could not open takes too much memory")
         return MediaError(
             "The file is not an image that can be read, or it is damaged or far too large. "
             "Expected a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF file."

@@ -25,7 +25,7 @@ from components.search_run import make_order, search
 from pipelines.errors import InputError, PipelineError
 from pipelines.search.adding import add_files
 from pipelines.search.finding import Query, delete_files
-from pipelines.search.library import owner_of
+from pipelines.search.library import DELETE_WAIT_S, owner_of
 from pipelines.search.results import FileKind, FileOutcome, Found, Search
 from pipelines.search.thumbnails import SIDE_PX, film_thumbnails
 from pipelines.store import PipelineStore
@@ -78,14 +78,14 @@ class Handlers:
         """Delete files from the index."""
         if not names:
             raise InputError("Nothing is chosen. Choose files of the index, then press Delete.")
-        gone = delete_files(self._store.library, owner_of(key), names)
+        gone = delete_files(self._store.library, owner_of(key), names, DELETE_WAIT_S)
         holding, left = self._told(key)
         return holding + f"<p class='note'>{len(gone):,} files deleted.</p>", left
 
     @show_errors
     def delete_all(self, key: str) -> tuple[Any, Any]:
         """Delete the whole index."""
-        count = self._store.library.forget(owner_of(key))
+        count = self._store.library.forget(owner_of(key), DELETE_WAIT_S)
         holding, left = self._told(key)
         return holding + f"<p class='note'>{count:,} files deleted.</p>", left
 

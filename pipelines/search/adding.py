@@ -4,12 +4,13 @@ import logging
 import os
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, field, replace
 
 from pipelines.clip.named_image import NamedImage
 from pipelines.labels import mend_surrogates
 from pipelines.recent import FileDigests
+from pipelines.search.database import IndexUnavailable
 from pipelines.search.encoding import PICTURES_A_TURN, Encoder
 from pipelines.search.library import MOST_VECTORS, Library
 from pipelines.search.results import FileKind, FileOutcome, IndexedFile, Parts
@@ -146,6 +147,7 @@ class _Run:
         self._pictures: list[_Waiting] = []
         self._told: dict[int, FileOutcome] = {}
         self._room = 0
+        self._wait_s: float | None = None
         self._done = 0
         self._written_at = self._kept_at = time.monotonic()
         self._max_pixels = int(store.settings.max_pixels_mp * 1e6)
@@ -169,10 +171,13 @@ class _Run:
                 if self._is_due():
                     self._write()
             self._encode_pictures()
+        except IndexUnavailable:
+            self._wait_s = 0.0  # who waited for minutes does not wait anew
+            raise
         finally:
             self._write()
         for opened in self._open.values():
-            with self._library.changing(order.owner):
+            with self._changing():
                 opened.shelf.tidy()
 
     def _take(self, index: int, file: NamedImage) -> None:
@@ -285,7 +290,7 @@ class _Run:
             if not opened.fresh and not opened.changed:
                 continue
             owner = self._order.owner
-            with self._library.changing(owner):  # else a deletion in between leaves tables behind
+            with self._changing():  # else a deletion in between leaves tables behind
                 fresh = self._fitting(opened.fresh)
                 held = opened.shelf.holding().vectors + sum(one.entry.num_parts for one in fresh)
                 self._library.note(owner, opened.side.space, kept=self._order.kept, vectors=held)
@@ -297,6 +302,9 @@ class _Run:
         told, self._told = tuple(self._told.items()), {}
         self._written_at = time.monotonic()
         self.say("Reading the files", told)
+
+    def _changing(self) -> AbstractContextManager[None]:
+        return self._library.changing(self._order.owner, self._stop, self._wait_s)
 
     def _fitting(self, fresh: Sequence[_Fresh]) -> list[_Fresh]:
         """Return what there is room for now: another run may have filled the index meanwhile."""

@@ -273,13 +273,16 @@ def _is_within(value: Any, low: float, high: float) -> bool:
     return number and low <= value <= high  # what is no number at all is within nothing
 
 
-def delete_files(library: Library, owner: str, names: Sequence[str]) -> list[str]:
+def delete_files(
+    library: Library, owner: str, names: Sequence[str], wait_s: float | None = None
+) -> list[str]:
     """Delete files from all indexes of an owner.
 
     Args:
         library: holds the indexes.
         owner: whose.
         names: of the files; all files of such a name go.
+        wait_s: seconds to wait for who writes; see `Library.changing`.
 
     Returns:
         The names that were found, in order.
@@ -287,7 +290,7 @@ def delete_files(library: Library, owner: str, names: Sequence[str]) -> list[str
     wanted, found = set(names), set()
     for space in library.spaces(owner):
         shelf = library.shelf(owner, space)
-        with library.changing(owner):
+        with library.changing(owner, wait_s=wait_s):
             gone = [file for file in shelf.files().values() if file.name in wanted]
             if gone:
                 shelf.purge([file.content for file in gone])

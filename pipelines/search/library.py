@@ -4,13 +4,13 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines.errors import InputError, kind_of
-from pipelines.search.database import Database, unavailable
+from pipelines.search.database import Database, IndexUnavailable, unavailable
 from pipelines.search.locks import WriterLocks
 from pipelines.search.results import Holding
 from pipelines.search.shelf import Shelf
@@ -28,6 +28,10 @@ MOST_VECTORS_OF_ALL = 2_000_000
 #: Seconds between two notes that an index is in use, and between two looks for unused ones.
 NOTE_EVERY_S = 300.0
 EXPIRE_EVERY_S = 600.0
+
+#: Seconds that somebody who deletes waits for who writes, and that a look for unused indexes does.
+DELETE_WAIT_S = 5.0
+EXPIRE_WAIT_S = 1.0
 
 #: Where the locks of an index in a folder lie; LanceDB's tables are folders that end in .lance.
 _LOCK_FOLDER = "locks"
@@ -93,19 +97,30 @@ class Library:
         return Shelf(self._database, f"{owner}.{space}")
 
     @contextmanager
-    def changing(self, owner: str) -> Iterator[None]:
+    def changing(
+        self,
+        owner: str,
+        given_up: Callable[[], bool] = lambda: False,
+        wait_s: float | None = None,
+    ) -> Iterator[None]:
         """Let nobody else write to or delete an owner's indexes in the block.
 
         That holds for all processes that share a folder; on object storage or a server, for this
         process, where what another one writes at once is not lost either, but may be left behind
         by a deletion.
 
+        Args:
+            owner: whose.
+            given_up: asked a few times a second while somebody else writes.
+            wait_s: seconds to wait for that, minutes where not given.
+
         Raises:
-            IndexUnavailable: the lock cannot be written.
+            BrokenOff: given up.
+            IndexUnavailable: the lock cannot be written, or somebody else writes for longer.
         """
         with ExitStack() as stack:
             try:
-                stack.enter_context(self._locks.held(owner))
+                stack.enter_context(self._locks.held(owner, given_up, wait_s))
             except OSError as error:
                 raise unavailable() from error
             yield
@@ -160,12 +175,16 @@ class Library:
         }
         return sorted(every)
 
-    def forget(self, owner: str) -> int:
-        """Delete everything of an owner; return how many files there were."""
+    def forget(self, owner: str, wait_s: float | None = None) -> int:
+        """Delete everything of an owner; return how many files there were.
+
+        Raises:
+            IndexUnavailable: somebody else writes to it for longer than `wait_s`; see `changing`.
+        """
         count = 0
         for space in self.spaces(owner):
             count += len(self.shelf(owner, space).files())
-            self._drop(owner, space)
+            self._drop(owner, space, wait_s)
         return count
 
     def expire(self, keep_s: float, now: float = 0.0, *, most: int = MOST_VECTORS_OF_ALL) -> int:
@@ -190,19 +209,22 @@ class Library:
         total = sum(entry.vectors for entry in entries)
         deleted = 0
         for entry in entries:
-            if (keep_s and at - entry.used_at > keep_s) or total > most:
-                self._drop(entry.owner, entry.space)
-                total -= entry.vectors
-                deleted += 1
-            elif at - entry.used_at <= 2 * EXPIRE_EVERY_S:  # it was changed a while ago
-                with self.changing(entry.owner):
-                    self.shelf(entry.owner, entry.space).tidy()
+            try:
+                if (keep_s and at - entry.used_at > keep_s) or total > most:
+                    self._drop(entry.owner, entry.space, EXPIRE_WAIT_S)
+                    total -= entry.vectors
+                    deleted += 1
+                elif at - entry.used_at <= 2 * EXPIRE_EVERY_S:  # it was changed a while ago
+                    with self.changing(entry.owner, wait_s=EXPIRE_WAIT_S):
+                        self.shelf(entry.owner, entry.space).tidy()
+            except IndexUnavailable:  # the next look may find it free; the others wait for none
+                log.info("An index is being written to; it is looked at again later")
         if deleted:
             log.info("%d indexes that nobody used were deleted", deleted)
         return deleted
 
-    def _drop(self, owner: str, space: str) -> None:
-        with self.changing(owner):
+    def _drop(self, owner: str, space: str, wait_s: float | None) -> None:
+        with self.changing(owner, wait_s=wait_s):
             self.shelf(owner, space).drop()
             self._database.delete(_REGISTER, f"id = '{owner}.{space}'")
             with self._lock:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import gradio as gr
 import pytest
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 
-from components.errors import show_errors
+from components.errors import Page, show_errors
 from pipelines.errors import InputError, MemoryLimitError, PipelineError, WeightsError
 from tests.conftest import FakeApp
 
@@ -106,6 +107,23 @@ def test_anything_else_is_logged_and_hidden(
     assert reference is not None
     assert reference[0] in caplog.text
     assert SECRET in caplog.text
+
+
+def test_a_picture_that_memory_does_not_suffice_to_look_at_is_told_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is wrong is looked up after gradio failed to open it; that may fail as well."""
+
+    def look(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("components.files.Uploads.look", look)
+    with Page() as page:
+        image = gr.Image()
+        gr.on(fn=lambda picture: None, inputs=image)
+    (event,) = page.fns.values()
+    wrong = anyio.run(page._wrong_picture, event, [{"path": "a.png"}])
+    assert "not an image that can be read" in wrong.message
 
 
 def test_references_differ() -> None:

@@ -230,8 +230,21 @@ def test_files_in_a_list_and_files_that_may_be_left_out(
     for none in (None, ""):
         given = {"query_image": none, "query_text": "a red circle", "candidate_texts": "a disc"}
         assert len(answer(agents_app, "rank_similarity", **given)) == 1
-    assert "provide a url" in refusal(agents_app, "embed_images", images=["/etc/passwd"])
+    assert "images must be a link" in refusal(agents_app, "embed_images", images=["/etc/passwd"])
     assert "empty" in refusal(agents_app, "embed_images", images=[])
+
+
+def test_a_file_that_is_not_marked_as_data_is_not_repeated(agents_app: RunningApp) -> None:
+    """Gradio's own sentence held all of it: 2 MB of base64."""
+    said = refusal(agents_app, "classify_image", image="iVBORw0KGgo" * 50_000, labels="a")
+    assert "which begins with data:" in said
+    assert "iVBORw0KGgo" in said and len(said) < 400
+
+
+def test_null_for_what_may_be_left_out_is_not_given(agents_app: RunningApp) -> None:
+    said = answer(agents_app, "embed_texts", texts="red circle", model=None)
+    assert said == answer(agents_app, "embed_texts", texts="red circle")
+    assert "texts must be string" in refusal(agents_app, "embed_texts", texts=None)
 
 
 def test_letters_of_any_script_are_as_they_are(agents_app: RunningApp) -> None:
@@ -247,7 +260,7 @@ def test_no_file_and_no_arguments(agents_app: RunningApp) -> None:
 @pytest.mark.parametrize(
     ("tool", "arguments", "said"),
     [
-        ("classify_image", {"image": "/etc/passwd", "labels": "a"}, "provide a url"),
+        ("classify_image", {"image": "/etc/passwd", "labels": "a"}, "image must be a link"),
         (
             "classify_image",
             {"image": "{url}gradio_api/file=/etc/passwd", "labels": "a"},

@@ -187,10 +187,13 @@ def test_a_slow_server_keeps_nobody_from_the_models_here(red_circle: Path, tmp_p
             crowd.submit(image=image, api_name="/caption_image", **MODEL)
             for _ in range(MOST_VISITORS + 1)
         ]
+        until = time.monotonic() + 120
         while len(silent.questions) < MOST_VISITORS:
             assert sum(job.done() for job in jobs) <= 1
+            assert time.monotonic() < until, "not all questions came"
             time.sleep(0.05)
         while not any(job.done() for job in jobs):
+            assert time.monotonic() < until, "nobody was refused"
             time.sleep(0.05)
         (refused,) = (job for job in jobs if job.done())
         with pytest.raises(AppError, match="choose a model of this machine"):

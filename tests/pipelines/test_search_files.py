@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -371,7 +372,7 @@ def test_a_video_of_many_turns_goes_on_with_another_model(
     library.forget(OWNER)
     store.unload_all()
     monkeypatch.setattr("pipelines.search.encoding.TURN_S", -1.0)
-    monkeypatch.setattr("pipelines.viclip.pipeline.ViClipPipeline._clips_per_batch", 8)
+    monkeypatch.setattr("pipelines.viclip.encoding.ViClipEncoder.clips_per_batch", 8)
     turns = 0
     turn = Encoder._turn
 
@@ -391,6 +392,36 @@ def test_a_video_of_many_turns_goes_on_with_another_model(
     assert sorted(in_turns.starts_s) == sorted(at_once.starts_s)
     order, other = np.argsort(in_turns.starts_s), np.argsort(at_once.starts_s)
     assert in_turns.vectors[order] == pytest.approx(at_once.vectors[other], abs=1e-4)
+
+
+def test_stop_ends_a_wait_for_another_writer(
+    store: PipelineStore,
+    library: Library,
+    sides: Sides,
+    here: Callable[..., NamedImage],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Closing waits for the run, which once waited for the lock, and for it again at its end."""
+    run = add_files(store, library, Order(files=[here(FILES[0])], owner=OWNER, sides=sides))
+    waits, changing = threading.Event(), library.changing
+
+    def told(*args: Any) -> Any:
+        waits.set()
+        return changing(*args)
+
+    def stop_when_it_waits() -> None:
+        for _ in run:
+            if waits.is_set():
+                break
+        run.close()
+
+    reader = threading.Thread(target=stop_when_it_waits, daemon=True)
+    with changing(OWNER):
+        monkeypatch.setattr(library, "changing", told)
+        reader.start()
+        reader.join(120)
+        assert waits.is_set() and not reader.is_alive()
+    assert library.holding(OWNER).vectors == 0
 
 
 @pytest.mark.parametrize("text", ["a comment " * 6000, ""])

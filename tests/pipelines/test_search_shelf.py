@@ -11,9 +11,10 @@ import pytest
 
 from pipelines.errors import InputError
 from pipelines.search.database import Database, IndexUnavailable
-from pipelines.search.library import LEAST_KEY, Library, owner_of
+from pipelines.search.library import LEAST_KEY, Entry, Library, owner_of
 from pipelines.search.results import IndexedFile, Parts
 from pipelines.search.shelf import Shelf
+from pipelines.turns import BrokenOff
 
 DIM = 64
 ROOT = Path(__file__).parent.parent.parent
@@ -262,6 +263,47 @@ def test_a_process_that_writes_for_long_is_told_of(
         pass
 
 
+@pytest.fixture
+def busy(library: Library) -> Iterator[Library]:
+    """Yield the library while another thread writes for "owner"."""
+    held, over = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with library.changing("owner"):
+            held.set()
+            over.wait(60)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert held.wait(60)
+    yield library
+    over.set()
+    writer.join(60)
+
+
+@pytest.mark.parametrize("where", ["thread", "process"])
+def test_a_wait_for_who_writes_can_be_given_up(busy: Library, tmp_path: Path, where: str) -> None:
+    """It once took five minutes, and within a process it had no end."""
+    waiting = busy if where == "thread" else Library(str(tmp_path / "index"))
+    asked = iter([False, False])
+    with pytest.raises(BrokenOff), waiting.changing("owner", lambda: next(asked, True)):
+        pass
+    with pytest.raises(IndexUnavailable), waiting.changing("owner", wait_s=0.0):
+        pass
+    with waiting.changing("another", lambda: True):
+        pass
+
+
+def test_an_index_that_is_written_to_keeps_no_other_from_expiring(
+    busy: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.search.library.EXPIRE_WAIT_S", 0.1)
+    for name in ("owner", "other"):
+        busy._write(Entry(owner=name, space="picture.m.1", used_at=1.0, kept=False, vectors=0))
+    assert busy.expire(1.0) == 1
+    assert busy.spaces("owner") and not busy.spaces("other")
+
+
 @pytest.mark.parametrize("key", ["", "short", "x" * 201, 7, None])
 def test_a_key_that_could_be_guessed_is_refused(key: object) -> None:
     with pytest.raises(InputError, match="index_key"):
@@ -323,3 +365,25 @@ def test_other_users_of_the_machine_do_not_read_an_index(tmp_path: Path) -> None
     shelf = Shelf(Database(str(folder)), "tables")
     shelf.add(entries(clustered(3)))
     assert folder.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("before", ["nothing", "open to all"])
+def test_other_users_do_not_read_an_index_that_was_locked_first(
+    tmp_path: Path, before: str
+) -> None:
+    """A run takes the lock before it writes; the folder of the index once came with the locks'."""
+    folder = tmp_path / "cache" / "index"
+    if before == "open to all":
+        (folder / "locks").mkdir(parents=True)
+        folder.chmod(0o755)
+    with Library(str(folder)).changing("owner"):
+        pass
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_holds_no_index_yet_is_left_as_it_is(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    with Library(str(tmp_path)).changing("owner"):
+        pass
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "locks").stat().st_mode & 0o777 == 0o700
