@@ -24,10 +24,12 @@ from pipelines.viclip.windows import (
 )
 from pipelines.video import VideoReader, open_video
 from pipelines.video_choice import indices_between
+from pipelines.video_crew import num_cores
 
-#: Bytes of frames, as they are and as the model reads them, that are decoded at once; frames
-#: that are resized at once, which takes whole numbers of 4 bytes several times over.
-DECODED_BYTES = 64_000_000
+#: Bytes of frames, as they are and as the model reads them, that are decoded at once, but a frame
+#: for each core though they be larger; frames that are resized at once, which takes whole numbers
+#: of 4 bytes several times over.
+DECODED_BYTES = 16_000_000
 RESIZED_AT_ONCE = 8
 
 #: Latest time in a video that can be asked for.
@@ -308,7 +310,7 @@ class VideoEncoder:
         """Yield frames as the model reads them, part by part, each with the last number of it."""
         side, fit = self._processor.image_size, self._processor.fit
         pixels = reader.info.height_px * reader.info.width_px + side**2
-        at_once = max(1, DECODED_BYTES // (3 * pixels))
+        at_once = max(num_cores(), DECODED_BYTES // (3 * pixels))
         for frames in reader.frames_in_order(wanted, at_once=at_once, should_stop=should_stop):
             lost.update(frames.lost)
             small: dict[int, Pixels] = {}

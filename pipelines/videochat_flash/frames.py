@@ -27,8 +27,8 @@ from pipelines.videochat_flash.results import SeenFrames
 #: So many frames even of a short video, where as many are allowed; as the models were trained.
 LEAST_FRAMES = 64
 
-#: Bytes of whole frames that are decoded at once.
-DECODED_BYTES = 64_000_000
+#: Bytes of whole frames that are decoded at once; a frame for each core though they be larger.
+DECODED_BYTES = 16_000_000
 
 #: From so many seconds between two frames on, a person is told.
 COARSE_S = 2.5
@@ -143,7 +143,8 @@ def read_clips(
         ReadingStopped: `should_stop` said yes.
     """
     wanted = sorted({index for clip in clips for index in clip})
-    at_once = max(1, DECODED_BYTES // (reader.info.height_px * reader.info.width_px * 3))
+    frame_bytes = reader.info.height_px * reader.info.width_px * 3
+    at_once = max(num_cores(), DECODED_BYTES // frame_bytes)
     parts = reader.frames_in_order(wanted, at_once=at_once, should_stop=should_stop)
     black = np.zeros((side_px, side_px, 3), np.uint8)
     held: dict[int, tuple[Pixels, Pixels]] = {}
