@@ -39,7 +39,14 @@ def main(argv: list[str] | None = None) -> None:
     store = make_store(settings)
     app = build_app(store)
     close_on_signals(app.house)
-    app.launch(**launch_options(settings, service_routes(store, app)), prevent_thread_lock=True)
+    try:
+        app.launch(**launch_options(settings, service_routes(store, app)), prevent_thread_lock=True)
+    except OSError as error:
+        if "empty port" not in str(error):  # gradio's words for a port that is in use
+            raise
+        sys.exit(
+            f"Port {settings.port} is in use. End what runs there, or choose another: --port N"
+        )
     start_unloading(store, settings.idle_minutes * 60)
     start_expiring(store.library, settings.index_hours * 3600)
     start_giving_back(store)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gradio_client import Client, handle_file
 
-from tests.browser.serve import serve
+from tests.browser.serve import ROOT, serve
 from tests.components.raw_http import upload
 
 EMPTY = (
@@ -51,6 +51,21 @@ def test_up_and_answering_with_a_hub_that_never_answers(tmp_path: Path, red_circ
     assert answer_s < 40
     up, imported = log.index("Running on local URL"), re.search("torch .* imported", log)
     assert imported is None or up < imported.start(), "torch is imported after the page is up"
+
+
+def test_a_port_that_is_in_use_is_told_in_a_sentence(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        asked = ["--port", str(port), "--work-dir", str(tmp_path), "--cache-dir", str(tmp_path)]
+        ended = subprocess.run(
+            [sys.executable, "app.py", "--models", "bundled", *asked],
+            capture_output=True, text=True, timeout=120, cwd=ROOT,
+        )  # fmt: skip
+    assert ended.returncode == 1
+    assert f"Port {port} is in use." in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 #: `python app.py` that keeps files for a second only.
