@@ -55,7 +55,8 @@ def make_captioner(
             with store.use(spec.key, TASK) as pipeline:
                 return _of_server(pipeline.iter_captions(images, prompt, options), given_up)
         with store.turns.batch(given_up), _begun(store, spec, given_up) as pipeline:
-            made = _taken(pipeline.iter_captions(images, prompt, options), given_up)
+            steps = pipeline.iter_captions(images, prompt, options, batch_size=len(images))
+            made = _taken(steps, given_up)
         if failed := [one.error for one in made if one.error]:
             raise MediaError(failed[0])
         return [Captioned(one.text, one.notes) for one in made]

@@ -17,6 +17,9 @@ MAX_CANDIDATES = 16
 #: An image file, or an image in RGB.
 Picture = Path | Image.Image
 
+#: Images through the model at once, where nobody says otherwise.
+BATCH_SIZE = 8
+
 History = Sequence[Mapping[str, Any]] | None
 DEFAULTS = GenerationOptions()
 
@@ -29,7 +32,11 @@ class Describer(ABC):
     """
 
     def caption(
-        self, images: Sequence[Picture], prompt: str = "", options: GenerationOptions = DEFAULTS
+        self,
+        images: Sequence[Picture],
+        prompt: str = "",
+        options: GenerationOptions = DEFAULTS,
+        batch_size: int = BATCH_SIZE,
     ) -> list[Description]:
         """Describe images, all with the same prompt.
 
@@ -37,6 +44,7 @@ class Describer(ABC):
             images: image files, or images in RGB that were opened before.
             prompt: words that the caption goes on from, or an instruction, as the model takes it.
             options: how the text is generated.
+            batch_size: images that the model is given at once; a server is asked one by one.
 
         Returns:
             A description for each image, in order; a file that cannot be read is one with
@@ -45,12 +53,16 @@ class Describer(ABC):
         Raises:
             PipelineError: as `iter_captions` does.
         """
-        made = self.iter_captions(images, prompt, options)
+        made = self.iter_captions(images, prompt, options, batch_size)
         return [one for one in made if one is not None]
 
     @abstractmethod
     def iter_captions(
-        self, images: Sequence[Picture], prompt: str = "", options: GenerationOptions = DEFAULTS
+        self,
+        images: Sequence[Picture],
+        prompt: str = "",
+        options: GenerationOptions = DEFAULTS,
+        batch_size: int = BATCH_SIZE,
     ) -> Iterator[Description | None]:
         """Describe images as `caption` does, in order; None is a sign of life."""
 

@@ -8,7 +8,14 @@ from typing import Any
 
 from pipelines.base import Pipeline
 from pipelines.conversation import read_history
-from pipelines.describe.asking import DEFAULTS, Describer, History, Picture, check_candidates
+from pipelines.describe.asking import (
+    BATCH_SIZE,
+    DEFAULTS,
+    Describer,
+    History,
+    Picture,
+    check_candidates,
+)
 from pipelines.describe.bridges import BRIDGES, ImageBridge, Job, Row, pad_token
 from pipelines.describe.decoding import (
     PieceStreamer,
@@ -32,9 +39,6 @@ from pipelines.images import open_image
 from pipelines.kept import Kept
 from pipelines.loops import LoopGuard, trim
 from pipelines.results import Finish
-
-#: Images through the model at once.
-IMAGES_PER_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,11 @@ class DescribePipeline(Describer, Pipeline):
                 delattr(self, name)
 
     def iter_captions(
-        self, images: Sequence[Picture], prompt: str = "", options: GenerationOptions = DEFAULTS
+        self,
+        images: Sequence[Picture],
+        prompt: str = "",
+        options: GenerationOptions = DEFAULTS,
+        batch_size: int = BATCH_SIZE,
     ) -> Iterator[Description | None]:
         """Describe images as `caption` does, one after the other as batches are done.
 
@@ -99,15 +107,21 @@ class DescribePipeline(Describer, Pipeline):
         that thousands of them push out none that somebody asks about.
 
         Raises:
-            InputError: the model does not caption, or takes no prompt.
+            InputError: the model does not caption, or takes no prompt, or `batch_size` is below 1.
         """
-        return self._describe_all(images, self._caption_request(prompt), options)
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1 but got {batch_size}.")
+        return self._describe_all(images, self._caption_request(prompt), options, batch_size)
 
     def _describe_all(
-        self, images: Sequence[Picture], request: Request, options: GenerationOptions
+        self,
+        images: Sequence[Picture],
+        request: Request,
+        options: GenerationOptions,
+        batch_size: int,
     ) -> Iterator[Description | None]:
-        for start in range(0, len(images), IMAGES_PER_BATCH):
-            batch = images[start : start + IMAGES_PER_BATCH]
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
             yield from (yield from run_stoppable(self._describing(batch, request, options)))
 
     def stream_caption(

@@ -11,7 +11,14 @@ from typing import Any
 from PIL import Image
 
 from pipelines.conversation import read_history
-from pipelines.describe.asking import DEFAULTS, Describer, History, Picture, check_candidates
+from pipelines.describe.asking import (
+    BATCH_SIZE,
+    DEFAULTS,
+    Describer,
+    History,
+    Picture,
+    check_candidates,
+)
 from pipelines.describe.results import Description, TextDelta
 from pipelines.errors import InputError, MediaError, ServerError, kind_of
 from pipelines.generation import GenerationOptions
@@ -65,9 +72,15 @@ class RemotePictures(Describer):
             return ""
 
     def iter_captions(
-        self, images: Sequence[Picture], prompt: str = "", options: GenerationOptions = DEFAULTS
+        self,
+        images: Sequence[Picture],
+        prompt: str = "",
+        options: GenerationOptions = DEFAULTS,
+        batch_size: int = BATCH_SIZE,
     ) -> Iterator[Description | None]:
         """Describe images, several at once, as many as the server is asked at most.
+
+        `batch_size` changes nothing: each image is a request of its own.
 
         Yields:
             A description for each image, in order, one with `error` set where there is none; None

@@ -39,6 +39,7 @@ class FakeDescriber:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.prompts: set[str] = set()
+        self.batch_sizes: list[int] = []
         self.wait_s = 0.0
         self.error: Exception | None = None
         self.closed = 0
@@ -47,9 +48,14 @@ class FakeDescriber:
         self.loaded = True
 
     def iter_captions(
-        self, images: Sequence[Image.Image], prompt: str, options: GenerationOptions
+        self,
+        images: Sequence[Image.Image],
+        prompt: str,
+        options: GenerationOptions,
+        batch_size: int = 8,
     ) -> Iterator[Description | None]:
         self.prompts.add(prompt)
+        self.batch_sizes.append(batch_size)
         try:
             for image in images:
                 if self.error is not None:
@@ -382,6 +388,13 @@ def test_the_same_weights_settings_and_prompt_are_the_same_key(store: PipelineSt
     assert len({key(), key("a"), key(seed=1), key(max_new_tokens=41), key(top_p=0.5)}) == 5
     revision = make_captioner(store, SPEC, "", GenerationOptions()).settings.revision
     assert len(revision) == 16, "bundled weights may be replaced under the same key"
+
+
+def test_a_batch_goes_to_the_model_whole(store: PipelineStore, model: FakeDescriber) -> None:
+    captioner = make_captioner(store, SPEC, "", GenerationOptions())
+    pictures = [Image.new("RGB", (32, 32), (7 * number, 0, 99)) for number in range(20)]
+    assert len(captioner.caption_batch(pictures)) == 20
+    assert model.batch_sizes == [20], "not as many as where nobody says otherwise"
 
 
 def test_weights_in_another_form_are_another_key(tmp_path: Path) -> None:

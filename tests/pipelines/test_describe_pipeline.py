@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from pipelines.describe.bridges import Row
 from pipelines.describe.decoding import Work
@@ -373,6 +374,24 @@ def test_a_long_batch_comes_one_by_one(
     assert sum(seen) == 5, "the first eight hold five different images, the rest waits"
     assert len([one for one in results if one is not None]) == 19
     hook.remove()
+
+
+def test_the_model_is_given_as_many_at_once_as_is_said(
+    models: dict[str, DescribePipeline], pictures: list[Path]
+) -> None:
+    model = models["blip"]
+    distinct = [Image.new("RGB", (40, 30), (20 * number, 90, 200)) for number in range(11)]
+    texts = []
+    for batch_size, given in ((1, [1] * 11), (4, [4, 4, 3]), (11, [11]), (64, [11])):
+        model.features = FeatureCache()
+        seen, hook = count_calls(tower(model))
+        made = model.caption(distinct, options=SHORT, batch_size=batch_size)
+        hook.remove()
+        assert seen == given
+        texts.append([one.text for one in made])
+    assert all(each == texts[0] for each in texts)
+    with pytest.raises(InputError, match="batch_size must be at least 1 but got 0"):
+        model.caption(distinct, batch_size=0)
 
 
 def test_what_a_model_cannot_do_is_told(
