@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 #: Seconds after which a start of the app counts as hung.
 START_LIMIT_S = 180.0
 
@@ -42,8 +41,12 @@ class OwnApp:
 
 
 @contextmanager
-def own_app(folder: Path) -> Iterator[OwnApp]:
+def own_app(folder: Path, *flags: str) -> Iterator[OwnApp]:
     """Run the app with the bundled models and files of its own for the length of the block.
+
+    Args:
+        folder: for its files; made.
+        flags: of the app, beside those.
 
     Raises:
         RuntimeError: it ended, or did not answer in time.
@@ -52,6 +55,7 @@ def own_app(folder: Path) -> Iterator[OwnApp]:
     log_file = folder / "app.log"
     command = [sys.executable, "-u", "app.py", "--models", "bundled", "--port", "0"]
     command += ["--work-dir", str(folder / "work"), "--cache-dir", str(folder / "cache")]
+    command += flags
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
     with (
         log_file.open("wb") as output,
@@ -101,18 +105,19 @@ def tree_of(pid: int) -> list[int]:
 def resident_mb(pid: int) -> float:
     """Return the resident memory of a process and its descendants, in MB (1e6 bytes).
 
-    What several of them share counts for each.
+    What several of them share counts once, each having its part of it.
     """
     return sum(own_resident_mb(each) for each in tree_of(pid))
 
 
 def own_resident_mb(pid: int) -> float:
-    """Return the resident memory of one process in MB; 0 if it has ended."""
+    """Return a process's part of the memory that is resident, in MB; 0 if it has ended."""
     try:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        told = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
         return 0.0
-    return pages * PAGE_BYTES / 1e6
+    found = re.search(r"^Pss:\s+(\d+) kB", told, re.MULTILINE)
+    return int(found[1]) * 1024 / 1e6 if found else 0.0
 
 
 @dataclass

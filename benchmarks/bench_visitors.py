@@ -5,8 +5,10 @@ visitor alone, one after the other. The second one is asked by all visitors at t
 `--minutes`, each with pictures and videos of their own over every endpoint; each answer must be
 the one that was given alone. Errors are counted by kind; only the clear message of a full queue
 is allowed. The resident memory of the app's processes is measured after one visitor has asked
-everything once, at its highest, and when all have left. The last line is JSON; the exit status is
-1 if an answer was wrong or a request failed.
+everything once, at its highest, when all have left, and, before and after the rush, once nobody has
+asked for `--idle-minutes` of the app, here two: then nothing is kept by design, and what is more
+than before was lost. The last line is JSON; the exit status is 1 if an answer was wrong or a
+request failed.
 """
 
 from __future__ import annotations
@@ -51,10 +53,13 @@ ALLOWED = ("queue is full",)
 #: Seconds that memory may take to be given back.
 SETTLE_S = 180.0
 
+#: Minutes after which the app gives up what nobody uses, and seconds that it takes to.
+IDLE_MINUTES, GIVING_UP_S = 2.0, 60.0
+
 KEPT = (
-    "Kept by design when all have left: the loaded models, up to 256 MB of encoded pictures and "
-    "256 MB of text vectors a model, 128 MB of video vectors, up to 4 decoders that wait; "
-    "uploads and results stay on disk for an hour."
+    "Kept by design when all have left, until --idle-minutes: the loaded models, up to 256 MB of "
+    "encoded pictures and 256 MB of text vectors a model, 128 MB of video vectors, for a minute up "
+    "to 4 decoders that wait; uploads and results stay on disk for an hour."
 )
 
 Requests = list[dict[str, Ask]]
@@ -196,6 +201,12 @@ def report(facts: dict[str, Any], tally: Tally, faults: list[str]) -> None:
     print(json.dumps(facts, ensure_ascii=False))
 
 
+def unused_mb(pid: int) -> float:
+    """Return the memory once nobody has used anything for longer than the app keeps it, in MB."""
+    time.sleep(60 * IDLE_MINUTES + GIVING_UP_S)
+    return settled_mb(pid, GIVING_UP_S)
+
+
 def measure(args: argparse.Namespace, folder: Path) -> bool:
     """Run both apps and report; returns whether all was well."""
     downloads = folder / "downloads"
@@ -209,9 +220,10 @@ def measure(args: argparse.Namespace, folder: Path) -> bool:
         start = time.monotonic()
         expected = ask_alone(app, requests, downloads)
         alone_s = time.monotonic() - start
-    with own_app(folder / "crowd") as app:
+    with own_app(folder / "crowd", "--idle-minutes", str(IDLE_MINUTES)) as app:
         ask_alone(app, requests[:1], downloads)
         memory = {"start": round(resident_mb(app.pid))}
+        memory["nothing in use before"] = round(unused_mb(app.pid))
         with MemoryWatch(app.pid) as watch:
             tally = crowd(app, requests, expected, args.minutes, downloads)
         half = len(watch.seen_mb) // 2
@@ -220,6 +232,7 @@ def measure(args: argparse.Namespace, folder: Path) -> bool:
         memory["all left"] = round(settled_mb(app.pid, args.settle))
         memory["of that the app itself"] = round(own_resident_mb(app.pid))
         memory["and processes beside it"] = len(tree_of(app.pid)) - 1
+        memory["nothing in use afterwards"] = round(unused_mb(app.pid))
         faults = app.faults()
     facts = {
         "visitors": args.visitors,

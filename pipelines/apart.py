@@ -38,6 +38,9 @@ _SIGN_S = 1.0
 MOST = 32
 MOST_IDLE = 4
 
+#: Seconds after which one that is kept is ended: a new one starts in a tenth of a second.
+KEPT_S = 60.0
+
 #: Seconds between two questions whether the caller wants to stop.
 _POLL_S = 0.05
 
@@ -76,6 +79,11 @@ def end() -> None:
     """Decode where it is asked for again, and end the processes that nobody uses."""
     _Switch.on = False
     crew().dismiss()
+
+
+def rest() -> None:
+    """End the processes that nobody has used for a while."""
+    crew().dismiss(KEPT_S)
 
 
 def is_on() -> bool:
@@ -215,7 +223,7 @@ class Crew:
         self.target = target or serve
         self._places = threading.BoundedSemaphore(MOST)
         self._lock = threading.Lock()
-        self._idle: list[Decoder] = []
+        self._idle: list[tuple[Decoder, float]] = []  # and since when
 
     @contextmanager
     def one(self) -> Iterator[Decoder]:
@@ -230,7 +238,7 @@ class Crew:
     def _waiting(self) -> Decoder | None:
         with self._lock:
             while self._idle:
-                decoder = self._idle.pop()
+                decoder, _ = self._idle.pop()
                 if decoder.is_alive:
                     return decoder
         return None
@@ -240,15 +248,17 @@ class Crew:
             return
         with self._lock:
             if len(self._idle) < MOST_IDLE:
-                self._idle.append(decoder)
+                self._idle.append((decoder, time.monotonic()))
                 return
         decoder.kill()
 
-    def dismiss(self) -> None:
-        """End the processes that wait."""
+    def dismiss(self, waited_s: float = 0.0) -> None:
+        """End the processes that have waited for so many seconds."""
+        latest = time.monotonic() - waited_s
         with self._lock:
-            idle, self._idle = self._idle, []
-        for decoder in idle:
+            ended = [decoder for decoder, since_s in self._idle if since_s <= latest]
+            self._idle = [one for one in self._idle if one[1] > latest]
+        for decoder in ended:
             decoder.kill()
 
 

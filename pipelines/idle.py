@@ -1,4 +1,4 @@
-"""What nobody has used for a while is given up: models, and memory that is free already."""
+"""What nobody has used for a while is given up: models, decoders, memory that is free already."""
 
 import ctypes
 import gc
@@ -9,6 +9,7 @@ import time
 import weakref
 from pathlib import Path
 
+from pipelines import apart
 from pipelines.store import PipelineStore
 
 #: Seconds between two looks: for models, and for memory.
@@ -23,14 +24,22 @@ _QUIET_S = 10.0
 
 
 def start_unloading(store: PipelineStore, idle_s: float, every_s: float = _EVERY_S) -> None:
-    """Drop models that were not used for `idle_s` seconds, in a thread; 0 keeps them for ever."""
-    if not idle_s:
-        return
+    """Give up what was not used for a while, in a thread that ends when the store is gone.
+
+    Models, with all that they keep of pictures and videos, and what the database keeps in memory
+    go after `idle_s` seconds, 0 keeps them for ever; processes that decode after a minute.
+    """
 
     def work() -> None:
-        while True:
-            time.sleep(min(every_s, idle_s))
-            store.unload_idle(idle_s)
+        while (watched := alive()) is not None:
+            apart.rest()
+            if idle_s:
+                watched.unload_idle(idle_s)
+                watched.library.rest(idle_s)
+            del watched
+            time.sleep(min(every_s, idle_s or every_s))
+
+    alive = weakref.ref(store)
 
     threading.Thread(target=work, name="unloading", daemon=True).start()
 

@@ -17,6 +17,7 @@ from pipelines.base import Pipeline
 from pipelines.catalogue import HUB_DEFAULTS, MODELS, ModelSpec, Task, demo_of, find
 from pipelines.errors import MemoryLimitError, PipelineError, WeightsError
 from pipelines.fetching import FetchProgress
+from pipelines.openmp import release_threads
 from pipelines.remote.entries import RemoteModels, specs_of
 from pipelines.runtime import (
     Device,
@@ -87,6 +88,7 @@ class PipelineStore:
         with self._device_lock:
             if self._device is None:
                 self._device = choose_device(self.settings)
+                release_threads()  # of the self-test
             return self._device
 
     def budget_gb(self) -> float:
@@ -207,6 +209,7 @@ class PipelineStore:
             raise
         finally:
             self._release(slot)
+            release_threads()  # of whoever asked; work in a thread of its own ends with it
 
     def loaded_keys(self) -> list[str]:
         """Return the keys of the live models, least recently used first."""

@@ -57,6 +57,7 @@ class Database:
         self.uri = uri
         self._writing = threading.Lock()
         self._connecting = threading.Lock()
+        self._used_s = time.monotonic()
 
     @property
     def folder(self) -> Path | None:
@@ -72,6 +73,12 @@ class Database:
         session = lancedb.Session(INDEX_CACHE_BYTES, METADATA_CACHE_BYTES)
         # each read sees what was written last, by other processes too
         return lancedb.connect(self.uri, read_consistency_interval=timedelta(0), session=session)
+
+    def rest(self, idle_s: float) -> None:
+        """Let go of what LanceDB keeps in memory, if nobody has asked for `idle_s` seconds."""
+        with self._connecting:
+            if time.monotonic() - self._used_s >= idle_s:
+                vars(self).pop("_connection", None)  # who reads meanwhile has it still
 
     def is_missing(self) -> bool:
         """Whether it is a folder that is not there yet."""
@@ -215,6 +222,7 @@ class Database:
                 return
 
     def _tried(self, work: Callable[[], Result]) -> Result:
+        self._used_s = time.monotonic()
         for number in range(TRIES):
             try:
                 return work()

@@ -92,6 +92,10 @@ class Library:
         self._lock = threading.Lock()
         self._locks = WriterLocks(self._database.folder and self._database.folder / _LOCK_FOLDER)
 
+    def rest(self, idle_s: float) -> None:
+        """Let go of what is kept in memory, if nobody has asked for `idle_s` seconds."""
+        self._database.rest(idle_s)
+
     def shelf(self, owner: str, space: str) -> Shelf:
         """Return an owner's files as one model sees them."""
         return Shelf(self._database, f"{owner}.{space}")

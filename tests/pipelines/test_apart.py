@@ -112,16 +112,34 @@ def test_reading_stops_when_asked() -> None:
 @pytest.mark.usefixtures("apart_on")
 def test_a_process_is_kept_for_the_next() -> None:
     open_image(PICTURE)
-    (first,) = apart.crew()._idle
+    ((first, _),) = apart.crew()._idle
     open_image(PICTURE)
-    assert apart.crew()._idle == [first]
+    assert [decoder for decoder, _ in apart.crew()._idle] == [first]
+
+
+@pytest.mark.usefixtures("apart_on")
+def test_a_process_that_waited_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_image(PICTURE)
+    ((first, since_s),) = apart.crew()._idle
+    apart.rest()
+    assert apart.crew()._idle == [(first, since_s)], "it has not waited for a minute yet"
+    with apart.crew().one() as lent:
+        assert lent is first
+        monkeypatch.setattr(apart, "KEPT_S", 0.0)
+        apart.rest()
+        assert first.is_alive, "it is in use"
+    apart.rest()
+    assert not first.is_alive
+    assert apart.crew()._idle == []
+    assert open_image(PICTURE).mode == "RGB", "another one is started"
 
 
 @pytest.mark.usefixtures("apart_on")
 def test_a_process_that_ended_meanwhile_is_replaced() -> None:
     open_image(PICTURE)
-    apart.crew()._idle[0]._process.kill()
-    apart.crew()._idle[0]._process.join()
+    ((waiting, _),) = apart.crew()._idle
+    waiting._process.kill()
+    waiting._process.join()
     assert open_image(PICTURE).mode == "RGB"
 
 

@@ -76,6 +76,17 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shelf, np.
     yield shelf, vectors
 
 
+def test_what_lancedb_keeps_goes_when_nobody_asks(library: Library, shelf: Shelf) -> None:
+    vectors = clustered(50)
+    shelf.add(entries(vectors))
+    kept = library._database._connection
+    library.rest(60.0)
+    assert library._database._connection is kept
+    library.rest(0.0)
+    assert "_connection" not in vars(library._database)
+    assert numbers(shelf.nearest(vectors[7], 1).contents) == [7], "it is opened again"
+
+
 def test_recall_at_20_000_vectors(large: tuple[Shelf, np.ndarray]) -> None:
     shelf, vectors = large
     assert shelf.holding().vectors == 20_000

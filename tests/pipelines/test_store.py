@@ -1,5 +1,7 @@
 """Models are loaded once, leased, and swapped within the memory budget."""
 
+import gc
+import queue
 import subprocess
 import sys
 import threading
@@ -483,10 +485,36 @@ def test_idle_models_are_looked_for_now_and_then(store: PipelineStore) -> None:
         time.sleep(0.02)
 
 
-def test_models_are_kept_for_ever_where_that_is_asked_for(store: PipelineStore) -> None:
-    before = threading.active_count()
-    start_unloading(store, 0)
-    assert threading.active_count() == before
+def test_models_are_kept_for_ever_where_that_is_asked_for(
+    store: PipelineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = threading.Semaphore(0)
+    monkeypatch.setattr(idle.apart, "rest", rounds.release)
+    with store.use("clip-vit-b32", "image-text"):
+        start_unloading(store, 0, every_s=0.02)
+    for _ in range(3):
+        assert rounds.acquire(timeout=30)
+    assert store.loaded_keys() == ["clip-vit-b32"], "decoders are given up, models are not"
+
+
+def test_what_the_database_keeps_goes_with_the_models(
+    store: PipelineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rested: queue.Queue[float] = queue.Queue()
+    monkeypatch.setattr(store.library, "rest", rested.put)
+    start_unloading(store, 0.05, every_s=0.02)
+    assert rested.get(timeout=30) == 0.05
+
+
+def test_nothing_is_looked_for_once_the_store_is_gone(tmp_path: Path) -> None:
+    gone = PipelineStore(Settings(work_dir=tmp_path))
+    before = set(threading.enumerate())
+    start_unloading(gone, 0.05, every_s=0.02)
+    (thread,) = set(threading.enumerate()) - before
+    del gone
+    gc.collect()
+    thread.join(timeout=30)
+    assert not thread.is_alive()
 
 
 def test_when_a_model_was_used_last(store: PipelineStore) -> None:
