@@ -36,9 +36,9 @@ from pipelines.settings import Settings  # noqa: E402
 from pipelines.store import PipelineStore  # noqa: E402
 
 TASK: Task = "caption"
-#: Tokens of a caption: a short one, and the app's own limit.
-TOKENS = (20, GenerationOptions().max_new_tokens)
-OPTIONS = GenerationOptions(max_new_tokens=TOKENS[0])
+#: Tokens of a caption, a short one and the app's own limit, and images of a batch of such.
+BATCHES = {20: (4, 8, 16), GenerationOptions().max_new_tokens: (4, 8)}
+OPTIONS = GenerationOptions(max_new_tokens=min(BATCHES))
 _numbers = count()
 
 
@@ -158,7 +158,9 @@ def main() -> None:
         with store.use("blip2-opt-2.7b", TASK) as describer:
             dtype = describer.device.dtype
             rows = [
-                batched(describer, size, tokens, times) for tokens in TOKENS for size in (4, 8, 16)
+                batched(describer, size, tokens, times)
+                for tokens, sizes in BATCHES.items()
+                for size in sizes
             ]
             rows += [decoding(describer, times), follow_up(describer, folder, times)]
     report(
