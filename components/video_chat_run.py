@@ -99,8 +99,7 @@ def answering(
             reply.chat(),
             gr.update(value=fmt.context_meter(result.context), visible=True),
             gr.update(value=saved, visible=True),
-            gr.skip(),
-            gr.skip(),
+            *reply.film,
         )
         yield from reply.late_film(file, values[shown], store.settings.max_video_s)
 
@@ -108,12 +107,19 @@ def answering(
 
 
 class _Reply:
-    """An answer on its way to the page."""
+    """An answer on its way to the page.
+
+    Attributes:
+        film: values of the last two outputs, which show the strip of frames if it was made. They
+            go to the page twice, at the end too: it loses what comes while it cancels something,
+            and a video that was put there just before the question cancels what went before.
+    """
 
     def __init__(self, asked: list[Message]) -> None:
         self._asked = asked
         self._text = ""
         self._seen: SeenFrames | None = None
+        self.film: tuple[Any, ...] = (gr.skip(), gr.skip())
         self._has_film = False
 
     def take(self, delta: AnswerDelta, shown: Any) -> tuple[Any, ...]:
@@ -121,7 +127,9 @@ class _Reply:
         self._seen = delta.seen or self._seen
         if delta.pictures and self._seen is not None and shown != self._seen:
             self._has_film = True
-            return _film(self._seen, dict(zip(self._seen.times_s, delta.pictures, strict=False)))
+            pictures = dict(zip(self._seen.times_s, delta.pictures, strict=False))
+            self.film = _film(self._seen, pictures)
+            return *_NOTHING[:4], *self.film
         if not delta.text:
             return _NOTHING
         self._text += delta.text
@@ -134,7 +142,7 @@ class _Reply:
         times = format_chat.times_shown(self._seen)
         with suppress(MediaError):  # the answer is there, and says what could not be read
             pictures = yield from decode_film(video, times, max_seconds=max_seconds, sign=_NOTHING)
-            yield _film(self._seen, pictures)
+            yield *_NOTHING[:4], *_film(self._seen, pictures)
 
     def chat(self) -> list[Message]:
         """Return the conversation as the page shows it, the times of this answer as links."""
@@ -146,9 +154,8 @@ class _Reply:
 
 
 def _film(seen: SeenFrames, pictures: Mapping[float, Pixels]) -> tuple[Any, ...]:
-    """Return the values of the outputs with the strip of frames."""
-    film = format_chat.film_strip(seen, pictures)
-    return *_NOTHING[:4], gr.update(value=film, visible=True), seen
+    """Return the values of the last two outputs, the strip of frames and what it shows."""
+    return gr.update(value=format_chat.film_strip(seen, pictures), visible=True), seen
 
 
 def looking_ahead(store: PipelineStore, controls: Controls) -> Callable[..., Any]:

@@ -67,6 +67,7 @@ class Worker:
         self.damage = -1
         self._threads = 1
         self._jumps = True
+        self._strict, self._doubted = True, False
         self._shown = frozenset(index.packets.tolist()) if index.codec in ONE_FOR_ONE else ()
         self._owed = set[int]()  # packets whose frame has not come out yet
 
@@ -145,8 +146,16 @@ class Worker:
             yield from self._whole(given_frames(self._codec, None))
             if self._owed:
                 self._note_damage(min(self._owed))
+            self._learn(threads)
         finally:
             self._codec.flush_buffers()
+
+    def _learn(self, threads: int) -> None:
+        """Be less strict from now on where one thread finds nothing that several complained of."""
+        if threads > 1:
+            self._doubted = self.damage >= 0
+        elif self._doubted:
+            self._strict, self._doubted = self.damage >= 0, False
 
     def is_damaged(self, number: int) -> bool:
         """Whether a packet whose frame came out, or one that it may need, is known as damaged."""
@@ -199,6 +208,10 @@ class Worker:
         codec.copy_opaque = True
         codec.thread_count = threads
         codec.thread_type = ThreadType.AUTO if threads > 1 else ThreadType.SLICE
+        if threads > 1 and self._strict:
+            # A picture may be handed on while another thread still decodes it: whether it is
+            # corrupt is not known then. An error of its packet is told in any case.
+            codec.options = {**codec.options, "err_detect": "explode"}
         extradata = bytes(codec.extradata or b"")
         self._codec = codec
         self._can_skip = can_skip(codec.name, extradata)
