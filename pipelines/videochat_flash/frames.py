@@ -28,7 +28,7 @@ from pipelines.videochat_flash.results import SeenFrames
 LEAST_FRAMES = 64
 
 #: Bytes of whole frames that are decoded at once; a frame for each core though they be larger.
-DECODED_BYTES = 16_000_000
+DECODED_BYTES = 4_000_000
 
 #: From so many seconds between two frames on, a person is told.
 COARSE_S = 2.5
