@@ -72,6 +72,7 @@ class _Switch:
 
 def begin() -> None:
     """From now on decode apart."""
+    crew()  # there is one before several ask for it at once
     _Switch.on = True
 
 

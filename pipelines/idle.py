@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import logging
 import os
 import sys
 import threading
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from pipelines import apart
 from pipelines.store import PipelineStore
+
+log = logging.getLogger(__name__)
 
 #: Seconds between two looks: for models, and for memory.
 _EVERY_S = 15.0
@@ -32,10 +35,13 @@ def start_unloading(store: PipelineStore, idle_s: float, every_s: float = _EVERY
 
     def work() -> None:
         while (watched := alive()) is not None:
-            apart.rest()
-            if idle_s:
-                watched.unload_idle(idle_s)
-                watched.library.rest(idle_s)
+            try:
+                apart.rest()
+                if idle_s:
+                    watched.unload_idle(idle_s)
+                    watched.library.rest(idle_s)
+            except Exception:  # the next round may fare better
+                log.exception("What nobody uses could not be given up")
             del watched
             time.sleep(min(every_s, idle_s or every_s))
 

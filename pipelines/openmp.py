@@ -16,7 +16,8 @@ def release_threads() -> None:
     It keeps some for every thread that has ever computed. While there are more of them than
     cores, GNU's OpenMP lets each sleep as soon as it waits, and wake up for each layer, which
     costs a decoding step a tenth of its time. Ending them costs microseconds, and so does starting
-    them again. Does nothing inside a computation, and where torch uses another OpenMP.
+    them again. Does nothing inside a computation, and where torch uses another OpenMP. Not for a
+    process that was forked by a thread that had computed: its threads are not there to end.
     """
     if "torch" in sys.modules and (pause := _pause()) is not None:
         pause(_SOFT)

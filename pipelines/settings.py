@@ -52,7 +52,8 @@ class Settings:
         decoders: whether files are decoded in processes of their own.
         auth: "user:password" that visitors must give, or "".
         requests_per_minute: questions to models from one address within a minute; 0 for any.
-        idle_minutes: minutes after which a model that nobody used is dropped; 0.0 for never.
+        idle_minutes: minutes after which a model that nobody used is dropped, with all that it
+            keeps, and what the index keeps in memory; 0.0 for never.
         grace_s: seconds that running requests get when the server is told to end.
         mcp: whether agents are served over the Model Context Protocol too.
         metrics: whether /metrics tells figures for Prometheus.
@@ -247,7 +248,8 @@ def _add_visitors(add: Callable[..., Any]) -> None:
         "--idle-minutes",
         type=float,
         default=30.0,
-        help="minutes after which a model that nobody used is dropped; 0 keeps it",
+        help="minutes after which a model that nobody used is dropped, with what it and the index "
+        "keep in memory; 0 keeps it",
     )
     add(
         "--grace-s",

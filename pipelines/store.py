@@ -39,6 +39,11 @@ log = logging.getLogger(__name__)
 #: tokens stay as they are; counted for BLIP-2 OPT 2.7B it is 0.27 and 0.17.
 QUANTIZED_SHARE = {"int8": 0.3, "nf4": 0.2}
 
+#: Held while a model is built. transformers puts functions in place of some of its classes' for
+#: that time, and then what it found there: of two models built at once, the second would put back
+#: the first one's replacement, and no checkpoint with shared weights could be read any more.
+_LOADING = threading.Lock()
+
 #: Seconds that a request waits for a model in use to be given back.
 LEASE_WAIT_S = 120.0
 
@@ -278,7 +283,8 @@ class PipelineStore:
         """Load the pipeline of a new slot, and give back the lease that kept it meanwhile."""
         key = slot.pipeline.spec.key
         try:
-            self._load(slot.pipeline)
+            with _LOADING:
+                self._load(slot.pipeline)
         except BaseException as error:
             broken_off = WeightsError(f"Loading {key} was broken off. Try again.")
             slot.error = error if isinstance(error, PipelineError) else broken_off

@@ -67,7 +67,7 @@ class Worker:
         self.damage = -1
         self._threads = 1
         self._jumps = True
-        self._strict, self._doubted = True, False
+        self._strict, self._doubted = True, -1
         self._shown = frozenset(index.packets.tolist()) if index.codec in ONE_FOR_ONE else ()
         self._owed = set[int]()  # packets whose frame has not come out yet
 
@@ -133,7 +133,7 @@ class Worker:
         self._open(threads)
         self._owed.clear()
         self.damage = -1
-        wanted = set(group.wanted.tolist())
+        wanted, number = set(group.wanted.tolist()), -1
         try:
             for number, packet in self._packets(group.start, int(group.wanted[-1])):
                 if stopped():
@@ -146,16 +146,16 @@ class Worker:
             yield from self._whole(given_frames(self._codec, None))
             if self._owed:
                 self._note_damage(min(self._owed))
-            self._learn(threads)
-        finally:
+        finally:  # also where whoever reads has enough
+            self._learn(threads, group.start, number)
             self._codec.flush_buffers()
 
-    def _learn(self, threads: int) -> None:
-        """Be less strict from now on where one thread finds nothing that several complained of."""
+    def _learn(self, threads: int, start: int, fed: int) -> None:
+        """Be less strict where one thread passes the packet that several complained of."""
         if threads > 1:
-            self._doubted = self.damage >= 0
-        elif self._doubted:
-            self._strict, self._doubted = self.damage >= 0, False
+            self._doubted = self.damage
+        elif start <= self._doubted <= fed and self.damage < 0:
+            self._strict, self._doubted = False, -1
 
     def is_damaged(self, number: int) -> bool:
         """Whether a packet whose frame came out, or one that it may need, is known as damaged."""

@@ -76,6 +76,8 @@ class Database:
 
     def rest(self, idle_s: float) -> None:
         """Let go of what LanceDB keeps in memory, if nobody has asked for `idle_s` seconds."""
+        if self.uri.startswith("memory:"):  # the tables themselves are
+            return
         with self._connecting:
             if time.monotonic() - self._used_s >= idle_s:
                 vars(self).pop("_connection", None)  # who reads meanwhile has it still

@@ -87,6 +87,14 @@ def test_what_lancedb_keeps_goes_when_nobody_asks(library: Library, shelf: Shelf
     assert numbers(shelf.nearest(vectors[7], 1).contents) == [7], "it is opened again"
 
 
+def test_an_index_in_memory_stays() -> None:
+    library = Library("memory://test")
+    shelf, vectors = library.shelf("owner", "picture.model.1"), clustered(5)
+    shelf.add(entries(vectors))
+    library.rest(0.0)
+    assert numbers(shelf.nearest(vectors[3], 1).contents) == [3]
+
+
 def test_recall_at_20_000_vectors(large: tuple[Shelf, np.ndarray]) -> None:
     shelf, vectors = large
     assert shelf.holding().vectors == 20_000

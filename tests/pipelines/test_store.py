@@ -463,6 +463,31 @@ def test_the_device_is_chosen_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(calls) == 1
 
 
+def test_models_are_loaded_one_after_the_other(store: PipelineStore) -> None:
+    loading, most = [0], [0]
+
+    def load(key: str) -> None:
+        loading[0] += 1
+        most[0] = max(most[0], loading[0])
+        time.sleep(0.1)
+        loading[0] -= 1
+
+    FakePipeline.on_load = staticmethod(load)
+
+    def ask(key: str) -> None:
+        with store.use(key, TASK):
+            pass
+
+    keys = ("clip-vit-b32", "siglip2-b16", "chinese-clip-b16")
+    threads = [threading.Thread(target=ask, args=(key,)) for key in keys]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert sorted(FakePipeline.loads) == sorted(keys)
+    assert most == [1], "transformers breaks its classes where two are built at once"
+
+
 def test_a_model_that_nobody_uses_is_dropped_after_a_while(store: PipelineStore) -> None:
     with store.use("clip-vit-b32", "image-text"):
         assert store.unload_idle(0.0) == []
@@ -497,6 +522,21 @@ def test_models_are_kept_for_ever_where_that_is_asked_for(
     assert store.loaded_keys() == ["clip-vit-b32"], "decoders are given up, models are not"
 
 
+def test_giving_up_goes_on_after_a_failure(
+    store: PipelineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = threading.Semaphore(0)
+
+    def fail() -> None:
+        rounds.release()
+        raise OSError("no process")
+
+    monkeypatch.setattr(idle.apart, "rest", fail)
+    start_unloading(store, 0.05, every_s=0.02)
+    for _ in range(3):
+        assert rounds.acquire(timeout=30)
+
+
 def test_what_the_database_keeps_goes_with_the_models(
     store: PipelineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -510,7 +550,8 @@ def test_nothing_is_looked_for_once_the_store_is_gone(tmp_path: Path) -> None:
     gone = PipelineStore(Settings(work_dir=tmp_path))
     before = set(threading.enumerate())
     start_unloading(gone, 0.05, every_s=0.02)
-    (thread,) = set(threading.enumerate()) - before
+    new = set(threading.enumerate()) - before
+    (thread,) = [one for one in new if one.name == "unloading"]
     del gone
     gc.collect()
     thread.join(timeout=30)

@@ -140,6 +140,67 @@ def hit(path: Path, target: Path, number: int, byte: bytes) -> Path:
     return target
 
 
+class Passes:
+    """Each pass of a decoder: the first packet of its group, its threads, and how strict it was."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int, bool]] = []
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
+    found, outputs = Passes(), Worker.outputs
+
+    def noted(worker: Any, group: Any, threads: int, stopped: Any) -> Any:
+        strict = threads > 1 and worker._strict
+        found.seen.append((group.start, threads, strict))
+        return outputs(worker, group, threads, stopped)
+
+    monkeypatch.setattr(Worker, "outputs", noted)
+    return found
+
+
+def in_order(reader: VideoReader, asked: range, **options: Any) -> list[int]:
+    parts = reader.frames_in_order(asked, at_once=8, threads=2, **options)
+    return [number for part in parts for number in part.lost]
+
+
+def test_a_file_that_threads_only_complain_of_is_read_twice_once(
+    folder: Path, passes: Passes
+) -> None:
+    options = {"x264-params": "open-gop=1:keyint=80:min-keyint=80:scenecut=0:bframes=3"}
+    path = encode(folder / "open.mp4", "libx264", options, num_frames=LONG)
+    with VideoReader(path) as reader:
+        for _ in range(2):
+            passes.seen.clear()
+            assert in_order(reader, range(LONG)) == []
+        starts = [start for start, _, _ in passes.seen]
+        assert len(starts) == len(set(starts)) == 5, "the second reading reads no group twice"
+        assert [threads for _, threads, _ in passes.seen] == [2] * 5
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_damaged_file_stays_suspected(
+    stopped: bool, folder: Path, tmp_path: Path, passes: Passes
+) -> None:
+    options = {"x264-params": "keyint=100:min-keyint=100:scenecut=0:bframes=3"}
+    whole = folder / "closed.mp4"
+    if not whole.exists():
+        encode(whole, "libx264", options, num_frames=LONG)
+    path = hit(whole, tmp_path / "hit.mp4", 40, b"\x55")
+    with VideoReader(path) as reader:
+        if stopped:
+            with pytest.raises(ReadingStopped):
+                in_order(reader, range(90), should_stop=lambda: len(passes.seen) > 2)
+            passes.seen.clear()
+            reader.frames_at([101], threads=1)  # one that is whole, by one thread
+        assert in_order(reader, range(90))
+        for _ in range(2):
+            passes.seen.clear()
+            assert in_order(reader, range(90))
+            assert passes.seen == [(0, 2, True), (0, 1, False)]
+
+
 ONE_OF_EACH = [
     ("libx264", {"x264-params": "keyint=999:scenecut=0:bframes=3"}),
     ("libx265", {"x265-params": "keyint=999:log-level=none:bframes=3"}),
