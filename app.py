@@ -27,12 +27,13 @@ def main(argv: list[str] | None = None) -> None:
     from components.layout import PUBLIC_FOLDERS, build_app, launch_options
     from components.service import service_routes
     from pipelines import apart
-    from pipelines.idle import start_giving_back, start_unloading
+    from pipelines.idle import share_free_memory, start_giving_back, start_unloading
     from pipelines.runtime import warm_up
     from pipelines.search.library import start_expiring
     from pipelines.sweeping import start_sweeping
     from pipelines.zero_gpu import is_zero_gpu, make_store
 
+    share_free_memory()
     if settings.decoders == "apart" and not is_zero_gpu():  # there all work is apart
         apart.begin()
     start_sweeping(settings.work_dir, PUBLIC_FOLDERS)

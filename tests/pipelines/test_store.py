@@ -1,6 +1,8 @@
 """Models are loaded once, leased, and swapped within the memory budget."""
 
 import gc
+import os
+import platform
 import queue
 import subprocess
 import sys
@@ -34,6 +36,7 @@ from pipelines.store import PipelineStore
 from pipelines.turns import BrokenOff
 
 TASK = "image-text"
+ROOT = Path(__file__).parent.parent.parent
 
 
 class FakePipeline(Pipeline):
@@ -569,6 +572,39 @@ def test_when_a_model_was_used_last(store: PipelineStore) -> None:
     dropped = store.last_used_s()
     assert dropped is not None
     assert dropped > used
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has such pools")
+def test_many_threads_share_few_pools_of_memory() -> None:
+    program = """
+import ctypes, sys, threading
+from pipelines.idle import share_free_memory
+if sys.argv[1] == "share":
+    share_free_memory()
+libc, held = ctypes.CDLL(None), []
+libc.malloc.restype = ctypes.c_void_p
+together = threading.Barrier(12)
+def work():
+    together.wait()
+    for _ in range(200):
+        held.append(libc.malloc(5000))
+    together.wait()
+threads = [threading.Thread(target=work) for _ in range(12)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
+libc.fflush(None)
+"""
+
+    def num_pools(how: str) -> int:
+        told = subprocess.run(
+            [sys.executable, "-c", program, how],
+            check=True, capture_output=True, text=True, cwd=ROOT,
+            env={name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"},
+        ).stdout  # fmt: skip
+        return told.count("<heap nr=")
+
+    assert num_pools("share") <= 2 < num_pools("leave")
 
 
 def test_free_memory_is_given_back_once_nobody_asks(
