@@ -82,14 +82,14 @@ class ViClipEncoder:
             pixels = [self._processor.pixel_values(clips[index]) for index in batch]
             for index, vector in zip(batch, self._run_vision(pixels), strict=True):
                 rows[index] = vector
-        return torch.stack(rows) if rows else torch.empty(0, self.dim)
+        return torch.stack(rows) if rows else torch.empty(0, self.dim, dtype=torch.float32)
 
     def embed_texts(self, texts: Sequence[str]) -> TextVectors:
         """Return the unit vectors of texts, (0, D) for none.
 
         No template is added. Texts that are too long are read up to the limit, and told of.
         """
-        vectors = torch.empty(len(texts), self.dim)
+        vectors = torch.empty(len(texts), self.dim, dtype=torch.float32)
         cut: list[bool] = []
         for start in range(0, len(texts), TEXTS_PER_BATCH):
             part = self._tokeniser.tokenise(texts[start : start + TEXTS_PER_BATCH])

@@ -361,4 +361,8 @@ class ViClipPipeline(Pipeline):
         def compute(missing: list[int]) -> torch.Tensor:
             return self.embed_texts([texts[index] for index in missing]).vectors
 
-        return self._kept.get(texts, compute) if texts else torch.empty(0, self.dim)
+        return (
+            self._kept.get(texts, compute)
+            if texts
+            else torch.empty(0, self.dim, dtype=torch.float32)
+        )

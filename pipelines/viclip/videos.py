@@ -232,7 +232,7 @@ class VideoEncoder:
             return torch.cat(batches)
 
         if not len(plan.indices):
-            return torch.empty(0, self._dim)
+            return torch.empty(0, self._dim, dtype=torch.float32)
         return self._kept.get(plan.keys, compute)
 
     def lost(self, plan: Plan) -> frozenset[int]:
@@ -272,7 +272,7 @@ class VideoEncoder:
         return plan, tuple(times[frames].tolist()), notes
 
     def _vectors(self, clips: list[Pixels | None]) -> torch.Tensor:
-        vectors = torch.zeros(len(clips), self._dim)
+        vectors = torch.zeros(len(clips), self._dim, dtype=torch.float32)
         readable = [row for row, clip in enumerate(clips) if clip is not None]
         if readable:
             vectors[readable] = self._embed([clip for clip in clips if clip is not None])

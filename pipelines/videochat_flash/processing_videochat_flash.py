@@ -129,8 +129,8 @@ def resize_frame(frame: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
 def to_pixels(frames: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
     """Return (T, 3, S, S) float32, normalised, for T frames of (S, S, 3) uint8 RGB."""
     values = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() * (1 / 255)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
-    return (values - mean) / std
+    mean, std = (torch.tensor(each, dtype=torch.float32) for each in (_MEAN, _STD))
+    return (values - mean.view(3, 1, 1)) / std.view(3, 1, 1)
 
 
 def iter_clips(
