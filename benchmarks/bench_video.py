@@ -4,10 +4,12 @@ Files are made first, of four codecs and two lengths. Each reading has a process
 are its CPU seconds over all threads, opening included, the best of several rounds in which the
 readers take turns; memory is what it adds at its highest. Then, per kind of file, how many frames
 are right, wrong or lost. torchcodec takes part where it is installed. The last line is JSON;
-`--write` also keeps it beside this script for the README's tables.
+`--write` also keeps it beside this script for the README's tables; `--memory` measures the lines
+of memory anew and leaves the others as they were kept.
 """
 
 import argparse
+import json
 import math
 import os
 import sys
@@ -87,11 +89,33 @@ def speeds(names: list[str], folder: Path, quick: bool) -> Iterator[Row]:
             if (what, num_frames, height, width, count) == CASES[1] or quick:
                 yield row(f"{told}: SeeSay / decord as the reference uses it",
                           own["cpu_s"], whole["cpu_s"], 0.5)  # fmt: skip
-                made = row(f"{told}: memory added, SeeSay as Video chat reads / decord so used",
-                           found[CHAT]["added_mb"], whole["added_mb"], 0.1)  # fmt: skip
-                made["ours_mb"], made["theirs_mb"] = made.pop("ours_s"), made.pop("theirs_s")
-                yield made
+                yield memory_row(told, found)
             path.unlink()
+
+
+def memory_row(told: str, found: dict[str, Row]) -> Row:
+    """Return the line of the memory that reading took."""
+    what = f"{told}: memory added, SeeSay as Video chat reads / decord so used"
+    made = row(what, found[CHAT]["added_mb"], found[WHOLE]["added_mb"], 0.1)
+    made["ours_mb"], made["theirs_mb"] = made.pop("ours_s"), made.pop("theirs_s")
+    return made
+
+
+def memories(folder: Path, quick: bool) -> Iterator[Row]:
+    """Yield the lines of memory alone."""
+    what, num_frames, height, width, count = (QUICK_CASES if quick else CASES)[1]
+    for kind in FAST:
+        path = make(folder / kind.file, kind, num_frames, height, width)
+        found = timed([CHAT, WHOLE], path, num_frames, count, 2 if quick else 3)
+        yield memory_row(f"{what}, {kind.name}", found)
+        path.unlink()
+
+
+def with_kept(rows: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Return the kept lines, those of the same name replaced, and the kept table of frames."""
+    kept = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
+    new = {each["what"]: each for each in rows}
+    return [new.get(each["what"], each) for each in kept["rows"]], kept["frames"]
 
 
 def show(names: list[str], counts: list[Row]) -> None:
@@ -111,9 +135,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small files, to see that it runs")
     parser.add_argument("--write", action="store_true", help="keep the figures for the README")
+    parser.add_argument("--memory", action="store_true", help="memory only; the rest stays as kept")
     args = parser.parse_args()
     names = [name for name in READERS if name != "torchcodec" or has_torchcodec()]
     names.remove(CHAT)
+    if args.memory:
+        with TemporaryDirectory() as folder:
+            rows, counts = with_kept(list(memories(Path(folder), args.quick)))
+        report(__file__, rows, args, f"frames of {SIZE[0]} x {SIZE[1]}", frames=counts)
+        return
     with TemporaryDirectory() as folder:
         counts = list(checked(names, Path(folder), 120 if args.quick else 300))
         show(names, counts)

@@ -9,6 +9,7 @@ from gradio.media import get_image
 from playwright.sync_api import Browser, Locator, Page, TimeoutError, expect
 
 from tests.browser.browsing import (
+    HANG_MS,
     at_both_widths,
     choose_model,
     click_example,
@@ -65,6 +66,19 @@ def ask(page: Page, question: str) -> None:
 def settled(page: Page) -> None:
     """Wait until no answer is on its way."""
     expect(page.get_by_role("button", name="Ask", exact=True)).to_be_enabled()
+
+
+def retry(page: Page) -> None:
+    """Have the last question answered again, and wait until that has begun and is over."""
+    page.evaluate("""() => {
+        window.begun = false;
+        const asks = () => [...document.querySelectorAll('button.go')].filter(b => b.offsetParent);
+        new MutationObserver(() => { window.begun ||= asks().some(b => b.disabled) })
+            .observe(document.body, {subtree: true, attributes: true});
+    }""")
+    page.get_by_role("button", name="Retry").click()
+    page.wait_for_function("window.begun", timeout=HANG_MS)
+    settled(page)
 
 
 def show_picture(page: Page, picture: Path) -> None:
@@ -136,9 +150,8 @@ def test_a_question_is_asked_again_undone_and_edited(visit: Visit) -> None:
     ask(page, "What colour is the circle?")
     expect(answers(page)).to_have_text(["red"])
     settled(page)
-    page.get_by_role("button", name="Retry").click()
+    retry(page)
     expect(answers(page)).to_have_text(["red"])
-    settled(page)
     expect(questions(page)).to_have_count(1)
     edit(page, "How many shapes are there?")
     expect(answers(page)).to_have_text(["one"])

@@ -17,6 +17,7 @@ from tests.browser.browsing import (
 )
 from tests.browser.contrast import contrasts
 from tests.browser.serve import RunningApp, serve
+from tests.browser.test_describe import retry, settled
 from tests.pipelines.made_videos import encode
 from tests.tiny_viclip import SERVE_CODE
 from tests.tiny_videochat import make_bundle
@@ -115,7 +116,8 @@ def test_a_question_is_asked_again_and_undone(
     show_video(page, video)
     ask(page, "What *happens*?")
     expect(answers(page)).to_have_text([SAYS])
-    page.get_by_role("button", name="Retry").click()
+    settled(page)
+    retry(page)
     expect(answers(page)).to_have_text([SAYS])
     page.get_by_role("button", name="Undo").click()
     expect(answers(page)).to_have_count(0)
