@@ -50,9 +50,20 @@ def times(film: str) -> list[str]:
     return re.findall(r"href='#t=([\d.]+)'", film)
 
 
+def test_the_strip_comes_with_the_first_look_and_at_the_end(app: BundledApp, video: Path) -> None:
+    """The page loses what comes while it cancels something."""
+    with app.store.use("demo-videochat", "video-chat") as chat:
+        chat.forget()
+    films, _, said = ask(app, video)
+    assert len(films) == 2
+    assert films[0] == films[1]
+    assert "red" in str(said[-1]), "with the whole answer"
+
+
 def test_the_strip_comes_back(app: BundledApp, video: Path) -> None:
     """It stayed away: encoded clips are kept longer than their pictures."""
-    (first,), seen, _ = ask(app, video)
+    (first, last), seen, _ = ask(app, video)
+    assert first == last
     with app.store.use("demo-videochat", "video-chat") as chat:
         chat.videos._pictures.clear()
         assert chat.videos.clips.num_bytes > 0
