@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
+from typing import Any
 
 from pipelines import apart
 from pipelines.store import PipelineStore
@@ -66,8 +67,7 @@ def start_giving_back(
     seconds after a model was used and, while models are in use, whenever this process has grown
     by `growth_mb`. The thread ends when the store is no longer there.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    trim = getattr(libc, "malloc_trim", None)  # glibc has it, other libraries need none
+    trim = _of_libc("malloc_trim")
     if trim is None:
         return
 
@@ -90,16 +90,20 @@ def start_giving_back(
 
 
 def share_free_memory() -> None:
-    """Let all threads of this process take memory from the same few pools; call it first of all.
+    """Have all threads share a few pools of memory; call it before they start.
 
     By itself glibc makes one for each of many threads, up to eight times the number of cores, and
     what one of them has freed serves no other: after a rush of visitors they hold hundreds of
     megabytes in pieces.
     """
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    limit = getattr(libc, "mallopt", None)
+    limit = _of_libc("mallopt")
     if limit is not None and "MALLOC_ARENA_MAX" not in os.environ:
         limit(_ARENA_MAX, _ARENAS)
+
+
+def _of_libc(name: str) -> Any:
+    """Return a function of glibc, None on other systems and in libraries that lack it."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def resident_mb() -> float:
