@@ -77,11 +77,12 @@ def answered(browser: Browser, url: str, tab: str, width: int, dark: bool) -> Pa
         open_tab(page, tab)
         click_example(page, 0)
         page.locator(".scores .pill:visible").first.wait_for()
-        for picture in page.locator(".frames:visible img").all():
-            picture.scroll_into_view_if_needed()
-        page.wait_for_function(
-            "[...document.querySelectorAll('.frames img')].every(picture => picture.complete)"
-        )
+        page.wait_for_function("""() => {  // they are loaded once they are seen
+            const left = [...document.querySelectorAll('.frames img')]
+                .filter(picture => picture.offsetParent && !picture.complete);
+            left[0]?.scrollIntoView();
+            return !left.length;
+        }""")
     else:
         open_tab(page, tab)
         click_example(page, 0)
