@@ -1,6 +1,7 @@
 """The page: header, tabs, look."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from components.common import ASSETS, MOST_AT_ONCE, is_bundled
 from components.errors import Page
 from components.files import Uploads
 from components.house import House
+from components.sessions import forget_visits
 from components.speaking_page import LanguageOfRequest
 from components.theme import THEME
 from pipelines.settings import Settings
@@ -90,14 +92,20 @@ def _take_out_what_is_no_tab(tabs: gr.Tabs, page: gr.Blocks) -> None:
         child.parent = page
 
 
+@asynccontextmanager
+async def _serving(app: Any) -> AsyncIterator[None]:
+    """What goes on beside the requests, for as long as Gradio's server runs."""
+    async with serve_agents(app), forget_visits(app):
+        yield
+
+
 def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str, Any]:
     """Return the arguments of `launch`; `routes` are served beside the page."""
     served: dict[str, Any] = {
         "middleware": [Middleware(LanguageOfRequest)],
         "routes": list(routes),
+        "lifespan": _serving,
     }
-    if settings.mcp:
-        served["lifespan"] = serve_agents
     return {
         "auth": [tuple(settings.auth.split(":", 1))] if settings.auth else None,
         "server_name": settings.host,

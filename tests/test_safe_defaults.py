@@ -70,6 +70,29 @@ def test_nobody_watches_the_visitors(running_app: RunningApp) -> None:
     assert http.get(f"{url}/metrics").status_code == 404
 
 
+#: `python app.py` that tells when Gradio makes a table of the requests it remembers.
+TELLING = (
+    "import sys\n"
+    "from gradio.queueing import Queue\n"
+    "table_of = Queue._get_df\n"
+    "def told(records):\n"
+    "    print('TABLE OF', len(records), flush=True)\n"
+    "    return table_of(records)\n"
+    "Queue._get_df = staticmethod(told)\n"
+    "import app\n"
+    "app.main(sys.argv[1:])\n"
+)
+
+
+def test_no_requests_are_remembered_for_statistics(tmp_path: Path, red_circle: Path) -> None:
+    """Gradio made a table of the last 10,000 after each: slower with each, and 100 MB kept."""
+    with serve(tmp_path, code=TELLING) as app:
+        client = connect(app.url)
+        for _ in range(2):
+            client.predict(image=handle_file(red_circle), labels="a\nb", api_name="/classify_image")
+        assert "TABLE OF" not in app.log_file.read_text("utf-8")
+
+
 def test_the_page_loads_nothing_from_elsewhere(running_app: RunningApp) -> None:
     html = http.get(running_app.url).text
     loaded = re.findall(r'<(?:script|img|iframe)[^>]+src="(https?:[^"]+)"', html)

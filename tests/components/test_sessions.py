@@ -1,0 +1,143 @@
+"""Visits that are over are given up, those that hold something are kept."""
+
+import asyncio
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import gradio as gr
+import pytest
+from gradio.state_holder import StateHolder
+from gradio_client import handle_file
+
+from components import sessions
+from components.sessions import forget, forget_visits
+from tests.browser.serve import serve
+from tests.components.bundled_app import wait_until
+from tests.conftest import connect
+
+NOW = datetime(2026, 1, 1, 12)
+UNUSED_S, LEFT_S = 60.0, 3600.0
+
+
+class Visits(StateHolder):
+    """Gradio's visits to a page with a text and a state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with gr.Blocks(analytics_enabled=False) as page:
+            self.text = gr.Textbox()
+            self.found = gr.State("nothing")
+        self.set_blocks(page)
+
+    def visit(self, name: str, ago_s: float, *, found: str = "", closed: bool = False) -> None:
+        session = self[name]
+        if found:
+            session[self.found._id] = found
+        session.is_closed = closed
+        self.time_last_used[name] = NOW - timedelta(seconds=ago_s)
+
+    def forget(self) -> int:
+        return forget(self, NOW, UNUSED_S, LEFT_S)
+
+
+@pytest.fixture
+def visits() -> Visits:
+    return Visits()
+
+
+def test_who_holds_nothing_goes_once_unused(visits: Visits) -> None:
+    visits.visit("old", UNUSED_S)
+    visits.visit("left", UNUSED_S, closed=True)
+    visits.visit("here", UNUSED_S - 1)
+    assert visits.forget() == 2
+    assert list(visits.session_data) == ["here"]
+    assert list(visits.time_last_used) == ["here"]
+    assert visits.forget() == 0
+
+
+def test_what_was_found_stays_while_the_page_is_open(visits: Visits) -> None:
+    visits.visit("open", 100 * LEFT_S, found="a moment")
+    visits.visit("just left", LEFT_S - 1, found="a moment", closed=True)
+    visits.visit("left", LEFT_S, found="a moment", closed=True)
+    assert visits.forget() == 1
+    assert list(visits.session_data) == ["open", "just left"]
+    assert visits["open"][visits.found._id] == "a moment"
+
+
+def test_a_changed_component_stays_while_the_page_is_open(visits: Visits) -> None:
+    visits.visit("open", UNUSED_S)
+    visits["open"][visits.text._id] = gr.Textbox(max_lines=3, render=False)
+    visits.time_last_used["open"] = NOW - timedelta(seconds=UNUSED_S)
+    assert visits.forget() == 0
+    visits.visit("open", LEFT_S, closed=True)
+    assert visits.forget() == 1
+
+
+def test_what_a_state_deletes_is_deleted_with_it(visits: Visits) -> None:
+    deleted: list[str] = []
+    visits.found.delete_callback = deleted.append
+    visits.visit("left", LEFT_S, found="a file", closed=True)
+    assert visits.forget() == 1
+    assert deleted == ["a file"]
+
+
+def test_it_looks_while_the_server_runs_whatever_happens(
+    visits: Visits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+
+    def look(holder: StateHolder, now: datetime) -> int:
+        assert holder is visits
+        looks.append(len(looks))
+        if len(looks) == 1:
+            raise ValueError("a fault of one look")
+        return 0
+
+    class Server:
+        state_holder = visits
+
+    async def run() -> None:
+        async with forget_visits(Server()):
+            while len(looks) < 3:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
+        num = len(looks)
+        await asyncio.sleep(0.05)
+        assert len(looks) == num, "it ends with the server"
+
+    monkeypatch.setattr(sessions, "EVERY_S", 0.01)
+    monkeypatch.setattr(sessions, "forget", look)
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+#: `python app.py` that gives up visits at once, and prints how many there are.
+QUICK = (
+    "import sys\n"
+    "from components import sessions\n"
+    "own = sessions.forget\n"
+    "def forget(holder, now):\n"
+    "    gone = own(holder, now, unused_s=0.2)\n"
+    "    if gone: print('GONE', gone, 'LEFT', len(holder.session_data), flush=True)\n"
+    "sessions.forget, sessions.EVERY_S = forget, 0.1\n"
+    "import app\n"
+    "app.main(sys.argv[1:])\n"
+)
+
+
+def test_a_script_that_comes_back_is_answered(tmp_path: Path, red_circle: Path) -> None:
+    with serve(tmp_path, code=QUICK) as app:
+        client = connect(app.url)
+
+        def label() -> str:
+            said, _ = client.predict(
+                image=handle_file(red_circle), labels="red circle\nblue star",
+                api_name="/classify_image",
+            )  # fmt: skip
+            return str(said["label"])
+
+        def times() -> int:
+            return app.log_file.read_text("utf-8").count("LEFT 0")
+
+        for turn in range(2):
+            assert label() == "red circle"
+            wait_until(lambda turn=turn: times() > turn, "the visit is not given up")  # type: ignore[misc]
