@@ -41,6 +41,9 @@ RIVALS, WHOLE = ("decord", "torchcodec", "OpenCV in order"), "decord, whole fram
 #: How Video chat reads, which resizes as well: it is looked at for its memory only.
 CHAT = "SeeSay, for chat"
 
+#: What it costs to decode, and nothing more, where each frame is needed for the next.
+ALONE = "decoding alone"
+
 #: (height, width) of the frames that are timed.
 SIZE = (224, 224)
 
@@ -82,6 +85,8 @@ def speeds(names: list[str], folder: Path, quick: bool) -> Iterator[Row]:
             own, whole = found["SeeSay"], found[WHOLE]
             best = min(found.keys() & set(rivals), key=lambda name: found[name]["cpu_s"])
             told = f"{what}, {kind.name}"
+            if kind.name == "VP9":
+                yield alone_row(told, path, num_frames, count, best, found[best])
             yield row(
                 f"{told}: SeeSay / the fastest other reader, {best}",
                 own["cpu_s"], found[best]["cpu_s"], 0.7, readers=found,
@@ -91,6 +96,13 @@ def speeds(names: list[str], folder: Path, quick: bool) -> Iterator[Row]:
                           own["cpu_s"], whole["cpu_s"], 0.5)  # fmt: skip
                 yield memory_row(told, found)
             path.unlink()
+
+
+def alone_row(told: str, path: Path, num_frames: int, count: int, best: str, theirs: Row) -> Row:
+    """Return the line that says how far a reader could get; it has no goal."""
+    alone = timed([ALONE], path, num_frames, count, 3)[ALONE]
+    what = f"{told}: decoding alone what any reader must / the fastest other reader, {best}"
+    return row(what, alone["cpu_s"], theirs["cpu_s"], 1.0, readers={ALONE: alone}) | {"goal": ""}
 
 
 def memory_row(told: str, found: dict[str, Row]) -> Row:
@@ -138,7 +150,7 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="memory only; the rest stays as kept")
     args = parser.parse_args()
     names = [name for name in READERS if name != "torchcodec" or has_torchcodec()]
-    names.remove(CHAT)
+    names = [name for name in names if name not in {CHAT, ALONE}]
     if args.memory:
         with TemporaryDirectory() as folder:
             rows, counts = with_kept(list(memories(Path(folder), args.quick)))

@@ -6,9 +6,9 @@ visitor alone, one after the other. The second one is asked by all visitors at t
 the one that was given alone. Errors are counted by kind; only the clear message of a full queue
 is allowed. The resident memory of the app's processes is measured after one visitor has asked
 everything once, at its highest, when all have left, and, before and after the rush, once nobody has
-asked for `--idle-minutes` of the app, here two: then nothing is kept by design, and what is more
-than before was lost. The last line is JSON; the exit status is 1 if an answer was wrong or a
-request failed.
+asked for `--idle-minutes` of the app, here two: then nothing is kept by design. The rush is
+repeated (`--rushes`): what one more adds then is lost, and would be added by every other. The last
+line is JSON; the exit status is 1 if an answer was wrong or a request failed.
 """
 
 from __future__ import annotations
@@ -145,10 +145,10 @@ def visit(
 
 
 def crowd(
-    app: OwnApp, requests: Requests, expected: list[dict[str, Any]], minutes: float, folder: Path
-) -> Tally:
+    app: OwnApp, requests: Requests, expected: list[dict[str, Any]], minutes: float, folder: Path,
+    tally: Tally,
+) -> None:  # fmt: skip
     """Let all visitors ask at once."""
-    tally = Tally()
     clients = [connect(app.url, folder) for _ in requests]
     end = time.monotonic() + 60 * minutes
     threads = [
@@ -161,7 +161,6 @@ def crowd(
         thread.join()
     for client in clients:
         client.close()
-    return tally
 
 
 def rows_of(tally: Tally, expected: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -196,7 +195,9 @@ def report(facts: dict[str, Any], tally: Tally, faults: list[str]) -> None:
     for line in faults[:20]:
         print(f"LOG {line}")
     memory = facts["memory_mb"]
-    print(f"memory in MB: {', '.join(f'{when} {much}' for when, much in memory.items())}")
+    print("memory in MB:")
+    for when, much in memory.items():
+        print(f"  {when:<40}{much:>6}")
     print(KEPT)
     print(json.dumps(facts, ensure_ascii=False))
 
@@ -205,6 +206,16 @@ def unused_mb(pid: int) -> float:
     """Return the memory once nobody has used anything for longer than the app keeps it, in MB."""
     time.sleep(60 * IDLE_MINUTES + GIVING_UP_S)
     return settled_mb(pid, GIVING_UP_S)
+
+
+def memory_after(rush: str, pid: int, highest_mb: float, settle_s: float) -> dict[str, int]:
+    """Return what the app's processes hold after a rush, and what was the most, in MB."""
+    seen = {f"{rush}, highest": round(highest_mb)}
+    seen[f"{rush}, all left"] = round(settled_mb(pid, settle_s))
+    seen[f"{rush}, of that the app itself"] = round(own_resident_mb(pid))
+    seen[f"{rush}, processes beside it"] = len(tree_of(pid)) - 1
+    seen[f"{rush}, nothing in use afterwards"] = round(unused_mb(pid))
+    return seen
 
 
 def measure(args: argparse.Namespace, folder: Path) -> bool:
@@ -220,23 +231,20 @@ def measure(args: argparse.Namespace, folder: Path) -> bool:
         start = time.monotonic()
         expected = ask_alone(app, requests, downloads)
         alone_s = time.monotonic() - start
+    tally = Tally()
     with own_app(folder / "crowd", "--idle-minutes", str(IDLE_MINUTES)) as app:
         ask_alone(app, requests[:1], downloads)
         memory = {"start": round(resident_mb(app.pid))}
         memory["nothing in use before"] = round(unused_mb(app.pid))
-        with MemoryWatch(app.pid) as watch:
-            tally = crowd(app, requests, expected, args.minutes, downloads)
-        half = len(watch.seen_mb) // 2
-        memory["highest of the first half"] = round(max(watch.seen_mb[:half], default=0.0))
-        memory["highest"] = round(max(watch.seen_mb))
-        memory["all left"] = round(settled_mb(app.pid, args.settle))
-        memory["of that the app itself"] = round(own_resident_mb(app.pid))
-        memory["and processes beside it"] = len(tree_of(app.pid)) - 1
-        memory["nothing in use afterwards"] = round(unused_mb(app.pid))
+        for number in range(1, args.rushes + 1):
+            with MemoryWatch(app.pid) as watch:
+                crowd(app, requests, expected, args.minutes, downloads, tally)
+            memory |= memory_after(f"rush {number}", app.pid, max(watch.seen_mb), args.settle)
         faults = app.faults()
     facts = {
         "visitors": args.visitors,
         "minutes": args.minutes,
+        "rushes": args.rushes,
         "alone_s": round(alone_s, 1),
         "answers": sum(map(len, tally.seconds.values())),
         "wrong": len(tally.wrong),
@@ -254,7 +262,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--visitors", type=int, default=32)
-    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--minutes", type=float, default=5.0, help="of each rush")
+    parser.add_argument("--rushes", type=int, default=2)
     parser.add_argument(
         "--settle", type=float, default=SETTLE_S, help="seconds for memory to be given back"
     )

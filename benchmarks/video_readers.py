@@ -117,6 +117,30 @@ def by_torchcodec(path: Path, asked: list[int], size: Size) -> list[Any]:
     return [_scaled(picture, size) for picture in decoder.get_frames_at(asked).data.numpy()]
 
 
+def by_decoding_alone(path: Path, asked: list[int], size: Size) -> list[Any]:
+    """Decode what any reader must where each frame is needed for the next, and convert nothing.
+
+    Of each group of frames those up to the last one wanted, one after the other, in one thread
+    (more take longer in all). `size` plays no part. This is no reader: nobody gets a picture.
+    """
+    import av
+
+    wanted, found = set(asked), set()
+    with av.open(str(path)) as container:
+        stream: Any = container.streams.video[0]
+        stream.thread_type, stream.thread_count = "NONE", 1
+        rate = stream.average_rate
+        packets = [packet for packet in container.demux(stream) if packet.pts is not None]
+        starts = [number for number, packet in enumerate(packets) if packet.is_keyframe]
+        for start, end in zip(starts, [*starts[1:], len(packets)], strict=True):
+            inside = [number for number in range(start, end) if number in wanted]
+            stream.codec_context.flush_buffers()
+            for packet in packets[start : max(inside, default=start - 1) + 1]:
+                for frame in packet.decode():
+                    found.add(round(float(frame.pts * frame.time_base * rate)))
+    return [number if number in found else None for number in asked]
+
+
 def _scaled(picture: Any, size: Size) -> Any:
     import cv2
 
@@ -140,6 +164,7 @@ READERS: dict[str, tuple[Reading, tuple[str, ...]]] = {
     "OpenCV in order": (by_opencv, ("cv2",)),
     "OpenCV jumping": (by_opencv_jumps, ("cv2",)),
     "torchcodec": (by_torchcodec, ("torchcodec.decoders", "cv2")),
+    "decoding alone": (by_decoding_alone, ("av",)),
 }
 
 

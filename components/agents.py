@@ -1,5 +1,6 @@
 """What agents send and read (`--mcp`), where Gradio's MCP server falls short of our endpoints."""
 
+import base64
 import inspect
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -139,7 +140,7 @@ def wrong_form(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
 
 
 def wrong_file(arguments: Mapping[str, Any], places: Sequence[Sequence[str | int]]) -> str:
-    """Return in a sentence which argument is text where a file is expected, or "".
+    """Return in a sentence which argument is no file where one is expected, or "".
 
     Args:
         arguments: by name.
@@ -155,7 +156,21 @@ def wrong_file(arguments: Mapping[str, Any], places: Sequence[Sequence[str | int
                 f"file itself as a data URL, which begins with data:, but got {shown(value)}. "
                 "Mend this argument and call the tool again."
             )
+        if isinstance(value, str) and value.startswith("data:") and _is_broken(value):
+            return (
+                f"{name} is a data URL whose base64 cannot be read: {shown(value)}. It must be "
+                "data:, the kind of file, ;base64, and all of the file's bytes in base64, such as "
+                "data:image/png;base64,iVBORw0K... Encode the file again and call the tool again."
+            )
     return ""
+
+
+def _is_broken(link: str) -> bool:
+    """Whether no bytes come of a data URL."""
+    try:
+        return not base64.b64decode(link.partition(",")[2])
+    except ValueError:
+        return True
 
 
 def _kinds(schema: Mapping[str, Any]) -> str:

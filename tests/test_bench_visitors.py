@@ -25,7 +25,7 @@ def test_answers_are_compared_by_text_and_number() -> None:
 def test_six_visitors_at_once_get_their_own_answers() -> None:
     command = [sys.executable, "benchmarks/bench_visitors.py", "--visitors", "6"]
     done = subprocess.run(
-        [*command, "--minutes", "0.3", "--settle", "5"],
+        [*command, "--minutes", "0.3", "--rushes", "1", "--settle", "5"],
         cwd=ROOT, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

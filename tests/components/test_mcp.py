@@ -273,6 +273,15 @@ def test_no_file_and_no_arguments(agents_app: RunningApp) -> None:
             "cannot be fetched",
         ),
         ("classify_image", {"image": "data:image/png;base64,AAAA", "labels": "a"}, "image"),
+        *(
+            ("classify_image", {"image": link, "labels": "a"}, "image is a data URL whose base64")
+            for link in ("data:", "data:image/png;base64,", "data:image/png;base64,iVBORw0KG")
+        ),
+        (
+            "caption_images",
+            {"images": ["data:image/png;base64,A"]},
+            "images is a data URL whose base64 cannot be read: 'data:image/png;base64,A'.",
+        ),
         ("classify_image", {"labels": "a"}, "image is missing"),
         (
             "classify_image",
