@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make run          the app on 127.0.0.1:7860 (ARGS='--models bundled' for other settings)"
 	@echo "make test         all checks: ruff, mypy, tests, browser tests"
-	@echo "make bench        the benchmarks, one after another"
+	@echo "make bench        the benchmark of the image-text models; the others: benchmarks/bench_*.py"
 	@echo "make demo-models  draw the scenes and train the bundled checkpoints again"
 	@echo "make screenshots  the pictures in README.md"
 	@echo "make audit        known weaknesses of what is installed, asked of PyPI's database"

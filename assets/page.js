@@ -18,14 +18,28 @@ document.addEventListener(
 // Screen readers and fonts go by the language of the page, which the server chooses by the browser's.
 if (/^zh\b/i.test(navigator.language)) document.documentElement.lang = "zh-CN";
 
+// Names of the examples for those who read Chinese; others go by the names of their files.
+const CHINESE_NAMES = {
+  "a": "倒计时", "bus": "公交车", "cheetah1": "猎豹", "lion": "狮子", "tower": "塔", "world": "地球",
+  "circle and triangle": "圆形和三角形", "circle moves left": "圆形向左移动",
+  "four objects": "四个物体", "heart grows": "心形变大", "moon and star": "月亮和星形",
+  "never seen pair": "训练中从未见过的组合", "paint freehand heart": "手绘的心形",
+  "paint freehand ring": "手绘的圆环", "paint tool triangle": "画图工具画的三角形",
+  "red circle": "红色圆形", "ring and moon": "圆环和月亮", "star then square": "先星形后正方形",
+  "three hearts": "三颗心形", "three objects": "三个物体", "three shapes": "三个形状",
+  "triangle appears": "三角形出现", "two objects": "两个物体", "yellow star": "黄色星形",
+};
+
 // What Gradio gives no name to: examples that are pictures or videos go by their file's name.
 function nameExamples() {
-  const kind = document.documentElement.lang.startsWith("zh") ? "示例：" : "Example: ";
+  const chinese = document.documentElement.lang.startsWith("zh");
   for (const example of document.querySelectorAll("button.gallery-item:not([aria-label])")) {
     const source = example.querySelector("img, video")?.src;
     if (!source) continue;
-    const name = decodeURIComponent(source.split("/").pop()).replace(/\.\w+$/, "");
-    example.setAttribute("aria-label", kind + name.replaceAll("-", " "));
+    const file = decodeURIComponent(source.split("/").pop()).replace(/\.\w+$/, "");
+    const name = file.replaceAll("-", " ");
+    const said = chinese ? `示例：${CHINESE_NAMES[name] ?? name}` : `Example: ${name}`;
+    example.setAttribute("aria-label", said);
   }
 }
 

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,6 +17,9 @@ from pipelines.store import PipelineStore
 
 #: How a visitor ends a run: to go on later, or for good.
 Wish = Literal["pause", "cancel"]
+
+#: File in the folder of a run that has ended.
+_OVER = ".over"
 
 
 def make_order(
@@ -82,6 +86,18 @@ def wish(settings: Settings, key: str, what: Wish) -> bool:
         return False
     (folder / f".{what}").touch()
     return True
+
+
+def is_over(settings: Settings, key: str) -> bool:
+    """Whether the run whose results go to the folder named `key` has ended."""
+    folder = _folder(settings, key)
+    return not folder.is_dir() or (folder / _OVER).exists()
+
+
+def note_over(folder: Path) -> None:
+    """Note in the folder of a run that it has ended; a disk that is full is told elsewhere."""
+    with suppress(OSError):
+        (folder / _OVER).touch()
 
 
 def wished(folder: Path) -> Wish | None:

@@ -14,7 +14,7 @@ from components.batch_format import (
     results_table,
     skipped_note,
 )
-from components.batch_order import make_order, wished
+from components.batch_order import make_order, note_over, wished
 from components.common import badge
 from components.errors import show_errors
 from components.files import Uploads
@@ -58,6 +58,8 @@ def make_handler(
                 job.end()
             if look.over and state == "running":
                 state = "done" if look.is_whole else "failed"
+            if look.over:
+                note_over(order.folder)
             yield view.show(look, state)
 
     return caption_all

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from components.batch_order import wish
+from components.batch_order import is_over, wish
 from components.batch_run import NUM_FILES, make_handler
 from components.common import (
     BATCH_QUEUE,
@@ -16,9 +16,11 @@ from components.common import (
     model_picker,
     wire_model_picker,
 )
+from components.errors import show_errors
 from components.example_lists import batch_examples
 from components.generation import GenerationControls, generation_settings, wire_longest
 from pipelines.catalogue import Task
+from pipelines.errors import InputError
 from pipelines.store import PipelineStore
 
 TASK: Task = "caption"
@@ -127,18 +129,38 @@ def _wire_ending(store: PipelineStore, controls: Controls, results: Results) -> 
     """Let Pause and Cancel end the run of this visitor; Cancel also lets go of a paused one."""
     asked = gr.update(interactive=False), gr.update(interactive=False)
 
+    @show_errors
     def pause(run: str) -> tuple[Any, ...]:
-        wish(store.settings, run, "pause")
-        return asked
+        _check_known(run)
+        if wish(store.settings, run, "pause") or not is_over(store.settings, run):
+            return asked
+        return gr.skip(), gr.skip()
 
+    @show_errors
     def cancel(run: str) -> tuple[Any, ...]:
-        if wish(store.settings, run, "cancel"):
+        _check_known(run)
+        if wish(store.settings, run, "cancel") or not is_over(store.settings, run):
             return gr.skip(), asked[0], gr.skip(), asked[1]
         return buttons_at_rest()
 
     both = [controls.pause, controls.cancel]
     controls.pause.click(pause, results.run, both, **PAGE_EVENT)
     controls.cancel.click(cancel, results.run, controls.buttons, **PAGE_EVENT)
+
+
+def _check_known(run: str) -> None:
+    """Check that the name of a run, which is in a `gr.State`, is still there.
+
+    Raises:
+        InputError: Gradio has given it up.
+    """
+    if not run:
+        raise InputError(
+            "The server no longer knows which run this page shows, and cannot end it from here. "
+            "Reload the page: that ends it. Then start the same pictures again; only what is "
+            "missing is done.",
+            title="Deleted meanwhile",
+        )
 
 
 def _lay_out_controls() -> Controls:

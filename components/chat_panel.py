@@ -47,7 +47,8 @@ class Panel:
     """The components.
 
     Attributes:
-        about: the file that the conversation is about.
+        about: the file that the conversation is about; None too where Gradio has given up what it
+            held of a visit, of which the page still shows the conversation.
         busy: whether an answer is being given.
     """
 
@@ -187,7 +188,7 @@ def _questions(panel: Panel, subject: Subject) -> list[Any]:
         if not question.strip():
             raise InputError(subject.empty)
         settled = _settled(panel, chat, busy)
-        before = answered(settled) if media == about else 0
+        before = answered(settled) if about in (None, media) else 0
         return panel.asking(chat, before, question), "", media, *_BUSY[True]
 
     def again(chat: Any, busy: bool, event: gr.RetryData) -> tuple[Any, ...]:

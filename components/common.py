@@ -10,6 +10,7 @@ import gradio as gr
 
 from components import format as fmt
 from components.errors import show_errors
+from components.language import language
 from pipelines.catalogue import CATALOGUE, MODELS, ModelSpec, Task, demo_of
 from pipelines.demo_card import read_demo_card
 from pipelines.results import Step
@@ -124,7 +125,9 @@ def model_hint(store: PipelineStore, spec: ModelSpec) -> str:
     if spec.demo:
         videos = spec.task in ("video-text", "video-chat")
         known = "drawn videos of moving" if videos else "drawings of coloured"
-        return f"Comes with SeeSay and needs no network. Knows {known} shapes only."
+        return (
+            f"Comes with SeeSay and needs no network. Knows {known} shapes only, in English words."
+        )
     if spec.remote is not None:
         if spec.task == "video-chat":
             return f"Runs elsewhere: your video and your words are sent to {spec.remote.host}."
@@ -171,41 +174,55 @@ class ExampleStrip:
     """Clickable examples of a tab.
 
     Attributes:
-        strips: the set for the demo model and the set for real ones; one of them is shown.
+        strips: the set for the demo model, the set for real ones, and where there are any the set
+            for real ones that are asked in Chinese; one of them is shown.
         rows: for each strip, the values that a click on an entry gives to the inputs.
     """
 
-    strips: tuple[gr.Dataset, gr.Dataset]
-    rows: tuple[Sequence[Sequence[Any]], Sequence[Sequence[Any]]]
+    strips: tuple[gr.Dataset, ...]
+    rows: tuple[Sequence[Sequence[Any]], ...]
+
+    def shown_for(self, key: str) -> int:
+        """Return which strip suits a model, in the language that it is asked in."""
+        if is_demo(key):
+            return 0
+        return 2 if len(self.strips) > 2 and asked_in_chinese(key) else 1
+
+
+def asked_in_chinese(key: str) -> bool:
+    """Whether a model reads Chinese, and nothing else or the visitor's browser asks for it."""
+    languages = CATALOGUE[key].languages if key in CATALOGUE else ()
+    return languages == ("zh",) or ("zh" in languages and language() == "zh")
 
 
 def example_strip(
     shown: Callable[[], Any],
     demo: Sequence[Sequence[Any]],
     real: Sequence[Sequence[Any]],
-    label: str = "Try one of these",
+    chinese: Sequence[Sequence[Any]] = (),
 ) -> ExampleStrip:
-    """Lay out two strips of examples, of which the one that suits the chosen model is shown.
+    """Lay out strips of examples, of which the one that suits the chosen model is shown.
 
     Args:
         shown: makes the component that displays the first value of a row.
         demo: rows for the demo model; the first value is displayed, the others are filled in.
         real: likewise for real models.
-        label: heading.
+        chinese: likewise for real models that are asked in Chinese; as `real` where empty.
     """
+    sets = (demo, real, chinese) if chinese else (demo, real)
     strips = tuple(
         gr.Dataset(
             components=[shown()],
             samples=[[row[0]] for row in rows],
             type="index",
-            label=label,
+            label="Try one of these",
             visible=index == 0 and bool(rows),
             samples_per_page=20,
             layout="gallery",
         )
-        for index, rows in enumerate((demo, real))
+        for index, rows in enumerate(sets)
     )
-    return ExampleStrip((strips[0], strips[1]), (demo, real))
+    return ExampleStrip(strips, sets)
 
 
 def wire_example_strip(
@@ -227,10 +244,10 @@ def wire_example_strip(
 
         then(dataset.click(fill, dataset, inputs, **PAGE_EVENT))
 
-    def choose(key: str) -> tuple[Any, Any]:
-        shown = [is_demo(key), not is_demo(key)]
-        updates = [gr.update(visible=s and bool(r)) for s, r in zip(shown, strip.rows, strict=True)]
-        return updates[0], updates[1]
+    def choose(key: str) -> list[Any]:
+        shown = strip.shown_for(key)
+        rows = enumerate(strip.rows)
+        return [gr.update(visible=index == shown and bool(row)) for index, row in rows]
 
     dropdown.change(choose, dropdown, list(strip.strips), **PAGE_EVENT)
 

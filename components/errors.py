@@ -3,6 +3,7 @@
 import functools
 import inspect
 import logging
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -72,6 +73,19 @@ def said_error(message: str, title: str) -> gr.Error:
     return gr.Error(say(message), title=say(title), print_exception=False)
 
 
+def _not_offered(told: str) -> str:
+    """Say what is wrong with the value of a field, which Gradio's `told` repeats."""
+    if re.search("is not in the list", told):
+        return (
+            "A field holds something that is not in its list, perhaps because the answer that it "
+            "belongs to is gone. Choose from its list; for a label, press Classify again first."
+        )
+    return (
+        "A field holds something that it does not take, such as a number out of its range. Change "
+        "it and try again."
+    )
+
+
 class Page(SpeakingPage):
     """Blocks that say in one sentence why gradio itself turns a request away.
 
@@ -112,12 +126,7 @@ class Page(SpeakingPage):
         try:
             return await super().preprocess_data(*args, **kwargs)
         except gr.Error as error:  # its message repeats what was typed, and it would be logged
-            raise said_error(
-                "A field of this request holds a value that it does not offer, perhaps because "
-                "the answer that it belongs to is gone. Choose from its list; for a label, press "
-                "Classify again first.",
-                "Check your input",
-            ) from error
+            raise said_error(_not_offered(error.message), "Check your input") from error
         except ComponentProcessingError as error:
             wrong = await self._wrong_picture(args[0], inputs)
             raise said_error(wrong.message, wrong.title) from error

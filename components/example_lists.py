@@ -1,4 +1,7 @@
-"""Examples: drawn scenes for the demo model, gradio's own photos for the real ones."""
+"""Examples: drawn scenes for the demo model, gradio's own photos for the real ones.
+
+The words of drawn scenes are English, which is all that the demo models read.
+"""
 
 import json
 from collections.abc import Sequence
@@ -10,6 +13,23 @@ from components.common import ASSETS
 
 Rows = Sequence[Sequence[Any]]
 
+#: Labels of the photos of `classify_examples`, for models that are asked in Chinese.
+CHINESE_LABELS = (
+    "猎豹\n豹子\n家猫\n狮子\n狗",
+    "狮子\n老虎\n马\n草原\n城市街道",
+    "公交车\n火车\n卡车\n自行车\n桥",
+    "塔\n灯塔\n教堂\n摩天大楼\n桥",
+)
+
+#: Query and texts of the photos of `similarity_examples`, likewise.
+CHINESE_QUERIES = (
+    ("野外的大型猫科动物", "一只猎豹\n路上的公交车\n一座古老的塔"),
+    ("人们乘坐的交通工具", "一头狮子\n一列火车\n一辆自行车"),
+)
+
+#: Questions about the videos of `video_chat_examples`, likewise.
+CHINESE_QUESTIONS = ("从头到尾描述看到了什么。", "出现了哪些文字，分别在什么时候？")
+
 
 def drawn_examples() -> list[dict[str, Any]]:
     """Return the entries of `assets/examples/examples.json` with absolute paths."""
@@ -18,8 +38,8 @@ def drawn_examples() -> list[dict[str, Any]]:
     return [{**entry, "path": str(folder / entry["file"])} for entry in entries]
 
 
-def classify_examples() -> tuple[Rows, Rows]:
-    """Return (drawn, photos): rows of picture and labels."""
+def classify_examples() -> tuple[Rows, Rows, Rows]:
+    """Return (drawn, photos, photos in Chinese): rows of picture and labels."""
     drawn = [[entry["path"], "\n".join(entry["labels"])] for entry in drawn_examples()]
     photos = [
         [get_image("cheetah1.jpg"), "cheetah\nleopard\nhouse cat\nlion\ndog"],
@@ -27,11 +47,12 @@ def classify_examples() -> tuple[Rows, Rows]:
         [get_image("bus.png"), "bus\ntrain\ntruck\nbicycle\nbridge"],
         [get_image("tower.jpg"), "tower\nlighthouse\nchurch\nskyscraper\nbridge"],
     ]
-    return drawn, photos
+    chinese = [[row[0], said] for row, said in zip(photos, CHINESE_LABELS, strict=True)]
+    return drawn, photos, chinese
 
 
-def similarity_examples() -> tuple[Rows, Rows]:
-    """Return (drawn, photos): rows of query text, candidate texts and candidate images."""
+def similarity_examples() -> tuple[Rows, Rows, Rows]:
+    """Return (drawn, photos, photos in Chinese): rows of query, candidate texts and images."""
     drawn = drawn_examples()
     pictures = [entry["path"] for entry in drawn]
     truths = [entry["captions"][0] for entry in drawn]
@@ -48,7 +69,8 @@ def similarity_examples() -> tuple[Rows, Rows]:
         ["a big cat in the wild", "a cheetah\na bus on the road\nan old tower", photos],
         ["something people travel in", "a lion\na train\na bicycle", photos],
     ]
-    return demo, real
+    chinese = [[query, texts, photos] for query, texts in CHINESE_QUERIES]
+    return demo, real, chinese
 
 
 def describe_examples() -> tuple[Rows, Rows]:
@@ -122,11 +144,12 @@ def chat_videos() -> list[dict[str, Any]]:
     return [{**entry, "path": str(folder / entry["file"])} for entry in entries]
 
 
-def video_chat_examples() -> tuple[Rows, Rows]:
-    """Return (drawn, filmed): rows of a video and a first question."""
+def video_chat_examples() -> tuple[Rows, Rows, Rows]:
+    """Return (drawn, filmed, filmed in Chinese): rows of a video and a first question."""
     drawn = [[entry["path"], entry["questions"][0]["question"]] for entry in chat_videos()]
     filmed = [
         [get_video("world.mp4"), "Describe what is seen from beginning to end."],
         [get_video("a.mp4"), "Which words appear, and when?"],
     ]
-    return drawn, filmed
+    chinese = [[row[0], said] for row, said in zip(filmed, CHINESE_QUESTIONS, strict=True)]
+    return drawn, filmed, chinese

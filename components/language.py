@@ -101,30 +101,33 @@ class Translator:
     def __init__(self, table: Mapping[str, str]) -> None:
         """Keep a table of texts with `{}` for what is filled in, and their translations."""
         self.table = dict(table)
-        self._known: dict[str, str] = {}
 
     @cached_property
-    def _patterns(self) -> list[tuple[re.Pattern[str], str]]:
-        """Texts with gaps, those with most words of their own first."""
+    def _patterns(self) -> list[tuple[str, re.Pattern[str], str]]:
+        """Texts with gaps, those with most words of their own first.
+
+        Each is the longest of its words, which is looked for first since that is fast; a pattern
+        of all; and its translation.
+        """
         gapped = [text for text in self.table if _GAP.search(text)]
         gapped.sort(key=lambda text: len(_GAP.sub("", text)), reverse=True)
         found = []
         for text in gapped:
-            parts = [re.escape(part) for part in _GAP.split(text)]
+            parts = _GAP.split(text)
             letters = sum(letter.isalpha() for letter in "".join(parts))
             gap = "(.*?)" if letters >= TELLING else r"((?:(?! · ).)*?\d(?:(?! · ).)*?)"
-            found.append((re.compile(gap.join(parts), re.DOTALL), self.table[text]))
+            pattern = re.compile(gap.join(map(re.escape, parts)), re.DOTALL)
+            found.append((max(parts, key=len), pattern, self.table[text]))
         return found
 
     def text(self, text: str) -> str:
-        """Return a text in the language; as it is where it is not known."""
+        """Return a text in the language; as it is where it is not known.
+
+        Nothing is remembered: many texts hold words of a visitor.
+        """
         if not text or len(text) > LONGEST:
             return text
-        if text not in self._known:
-            if len(self._known) > 5000:
-                self._known.clear()
-            self._known[text] = self._translated(text) or text
-        return self._known[text]
+        return self._translated(text) or text
 
     def _translated(self, text: str) -> str | None:
         """Return the translation of a text: known, filled in, or put together of known ones."""
@@ -137,8 +140,8 @@ class Translator:
         return None if whole is None else text.replace(bare, whole)
 
     def _filled(self, text: str) -> str | None:
-        for pattern, said in self._patterns:
-            match = pattern.fullmatch(text)
+        for words, pattern, said in self._patterns:
+            match = pattern.fullmatch(text) if words in text else None
             if match:
                 values = [self._translated(value) or value for value in match.groups()]
                 return _fill(said, values)

@@ -27,6 +27,7 @@ from components.closing import close_off_the_loop
 from components.common import ASSETS, MOST_AT_ONCE, is_bundled
 from components.errors import Page
 from components.files import Uploads
+from components.full_queue import tell_when_full
 from components.house import House
 from components.sessions import forget_visits
 from components.speaking_page import LanguageOfRequest
@@ -77,6 +78,7 @@ def build_app(store: PipelineStore) -> Page:
     app.uploads = Uploads(store.settings)
     app.house = House(store.settings.requests_per_minute)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
+    tell_when_full(app._queue)
     return app
 
 

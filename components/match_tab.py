@@ -27,7 +27,7 @@ from components.example_lists import match_examples
 from components.files import Uploads
 from components.language import say
 from components.lending import lease
-from components.player import Player, frame_gallery
+from components.player import Player, chosen_of, frame_gallery
 from pipelines.catalogue import Task
 from pipelines.labels import split_lines
 from pipelines.store import PipelineStore
@@ -161,7 +161,7 @@ def _wire(store: PipelineStore, controls: Controls, results: Results) -> None:
 
     @show_errors
     def go_to(times: list[float], event: gr.SelectData) -> Any:
-        return gr.update(playback_position=times[event.index])
+        return gr.update(playback_position=chosen_of(times, int(event.index)))
 
     def empty() -> tuple[Any, ...]:
         """Take away the answer about another video."""

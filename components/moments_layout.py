@@ -84,8 +84,8 @@ def lay_out_controls() -> Controls:
     """Lay out what a person sets."""
     videos = gr.File(label="Videos", file_count="multiple", height=160)
     strip = example_strip(lambda: gr.Video(render=False), *moments_examples())
-    files = [[[[row[0]], *row[1:]] for row in rows] for rows in strip.rows]
-    strip = replace(strip, rows=(files[0], files[1]))  # shown is a video, filled in are files
+    files = tuple([[[row[0]], *row[1:]] for row in rows] for rows in strip.rows)
+    strip = replace(strip, rows=files)  # shown is a video, filled in are files
     query = gr.Textbox(
         label="What happens", placeholder="a red circle moves to the left", max_lines=4
     )

@@ -30,6 +30,7 @@ from components.moments_layout import (
     lay_out_controls,
     lay_out_results,
 )
+from components.player import chosen_of
 from pipelines.errors import InputError
 from pipelines.labels import split_lines
 from pipelines.settings import Settings
@@ -104,7 +105,7 @@ def _wire_moments(store: PipelineStore, controls: Controls, results: Results) ->
     @show_errors
     def go_to(found: list[tuple[str, float, float]], chosen: int, event: gr.SelectData) -> Any:
         number = int(event.index)
-        file, start, _ = found[number]
+        file, start, _ = chosen_of(found, number)
         player = gr.update(playback_position=start)
         if file != found[chosen][0]:
             player["value"] = file

@@ -1,12 +1,17 @@
 """A video on the page, played as it was uploaded, and pictures that one clicks to go there."""
 
 from abc import ABCMeta
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 from gradio.component_meta import ComponentMeta
 from gradio.data_classes import FileData
+
+from pipelines.errors import InputError
+
+Item = TypeVar("Item")
 
 
 class _Plain(ComponentMeta):
@@ -53,3 +58,22 @@ def frame_gallery(label: str) -> gr.Gallery:
         buttons=[],
         elem_classes="frames",
     )
+
+
+def chosen_of(listed: Sequence[Item], number: int) -> Item:
+    """Return what a click chose of a list that the page shows.
+
+    Args:
+        listed: the list, of a `gr.State`, which Gradio gives up some time after a page was left.
+        number: from 0.
+
+    Raises:
+        InputError: the list is not there any more.
+    """
+    if not 0 <= number < len(listed):
+        raise InputError(
+            "This list is no longer on the server, which gives it up some time after its page was "
+            "left. Ask again, then choose from the new list.",
+            title="Deleted meanwhile",
+        )
+    return listed[number]

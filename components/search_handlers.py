@@ -13,6 +13,7 @@ from components import format as fmt
 from components.common import badge, save_result
 from components.errors import show_errors
 from components.files import Uploads
+from components.player import chosen_of
 from components.search_format import (
     caption,
     found_csv,
@@ -110,7 +111,7 @@ class Handlers:
     @show_errors
     def open(self, found: list[tuple[str, float, bool]], event: gr.SelectData) -> tuple[Any, Any]:
         """Show a result: a picture, or a video at its moment."""
-        path, start_s, is_video = found[int(event.index)]
+        path, start_s, is_video = chosen_of(found, int(event.index))
         if self._there(path) is None:
             raise InputError(
                 "The file itself is no longer here, only its small copy. Add it again to open it: "

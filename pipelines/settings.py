@@ -195,13 +195,24 @@ def _add_server(add: Callable[..., Any], env: Mapping[str, str]) -> None:
         default=env.get("GRADIO_SERVER_PORT") or 7860,
         help="TCP port; 0 takes a free one",
     )
-    add("--memory-gb", type=float, default=0.0, help="memory for all models; 0 takes 70 %% of it")
+    add(
+        "--memory-gb",
+        type=float,
+        default=0.0,
+        help="memory for all models together; 0 takes 70 %% of the machine's or GPU's memory",
+    )
 
 
 def _add_folders(add: Callable[..., Any], env: Mapping[str, str]) -> None:
     cache_root = Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     temp = Path(tempfile.gettempdir())
-    add("--cache-dir", type=Path, default=cache_root / "seesay", help="vectors of texts, kept")
+    add(
+        "--cache-dir",
+        type=Path,
+        default=cache_root / "seesay",
+        help="folder of what is kept: vectors of texts, and the index of the Search tab (vectors, "
+        "names and thumbnails of files)",
+    )
     add(
         "--index",
         default="",
@@ -215,7 +226,12 @@ def _add_folders(add: Callable[..., Any], env: Mapping[str, str]) -> None:
         default=24.0,
         help="hours after which an index that nobody used is deleted; 0 keeps all",
     )
-    add("--work-dir", type=Path, default=temp / f"seesay-{_user()}", help="uploads, deleted")
+    add(
+        "--work-dir",
+        type=Path,
+        default=temp / f"seesay-{_user()}",
+        help="folder of uploads and results, which are deleted after an hour",
+    )
 
 
 def _add_limits(add: Callable[..., Any]) -> None:

@@ -122,6 +122,12 @@ class ModelSpec:
     remote: Remote | None = None
 
     @property
+    def languages(self) -> tuple[str, ...]:
+        """ISO 639-1 codes of the languages that it reads well; none where that is not known."""
+        traits = self.contrastive or self.generative or self.video_text or self.video_chat
+        return () if traits is None else traits.languages
+
+    @property
     def stock_files(self) -> frozenset[StockFile]:
         """What its files hold that transformers reads; for the rest the pipeline has its own."""
         if self.video_text is not None:

@@ -13,7 +13,17 @@ from tests.browser.serve import ROOT
 
 CHINESE = json.loads((ROOT / "assets" / "languages" / "zh.json").read_text("utf-8"))
 
-TABS = ("Classify", "Similarity", "Describe", "Batch", "Video chat", "Match", "Moments", "Evaluate")
+TABS = (
+    "Classify",
+    "Similarity",
+    "Describe",
+    "Batch",
+    "Video chat",
+    "Match",
+    "Moments",
+    "Search",
+    "Evaluate",
+)
 
 GRAVE = ("serious", "critical")
 
@@ -91,6 +101,10 @@ def answer(page: Page, tab: str, locale: str) -> None:
         page.locator(".file-preview:visible .file").first.wait_for()
         press(page, word(locale, "Evaluate"))
         expect(page.locator(".mistakes:visible figure")).to_have_count(12)
+        return
+    if tab == "Search":
+        press(page, word(locale, "Use examples"))
+        expect(rows(page).first).to_be_visible()
         return
     click_example(page, 0)
     if tab == "Describe":
@@ -172,7 +186,7 @@ def test_axe_finds_nothing_grave_in_an_error(visit: Visit) -> None:
 @pytest.mark.parametrize("locale", ["en-GB", "zh-CN"])
 def test_examples_have_names(visit: Visit, locale: str) -> None:
     page = visit(locale=locale)
-    name = "示例：yellow star" if locale == "zh-CN" else "Example: yellow star"
+    name = "示例：黄色星形" if locale == "zh-CN" else "Example: yellow star"
     page.get_by_role("button", name=name, exact=True).click()
     expect(rows(page).first).to_contain_text("yellow star")
 

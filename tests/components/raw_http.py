@@ -41,17 +41,21 @@ def upload(url: str, file: Path) -> str:
     return str(response.json()[0])
 
 
-def press(url: str, name: str, data: list[Any], session: str = "") -> dict[str, Any]:
+def press(
+    url: str, name: str, data: list[Any], session: str = "", about: Any = None, language: str = ""
+) -> dict[str, Any]:
     """Start the page's own event `name` as its JavaScript does, with `data` for its inputs.
 
-    What one event does to the page, later ones of the same `session` see.
+    What one event does to the page, later ones of the same `session` see; `about` is what the page
+    tells of the click.
     """
     base = url.rstrip("/")
     events = http.get(f"{base}/config").json()["dependencies"]
     event = next(event for event in events if event["api_name"] == name)
     session = session or secrets.token_hex(8)
-    join = {"fn_index": event["id"], "data": data, "session_hash": session}
-    http.post(f"{base}/gradio_api/queue/join", json=join).raise_for_status()
+    join = {"fn_index": event["id"], "data": data, "session_hash": session, "event_data": about}
+    head = {"accept-language": language}
+    http.post(f"{base}/gradio_api/queue/join", json=join, headers=head).raise_for_status()
     query = f"{base}/gradio_api/queue/data?session_hash={session}"
     with http.stream("GET", query) as stream:
         for line in stream.iter_lines():

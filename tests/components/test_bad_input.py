@@ -342,7 +342,7 @@ def test_a_value_that_is_not_offered_is_told_and_not_logged(
     ):
         output = press(running_app.url, name, data)
         assert_clear(output["error"], running_app)
-        assert "does not offer" in output["error"]
+        assert "not in its list" in output["error"]
         assert output["title"] == "Check your input"
     log = running_app.log_file.read_text("utf-8")
     assert typed not in log
