@@ -1,6 +1,7 @@
 """The page for people who do not see it, or not well: what axe finds, and what is announced."""
 
 import json
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -189,6 +190,17 @@ def test_examples_have_names(visit: Visit, locale: str) -> None:
     name = "示例：黄色星形" if locale == "zh-CN" else "Example: yellow star"
     page.get_by_role("button", name=name, exact=True).click()
     expect(rows(page).first).to_contain_text("yellow star")
+
+
+@pytest.mark.parametrize("tab", ["分类", "看图说话", "匹配", "视频对话"])
+def test_names_of_examples_are_chinese(visit: Visit, tab: str) -> None:
+    page = visit(locale="zh-CN")
+    open_tab(page, tab)
+    page.locator("button.gallery-item:visible").first.wait_for()
+    examples = page.locator("button.gallery-item:visible").all()
+    names = [example.get_attribute("aria-label") or "" for example in examples]
+    assert names
+    assert [name for name in names if not re.fullmatch("示例：[\u4e00-\u9fff]+", name)] == []
 
 
 def test_answers_are_announced(visit: Visit) -> None:

@@ -143,6 +143,15 @@ def test_the_words_of_a_visitor_are_not_taken_for_ours(words: str) -> None:
     assert chinese(words) == words
 
 
+def test_the_words_of_a_visitor_are_not_kept() -> None:
+    """Up to 5,000 texts were, with names of files and typed values, until the app was restarted."""
+    words = "holiday-of-nobody-else.png"
+    translator = Translator(TABLE)
+    assert translator.text(f"{words!r} has 13 MB; the limit is 8 MB. Shrink it and try again.")
+    assert translator.html(f"<p title='{words}'>{words}</p>")
+    assert words not in repr(vars(translator))
+
+
 def test_html_keeps_its_marks_and_escapes() -> None:
     with speaking("zh"):
         said = say_html(
