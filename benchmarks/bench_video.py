@@ -124,7 +124,8 @@ def with_kept(rows: list[Row], about: Callable[[Row], str]) -> tuple[list[Row], 
     new: dict[str, list[Row]] = {}
     for each in rows:
         new.setdefault(about(each), []).append(each)
-    replaced, lines = set(new), []
+    replaced = set(new)
+    lines: list[Row] = []
     for each in kept["rows"]:
         lines += new.pop(about(each), []) if about(each) in replaced else [each]
     return lines, kept["frames"]
