@@ -7,37 +7,29 @@ theirs. Here such a request is answered as any that fails: by a sentence of ours
 import asyncio
 from typing import Any
 
+import gradio as gr
 from gradio.queueing import Event, Queue
 from gradio.route_utils import get_fn
 from gradio.server_messages import ProcessCompletedMessage
 from gradio.utils import error_payload
 
-from components.errors import said_error
-from components.language import chosen_language, speaking
+from components.language import chosen_language, say, speaking
 
 #: Seconds within which a client fetches what it is told.
 TOLD_S = 60.0
 
 
-def tell_when_full(queue: Queue) -> None:
-    """From now on `queue` tells in a sentence that it is full."""
-    push = queue.push
-
-    async def push_or_tell(body: Any, request: Any, username: str | None) -> Any:
-        answer = await push(body, request, username)
-        if answer[2] != "queue_full":
-            return answer
-        event = Event(body.session_hash, get_fn(queue.blocks, None, body), request, username)
-        with speaking(chosen_language(request.headers.get("accept-language", ""))):
-            error = said_error(
-                f"The queue is full: {queue.max_size} requests are waiting, the most that may. Try "
-                "again in a minute.",
-                "Server busy",
-            )
-        await _tell(queue, event, error)
-        return True, event._id, "success"
-
-    queue.push = push_or_tell  # type: ignore[method-assign]
+async def answer_when_full(queue: Queue, body: Any, request: Any, username: str | None) -> str:
+    """Tell who sent a request that `queue` is full; returns the name of the event that tells it."""
+    event = Event(body.session_hash, get_fn(queue.blocks, None, body), request, username)
+    with speaking(chosen_language(request.headers.get("accept-language", ""))):
+        told = say(
+            f"The queue is full: {queue.max_size} requests are waiting, the most that may. Try "
+            "again in a minute."
+        )
+        error = gr.Error(told, title=say("Server busy"), print_exception=False)
+    await _tell(queue, event, error)
+    return event._id
 
 
 async def _tell(queue: Queue, event: Event, error: Exception) -> None:

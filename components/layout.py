@@ -27,9 +27,8 @@ from components.closing import close_off_the_loop
 from components.common import ASSETS, MOST_AT_ONCE, is_bundled
 from components.errors import Page
 from components.files import Uploads
-from components.full_queue import tell_when_full
 from components.house import House
-from components.sessions import forget_visits
+from components.sessions import MOST_VISITS, forget_visits
 from components.speaking_page import LanguageOfRequest
 from components.theme import THEME
 from pipelines.settings import Settings
@@ -78,7 +77,6 @@ def build_app(store: PipelineStore) -> Page:
     app.uploads = Uploads(store.settings)
     app.house = House(store.settings.requests_per_minute)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
-    tell_when_full(app._queue)
     return app
 
 
@@ -120,6 +118,8 @@ def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str
         "max_file_size": int(settings.max_upload_mb * 1e6),
         "share": False,
         "enable_monitoring": False,
+        "run_history": False,  # its routes ask no password, and act with the owner's token
+        "state_session_capacity": MOST_VISITS,
         "ssr_mode": False,
         "show_error": False,
         "quiet": False,

@@ -11,7 +11,7 @@ from gradio_client.exceptions import AppError
 
 from benchmarks.bench_visitors import Tally
 from components import full_queue
-from components.full_queue import tell_when_full
+from components.errors import Page
 from components.layout import MAX_WAITING
 from tests.browser.serve import RunningApp, serve
 from tests.components.bundled_app import wait_until
@@ -80,10 +80,9 @@ def test_an_event_of_the_page_is_told(full: str) -> None:
 
 def test_what_nobody_fetches_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(full_queue, "TOLD_S", 0.1)
-    with gr.Blocks(analytics_enabled=False) as page:
+    with Page(analytics_enabled=False) as page:
         gr.api(lambda: "an answer", api_name="ask")
     page.queue(max_size=0)
-    tell_when_full(page._queue)
     _, url, _ = page.launch(server_port=None, quiet=True, prevent_thread_lock=True)
     try:
         http.post(f"{url}gradio_api/call/ask", json={"data": []}).raise_for_status()
