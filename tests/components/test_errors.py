@@ -13,7 +13,7 @@ import pytest
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 
-from components.errors import Page, show_errors
+from components.errors import Page, _not_offered, show_errors
 from pipelines.errors import InputError, MemoryLimitError, PipelineError, WeightsError
 from tests.conftest import FakeApp
 
@@ -205,3 +205,17 @@ def test_what_reaches_the_model_is_what_was_asked(fake_app: FakeApp, red_circle:
     assert fake_app.pipeline.asked[-1] == ("a", ["x", "y"], [])
     fake_app.client.predict(texts="x\ny\nx", api_name="/embed_texts")
     assert fake_app.pipeline.asked[-1] == (["x", "y", "x"],)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        (gr.Dropdown(["a"], render=False), "b", "not in its list"),
+        (gr.Radio(["a"], render=False), "b", "not in its list"),
+        (gr.Number(minimum=0, render=False), -1, "out of its range"),
+    ],
+)
+def test_what_a_field_does_not_take(field: Any, value: Any, told: str) -> None:
+    with pytest.raises(gr.Error) as caught:
+        field.preprocess(value)
+    assert told in _not_offered(caught.value.message)
