@@ -16,6 +16,7 @@ from components.defaults import with_defaults
 from components.files import Uploads
 from components.house import House, Refused
 from components.language import say, speaking
+from components.links import Links
 from components.own_links import own_links
 from components.speaking_page import SpeakingPage, language_of
 from pipelines.errors import MediaError, PipelineError
@@ -79,9 +80,10 @@ class Page(SpeakingPage):
     would reach a browser as nothing at all, and a script as advice to the server's owner.
     """
 
-    #: Its rules, and what guards uploads; `build_app` sets those that were asked for.
+    #: Its rules, and what guards uploads and links; `build_app` sets those that were asked for.
     house = House()
     uploads = Uploads(Settings())
+    links = Links(Settings())
 
     async def process_api(  # type: ignore[override]
         self,
@@ -108,9 +110,11 @@ class Page(SpeakingPage):
     async def preprocess_data(self, *args: Any, **kwargs: Any) -> list[Any]:
         """Check and convert the inputs of a request."""
         inputs = own_links(with_defaults(args[0], args[1]), self.local_url)
-        args = (args[0], inputs, *args[2:])
         try:
-            return await super().preprocess_data(*args, **kwargs)
+            inputs = await self.links.fetched(inputs)
+            return await super().preprocess_data(args[0], inputs, *args[2:], **kwargs)
+        except PipelineError as error:
+            raise said_error(error.message, error.title) from error
         except gr.Error as error:  # its message repeats what was typed, and it would be logged
             raise said_error(
                 "A field of this request holds a value that it does not offer, perhaps because "
