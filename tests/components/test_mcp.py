@@ -279,8 +279,8 @@ def test_no_file_and_no_arguments(agents_app: RunningApp) -> None:
         ),
         (
             "caption_images",
-            {"images": ["data:image/png;base64,A"]},
-            "images is a data URL whose base64 cannot be read: 'data:image/png;base64,A'.",
+            {"files": ["data:image/png;base64,A"]},
+            "files is a data URL whose base64 cannot be read: 'data:image/png;base64,A'.",
         ),
         ("classify_image", {"labels": "a"}, "image is missing"),
         (
