@@ -22,9 +22,6 @@ def main(argv: list[str] | None = None) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     os.environ["GRADIO_TEMP_DIR"] = str(settings.work_dir)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    # else Gradio keeps 10,000 requests, and makes tables of them after each, for a page not served
-    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"
-    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(sys.maxsize)
 
     from components.house import close_on_signals, serve_until_closed
     from components.layout import PUBLIC_FOLDERS, build_app, launch_options

@@ -12,6 +12,7 @@ from components.lending import lease
 from pipelines.catalogue import Task
 from pipelines.labels import split_lines
 from pipelines.store import PipelineStore
+from pipelines.viclip.framing import check_fit
 from pipelines.viclip.windows import SearchOptions
 
 TASK: Task = "video-text"
@@ -32,6 +33,7 @@ class VideoEndpoints:
         model: str = "",
         start_s: float = 0.0,
         end_s: float = 0.0,
+        fit: str = "",
     ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
         """Say which text fits a video, or a part of it.
 
@@ -41,6 +43,9 @@ class VideoEndpoints:
             model: key of a video-text model (see /list_models); "" for the default.
             start_s: start of the part, in seconds.
             end_s: its end; 0 for the end of the video.
+            fit: how frames become the square that the model reads: "squash" gives up their
+                proportions, as models are trained, "letterbox" adds bars, "centre-crop" cuts off
+                what is outside the middle square; "" for the model's own.
 
         Returns:
             label: the best text, confidences of all, and the times of the frames that were seen.
@@ -49,12 +54,13 @@ class VideoEndpoints:
         """
         path = self._uploads.path(video, "video")
         lines, repeated = split_lines(texts, "texts")
+        check_fit(fit)
         with lease(self._store, model, TASK) as lent:
             yield from lent.wait(({}, []))
             viclip = lent.pipeline
             for _ in worked_off(viclip.prepare(lines)):
                 yield {}, []
-            for match in viclip.stream_match(path, lines, start_s=start_s, end_s=end_s):
+            for match in viclip.stream_match(path, lines, start_s=start_s, end_s=end_s, fit=fit):
                 if match is None:
                     yield {}, []
         yield fmt.as_label(match, repeated), fmt.as_text_scores(match)
@@ -67,6 +73,7 @@ class VideoEndpoints:
         window_s: float = 4.0,
         stride_s: float = 1.0,
         top_k: int = 5,
+        fit: str = "",
     ) -> Iterator[list[dict[str, Any]]]:
         """Find where in a video a text happens.
 
@@ -77,13 +84,14 @@ class VideoEndpoints:
             window_s: length of the parts that are compared with the query, in seconds.
             stride_s: from the start of one part to that of the next, in seconds.
             top_k: most moments.
+            fit: how frames become a square; see /match_video.
 
         Returns:
             Moments best first, none overlapping another: start_s, end_s, score (0 to 1, against
             neutral texts), cosine, verdict, note.
         """
         path = self._uploads.path(video, "video")
-        options = SearchOptions(window_s, stride_s, top_k)
+        options = SearchOptions(window_s, stride_s, top_k, fit)
         text = one_query(query)
         with lease(self._store, model, TASK) as lent:
             yield from lent.wait([])

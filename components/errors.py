@@ -13,6 +13,7 @@ import gradio as gr
 from gradio.exceptions import ComponentProcessingError
 
 from components.defaults import with_defaults
+from components.fair_queue import FairQueue
 from components.files import Uploads
 from components.house import House, Refused
 from components.language import say, speaking
@@ -20,6 +21,7 @@ from components.links import Links
 from components.own_links import own_links
 from components.speaking_page import SpeakingPage, language_of
 from pipelines.errors import MediaError, PipelineError
+from pipelines.fairness import asking
 from pipelines.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -85,6 +87,12 @@ class Page(SpeakingPage):
     uploads = Uploads(Settings())
     links = Links(Settings())
 
+    def queue(self, *args: Any, **kwargs: Any) -> "Page":
+        """Let requests wait, as `gradio.Blocks.queue` does, with visitors taking turns."""
+        super().queue(*args, **kwargs)
+        self._queue = FairQueue.of(self._queue)
+        return self
+
     async def process_api(  # type: ignore[override]
         self,
         block_fn: Any,
@@ -95,7 +103,10 @@ class Page(SpeakingPage):
         **rest: Any,
     ) -> dict[str, Any]:
         """Answer a request that the rules of the house let in."""
+        asking.set(getattr(request, "session_hash", None))
         if iterator is None:
+            if state is not None:  # a page that was taken for closed while its device slept
+                state.is_closed = False
             event = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
             client = getattr(request, "client", None)
             try:

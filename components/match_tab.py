@@ -27,7 +27,7 @@ from components.example_lists import match_examples
 from components.files import Uploads
 from components.language import say
 from components.lending import lease
-from components.player import Player, frame_gallery
+from components.player import Player, fit_choice, frame_gallery
 from pipelines.catalogue import Task
 from pipelines.labels import split_lines
 from pipelines.store import PipelineStore
@@ -61,6 +61,7 @@ class Controls:
     stop: gr.Button
     start: gr.Number
     end: gr.Number
+    fit: gr.Dropdown
     picker: ModelPicker
 
 
@@ -110,12 +111,14 @@ def _lay_out_controls() -> Controls:
     with gr.Row():
         run = gr.Button("Match", variant="primary", elem_classes="go")
         stop = gr.Button("Stop", min_width=80, scale=0)
-    with gr.Accordion("Only a part of the video", open=False), gr.Row():
-        start = gr.Number(0.0, label="From, in seconds", minimum=0, min_width=120)
-        end = gr.Number(
-            0.0, label="To, in seconds", info="0 for the end.", minimum=0, min_width=120
-        )
-    return Controls(video, strip, texts, run, stop, start, end, model_picker(TASK))
+    with gr.Accordion("Part of the video, shape of the frames", open=False):
+        with gr.Row():
+            start = gr.Number(0.0, label="From, in seconds", minimum=0, min_width=120)
+            end = gr.Number(
+                0.0, label="To, in seconds", info="0 for the end.", minimum=0, min_width=120
+            )
+        fit = fit_choice()
+    return Controls(video, strip, texts, run, stop, start, end, fit, model_picker(TASK))
 
 
 def _lay_out_results() -> Results:
@@ -133,7 +136,7 @@ def _lay_out_results() -> Results:
 
 def _wire(store: PipelineStore, controls: Controls, results: Results) -> None:
     match = _handler(store)
-    asked = [controls.video, controls.texts, controls.start, controls.end]
+    asked = [controls.video, controls.texts, controls.start, controls.end, controls.fit]
     running = []
 
     def run_after(event: Any) -> None:
@@ -182,6 +185,7 @@ def _handler(store: PipelineStore) -> Callable[..., Any]:
         texts: str,
         start_s: float | None,
         end_s: float | None,
+        fit: str,
         key: str,
         progress: gr.Progress = gr.Progress(),
     ) -> Iterator[tuple[Any, ...]]:
@@ -194,7 +198,7 @@ def _handler(store: PipelineStore) -> Callable[..., Any]:
             for _ in worked_off(viclip.prepare(lines), progress):
                 yield (gr.skip(),) * 6
             part = {"start_s": start_s or 0.0, "end_s": end_s or 0.0}
-            for found in viclip.stream_match(file, lines, **part):
+            for found in viclip.stream_match(file, lines, **part, fit=fit):
                 if found is None:
                     progress(0.0, desc=say("Looking at the video"))
                     yield (gr.skip(),) * 6

@@ -7,7 +7,7 @@ import gradio as gr
 
 from components.common import ExampleStrip, ModelPicker, example_strip, model_picker
 from components.example_lists import moments_examples
-from components.player import Player, frame_gallery, result_player
+from components.player import Player, fit_choice, frame_gallery, result_player
 from pipelines.catalogue import Task
 from pipelines.viclip.windows import MOST_MOMENTS, SearchOptions
 
@@ -38,12 +38,13 @@ class Controls:
     window: gr.Slider
     stride: gr.Slider
     top_k: gr.Slider
+    fit: gr.Dropdown
     picker: ModelPicker
 
     @property
     def inputs(self) -> set[Any]:
         """What a search is given, by component."""
-        asked = {self.videos, self.query, self.window, self.stride, self.top_k}
+        asked = {self.videos, self.query, self.window, self.stride, self.top_k, self.fit}
         return {*asked, self.picker.dropdown}
 
     def options(self, values: dict[Any, Any]) -> SearchOptions:
@@ -52,7 +53,9 @@ class Controls:
         Raises:
             InputError: a value is out of its range.
         """
-        return SearchOptions(values[self.window], values[self.stride], values[self.top_k])
+        return SearchOptions(
+            values[self.window], values[self.stride], values[self.top_k], values[self.fit]
+        )
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,9 @@ def lay_out_controls() -> Controls:
             info="From one part to the next, in seconds. Smaller is finer, and takes longer.",
         )  # fmt: skip
         top_k = gr.Slider(1, min(20, MOST_MOMENTS), 5, step=1, label="Most moments of a video")
+        fit = fit_choice()
     picker = model_picker(TASK)
-    return Controls(videos, strip, query, run, stop, window, stride, top_k, picker)
+    return Controls(videos, strip, query, run, stop, window, stride, top_k, fit, picker)
 
 
 def lay_out_results() -> Results:

@@ -40,6 +40,20 @@ def result_player() -> Player:
     )
 
 
+def fit_choice() -> gr.Dropdown:
+    """Return the choice of how frames become the square that a model reads."""
+    return gr.Dropdown(
+        [
+            ("Squash it, as the model was trained", "squash"),
+            ("Keep all of it, between bars", "letterbox"),
+            ("Cut off what is outside the middle", "centre-crop"),
+        ],
+        value="squash",
+        label="A frame that is not square",
+        info="The model reads squares. What is cut off is not seen.",
+    )
+
+
 def frame_gallery(label: str) -> gr.Gallery:
     """Lay out small pictures to click, of frames or of what was found; shown once there are any."""
     return gr.Gallery(

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,12 +19,27 @@ log = logging.getLogger(__name__)
 #: Seconds between two looks.
 EVERY_S = 15.0
 
-#: Seconds without a request after which a visit goes that holds nothing of its own: the next
-#: request of the same visitor finds one that is equal to it.
-UNUSED_S = 60.0
+#: Visits that are kept at most; of more, the one goes that was used longest ago.
+MOST_VISITS = 1000
 
-#: Seconds after which a visit goes that was left; until then who comes back finds what was found.
-LEFT_S = 3600.0
+
+@dataclass(frozen=True)
+class Ages:
+    """Seconds without a request after which a visit is over.
+
+    Attributes:
+        plain: of one that holds nothing of its own: the next request of the same visitor finds
+            one that is equal to it.
+        left: of a page that was closed, and had found nothing.
+        found: of a page that was closed and had found something; who comes back until then, from
+            sleep or a lost connection, finds it still.
+        any: of a page that nobody closed.
+    """
+
+    plain: float = 60.0
+    left: float = 600.0
+    found: float = 3600.0
+    any: float = 86400.0
 
 
 @asynccontextmanager
@@ -46,28 +62,26 @@ async def _forget_for_ever(holder: StateHolder) -> None:
         await asyncio.sleep(EVERY_S)
 
 
-def forget(
-    holder: StateHolder, now: datetime, unused_s: float = UNUSED_S, left_s: float = LEFT_S
-) -> int:
-    """Give up visits that are over.
+def forget(holder: StateHolder, now: datetime, ages: Ages = Ages()) -> int:
+    """Give up visits that are over; one that is being answered is not.
 
     Args:
         holder: all of Gradio's visits; called on its event loop.
         now: local time, as Gradio notes it.
-        unused_s: seconds without a request after which a visit goes that holds nothing.
-        left_s: seconds without a request after which any goes whose page was closed.
+        ages: how long each is kept.
 
     Returns:
         how many were given up.
     """
-    over = []
-    for name, session in holder.session_data.items():
-        used = holder.time_last_used.get(name)
-        unused_for_s = left_s if used is None else (now - used).total_seconds()
-        if (session.is_closed and unused_for_s >= left_s) or (
-            unused_for_s >= unused_s and not _holds_anything(session, holder)
-        ):
-            over.append(name)
+    jobs = holder.blocks._queue.active_jobs
+    answered = {event.session_hash for job in jobs for event in job or ()}
+    over = [
+        name
+        for name, session in holder.session_data.items()
+        if name not in answered
+        and (now - holder.time_last_used.get(name, datetime.min)).total_seconds()
+        >= _age(session, holder, ages)
+    ]
     for name in over:
         holder.delete_state(name)
         del holder.session_data[name]
@@ -75,8 +89,12 @@ def forget(
     return len(over)
 
 
-def _holds_anything(session: SessionState, holder: StateHolder) -> bool:
-    """Whether the visit differs from a new one."""
+def _age(session: SessionState, holder: StateHolder, ages: Ages) -> float:
+    """Return how long a visit is kept."""
     drawn = holder.blocks.default_config.blocks
     own = session.blocks_config.blocks
-    return bool(session.state_data) or any(own[key] is not drawn.get(key) for key in own)
+    if not session.state_data and all(own[key] is drawn.get(key) for key in own):
+        return ages.plain
+    if not session.is_closed:
+        return ages.any
+    return ages.found if session.state_data else ages.left

@@ -6,6 +6,8 @@ from queue import Empty, Queue
 from threading import Event, Thread
 from typing import Any, TypeVar
 
+from pipelines.fairness import on_behalf
+
 #: Seconds between two signs of life of work that has nothing to say.
 HEARTBEAT_S = 0.25
 
@@ -25,7 +27,8 @@ def stream_work(
 
     For work that takes long before it has anything to say, so that whoever reads this can close
     it a few times a second. No lock, `inference_mode` or autocast is held across a `yield`: Gradio
-    advances a generator from whichever worker thread is free and may close it from another.
+    advances a generator from whichever worker thread is free and may close it from another. The
+    thread works for who is asking here (`fairness.asking`).
 
     Args:
         work: called with `emit`, which hands on an item, and `should_stop`, which is true once
@@ -50,7 +53,7 @@ def stream_work(
         finally:
             items.put(_END)
 
-    worker = Thread(target=run, name="work", daemon=True)
+    worker = Thread(target=on_behalf(run), name="work", daemon=True)
     worker.start()
     try:
         while True:

@@ -2,15 +2,18 @@
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+
+from pipelines.fairness import asking, place_in_line
 
 #: Longest that visitors, one after the other, keep one batch of a long run waiting.
 MAX_WAIT_S = 20.0
 
 #: Long runs that are under way at once, each with pictures in memory; the others wait for a place.
-NUM_PLACES = 4
+#: One visitor has at most half of them, so that another's first run can begin.
+NUM_PLACES, PLACES_OF_ONE = 4, 2
 
 #: Seconds between two looks at whether a waiting run was given up.
 LOOK_S = 0.1
@@ -23,10 +26,11 @@ class BrokenOff(BaseException):
 class Turns:
     """Orders those who use the device.
 
-    Visitors whose work takes seconds have the device one after the other, as they came; those with
-    milliseconds of work are only counted. Long runs come batch by batch: one batch at a time, the
-    run that has waited longest first, and none while a visitor is being answered or waits, except
-    after `MAX_WAIT_S`.
+    Requests whose work takes seconds have the device one after the other: as they came, but each
+    visitor's first before anybody's second; those with milliseconds of work are only counted. Long
+    runs come batch by batch: one batch at a time, the run that has waited longest first, and none
+    while a visitor is being answered or waits, except after `MAX_WAIT_S`. Whose a request or a run
+    is, `fairness.asking` tells in the thread that waits; without it each is another visitor's.
     """
 
     def __init__(self) -> None:
@@ -34,8 +38,8 @@ class Turns:
         self._changed = threading.Condition()
         self._visitors = 0
         self._line: deque[object] = deque()
-        self._alone: deque[object] = deque()
-        self._places = threading.Semaphore(NUM_PLACES)
+        self._alone: list[tuple[object, Hashable]] = []
+        self._places: Counter[Hashable] = Counter()
 
     @contextmanager
     def visitor(self) -> Iterator[None]:
@@ -51,23 +55,26 @@ class Turns:
 
     @contextmanager
     def alone(
-        self, given_up: Callable[[], bool], tell: Callable[[int], None] = lambda ahead: None
+        self,
+        given_up: Callable[[], bool],
+        tell: Callable[[int], None] = lambda ahead: None,
     ) -> Iterator[None]:
-        """Wait for all visitors who came here earlier, and be one for the length of the block.
+        """Wait for all whose turn is earlier, and be a visitor for the length of the block.
 
         Any thread may enter or leave it.
 
         Args:
             given_up: asked while waiting; once true, the wait ends.
-            tell: called with the number of visitors before this one, whenever it is another.
+            tell: called with the number of requests before this one, whenever it is another.
 
         Raises:
             BrokenOff: it was given up.
         """
-        ticket = object()
+        ticket = (object(), _who_asks())
         with self.visitor():
             with self._changed:
-                self._alone.append(ticket)
+                line = [whose for _, whose in self._alone]
+                self._alone.insert(place_in_line(line, ticket[1]), ticket)
             try:
                 self._await_visitors(ticket, given_up, tell)
                 yield
@@ -77,7 +84,10 @@ class Turns:
                     self._changed.notify_all()
 
     def _await_visitors(
-        self, ticket: object, given_up: Callable[[], bool], tell: Callable[[int], None]
+        self,
+        ticket: tuple[object, Hashable],
+        given_up: Callable[[], bool],
+        tell: Callable[[int], None],
     ) -> None:
         told = 0
         with self._changed:
@@ -99,13 +109,20 @@ class Turns:
         Raises:
             BrokenOff: it was given up.
         """
-        while not self._places.acquire(timeout=LOOK_S):
-            if given_up():
-                raise BrokenOff
+        whose = _who_asks()
+        with self._changed:
+            while self._places.total() >= NUM_PLACES or self._places[whose] >= PLACES_OF_ONE:
+                if given_up():
+                    raise BrokenOff
+                self._changed.wait(LOOK_S)
+            self._places[whose] += 1
         try:
             yield
         finally:
-            self._places.release()
+            with self._changed:
+                self._places[whose] -= 1
+                self._places += Counter()  # forgets who has none
+                self._changed.notify_all()
 
     @contextmanager
     def batch(self, given_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
@@ -139,3 +156,9 @@ class Turns:
                         return
                 self._changed.wait(LOOK_S)
         raise BrokenOff
+
+
+def _who_asks() -> Hashable:
+    """Return whom this thread works for, somebody new where nobody knows."""
+    visitor = asking.get()
+    return object() if visitor is None else visitor

@@ -73,6 +73,15 @@ def test_nobody_watches_the_visitors(running_app: RunningApp) -> None:
     assert http.get(f"{url}/metrics").status_code == 404
 
 
+@pytest.mark.parametrize("method", ["get", "post"])
+@pytest.mark.parametrize("name", ["runs", "run-history/connect", "run-history/buckets"])
+def test_nobody_acts_with_the_owners_token(running_app: RunningApp, name: str, method: str) -> None:
+    """Gradio's history of runs asks for no password, and reads and writes the owner's buckets."""
+    url = f"{running_app.url.rstrip('/')}/gradio_api/{name}"
+    assert getattr(http, method)(url).status_code in {404, 405}
+    assert http.get(f"{running_app.url.rstrip('/')}/config").json()["run_history"] is False
+
+
 #: `python app.py` that tells when Gradio makes a table of the requests it remembers.
 TELLING = (
     "import sys\n"

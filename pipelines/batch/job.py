@@ -21,6 +21,7 @@ from pipelines.batch.results import BatchResult
 from pipelines.batch.shelf import Shelf
 from pipelines.catalogue import ModelSpec
 from pipelines.errors import PipelineError
+from pipelines.fairness import on_behalf
 from pipelines.generation import GenerationOptions
 from pipelines.store import PipelineStore
 from pipelines.turns import BrokenOff
@@ -138,7 +139,7 @@ class BatchJob:
             PipelineError: it cannot be done, or not to its end.
             Exception: whatever else the thread raised, in the caller's thread.
         """
-        worker = threading.Thread(target=self._work, name="batch", daemon=True)
+        worker = threading.Thread(target=on_behalf(self._work), name="batch", daemon=True)
         kept_at = -_KEEP_EVERY_S
         worker.start()
         try:

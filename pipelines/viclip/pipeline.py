@@ -123,7 +123,13 @@ class ViClipPipeline(Pipeline):
             yield Step(done=done, total=len(every), unit="texts")
 
     def stream_match(
-        self, video: Path, texts: Sequence[str], *, start_s: float = 0.0, end_s: float = 0.0
+        self,
+        video: Path,
+        texts: Sequence[str],
+        *,
+        start_s: float = 0.0,
+        end_s: float = 0.0,
+        fit: str = "",
     ) -> Iterator[VideoMatch | None]:
         """Match, as `match` does; yields None as signs of life, at last the result.
 
@@ -131,7 +137,9 @@ class ViClipPipeline(Pipeline):
         """
 
         def work(should_stop: ShouldStop) -> VideoMatch:
-            return self.match(video, texts, start_s=start_s, end_s=end_s, should_stop=should_stop)
+            return self.match(
+                video, texts, start_s=start_s, end_s=end_s, fit=fit, should_stop=should_stop
+            )
 
         yield (yield from stoppable(work, None))
 
@@ -142,6 +150,7 @@ class ViClipPipeline(Pipeline):
         *,
         start_s: float = 0.0,
         end_s: float = 0.0,
+        fit: str = "",
         should_stop: ShouldStop = never,
     ) -> VideoMatch:
         """Score texts against a video, or a part of it.
@@ -153,14 +162,15 @@ class ViClipPipeline(Pipeline):
             texts: at least one, distinct.
             start_s: start of the part.
             end_s: its end; 0.0 means the end of the video.
+            fit: how frames are made square, see `framing.Fit`; "" for the model's own way.
             should_stop: asked now and then; when true, `ReadingStopped` is raised.
 
         Raises:
             MediaError: the file is not a video that can be read, or too long.
-            InputError: the part is not in the video.
+            InputError: the part is not in the video, or `fit` is unknown.
             ReadingStopped: the caller said so.
         """
-        plan, times, notes = self.videos.part(video, start_s, end_s, should_stop)
+        plan, times, notes = self.videos.part(video, start_s, end_s, should_stop, fit)
         vector = self.videos.vectors(video, plan, should_stop)
         if not vector.any():
             raise MediaError(_PART_LOST)

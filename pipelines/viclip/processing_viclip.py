@@ -6,10 +6,10 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from pipelines.errors import InputError
+from pipelines.errors import InputError, shown
+from pipelines.viclip.framing import Fit
 from pipelines.viclip.resizing import Pixels, resize_like_opencv
 
-Fit = Literal["squash", "letterbox", "centre-crop"]
 ChannelOrder = Literal["rgb", "bgr"]
 
 #: ImageNet's statistics, RGB. CLIP's own, which several wrappers use, depart from the training.
@@ -65,8 +65,7 @@ def fit_frames(frames: Pixels, size: int, fit: Fit = "squash") -> Pixels:
     Args:
         frames: (T, H, W, 3) uint8.
         size: side of the square, in pixels.
-        fit: "squash" gives up the proportions, as the model was trained; "letterbox" keeps all
-            of the frame between bars; "centre-crop" keeps the middle square only.
+        fit: how; see `framing.Fit`.
 
     Returns:
         (T, size, size, 3) uint8, in the channel order given; the bars are RGB.
@@ -90,7 +89,7 @@ def fit_frames(frames: Pixels, size: int, fit: Fit = "squash") -> Pixels:
         resized = resize_like_opencv(frames, inner[0], inner[1])
         canvas[:, top : top + inner[0], left : left + inner[1]] = resized
         return canvas
-    raise InputError(f"fit must be one of {', '.join(get_args(Fit))} but got {str(fit)[:60]!r}.")
+    raise InputError(f"fit must be one of {', '.join(get_args(Fit))} but got {shown(fit)}.")
 
 
 def normalise_frames(frames: Pixels) -> torch.Tensor:

@@ -12,6 +12,7 @@ from pipelines.kept import Kept
 from pipelines.notes import lost_frames_notes
 from pipelines.recent import FileDigests, Recent
 from pipelines.vectors import VectorCache
+from pipelines.viclip.framing import Fit, check_fit
 from pipelines.viclip.processing_viclip import ViClipProcessor, fit_frames
 from pipelines.viclip.resizing import Pixels
 from pipelines.viclip.windows import (
@@ -58,6 +59,7 @@ class Plan:
         starts_s: (N,) starts of the windows.
         ends_s: (N,) their ends.
         indices: (N, T) frames that stand for them.
+        fit: how their frames are made square; None for the model's own way.
         video_start_s: when the first frame of the video appears.
         video_end_s: when its last frame ends.
     """
@@ -68,11 +70,13 @@ class Plan:
     indices: np.ndarray
     video_start_s: float
     video_end_s: float
+    fit: Fit | None = None
 
     @property
     def keys(self) -> list[str]:
         """What the vector of each window is kept under."""
-        return [f"{self.digest}:{','.join(map(str, row))}" for row in self.indices.tolist()]
+        start = f"{self.digest}:{self.fit}:" if self.fit else f"{self.digest}:"
+        return [start + ",".join(map(str, row)) for row in self.indices.tolist()]
 
     def between(self, first: int, end: int) -> "Plan":
         """Return the plan of the windows from `first` up to and without `end`."""
@@ -168,7 +172,8 @@ class VideoEncoder:
                 indices = clip_indices(reader.times_s, starts, ends, self._processor.num_frames)
             return Plan(digest, starts, ends, indices, info.start_s, info.end_s)
 
-        return self._plans.get((digest, options.window_s, options.stride_s), make)
+        plan = self._plans.get((digest, options.window_s, options.stride_s), make)
+        return replace(plan, fit=self._unlike_own(options.fit))
 
     def prepare(self, path: Path, plan: Plan, should_stop: ShouldStop = never) -> Iterator[int]:
         """Compute and keep the vectors of a plan that are nowhere kept.
@@ -244,7 +249,12 @@ class VideoEncoder:
         return lost_frames_notes(len(self.lost(plan)), len(np.unique(plan.indices)))
 
     def part(
-        self, path: Path, start_s: float, end_s: float, should_stop: ShouldStop = never
+        self,
+        path: Path,
+        start_s: float,
+        end_s: float,
+        should_stop: ShouldStop = never,
+        fit: str = "",
     ) -> tuple[Plan, tuple[float, ...], list[str]]:
         """Return the one window that is a part of a video, its frames' times, and notes.
 
@@ -261,7 +271,9 @@ class VideoEncoder:
         end = np.array([min(end_s or info.end_s, info.end_s)])
         start = np.minimum(max(start_s, info.start_s), end)
         indices = clip_indices(times, start, end, self._processor.num_frames)
-        plan = Plan(self._digests.of(path), start, end, indices, info.start_s, info.end_s)
+        digest = self._digests.of(path)
+        square = self._unlike_own(fit)
+        plan = Plan(digest, start, end, indices, info.start_s, info.end_s, square)
         frames = np.unique(indices)
         notes = []
         if end_s > info.end_s + 0.5:
@@ -270,6 +282,11 @@ class VideoEncoder:
             what = "one frame" if len(frames) == 1 else f"{len(frames)} frames"
             notes.append(f"This part has only {what}, so little or no motion can be seen in it.")
         return plan, tuple(times[frames].tolist()), notes
+
+    def _unlike_own(self, fit: str) -> Fit | None:
+        """Return how frames are made square, None if as the model does it by itself."""
+        square = check_fit(fit)
+        return None if square == self._processor.fit else square
 
     def _vectors(self, clips: list[Pixels | None]) -> torch.Tensor:
         vectors = torch.zeros(len(clips), self._dim, dtype=torch.float32)
@@ -288,7 +305,7 @@ class VideoEncoder:
         """
         held: dict[int, Pixels] = {}
         windows = plan.indices[rows]
-        parts = self._parts(reader, np.unique(windows), self._lost.of(plan.digest), should_stop)
+        parts = self._parts(reader, np.unique(windows), plan, should_stop)
         read = -1
         for row, window in enumerate(windows):
             _check(should_stop)
@@ -305,10 +322,11 @@ class VideoEncoder:
                 held = {i: frame for i, frame in held.items() if i >= windows[row + 1, 0]}
 
     def _parts(
-        self, reader: VideoReader, wanted: np.ndarray, lost: set[int], should_stop: ShouldStop
+        self, reader: VideoReader, wanted: np.ndarray, plan: Plan, should_stop: ShouldStop
     ) -> Iterator[tuple[int, dict[int, Pixels]]]:
         """Yield frames as the model reads them, part by part, each with the last number of it."""
-        side, fit = self._processor.image_size, self._processor.fit
+        side, fit = self._processor.image_size, plan.fit or self._processor.fit
+        lost = self._lost.of(plan.digest)
         pixels = reader.info.height_px * reader.info.width_px + side**2
         at_once = max(num_cores(), DECODED_BYTES // (3 * pixels))
         for frames in reader.frames_in_order(wanted, at_once=at_once, should_stop=should_stop):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.errors import InputError, shown
+from pipelines.viclip.framing import check_fit
 from pipelines.video_choice import Numbers, Times, indices_at
 
 #: Most windows of one request; their vectors are kept together.
@@ -39,6 +40,7 @@ class SearchOptions:
         window_s: length of the parts that are compared with the query, in seconds.
         stride_s: from the start of one part to that of the next.
         top_k: most moments of one video.
+        fit: how frames are made square, see `framing.Fit`; "" for the model's own way.
 
     Raises:
         InputError: a value is out of its range, or parts of the video would not be looked at.
@@ -47,12 +49,14 @@ class SearchOptions:
     window_s: float = 4.0
     stride_s: float = 1.0
     top_k: int = 5
+    fit: str = ""
 
     def __post_init__(self) -> None:
         """Check the ranges."""
         check_number(self.window_s, "window_s", *WINDOW_RANGE_S, unit=" s")
         check_number(self.stride_s, "stride_s", *STRIDE_RANGE_S, unit=" s")
         check_number(self.top_k, "top_k", 1, MOST_MOMENTS)
+        check_fit(self.fit)
         if self.top_k != int(self.top_k):
             raise InputError(f"top_k must be a whole number but got {self.top_k:g}.")
         if self.stride_s > self.window_s:

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import pytest
@@ -10,13 +11,13 @@ from gradio.state_holder import StateHolder
 from gradio_client import handle_file
 
 from components import sessions
-from components.sessions import forget, forget_visits
+from components.sessions import Ages, forget, forget_visits
 from tests.browser.serve import serve
 from tests.components.bundled_app import wait_until
 from tests.conftest import connect
 
 NOW = datetime(2026, 1, 1, 12)
-UNUSED_S, LEFT_S = 60.0, 3600.0
+AGES = Ages()
 
 
 class Visits(StateHolder):
@@ -37,7 +38,7 @@ class Visits(StateHolder):
         self.time_last_used[name] = NOW - timedelta(seconds=ago_s)
 
     def forget(self) -> int:
-        return forget(self, NOW, UNUSED_S, LEFT_S)
+        return forget(self, NOW, AGES)
 
 
 @pytest.fixture
@@ -46,37 +47,51 @@ def visits() -> Visits:
 
 
 def test_who_holds_nothing_goes_once_unused(visits: Visits) -> None:
-    visits.visit("old", UNUSED_S)
-    visits.visit("left", UNUSED_S, closed=True)
-    visits.visit("here", UNUSED_S - 1)
+    visits.visit("old", AGES.plain)
+    visits.visit("left", AGES.plain, closed=True)
+    visits.visit("here", AGES.plain - 1)
     assert visits.forget() == 2
     assert list(visits.session_data) == ["here"]
     assert list(visits.time_last_used) == ["here"]
     assert visits.forget() == 0
 
 
-def test_what_was_found_stays_while_the_page_is_open(visits: Visits) -> None:
-    visits.visit("open", 100 * LEFT_S, found="a moment")
-    visits.visit("just left", LEFT_S - 1, found="a moment", closed=True)
-    visits.visit("left", LEFT_S, found="a moment", closed=True)
-    assert visits.forget() == 1
+def test_what_was_found_stays_while_the_page_is_open_and_an_hour(visits: Visits) -> None:
+    visits.visit("open", AGES.any - 1, found="a moment")
+    visits.visit("just left", AGES.found - 1, found="a moment", closed=True)
+    visits.visit("left", AGES.found, found="a moment", closed=True)
+    visits.visit("forgotten", AGES.any, found="a moment")
+    assert visits.forget() == 2
     assert list(visits.session_data) == ["open", "just left"]
     assert visits["open"][visits.found._id] == "a moment"
 
 
-def test_a_changed_component_stays_while_the_page_is_open(visits: Visits) -> None:
-    visits.visit("open", UNUSED_S)
-    visits["open"][visits.text._id] = gr.Textbox(max_lines=3, render=False)
-    visits.time_last_used["open"] = NOW - timedelta(seconds=UNUSED_S)
+def test_a_changed_component_stays_while_the_page_is_open_and_minutes(visits: Visits) -> None:
+    def change(name: str) -> None:
+        visits[name][visits.text._id] = gr.Textbox(max_lines=3, render=False)
+
+    for name in ("open", "just left", "left"):
+        change(name)
+    visits.visit("open", AGES.any - 1)
+    visits.visit("just left", AGES.left - 1, closed=True)
+    visits.visit("left", AGES.left, closed=True)
+    assert visits.forget() == 1
+    assert list(visits.session_data) == ["open", "just left"]
+
+
+def test_who_is_being_answered_stays(visits: Visits) -> None:
+    visits.visit("asks", AGES.plain)
+    queue = visits.blocks._queue
+    queue.active_jobs = [None, [SimpleNamespace(session_hash="asks")]]
     assert visits.forget() == 0
-    visits.visit("open", LEFT_S, closed=True)
+    queue.active_jobs = [None, None]
     assert visits.forget() == 1
 
 
 def test_what_a_state_deletes_is_deleted_with_it(visits: Visits) -> None:
     deleted: list[str] = []
     visits.found.delete_callback = deleted.append
-    visits.visit("left", LEFT_S, found="a file", closed=True)
+    visits.visit("left", AGES.found, found="a file", closed=True)
     assert visits.forget() == 1
     assert deleted == ["a file"]
 
@@ -116,7 +131,7 @@ QUICK = (
     "from components import sessions\n"
     "own = sessions.forget\n"
     "def forget(holder, now):\n"
-    "    gone = own(holder, now, unused_s=0.2)\n"
+    "    gone = own(holder, now, sessions.Ages(plain=0.2, left=0.2))\n"
     "    if gone: print('GONE', gone, 'LEFT', len(holder.session_data), flush=True)\n"
     "sessions.forget, sessions.EVERY_S = forget, 0.1\n"
     "import app\n"
@@ -138,6 +153,6 @@ def test_a_script_that_comes_back_is_answered(tmp_path: Path, red_circle: Path) 
         def times() -> int:
             return app.log_file.read_text("utf-8").count("LEFT 0")
 
-        for turn in range(2):
+        for turn in range(2):  # the second time is of a visit that was given up
             assert label() == "red circle"
             wait_until(lambda turn=turn: times() > turn, "the visit is not given up")  # type: ignore[misc]

@@ -93,6 +93,8 @@ def test_a_part_beyond_the_end_is_told(client: Client, moving_left: str) -> None
         ({"texts": WAYS, "end_s": 1e9, **MATCH}, "end_s must be"),
         ({"texts": " \n ", **MATCH}, "texts"),
         ({"texts": WAYS, "model": "demo-clip", **MATCH}, "Choose one of: viclip-l14"),
+        ({"texts": WAYS, "fit": "crop", **MATCH}, "fit must be one of squash, letterbox"),
+        ({"query": "a", "fit": "x" * 1000, **FIND}, "fit must be one of squash, letterbox"),
         ({"query": "  ", **FIND}, "query"),
         ({"query": "a", "window_s": 0.0, **FIND}, "window_s must be"),
         ({"query": "a", "stride_s": 5.0, **FIND}, "must not be longer than window_s"),
@@ -182,6 +184,18 @@ def test_one_frame(client: Client, tmp_path: Path) -> None:
     assert any("one frame" in note for note in label["notes"])
     rows = client.predict(video=video, query="a red circle", **FIND)
     assert len(rows) == 1
+
+
+def test_frames_are_made_square_as_asked(client: Client, tmp_path: Path) -> None:
+    """What is outside the middle square is not seen where it is cut off."""
+    path = encode(tmp_path / "wide.mp4", "libx264", num_frames=30)
+    probabilities = {}
+    for fit in ("", "squash", "letterbox", "centre-crop"):
+        _, scores = client.predict(video=handle_file(path), texts=WAYS, fit=fit, **MATCH)
+        probabilities[fit] = tuple(score["cosine"] for score in scores)
+        assert client.predict(video=handle_file(path), query=WAYS, fit=fit, **FIND)
+    assert probabilities[""] == probabilities["squash"]
+    assert len(set(probabilities.values())) == 3
 
 
 def test_a_variable_frame_rate(client: Client, tmp_path: Path) -> None:

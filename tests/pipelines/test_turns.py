@@ -2,12 +2,14 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
 import pipelines.turns
-from pipelines.turns import BrokenOff, Turns
+from pipelines.fairness import asking
+from pipelines.turns import NUM_PLACES, PLACES_OF_ONE, BrokenOff, Turns
 
 #: Seconds after which something that should come counts as not coming.
 HANG_S = 10.0
@@ -16,6 +18,13 @@ HANG_S = 10.0
 @pytest.fixture
 def turns() -> Turns:
     return Turns()
+
+
+def wait_until(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + HANG_S
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.005)
 
 
 def start(*works: object) -> list[threading.Thread]:
@@ -126,3 +135,49 @@ def test_a_wait_that_is_given_up_holds_nobody(turns: Turns) -> None:
         assert broken == [True]
     with turns.batch():
         pass
+
+
+def test_one_visitors_second_request_waits_for_anothers_first(turns: Turns) -> None:
+    log: list[str] = []
+    lines: list[threading.Thread] = []
+
+    def ask(visitor: str, name: str) -> None:
+        def work() -> None:
+            asking.set(visitor)
+            with turns.alone(lambda: False):
+                log.append(name)
+
+        num = len(turns._alone)
+        lines.extend(start(work))
+        wait_until(lambda: len(turns._alone) > num)
+
+    with turns.alone(lambda: False):
+        for name in ("a1", "a2", "a3"):
+            ask("a", name)
+        ask("b", "b1")
+        ask("b", "b2")
+    for thread in lines:
+        thread.join(HANG_S)
+    assert log == ["a1", "b1", "a2", "b2", "a3"]
+
+
+def test_one_visitor_leaves_places_for_others(turns: Turns) -> None:
+    inside: list[str] = []
+    leave = threading.Event()
+
+    def run(visitor: str) -> None:
+        asking.set(visitor)
+        with turns.place(lambda: False):
+            inside.append(visitor)
+            leave.wait(HANG_S)
+
+    threads = start(*(partial(run, "a") for _ in range(NUM_PLACES)))
+    wait_until(lambda: len(inside) == PLACES_OF_ONE)
+    threads += start(partial(run, "b"))
+    wait_until(lambda: "b" in inside)
+    assert inside.count("a") == PLACES_OF_ONE
+    leave.set()
+    for thread in threads:
+        thread.join(HANG_S)
+    assert inside.count("a") == NUM_PLACES
+    assert not turns._places, "nobody is remembered"

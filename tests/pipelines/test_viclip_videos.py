@@ -17,8 +17,9 @@ from pipelines.errors import MediaError, ReadingStopped
 from pipelines.vectors import VectorCache
 from pipelines.viclip import videos as module
 from pipelines.viclip.configuration_viclip import ViClipConfig
+from pipelines.viclip.framing import Fit
 from pipelines.viclip.pipeline import ViClipPipeline
-from pipelines.viclip.processing_viclip import ViClipProcessor
+from pipelines.viclip.processing_viclip import ViClipProcessor, fit_frames
 from pipelines.viclip.resizing import Pixels, resize_like_opencv
 from pipelines.viclip.videos import VideoEncoder
 from pipelines.viclip.windows import SearchOptions
@@ -217,3 +218,23 @@ def test_many_videos_are_opened_once_for_many_queries(
         viclip.moments(paths, query)
     assert len(opened) == 2 * len(paths), "for its windows, and for their vectors"
     assert len(read) == len(paths)
+
+
+@pytest.mark.parametrize("fit", ["squash", "letterbox", "centre-crop"])
+def test_frames_are_made_square_as_asked(tmp_path: Path, fit: Fit) -> None:
+    """Encoded once for each way, and the model's own way is the same as none."""
+    path = encode(tmp_path / "wide.mp4", "libx264", num_frames=30)
+    seen = Seen(remember=True)
+    videos = encoder(seen)
+    for plan in (
+        videos.plan(path, SearchOptions(30.0, 1.0, fit=fit)),
+        videos.part(path, 0.0, 0.0, fit=fit)[0],
+    ):
+        videos.vectors(path, plan)
+    (clip,) = seen.clips
+    with open_video(path) as reader:
+        assert reader.info.width_px != reader.info.height_px
+        frames = reader.frames_at(np.unique(plan.indices).tolist()).pixels
+    np.testing.assert_array_equal(clip, fit_frames(frames, SIDE, fit))
+    videos.vectors(path, videos.plan(path, SearchOptions(30.0, 1.0)))
+    assert len(seen.clips) == (1 if fit == "squash" else 2)

@@ -1,0 +1,97 @@
+"""Who sends many requests keeps nobody from the model for long."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import pytest
+from gradio_client import Client, handle_file
+
+from components.common import DEVICE_QUEUE
+from components.errors import Page
+from components.fair_queue import FairLine, FairQueue
+from pipelines.fairness import asking
+from tests.components.bundled_app import bundled_app, wait_until
+from tests.conftest import connect
+
+
+class Request:
+    def __init__(self, session_hash: str) -> None:
+        self.session_hash = session_hash
+
+
+def test_a_line_of_requests_is_fair() -> None:
+    line = FairLine()
+    for visitor in "aaab":
+        line.append(Request(visitor))  # type: ignore[arg-type]
+    assert [request.session_hash for request in line] == ["a", "b", "a", "a"]
+    line.remove(line[0])
+    assert isinstance(line, FairLine)
+
+
+def test_settings_stay() -> None:
+    with Page(analytics_enabled=False) as page:
+        text = gr.Textbox()
+        text.submit(len, text, text, concurrency_limit=3, concurrency_id="some")
+    page.queue(max_size=7, default_concurrency_limit=5)
+    queue = page._queue
+    assert isinstance(queue, FairQueue)
+    assert (queue.max_size, queue.default_concurrency_limit) == (7, 5)
+    (function,) = page.fns.values()
+    queue.create_event_queue_for_fn(function)
+    place = queue.event_queue_per_concurrency_id["some"]
+    assert place.concurrency_limit == 3
+    assert isinstance(place.queue, FairLine)
+    queue.create_event_queue_for_fn(function)
+    assert queue.event_queue_per_concurrency_id["some"] is place
+
+
+def test_whoever_asks_once_does_not_wait_for_all_of_a_flood(
+    tmp_path: Path, red_circle: Path
+) -> None:
+    ended: list[str] = []
+
+    def ask(client: Any, name: str) -> Any:
+        job = client.submit(
+            image=handle_file(red_circle), question="What is it?", api_name="/answer_image"
+        )
+        job.add_done_callback(lambda done: ended.append(name if not done.exception() else "lost"))
+        return job
+
+    with bundled_app(tmp_path / "cache") as app:
+        flood = Client(app.url, ssl_verify=False, verbose=False, max_workers=100)
+        other, queue = connect(app.url), app.page._queue
+        num = DEVICE_QUEUE["concurrency_limit"] + 6
+        with app.store.turns.alone(lambda: False):  # nobody is answered meanwhile
+            jobs = [ask(flood, "flood") for _ in range(num)]
+            wait_until(lambda: len(queue) == 6, "the places are not full")
+            jobs.append(ask(other, "other"))
+            wait_until(lambda: len(queue) == 7, "the last one does not wait")
+        for job in jobs:
+            job.result(timeout=120)
+    assert len(ended) == num + 1 and "lost" not in ended
+    # one that is answered already and one that was first in the line may come before it, and
+    # those of the flood that end while its own place at the model is taken
+    assert ended.index("other") < 10
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_page_that_asks_again_is_not_closed(closed: bool) -> None:
+    """Its heartbeat ended while the device slept, and comes back never."""
+    seen: list[tuple[bool, str | None]] = []
+    with Page(analytics_enabled=False) as page:
+        text = gr.Textbox()
+        text.submit(lambda said: seen.append((state.is_closed, asking.get())), text)
+    page.queue()
+    holder = page.app.state_holder
+    holder.set_blocks(page)
+    state = holder["a page"]
+    state.is_closed = closed
+
+    async def ask() -> None:
+        request = gr.Request(username=None, session_hash="a page")
+        await page.process_api(0, ["said"], state, request)
+
+    asyncio.run(ask())
+    assert seen == [(False, "a page")]

@@ -1,0 +1,66 @@
+"""All visitors take turns, however many requests one of them has sent."""
+
+import random
+import threading
+from collections import defaultdict
+
+from pipelines.fairness import asking, on_behalf, place_in_line
+
+
+def line_of(arrivals: str) -> str:
+    line: list[str] = []
+    for visitor in arrivals:
+        line.insert(place_in_line(line, visitor), visitor)
+    return "".join(line)
+
+
+def test_each_first_request_comes_before_anybodys_second() -> None:
+    assert line_of("abc") == "abc"
+    assert line_of("aaab") == "abaa"
+    assert line_of("aaabbb") == "ababab"
+    assert line_of("aaabbc") == "abcaba"
+    assert line_of("") == ""
+
+
+def test_everybody_is_served_in_their_own_order_and_nobody_waits_for_ever() -> None:
+    rng = random.Random(7)
+    line: list[tuple[str, int]] = []
+    sent: dict[str, int] = defaultdict(int)
+    served: dict[str, int] = defaultdict(int)
+    waits: list[int] = []
+    flood = [("flood", number) for number in range(40)]
+    for request in flood:
+        line.insert(place_in_line([visitor for visitor, _ in line], "flood"), request)
+    for step in range(2000):  # each second turn somebody new comes, or one of ten others
+        visitor = f"new {step}" if step % 2 else f"known {rng.randrange(10)}"
+        request = (visitor, sent[visitor])
+        sent[visitor] += 1
+        line.insert(place_in_line([each for each, _ in line], visitor), request)
+        visitor, number = line.pop(0)
+        assert number == served[visitor], "one visitor's requests stay in their order"
+        served[visitor] += 1
+        if visitor == "flood":
+            waits.append(step)
+    gaps = [later - earlier for earlier, later in zip(waits, waits[1:], strict=False)]
+    assert served["flood"] == 40
+    assert max(gaps) < 60, "as many come as go, yet its turn comes again and again"
+
+
+def test_who_asks_is_known_in_a_thread() -> None:
+    found: list[str | None] = []
+
+    def look() -> None:
+        found.append(asking.get())
+
+    def thread(work: object) -> None:
+        worker = threading.Thread(target=work)  # type: ignore[arg-type]
+        worker.start()
+        worker.join()
+
+    token = asking.set("somebody")
+    try:
+        thread(look)
+        thread(on_behalf(look))
+    finally:
+        asking.reset(token)
+    assert found == [None, "somebody"]
