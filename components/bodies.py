@@ -13,10 +13,11 @@ from components.language import say
 from pipelines.settings import Settings
 from pipelines.upload_room import THEN, no_uploads_because
 
-#: Most bytes of a request in JSON: the names of the most files that it may have, or its texts.
+#: Most bytes of a request in JSON: the names of the most files that it may have, its texts, or
+#: files of agents in base64.
 MAX_JSON_BYTES = 32_000_000
 
-#: Bytes around a file: the heads of a form, or the words of an agent.
+#: Bytes around a file: the heads of a form.
 _AROUND_BYTES = 1_000_000
 
 #: Seconds for which it is not asked again whether the disk has room.
@@ -122,8 +123,6 @@ class BoundedBodies:
             return None
         if path in {f"{_API}component_server", f"{_API}process_recording"}:  # drawings come so
             return self._file_bytes + _AROUND_BYTES
-        if path.startswith(f"{_API}mcp"):  # agents send files as base64
-            return max(MAX_JSON_BYTES, self._file_bytes * 4 // 3 + _AROUND_BYTES)
         return MAX_JSON_BYTES
 
     async def _full(self) -> str:

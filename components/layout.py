@@ -22,8 +22,8 @@ from components import (
     similarity_tab,
     video_chat_tab,
 )
-from components.agents import serve_agents
-from components.bodies import BoundedBodies
+from components.agents import serve_agents, take_bodies
+from components.bodies import MAX_JSON_BYTES, BoundedBodies
 from components.closing import close_off_the_loop
 from components.common import ASSETS, MOST_AT_ONCE, is_bundled
 from components.errors import Page
@@ -105,6 +105,8 @@ async def _serving(app: Any) -> AsyncIterator[None]:
 
 def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str, Any]:
     """Return the arguments of `launch`; `routes` are served beside the page."""
+    if settings.mcp:
+        take_bodies(MAX_JSON_BYTES)
     served: dict[str, Any] = {
         "middleware": [
             Middleware(LanguageOfRequest),

@@ -67,6 +67,11 @@ class Links:
             inputs, lambda file: {**file, "path": str(links[file["path"]]), "url": None}, _is_link
         )
 
+    async def no_room(self) -> str:
+        """Return in a sentence why no file can be taken, "" where one can."""
+        full = await anyio.to_thread.run_sync(no_uploads_because, self._settings)
+        return f"{full} {THEN}" if full else ""
+
     async def _fetch_all(self, links: dict[str, Path]) -> None:
         """Fill in the file of each link; the first failure ends all."""
         failures: list[PipelineError] = []
@@ -100,9 +105,9 @@ class Links:
         file = folder / name
         if await anyio.to_thread.run_sync(_is_fresh, file):
             return file
-        full = await anyio.to_thread.run_sync(no_uploads_because, self._settings)
+        full = await self.no_room()
         if full:
-            raise MediaError(f"{full} {THEN}", title="No room")
+            raise MediaError(full, title="No room")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as half:
