@@ -105,7 +105,8 @@ def tree_of(pid: int) -> list[int]:
 def resident_mb(pid: int) -> float:
     """Return the resident memory of a process and its descendants, in MB (1e6 bytes).
 
-    What several of them share counts once, each having its part of it.
+    What several of them share counts once, each having its part of it. Pages of files, such as
+    libraries, do not count: other programs share them, and the system takes them back.
     """
     return sum(own_resident_mb(each) for each in tree_of(pid))
 
@@ -116,8 +117,8 @@ def own_resident_mb(pid: int) -> float:
         told = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:
         return 0.0
-    found = re.search(r"^Pss:\s+(\d+) kB", told, re.MULTILINE)
-    return int(found[1]) * 1024 / 1e6 if found else 0.0
+    found = re.findall(r"^Pss_(?:Anon|Shmem):\s+(\d+) kB", told, re.MULTILINE)
+    return sum(map(int, found)) * 1024 / 1e6
 
 
 @dataclass

@@ -4,8 +4,8 @@ Files are made first, of four codecs and two lengths. Each reading has a process
 are its CPU seconds over all threads, opening included, the best of several rounds in which the
 readers take turns; memory is what it adds at its highest. Then, per kind of file, how many frames
 are right, wrong or lost. torchcodec takes part where it is installed. The last line is JSON;
-`--write` also keeps it beside this script for the README's tables; `--memory` measures the lines
-of memory anew and leaves the others as they were kept.
+`--write` also keeps it beside this script for the README's tables. `--memory` measures the lines
+of memory anew, `--only` those of one kind of file, and leaves the others as they were kept.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,7 +25,7 @@ os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder says much
 import numpy as np  # noqa: E402
 
 from benchmarks.measuring import Row, report, row  # noqa: E402
-from benchmarks.numbered_videos import FAST, KINDS, make  # noqa: E402
+from benchmarks.numbered_videos import FAST, KINDS, Kind, make  # noqa: E402
 from benchmarks.video_readers import READERS, has_torchcodec, read_apart  # noqa: E402
 from pipelines.video_choice import spread_indices  # noqa: E402
 
@@ -73,20 +73,22 @@ def checked(names: list[str], folder: Path, num_frames: int) -> Iterator[Row]:
             yield {"kind": kind.name, "reader": name, **counts}
 
 
-def speeds(names: list[str], folder: Path, quick: bool) -> Iterator[Row]:
+def speeds(names: list[str], folder: Path, quick: bool, kinds: Sequence[Kind]) -> Iterator[Row]:
     """Yield the lines of the table: each request of each codec."""
     rivals = [name for name in RIVALS if name in names]
     asked = ["SeeSay", CHAT, WHOLE, *rivals]
     for what, num_frames, height, width, count in QUICK_CASES if quick else CASES:
-        for kind in FAST:
+        for kind in kinds:
             path = make(folder / kind.file, kind, num_frames, height, width)
-            found = timed(asked, path, num_frames, count, 2 if quick else 3)
+            every = [*asked, ALONE] if kind.name == "VP9" else asked
+            found = timed(every, path, num_frames, count, 2 if quick else 3)
             found = {name: each for name, each in found.items() if not math.isinf(each["cpu_s"])}
             own, whole = found["SeeSay"], found[WHOLE]
             best = min(found.keys() & set(rivals), key=lambda name: found[name]["cpu_s"])
             told = f"{what}, {kind.name}"
             if kind.name == "VP9":
-                yield alone_row(told, path, num_frames, count, best, found[best])
+                alone = f"{told}: decoding alone what any reader must / the fastest other reader"
+                yield row(alone, found[ALONE]["cpu_s"], found[best]["cpu_s"], 1) | {"goal": ""}
             yield row(
                 f"{told}: SeeSay / the fastest other reader, {best}",
                 own["cpu_s"], found[best]["cpu_s"], 0.7, readers=found,
@@ -98,13 +100,6 @@ def speeds(names: list[str], folder: Path, quick: bool) -> Iterator[Row]:
             path.unlink()
 
 
-def alone_row(told: str, path: Path, num_frames: int, count: int, best: str, theirs: Row) -> Row:
-    """Return the line that says how far a reader could get; it has no goal."""
-    alone = timed([ALONE], path, num_frames, count, 3)[ALONE]
-    what = f"{told}: decoding alone what any reader must / the fastest other reader, {best}"
-    return row(what, alone["cpu_s"], theirs["cpu_s"], 1.0, readers={ALONE: alone}) | {"goal": ""}
-
-
 def memory_row(told: str, found: dict[str, Row]) -> Row:
     """Return the line of the memory that reading took."""
     what = f"{told}: memory added, SeeSay as Video chat reads / decord so used"
@@ -113,21 +108,27 @@ def memory_row(told: str, found: dict[str, Row]) -> Row:
     return made
 
 
-def memories(folder: Path, quick: bool) -> Iterator[Row]:
+def memories(folder: Path, quick: bool, kinds: Sequence[Kind]) -> Iterator[Row]:
     """Yield the lines of memory alone."""
     what, num_frames, height, width, count = (QUICK_CASES if quick else CASES)[1]
-    for kind in FAST:
+    for kind in kinds:
         path = make(folder / kind.file, kind, num_frames, height, width)
         found = timed([CHAT, WHOLE], path, num_frames, count, 2 if quick else 3)
         yield memory_row(f"{what}, {kind.name}", found)
         path.unlink()
 
 
-def with_kept(rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """Return the kept lines, those of the same name replaced, and the kept table of frames."""
+def with_kept(rows: list[Row], about: Callable[[Row], str]) -> tuple[list[Row], list[Row]]:
+    """Return the kept lines, those about the same as new ones replaced, and the table of frames."""
     kept = json.loads(Path(__file__).with_suffix(".json").read_text("utf-8"))
-    new = {each["what"]: each for each in rows}
-    return [new.get(each["what"], each) for each in kept["rows"]], kept["frames"]
+    new: dict[str, list[Row]] = {}
+    for each in rows:
+        new.setdefault(about(each), []).append(each)
+    replaced = set(new)
+    lines: list[Row] = []
+    for each in kept["rows"]:
+        lines += new.pop(about(each), []) if about(each) in replaced else [each]
+    return lines, kept["frames"]
 
 
 def show(names: list[str], counts: list[Row]) -> None:
@@ -142,24 +143,36 @@ def _columns(cells: Any) -> str:
     return "".join(f"{cell:<22}" for cell in cells)
 
 
+def _name(line: Row) -> str:
+    return str(line["what"])
+
+
 def main() -> None:
     """Measure, print, and keep where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small files, to see that it runs")
     parser.add_argument("--write", action="store_true", help="keep the figures for the README")
     parser.add_argument("--memory", action="store_true", help="memory only; the rest stays as kept")
+    parser.add_argument(
+        "--only", choices=[kind.name for kind in FAST], help="speed with these files only"
+    )
     args = parser.parse_args()
     names = [name for name in READERS if name != "torchcodec" or has_torchcodec()]
     names = [name for name in names if name not in {CHAT, ALONE}]
-    if args.memory:
+    if args.memory or args.only:
+        kinds = [kind for kind in FAST if args.only in (None, kind.name)]
         with TemporaryDirectory() as folder:
-            rows, counts = with_kept(list(memories(Path(folder), args.quick)))
+            if args.memory:
+                rows, counts = with_kept(list(memories(Path(folder), args.quick, kinds)), _name)
+            else:
+                measured = list(speeds(names, Path(folder), args.quick, kinds))
+                rows, counts = with_kept(measured, lambda line: _name(line).split(":")[0])
         report(__file__, rows, args, f"frames of {SIZE[0]} x {SIZE[1]}", frames=counts)
         return
     with TemporaryDirectory() as folder:
         counts = list(checked(names, Path(folder), 120 if args.quick else 300))
         show(names, counts)
-        rows = list(speeds(names, Path(folder), args.quick))
+        rows = list(speeds(names, Path(folder), args.quick, FAST))
     report(__file__, rows, args, f"frames of {SIZE[0]} x {SIZE[1]}", frames=counts)
 
 

@@ -4,11 +4,11 @@ Starts the app with the bundled models twice. The first one is asked every reque
 visitor alone, one after the other. The second one is asked by all visitors at the same time, for
 `--minutes`, each with pictures and videos of their own over every endpoint; each answer must be
 the one that was given alone. Errors are counted by kind; only the clear message of a full queue
-is allowed. The resident memory of the app's processes is measured after one visitor has asked
-everything once, at its highest, when all have left, and, before and after the rush, once nobody has
-asked for `--idle-minutes` of the app, here two: then nothing is kept by design. The rush is
-repeated (`--rushes`): what one more adds then is lost, and would be added by every other. The last
-line is JSON; the exit status is 1 if an answer was wrong or a request failed.
+is allowed. The resident memory of the app's processes, libraries aside, is measured after one
+visitor has asked everything once, at its highest, when all have left, and, before and after the
+rush, once nobody has asked for `--idle-minutes` of the app, here two: then nothing is kept by
+design. The rush is repeated (`--rushes`): what one more adds then is lost, and would be added by
+every other. The last line is JSON; the exit status is 1 if an answer was wrong or a request failed.
 """
 
 from __future__ import annotations

@@ -113,10 +113,10 @@ def _lay_out_controls() -> Controls:
         stop = gr.Button("Stop", min_width=80, scale=0)
     with gr.Accordion("Part of the video, shape of the frames", open=False):
         with gr.Row():
-            start = gr.Number(0.0, label="From, in seconds", minimum=0, min_width=120)
-            end = gr.Number(
-                0.0, label="To, in seconds", info="0 for the end.", minimum=0, min_width=120
+            start = gr.Number(
+                0.0, label="From (s)", info="0 for the start.", minimum=0, min_width=120
             )
+            end = gr.Number(0.0, label="To (s)", info="0 for the end.", minimum=0, min_width=120)
         fit = fit_choice()
     return Controls(video, strip, texts, run, stop, start, end, fit, model_picker(TASK))
 

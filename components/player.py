@@ -44,7 +44,7 @@ def fit_choice() -> gr.Dropdown:
     """Return the choice of how frames become the square that a model reads."""
     return gr.Dropdown(
         [
-            ("Squash it, as the model was trained", "squash"),
+            ("Squash it, as in training", "squash"),
             ("Keep all of it, between bars", "letterbox"),
             ("Cut off what is outside the middle", "centre-crop"),
         ],

@@ -87,10 +87,10 @@ def _lay_out_video() -> tuple[Controls, ModelPicker, ExampleStrip, gr.HTML, gr.H
             info="More frames see more of a long video, and take longer.",
         )
         with gr.Row():
-            start = gr.Number(0.0, label="From, in seconds", minimum=0, min_width=120)
-            end = gr.Number(
-                0.0, label="To, in seconds", info="0 for the end.", minimum=0, min_width=120
+            start = gr.Number(
+                0.0, label="From (s)", info="0 for the start.", minimum=0, min_width=120
             )
+            end = gr.Number(0.0, label="To (s)", info="0 for the end.", minimum=0, min_width=120)
         compress = gr.Checkbox(
             False,
             label="Skim",
