@@ -100,6 +100,7 @@ ENDPOINTS: dict[str, list[tuple[str, str, Any]]] = {
         ("model", "str", ""),
         ("start_s", "float", 0.0),
         ("end_s", "float", 0.0),
+        ("fit", "str", ""),
     ],
     "/find_moments": [
         ("video", "filepath", REQUIRED),
@@ -108,6 +109,7 @@ ENDPOINTS: dict[str, list[tuple[str, str, Any]]] = {
         ("window_s", "float", 4.0),
         ("stride_s", "float", 1.0),
         ("top_k", "int", 5),
+        ("fit", "str", ""),
     ],
     "/ask_video": ASK_VIDEO,
     "/index_files": [
