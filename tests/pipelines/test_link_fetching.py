@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from pipelines.errors import InputError, MediaError
+from pipelines.link_addresses import is_public
 from pipelines.link_fetching import MOST_REDIRECTS, Bounds, Pinned, fetch
 from tests.local_server import LocalServer
 
@@ -254,6 +255,33 @@ def test_a_server_is_asked_under_its_own_name(
     assert request.url.host == "203.0.113.7"
     assert request.headers["host"] == host
     assert request.extensions["sni_hostname"] == host.partition(":")[0]
+
+
+@pytest.mark.parametrize(
+    ("link", "taken"),
+    [
+        ("https://huggingface.co/a", True),
+        ("https://cdn.hf.co/a", True),
+        ("http://huggingface.co/a", False),  # nobody shows a certificate
+        ("https://huggingface.co.name.test/a", False),
+        ("https://nothf.co/a", False),
+    ],
+)
+def test_inside_of_a_space_the_hub_has_a_private_address(
+    link: str, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def keep(self: Any, request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200)
+
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 443))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", keep)
+    asked = Pinned(is_public).handle_async_request(httpx.Request("GET", link))
+    if taken:
+        assert asyncio.run(asked).status_code == 200
+        return
+    with pytest.raises(httpx.ConnectError):
+        asyncio.run(asked)
 
 
 def test_no_proxy_is_asked(
