@@ -1,6 +1,7 @@
 """What agents send and read (`--mcp`), where Gradio's MCP server falls short of our endpoints."""
 
 import base64
+import functools
 import inspect
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -22,6 +23,18 @@ async def serve_agents(app: Any) -> AsyncIterator[None]:
     if server is not None:
         Tools(server)
     yield
+
+
+def take_bodies(max_bytes: int) -> None:
+    """Have the MCP server of an app that is not launched yet take bodies of so many bytes.
+
+    It would take 4 MB, which a picture in base64 often exceeds.
+    """
+    from gradio.mcp import GradioMCPServer
+    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+    manager: Any = functools.partial(StreamableHTTPSessionManager, max_request_body_size=max_bytes)
+    GradioMCPServer.StreamableHTTPSessionManager = manager  # type: ignore[misc]
 
 
 class Tools:
@@ -52,6 +65,8 @@ class Tools:
         arguments = self._given(request.params.name, request.params.arguments or {})
         request.params.arguments = arguments
         wrong = self._wrong(request.params.name, arguments)
+        if not wrong and self._holds_files(request.params.name, arguments):
+            wrong = await self._server.blocks.links.no_room()
         if wrong:
             return _refused(wrong)
         answer = await self._call(request)
@@ -82,6 +97,13 @@ class Tools:
         return wrong_form(arguments, schema) or wrong_file(
             arguments, file_places(arguments, positions)
         )
+
+    def _holds_files(self, tool: str, arguments: Mapping[str, Any]) -> bool:
+        """Whether a file comes with the arguments, not as a link."""
+        _, positions = self._server.get_input_schema(tool)
+        places = file_places(arguments, positions)
+        files = (_at(arguments, place) for place in places)
+        return any(isinstance(file, str) and file.startswith("data:") for file in files)
 
     def _value(self, tool: str, outputs: list[Any]) -> Any:
         """Return the one value of a tool, or its several values by name."""
@@ -146,10 +168,8 @@ def wrong_file(arguments: Mapping[str, Any], places: Sequence[Sequence[str | int
         arguments: by name.
         places: as `file_places` returns them.
     """
-    for name, *index in places:
-        value: Any = arguments[str(name)]
-        for number in index:
-            value = value[number]
+    for place in places:
+        name, value = place[0], _at(arguments, place)
         if isinstance(value, str) and not value.startswith(_FILE_STARTS):
             return (
                 f"{name} must be a link to a file, which begins with http:// or https://, or the "
@@ -163,6 +183,14 @@ def wrong_file(arguments: Mapping[str, Any], places: Sequence[Sequence[str | int
                 "data:image/png;base64,iVBORw0K... Encode the file again and call the tool again."
             )
     return ""
+
+
+def _at(arguments: Mapping[str, Any], place: Sequence[str | int]) -> Any:
+    """Return what stands at a place among arguments."""
+    value: Any = arguments
+    for key in place:
+        value = value[key]
+    return value
 
 
 def _is_broken(link: str) -> bool:

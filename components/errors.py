@@ -18,6 +18,7 @@ from components.fair_queue import FairQueue
 from components.files import Uploads
 from components.house import House, Refused
 from components.language import say, speaking
+from components.links import Links
 from components.own_links import own_links
 from components.speaking_page import SpeakingPage, language_of
 from pipelines.errors import MediaError, PipelineError
@@ -95,9 +96,10 @@ class Page(SpeakingPage):
     would reach a browser as nothing at all, and a script as advice to the server's owner.
     """
 
-    #: Its rules, and what guards uploads; `build_app` sets those that were asked for.
+    #: Its rules, and what guards uploads and links; `build_app` sets those that were asked for.
     house = House()
     uploads = Uploads(Settings())
+    links = Links(Settings())
 
     def queue(self, *args: Any, **kwargs: Any) -> "Page":
         """Let requests wait, as `gradio.Blocks.queue` does, with visitors taking turns."""
@@ -133,9 +135,11 @@ class Page(SpeakingPage):
     async def preprocess_data(self, *args: Any, **kwargs: Any) -> list[Any]:
         """Check and convert the inputs of a request."""
         inputs = own_links(with_defaults(args[0], args[1]), self.local_url)
-        args = (args[0], inputs, *args[2:])
         try:
-            return await super().preprocess_data(*args, **kwargs)
+            inputs = await self.links.fetched(inputs)
+            return await super().preprocess_data(args[0], inputs, *args[2:], **kwargs)
+        except PipelineError as error:
+            raise said_error(error.message, error.title) from error
         except gr.Error as error:  # its message repeats what was typed, and it would be logged
             raise said_error(_not_offered(error.message), "Check your input") from error
         except ComponentProcessingError as error:

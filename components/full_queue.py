@@ -32,7 +32,7 @@ async def answer_when_full(queue: Queue, body: Any, request: Any, username: str 
     return event._id
 
 
-async def _tell(queue: Queue, event: Event, error: Exception) -> None:
+async def _tell(queue: Queue, event: Event, error: gr.Error) -> None:
     """Put an error into the stream of the client that sent `event`, for as long as it may come."""
     visit = event.session_hash
     async with queue.pending_message_lock:
@@ -40,7 +40,8 @@ async def _tell(queue: Queue, event: Event, error: Exception) -> None:
             queue.pending_messages_per_session[visit] = asyncio.Queue()
         queue.pending_event_ids_session.setdefault(visit, set()).add(event._id)
     told = error_payload(error, show_error=False)
-    queue.send_message(event, ProcessCompletedMessage(output=told, success=False))
+    message = ProcessCompletedMessage(output=told, success=False, title=error.title)
+    queue.send_message(event, message)
     asyncio.get_running_loop().call_later(TOLD_S, _forget, queue, visit, event._id)
 
 

@@ -22,12 +22,14 @@ from components import (
     similarity_tab,
     video_chat_tab,
 )
-from components.agents import serve_agents
+from components.agents import serve_agents, take_bodies
+from components.bodies import MAX_JSON_BYTES, BoundedBodies
 from components.closing import close_off_the_loop
 from components.common import ASSETS, MOST_AT_ONCE, is_bundled
 from components.errors import Page
 from components.files import Uploads
 from components.house import House
+from components.links import Links, fetch_nothing_else
 from components.sessions import MOST_VISITS, forget_visits
 from components.speaking_page import LanguageOfRequest
 from components.theme import THEME
@@ -61,6 +63,7 @@ TABS = (
 def build_app(store: PipelineStore) -> Page:
     """Lay out the whole app."""
     close_off_the_loop()
+    fetch_nothing_else()
     keep_s = int(KEEP_FILES_S)  # gradio deletes the rest when it ends, which sweeping cannot
     with Page(title="SeeSay", analytics_enabled=False, delete_cache=(keep_s, keep_s)) as app:
         gr.HTML(
@@ -75,6 +78,7 @@ def build_app(store: PipelineStore) -> Page:
         _take_out_what_is_no_tab(tabs, app)
         api.build(store)
     app.uploads = Uploads(store.settings)
+    app.links = Links(store.settings)
     app.house = House(store.settings.requests_per_minute)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return app
@@ -101,8 +105,13 @@ async def _serving(app: Any) -> AsyncIterator[None]:
 
 def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str, Any]:
     """Return the arguments of `launch`; `routes` are served beside the page."""
+    if settings.mcp:
+        take_bodies(MAX_JSON_BYTES)
     served: dict[str, Any] = {
-        "middleware": [Middleware(LanguageOfRequest)],
+        "middleware": [
+            Middleware(LanguageOfRequest),
+            Middleware(BoundedBodies, settings=settings),
+        ],
         "routes": list(routes),
         "lifespan": _serving,
     }

@@ -5,6 +5,9 @@ import time
 
 from pipelines.settings import Settings
 
+#: What a visitor can do about it.
+THEN = "Try again later, or tell whoever runs this server."
+
 
 def no_uploads_because(settings: Settings) -> str:
     """Return why uploads cannot be taken, "" where they can; names no path of the server."""
@@ -15,10 +18,15 @@ def no_uploads_because(settings: Settings) -> str:
         probe.unlink()
         free_mb = shutil.disk_usage(settings.work_dir).free / 1e6
     except OSError as error:
-        return f"The folder for uploads cannot be written: {error.strerror}."
+        return unwritable(error)
     if free_mb < settings.max_upload_mb:
         return (
             f"The disk for uploads has {free_mb:,.0f} MB free, less than the largest upload "
             f"({settings.max_upload_mb:,.0f} MB)."
         )
     return ""
+
+
+def unwritable(error: OSError) -> str:
+    """Return in a sentence, without a path, what the system said when a file was to be written."""
+    return f"The folder for uploads cannot be written: {error.strerror}."

@@ -11,17 +11,19 @@ class LocalServer:
 
     Attributes:
         handler: answers the requests.
+        address: of loopback, where it listens.
         lock: for what several requests change.
         closing: set once the server closes.
     """
 
     handler: type[BaseHTTPRequestHandler]
+    address = "127.0.0.1"
 
     def __enter__(self) -> Self:
         self.lock = threading.Lock()
         self.closing = threading.Event()
         handler = type("Handler", (self.handler,), {"owner": self})
-        self._server = _Server(("127.0.0.1", 0), handler)
+        self._server = _Server((self.address, 0), handler)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
@@ -37,7 +39,7 @@ class LocalServer:
 
     @property
     def host(self) -> str:
-        return f"127.0.0.1:{self._server.server_address[1]}"
+        return f"{self.address}:{self._server.server_address[1]}"
 
     @property
     def url(self) -> str:

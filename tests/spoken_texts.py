@@ -19,13 +19,13 @@ TABLE = ROOT / "assets" / "languages" / "zh.json"
 
 #: Modules whose texts do not reach a visitor: commands, and what the owner of a server reads.
 NOT_SHOWN = re.compile(
-    r"components/(agents|theme|service|descriptions)|pipelines/(caption_folder|index_folder|upload_room"
-    r"|usage|settings|doctor.*|batch/arguments|cluster/.*)"
+    r"components/(agents|theme|service|descriptions)|pipelines/(caption_folder|index_folder|usage"
+    r"|settings|doctor.*|batch/arguments|cluster/.*)"
 )
 
 #: Modules of which only the errors do; their other strings are for programs.
 ERRORS_ONLY = re.compile(
-    r"pipelines/(zero_gpu|runtime|video_index|colour_modes"
+    r"pipelines/(zero_gpu|runtime|video_index|colour_modes|link_fetching"
     r"|clip/(preprocessing|templates)|describe/(bridges|support|traits)"
     r"|remote/(chat|messages|reading|servers)|viclip/(conversion|modeling).*"
     r"|videochat_flash/(configuration|conversion|modeling|prompts).*)"

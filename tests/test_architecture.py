@@ -77,6 +77,8 @@ TORCH_FREE = (
     "pipelines/index_folder.py",
     "pipelines/kept.py",
     "pipelines/labels.py",
+    "pipelines/link_addresses.py",
+    "pipelines/link_fetching.py",
     "pipelines/loops.py",
     "pipelines/notes.py",
     "pipelines/recent.py",

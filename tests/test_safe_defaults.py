@@ -7,12 +7,15 @@ from urllib.parse import urlsplit
 import pytest
 from gradio_client import handle_file
 
+from components.bodies import MAX_JSON_BYTES
 from components.common import BATCHED_QUEUE
 from components.layout import MAX_WAITING, PUBLIC_FOLDERS, launch_options
+from components.links import REQUEST_S
 from pipelines.batch.archive import ZipLimits
 from pipelines.batch.inputs import MAX_FILE_BYTES
 from pipelines.generation import MAX_BEAMS, MAX_NEW_TOKENS
 from pipelines.labels import MAX_CHARS, MAX_TEXTS
+from pipelines.link_fetching import FETCH_S, MOST_REDIRECTS
 from pipelines.settings import Settings, read_settings
 from pipelines.sources import MOST_WAITING_IN_ALL
 from pipelines.sweeping import KEEP_FILES_S
@@ -133,6 +136,9 @@ def test_the_bounds_that_are_told_are_those_of_the_code() -> None:
         f"{MAX_FILE_BYTES / 1e6:.0f} MB for each entry",
         f"{MAX_TEXTS:,} lines, {MAX_CHARS:,} characters",
         f"{MAX_NEW_TOKENS:,} new tokens, {MAX_BEAMS} beams",
+        f"{FETCH_S:.0f} seconds for one, {REQUEST_S:.0f} seconds for all of a request",
+        f"{MOST_REDIRECTS} redirects",
+        f"the body of a request | {MAX_JSON_BYTES / 1e6:.0f} MB",
         f"{MAX_WAITING}; one more is refused",
         f"{MOST_WAITING_IN_ALL} of {BATCHED_QUEUE['concurrency_limit']} places",
     ):

@@ -7,11 +7,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamablehttp_client
 from mcp.types import CallToolResult, Tool
+from PIL import Image
 
+from components.bodies import MAX_JSON_BYTES
 from tests.browser.serve import ROOT, RunningApp, serve
 from tests.components.raw_http import http, upload
 from tests.components.test_contract import ENDPOINTS, REQUIRED
@@ -142,6 +145,38 @@ def test_an_image_as_data_and_as_a_link_to_an_upload(agents_app: RunningApp) -> 
         said = answer(agents_app, "classify_image", image=image, labels="red circle\nblue star")
         assert said["label"]["label"] == "red circle"
         assert [score["label"] for score in said["scores"]] == ["red circle", "blue star"]
+
+
+def test_a_picture_of_several_megabytes_as_data(agents_app: RunningApp, tmp_path: Path) -> None:
+    """The library took 4 MB of base64, and said so in words of its own."""
+    noise = np.random.default_rng(0).integers(0, 256, (1600, 1600, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    assert (tmp_path / "noise.png").stat().st_size > 6_000_000
+    image = data_url(tmp_path / "noise.png", "image/png")
+    said = answer(agents_app, "classify_image", image=image, labels="red circle\nblue star")
+    assert len(said["scores"]) == 2
+
+
+def test_a_body_over_the_limit_is_refused(agents_app: RunningApp) -> None:
+    url = f"{agents_app.url.rstrip('/')}/gradio_api/mcp/"
+    head = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    answered = http.post(url, content=bytes(MAX_JSON_BYTES + 1), headers=head)
+    assert answered.status_code == 413
+    assert "more than 32 MB" in answered.json()["detail"]
+    assert len(answer(agents_app, "list_models")) > 10
+
+
+def test_without_room_a_file_is_refused_in_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """The agent read the status of a request that it had not made."""
+    red = EXAMPLES / "red-circle.png"
+    with serve(tmp_path_factory.mktemp("full"), "--mcp", "--max-upload-mb", "1e12") as app:
+        sent = data_url(red, "image/png")
+        for tool, given in (("classify_image", {"image": sent, "labels": "a"}),
+                            ("embed_images", {"images": [sent]})):  # fmt: skip
+            assert "less than the largest upload" in refusal(app, tool, **given)
+        assert answer(app, "embed_texts", texts="data:")["dim"] > 1
 
 
 def test_a_video_as_data_and_as_a_link_to_an_upload(agents_app: RunningApp) -> None:
