@@ -11,14 +11,14 @@ from tests.components.test_full_queue import FULL
 
 
 @pytest.mark.parametrize(
-    ("locale", "button", "title", "told"),
+    ("locale", "button", "told"),
     [
-        ("en-GB", "Classify", "Server busy", "The queue is full: 256 requests"),
-        ("zh-CN", "分类", "服务器繁忙", "队列已满：有 256"),
+        ("en-GB", "Classify", "The queue is full: 256 requests"),
+        ("zh-CN", "分类", "队列已满：有 256"),
     ],
 )
 def test_the_notice_is_ours(
-    browser: Browser, tmp_path: Path, locale: str, button: str, title: str, told: str
+    browser: Browser, tmp_path: Path, locale: str, button: str, told: str
 ) -> None:
     gate = tmp_path / "gate"
     with serve(tmp_path, code=FULL.format(gate=str(gate))) as running:
@@ -26,5 +26,4 @@ def test_the_notice_is_ours(
         gate.touch()
         press(page, button)
         expect(page.get_by_test_id("toast-text")).to_contain_text(told)
-        expect(page.get_by_test_id("toast-body")).to_contain_text(title)
         page.context.close()
