@@ -40,11 +40,25 @@ class FairQueue(Queue):
         return fair
 
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
-        """Let a request in; where as many wait as may, tell so."""
-        pushed = await super().push(body, request, username)
-        if pushed[2] != "queue_full":
-            return pushed
-        return True, await answer_when_full(self, body, request, username), "success"
+        """Let a request in; where as many wait as may, in all or of one visitor, tell so."""
+        if self.max_size is None:
+            return await super().push(body, request, username)
+        full, most = len(self) >= self.max_size, max(1, self.max_size // 2)
+        if body.fn_index is None or not (full or self._waiting_of(body.session_hash) >= most):
+            return await super().push(body, request, username)
+        told = (
+            f"The queue is full: {self.max_size} requests are waiting, the most that may. Try "
+            "again in a minute."
+            if full
+            else f"The queue is full for you: {most} of your requests are waiting, half of all "
+            "that may. Go on when some of them are answered."
+        )
+        return True, await answer_when_full(self, body, request, username, told), "success"
+
+    def _waiting_of(self, visitor: str | None) -> int:
+        """Return how many requests of a visitor wait; of one without a name none does."""
+        lines = self.event_queue_per_concurrency_id.values()
+        return sum(event.session_hash == visitor for line in lines for event in line.queue)
 
     def create_event_queue_for_fn(self, block_fn: Any) -> None:
         """Make the line in which requests of a function wait, where there is none yet."""

@@ -19,15 +19,13 @@ from components.language import chosen_language, say, speaking
 TOLD_S = 60.0
 
 
-async def answer_when_full(queue: Queue, body: Any, request: Any, username: str | None) -> str:
-    """Tell who sent a request that `queue` is full; returns the name of the event that tells it."""
+async def answer_when_full(
+    queue: Queue, body: Any, request: Any, username: str | None, told: str
+) -> str:
+    """Tell who sent a request what keeps it out; returns the name of the event that tells it."""
     event = Event(body.session_hash, get_fn(queue.blocks, None, body), request, username)
     with speaking(chosen_language(request.headers.get("accept-language", ""))):
-        told = say(
-            f"The queue is full: {queue.max_size} requests are waiting, the most that may. Try "
-            "again in a minute."
-        )
-        error = gr.Error(told, title=say("Server busy"), print_exception=False)
+        error = gr.Error(say(told), title=say("Server busy"), print_exception=False)
     await _tell(queue, event, error)
     return event._id
 

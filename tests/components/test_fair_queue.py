@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 import pytest
 from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
 
 from components.common import DEVICE_QUEUE
 from components.errors import Page
@@ -74,6 +75,28 @@ def test_whoever_asks_once_does_not_wait_for_all_of_a_flood(
     # one that is answered already and one that was first in the line may come before it, and
     # those of the flood that end while its own place at the model is taken
     assert ended.index("other") < 10
+
+
+def test_one_visitor_leaves_half_of_the_room(tmp_path: Path, red_circle: Path) -> None:
+    def ask(client: Client) -> Any:
+        image = handle_file(red_circle)
+        return client.submit(image=image, question="What is it?", api_name="/answer_image")
+
+    with bundled_app(tmp_path / "cache") as app:
+        queue = app.page._queue
+        many = Client(app.url, ssl_verify=False, verbose=False, max_workers=100)
+        num = DEVICE_QUEUE["concurrency_limit"]
+        with app.store.turns.alone(lambda: False):
+            jobs = [ask(many) for _ in range(num)]
+            wait_until(lambda: app.num_running() == num, "the places are not full")
+            queue.max_size = 6
+            jobs += [ask(many) for _ in range(3)]
+            wait_until(lambda: len(queue) == 3, "three do not wait")
+            with pytest.raises(AppError, match="full for you: 3 of your requests"):
+                ask(many).result(timeout=60)
+            jobs.append(ask(connect(app.url)))
+            wait_until(lambda: len(queue) == 4, "another visitor is not let in")
+        assert all(job.result(timeout=120) for job in jobs)
 
 
 @pytest.mark.parametrize("closed", [True, False])
