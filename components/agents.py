@@ -34,7 +34,7 @@ def take_bodies(max_bytes: int) -> None:
     from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
     manager: Any = functools.partial(StreamableHTTPSessionManager, max_request_body_size=max_bytes)
-    GradioMCPServer.StreamableHTTPSessionManager = manager  # type: ignore[misc]
+    GradioMCPServer.StreamableHTTPSessionManager = staticmethod(manager)  # type: ignore[misc,assignment]
 
 
 class Tools:

@@ -14,7 +14,7 @@ import gradio as gr
 from gradio.exceptions import ComponentProcessingError
 
 from components.defaults import with_defaults
-from components.fair_queue import FairQueue
+from components.fair_queue import FairQueue, is_agent
 from components.files import Uploads
 from components.house import House, Refused
 from components.language import say, speaking
@@ -117,7 +117,8 @@ class Page(SpeakingPage):
         **rest: Any,
     ) -> dict[str, Any]:
         """Answer a request that the rules of the house let in."""
-        asking.set(getattr(request, "session_hash", None))
+        visitor = None if is_agent(request) else getattr(request, "session_hash", None)
+        asking.set(visitor)
         if iterator is None:
             if state is not None:  # a page that was taken for closed while its device slept
                 state.is_closed = False

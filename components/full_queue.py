@@ -15,19 +15,25 @@ from gradio.utils import error_payload
 
 from components.language import chosen_language, say, speaking
 
-#: Seconds within which a client fetches what it is told.
+#: Seconds within which a client fetches what it is told, and how many may not have done so yet;
+#: of more, each gets Gradio's own answer.
 TOLD_S = 60.0
+MOST_TOLD = 1000
+
+Pushed = tuple[bool, str, str]
 
 
 async def answer_when_full(
     queue: Queue, body: Any, request: Any, username: str | None, told: str
-) -> str:
-    """Tell who sent a request what keeps it out; returns the name of the event that tells it."""
+) -> Pushed:
+    """Tell who sent a request what keeps it out; returns what pushing it comes to."""
+    if len(queue.pending_event_ids_session) >= MOST_TOLD:
+        return False, told, "queue_full"
     event = Event(body.session_hash, get_fn(queue.blocks, None, body), request, username)
     with speaking(chosen_language(request.headers.get("accept-language", ""))):
         error = gr.Error(say(told), title=say("Server busy"), print_exception=False)
     await _tell(queue, event, error)
-    return event._id
+    return True, event._id, "success"
 
 
 async def _tell(queue: Queue, event: Event, error: gr.Error) -> None:
@@ -44,11 +50,9 @@ async def _tell(queue: Queue, event: Event, error: gr.Error) -> None:
 
 
 def _forget(queue: Queue, visit: str, event_id: str) -> None:
-    """Let go of what a client has not fetched."""
+    """Let go of what a client was told, and of its visit if nothing else is on its way to it."""
     waiting = queue.pending_event_ids_session.get(visit, set())
-    if event_id not in waiting:
-        return
     waiting.discard(event_id)
     if not waiting:
-        del queue.pending_event_ids_session[visit]
+        queue.pending_event_ids_session.pop(visit, None)
         queue.pending_messages_per_session.pop(visit, None)

@@ -30,7 +30,7 @@ from components.errors import Page
 from components.files import Uploads
 from components.house import House
 from components.links import Links, fetch_nothing_else
-from components.sessions import MOST_VISITS, forget_visits
+from components.sessions import forget_visits
 from components.speaking_page import LanguageOfRequest
 from components.theme import THEME
 from pipelines.settings import Settings
@@ -128,7 +128,6 @@ def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str
         "share": False,
         "enable_monitoring": False,
         "run_history": False,  # its routes ask no password, and act with the owner's token
-        "state_session_capacity": MOST_VISITS,
         "ssr_mode": False,
         "show_error": False,
         "quiet": False,

@@ -11,6 +11,7 @@ import safehttpx
 from gradio import processing_utils
 from gradio_client.utils import strip_invalid_filename_characters, traverse
 
+from components.files import MOST_FILES
 from pipelines.errors import InputError, MediaError, PipelineError
 from pipelines.link_addresses import Allowed, is_public
 from pipelines.link_fetching import FETCH_S, Bounds, fetch
@@ -54,6 +55,11 @@ class Links:
         traverse(inputs, lambda file: links.update({file["path"]: Path()}), _is_link)
         if not links:
             return inputs
+        if len(links) > MOST_FILES:
+            raise InputError(
+                f"A request may name at most {MOST_FILES:,} links but got {len(links):,}. Split "
+                "them over several requests."
+            )
         try:
             with anyio.fail_after(REQUEST_S):
                 await self._fetch_all(links)
@@ -75,10 +81,10 @@ class Links:
     async def _fetch_all(self, links: dict[str, Path]) -> None:
         """Fill in the file of each link; the first failure ends all."""
         failures: list[PipelineError] = []
-        places = anyio.Semaphore(AT_ONCE)
+        left = iter(list(links))
 
-        async def fill_in(link: str) -> None:
-            async with places:
+        async def fill_in() -> None:
+            for link in left:
                 try:
                     links[link] = await self._file_of(link)
                 except PipelineError as error:
@@ -86,8 +92,8 @@ class Links:
                     group.cancel_scope.cancel()
 
         async with anyio.create_task_group() as group:
-            for link in list(links):
-                group.start_soon(fill_in, link)
+            for _ in range(AT_ONCE):
+                group.start_soon(fill_in)
         if failures:
             raise failures[0]
 

@@ -12,7 +12,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0"})
 def own_links(inputs: Any, local_url: str | None) -> Any:
     """Return the inputs of a request with links to this app's own uploads as files.
 
-    Gradio fetches a link that comes as a file, but never from this machine, so an upload to an
+    SeeSay fetches a link that comes as a file, but never from this machine, so an upload to an
     app on one's own machine could not be named by its link. The path that comes of it is
     checked like any other that a request names.
 

@@ -19,13 +19,13 @@ log = logging.getLogger(__name__)
 #: Seconds between two looks.
 EVERY_S = 15.0
 
-#: Visits that are kept at most; of more, the one goes that was used longest ago.
+#: Visits that are kept at most, but those that are being answered.
 MOST_VISITS = 1000
 
 
 @dataclass(frozen=True)
 class Ages:
-    """Seconds without a request after which a visit is over.
+    """Seconds after which a visit is over: since its last request, and since its page was closed.
 
     Attributes:
         plain: of one that holds nothing of its own: the next request of the same visitor finds
@@ -54,38 +54,59 @@ async def forget_visits(app: Any) -> AsyncIterator[None]:
 
 async def _forget_for_ever(holder: StateHolder) -> None:
     """Look again and again; on the event loop, where all requests look their visits up."""
+    closed: dict[str, datetime] = {}
     while True:
         try:
-            forget(holder, datetime.now())
+            forget(holder, datetime.now(), closed)
         except Exception:  # the next look may fare better
             log.exception("Visits that are over could not be given up")
         await asyncio.sleep(EVERY_S)
 
 
-def forget(holder: StateHolder, now: datetime, ages: Ages = Ages()) -> int:
+def forget(
+    holder: StateHolder,
+    now: datetime,
+    closed: dict[str, datetime],
+    ages: Ages = Ages(),
+    most: int = MOST_VISITS,
+) -> int:
     """Give up visits that are over; one that is being answered is not.
 
     Args:
         holder: all of Gradio's visits; called on its event loop.
         now: local time, as Gradio notes it.
+        closed: since when pages are closed; kept up to date here.
         ages: how long each is kept.
+        most: how many are kept; beyond, those go that hold least and were used longest ago.
 
     Returns:
         how many were given up.
     """
+    visits = holder.session_data
+    for name, session in visits.items():
+        if session.is_closed:
+            closed.setdefault(name, now)
+        else:
+            closed.pop(name, None)
     jobs = holder.blocks._queue.active_jobs
     answered = {event.session_hash for job in jobs for event in job or ()}
-    over = [
-        name
-        for name, session in holder.session_data.items()
+    # of each that nobody answers just now: how long it is kept, and since when it is unused
+    kept = {
+        name: (
+            _age(session, holder, ages),
+            max(holder.time_last_used.get(name, datetime.min), closed.get(name, datetime.min)),
+        )
+        for name, session in visits.items()
         if name not in answered
-        and (now - holder.time_last_used.get(name, datetime.min)).total_seconds()
-        >= _age(session, holder, ages)
-    ]
+    }
+    over = {name for name, (age, unused) in kept.items() if (now - unused).total_seconds() >= age}
+    in_order = sorted(kept.keys() - over, key=kept.__getitem__)
+    over.update(in_order[: max(0, len(visits) - len(over) - most)])
     for name in over:
         holder.delete_state(name)
-        del holder.session_data[name]
+        del visits[name]
         holder.time_last_used.pop(name, None)
+        closed.pop(name, None)
     return len(over)
 
 

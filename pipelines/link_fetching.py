@@ -19,6 +19,9 @@ FETCH_S = 60.0
 #: Seconds that one address of a server may take to accept a connection.
 CONNECT_S = 5.0
 
+#: The last port that there is.
+MOST_PORT = 65535
+
 #: Redirects that are followed.
 MOST_REDIRECTS = 5
 
@@ -176,8 +179,8 @@ class Pinned(httpx.AsyncHTTPTransport):
             httpx.HTTPError: there is none, or none that is allowed.
         """
         url = request.url
-        if url.scheme not in {"http", "https"} or not url.host:
-            raise httpx.UnsupportedProtocol("http or https", request=request)
+        if url.scheme not in {"http", "https"} or not url.host or (url.port or 0) > MOST_PORT:
+            raise httpx.UnsupportedProtocol("no address of http or https", request=request)
         host = url.raw_host.decode("ascii")
         try:
             found = await addresses(host, url.port or (443 if url.scheme == "https" else 80))

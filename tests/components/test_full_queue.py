@@ -79,13 +79,14 @@ def test_an_event_of_the_page_is_told(full: str) -> None:
 
 
 def test_what_nobody_fetches_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(full_queue, "TOLD_S", 0.1)
+    monkeypatch.setattr(full_queue, "TOLD_S", 1.0)
     with Page(analytics_enabled=False) as page:
         gr.api(lambda: "an answer", api_name="ask")
     page.queue(max_size=0)
     _, url, _ = page.launch(server_port=None, quiet=True, prevent_thread_lock=True)
     try:
         http.post(f"{url}gradio_api/call/ask", json={"data": []}).raise_for_status()
+        assert held(page._queue) == 2, "what is told, and that it is on its way"
         wait_until(lambda: not held(page._queue), "the sentence is kept")
     finally:
         page.close(verbose=False)

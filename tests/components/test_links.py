@@ -12,6 +12,7 @@ import pytest
 from gradio_client import Client, handle_file
 
 from components import links as module
+from components.files import MOST_FILES
 from components.links import KEPT_S, Links
 from pipelines.errors import InputError, MediaError
 from pipelines.settings import Settings
@@ -78,6 +79,13 @@ def file(link: str, **more: Any) -> dict[str, Any]:
 
 def fetched(links: Links, inputs: Any) -> Any:
     return asyncio.run(links.fetched(inputs))
+
+
+def test_more_links_than_files_are_refused(work: Path, pictures: PictureServer) -> None:
+    many = [file(f"{pictures.url}/{number}") for number in range(MOST_FILES + 1)]
+    with pytest.raises(InputError, match="at most 20,000 links but got 20,001"):
+        fetched(links(work), many)
+    assert pictures.asked == []
 
 
 def test_files_take_the_place_of_links(work: Path, pictures: PictureServer) -> None:

@@ -29,16 +29,19 @@ class Visits(StateHolder):
             self.text = gr.Textbox()
             self.found = gr.State("nothing")
         self.set_blocks(page)
+        self.closed: dict[str, datetime] = {}
 
     def visit(self, name: str, ago_s: float, *, found: str = "", closed: bool = False) -> None:
         session = self[name]
         if found:
             session[self.found._id] = found
         session.is_closed = closed
+        if closed:
+            self.closed[name] = NOW - timedelta(seconds=ago_s)
         self.time_last_used[name] = NOW - timedelta(seconds=ago_s)
 
     def forget(self) -> int:
-        return forget(self, NOW, AGES)
+        return forget(self, NOW, self.closed, AGES)
 
 
 @pytest.fixture
@@ -88,6 +91,30 @@ def test_who_is_being_answered_stays(visits: Visits) -> None:
     assert visits.forget() == 1
 
 
+def test_the_time_counts_from_when_the_page_was_closed(visits: Visits) -> None:
+    """Who reads for an hour and then shuts the lid for a minute finds all of it again."""
+    visits.visit("reads", AGES.any - 1, found="a moment")
+    visits["reads"].is_closed = True
+    visits.time_last_used["reads"] = NOW - timedelta(seconds=AGES.any - 1)
+    assert visits.forget() == 0
+    assert visits.closed == {"reads": NOW}
+    visits["reads"].is_closed = False
+    visits.time_last_used["reads"] = NOW
+    assert visits.forget() == 0
+    assert visits.closed == {}
+
+
+def test_of_too_many_those_go_that_hold_least(visits: Visits) -> None:
+    visits.visit("open", 1000, found="a moment")
+    visits.visit("closed", 30, found="a moment", closed=True)
+    for number in range(5):
+        visits.visit(f"plain {number}", number)
+    assert forget(visits, NOW, visits.closed, AGES, most=3) == 4
+    assert list(visits.session_data) == ["open", "closed", "plain 0"]
+    assert forget(visits, NOW, visits.closed, AGES, most=1) == 2
+    assert list(visits.session_data) == ["open"]
+
+
 def test_what_a_state_deletes_is_deleted_with_it(visits: Visits) -> None:
     deleted: list[str] = []
     visits.found.delete_callback = deleted.append
@@ -101,7 +128,7 @@ def test_it_looks_while_the_server_runs_whatever_happens(
 ) -> None:
     looks: list[int] = []
 
-    def look(holder: StateHolder, now: datetime) -> int:
+    def look(holder: StateHolder, now: datetime, closed: dict[str, datetime]) -> int:
         assert holder is visits
         looks.append(len(looks))
         if len(looks) == 1:
@@ -130,8 +157,8 @@ QUICK = (
     "import sys\n"
     "from components import sessions\n"
     "own = sessions.forget\n"
-    "def forget(holder, now):\n"
-    "    gone = own(holder, now, sessions.Ages(plain=0.2, left=0.2))\n"
+    "def forget(holder, now, closed):\n"
+    "    gone = own(holder, now, closed, sessions.Ages(plain=0.2, left=0.2))\n"
     "    if gone: print('GONE', gone, 'LEFT', len(holder.session_data), flush=True)\n"
     "sessions.forget, sessions.EVERY_S = forget, 0.1\n"
     "import app\n"

@@ -163,7 +163,18 @@ def test_a_silent_name_server_is_left(
     asyncio.run(give_up())
 
 
-@pytest.mark.parametrize("path", ["round", "packed/br", "half", "to/ftp://x.test/a", "to/http://"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "round",
+        "packed/br",
+        "half",
+        "to/ftp://x.test/a",
+        "to/http://",
+        "to/http://127.0.0.1:70000/a",
+        f"to/http://127.0.0.1:{'9' * 23}/a",
+    ],
+)
 def test_what_cannot_be_fetched(server: FileServer, tmp_path: Path, path: str) -> None:
     with pytest.raises(InputError, match="^The link to 'cat.png' cannot be fetched"):
         get(f"{server.url}/{path}", tmp_path / "cat.png")
