@@ -7,7 +7,6 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import anyio
-import safehttpx
 from gradio import processing_utils
 from gradio_client.utils import strip_invalid_filename_characters, traverse
 
@@ -160,4 +159,4 @@ def fetch_nothing_else() -> None:
     """
     processing_utils.async_ssrf_protected_download = _refuse
     processing_utils.async_ssrf_protected_get = _refuse
-    safehttpx.async_validate_url = _refuse
+    processing_utils.sh.async_validate_url = _refuse
