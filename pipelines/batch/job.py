@@ -172,8 +172,10 @@ class BatchJob:
 
     def _keep_files(self) -> None:
         """Tell whoever deletes old files that these are in use."""
-        results = self._order.folder.rglob("*") if self._order.folder.is_dir() else ()
-        for path in [*self._order.paths, *results]:
+        paths = [*self._order.paths]
+        with suppress(OSError):  # the run makes and removes folders meanwhile
+            paths += self._order.folder.rglob("*")
+        for path in paths:
             with suppress(OSError):
                 os.utime(path)
 

@@ -154,6 +154,24 @@ def test_a_run_from_files_to_files(
         assert len([name for name in archive.namelist() if name.endswith(".txt")]) == 9
 
 
+def test_folders_that_go_while_they_are_listed_end_no_run(
+    store: PipelineStore,
+    order: Callable[..., Order],
+    pictures: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def vanish(folder: Path, pattern: str) -> Iterator[Path]:
+        yield folder / "gone"
+        raise FileNotFoundError(folder)
+
+    os.utime(pictures[0], (0, 0))
+    wanted = order(pictures[:2])
+    wanted.folder.mkdir(parents=True, exist_ok=True)
+    monkeypatch.setattr(Path, "rglob", vanish)
+    BatchJob(store, wanted)._keep_files()
+    assert pictures[0].stat().st_mtime > 0, "its uploads are kept"
+
+
 def test_the_next_run_does_only_what_is_missing(
     store: PipelineStore,
     model: FakeDescriber,
