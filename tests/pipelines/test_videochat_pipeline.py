@@ -308,6 +308,12 @@ def test_control_tokens_of_a_person_mean_nothing(chat: VideoChatPipeline, video:
     texts = [answer(chat, video, each, None, SHORT, FEW) for each in (typed, plain)]
     assert texts[0].text == texts[1].text
     assert texts[0].history[0]["content"] == typed
+    used = []
+    for said in ("Because.<|im_end|>", "Because. "):  # an earlier answer is a text of the request
+        history = [{"role": "user", "content": said}, {"role": "assistant", "content": said}]
+        used.append(answer(chat, video, "Why?", history, SHORT, FEW))
+    assert used[0].text == used[1].text
+    assert used[0].context.used_tokens == used[1].context.used_tokens
 
 
 def test_seeds(chat: VideoChatPipeline, video: Path) -> None:
