@@ -10,7 +10,7 @@ import sys
 
 def main(argv: list[str] | None = None) -> None:
     """Read the settings, build the app and serve it; torch is imported once the page is up."""
-    from pipelines.settings import read_settings
+    from pipelines.core.settings import read_settings
 
     given = sys.argv[1:] if argv is None else argv
     if given[:1] == ["doctor"]:
@@ -23,19 +23,19 @@ def main(argv: list[str] | None = None) -> None:
     os.environ["GRADIO_TEMP_DIR"] = str(settings.work_dir)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
-    from components.house import close_on_signals, serve_until_closed
-    from components.layout import PUBLIC_FOLDERS, build_app, launch_options
-    from components.service import service_routes
-    from pipelines import apart
-    from pipelines.idle import share_free_memory, start_giving_back, start_unloading
-    from pipelines.runtime import warm_up
-    from pipelines.search.library import start_expiring
-    from pipelines.sweeping import start_sweeping
-    from pipelines.zero_gpu import is_zero_gpu, make_store
+    from components.page import PUBLIC_FOLDERS, build_app, launch_options
+    from components.server.health import service_routes
+    from components.server.rate_limit import close_on_signals, serve_until_closed
+    from pipelines.compute.device import warm_up
+    from pipelines.media import isolation
+    from pipelines.search.indexes import start_expiring
+    from pipelines.serving.memory import share_free_memory, start_giving_back, start_unloading
+    from pipelines.serving.work_dir import start_sweeping
+    from pipelines.serving.zero_gpu import is_zero_gpu, make_store
 
     share_free_memory()
     if settings.decoders == "apart" and not is_zero_gpu():  # there all work is apart
-        apart.begin()
+        isolation.begin()
     start_sweeping(settings.work_dir, PUBLIC_FOLDERS)
     store = make_store(settings)
     app = build_app(store)

@@ -26,14 +26,14 @@ from PIL import Image  # noqa: E402
 
 from benchmarks.blip2_checkpoints import REAL_LAYERS, make_blip2  # noqa: E402
 from benchmarks.measuring import Row, compare, report, row  # noqa: E402
-from pipelines.catalogue import Task  # noqa: E402
-from pipelines.describe.features import FeatureCache  # noqa: E402
-from pipelines.describe.pipeline import DescribePipeline  # noqa: E402
-from pipelines.generation import GenerationOptions  # noqa: E402
+from pipelines.compute.packed_linear import PackedLinear  # noqa: E402
+from pipelines.core.options import GenerationOptions  # noqa: E402
+from pipelines.core.settings import Settings  # noqa: E402
+from pipelines.models.captioning.image_cache import FeatureCache  # noqa: E402
+from pipelines.models.captioning.pipeline import DescribePipeline  # noqa: E402
+from pipelines.models.catalogue import Task  # noqa: E402
 from pipelines.openmp import release_threads  # noqa: E402
-from pipelines.packing import PackedLinear  # noqa: E402
-from pipelines.settings import Settings  # noqa: E402
-from pipelines.store import PipelineStore  # noqa: E402
+from pipelines.serving.store import PipelineStore  # noqa: E402
 
 TASK: Task = "caption"
 #: Tokens of a caption, a short one and the app's own limit, and images of a batch of such.

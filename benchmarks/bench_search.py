@@ -22,9 +22,9 @@ import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from benchmarks.measuring import Row, compare, report  # noqa: E402
-from pipelines.search.library import Library  # noqa: E402
+from pipelines.search.indexes import Library  # noqa: E402
 from pipelines.search.results import IndexedFile, Parts  # noqa: E402
-from pipelines.search.shelf import Shelf  # noqa: E402
+from pipelines.search.tables import Shelf  # noqa: E402
 
 DIM = 512
 CLUSTERS = 1000

@@ -1,17 +1,17 @@
-"""The public endpoint that answers questions about videos; see `components.api`."""
+"""The public endpoint that answers questions about videos; see `components.api.publish`."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 
-from components.files import Uploads
-from components.format_chat import answer_notes
-from components.lending import lease
-from pipelines.catalogue import Task
+from components.render.video_chat import answer_notes
+from components.server.uploads import Uploads
+from components.widgets.model_lease import lease
 from pipelines.conversation import extend_history
-from pipelines.generation import GenerationOptions
-from pipelines.store import PipelineStore
+from pipelines.core.options import GenerationOptions
+from pipelines.models.catalogue import Task
+from pipelines.serving.store import PipelineStore
 from pipelines.videochat_flash.part import Part
 
 TASK: Task = "video-chat"

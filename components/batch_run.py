@@ -5,8 +5,9 @@ from typing import Any
 
 import gradio as gr
 
-from components import format as fmt
-from components.batch_format import (
+from components.jobs.batch_order import make_order, note_over, wished
+from components.render import scores as fmt
+from components.render.batch import (
     State,
     Tally,
     pictures_strip,
@@ -14,13 +15,12 @@ from components.batch_format import (
     results_table,
     skipped_note,
 )
-from components.batch_order import make_order, note_over, wished
-from components.common import badge
-from components.errors import show_errors
-from components.files import Uploads
-from components.generation import GenerationControls
+from components.server.blocks import show_errors
+from components.server.uploads import Uploads
+from components.widgets.common import badge
+from components.widgets.generation import GenerationControls
 from pipelines.batch.job import BatchJob, Look
-from pipelines.store import PipelineStore
+from pipelines.serving.store import PipelineStore
 
 #: Files of results.
 NUM_FILES = 4

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.errors import InputError
+from pipelines.core.errors import InputError
 
 #: {"role": "user" or "assistant", "content": text}, as it travels with a request.
 Message = dict[str, str]

@@ -6,14 +6,14 @@ from typing import Any
 
 import gradio as gr
 
-from components import format as fmt
-from components.common import DEVICE_QUEUE, badge, save_result
-from components.errors import show_errors
-from components.files import Uploads
-from components.generation import GenerationControls
-from components.lending import lease
-from pipelines.catalogue import Task
-from pipelines.store import PipelineStore
+from components.render import scores as fmt
+from components.server.blocks import show_errors
+from components.server.uploads import Uploads
+from components.widgets.common import DEVICE_QUEUE, badge, save_result
+from components.widgets.generation import GenerationControls
+from components.widgets.model_lease import lease
+from pipelines.models.catalogue import Task
+from pipelines.serving.store import PipelineStore
 
 TASK: Task = "caption"
 

@@ -5,17 +5,17 @@ from typing import Any
 
 import gradio as gr
 
-from components import chat_panel
-from components import format as fmt
-from components.chat_panel import Panel, Subject, said
-from components.common import badge, save_result
 from components.conversation import as_text, back_to_question
-from components.errors import show_errors
-from components.files import Uploads
-from components.generation import GenerationControls
-from components.lending import lease
-from pipelines.catalogue import Task
-from pipelines.store import PipelineStore
+from components.render import scores as fmt
+from components.server.blocks import show_errors
+from components.server.uploads import Uploads
+from components.widgets import chat
+from components.widgets.chat import Panel, Subject, said
+from components.widgets.common import badge, save_result
+from components.widgets.generation import GenerationControls
+from components.widgets.model_lease import lease
+from pipelines.models.catalogue import Task
+from pipelines.serving.store import PipelineStore
 
 TASK: Task = "caption"
 
@@ -26,14 +26,14 @@ def build(
     store: PipelineStore, image: gr.Image, model: gr.Dropdown, settings: GenerationControls
 ) -> None:
     """Lay out and wire the part."""
-    panel = chat_panel.lay_out(EMPTY, "What colour is the circle?")
+    panel = chat.lay_out(EMPTY, "What colour is the circle?")
     subject = Subject(
         image,
         missing="The picture is missing. Upload or choose one.",
         empty="The question is empty. Ask something about the picture.",
     )
     answer = _answering(store, image, model, settings, panel)
-    chat_panel.wire(panel, subject, answer, [model, *settings.inputs])
+    chat.wire(panel, subject, answer, [model, *settings.inputs])
 
 
 def _answering(

@@ -13,7 +13,7 @@ from gradio.route_utils import get_fn
 from gradio.server_messages import ProcessCompletedMessage
 from gradio.utils import error_payload
 
-from components.language import chosen_language, say, speaking
+from components.server.translate import chosen_language, say, speaking
 
 #: Seconds within which a client fetches what it is told, and how many may not have done so yet;
 #: of more, each gets Gradio's own answer.

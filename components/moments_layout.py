@@ -5,11 +5,11 @@ from typing import Any
 
 import gradio as gr
 
-from components.common import ExampleStrip, ModelPicker, example_strip, model_picker
-from components.example_lists import moments_examples
-from components.player import Player, fit_choice, frame_gallery, result_player
-from pipelines.catalogue import Task
-from pipelines.viclip.windows import MOST_MOMENTS, SearchOptions
+from components.widgets.common import ExampleStrip, ModelPicker, example_strip, model_picker
+from components.widgets.examples import moments_examples
+from components.widgets.player import Player, fit_choice, frame_gallery, result_player
+from pipelines.models.catalogue import Task
+from pipelines.models.viclip.windows import MOST_MOMENTS, SearchOptions
 
 TASK: Task = "video-text"
 

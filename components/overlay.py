@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from pipelines.results import Relevance
+from pipelines.core.results import Relevance
 
 #: Colours of no, half and full relevance, RGB; read well in both themes and by the colour-blind.
 _STOPS = np.array([[38, 24, 96], [214, 66, 92], [255, 226, 88]], dtype=np.float32)

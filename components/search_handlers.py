@@ -9,12 +9,9 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from components import format as fmt
-from components.common import badge, save_result
-from components.errors import show_errors
-from components.files import Uploads
-from components.player import chosen_of
-from components.search_format import (
+from components.jobs.search_run import make_order, search
+from components.render import scores as fmt
+from components.render.search import (
     caption,
     found_csv,
     found_table,
@@ -22,14 +19,17 @@ from components.search_format import (
     outcome_summary,
     progress_line,
 )
-from components.search_run import make_order, search
-from pipelines.errors import InputError, PipelineError
-from pipelines.search.adding import add_files
-from pipelines.search.finding import Query, delete_files
-from pipelines.search.library import DELETE_WAIT_S, owner_of
+from components.server.blocks import show_errors
+from components.server.uploads import Uploads
+from components.widgets.common import badge, save_result
+from components.widgets.player import chosen_of
+from pipelines.core.errors import InputError, PipelineError
+from pipelines.media.thumbnails import SIDE_PX, film_thumbnails
+from pipelines.search.index_run import add_files
+from pipelines.search.indexes import DELETE_WAIT_S, owner_of
+from pipelines.search.query import Query, delete_files
 from pipelines.search.results import FileKind, FileOutcome, Found, Search
-from pipelines.search.thumbnails import SIDE_PX, film_thumbnails
-from pipelines.store import PipelineStore
+from pipelines.serving.store import PipelineStore
 
 #: Names of files that the list for deleting offers; others can be typed.
 NAMES_SHOWN = 500

@@ -8,26 +8,26 @@ from typing import Any
 
 import gradio as gr
 
-from components import format as fmt
-from components import format_chat
-from components.chat_panel import Panel, said
 from components.chat_times import as_markdown
-from components.common import badge, save_result
 from components.conversation import Message, as_text, back_to_question
-from components.errors import show_errors
-from components.files import Uploads
-from components.generation import GenerationControls
-from components.language import say
-from components.lending import lease
-from components.player import Player
-from pipelines.catalogue import Task
-from pipelines.errors import MediaError
-from pipelines.store import PipelineStore
+from components.render import scores as fmt
+from components.render import video_chat
+from components.server.blocks import show_errors
+from components.server.translate import say
+from components.server.uploads import Uploads
+from components.widgets.chat import Panel, said
+from components.widgets.common import badge, save_result
+from components.widgets.generation import GenerationControls
+from components.widgets.model_lease import lease
+from components.widgets.player import Player
+from pipelines.core.errors import MediaError
+from pipelines.models.catalogue import Task
+from pipelines.models.videochat_flash.results import AnswerDelta, SeenFrames
+from pipelines.serving.store import PipelineStore
+from pipelines.serving.video_prefetch import look_ahead
 from pipelines.video_pixels import Pixels
 from pipelines.videochat_flash.film import decode_film
-from pipelines.videochat_flash.looking_ahead import look_ahead
 from pipelines.videochat_flash.part import Part
-from pipelines.videochat_flash.results import AnswerDelta, SeenFrames
 
 TASK: Task = "video-chat"
 
@@ -95,7 +95,7 @@ def answering(
         assert result is not None  # every stream that does not raise ends with one
         saved = save_result(store.settings, "conversation.txt", as_text(result.history))
         yield (
-            fmt.shown_if_any(fmt.notices(format_chat.answer_notes(result), badge(store, spec))),
+            fmt.shown_if_any(fmt.notices(video_chat.answer_notes(result), badge(store, spec))),
             reply.chat(),
             gr.update(value=fmt.context_meter(result.context), visible=True),
             gr.update(value=saved, visible=True),
@@ -139,7 +139,7 @@ class _Reply:
         """Yield the outputs with the frames that were looked at, where the model kept none."""
         if self._has_film or self._seen is None or shown == self._seen or not self._seen.times_s:
             return
-        times = format_chat.times_shown(self._seen)
+        times = video_chat.times_shown(self._seen)
         with suppress(MediaError):  # the answer is there, and says what could not be read
             pictures = yield from decode_film(video, times, max_seconds=max_seconds, sign=_NOTHING)
             yield *_NOTHING[:4], *_film(self._seen, pictures)
@@ -155,7 +155,7 @@ class _Reply:
 
 def _film(seen: SeenFrames, pictures: Mapping[float, Pixels]) -> tuple[Any, ...]:
     """Return the values of the last two outputs, the strip of frames and what it shows."""
-    return gr.update(value=format_chat.film_strip(seen, pictures), visible=True), seen
+    return gr.update(value=video_chat.film_strip(seen, pictures), visible=True), seen
 
 
 def looking_ahead(store: PipelineStore, controls: Controls) -> Callable[..., Any]:
@@ -171,15 +171,15 @@ def looking_ahead(store: PipelineStore, controls: Controls) -> Callable[..., Any
         spec, part = store.resolve(values[controls.model], TASK), controls.part(values)
         if spec.remote is not None:
             told = "This model runs on a server: the video is sent there with your question."
-            yield gr.update(value=format_chat.message_line(told), visible=True)
+            yield gr.update(value=video_chat.message_line(told), visible=True)
             return
         if store.sources.locate(spec) is None:
             told = "The model is downloaded with the first question; then the video is looked at."
-            yield gr.update(value=format_chat.message_line(told), visible=True)
+            yield gr.update(value=video_chat.message_line(told), visible=True)
             return
-        yield gr.update(value=format_chat.message_line("Looking at the video …"), visible=True)
+        yield gr.update(value=video_chat.message_line("Looking at the video …"), visible=True)
         for ahead in look_ahead(store, spec, file, part, compress=bool(values[controls.compress])):
-            line = None if ahead is None else format_chat.plan_line(ahead)
+            line = None if ahead is None else video_chat.plan_line(ahead)
             yield gr.skip() if line is None else gr.update(value=line, visible=True)
 
     return prepare

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from demo_models.held_out import evaluation_rng
 from demo_models.scenes import Scene, render, sample_scene
-from pipelines.clip.named_image import NamedImage
-from pipelines.search.adding import Order, add_files
-from pipelines.search.finding import MOST_FOUND, Query, look_in, merged
-from pipelines.search.sides import Side, side_of
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
+from pipelines.core.settings import Settings
+from pipelines.media.named_image import NamedImage
+from pipelines.search.index_run import Order, add_files
+from pipelines.search.kinds import Side, side_of
+from pipelines.search.query import MOST_FOUND, Query, look_in, merged
+from pipelines.serving.store import PipelineStore
 
 SEED = 7
 SIZES = (30, 150, 600)

@@ -32,11 +32,11 @@ from demo_models.videochat_cases import (
     single_questions,
 )
 from demo_models.videochat_data import NUM_FRAMES
-from pipelines.videochat_flash.conversion_videochat_flash import load_model
-from pipelines.videochat_flash.generation import Decoding
-from pipelines.videochat_flash.key_values import KeyValues
-from pipelines.videochat_flash.modeling_language import Prompt
-from pipelines.videochat_flash.processing_videochat_flash import (
+from pipelines.models.videochat_flash.conversion_videochat_flash import load_model
+from pipelines.models.videochat_flash.generation import Decoding
+from pipelines.models.videochat_flash.kv_cache import KeyValues
+from pipelines.models.videochat_flash.modeling_language import Prompt
+from pipelines.models.videochat_flash.processing_videochat_flash import (
     chat_prompt,
     clean_answer,
     encode_prompt,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from pipelines.results import Finish
+from pipelines.core.results import Finish
 
 #: Language code -> its letters, its name.
 _SCRIPTS = {

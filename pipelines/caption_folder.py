@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from pipelines import apart
 from pipelines.batch.archive import is_zip, open_inputs
 from pipelines.batch.arguments import make_parser
 from pipelines.batch.captioner import TASK, Captioner, make_captioner
@@ -27,14 +26,15 @@ from pipelines.batch.engine import BatchRun, EngineOptions
 from pipelines.batch.export import FORMATS, Exports
 from pipelines.batch.inputs import Inputs
 from pipelines.batch.ledger import Ledger
-from pipelines.errors import InputError, PipelineError
-from pipelines.generation import GenerationOptions
-from pipelines.idle import start_giving_back
-from pipelines.settings import Settings, read_settings
-from pipelines.store import PipelineStore
+from pipelines.core.errors import InputError, PipelineError
+from pipelines.core.options import GenerationOptions
+from pipelines.core.settings import Settings, read_settings
+from pipelines.media import isolation
+from pipelines.serving.memory import start_giving_back
+from pipelines.serving.store import PipelineStore
 
 if TYPE_CHECKING:
-    from pipelines.cluster.run import ClusterRun
+    from pipelines.batch.ray_run import ClusterRun
 
 #: How a process ends: all captioned, some files with an error, stopped by a person, not possible.
 DONE, WITH_ERRORS, STOPPED, FAILED = 0, 1, 130, 2
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unknown argument {loose[0]}; flags of the app are written --flag=value")
     settings = read_settings(rest)
     if settings.decoders == "apart":
-        apart.begin()
+        isolation.begin()
     try:
         if not args.source.exists():
             raise InputError(
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nEnded at once. Start again to go on; what was saved is safe.", file=sys.stderr)
         return STOPPED
     finally:
-        apart.end()
+        isolation.end()
 
 
 def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
@@ -172,7 +172,7 @@ def _on_cluster(asked: _Asked, control: RunControl, stack: ExitStack) -> "Cluste
     Raises:
         InputError: Ray is missing, there is no such cluster, or the pictures are in a zip.
     """
-    from pipelines.cluster import run as cluster
+    from pipelines.batch import ray_run as cluster
 
     cluster.check_installed()
     args, settings = asked.args, asked.settings

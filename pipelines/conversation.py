@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.errors import InputError
+from pipelines.core.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import threading
 import time
 from collections import deque
 
-from pipelines.errors import MemoryLimitError
-from pipelines.runtime import machine_memory_bytes
+from pipelines.compute.device import machine_memory_bytes
+from pipelines.core.errors import MemoryLimitError
 
 #: Bytes of all large pictures together, and the share of the machine's memory that it may be.
 MOST_BYTES = 1_000_000_000

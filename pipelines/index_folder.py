@@ -15,18 +15,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from pipelines import apart
-from pipelines.clip.named_image import NamedImage
+from pipelines.core.errors import InputError, PipelineError
+from pipelines.core.settings import Settings, read_settings
 from pipelines.csv_cells import safe_cells
-from pipelines.errors import InputError, PipelineError
-from pipelines.idle import start_giving_back
-from pipelines.search.adding import Look, Order, add_files
-from pipelines.search.finding import Query, look_in, merged, sides_to_search
-from pipelines.search.library import owner_of
+from pipelines.media import isolation
+from pipelines.media.named_image import NamedImage
+from pipelines.search.index_run import Look, Order, add_files
+from pipelines.search.indexes import owner_of
+from pipelines.search.kinds import TASKS, Side, may_be_indexed, side_of
+from pipelines.search.query import Query, look_in, merged, sides_to_search
 from pipelines.search.results import FileKind, FileOutcome, Found, Search
-from pipelines.search.sides import TASKS, Side, may_be_indexed, side_of
-from pipelines.settings import Settings, read_settings
-from pipelines.store import PipelineStore
+from pipelines.serving.memory import start_giving_back
+from pipelines.serving.store import PipelineStore
 
 #: How a process ends: all done, some files with an error, stopped by a person, not possible.
 DONE, WITH_ERRORS, STOPPED, FAILED = 0, 1, 130, 2
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("give a FOLDER to index, or --query or --like to search")
     settings = read_settings(rest)
     if settings.decoders == "apart":
-        apart.begin()
+        isolation.begin()
     try:
         return _run(args, settings)
     except PipelineError as error:
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nEnded. Start again to go on; what was written is safe.", file=sys.stderr)
         return STOPPED
     finally:
-        apart.end()
+        isolation.end()
 
 
 def _parser() -> argparse.ArgumentParser:

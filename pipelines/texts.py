@@ -5,7 +5,7 @@ import html
 import ftfy
 import regex
 
-from pipelines.labels import mend_surrogates
+from pipelines.core.text import mend_surrogates
 
 #: A text is cut to this many characters before it is tokenised; no model reads as many.
 MAX_CHARS = 4000

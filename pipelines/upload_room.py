@@ -3,7 +3,7 @@
 import shutil
 import time
 
-from pipelines.settings import Settings
+from pipelines.core.settings import Settings
 
 #: What a visitor can do about it.
 THEN = "Try again later, or tell whoever runs this server."

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines import apart
-from pipelines.video_choice import Numbers
-from pipelines.video_opening import check_file, shown
+from pipelines.media import isolation
+from pipelines.media.video.container import check_file, shown
+from pipelines.media.video.frames import Numbers
+from pipelines.media.video.reader import VideoReader
 from pipelines.video_pixels import Fit
-from pipelines.video_reading import VideoReader
 from pipelines.video_results import VideoFrames
 
 
@@ -28,7 +28,7 @@ class ApartVideo(VideoReader):
         check_file(path)
         self._path, self._is_open = path, True
         self._lent = ExitStack()
-        self._decoder = self._lent.enter_context(apart.crew().one())
+        self._decoder = self._lent.enter_context(isolation.crew().one())
         try:
             self.info, self.times_s = self._decoder.ask(
                 shown(path), "open", path, max_seconds, should_stop=should_stop

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.errors import InputError, MediaError, MemoryLimitError
-from pipelines.video_choice import Numbers
-from pipelines.video_opening import shown
+from pipelines.core.errors import InputError, MediaError, MemoryLimitError
+from pipelines.media.video.container import shown
+from pipelines.media.video.frames import Numbers
 
 #: Most memory that the frames of one call may take; 1 GB = 1e9 bytes.
 MAX_FRAMES_GB = 4.0

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Lock
 
-from pipelines.errors import ReadingStopped
-from pipelines.video_decoding import Group, Take, Worker
+from pipelines.core.errors import ReadingStopped
+from pipelines.media.video.decoder import Group, Take, Worker
+from pipelines.media.video.index import VideoIndex
 from pipelines.video_fallback import DecordWorker
-from pipelines.video_index import VideoIndex
 
 #: How often a caller is asked whether to stop, and told how far it is.
 POLL_S = 0.05

@@ -8,11 +8,11 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from pipelines.errors import ReadingStopped
-from pipelines.video_choice import Numbers
-from pipelines.video_decoding import Group, Take
-from pipelines.video_index import NONE, VideoIndex
-from pipelines.video_opening import looks_like_video
+from pipelines.core.errors import ReadingStopped
+from pipelines.media.video.container import looks_like_video
+from pipelines.media.video.decoder import Group, Take
+from pipelines.media.video.frames import Numbers
+from pipelines.media.video.index import NONE, VideoIndex
 
 #: Largest file given to decord.
 _MAX_BYTES = 500_000_000

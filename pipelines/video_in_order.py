@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.video_choice import Numbers
-from pipelines.video_decoding import Group, PlaceLost, Worker
+from pipelines.media.video.decoder import Group, PlaceLost, Worker
+from pipelines.media.video.frames import Numbers
 
 #: Decoded frames that wait for their turn; no codec reorders more.
 MOST_HELD = 64

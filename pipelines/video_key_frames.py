@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.errors import DecoderLost, MediaError
-from pipelines.video import open_video
-from pipelines.video_choice import indices_at
+from pipelines.core.errors import DecoderLost, MediaError
+from pipelines.media.video.frames import indices_at
+from pipelines.media.video.open import open_video
 from pipelines.video_pixels import Pixels
 
 #: Widest frame, in pixels.

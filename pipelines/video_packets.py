@@ -7,7 +7,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from pipelines.errors import ReadingStopped
+from pipelines.core.errors import ReadingStopped
 
 
 def packets_of(container: InputContainer, stream: VideoStream | None) -> Iterator[Any]:

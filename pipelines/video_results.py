@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipelines.video_choice import Numbers, Times
+from pipelines.media.video.frames import Numbers, Times
 from pipelines.video_pixels import Pixels
 
 

@@ -7,7 +7,9 @@ from typing import get_args
 
 import pytest
 
-from pipelines.catalogue import (
+from pipelines.core.errors import InputError
+from pipelines.models.captioning.support import FAMILIES
+from pipelines.models.catalogue import (
     CATALOGUE,
     HUB_DEFAULTS,
     MODELS,
@@ -17,9 +19,7 @@ from pipelines.catalogue import (
     find,
     keys,
 )
-from pipelines.describe.support import FAMILIES
-from pipelines.errors import InputError
-from pipelines.sources import BUNDLE
+from pipelines.weights.locate import BUNDLE
 
 ROOT = Path(__file__).parent.parent
 TASKS: tuple[Task, ...] = get_args(Task)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.batch.arguments import make_parser
-from pipelines.settings import read_settings
+from pipelines.core.settings import read_settings
 from tests.browser.serve import ROOT, RunningApp, serve
 from tests.components.test_contract import ENDPOINTS
 

@@ -23,7 +23,7 @@ from pipelines.batch.inputs import (
     name_all,
 )
 from pipelines.batch.names import caption_names, is_image_name, printable
-from pipelines.errors import InputError, MediaError
+from pipelines.core.errors import InputError, MediaError
 
 _CHUNK_BYTES = 1 << 20
 

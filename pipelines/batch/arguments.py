@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.batch.export import FORMATS
-from pipelines.generation import MAX_TEMPERATURE
+from pipelines.core.options import MAX_TEMPERATURE
 
 
 def make_parser() -> argparse.ArgumentParser:

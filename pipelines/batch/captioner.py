@@ -12,13 +12,13 @@ from PIL import Image
 from pipelines.batch.engine import CaptionBatch
 from pipelines.batch.ledger import CaptionSettings
 from pipelines.batch.results import Captioned
-from pipelines.catalogue import ModelSpec, Task
-from pipelines.describe.results import Description
-from pipelines.errors import MediaError, MemoryLimitError, NotBegunError, ServerError
-from pipelines.generation import GenerationOptions
-from pipelines.store import PipelineStore
-from pipelines.turns import BrokenOff
-from pipelines.weights import revision_of
+from pipelines.core.errors import MediaError, MemoryLimitError, NotBegunError, ServerError
+from pipelines.core.options import GenerationOptions
+from pipelines.models.captioning.results import Description
+from pipelines.models.catalogue import ModelSpec, Task
+from pipelines.serving.device_queue import BrokenOff
+from pipelines.serving.store import PipelineStore
+from pipelines.weights.revision import revision_of
 
 TASK: Task = "caption"
 

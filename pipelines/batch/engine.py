@@ -14,8 +14,8 @@ from pipelines.batch.inputs import BatchInput
 from pipelines.batch.ledger import Entry, Ledger
 from pipelines.batch.prepare import Preparation, Prepared, prepare_all
 from pipelines.batch.results import BatchResult, Captioned, Existing, Origin, joined
-from pipelines.errors import InputError, MemoryLimitError, NotBegunError, PipelineError
-from pipelines.images import MAX_PIXELS
+from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError, PipelineError
+from pipelines.media.images import MAX_PIXELS
 
 log = logging.getLogger(__name__)
 

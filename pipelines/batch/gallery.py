@@ -9,8 +9,8 @@ from PIL import Image
 
 from pipelines.batch.inputs import Inputs
 from pipelines.batch.results import BatchResult
-from pipelines.errors import PipelineError
-from pipelines.images import decode_image
+from pipelines.core.errors import PipelineError
+from pipelines.media.images import decode_image
 
 #: Seconds between two rounds of new pictures, and their longest side.
 _EVERY_S = 1.0

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Protocol
 
 from pipelines.batch.names import caption_names, is_image_name, printable, unique_names
-from pipelines.errors import InputError, MediaError
+from pipelines.core.errors import InputError, MediaError
 
 #: Most bytes of one image file.
 MAX_FILE_BYTES = 200_000_000

@@ -19,12 +19,12 @@ from pipelines.batch.inputs import Inputs, Skipped
 from pipelines.batch.ledger import Entry, Ledger
 from pipelines.batch.results import BatchResult
 from pipelines.batch.shelf import Shelf
-from pipelines.catalogue import ModelSpec
-from pipelines.errors import PipelineError
-from pipelines.fairness import on_behalf
-from pipelines.generation import GenerationOptions
-from pipelines.store import PipelineStore
-from pipelines.turns import BrokenOff
+from pipelines.core.errors import PipelineError
+from pipelines.core.options import GenerationOptions
+from pipelines.core.visitor import on_behalf
+from pipelines.models.catalogue import ModelSpec
+from pipelines.serving.device_queue import BrokenOff
+from pipelines.serving.store import PipelineStore
 
 #: Seconds between two looks at a run: how fast it ends when whoever watches has gone.
 LOOK_S = 0.25

@@ -11,8 +11,8 @@ from PIL import Image
 
 from pipelines.batch.inputs import BatchInput
 from pipelines.batch.ledger import Ledger
-from pipelines.errors import MediaError
-from pipelines.images import decode_image
+from pipelines.core.errors import MediaError
+from pipelines.media.images import decode_image
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.images import true_box
+from pipelines.media.images import true_box
 
 #: From this ratio of the sides on, only the part that the crop keeps is resized: resizing a
 #: 1 x 100,000 strip to its full proportional length would take gigabytes.

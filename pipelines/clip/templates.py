@@ -1,6 +1,6 @@
 """Prompt templates: how a label becomes the texts that a model reads. Torch-free."""
 
-from pipelines.errors import InputError, kind_of
+from pipelines.core.errors import InputError, kind_of
 
 #: The template set that leaves a label as it is.
 NONE = ""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.errors import MemoryLimitError
+from pipelines.core.errors import MemoryLimitError
 
 #: CPU cores that a model uses at most; more of them help a second copy more.
 MOST_CORES = 4

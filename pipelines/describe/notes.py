@@ -1,9 +1,9 @@
 """What a person should know about a text. Torch-free."""
 
 from pipelines.answer_notes import cut_note, dropped_note, finish_notes, script_notes
-from pipelines.describe.prompts import Prompt
-from pipelines.describe.traits import GenerativeTraits
-from pipelines.results import Finish
+from pipelines.core.results import Finish
+from pipelines.models.captioning.prompts import Prompt
+from pipelines.models.captioning.traits import GenerativeTraits
 
 
 def notes_on(prompt: Prompt, finish: Finish, traits: GenerativeTraits) -> tuple[str, ...]:

@@ -4,10 +4,10 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 
-from pipelines.doctor import environment
+from pipelines.core.settings import Settings, read_settings
+from pipelines.doctor import checks
 from pipelines.doctor.page import as_text
 from pipelines.doctor.report import Finding, Outlook, Rates, Report
-from pipelines.settings import Settings, read_settings
 
 
 def main(argv: Sequence[str]) -> int:
@@ -38,13 +38,13 @@ def main(argv: Sequence[str]) -> int:
 def examine(settings: Settings) -> Report:
     """Look at everything, the quick things first; takes some seconds, most of them torch's."""
     findings = [
-        environment.python_finding(),
-        guarded("Packages", environment.packages_finding),
-        guarded("Disk", lambda: environment.disk_finding(settings)),
-        guarded("Images", environment.images_finding),
-        guarded("Videos", environment.videos_finding),
-        guarded("Extras", lambda: environment.extras_finding(settings)),
-        guarded("Address", lambda: environment.port_finding(settings)),
+        checks.python_finding(),
+        guarded("Packages", checks.packages_finding),
+        guarded("Disk", lambda: checks.disk_finding(settings)),
+        guarded("Images", checks.images_finding),
+        guarded("Videos", checks.videos_finding),
+        guarded("Extras", lambda: checks.extras_finding(settings)),
+        guarded("Address", lambda: checks.port_finding(settings)),
     ]
     more, models, rates = _models(settings)
     return Report(findings=[*findings, *more], models=models, rates=rates)
@@ -57,7 +57,7 @@ def _models(settings: Settings) -> tuple[list[Finding], list[Outlook], Rates | N
 
         from pipelines.doctor import models
         from pipelines.doctor.speed import measure
-        from pipelines.store import PipelineStore
+        from pipelines.serving.store import PipelineStore
     except ImportError as error:
         return [_not_installed("Models", error)], [], None
     store = PipelineStore(settings)
@@ -83,4 +83,4 @@ def guarded(name: str, look: Callable[[], Finding]) -> Finding:
 
 def _not_installed(name: str, error: ImportError) -> Finding:
     package = error.name or str(error)
-    return Finding(name, "missing", f"cannot import {package}", environment.INSTALL)
+    return Finding(name, "missing", f"cannot import {package}", checks.INSTALL)

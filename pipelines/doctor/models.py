@@ -3,16 +3,16 @@
 import time
 from pathlib import Path
 
-from pipelines.catalogue import HUB_DEFAULTS, MODELS, ModelSpec
-from pipelines.checkpoint_files import is_complete
+from pipelines.compute.device import machine_memory_bytes
+from pipelines.core.errors import PipelineError
+from pipelines.core.settings import Settings
 from pipelines.doctor.report import Finding, Outlook, Rates, Status
-from pipelines.download_errors import source_endpoint
-from pipelines.errors import PipelineError
+from pipelines.models.catalogue import HUB_DEFAULTS, MODELS, ModelSpec
 from pipelines.probe import Probe
-from pipelines.runtime import machine_memory_bytes
-from pipelines.settings import Settings
-from pipelines.sources import BUNDLE, PROBE_TIMEOUT_S
-from pipelines.store import PipelineStore
+from pipelines.serving.store import PipelineStore
+from pipelines.weights.errors import source_endpoint
+from pipelines.weights.files import is_complete
+from pipelines.weights.locate import BUNDLE, PROBE_TIMEOUT_S
 
 #: What an unreachable hub leaves to do.
 HUB_MENDS = (

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import torch
 
+from pipelines.compute.device import Device
+from pipelines.compute.packed_linear import PackedLinear
 from pipelines.doctor.report import Rates
-from pipelines.packing import PackedLinear
-from pipelines.runtime import Device
 
 #: Width of the layers that are timed; 512 rows make the product, one row the reading.
 _WIDTH = 2048

@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import MediaError
-from pipelines.evaluation.labelled import Labelled, LabelledPictures
+from pipelines.core.errors import MediaError
+from pipelines.evaluation.dataset import Labelled, LabelledPictures
 
 #: Pictures, and bytes of their files, that are encoded in one turn at the device.
 PICTURES_PER_TURN = 8

@@ -10,22 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.catalogue import ModelSpec, Task
+from pipelines.compute.background import stream_work
+from pipelines.evaluation.dataset import Labelled, LabelledPictures, check_classes, open_labelled
 from pipelines.evaluation.embedding import Embedded, embed_all
-from pipelines.evaluation.labelled import (
-    Labelled,
-    LabelledPictures,
-    check_classes,
-    open_labelled,
-)
 from pipelines.evaluation.mistakes import Mistake, show_mistakes
-from pipelines.evaluation.probe import LinearProbe, ProbeFacts
 from pipelines.evaluation.results import Guess, Measured, measure
-from pipelines.evaluation.teaching import ProbeOptions, Taught, check_enough, guesses_of, teach
-from pipelines.store import PipelineStore
-from pipelines.streaming import stream_work
-from pipelines.turns import BrokenOff
-from pipelines.weights import weights_revision
+from pipelines.evaluation.train_probe import ProbeOptions, Taught, check_enough, guesses_of, teach
+from pipelines.models.catalogue import ModelSpec, Task
+from pipelines.models.linear_probe import LinearProbe, ProbeFacts
+from pipelines.serving.device_queue import BrokenOff
+from pipelines.serving.store import PipelineStore
+from pipelines.weights.revision import weights_revision
 
 TASK: Task = "image-text"
 
@@ -100,7 +95,7 @@ class Evaluation:
 
 
 class EvaluationJob:
-    """Does one order; `run` is for a thread of its own (`pipelines.streaming.stream_work`)."""
+    """Does one order; `run` is for a thread (`pipelines.compute.background.stream_work`)."""
 
     def __init__(
         self,

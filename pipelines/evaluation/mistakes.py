@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from pipelines.errors import PipelineError
-from pipelines.evaluation.labelled import Labelled
+from pipelines.core.errors import PipelineError
+from pipelines.evaluation.dataset import Labelled
 from pipelines.evaluation.results import Measured, Prediction
-from pipelines.images import decode_image
+from pipelines.media.images import decode_image
 
 #: Mistakes that are shown, and the longest side of the copies in pixels.
 MOST_SHOWN = 12

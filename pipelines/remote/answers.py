@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from pipelines.answer_notes import cut_note, dropped_note, finish_notes
 from pipelines.conversation import Turn
-from pipelines.errors import InputError
-from pipelines.generation import GenerationOptions
-from pipelines.remote.messages import recent, written
-from pipelines.remote.replies import Reply
-from pipelines.results import ContextUse
+from pipelines.core.errors import InputError
+from pipelines.core.options import GenerationOptions
+from pipelines.core.results import ContextUse
+from pipelines.models.remote.messages import recent, written
+from pipelines.models.remote.stream import Reply
 
 
 @dataclass(frozen=True)

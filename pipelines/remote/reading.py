@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Callable
 
 import httpx
 
-from pipelines.remote import replies
-from pipelines.remote.replies import Chunk, EventLines, Reply
+from pipelines.models.remote import stream
+from pipelines.models.remote.stream import Chunk, EventLines, Reply
 
 Emit = Callable[[str], None]
 
@@ -53,7 +53,7 @@ async def read_answer(
         raise (
             httpx.RemoteProtocolError("the stream ended before the answer")
             if answer.text
-            else replies.Garbage()
+            else stream.Garbage()
         )
     return Reply(answer.text, finish, prompt_tokens)
 
@@ -87,10 +87,10 @@ class _Answer:
 
 async def _chunks(response: httpx.Response) -> AsyncIterator[Chunk]:
     if "json" in response.headers.get("content-type", ""):
-        body = await beginning(response, replies.MAX_BYTES + 1)
-        if len(body) > replies.MAX_BYTES:
-            raise replies.Garbage
-        yield replies.of_whole(body)
+        body = await beginning(response, stream.MAX_BYTES + 1)
+        if len(body) > stream.MAX_BYTES:
+            raise stream.Garbage
+        yield stream.of_whole(body)
         return
     lines = EventLines()
     async for data in response.aiter_bytes():

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipelines.errors import PipelineError
+from pipelines.core.errors import PipelineError
 
 log = logging.getLogger(__name__)
 

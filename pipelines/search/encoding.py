@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.clip.named_image import NamedImage
-from pipelines.errors import InputError, MediaError
-from pipelines.notes import VIDEO_LOST, lost_frames_notes
-from pipelines.results import Embeddings
+from pipelines.core.errors import InputError, MediaError
+from pipelines.core.results import Embeddings
+from pipelines.media.named_image import NamedImage
+from pipelines.models.notes import VIDEO_LOST, lost_frames_notes
+from pipelines.search.kinds import Side
 from pipelines.search.results import Parts, SomeWindows
-from pipelines.search.sides import Side
-from pipelines.store import PipelineStore
-from pipelines.turns import BrokenOff
+from pipelines.serving.device_queue import BrokenOff
+from pipelines.serving.store import PipelineStore
 
 #: Pictures that a turn at the device is taken for, and seconds of one over a video.
 PICTURES_A_TURN = 8

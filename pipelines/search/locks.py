@@ -9,7 +9,7 @@ from time import monotonic
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from pipelines.turns import LOOK_S, BrokenOff
+from pipelines.serving.device_queue import LOOK_S, BrokenOff
 
 #: Seconds that a writer waits for another one; it may be sorting the vectors of a large index.
 WAIT_S = 300.0

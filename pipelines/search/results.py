@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.results import Verdict
+from pipelines.core.results import Verdict
 
 FileKind = Literal["picture", "video"]
 AimKind = Literal["text", "image", "both"]

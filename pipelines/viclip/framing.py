@@ -2,7 +2,7 @@
 
 from typing import Any, Literal, get_args
 
-from pipelines.errors import InputError, shown
+from pipelines.core.errors import InputError, shown
 
 #: "squash" gives up the proportions, as the model was trained; "letterbox" keeps all of the frame
 #: between bars; "centre-crop" keeps the middle square only.

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from pipelines.recent import Recent
-from pipelines.videochat_flash.stopping import ShouldStop, Stopped
+from pipelines.compute.lru import Recent
+from pipelines.core.cancel import ShouldStop, Stopped
 
 #: Seconds between two looks at whether somebody who waits was told to stop.
 _LOOK_S = 0.05

@@ -7,8 +7,8 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from pipelines.streaming import stoppable
-from pipelines.video import open_video
+from pipelines.compute.background import stoppable
+from pipelines.media.video.open import open_video
 from pipelines.video_pixels import Pixels
 
 Sign = TypeVar("Sign")

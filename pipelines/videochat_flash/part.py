@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipelines.generation import number, whole_number
+from pipelines.core.options import number, whole_number
 
 #: Frames that can be asked for: from one clip on.
 MIN_FRAMES, MAX_FRAMES = 4, 1024

@@ -10,10 +10,10 @@ from typing import Any
 
 from gradio.blocks import Block
 
-from components.errors import Page
-from components.layout import build_app, launch_options
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
+from components.page import build_app, launch_options
+from components.server.blocks import Page
+from pipelines.core.settings import Settings
+from pipelines.serving.store import PipelineStore
 
 #: Seconds after which what is waited for counts as hanging.
 HANG_S = 60.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.batch_format import (
+from components.render.batch import (
     FAILED_SHOWN,
     NEWEST_SHOWN,
     State,

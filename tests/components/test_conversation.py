@@ -3,7 +3,7 @@
 import pytest
 
 from components.conversation import as_text, back_to_question, plain_messages
-from pipelines.errors import InputError
+from pipelines.core.errors import InputError
 
 TURNS = [
     {"role": "user", "content": "a?"},

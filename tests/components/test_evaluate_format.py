@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from components import evaluate_format as fmt
+from components.render import evaluation as fmt
 from pipelines.evaluation.job import Evaluation
 from pipelines.evaluation.mistakes import Mistake
 from pipelines.evaluation.results import Guess, measure

@@ -10,10 +10,10 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from components.common import DEVICE_QUEUE
-from components.errors import Page
-from components.fair_queue import FairLine, FairQueue
-from pipelines.fairness import asking
+from components.server.blocks import Page
+from components.server.queue import FairLine, FairQueue
+from components.widgets.common import DEVICE_QUEUE
+from pipelines.core.visitor import asking
 from tests.components.bundled_app import bundled_app, wait_until
 from tests.conftest import connect
 

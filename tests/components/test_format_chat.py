@@ -5,16 +5,16 @@ import re
 import numpy as np
 import pytest
 
-from components.format_chat import (
+from components.render.video_chat import (
     FRAMES_SHOWN,
     answer_notes,
     film_strip,
     message_line,
     plan_line,
 )
-from pipelines.results import ContextUse, Step
-from pipelines.videochat_flash.looking_ahead import Ahead
-from pipelines.videochat_flash.results import Estimate, SeenFrames, VideoAnswer
+from pipelines.core.results import ContextUse, Step
+from pipelines.models.videochat_flash.results import Estimate, SeenFrames, VideoAnswer
+from pipelines.serving.video_prefetch import Ahead
 
 
 def seen(*times: float, end: float = 60.0) -> SeenFrames:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from gradio_client import Client, handle_file
 
-from components.house import COSTLY, MOST_VISITORS, House, Refused
-from pipelines.settings import read_settings
+from components.server.rate_limit import COSTLY, MOST_VISITORS, House, Refused
+from pipelines.core.settings import read_settings
 from tests.browser.serve import RunningApp, serve
 from tests.components.raw_http import http, post, upload
 
@@ -141,7 +141,7 @@ def test_the_end_of_grace_ends_what_runs(tmp_path: Path) -> None:
 SLOW = """
 import logging, sys, time
 import app
-import pipelines.describe.pipeline as pipeline
+import pipelines.models.captioning.pipeline as pipeline
 def slowly(function):
     def work(*args, **options):
         logging.getLogger("slow").warning("slow work begins")
@@ -161,7 +161,7 @@ def wait_for(app: RunningApp, line: str) -> None:
 
 
 def test_the_costly_queues_are_those_of_the_app() -> None:
-    from components import common
+    from components.widgets import common
 
     queues = (common.DEVICE_QUEUE, common.BATCH_QUEUE, common.BATCHED_QUEUE)
     assert {queue["concurrency_id"] for queue in queues} == COSTLY

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from components.batch_order import note_over, wish
-from components.layout import build_app
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
+from components.jobs.batch_order import note_over, wish
+from components.page import build_app
+from pipelines.core.settings import Settings
+from pipelines.serving.store import PipelineStore
 from tests.browser.serve import RunningApp
 from tests.components.raw_http import press, upload
 

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from components.search_format import (
+from components.render.search import (
     caption,
     found_csv,
     found_table,

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from components.search_handlers import Handlers
+from pipelines.media.thumbnails import SIDE_PX, film_thumbnails
+from pipelines.media.video.open import open_video
 from pipelines.search.results import Found, IndexedFile
-from pipelines.search.thumbnails import SIDE_PX, film_thumbnails
-from pipelines.video import open_video
 from pipelines.video_key_frames import key_frames
 from tests.pipelines.made_videos import encode
 

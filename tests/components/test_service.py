@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from gradio_client import handle_file
 
-from pipelines.settings import Settings
+from pipelines.core.settings import Settings
 from pipelines.upload_room import no_uploads_because
 from tests.browser.serve import RunningApp, serve
 from tests.components.raw_http import http

@@ -45,16 +45,16 @@ from demo_models.videochat_start import (
 )
 from demo_models.videochat_text import DialogueCoder, pack
 from demo_models.vocabulary import HELD_OUT_PAIRS
-from pipelines.videochat_flash.conversion_videochat_flash import load_model
-from pipelines.videochat_flash.key_values import KeyValues
-from pipelines.videochat_flash.modeling_language import Prompt, prefill
-from pipelines.videochat_flash.modeling_merging import merge_tokens
-from pipelines.videochat_flash.processing_videochat_flash import (
+from pipelines.models.videochat_flash.conversion_videochat_flash import load_model
+from pipelines.models.videochat_flash.kv_cache import KeyValues
+from pipelines.models.videochat_flash.modeling_language import Prompt, prefill
+from pipelines.models.videochat_flash.processing_videochat_flash import (
     chat_prompt,
     encode_prompt,
     first_question,
     time_message,
 )
+from pipelines.videochat_flash.modeling_merging import merge_tokens
 
 TURNINGS = [Turning(mirror, backwards) for mirror in (False, True) for backwards in (False, True)]
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.describe import traits
-from pipelines.describe.pipeline import DescribePipeline
-from pipelines.describe.traits import GenerativeTraits
-from pipelines.runtime import Device
-from pipelines.settings import Settings
+from pipelines.compute.device import Device
+from pipelines.core.settings import Settings
+from pipelines.models.captioning import traits
+from pipelines.models.captioning.pipeline import DescribePipeline
+from pipelines.models.captioning.traits import GenerativeTraits
 from tests import tiny_describe
 
 EXACT = Device("cpu", "float32", packed=False, reason="tests")

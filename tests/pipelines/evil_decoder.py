@@ -27,17 +27,18 @@ def act(name: str) -> None:
 
 def ask_for_ever(conn: Any, stop: Any) -> None:
     """Answer nothing, and ask all the time whether to stop."""
-    from pipelines import apart
+    from pipelines.media import isolation
 
-    sign = apart._Sign(conn, stop)
+    sign = isolation._Sign(conn, stop)
     while True:
         sign()
 
 
 def serve(conn: Any, stop: Any) -> None:
     """Answer as `apart.serve` does, but for such files."""
-    from pipelines import apart, images, video
-    from pipelines.video_decoding import Worker
+    from pipelines.media import images, isolation
+    from pipelines.media.video import open
+    from pipelines.media.video.decoder import Worker
 
     open_image, feed, hung = images.open_image, Worker._feed, list[bool]()
 
@@ -45,7 +46,7 @@ def serve(conn: Any, stop: Any) -> None:
         act(path.name)
         return open_image(path, **options)
 
-    class EvilReader(video.VideoReader):
+    class EvilReader(open.VideoReader):
         def __init__(self, path: Path, **options: Any) -> None:
             act(path.name)
             super().__init__(path, **options)
@@ -71,5 +72,5 @@ def serve(conn: Any, stop: Any) -> None:
 
     Worker._feed = evil_feed  # type: ignore[method-assign]
     vars(images)["open_image"] = evil_open_image
-    vars(video)["VideoReader"] = EvilReader
-    apart.serve(conn, stop)
+    vars(open)["VideoReader"] = EvilReader
+    isolation.serve(conn, stop)

@@ -9,8 +9,8 @@ import sys
 
 import numpy as np
 
-from pipelines.search.finding import delete_files
-from pipelines.search.library import Library
+from pipelines.search.indexes import Library
+from pipelines.search.query import delete_files
 from pipelines.search.results import IndexedFile, Parts
 
 OWNER, SPACE, DIM = "owner", "picture.m.1", 16

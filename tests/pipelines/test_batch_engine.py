@@ -17,8 +17,8 @@ from pipelines.batch.engine import MAX_FAILURES, BatchRun, EngineOptions
 from pipelines.batch.inputs import from_files, from_folder
 from pipelines.batch.ledger import CaptionSettings, Ledger
 from pipelines.batch.results import BatchResult, joined
-from pipelines.errors import InputError, MemoryLimitError, NotBegunError, WeightsError
-from pipelines.images import decode_image
+from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError, WeightsError
+from pipelines.media.images import decode_image
 from tests.pipelines.batch_fakes import caption_batch, make_folder, make_picture, mean_colour
 
 SETTINGS = CaptionSettings(model="fake")

@@ -16,7 +16,7 @@ from pipelines.batch.disk import DiskError
 from pipelines.batch.export import Exports
 from pipelines.batch.inputs import BatchInput, from_files
 from pipelines.batch.results import BatchResult
-from pipelines.errors import MediaError
+from pipelines.core.errors import MediaError
 from tests.pipelines.batch_fakes import fake_captioner, lines, make_folder, make_picture
 from tests.pipelines.test_batch_inputs import make_zip, png
 

@@ -14,7 +14,7 @@ from PIL import Image
 from pipelines.batch.archive import ZipLimits, from_zip, open_inputs
 from pipelines.batch.inputs import Inputs, from_files, from_folder
 from pipelines.batch.names import caption_names, printable, unique_names
-from pipelines.errors import InputError, MediaError
+from pipelines.core.errors import InputError, MediaError
 from tests.pipelines.batch_fakes import make_picture
 
 

@@ -17,14 +17,14 @@ from pipelines.batch.captioner import make_captioner
 from pipelines.batch.job import BatchJob, Look, Order
 from pipelines.batch.results import BatchResult
 from pipelines.batch.shelf import Shelf
-from pipelines.catalogue import CATALOGUE, ModelSpec, demo_of
-from pipelines.describe.results import Description
-from pipelines.errors import InputError, MemoryLimitError, NotBegunError
-from pipelines.generation import GenerationOptions
-from pipelines.results import ContextUse
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
-from pipelines.turns import NUM_PLACES
+from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError
+from pipelines.core.options import GenerationOptions
+from pipelines.core.results import ContextUse
+from pipelines.core.settings import Settings
+from pipelines.models.captioning.results import Description
+from pipelines.models.catalogue import CATALOGUE, ModelSpec, demo_of
+from pipelines.serving.device_queue import NUM_PLACES
+from pipelines.serving.store import PipelineStore
 from tests.pipelines.batch_fakes import lines, make_picture, mean_colour
 
 SPEC = demo_of("caption")
@@ -327,7 +327,7 @@ def test_a_run_waits_for_other_models_whole_and_hears_its_end(
     how: str,
 ) -> None:
     other = demo_of("image-text")
-    monkeypatch.setattr("pipelines.store.LEASE_WAIT_S", 0.1)
+    monkeypatch.setattr("pipelines.serving.store.LEASE_WAIT_S", 0.1)
     monkeypatch.setattr(store, "budget_gb", lambda: max(other.memory_gb, SPEC.memory_gb))
     monkeypatch.setattr(
         store, "build", lambda spec, *args: model if spec == SPEC else FakeOther(spec)

@@ -16,7 +16,7 @@ import pytest
 from pipelines.batch import ledger as module
 from pipelines.batch.disk import DiskError, remove_stale_parts, replace_text
 from pipelines.batch.ledger import CaptionSettings, Entry, Ledger, read_captions
-from pipelines.errors import InputError
+from pipelines.core.errors import InputError
 from tests.pipelines.batch_fakes import lines, result_lines
 
 SETTINGS = CaptionSettings(model="m", revision="r", prompt="p", options={"num_beams": 1})

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.batching import Batcher
+from pipelines.compute.micro_batches import Batcher
 
 
 def ask_all(batcher: Batcher[Any, Any], requests: list[list[Any]]) -> list[Any]:

@@ -14,21 +14,21 @@ import pytest
 from PIL import Image, ImageDraw
 
 from pipelines import caption_folder
+from pipelines.batch import ray_run as cluster_run
 from pipelines.batch.control import RunControl
 from pipelines.batch.engine import EngineOptions
 from pipelines.batch.inputs import BatchInput, Refused
 from pipelines.batch.ledger import CaptionSettings, Entry, Ledger
+from pipelines.batch.ray_run import ClusterRun, Work
+from pipelines.batch.ray_worker import Errand, as_row, failure_row, of_failure
 from pipelines.batch.results import BatchResult
 from pipelines.caption_folder import FAILED, LEDGER
-from pipelines.catalogue import demo_of
-from pipelines.cluster import run as cluster_run
 from pipelines.cluster.plan import Node, Plan, plan_work
-from pipelines.cluster.run import ClusterRun, Work
 from pipelines.cluster.shards import FOLDER, take_up
-from pipelines.cluster.worker import Errand, as_row, failure_row, of_failure
-from pipelines.errors import InputError, MemoryLimitError, NotBegunError
-from pipelines.generation import GenerationOptions
-from pipelines.settings import Settings
+from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError
+from pipelines.core.options import GenerationOptions
+from pipelines.core.settings import Settings
+from pipelines.models.catalogue import demo_of
 from tests.browser.serve import FOREIGN, ROOT
 from tests.conftest import draw_circle
 from tests.fake_chat_server import PIECES, FakeChatServer

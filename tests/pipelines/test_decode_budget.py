@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import decode_budget, images
+from pipelines import decode_budget
+from pipelines.core.errors import MemoryLimitError
 from pipelines.decode_budget import DecodeBudget, Hold
-from pipelines.errors import MemoryLimitError
-from pipelines.images import decode_image
+from pipelines.media import images
+from pipelines.media.images import decode_image
 from tests.pipelines.made_images import BLUE, RED, halves, near, png, saved
 from tests.pipelines.test_images import CLIP_RECIPE
 

@@ -7,9 +7,9 @@ import pytest
 from gradio.media import get_image
 from PIL import Image
 
-from pipelines.describe.checkpoints import DEMO_BLIP2
-from pipelines.describe.pipeline import DescribePipeline
-from pipelines.settings import Settings
+from pipelines.core.settings import Settings
+from pipelines.models.captioning.checkpoints import DEMO_BLIP2
+from pipelines.models.captioning.pipeline import DescribePipeline
 from tests.conftest import draw_circle
 from tests.pipelines.describing import EXACT, one_thread
 

@@ -10,9 +10,9 @@ import torch
 import transformers
 from PIL import Image
 
-from pipelines.describe.pipeline import DescribePipeline
-from pipelines.generation import GenerationOptions
-from pipelines.loops import trim
+from pipelines.core.options import GenerationOptions
+from pipelines.models.captioning.pipeline import DescribePipeline
+from pipelines.models.repetition import trim
 from tests.pipelines.describing import FAMILIES, draw, live, one_thread
 
 CAPTIONERS = [key for key, (traits, _) in FAMILIES.items() if traits.caption is not None]

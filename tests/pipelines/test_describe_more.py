@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.describe import support, traits
-from pipelines.describe.pipeline import DescribePipeline
-from pipelines.describe.prompts import Request
-from pipelines.generation import GenerationOptions
-from pipelines.loops import trim
-from pipelines.runtime import Device
-from pipelines.settings import Settings
+from pipelines.compute.device import Device
+from pipelines.core.options import GenerationOptions
+from pipelines.core.settings import Settings
+from pipelines.models.captioning import support, traits
+from pipelines.models.captioning.pipeline import DescribePipeline
+from pipelines.models.captioning.prompts import Request
+from pipelines.models.repetition import trim
 from tests import tiny_describe_more
 from tests.pipelines.describing import EXACT, FAMILIES, Spec, draw, one_thread
 
@@ -132,7 +132,7 @@ def test_a_conversation_equals_the_stock_model_and_skips_the_vision_tower(
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
 @pytest.mark.parametrize("key", MORE)
 def test_bfloat16_computes(key: str, packed: bool, folder: Path, pictures: list[Path]) -> None:
-    from pipelines.packing import can_pack
+    from pipelines.compute.packed_linear import can_pack
 
     half = Device("cpu", "bfloat16", packed=packed and can_pack(), reason="tests")
     model = open_model(folder, key, half)

@@ -10,15 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.describe.bridges import Row
-from pipelines.describe.decoding import Work
-from pipelines.describe.features import FeatureCache
-from pipelines.describe.pipeline import DescribePipeline
-from pipelines.describe.prompts import Request
-from pipelines.errors import InputError, MediaError, WeightsError
-from pipelines.generation import GenerationOptions
-from pipelines.runtime import Device
-from pipelines.settings import Quantization, Settings
+from pipelines.compute.device import Device
+from pipelines.core.errors import InputError, MediaError, WeightsError
+from pipelines.core.options import GenerationOptions
+from pipelines.core.settings import Quantization, Settings
+from pipelines.models.captioning.decoding import Work
+from pipelines.models.captioning.image_cache import FeatureCache
+from pipelines.models.captioning.image_inputs import Row
+from pipelines.models.captioning.pipeline import DescribePipeline
+from pipelines.models.captioning.prompts import Request
 from tests.pipelines.describing import EXACT, FAMILIES, draw, live, one_thread
 
 SHORT = GenerationOptions(max_new_tokens=12)
@@ -131,7 +131,7 @@ def test_a_seed_draws_the_same_text_again_and_another_seed_another(
 
 
 def test_draws_follow_the_probabilities() -> None:
-    from pipelines.describe.decoding import SeededSampling
+    from pipelines.models.captioning.decoding import SeededSampling
 
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
     drawn = torch.zeros(4)
@@ -426,7 +426,7 @@ def test_notes_tell_what_a_person_may_not_expect(
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
 @pytest.mark.parametrize("key", FAMILIES)
 def test_bfloat16_computes(key: str, packed: bool, folder: Path, pictures: list[Path]) -> None:
-    from pipelines.packing import can_pack
+    from pipelines.compute.packed_linear import can_pack
 
     half = Device("cpu", "bfloat16", packed=packed and can_pack(), reason="tests")
     model = live(folder / key, key, half)
@@ -457,7 +457,9 @@ def test_other_weights_are_refused(folder: Path, tmp_path: Path) -> None:
 def test_a_missing_extra_is_told(
     kind: Quantization, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.describe.loading.QUANTIZATION_EXTRA", ("no_such_package",))
+    monkeypatch.setattr(
+        "pipelines.models.captioning.loading.QUANTIZATION_EXTRA", ("no_such_package",)
+    )
     with pytest.raises(WeightsError, match="pip install no_such_package"):
         live(folder / "blip2-opt", "blip2-opt", settings=Settings(quantization=kind))
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines import streaming
+from pipelines.compute import background
+from pipelines.core.options import GenerationOptions
 from pipelines.describe import stopping as stops
-from pipelines.describe.pipeline import DescribePipeline
 from pipelines.describe.stopping import Stopped, stopping, watch_layers
-from pipelines.generation import GenerationOptions
+from pipelines.models.captioning.pipeline import DescribePipeline
 from tests.pipelines.describing import FAMILIES, draw, live, one_thread
 
 #: Families whose layers differ: OPT, T5, an encoder for the question, patches, a grid of patches.
@@ -65,7 +65,7 @@ def test_it_ends_before_the_next_layer(
     key: str, run: str, tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tower and the prompt ran to their ends, however long that took."""
-    monkeypatch.setattr(streaming, "HEARTBEAT_S", 0.002)
+    monkeypatch.setattr(background, "HEARTBEAT_S", 0.002)
     FAMILIES[key][1](tmp_path / key)
     model = live(tmp_path / key, key)
     ran: list[int] = []

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from pipelines.conversation import Turn, extend_history, read_history
-from pipelines.describe.prompts import PromptWriter, Request
-from pipelines.describe.results import Description
-from pipelines.describe.traits import BLIP2_OPT, JOYCAPTION, LLAVA_15
-from pipelines.errors import InputError
-from pipelines.generation import GenerationOptions
-from pipelines.loops import LoopGuard, trim
-from pipelines.results import ContextUse
+from pipelines.core.errors import InputError
+from pipelines.core.options import GenerationOptions
+from pipelines.core.results import ContextUse
+from pipelines.models.captioning.prompts import PromptWriter, Request
+from pipelines.models.captioning.results import Description
+from pipelines.models.captioning.traits import BLIP2_OPT, JOYCAPTION, LLAVA_15
+from pipelines.models.repetition import LoopGuard, trim
 
 LOOPS = [
     ("a cat on top of a hat on top of a hat", "a cat on top of a hat"),

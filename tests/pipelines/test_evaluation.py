@@ -17,16 +17,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
-from pipelines.catalogue import DEMO_CLIP
-from pipelines.errors import InputError
+from pipelines.core.errors import InputError
+from pipelines.core.settings import Settings
+from pipelines.evaluation.dataset import open_labelled
 from pipelines.evaluation.job import Evaluation, EvaluationJob, Order, Stage, follow
-from pipelines.evaluation.labelled import open_labelled
 from pipelines.evaluation.logistic import STRENGTHS, held_out
 from pipelines.evaluation.results import Accuracy, Guess, measure
-from pipelines.evaluation.teaching import ProbeOptions
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
-from pipelines.turns import BrokenOff
+from pipelines.evaluation.train_probe import ProbeOptions
+from pipelines.models.catalogue import DEMO_CLIP
+from pipelines.serving.device_queue import BrokenOff
+from pipelines.serving.store import PipelineStore
 from tests.pipelines.labelled_zips import dot, drawn, pack, png
 
 FOLDER = Path(__file__).parents[2] / "assets" / "checkpoints" / "demo-clip"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.errors import MediaError, ReadingStopped
+from pipelines.core.errors import MediaError, ReadingStopped
 from pipelines.videochat_flash import film
 from pipelines.videochat_flash.film import PICTURE_PX, WIDEST_PX, decode_film, picture_size
 from tests.pipelines.made_videos import FPS, encode, number_of

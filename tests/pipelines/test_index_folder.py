@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.core.settings import Settings
 from pipelines.index_folder import DONE, FAILED, KEY_FILE, WITH_ERRORS, main, own_key
-from pipelines.search.library import Library, owner_of
-from pipelines.settings import Settings
+from pipelines.search.indexes import Library, owner_of
 from tests.conftest import draw_circle
 
 ROOT = Path(__file__).parent.parent.parent

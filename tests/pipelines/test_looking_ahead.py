@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.catalogue import demo_of
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
-from pipelines.videochat_flash.looking_ahead import look_ahead
+from pipelines.core.settings import Settings
+from pipelines.models.catalogue import demo_of
+from pipelines.serving.store import PipelineStore
+from pipelines.serving.video_prefetch import look_ahead
 from pipelines.videochat_flash.part import Part
 from tests.pipelines.made_videos import encode
 from tests.tiny_videochat import make_tiny_videochat
@@ -24,7 +24,7 @@ FEW = Part(max_frames=16)
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PipelineStore]:
     make_tiny_videochat(tmp_path / "bundle" / SPEC.key)
-    monkeypatch.setattr("pipelines.sources.BUNDLE", tmp_path / "bundle")
+    monkeypatch.setattr("pipelines.weights.locate.BUNDLE", tmp_path / "bundle")
     yield PipelineStore(Settings(models="bundled", device="cpu", dtype="float32"))
 
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from pipelines import openmp
+from pipelines.core.settings import Settings
 from pipelines.openmp import release_threads
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
+from pipelines.serving.store import PipelineStore
 
 pytestmark = pytest.mark.skipif(
     openmp._pause() is None or torch.get_num_threads() < 2,

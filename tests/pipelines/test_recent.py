@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from pipelines.recent import FileDigests, Recent
+from pipelines.compute.lru import FileDigests, Recent
 
 
 def test_the_value_used_longest_ago_goes_first() -> None:

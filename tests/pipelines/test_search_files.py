@@ -13,13 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.catalogue import HUB_DEFAULTS
-from pipelines.clip.named_image import NamedImage
-from pipelines.errors import InputError, MediaError
-from pipelines.results import Verdict
-from pipelines.search.adding import Look, Order, add_files
+from pipelines.core.errors import InputError, MediaError
+from pipelines.core.results import Verdict
+from pipelines.core.settings import Settings
+from pipelines.media.named_image import NamedImage
+from pipelines.media.thumbnails import MOST_BYTES, thumbnail
+from pipelines.models.catalogue import HUB_DEFAULTS
 from pipelines.search.encoding import Encoder
-from pipelines.search.finding import (
+from pipelines.search.index_run import Look, Order, add_files
+from pipelines.search.indexes import Library, owner_of
+from pipelines.search.kinds import TASKS, Side, kind_of, side_of
+from pipelines.search.query import (
     Query,
     SideFound,
     delete_files,
@@ -28,12 +32,8 @@ from pipelines.search.finding import (
     nearest_in,
     sides_to_search,
 )
-from pipelines.search.library import Library, owner_of
 from pipelines.search.results import FileKind, FileOutcome, Found, IndexedFile, Parts, Search
-from pipelines.search.sides import TASKS, Side, kind_of, side_of
-from pipelines.search.thumbnails import MOST_BYTES, thumbnail
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
+from pipelines.serving.store import PipelineStore
 from tests.conftest import draw_circle
 
 EXAMPLES = Path(__file__).parent.parent.parent / "assets" / "examples"
@@ -223,8 +223,8 @@ def test_nothing_is_encoded_twice(
     def refuse(*args: Any) -> None:
         raise AssertionError("a file that is in the index was encoded again")
 
-    monkeypatch.setattr("pipelines.search.adding.Encoder.pictures", refuse)
-    monkeypatch.setattr("pipelines.search.adding.Encoder.video", refuse)
+    monkeypatch.setattr("pipelines.search.index_run.Encoder.pictures", refuse)
+    monkeypatch.setattr("pipelines.search.index_run.Encoder.video", refuse)
     again = [here("red-circle.png", "renamed.png"), here("three-hearts.png"), here(FILES[3])]
     told = add(store, filled, sides, [*again, here("three-hearts.png", "twice.png")])
     assert outcomes(told) == {
@@ -372,7 +372,7 @@ def test_a_video_of_many_turns_goes_on_with_another_model(
     library.forget(OWNER)
     store.unload_all()
     monkeypatch.setattr("pipelines.search.encoding.TURN_S", -1.0)
-    monkeypatch.setattr("pipelines.viclip.encoding.ViClipEncoder.clips_per_batch", 8)
+    monkeypatch.setattr("pipelines.models.viclip.encoding.ViClipEncoder.clips_per_batch", 8)
     turns = 0
     turn = Encoder._turn
 

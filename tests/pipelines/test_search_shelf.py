@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.errors import InputError
+from pipelines.core.errors import InputError
 from pipelines.search.database import Database, IndexUnavailable
-from pipelines.search.library import LEAST_KEY, Entry, Library, owner_of
+from pipelines.search.indexes import LEAST_KEY, Entry, Library, owner_of
 from pipelines.search.results import IndexedFile, Parts
-from pipelines.search.shelf import Shelf
-from pipelines.turns import BrokenOff
+from pipelines.search.tables import Shelf
+from pipelines.serving.device_queue import BrokenOff
 
 DIM = 64
 ROOT = Path(__file__).parent.parent.parent
@@ -316,7 +316,7 @@ def test_a_wait_for_who_writes_can_be_given_up(busy: Library, tmp_path: Path, wh
 def test_an_index_that_is_written_to_keeps_no_other_from_expiring(
     busy: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.search.library.EXPIRE_WAIT_S", 0.1)
+    monkeypatch.setattr("pipelines.search.indexes.EXPIRE_WAIT_S", 0.1)
     for name in ("owner", "other"):
         busy._write(Entry(owner=name, space="picture.m.1", used_at=1.0, kept=False, vectors=0))
     assert busy.expire(1.0) == 1

@@ -7,9 +7,9 @@ from functools import partial
 
 import pytest
 
-import pipelines.turns
-from pipelines.fairness import asking
-from pipelines.turns import NUM_PLACES, PLACES_OF_ONE, BrokenOff, Turns
+import pipelines.serving.device_queue
+from pipelines.core.visitor import asking
+from pipelines.serving.device_queue import NUM_PLACES, PLACES_OF_ONE, BrokenOff, Turns
 
 #: Seconds after which something that should come counts as not coming.
 HANG_S = 10.0
@@ -77,7 +77,7 @@ def test_a_visitor_may_leave_in_another_thread(turns: Turns) -> None:
 def test_visitors_cannot_hold_a_batch_back_for_ever(
     turns: Turns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipelines.turns, "MAX_WAIT_S", 0.2)
+    monkeypatch.setattr(pipelines.serving.device_queue, "MAX_WAIT_S", 0.2)
     start = time.monotonic()
     with turns.visitor(), turns.batch():
         assert turns._visitors == 1, "the visitor is still there"

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipelines.errors import InputError
-from pipelines.usage import Usage
+from pipelines.core.errors import InputError
+from pipelines.serving.metrics import Usage
 
 
 def test_each_way_to_end_is_told_apart() -> None:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.errors import InputError
-from pipelines.viclip.processing_viclip import (
+from pipelines.core.errors import InputError
+from pipelines.models.viclip.processing_viclip import (
     BAR_COLOUR,
     IMAGE_MEAN,
     IMAGE_STD,

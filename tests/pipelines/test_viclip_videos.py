@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.errors import MediaError, ReadingStopped
-from pipelines.vectors import VectorCache
-from pipelines.viclip import videos as module
-from pipelines.viclip.configuration_viclip import ViClipConfig
+from pipelines.compute.vector_cache import VectorCache
+from pipelines.core.errors import MediaError, ReadingStopped
+from pipelines.media.video.open import VideoReader, open_video
+from pipelines.models.viclip import videos as module
+from pipelines.models.viclip.configuration_viclip import ViClipConfig
+from pipelines.models.viclip.pipeline import ViClipPipeline
+from pipelines.models.viclip.processing_viclip import ViClipProcessor, fit_frames
+from pipelines.models.viclip.videos import VideoEncoder
+from pipelines.models.viclip.windows import SearchOptions
 from pipelines.viclip.framing import Fit
-from pipelines.viclip.pipeline import ViClipPipeline
-from pipelines.viclip.processing_viclip import ViClipProcessor, fit_frames
 from pipelines.viclip.resizing import Pixels, resize_like_opencv
-from pipelines.viclip.videos import VideoEncoder
-from pipelines.viclip.windows import SearchOptions
-from pipelines.video import VideoReader, open_video
 from tests.pipelines.made_videos import encode
 from tests.pipelines.viclip_golden import make_golden_folder, make_pipeline
 

@@ -10,17 +10,17 @@ import av
 import numpy as np
 import pytest
 
-import pipelines.video_reading
-from pipelines import apart
-from pipelines.errors import InputError, MediaError, MemoryLimitError
-from pipelines.viclip import videos as viclip_videos
-from pipelines.viclip.windows import SearchOptions
-from pipelines.video import ReadingStopped, VideoFrames, VideoReader, open_video
-from pipelines.video_decoding import Worker
+import pipelines.media.video.reader
+from pipelines.core.errors import InputError, MediaError, MemoryLimitError
+from pipelines.media import isolation
+from pipelines.media.video.decoder import Worker
+from pipelines.media.video.open import ReadingStopped, VideoFrames, VideoReader, open_video
+from pipelines.media.video.writer import write_clip
+from pipelines.models.viclip import videos as viclip_videos
+from pipelines.models.viclip.windows import SearchOptions
+from pipelines.models.videochat_flash import frames as chat_frames
+from pipelines.models.videochat_flash.frames import read_clips
 from pipelines.video_in_order import pieces_of
-from pipelines.video_writing import write_clip
-from pipelines.videochat_flash import frames as chat_frames
-from pipelines.videochat_flash.frames import read_clips
 from tests.pipelines.made_videos import (
     FPS,
     HEIGHT,
@@ -276,7 +276,7 @@ def test_decord_where_pyav_cannot_open(
     def closed(path: Path) -> None:
         raise av.error.InvalidDataError(1, "no")
 
-    monkeypatch.setattr(pipelines.video_reading, "open_container", closed)
+    monkeypatch.setattr(pipelines.media.video.reader, "open_container", closed)
     with VideoReader(make(kind, folder)) as reader:
         assert reader.info.codec == "unknown"
         pixels, indices, _ = joined(reader.frames_in_order(range(5, 70), at_once=16), 16)
@@ -286,7 +286,7 @@ def test_decord_where_pyav_cannot_open(
 def test_progress_and_stop_come_in_the_callers_thread(
     long: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipelines.video_reading, "POLL_S", 0.0)
+    monkeypatch.setattr(pipelines.media.video.reader, "POLL_S", 0.0)
     told: list[tuple[int, int]] = []
 
     def note(done: int, wanted: int) -> None:
@@ -369,9 +369,9 @@ def test_groups_are_not_split_unless_they_are_long(
 
 @pytest.fixture
 def apart_on() -> Iterator[None]:
-    apart.begin()
+    isolation.begin()
     yield
-    apart.end()
+    isolation.end()
 
 
 @pytest.mark.usefixtures("apart_on")

@@ -9,14 +9,17 @@ import pytest
 import torch
 from transformers import Qwen2ForCausalLM
 
-from pipelines.errors import InputError
-from pipelines.videochat_flash import modeling_language
-from pipelines.videochat_flash.configuration_videochat_flash import Dropping, GenerationDefaults
-from pipelines.videochat_flash.generation import Decoding, TokenChooser, generate
-from pipelines.videochat_flash.key_values import KeyValues
-from pipelines.videochat_flash.modeling_language import VISUAL, Prompt, prefill, splice, step
-from pipelines.videochat_flash.modeling_videochat_flash import text_config
-from pipelines.videochat_flash.stopping import Stopped
+from pipelines.core.cancel import Stopped
+from pipelines.core.errors import InputError
+from pipelines.models.videochat_flash import modeling_language
+from pipelines.models.videochat_flash.configuration_videochat_flash import (
+    Dropping,
+    GenerationDefaults,
+)
+from pipelines.models.videochat_flash.generation import Decoding, TokenChooser, generate
+from pipelines.models.videochat_flash.kv_cache import KeyValues
+from pipelines.models.videochat_flash.modeling_language import VISUAL, Prompt, prefill, splice, step
+from pipelines.models.videochat_flash.modeling_videochat_flash import text_config
 from tests.pipelines.videochat_golden import (  # noqa: F401
     MODES,
     STOP,

@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipelines.videochat_flash.configuration_videochat_flash import Dropping
-from pipelines.videochat_flash.conversion_videochat_flash import load_model
-from pipelines.videochat_flash.modeling_language import Prompt
-from pipelines.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
-from pipelines.videochat_flash.processing_videochat_flash import image_tiles, iter_clips
+from pipelines.models.videochat_flash.configuration_videochat_flash import Dropping
+from pipelines.models.videochat_flash.conversion_videochat_flash import load_model
+from pipelines.models.videochat_flash.modeling_language import Prompt
+from pipelines.models.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
+from pipelines.models.videochat_flash.processing_videochat_flash import image_tiles, iter_clips
 
 GOLDEN = Path(__file__).parent.parent / "fixtures" / "videochat_flash"
 VIDEOS = ("v8", "v20")

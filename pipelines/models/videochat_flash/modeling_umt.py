@@ -1,0 +1,117 @@
+"""UMT-L, the vision tower of four of the five checkpoints.
+
+Shapes as in NOTES.md: B clips, T frames of a clip, G patches along a side, P = T*G*G tokens, C
+width.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import nn
+from torch.nn.functional import interpolate
+
+from pipelines.core.cancel import ShouldStop, check_stop
+from pipelines.models.videochat_flash.configuration_videochat_flash import VisionConfig
+from pipelines.videochat_flash.attention import full_attention
+
+#: Patches along a side of the grid that the positional table was trained for.
+BASE_GRID = 14
+
+
+class UmtTower(nn.Module):
+    """Pre-norm transformer with full attention over all patches of a clip; no class token.
+
+    Source: OpenGVLab/VideoChat-Flash@2f8e2f5 and the checkpoints' `vision_tower_builder.py`,
+    licence: NOTES.md; differs: patches go through one Linear, attention is `full_attention`, the
+    missing bias of the keys is a row of zeros, the positional table is computed when needed.
+    """
+
+    def __init__(self, config: VisionConfig) -> None:
+        """Lay out the tower without weights that mean anything."""
+        super().__init__()
+        self.config = config
+        self.patch_embed = nn.Linear(3 * config.patch_px**2, config.hidden_size)
+        self.blocks = nn.ModuleList(UmtBlock(config) for _ in range(config.num_layers))
+        self.norm = nn.LayerNorm(config.hidden_size, eps=1e-12)
+
+    def forward(self, pixels: torch.Tensor, should_stop: ShouldStop | None = None) -> torch.Tensor:
+        """Encode clips.
+
+        Args:
+            pixels: (B, T, 3, S, S) normalised; T is 4 for video and 1 for images.
+            should_stop: asked before every block.
+
+        Returns:
+            (B, T*G*G, C), in the order time, row, column.
+
+        Raises:
+            Stopped: `should_stop` said yes.
+        """
+        tokens = self.patch_embed(to_patches(pixels, self.config.patch_px))  # (B, P, C)
+        table = position_table(pixels.shape[1], self.config.grid, self.config.hidden_size)
+        tokens = tokens + table.to(tokens.device, tokens.dtype)
+        for block in self.blocks:
+            check_stop(should_stop)
+            tokens = block(tokens)
+        result: torch.Tensor = self.norm(tokens)
+        return result
+
+
+class UmtBlock(nn.Module):
+    """One block: attention, then an MLP, each on normalised input and added to what came in."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        """Lay out the block."""
+        super().__init__()
+        width = config.hidden_size
+        self.num_heads = config.num_heads
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.fc1 = nn.Linear(width, config.mlp_size)
+        self.fc2 = nn.Linear(config.mlp_size, width)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return (B, P, C) for (B, P, C)."""
+        query, key, value = self.qkv(self.norm1(tokens)).chunk(3, dim=-1)
+        tokens = tokens + self.proj(attend(query, key, value, self.num_heads))
+        inner = nn.functional.gelu(self.fc1(self.norm2(tokens)))
+        result: torch.Tensor = tokens + self.fc2(inner)
+        return result
+
+
+def to_patches(pixels: torch.Tensor, patch_px: int) -> torch.Tensor:
+    """Cut (B, T, 3, S, S) into (B, T*G*G, 3*patch_px**2), ordered time, row, column."""
+    clips, frames, channels, side, _ = pixels.shape
+    grid = side // patch_px
+    cut = pixels.view(clips, frames, channels, grid, patch_px, grid, patch_px)
+    cut = cut.permute(0, 1, 3, 5, 2, 4, 6)  # (B, T, G, G, 3, patch, patch)
+    return cut.reshape(clips, frames * grid * grid, channels * patch_px**2)
+
+
+def attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, num_heads: int
+) -> torch.Tensor:
+    """Full attention of (B, P, C) over itself, each head scaled by its width**-0.5."""
+    parts = (part.unflatten(-1, (num_heads, -1)).transpose(1, 2) for part in (query, key, value))
+    return full_attention(*parts).transpose(1, 2).flatten(2)  # (B, P, C)
+
+
+@lru_cache(maxsize=4)
+def position_table(frames: int, grid: int, width: int) -> torch.Tensor:
+    """Return the (1, frames*grid*grid, width) float32 positional table.
+
+    Sines (even columns) and cosines (odd ones) of the position in a clip of 14 by 14 patches,
+    computed in float64. For another grid every frame's 14 by 14 is resized bicubically: it is
+    not the sinusoid of the larger grid.
+    """
+    positions = torch.arange(frames * BASE_GRID**2, dtype=torch.float64)
+    columns = torch.arange(width, dtype=torch.float64)
+    angles = positions[:, None] / 10000 ** (2 * (columns // 2) / width)
+    table = torch.where(columns % 2 == 0, angles.sin(), angles.cos()).float()
+    if grid == BASE_GRID:
+        return table[None]
+    maps = table.view(frames, BASE_GRID, BASE_GRID, width).permute(0, 3, 1, 2)
+    maps = interpolate(maps, size=(grid, grid), mode="bicubic", align_corners=False)
+    return maps.permute(0, 2, 3, 1).reshape(1, frames * grid**2, width)
