@@ -11,13 +11,14 @@ import sys
 def main(argv: list[str] | None = None) -> None:
     """Read the settings, build the app and serve it; torch is imported once the page is up."""
     from pipelines.core.settings import read_settings
+    from pipelines.models.catalogue import CATALOGUE
 
     given = sys.argv[1:] if argv is None else argv
     if given[:1] == ["doctor"]:
         from pipelines.doctor.command import main as examine
 
         sys.exit(examine(given[1:]))
-    settings = read_settings(given)
+    settings = read_settings(given, taken=CATALOGUE)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     os.environ["GRADIO_TEMP_DIR"] = str(settings.work_dir)
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
 
     share_free_memory()
     if settings.decoders == "apart" and not is_zero_gpu():  # there all work is apart
-        isolation.begin()
+        isolation.enable()
     start_sweeping(settings.work_dir, PUBLIC_FOLDERS)
     store = make_store(settings)
     app = build_app(store)

@@ -27,12 +27,11 @@ from pipelines.compute.packed_linear import PackedLinear, can_pack  # noqa: E402
 from pipelines.core.options import GenerationOptions  # noqa: E402
 from pipelines.core.settings import Settings  # noqa: E402
 from pipelines.media.video.writer import write_frames  # noqa: E402
+from pipelines.models.video_chat import Part, VideoAnswer  # noqa: E402
 from pipelines.models.videochat_flash.estimate import prompt_operations, tower_operations  # noqa: E402
 from pipelines.models.videochat_flash.kv_cache import KeyValues  # noqa: E402
-from pipelines.models.videochat_flash.modeling_language import VISUAL, Prompt, prefill, splice  # noqa: E402
-from pipelines.models.videochat_flash.results import VideoAnswer  # noqa: E402
+from pipelines.models.videochat_flash.modeling_language import VISUAL, VideoPrompt, prefill, splice  # noqa: E402
 from pipelines.serving.store import PipelineStore  # noqa: E402
-from pipelines.videochat_flash.part import Part  # noqa: E402
 
 KEY = "videochat-flash-2b-448"
 FIRST, SECOND = "What happens in this video?", "And what happens after that?"
@@ -110,7 +109,7 @@ def last_row(chat: Any, num_frames: int) -> Row:
         lambda module, given: seen.append(given[0].shape[1])
     )
     width = chat._model.config.hidden_size
-    prompt = Prompt([1, 2, VISUAL, 3, 4], torch.randn(rows, width))
+    prompt = VideoPrompt([1, 2, VISUAL, 3, 4], torch.randn(rows, width))
     prefill(language, prompt, KeyValues())
     hook.remove()
     hidden = splice(language, prompt)

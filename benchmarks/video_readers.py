@@ -37,7 +37,7 @@ Reading = Callable[[Path, list[int], Size], list[Any]]
 
 def ours(path: Path, asked: list[int], size: Size) -> list[Any]:
     """SeeSay's own reader."""
-    from pipelines.media.video.open import VideoReader
+    from pipelines.media.video.reader import VideoReader
 
     with VideoReader(path) as reader:
         inside = [number for number in asked if number < reader.info.num_frames]
@@ -48,7 +48,7 @@ def ours(path: Path, asked: list[int], size: Size) -> list[Any]:
 
 def ours_for_chat(path: Path, asked: list[int], size: Size) -> list[Any]:
     """SeeSay's own reader as Video chat uses it: clips of a few frames, which are then let go."""
-    from pipelines.media.video.open import VideoReader
+    from pipelines.media.video.reader import VideoReader
     from pipelines.models.videochat_flash.frames import read_clips
 
     clips = [asked[start : start + CLIP] for start in range(0, len(asked), CLIP)]

@@ -11,14 +11,13 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from components.api import publish
-from components.closing import close_off_the_loop
-from components.server.blocks import Page
-from components.server.body_limit import MAX_JSON_BYTES, BoundedBodies
+from components.server.blocks import Page, close_off_the_loop
+from components.server.body_limit import MAX_JSON_BYTES, BodyLimit
 from components.server.links import Links, fetch_nothing_else
 from components.server.mcp import serve_agents, take_bodies
-from components.server.rate_limit import House
+from components.server.rate_limit import AccessRules
 from components.server.sessions import forget_visits
-from components.server.translated_blocks import LanguageOfRequest
+from components.server.translated_blocks import LanguageMiddleware
 from components.server.uploads import Uploads
 from components.tabs import (
     batch,
@@ -79,7 +78,7 @@ def build_app(store: PipelineStore) -> Page:
         publish.build(store)
     app.uploads = Uploads(store.settings)
     app.links = Links(store.settings)
-    app.house = House(store.settings.requests_per_minute)
+    app.house = AccessRules(store.settings.requests_per_minute)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return app
 
@@ -109,8 +108,8 @@ def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str
         take_bodies(MAX_JSON_BYTES)
     served: dict[str, Any] = {
         "middleware": [
-            Middleware(LanguageOfRequest),
-            Middleware(BoundedBodies, settings=settings),
+            Middleware(LanguageMiddleware),
+            Middleware(BodyLimit, settings=settings),
         ],
         "routes": list(routes),
         "lifespan": _serving,

@@ -19,8 +19,8 @@ from demo_models.held_out import evaluation_rng
 from demo_models.scenes import Scene, render, sample_scene
 from pipelines.core.settings import Settings
 from pipelines.media.named_image import NamedImage
-from pipelines.search.index_run import Order, add_files
-from pipelines.search.kinds import Side, side_of
+from pipelines.search.index_run import IndexRequest, add_files
+from pipelines.search.kinds import SearchKind, side_of
 from pipelines.search.query import MOST_FOUND, Query, look_in, merged
 from pipelines.serving.store import PipelineStore
 
@@ -62,7 +62,7 @@ def cases(folder: Path, scenes: list[Scene]) -> list[Case]:
         files.append(NamedImage(path, path.name))
     store = PipelineStore(Settings(models="bundled", device="cpu", cache_dir=folder / "cache"))
     side = side_of(store, "picture", "demo-clip")
-    order = Order(files=files, owner=OWNER, sides={"picture": side}, thumbnails=False)
+    order = IndexRequest(files=files, owner=OWNER, sides={"picture": side}, thumbnails=False)
     for _ in add_files(store, store.library, order):
         continue
     held = [{(item.colour, item.shape) for item in scene.objects} for scene in scenes]
@@ -75,7 +75,7 @@ def cases(folder: Path, scenes: list[Scene]) -> list[Case]:
     return made
 
 
-def _asked(store: PipelineStore, side: Side, text: str, truth: Truth) -> Case:
+def _asked(store: PipelineStore, side: SearchKind, text: str, truth: Truth) -> Case:
     query = Query(text=text, top_k=MOST_FOUND)
     with store.use(side.spec.key, side.task) as clip:
         search = merged([look_in(clip, store.library, OWNER, side, query)], query)

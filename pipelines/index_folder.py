@@ -16,15 +16,17 @@ from contextlib import closing
 from pathlib import Path
 
 from pipelines.core.errors import InputError, PipelineError
+from pipelines.core.results import FileKind
 from pipelines.core.settings import Settings, read_settings
-from pipelines.csv_cells import safe_cells
+from pipelines.core.text import safe_cells
 from pipelines.media import isolation
 from pipelines.media.named_image import NamedImage
-from pipelines.search.index_run import Look, Order, add_files
+from pipelines.models.catalogue import CATALOGUE
+from pipelines.search.index_run import IndexProgress, IndexRequest, add_files
 from pipelines.search.indexes import owner_of
-from pipelines.search.kinds import TASKS, Side, may_be_indexed, side_of
+from pipelines.search.kinds import TASKS, SearchKind, may_be_indexed, side_of
 from pipelines.search.query import Query, look_in, merged, sides_to_search
-from pipelines.search.results import FileKind, FileOutcome, Found, Search
+from pipelines.search.results import FileOutcome, FoundFile, SearchResult
 from pipelines.serving.memory import start_giving_back
 from pipelines.serving.store import PipelineStore
 
@@ -56,9 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unknown argument {loose[0]}; flags of the app are written --flag=value")
     if args.folder is None and not (args.query or args.like):
         parser.error("give a FOLDER to index, or --query or --like to search")
-    settings = read_settings(rest)
+    settings = read_settings(rest, taken=CATALOGUE)
     if settings.decoders == "apart":
-        isolation.begin()
+        isolation.enable()
     try:
         return _run(args, settings)
     except PipelineError as error:
@@ -68,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nEnded. Start again to go on; what was written is safe.", file=sys.stderr)
         return STOPPED
     finally:
-        isolation.end()
+        isolation.disable()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -98,7 +100,7 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
     start_giving_back(store)
     owner = owner_of(args.index_key or own_key(settings.cache_dir))
     models: dict[FileKind, str] = {"picture": args.model, "video": args.video_model}
-    sides: dict[FileKind, Side] = {kind: side_of(store, kind, models[kind]) for kind in TASKS}
+    sides: dict[FileKind, SearchKind] = {kind: side_of(store, kind, models[kind]) for kind in TASKS}
     failed = 0
     if args.folder is not None:
         failed = _index(args, store, owner, sides)
@@ -118,7 +120,7 @@ def own_key(cache_dir: Path) -> str:
 
 
 def _index(
-    args: argparse.Namespace, store: PipelineStore, owner: str, sides: dict[FileKind, Side]
+    args: argparse.Namespace, store: PipelineStore, owner: str, sides: dict[FileKind, SearchKind]
 ) -> int:
     """Bring a folder into the index; return how many files could not be."""
     folder: Path = args.folder.resolve()
@@ -131,7 +133,7 @@ def _index(
     if not files:
         raise InputError("There is no picture and no video in the folder.")
     _quieten()
-    order = Order(
+    order = IndexRequest(
         files=files, owner=owner, sides=sides, thumbnails=False, kept=True, most_vectors=sys.maxsize
     )
     outcomes: list[FileOutcome] = []
@@ -159,7 +161,7 @@ def _walk(folder: Path, *, recursive: bool) -> Iterator[Path]:
                 yield Path(root, name)
 
 
-def _show(look: Look) -> None:
+def _show(look: IndexProgress) -> None:
     """Rewrite the line of progress on a terminal; a log gets none."""
     if sys.stderr.isatty():
         text = f"{look.done:,} of {look.total:,} | {look.stage}"
@@ -168,7 +170,7 @@ def _show(look: Look) -> None:
 
 
 def _take_out_missing(
-    store: PipelineStore, owner: str, sides: dict[FileKind, Side], folder: Path
+    store: PipelineStore, owner: str, sides: dict[FileKind, SearchKind], folder: Path
 ) -> int:
     """Take files out of the index that are no longer in a folder; return how many."""
     count = 0
@@ -234,12 +236,12 @@ def _search(
             csv.writer(file).writerows(safe_cells(row) for row in (_COLUMNS, *rows))
 
 
-def _rows(search: Search) -> Iterator[tuple[object, ...]]:
+def _rows(search: SearchResult) -> Iterator[tuple[object, ...]]:
     for rank, one in enumerate(search.found, start=1):
         yield (rank, *_row(one))
 
 
-def _row(one: Found) -> tuple[object, ...]:
+def _row(one: FoundFile) -> tuple[object, ...]:
     alike = "; ".join(one.alike)
     return (
         one.file.path, one.file.kind, one.start_s, one.end_s, round(one.cosine, 4),

@@ -7,9 +7,9 @@ import gradio as gr
 
 from components.server.uploads import Uploads
 from components.widgets.model_lease import lease
-from pipelines.conversation import extend_history
 from pipelines.core.options import GenerationOptions
-from pipelines.models.catalogue import Task
+from pipelines.core.spec import Task
+from pipelines.core.text import extend_history
 from pipelines.serving.store import PipelineStore
 
 TASK: Task = "caption"

@@ -8,7 +8,7 @@ import gradio as gr
 from components.render import evaluation as fmt
 from components.server.uploads import Uploads
 from components.widgets.common import save_result
-from pipelines.evaluation.job import TASK, Evaluation, Order, follow
+from pipelines.evaluation.job import TASK, Evaluation, EvaluationRequest, follow
 from pipelines.evaluation.train_probe import ProbeOptions
 from pipelines.serving.store import PipelineStore
 
@@ -36,7 +36,7 @@ class EvaluateEndpoints:
                 that of each class, the confusion matrix, and the files left out with the reason.
             predictions: for each picture its label, what it was taken for, and the probability.
         """
-        order = Order(
+        order = EvaluationRequest(
             self._uploads.path(archive, "archive"),
             self._store.resolve(model, TASK),
             templates or "",
@@ -74,7 +74,9 @@ class EvaluateEndpoints:
         """
         options = ProbeOptions(held_out=held_out, seed=seed)
         spec = self._store.resolve(model, TASK)
-        order = Order(self._uploads.path(archive, "archive"), spec, templates or "", options)
+        order = EvaluationRequest(
+            self._uploads.path(archive, "archive"), spec, templates or "", options
+        )
         for step in follow(self._store, order):
             if isinstance(step, Evaluation) and step.probe is not None:
                 name = fmt.probe_name(step.probe)

@@ -11,8 +11,8 @@ from components.server.uploads import Uploads, one_query
 from components.widgets.common import worked_off
 from components.widgets.model_lease import lease
 from pipelines.core.errors import InputError
+from pipelines.core.spec import Task
 from pipelines.core.text import split_lines
-from pipelines.models.catalogue import Task
 from pipelines.serving.store import PipelineStore
 
 TASK: Task = "image-text"

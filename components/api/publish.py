@@ -10,7 +10,6 @@ from typing import Any, get_args
 
 import gradio as gr
 
-from components import api_video_chat
 from components.api import batch, describe, evaluate, image_text, search, video
 from components.render import scores as fmt
 from components.server.blocks import show_errors
@@ -39,9 +38,12 @@ def build(store: PipelineStore) -> None:
         _publish(function, DEVICE_QUEUE)
     for function in (*batch.endpoints(store), *evaluate.endpoints(store)):
         _publish(function, BATCH_QUEUE)
-    for videos in (video, api_video_chat):
-        if is_bundled(store, videos.TASK):
-            for function in videos.endpoints(store):
+    for task, endpoints in (
+        (video.TASK, video.endpoints),
+        (video.CHAT_TASK, video.chat_endpoints),
+    ):
+        if is_bundled(store, task):
+            for function in endpoints(store):
                 _publish(function, DEVICE_QUEUE)
     if is_bundled(store, "video-text"):
         index_files, search_files = search.endpoints(store)

@@ -10,10 +10,11 @@ from components.jobs.search_run import make_order, new_key, search
 from components.render.search import as_found, as_index, as_outcomes
 from components.server.uploads import Uploads
 from pipelines.core.errors import InputError, kind_of
+from pipelines.core.results import FileKind
 from pipelines.search.index_run import add_files
 from pipelines.search.indexes import DELETE_WAIT_S, owner_of
 from pipelines.search.query import Query, delete_files
-from pipelines.search.results import FileKind, FileOutcome
+from pipelines.search.results import FileOutcome
 from pipelines.serving.store import PipelineStore
 
 

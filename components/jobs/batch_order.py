@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 from components.server.uploads import Uploads
 from pipelines.batch.captioner import TASK
-from pipelines.batch.job import Order
-from pipelines.batch.shelf import Shelf
+from pipelines.batch.job import BatchRequest
+from pipelines.batch.ledger import LedgerFolder
 from pipelines.core.errors import InputError, kind_of
 from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Settings
@@ -32,7 +32,7 @@ def make_order(
     *,
     owner: str | None = "",
     pictures: bool = False,
-) -> Order:
+) -> BatchRequest:
     """Return an order for uploaded files.
 
     Args:
@@ -61,14 +61,14 @@ def make_order(
     folder = _folder(store.settings, secrets.token_urlsafe(16))
     spec = store.resolve(model, TASK)
     folder.mkdir(parents=True)
-    return Order(
+    return BatchRequest(
         paths=[file.path for file in named],
         names=[file.name for file in named],
         spec=spec,
         prompt=prompt,
         options=options,
         folder=folder,
-        shelf=Shelf(store.settings.work_dir / "results" / "ledgers", owner),
+        shelf=LedgerFolder(store.settings.work_dir / "results" / "ledgers", owner),
         pictures=pictures,
     )
 

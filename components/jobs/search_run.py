@@ -8,11 +8,12 @@ from components.server.uploads import Uploads
 from components.widgets.common import worked_off
 from components.widgets.model_lease import lease
 from pipelines.core.errors import InputError
-from pipelines.search.index_run import Order
+from pipelines.core.results import FileKind
+from pipelines.search.index_run import IndexRequest
 from pipelines.search.indexes import owner_of
 from pipelines.search.kinds import side_of
 from pipelines.search.query import Query, look_in, merged, sides_to_search
-from pipelines.search.results import FileKind, Search
+from pipelines.search.results import SearchResult
 from pipelines.serving.store import PipelineStore
 
 
@@ -28,7 +29,7 @@ def make_order(
     key: str,
     model: str,
     video_model: str,
-) -> Order:
+) -> IndexRequest:
     """Return an order for uploaded files.
 
     Args:
@@ -52,7 +53,7 @@ def make_order(
         "picture": side_of(store, "picture", model),
         "video": side_of(store, "video", video_model),
     }
-    return Order(files=named, owner=owner, sides=sides)  # type: ignore[arg-type]
+    return IndexRequest(files=named, owner=owner, sides=sides)  # type: ignore[arg-type]
 
 
 def search(
@@ -60,7 +61,7 @@ def search(
     key: str,
     query: Query,
     models: dict[FileKind, str],
-) -> Iterator[Search | None]:
+) -> Iterator[SearchResult | None]:
     """Search an owner's files; yields None a few times a second, and the answer at last.
 
     Raises:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipelines.batch.control import Progress
-from pipelines.batch.gallery import Picture
-from pipelines.batch.inputs import Skipped
+from pipelines.batch.control import RunProgress
+from pipelines.batch.job import GalleryImage
 from pipelines.batch.results import BatchResult
+from pipelines.media.inputs import Skipped
 
 #: Rows on the page: files without a caption, and the newest captions; the files have them all.
 FAILED_SHOWN = 50
@@ -52,7 +52,7 @@ def as_rows(results: Sequence[BatchResult]) -> list[dict[str, Any]]:
     ]
 
 
-def progress_line(state: State, stage: str, progress: Progress | None, known: int = 0) -> str:
+def progress_line(state: State, stage: str, progress: RunProgress | None, known: int = 0) -> str:
     """Return a bar with how far a run is, as HTML.
 
     Args:
@@ -92,7 +92,7 @@ def duration(seconds: float) -> str:
     return f"{hours:,} h {minutes} min"
 
 
-def pictures_strip(pictures: Sequence[Picture]) -> str:
+def pictures_strip(pictures: Sequence[GalleryImage]) -> str:
     """Return the last pictures with their captions, as HTML; "" if there are none."""
     figures = "".join(
         f"<figure>{_image(picture)}<figcaption translate='no'>{_shown(picture.caption, 140)}"
@@ -145,7 +145,7 @@ def _bar(share: float, parts: Sequence[str], state: State) -> str:
     )
 
 
-def _image(picture: Picture) -> str:
+def _image(picture: GalleryImage) -> str:
     if not picture.jpeg:
         return ""
     data = base64.b64encode(picture.jpeg).decode("ascii")

@@ -6,8 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from components.render.scores import CELLS_SHOWN, ROWS_SHOWN, as_csv, kept, percent
-from pipelines.evaluation.job import Evaluation
-from pipelines.evaluation.mistakes import Mistake
+from pipelines.evaluation.job import Evaluation, Mistake
 from pipelines.evaluation.results import Accuracy, Measured
 from pipelines.models.linear_probe import LinearProbe
 

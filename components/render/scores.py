@@ -16,8 +16,8 @@ from pipelines.core.results import (
     SimilarityMatrix,
     Verdict,
 )
-from pipelines.csv_cells import safe_cells
-from pipelines.models.catalogue import ModelSpec
+from pipelines.core.spec import ModelSpec
+from pipelines.core.text import safe_cells
 from pipelines.models.notes import repeated_notes
 from pipelines.weights.demo_card import DemoCard
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from components.render import scores as fmt
 from components.render.video import clock
-from pipelines.search.results import FileOutcome, Found, Holding, Search
+from pipelines.search.results import FileOutcome, FoundFile, IndexSummary, SearchResult
 
 #: Names of files alike that a cell repeats, and files with an error that are listed.
 ALIKE_SHOWN = 3
@@ -30,7 +30,7 @@ def as_outcomes(outcomes: Sequence[FileOutcome]) -> list[dict[str, Any]]:
     ]
 
 
-def as_index(key: str, holding: Holding, keep_h: float) -> dict[str, Any]:
+def as_index(key: str, holding: IndexSummary, keep_h: float) -> dict[str, Any]:
     """Return what `/index_files` tells of the whole index."""
     return {
         "index_key": key,
@@ -41,7 +41,7 @@ def as_index(key: str, holding: Holding, keep_h: float) -> dict[str, Any]:
     }
 
 
-def as_found(search: Search) -> list[dict[str, Any]]:
+def as_found(search: SearchResult) -> list[dict[str, Any]]:
     """Return the rows of `/search_files`, best first; notes on the whole join the first row."""
     rows = [
         {
@@ -63,13 +63,13 @@ def as_found(search: Search) -> list[dict[str, Any]]:
     return rows
 
 
-def found_csv(search: Search) -> str:
+def found_csv(search: SearchResult) -> str:
     """Return all results as CSV."""
     cells = [{**row, "alike": "; ".join(row["alike"])} for row in as_found(search)]
     return fmt.as_csv(_COLUMNS, [[row[name] for name in _COLUMNS] for row in cells])
 
 
-def found_table(search: Search) -> str:
+def found_table(search: SearchResult) -> str:
     """Return the results as an HTML table, best first."""
     head = (
         "<tr><th>#</th><th>File</th><th title='How far it stands out from the rest of the index'>"
@@ -86,14 +86,14 @@ def found_table(search: Search) -> str:
     return f"<div class='scores search'><table>{head}{''.join(rows)}</table></div>"
 
 
-def caption(rank: int, one: Found) -> str:
+def caption(rank: int, one: FoundFile) -> str:
     """Return what stands under the picture of a result."""
     when = f" · {clock(one.start_s)}" if one.file.kind == "video" else ""
     alike = f" +{len(one.alike)}" if one.alike else ""
     return f"{rank}{when}{alike}"
 
 
-def _called(one: Found) -> str:
+def _called(one: FoundFile) -> str:
     name = fmt.kept(html.escape(_short(one.file.name)))
     when = ""
     if one.file.kind == "video":
@@ -107,7 +107,7 @@ def _called(one: Found) -> str:
     return f"{name}{when}{alike}"
 
 
-def holding_line(holding: Holding, keep_h: float) -> str:
+def holding_line(holding: IndexSummary, keep_h: float) -> str:
     """Return what an index holds and how long, as HTML."""
     if not holding.vectors:
         return "<p class='holding'>Your index is empty. Add pictures or videos to it.</p>"

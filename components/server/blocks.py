@@ -5,25 +5,81 @@ import inspect
 import logging
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import anyio
 import gradio as gr
+from gradio import utils
 from gradio.exceptions import ComponentProcessingError
 
-from components.defaults import with_defaults
-from components.own_links import own_links
-from components.server.links import Links
+from components.server.links import Links, own_links
 from components.server.queue import FairQueue, is_agent
-from components.server.rate_limit import House, Refused
+from components.server.rate_limit import AccessRules, RequestRefused
 from components.server.translate import say, speaking
-from components.server.translated_blocks import SpeakingPage, language_of
+from components.server.translated_blocks import TranslatedBlocks, language_of
 from components.server.uploads import Uploads
 from pipelines.core.errors import MediaError, PipelineError
 from pipelines.core.settings import Settings
 from pipelines.core.visitor import asking
+
+
+async def close_in_thread(self: Any, timeout: float = 60.0, retry_interval: float = 0.05) -> None:
+    """Close the generator of a request, as `gradio.utils.SyncToAsyncIterator.aclose` does.
+
+    Closing waits for the work to end, up to a step of a model; on the event loop every other
+    visitor would wait with it.
+
+    Args:
+        self: the iterator whose `iterator` is closed.
+        timeout: seconds for a worker thread to leave it.
+        retry_interval: seconds between two tries.
+
+    Raises:
+        ValueError: a worker thread did not leave it in time.
+    """
+
+    def close() -> None:
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                self.iterator.close()
+                return
+            except ValueError as error:
+                if "executing" not in str(error) or time.monotonic() >= end:
+                    raise
+            time.sleep(retry_interval)
+
+    limiter = anyio.CapacityLimiter(1)  # of its own: the common one may be full
+    with anyio.CancelScope(shield=True):
+        await anyio.to_thread.run_sync(close, limiter=limiter)
+
+
+def close_off_the_loop() -> None:
+    """Have Gradio close generators with `close_in_thread`."""
+    utils.SyncToAsyncIterator.aclose = close_in_thread  # type: ignore[method-assign]
+
+
+def with_defaults(event: Any, inputs: list[Any]) -> list[Any]:
+    """Return the inputs of a public endpoint with the defaults of what is left out at the end.
+
+    The Python client fills them in by itself; what posts a bare list does not, and would stop
+    working whenever an endpoint gains a parameter. Where a required argument is missing the
+    inputs stay as they are, and are refused.
+
+    Args:
+        event: Gradio's block function.
+        inputs: as they were sent, in order.
+    """
+    if getattr(event, "api_visibility", "") != "public" or len(inputs) >= len(event.inputs):
+        return inputs
+    left_out = list(inspect.signature(event.fn).parameters.values())[len(inputs) :]
+    if any(one.default is inspect.Parameter.empty for one in left_out):
+        return inputs
+    return [*inputs, *(one.default for one in left_out)]
+
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +145,7 @@ def _not_offered(told: str) -> str:
     )
 
 
-class Page(SpeakingPage):
+class Page(TranslatedBlocks):
     """Blocks that say in one sentence why gradio itself turns a request away.
 
     Gradio checks arguments and opens files before a handler is called. What it raises there
@@ -97,7 +153,7 @@ class Page(SpeakingPage):
     """
 
     #: Its rules, and what guards uploads and links; `build_app` sets those that were asked for.
-    house = House()
+    house = AccessRules()
     uploads = Uploads(Settings())
     links = Links(Settings())
 
@@ -126,7 +182,7 @@ class Page(SpeakingPage):
             client = getattr(request, "client", None)
             try:
                 self.house.let_in(getattr(client, "host", ""), event.concurrency_id)
-            except Refused as refused:
+            except RequestRefused as refused:
                 with speaking(language_of(request)):
                     raise said_error(refused.message, refused.title) from refused
         return await super().process_api(

@@ -11,7 +11,7 @@ from starlette.formparsers import MultiPartException
 
 from components.server.translate import say
 from pipelines.core.settings import Settings
-from pipelines.upload_room import THEN, no_uploads_because
+from pipelines.serving.work_dir import THEN, no_uploads_because
 
 #: Most bytes of a request in JSON: the names of the most files that it may have, its texts, or
 #: files of agents in base64.
@@ -54,7 +54,7 @@ class _Course:
     answering: bool = False
 
 
-class BoundedBodies:
+class BodyLimit:
     """ASGI middleware: refuses bodies that are too large, and uploads for which there is no room.
 
     Nothing is held back: what comes is counted and passed on.

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from pipelines.core.settings import Settings
 from pipelines.serving.store import PipelineStore
-from pipelines.upload_room import no_uploads_because
+from pipelines.serving.work_dir import no_uploads_because
 
 #: What Prometheus reads.
 _TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"

@@ -4,7 +4,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import anyio
 from gradio import processing_utils
@@ -13,9 +13,8 @@ from gradio_client.utils import strip_invalid_filename_characters, traverse
 from components.server.uploads import MOST_FILES
 from pipelines.core.errors import InputError, MediaError, PipelineError
 from pipelines.core.settings import Settings
-from pipelines.link_addresses import Allowed, is_public
-from pipelines.media.links import FETCH_S, Bounds, fetch
-from pipelines.upload_room import THEN, no_uploads_because, unwritable
+from pipelines.media.links import FETCH_S, Allowed, Bounds, fetch, is_public
+from pipelines.serving.work_dir import THEN, no_uploads_because, unwritable
 
 #: Seconds that all links of one request may take.
 REQUEST_S = 300.0
@@ -160,3 +159,45 @@ def fetch_nothing_else() -> None:
     processing_utils.async_ssrf_protected_download = _refuse
     processing_utils.async_ssrf_protected_get = _refuse
     processing_utils.sh.async_validate_url = _refuse
+
+
+#: Where gradio serves uploads.
+_SERVED = "/gradio_api/file="
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0"})
+
+
+def own_links(inputs: Any, local_url: str | None) -> Any:
+    """Return the inputs of a request with links to this app's own uploads as files.
+
+    SeeSay fetches a link that comes as a file, but never from this machine, so an upload to an
+    app on one's own machine could not be named by its link. The path that comes of it is
+    checked like any other that a request names.
+
+    Args:
+        inputs: what a request holds, of any depth.
+        local_url: where this app listens, None as long as it does not.
+    """
+    if local_url is None:
+        return inputs
+    if isinstance(inputs, list):
+        return [own_links(value, local_url) for value in inputs]
+    if not isinstance(inputs, dict):
+        return inputs
+    path = _own_path(inputs.get("path"), local_url)
+    if path and isinstance(inputs.get("meta"), dict):
+        return {**inputs, "path": path, "url": None}
+    return {key: own_links(value, local_url) for key, value in inputs.items()}
+
+
+def _own_path(link: Any, local_url: str) -> str:
+    """Return the path that a link to this app names, "" where it is no such link."""
+    if not isinstance(link, str) or not link.startswith(("http://", "https://")):
+        return ""
+    try:
+        asked, ours = urlsplit(link), urlsplit(local_url)
+        same = asked.port == ours.port and asked.hostname in _LOOPBACK | {ours.hostname}
+    except ValueError:  # a port that is no number
+        return ""
+    served = asked.path.startswith(_SERVED)
+    return unquote(asked.path.removeprefix(_SERVED)) if same and served else ""

@@ -25,11 +25,11 @@ MOST_VISITORS = 10_000
 _LOOK_S = 0.1
 
 
-class Refused(PipelineError):
+class RequestRefused(PipelineError):
     """A request that the rules turn away."""
 
 
-class House:
+class AccessRules:
     """Counts what visitors ask for and knows whether the house is closing."""
 
     def __init__(self, requests_per_minute: int = 0) -> None:
@@ -51,7 +51,9 @@ class House:
             Refused: the house is closing, or the visitor asked too often.
         """
         if self.closing.is_set():
-            raise Refused("SeeSay is being restarted. Try again in a minute.", title="Restarting")
+            raise RequestRefused(
+                "SeeSay is being restarted. Try again in a minute.", title="Restarting"
+            )
         if not self._limit or queue not in COSTLY:
             return
         at = time.monotonic() if now is None else now
@@ -64,7 +66,7 @@ class House:
                 self._asked.pop(next(iter(self._asked)))
             if len(times) >= self._limit:
                 wait_s = max(1, round(times[0] + WINDOW_S - at))
-                raise Refused(
+                raise RequestRefused(
                     f"You have asked {self._limit} times within a minute, the most that this "
                     f"server allows. Try again in {wait_s} s.",
                     title="Too many requests",
@@ -72,7 +74,7 @@ class House:
             times.append(at)
 
 
-def close_on_signals(house: House) -> None:
+def close_on_signals(house: AccessRules) -> None:
     """From now on SIGTERM and Ctrl-C close the house; a second one ends the wait for what runs."""
 
     def close(*_: Any) -> None:
@@ -84,7 +86,7 @@ def close_on_signals(house: House) -> None:
     signal.signal(signal.SIGINT, close)
 
 
-def serve_until_closed(app: gr.Blocks, house: House, grace_s: float) -> None:
+def serve_until_closed(app: gr.Blocks, house: AccessRules, grace_s: float) -> None:
     """Wait until the house closes, then end in order.
 
     What runs may end within `grace_s` seconds; what waits or is new is refused in one sentence.

@@ -24,7 +24,7 @@ MOST_VISITS = 1000
 
 
 @dataclass(frozen=True)
-class Ages:
+class SessionAges:
     """Seconds after which a visit is over: since its last request, and since its page was closed.
 
     Attributes:
@@ -67,7 +67,7 @@ def forget(
     holder: StateHolder,
     now: datetime,
     closed: dict[str, datetime],
-    ages: Ages = Ages(),
+    ages: SessionAges = SessionAges(),
     most: int = MOST_VISITS,
 ) -> int:
     """Give up visits that are over; one that is being answered is not.
@@ -110,7 +110,7 @@ def forget(
     return len(over)
 
 
-def _age(session: SessionState, holder: StateHolder, ages: Ages) -> float:
+def _age(session: SessionState, holder: StateHolder, ages: SessionAges) -> float:
     """Return how long a visit is kept."""
     drawn = holder.blocks.default_config.blocks
     own = session.blocks_config.blocks

@@ -71,7 +71,7 @@ def language_of(request: Any) -> str:
     return chosen_language(headers.get("accept-language", ""))
 
 
-class SpeakingPage(gr.Blocks):
+class TranslatedBlocks(gr.Blocks):
     """Blocks that speak the language of each visitor's browser.
 
     Gradio's own `gr.I18n` translates fixed texts in the browser; most of ours are made while a
@@ -119,7 +119,7 @@ def _said_output(kind: str, value: Any) -> Any:
     return said_value(kind, value)
 
 
-class LanguageOfRequest:
+class LanguageMiddleware:
     """ASGI middleware: within a request, texts are said in the language that it asks for."""
 
     def __init__(self, app: Any) -> None:

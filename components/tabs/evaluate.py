@@ -22,9 +22,9 @@ from components.widgets.common import (
     save_result,
     wire_model_picker,
 )
-from pipelines.evaluation.job import Evaluation, Order, Stage, follow
+from pipelines.core.spec import Task
+from pipelines.evaluation.job import Evaluation, EvaluationRequest, Stage, follow
 from pipelines.evaluation.train_probe import SHARES, ProbeOptions
-from pipelines.models.catalogue import Task
 from pipelines.serving.store import PipelineStore
 
 TASK: Task = "image-text"
@@ -177,7 +177,9 @@ def _handlers(store: PipelineStore) -> tuple[Callable[..., Any], Callable[..., A
         progress: gr.Progress,
     ) -> Iterator[Any]:
         path = uploads.path(archive, "The zip")
-        order = Order(path, store.resolve(key, TASK), templates or "", probe, pictures=True)
+        order = EvaluationRequest(
+            path, store.resolve(key, TASK), templates or "", probe, pictures=True
+        )
         stage = Stage("Waiting")
         for step in follow(store, order):
             if isinstance(step, Evaluation):
@@ -213,7 +215,7 @@ def _tell(stage: Stage, progress: gr.Progress) -> None:
     progress(how_far, desc=say(stage.text), unit=stage.unit)
 
 
-def _shown(store: PipelineStore, order: Order, found: Evaluation) -> tuple[Any, ...]:
+def _shown(store: PipelineStore, order: EvaluationRequest, found: Evaluation) -> tuple[Any, ...]:
     """Return a value for each output."""
     notes = list(found.notes)
     if found.probe is not None:

@@ -29,10 +29,10 @@ from components.widgets.examples import match_examples
 from components.widgets.model_lease import lease
 from components.widgets.player import Player, chosen_of, fit_choice, frame_gallery
 from pipelines.compute.background import stoppable
+from pipelines.core.spec import Task
 from pipelines.core.text import split_lines
-from pipelines.models.catalogue import Task
+from pipelines.media.video.open import key_frames
 from pipelines.serving.store import PipelineStore
-from pipelines.video_key_frames import key_frames
 
 TASK: Task = "video-text"
 

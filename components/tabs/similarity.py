@@ -27,9 +27,9 @@ from components.widgets.examples import similarity_examples
 from components.widgets.model_lease import lease
 from pipelines.core.errors import InputError
 from pipelines.core.results import Ranking
+from pipelines.core.spec import Task
 from pipelines.core.text import split_lines
 from pipelines.media.named_image import NamedImage
-from pipelines.models.catalogue import Task
 from pipelines.models.notes import repeated_notes
 from pipelines.serving.store import PipelineStore
 

@@ -13,7 +13,8 @@ from components.server.blocks import show_errors
 from components.server.translate import language
 from pipelines.core.results import Step
 from pipelines.core.settings import Settings
-from pipelines.models.catalogue import CATALOGUE, MODELS, ModelSpec, Task, demo_of
+from pipelines.core.spec import ModelSpec, Task
+from pipelines.models.catalogue import CATALOGUE, MODELS, demo_of
 from pipelines.serving.store import PipelineStore
 from pipelines.weights.demo_card import read_demo_card
 

@@ -9,9 +9,9 @@ import gradio as gr
 
 from components.server.translate import say
 from pipelines.compute.background import stream_work
-from pipelines.models.catalogue import ModelSpec, Task
+from pipelines.core.spec import ModelSpec, Task
 from pipelines.serving.store import PipelineStore
-from pipelines.weights.download import FetchProgress
+from pipelines.weights.progress import FetchProgress
 
 #: Tasks of milliseconds, whose requests are batched (`pipelines.compute.micro_batches`).
 TOGETHER: frozenset[Task] = frozenset(["image-text"])

@@ -14,8 +14,8 @@ from pipelines.batch.ledger import CaptionSettings
 from pipelines.batch.results import Captioned
 from pipelines.core.errors import MediaError, MemoryLimitError, NotBegunError, ServerError
 from pipelines.core.options import GenerationOptions
-from pipelines.models.captioning.results import Description
-from pipelines.models.catalogue import ModelSpec, Task
+from pipelines.core.spec import ModelSpec, Task
+from pipelines.models.captioner import Description
 from pipelines.serving.device_queue import BrokenOff
 from pipelines.serving.store import PipelineStore
 from pipelines.weights.revision import revision_of

@@ -6,6 +6,7 @@ before it hands on what it did. Where a machine is lost Ray Data gives its pictu
 
 import logging
 import os
+import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -14,27 +15,135 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.batch.captioner import make_captioner
-from pipelines.batch.control import Meter, Progress, RunControl
+from pipelines.batch.control import RateMeter, RunControl, RunProgress
 from pipelines.batch.engine import EngineOptions
-from pipelines.batch.inputs import BatchInput
-from pipelines.batch.ledger import CaptionSettings, Entry, Ledger
+from pipelines.batch.ledger import CaptionSettings, Ledger, LedgerEntry, read_captions
 from pipelines.batch.ray_worker import (
     CaptionWorker,
-    Errand,
+    WorkItem,
     as_row,
     failure_row,
     of_failure,
     of_row,
 )
 from pipelines.batch.results import BatchResult
-from pipelines.cluster import shards
-from pipelines.cluster.plan import Node, Plan, plan_work
-from pipelines.core.errors import InputError, NotBegunError, PipelineError
+from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError, PipelineError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.remote import without_keys
 from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec
+from pipelines.media.inputs import BatchInput
 from pipelines.serving.store import PipelineStore
+
+#: CPU cores that a model uses at most; more of them help a second copy more.
+MOST_CORES = 4
+
+#: Memory of a worker beside its model, in bytes.
+BESIDE_MODEL_BYTES = 700_000_000
+
+#: Pictures that go to a worker together, at least and at most.
+LEAST_TOGETHER, MOST_TOGETHER = 8, 64
+
+#: Errands for each worker, so that a slow one leaves work to the others.
+ERRANDS_EACH = 4
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a machine of the cluster has.
+
+    Attributes:
+        cores: CPU cores.
+        gpus: GPUs.
+        memory_bytes: memory that workers may take.
+    """
+
+    cores: float
+    gpus: float
+    memory_bytes: float
+
+
+@dataclass(frozen=True)
+class ClusterPlan:
+    """How the work is laid out.
+
+    Attributes:
+        num_workers: at most so many at once, each with the model.
+        cores: CPU cores of each.
+        gpus: GPUs of each.
+        memory_bytes: memory of each.
+        together: pictures that go to one of them together.
+    """
+
+    num_workers: int
+    cores: int
+    gpus: int
+    memory_bytes: int
+    together: int
+
+
+def plan_work(
+    nodes: Sequence[Node],
+    num_pictures: int,
+    model_gb: float,
+    *,
+    batch_size: int,
+    most_workers: int | None = None,
+) -> ClusterPlan:
+    """Return how pictures are laid out.
+
+    A machine with GPUs gets a worker for each, one without as many as its cores and its memory
+    allow; where some have GPUs, the others only stand by.
+
+    Args:
+        nodes: the machines.
+        num_pictures: how many there are.
+        model_gb: memory of the model, in GB; 0.0 for a remote one.
+        batch_size: pictures that a worker gives its model at once.
+        most_workers: fewer than the cluster could hold, or None.
+
+    Raises:
+        MemoryLimitError: no machine has room for a worker.
+    """
+    on_gpu = model_gb > 0.0 and any(node.gpus >= 1 for node in nodes)
+    memory = int(model_gb * 1e9) + BESIDE_MODEL_BYTES
+    widest = max((int(node.cores) for node in nodes), default=0)
+    cores = 1 if on_gpu or model_gb == 0.0 else max(1, min(MOST_CORES, widest))
+    room = 0
+    for node in nodes:
+        by_cores = int(node.gpus) if on_gpu else int(node.cores // cores)
+        room += min(by_cores, int(node.memory_bytes // memory))
+    if not room:
+        raise MemoryLimitError(
+            f"No machine of the cluster has {cores} free cores and {memory / 1e9:.1f} GB of "
+            "memory for the model. Add machines, or choose a smaller model."
+        )
+    errands = -(-num_pictures // LEAST_TOGETHER)
+    workers = max(1, min(room, errands, most_workers or room))
+    share = -(-num_pictures // (workers * ERRANDS_EACH))
+    together = min(max(share, LEAST_TOGETHER, batch_size), max(MOST_TOGETHER, batch_size))
+    return ClusterPlan(workers, cores, int(on_gpu), memory, together)
+
+
+#: Folder of the workers' ledgers, beside the one ledger.
+FOLDER = "seesay-ledger-shards"
+
+
+def take_up(folder: Path, ledger: Ledger) -> int:
+    """Add to a ledger what workers wrote down, also those that were killed; returns how many.
+
+    A line that was torn when its worker was killed is left out; its picture is done again. The
+    workers' ledgers are deleted once all that they hold is in the one.
+
+    Raises:
+        DiskError: the ledger cannot be written.
+    """
+    before = len(ledger)
+    for path in sorted(folder.glob("*.jsonl")):
+        ledger.add(read_captions(path, ledger.settings).values())
+    shutil.rmtree(folder, ignore_errors=True)
+    return len(ledger) - before
+
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +155,7 @@ _MEMORY_SHARE = 0.9
 
 
 @dataclass(frozen=True)
-class Work:
+class ClusterWork:
     """What is to be done with every picture.
 
     Attributes:
@@ -126,7 +235,7 @@ def _nodes(listed: Sequence[Mapping[str, Any]]) -> list[Node]:
     ]
 
 
-def with_precision(work: Work, nodes: Sequence[Node]) -> Work:
+def with_precision(work: ClusterWork, nodes: Sequence[Node]) -> ClusterWork:
     """Return the work with one precision for all machines: what a worker's device would take."""
     spec, settings = work.spec, work.settings
     if settings.dtype != "auto" or spec.demo or spec.remote is not None:
@@ -149,7 +258,7 @@ class ClusterRun:
     def __init__(
         self,
         items: Sequence[BatchInput],
-        work: Work,
+        work: ClusterWork,
         ledger: Ledger,
         nodes: Sequence[Node],
         engine: EngineOptions,
@@ -183,9 +292,9 @@ class ClusterRun:
         self._engine = engine
         self._shards = _shards_of(ledger)
         self.control = control
-        self._meter = Meter(len(items), engine.batch_size)
+        self._meter = RateMeter(len(items), engine.batch_size)
 
-    def progress(self) -> Progress:
+    def progress(self) -> RunProgress:
         """Return how far the run is; from any thread."""
         return self._meter.snapshot(self.control)
 
@@ -198,7 +307,7 @@ class ClusterRun:
             DiskError: the ledger cannot be written.
             InputError, NotBegunError: what no other picture would mend.
         """
-        taken = shards.take_up(self._shards, self._ledger)
+        taken = take_up(self._shards, self._ledger)
         log.info("Took up %d captions of workers that were cut off", taken)
         self._meter.start()
         done, restarts = 0, 0
@@ -216,7 +325,7 @@ class ClusterRun:
                             return
             except Exception as error:
                 if not _is_of_ray(error):
-                    shards.take_up(self._shards, self._ledger)
+                    take_up(self._shards, self._ledger)
                     raise
                 restarts = 0 if done > before else restarts + 1
                 if restarts > MOST_RESTARTS:
@@ -225,7 +334,7 @@ class ClusterRun:
                         "the logs of Ray, then start again: what is done is kept."
                     ) from error
                 log.warning("The cluster lost the work after %d pictures; it goes on", done)
-            shards.take_up(self._shards, self._ledger)
+            take_up(self._shards, self._ledger)
 
     def _stream(self, first: int) -> Generator[BatchResult, None, None]:
         """Yield the results from number `first` on, each kept before."""
@@ -238,7 +347,7 @@ class ClusterRun:
             self._meter.batch(sum(one.origin == "model" for one in made))
             yield from made
 
-    def _errand(self) -> Errand:
+    def _errand(self) -> WorkItem:
         work, known = self._work, self._ledger.known()
         settings = work.settings
         workers = self.plan.num_workers
@@ -247,7 +356,7 @@ class ClusterRun:
             for one in without_keys(settings.remotes)
         )
         spec = work.spec
-        return Errand(
+        return WorkItem(
             settings=replace(settings, remotes=remotes, auth=""),
             spec=spec if spec.remote is None else replace(spec, remote=None),
             prompt=work.prompt,
@@ -262,14 +371,14 @@ class ClusterRun:
 
 
 def _shards_of(ledger: Ledger) -> Path:
-    return (ledger.path.parent / shards.FOLDER).absolute()
+    return (ledger.path.parent / FOLDER).absolute()
 
 
-def _entries(result: BatchResult) -> Iterator[Entry]:
+def _entries(result: BatchResult) -> Iterator[LedgerEntry]:
     if result.error:
-        yield Entry(result.file, result.hash, "", result.error)
+        yield LedgerEntry(result.file, result.hash, "", result.error)
     elif result.origin == "model":
-        yield Entry(result.file, result.hash, result.caption, "", result.notes)
+        yield LedgerEntry(result.file, result.hash, result.caption, "", result.notes)
 
 
 def _is_of_ray(error: BaseException) -> bool:
@@ -279,7 +388,9 @@ def _is_of_ray(error: BaseException) -> bool:
     return isinstance(error, RayError) and not isinstance(error, PipelineError)
 
 
-def _blocks(errand: Errand, plan: Plan, first: int, end: int) -> Iterator[dict[str, list[Any]]]:
+def _blocks(
+    errand: WorkItem, plan: ClusterPlan, first: int, end: int
+) -> Iterator[dict[str, list[Any]]]:
     """Yield what workers hand on, in the order of the inputs."""
     import json
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from pipelines.batch.captioner import make_captioner
 from pipelines.batch.engine import BatchRun, EngineOptions
-from pipelines.batch.inputs import BatchInput
-from pipelines.batch.ledger import Entry, Ledger
+from pipelines.batch.ledger import Ledger, LedgerEntry
 from pipelines.batch.results import BatchResult
 from pipelines.core.errors import InputError, NotBegunError, PipelineError
 from pipelines.core.options import GenerationOptions
@@ -19,11 +18,12 @@ from pipelines.core.remote import with_keys
 from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec
 from pipelines.media import isolation
+from pipelines.media.inputs import BatchInput
 from pipelines.serving.store import PipelineStore
 
 
 @dataclass(frozen=True, kw_only=True)
-class Errand:
+class WorkItem:
     """What every worker is told; holds no key.
 
     Attributes:
@@ -46,7 +46,7 @@ class Errand:
     key: str
     engine: EngineOptions
     items: tuple[BatchInput, ...]
-    known: Mapping[str, Entry]
+    known: Mapping[str, LedgerEntry]
     other: Mapping[str, set[str]]
     shards: Path
 
@@ -54,7 +54,7 @@ class Errand:
 class CaptionWorker:
     """Captions inputs by their numbers; what it did is in a ledger of its own first."""
 
-    def __init__(self, errand: Errand) -> None:
+    def __init__(self, errand: WorkItem) -> None:
         """Get ready; the model is loaded with the first pictures.
 
         Raises:
@@ -63,7 +63,7 @@ class CaptionWorker:
         self._errand = errand
         settings = replace(errand.settings, remotes=with_keys(errand.settings.remotes, os.environ))
         if settings.decoders == "apart":
-            isolation.begin()
+            isolation.enable()
         store = PipelineStore(settings)
         spec = store.resolve(errand.spec.key, errand.spec.task)
         for _ in store.fetch(spec.key, spec.task):

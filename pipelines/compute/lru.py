@@ -3,9 +3,9 @@
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -14,7 +14,7 @@ Value = TypeVar("Value")
 DIGESTS_KEPT = 64
 
 
-class Recent(Generic[Key, Value]):
+class LruCache(Generic[Key, Value]):
     """The values that were used last; any number of threads may call it."""
 
     def __init__(self, size: int, weigh: Callable[[Value], int] = lambda value: 1) -> None:
@@ -74,7 +74,7 @@ class FileDigests:
 
     def __init__(self, size: int = DIGESTS_KEPT) -> None:
         """Know no file yet; remember `size` of them."""
-        self._known: Recent[tuple[Path, int, int], str] = Recent(size)
+        self._known: LruCache[tuple[Path, int, int], str] = LruCache(size)
 
     def of(self, path: Path) -> str:
         """Return 40 hexadecimal digits that tell the content of a file."""
@@ -85,3 +85,19 @@ class FileDigests:
                 return hashlib.file_digest(file, "blake2b").hexdigest()[:40]
 
         return self._known.get((path, status.st_size, status.st_mtime_ns), read)
+
+
+class Kept(Protocol):
+    """A cache whose contents can travel."""
+
+    def held(self) -> dict[Any, Any]:
+        """Return what is kept, on the CPU, by its key."""
+        ...
+
+    def take(self, values: Mapping[Any, Any]) -> None:
+        """Keep values that another process has computed."""
+        ...
+
+    def move_in(self, kind: str) -> None:
+        """Get ready for work in a forked process, on a device of a kind."""
+        ...

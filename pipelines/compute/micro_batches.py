@@ -19,7 +19,7 @@ class _Ticket(Generic[Item, Result]):
     alone: bool = False
 
 
-class Batcher(Generic[Item, Result]):
+class MicroBatcher(Generic[Item, Result]):
     """Runs one batch at a time; whoever gets the device takes all who wait along.
 
     While a batch runs, new requests gather. The first of them to get the device runs the whole

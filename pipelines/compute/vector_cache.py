@@ -104,7 +104,7 @@ class VectorCache:
             return dict(self._memory)
 
     def take(self, values: Mapping[bytes, torch.Tensor]) -> None:
-        """Keep vectors that another process has computed; see `pipelines.kept`."""
+        """Keep vectors that another process has computed; see `pipelines.compute.lru`."""
         fresh = {digest: vector for digest, vector in values.items() if vector.numel()}
         with self._lock:
             self._keep(fresh)

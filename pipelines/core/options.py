@@ -1,6 +1,7 @@
 """How text is generated. Torch-free."""
 
 from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 from pipelines.core.errors import InputError, shown
 
@@ -87,3 +88,22 @@ def number(name: str, value: object) -> float:
         return float(value)
     except OverflowError as error:  # a whole number of hundreds of digits
         raise InputError(f"{name} must be a number of ordinary size.") from error
+
+
+#: "squash" gives up the proportions, as the model was trained; "letterbox" keeps all of the frame
+#: between bars; "centre-crop" keeps the middle square only.
+SquareFit = Literal["squash", "letterbox", "centre-crop"]
+
+
+def check_fit(value: Any) -> SquareFit | None:
+    """Return how frames are made square; None, for the model's own way, where `value` is "".
+
+    Raises:
+        InputError: it is nothing of the kind.
+    """
+    if value is None or value == "":
+        return None
+    for fit in get_args(SquareFit):
+        if value == fit:
+            return fit  # type: ignore[no-any-return]
+    raise InputError(f"fit must be one of {', '.join(get_args(SquareFit))} but got {shown(value)}.")

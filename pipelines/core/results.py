@@ -206,3 +206,21 @@ class ContextUse:
     def cut(self) -> bool:
         """Whether the prompt or question was longer than the model reads."""
         return self.read_chars < self.given_chars
+
+
+FileKind = Literal["picture", "video"]
+
+
+@dataclass(frozen=True)
+class DeviceSpeed:
+    """How fast the device is, measured.
+
+    Attributes:
+        flops: operations per second in a product of matrices, two for each multiplication.
+        read_bytes: bytes of weights per second that one row passes, as each written word does.
+        dtype: what it was measured in.
+    """
+
+    flops: float
+    read_bytes: float
+    dtype: str

@@ -3,7 +3,7 @@
 import argparse
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import inf
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipelines.core.remote import Remote, read_remotes
-from pipelines.models.catalogue import CATALOGUE
 
 ModelChoice = Literal["auto", "bundled", "hub"]
 SourceChoice = Literal["hub", "modelscope"]
@@ -100,12 +99,18 @@ class Settings:
         return self.index or str(self.cache_dir / "index")
 
 
-def read_settings(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Settings:
+def read_settings(
+    argv: Sequence[str],
+    environ: Mapping[str, str] | None = None,
+    *,
+    taken: Iterable[str] = (),
+) -> Settings:
     """Read flags, then the environment, then the defaults, in that order of precedence.
 
     Args:
         argv: command-line arguments without the program's name.
         environ: environment; `os.environ` when None.
+        taken: keys of models that a remote may not be named after.
 
     Raises:
         SystemExit: on a flag or a variable with a value that is not allowed, naming the choices.
@@ -138,7 +143,7 @@ def read_settings(argv: Sequence[str], environ: Mapping[str, str] | None = None)
     values = dict(vars(args))
     flags, file = values.pop("remote"), values.pop("remotes_file")
     try:
-        values["remotes"] = read_remotes(flags or (), file, env, taken=CATALOGUE)
+        values["remotes"] = read_remotes(flags or (), file, env, taken=taken)
     except ValueError as error:
         parser.error(f"--remote: {error}")
     values["endpoint"] = env.get("HF_ENDPOINT", "").rstrip("/") or HUB_ENDPOINT

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipelines.core.remote import Remote
-from pipelines.models.captioning.traits import GenerativeTraits
-from pipelines.weights.files import StockFile
 
 Task = Literal["image-text", "caption", "video-text", "video-chat"]
+
+#: What prepares images or texts, as files that transformers reads.
+StockFile = Literal["image processor", "tokenizer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,97 @@ class VideoChatTraits:
     """
 
     languages: tuple[str, ...] = ("en", "zh")
+
+
+#: How the language model gets to see the image.
+#: - "query tokens": a Q-Former sums it up in a few tokens before the text (BLIP-2);
+#: - "instructed query tokens": likewise, having read the question (InstructBLIP);
+#: - "cross attention": the decoder looks at the patches at every layer (BLIP captions);
+#: - "question encoder": likewise, through an encoder that reads the question (BLIP answers);
+#: - "projected patches": every patch becomes a token of the text (LLaVA, InternVL, Florence-2);
+#: - "gridded patches": likewise, at the image's own proportions (Qwen-VL);
+#: - "sized patches": likewise, in one view of the whole image (MiniCPM-V).
+Connector = Literal[
+    "query tokens",
+    "instructed query tokens",
+    "cross attention",
+    "question encoder",
+    "projected patches",
+    "gridded patches",
+    "sized patches",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerativeTraits:
+    """What differs between the models.
+
+    The templates hold `{image}`, `{prompt}`, `{question}` and `{answer}`; None means that the
+    model cannot do it. In a conversation `{image}` is filled in the first turn only.
+
+    Attributes:
+        model_class: name of the stock class in transformers.
+        bridge: how the language model sees the image.
+        decoder: "causal", which reads the prompt and goes on from it, or "seq2seq", whose
+            encoder reads the prompt.
+        caption: the text for a caption without a prompt.
+        continuation: the text for a caption with a prompt.
+        question: the text for a question, and for the last turn of a conversation.
+        turn: the text of an earlier turn of a conversation.
+        opening: what stands before the first turn.
+        image_text: what `{image}` becomes where the image's tokens stand in the text: the text of
+            one image token, with what frames it.
+        image_first: whether the image's tokens stand before the start token that the tokeniser
+            adds; `{image}` is then empty.
+        special_tokens: whether the tokeniser adds its start and end tokens.
+        image_options: options of the stock image processor that its own file leaves out.
+        max_image_pixels: where the image keeps its proportions, most pixels it is brought to, if
+            its processor's own file allows more; 0 for no other limit.
+        context_tokens: tokens of prompt, image and, for a causal decoder, answer together.
+        prompt_tokens: most tokens of prompt and image where the model was taught no longer ones;
+            0 for no other limit than `context_tokens`.
+        stops: texts at which an answer ends, such as a next question that the model makes up.
+        languages: ISO 639-1 codes of the languages that it reads well.
+    """
+
+    model_class: str
+    bridge: Connector
+    decoder: Literal["causal", "seq2seq"]
+    caption: str | None = "{image}"
+    continuation: str | None = "{image}{prompt}"
+    question: str | None = "{image}Question: {question} Answer:"
+    turn: str | None = "{image}Question: {question} Answer: {answer}. "
+    opening: str = ""
+    image_text: str = ""
+    image_first: bool = False
+    special_tokens: bool = True
+    image_options: tuple[tuple[str, bool | int], ...] = ()
+    max_image_pixels: int = 0
+    context_tokens: int = 512
+    prompt_tokens: int = 0
+    stops: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ("en",)
+
+    @property
+    def longest_answer(self) -> int:
+        """Most tokens of an answer that leave room for a picture and what is asked of it.
+
+        An encoder reads them apart from the answer; a causal decoder holds all of them together.
+        """
+        if self.decoder == "seq2seq":
+            return self.context_tokens
+        return self.context_tokens - (self.prompt_tokens or self.context_tokens // 4)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it does: "caption", "prompt", "question", "chat"."""
+        able = {
+            "caption": self.caption,
+            "prompt": self.continuation,
+            "question": self.question,
+            "chat": self.turn,
+        }
+        return tuple(task for task, template in able.items() if template is not None)
 
 
 @dataclass(frozen=True, kw_only=True)

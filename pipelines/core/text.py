@@ -1,5 +1,9 @@
 """Turn what a person typed into a list of texts. Torch-free."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 from pipelines.core.errors import InputError, kind_of
 
 #: Most texts of one request, and most characters of them together.
@@ -80,3 +84,82 @@ def _too_many(name: str, count: int) -> InputError:
         f"{name} must be at most {MAX_TEXTS:,} texts but got {count:,}. "
         "Split them over several requests."
     )
+
+
+def cut_note(max_tokens: int) -> str:
+    """Return the note on a text of which only the first `max_tokens` tokens were read."""
+    return f"Longer than the model reads: only its first {max_tokens} tokens were used."
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question with its answer."""
+
+    question: str
+    answer: str
+
+
+def read_history(history: Sequence[Mapping[str, Any]] | None) -> tuple[Turn, ...]:
+    """Turn `[{"role": "user", "content": …}, {"role": "assistant", …}, …]` into turns.
+
+    A question that was never answered is left out; answers in a row are one.
+
+    Raises:
+        InputError: it is not of that form.
+    """
+    if not isinstance(history, Sequence | None):
+        raise InputError(f"history must be a list of messages but got {str(history)[:80]!r}.")
+    turns: list[Turn] = []
+    asked = ""
+    for message in history or ():
+        role = message.get("role") if isinstance(message, Mapping) else None
+        content = message.get("content") if isinstance(message, Mapping) else None
+        if role not in {"user", "assistant"} or not isinstance(content, str):
+            raise InputError(
+                'history must be a list of {"role": "user" or "assistant", "content": text} '
+                f"but holds {str(message)[:80]!r}."
+            )
+        if role == "user":
+            asked = content
+        elif asked or not turns:
+            turns.append(Turn(asked, content))
+            asked = ""
+        else:
+            turns[-1] = Turn(turns[-1].question, f"{turns[-1].answer}\n{content}")
+    return tuple(turns)
+
+
+def extend_history(
+    history: Sequence[Mapping[str, Any]] | None,
+    message: str,
+    answer: str,
+    notes: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Return the history with one more question and its answer at the end.
+
+    Args:
+        history: the earlier messages; of each, role and content are kept.
+        message: the question.
+        answer: what was answered.
+        notes: on this answer, kept beside it as "notes"; None for an answer that has not ended.
+    """
+    earlier = [{"role": str(m["role"]), "content": str(m["content"])} for m in history or ()]
+    said: dict[str, Any] = {"role": "assistant", "content": answer}
+    if notes is not None:
+        said["notes"] = list(notes)
+    return [*earlier, {"role": "user", "content": message}, said]
+
+
+#: How a text begins that a spreadsheet would run as a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+def safe_cells(row: Sequence[Any]) -> list[Any]:
+    """Return a row whose texts no spreadsheet runs as a formula.
+
+    One that begins with "=", "+", "-", "@" (or their wide forms), a tab or a line end gets an
+    apostrophe in front; numbers stay numbers.
+    """
+    return [
+        f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell for cell in row
+    ]

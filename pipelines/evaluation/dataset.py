@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pipelines.batch.archive import from_zip
-from pipelines.batch.inputs import BatchInput, Refused
 from pipelines.core.errors import InputError
+from pipelines.media.archive import from_zip
+from pipelines.media.inputs import BatchInput, UnreadableSource
+from pipelines.models.linear_probe import MAX_CLASSES
 
 #: Most pictures, and classes, of one evaluation.
 MAX_PICTURES = 20_000
-MAX_CLASSES = 1000
 
 HOW = (
     "Put the pictures of each class into a folder of its name, such as one folder cat and one "
@@ -20,7 +20,7 @@ HOW = (
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledImage:
     """A picture of an archive and the class that its folder names."""
 
     item: BatchInput
@@ -28,7 +28,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class LabelledPictures:
+class LabelledImages:
     """The pictures of an archive, which is open.
 
     Attributes:
@@ -36,12 +36,12 @@ class LabelledPictures:
         left_out: (file, reason) of what does not count.
     """
 
-    pictures: tuple[Labelled, ...]
+    pictures: tuple[LabelledImage, ...]
     left_out: tuple[tuple[str, str], ...]
 
 
 @contextmanager
-def open_labelled(path: Path) -> Iterator[LabelledPictures]:
+def open_labelled(path: Path) -> Iterator[LabelledImages]:
     """Open a zip of folders named after classes for the length of the block.
 
     A class is what the outermost folders are named, below those that hold all the others: in
@@ -55,18 +55,18 @@ def open_labelled(path: Path) -> Iterator[LabelledPictures]:
         left_out = [(one.name, _sentence(one.reason)) for one in inputs.skipped]
         good = []
         for item in inputs.items:
-            if isinstance(item.source, Refused):
+            if isinstance(item.source, UnreadableSource):
                 left_out.append((item.name, item.source.reason))
             else:
                 good.append(item)
         pictures = []
         for item, folder in zip(good, _folders([item.name for item in good]), strict=True):
             if folder:
-                pictures.append(Labelled(item, _label(folder)))
+                pictures.append(LabelledImage(item, _label(folder)))
             else:
                 left_out.append((item.name, "It lies in no folder that names a class."))
         _check([picture.label for picture in pictures], len(inputs.items))
-        yield LabelledPictures(tuple(pictures), tuple(left_out))
+        yield LabelledImages(tuple(pictures), tuple(left_out))
 
 
 def check_classes(labels: list[str]) -> None:

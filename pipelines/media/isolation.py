@@ -1,16 +1,17 @@
 """Decoding in processes of their own, so that a decoder that crashes or hangs costs one request.
 
-`begin()` switches it on; until then, and inside such a process, pictures and videos are decoded
+`enable()` switches it on; until then, and inside such a process, pictures and videos are decoded
 where they are asked for. A process answers one request at a time and is kept for the next one.
 """
 
+import importlib
 import multiprocessing
 import os
-import signal
 import sys
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ctypes import c_bool
@@ -21,18 +22,100 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines.core.errors import DecoderLost, PipelineError, ReadingStopped
+from pipelines.compute.device import machine_memory_bytes
+from pipelines.core.errors import DecoderLost, MemoryLimitError, PipelineError, ReadingStopped
 from pipelines.core.remote import KEY_VARIABLE
-from pipelines.decode_budget import BUDGET, SMALL_BYTES, Hold
+
+#: Bytes of all large pictures together, and the share of the machine's memory that it may be.
+MOST_BYTES = 1_000_000_000
+SHARE = 0.125
+
+#: Up to this a picture is small: it never waits and is not counted. The queue lets 32 requests
+#: decode at once, so that such pictures take no more than half a gigabyte together.
+SMALL_BYTES = 16_000_000
+
+#: Seconds that a picture waits for its turn.
+WAIT_S = 60.0
+
+
+class Hold:
+    """A part of the budget; given back once, however often it is released."""
+
+    def __init__(self, budget: "DecodeBudget", held: int) -> None:
+        """Remember how much is held."""
+        self._budget = budget
+        self._held = held
+
+    def keep(self, needed: int) -> None:
+        """Give back what is held beyond `needed` bytes."""
+        surplus = self._held - needed
+        if surplus > 0:
+            self._held = needed
+            self._budget.give_back(surplus)
+
+    def release(self) -> None:
+        """Give everything back."""
+        self.keep(0)
+
+
+class DecodeBudget:
+    """A fair semaphore over bytes: first come, first served, so that a large one gets its turn.
+
+    What needs more than there is in all runs alone.
+    """
+
+    def __init__(self, total: int) -> None:
+        """Have `total` bytes to lend."""
+        self.total = total
+        self._free = total
+        self._waiting: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    def take(self, needed: int) -> Hold:
+        """Wait for a turn and `needed` bytes.
+
+        Raises:
+            MemoryLimitError: they did not come within `WAIT_S`.
+        """
+        if needed <= SMALL_BYTES:
+            return Hold(self, 0)
+        share, me = min(needed, self.total), object()
+        disable = time.monotonic() + WAIT_S
+        with self._changed:
+            self._waiting.append(me)
+            try:
+                while self._waiting[0] is not me or self._free < share:
+                    if (
+                        not self._changed.wait(disable - time.monotonic())
+                        and time.monotonic() >= disable
+                    ):
+                        raise MemoryLimitError(
+                            f"This picture needs {needed / 1e9:.2f} GB to be decoded, but other "
+                            f"pictures fill the budget of {self.total / 1e9:.2f} GB. Try again "
+                            "in a moment, or send a smaller picture."
+                        )
+                self._free -= share
+            finally:
+                self._waiting.remove(me)
+                self._changed.notify_all()
+        return Hold(self, share)
+
+    def give_back(self, count: int) -> None:
+        """Lend `count` bytes to others."""
+        with self._changed:
+            self._free += count
+            self._changed.notify_all()
+
+
+#: The one of this process.
+BUDGET = DecodeBudget(min(MOST_BYTES, int(SHARE * machine_memory_bytes())))
+
 
 #: Seconds without a sign of life after which a decoder counts as hung.
 HANG_S = 60.0
 
 #: Seconds that a decoder has to end what it was told to stop.
 STOP_S = 5.0
-
-#: Seconds between two signs of life.
-_SIGN_S = 1.0
 
 #: Processes at once, and those that are kept while nobody asks.
 MOST = 32
@@ -44,8 +127,8 @@ KEPT_S = 60.0
 #: Seconds between two questions whether the caller wants to stop.
 _POLL_S = 0.05
 
-#: What the processes have read before they are asked.
-_PRELOAD = ["pipelines.media.images", "pipelines.media.video.open"]
+#: Module that a process runs, and imports before it is asked: by name, since it imports this one.
+_WORKER = "pipelines.media.worker"
 
 _BYTES_A_PIXEL = 4
 
@@ -70,35 +153,39 @@ class _Switch:
     on = False
 
 
-def begin() -> None:
+def enable() -> None:
     """From now on decode apart."""
-    crew()  # there is one before several ask for it at once
+    decoder_pool()  # there is one before several ask for it at once
     _Switch.on = True
 
 
-def end() -> None:
+def disable() -> None:
     """Decode where it is asked for again, and end the processes that nobody uses."""
     _Switch.on = False
-    crew().dismiss()
+    decoder_pool().dismiss()
 
 
-def rest() -> None:
+def end_idle() -> None:
     """End the processes that nobody has used for a while."""
-    crew().dismiss(KEPT_S)
+    decoder_pool().dismiss(KEPT_S)
 
 
-def is_on() -> bool:
+def is_enabled() -> bool:
     """Whether decoding is done apart."""
     return _Switch.on
 
 
 @cache
-def crew() -> "Crew":
+def decoder_pool() -> "DecoderPool":
     """Return the processes of this one."""
-    return Crew()
+    return DecoderPool()
 
 
-class Decoder:
+def _serve(conn: Connection, stop: Any) -> None:
+    importlib.import_module(_WORKER).serve(conn, stop)
+
+
+class DecoderProcess:
     """One process that decodes; used by one thread at a time."""
 
     def __init__(self, context: Any, target: Callable[..., None], hang_s: float) -> None:
@@ -196,14 +283,14 @@ class Decoder:
     def _image(self, size: tuple[int, int], info: dict[str, Any], *, held: list[Hold]) -> Any:
         data = self._conn.recv_bytes()
         self._owes = False
-        image = Image.frombytes("RGB", size, data)
-        image.info.update(info)
+        open_isolated = Image.frombytes("RGB", size, data)
+        open_isolated.info.update(info)
         left = size[0] * size[1] * _BYTES_A_PIXEL
         if left > SMALL_BYTES and held:  # counts until nobody holds it any more
             hold = held.pop()
             hold.keep(left)
-            weakref.finalize(image, hold.release)
-        return image
+            weakref.finalize(open_isolated, hold.release)
+        return open_isolated
 
     def kill(self) -> None:
         """End it at once."""
@@ -212,7 +299,7 @@ class Decoder:
         self._conn.close()
 
 
-class Crew:
+class DecoderPool:
     """The processes that decode: some wait, some are lent."""
 
     def __init__(self, target: Callable[..., None] | None = None) -> None:
@@ -220,23 +307,23 @@ class Crew:
         start = "spawn" if sys.platform == "win32" else "forkserver"
         self._context = multiprocessing.get_context(start)
         if start == "forkserver":
-            self._context.set_forkserver_preload(_PRELOAD)
-        self.target = target or serve
+            self._context.set_forkserver_preload([_WORKER])
+        self.target = target or _serve
         self._places = threading.BoundedSemaphore(MOST)
         self._lock = threading.Lock()
-        self._idle: list[tuple[Decoder, float]] = []  # and since when
+        self._idle: list[tuple[DecoderProcess, float]] = []  # and since when
 
     @contextmanager
-    def one(self) -> Iterator[Decoder]:
+    def one(self) -> Iterator[DecoderProcess]:
         """Lend a process, started where none waits."""
         with self._places:
-            decoder = self._waiting() or Decoder(self._context, self.target, HANG_S)
+            decoder = self._waiting() or DecoderProcess(self._context, self.target, HANG_S)
             try:
                 yield decoder
             finally:
                 self._take_back(decoder)
 
-    def _waiting(self) -> Decoder | None:
+    def _waiting(self) -> DecoderProcess | None:
         with self._lock:
             while self._idle:
                 decoder, _ = self._idle.pop()
@@ -244,7 +331,7 @@ class Crew:
                     return decoder
         return None
 
-    def _take_back(self, decoder: Decoder) -> None:
+    def _take_back(self, decoder: DecoderProcess) -> None:
         if not decoder.is_alive:
             return
         with self._lock:
@@ -263,131 +350,9 @@ class Crew:
             decoder.kill()
 
 
-def image(name: str, function: Callable[..., Image.Image], *args: Any, **options: Any) -> Any:
-    """Return the picture that `function(*args, **options)` opens, opened apart."""
-    with crew().one() as decoder:
-        return decoder.ask(name, "call", function, args, options)
-
-
-def serve(conn: Connection, stop: Any) -> None:
-    """Answer requests until the other side is gone; what a process of the crew runs."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from pipelines.media import images
-
-    vars(images)["BUDGET"] = _AskedBudget(conn)
-    kept: dict[str, Any] = {}
-    sign = _Sign(conn, stop)
-    while True:
-        try:
-            kind, *request = conn.recv()
-        except (EOFError, OSError):
-            os._exit(0)
-        try:
-            value = _answered(kind, request, kept, sign)
-        except BaseException as error:
-            conn.send(("error", _sendable(error)))
-            continue
-        if isinstance(value, Image.Image):
-            size, info, data = value.size, _plain(value.info), value.tobytes()
-            del value
-            conn.send(("image", size, info))
-            conn.send_bytes(data)
-        else:
-            conn.send(("value", value))
-
-
-def _answered(kind: str, request: list[Any], kept: dict[str, Any], sign: "_Sign") -> Any:
-    if kind == "call":
-        function, args, options = request
-        return function(*args, **options)
-    if kind == "open":
-        from pipelines.media.video.open import VideoReader
-
-        path, max_seconds = request
-        reader = kept["video"] = VideoReader(path, max_seconds=max_seconds, should_stop=sign)
-        return reader.info, reader.times_s
-    heard = {"should_stop": sign.is_stopped, "on_progress": sign.progress}
-    if kind == "frames":
-        indices, size, options = request
-        return kept["video"].frames_at(indices, size, **heard, **options)
-    return _answered_open(kind, request, kept, heard)
-
-
-def _answered_open(
-    kind: str, request: list[Any], kept: dict[str, Any], heard: dict[str, Any]
+def open_isolated(
+    name: str, function: Callable[..., Image.Image], *args: Any, **options: Any
 ) -> Any:
-    """Answer about the open video; frames read one part after the other are an order by number."""
-    orders: dict[int, Any] = kept.setdefault("orders", {})
-    if kind == "order":
-        indices, size, options = request
-        number = max(orders, default=0) + 1
-        orders[number] = kept["video"].frames_in_order(indices, size, **heard, **options)
-        return number
-    if kind == "next":
-        return next(orders[request[0]], None)
-    ended = [request[0]] if kind == "forget" else [*orders]
-    for number in ended:
-        orders.pop(number).close()
-    if kind == "close":
-        kept.pop("video").close()
-    return None
-
-
-def _sendable(error: BaseException) -> BaseException:
-    if isinstance(error, PipelineError | MemoryError | ReadingStopped):
-        return error
-    return RuntimeError(f"{type(error).__name__} in a decoder: {error}")
-
-
-def _plain(info: dict[Any, Any]) -> dict[str, Any]:
-    """Return what of a picture's `info` is numbers; the rest is data of the file."""
-    kinds = (int, float, tuple)
-    return {str(key): value for key, value in info.items() if isinstance(value, kinds)}
-
-
-class _Sign:
-    """What a decoder asks whether to stop, by which it shows that it is alive.
-
-    That holds where the one that asks is the one that decodes. Where threads decode, `is_stopped`
-    is asked beside them, and what they are done with is the sign.
-    """
-
-    def __init__(self, conn: Connection, stop: Any) -> None:
-        self._conn, self._stop, self._told = conn, stop, 0.0
-
-    def __call__(self) -> bool:
-        if time.monotonic() - self._told > _SIGN_S:
-            self._told = time.monotonic()
-            self._conn.send(("alive",))
-        return self.is_stopped()
-
-    def is_stopped(self) -> bool:
-        return bool(self._stop.value)
-
-    def progress(self, done: int, total: int) -> None:
-        self._conn.send(("progress", done, total))
-
-
-class _AskedBudget:
-    """The budget of the process that asks, for one that decodes."""
-
-    def __init__(self, conn: Connection) -> None:
-        self._conn = conn
-
-    def take(self, needed: int) -> "_AskedHold":
-        if needed > SMALL_BYTES:
-            self._conn.send(("take", needed))
-            refused = self._conn.recv()
-            if refused is not None:
-                raise refused
-        return _AskedHold()
-
-
-class _AskedHold:
-    """Given back by the process that asks, when the picture is there."""
-
-    def keep(self, needed: int) -> None:
-        del needed
-
-    def release(self) -> None:
-        return
+    """Return the picture that `function(*args, **options)` opens, opened apart."""
+    with decoder_pool().one() as decoder:
+        return decoder.ask(name, "call", function, args, options)

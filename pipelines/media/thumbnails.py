@@ -7,9 +7,9 @@ from pathlib import Path
 from PIL import Image
 
 from pipelines.core.errors import PipelineError
+from pipelines.core.results import FileKind
 from pipelines.media.images import open_image
-from pipelines.search.results import FileKind
-from pipelines.video_key_frames import key_frames
+from pipelines.media.video.open import key_frames
 
 #: Longest side of a small copy, and most bytes of it: an index holds one for each file. A picture
 #: that needs more is saved more coarsely, and at last smaller.

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from pipelines.compute.device import Device
+from pipelines.compute.lru import Kept
 from pipelines.core.settings import Settings
-from pipelines.kept import Kept
-from pipelines.models.catalogue import ModelSpec
+from pipelines.core.spec import ModelSpec
 
 
 class Pipeline(ABC):

@@ -12,9 +12,6 @@ from pipelines.models.captioning.checkpoints import BLIP2_OPT, BLIP_BASE, CAPTIO
 from pipelines.models.viclip.checkpoints import VICLIP_B16, VICLIP_L14, VIDEO_TEXT_MODELS
 from pipelines.models.videochat_flash.checkpoints import CHAT_2B_448, VIDEO_CHAT_MODELS
 
-__all__ = ["CATALOGUE", "HUB_DEFAULTS", "MODELS", "ContrastiveTraits", "ModelSpec", "Task",
-           "demo_of", "find", "keys"]  # fmt: skip
-
 CLIP_PIPELINE = "pipelines.models.clip.pipeline:ClipPipeline"
 
 _OPENAI_CLIP = ContrastiveTraits(

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.core.errors import InputError
-from pipelines.evaluation.dataset import MAX_CLASSES
-from pipelines.evaluation.logistic import Linear
-from pipelines.models.catalogue import ModelSpec, Task, find
+from pipelines.core.spec import ModelSpec, Task
+from pipelines.models.catalogue import find
 
 TASK: Task = "image-text"
 
@@ -231,3 +230,49 @@ def probe_note(probe: LinearProbe) -> str:
         f"{len(probe.labels):,} classes; it recognised {facts.correct:,} of {facts.num_held_out:,} "
         "others. Cosine and verdict compare the picture with the names of the classes."
     )
+
+
+#: Guesses of a prediction that are kept, for the accuracy among the best five.
+NUM_GUESSES = 5
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What pictures are taken for.
+
+    Attributes:
+        classes: positions of up to `NUM_GUESSES` classes, the likeliest first.
+        probabilities: of these classes, 0..1.
+    """
+
+    classes: tuple[int, ...]
+    probabilities: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check that there is one, and a probability for each."""
+        if not self.classes or len(self.classes) != len(self.probabilities):
+            raise ValueError(f"a guess needs as many probabilities as classes, but got {self}")
+
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear classifier: weights (L, D) and biases (L,) of L classes, float64."""
+
+    weight: Floats
+    bias: Floats
+
+    def log_probabilities(self, vectors: Floats) -> Floats:
+        """Return the logarithms of (N, L) probabilities of (N, D) vectors."""
+        return _log_softmax(vectors @ self.weight.T + self.bias)
+
+
+def _log_softmax(logits: Floats) -> Floats:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    normalised: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return normalised
+
+
+MAX_CLASSES = 1000

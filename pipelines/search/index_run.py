@@ -3,23 +3,156 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, closing, suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from math import inf
+from time import monotonic
+from typing import Any
+
+import numpy as np
 
 from pipelines.compute.background import stream_work
 from pipelines.compute.lru import FileDigests
+from pipelines.core.errors import InputError, MediaError
+from pipelines.core.results import Embeddings, FileKind
 from pipelines.core.text import mend_surrogates
 from pipelines.media.named_image import NamedImage
 from pipelines.media.thumbnails import thumbnail
-from pipelines.search.database import IndexUnavailable
-from pipelines.search.encoding import PICTURES_A_TURN, Encoder
-from pipelines.search.indexes import MOST_VECTORS, Library
-from pipelines.search.kinds import Side, kind_of
-from pipelines.search.results import FileKind, FileOutcome, IndexedFile, Parts
-from pipelines.search.tables import Shelf
+from pipelines.models.notes import VIDEO_LOST, lost_frames_notes
+from pipelines.models.search_query import FileVectors, WindowBatch
+from pipelines.search.indexes import MOST_VECTORS, Indexes
+from pipelines.search.kinds import SearchKind, kind_of
+from pipelines.search.results import FileOutcome, IndexedFile
+from pipelines.search.tables import IndexUnavailable, VectorTables
 from pipelines.serving.device_queue import BrokenOff
 from pipelines.serving.store import PipelineStore
+
+#: Pictures that a turn at the device is taken for, and seconds of one over a video.
+PICTURES_A_TURN = 8
+TURN_S = 4.0
+
+
+class Encoder:
+    """Lends the models of an index's sides, for one turn at a time: visitors come first."""
+
+    def __init__(
+        self,
+        store: PipelineStore,
+        given_up: Callable[[], bool],
+        tell: Callable[[str], None] = lambda stage: None,
+    ) -> None:
+        """Take models from `store`.
+
+        Args:
+            store: lends them.
+            given_up: asked a few times a second; once true, the work ends with `BrokenOff`.
+            tell: told what is done just now, for people.
+        """
+        self._store = store
+        self._given_up = given_up
+        self._tell = tell
+        self._fetched: set[str] = set()
+
+    def pictures(self, side: SearchKind, files: Sequence[NamedImage]) -> list[FileVectors | str]:
+        """Return the vector of each picture, or what is wrong with it.
+
+        Raises:
+            BrokenOff: given up.
+            WeightsError, MemoryLimitError: there is no model to be had.
+        """
+        self._fetch(side)
+        with self._turn(side) as clip:
+            try:
+                return _each(clip.embed_images(files))
+            except MediaError as error:
+                if len(files) == 1:
+                    return [error.message]
+        return [one for file in files for one in self.pictures(side, [file])]
+
+    def video(self, side: SearchKind, file: NamedImage) -> FileVectors | str:
+        """Return the vectors of a video's windows, or what is wrong with it; see `pictures`."""
+        self._fetch(side)
+        got: list[WindowBatch] = []
+        try:
+            while not got or got[-1].done < got[-1].total:
+                self._windows_of_a_turn(side, file, got)
+            return _whole(got)
+        except (MediaError, InputError) as error:
+            return error.message
+
+    def _windows_of_a_turn(
+        self, side: SearchKind, file: NamedImage, got: list[WindowBatch]
+    ) -> None:
+        """Add to the windows of a video what one turn gives.
+
+        They are kept here, not with the model, which may be gone in the next turn: displaced by
+        another one, or living in a process that ends with the turn.
+        """
+        first = got[-1].done if got else 0
+        with self._turn(side) as viclip, closing(viclip.windows(file.path, first)) as steps:
+            until = monotonic() + TURN_S
+            for step in steps:
+                if got and step.total != got[0].total:
+                    raise MediaError("The file was changed while it was read. Add it again.")
+                got.append(step)
+                if self._given_up():
+                    raise BrokenOff
+                self._tell(f"{file.name}: {step.done:,} of {step.total:,} parts")
+                if monotonic() > until:
+                    break
+
+    @contextmanager
+    def _turn(self, side: SearchKind) -> Iterator[Any]:
+        with (
+            self._store.turns.batch(self._given_up),
+            self._store.use(side.spec.key, side.task, self._given_up, inf) as pipeline,
+        ):
+            yield pipeline
+
+    def _fetch(self, side: SearchKind) -> None:
+        """Download the weights where they are not on disk."""
+        if side.spec.key in self._fetched:
+            return
+        for step in self._store.fetch(side.spec.key, side.task):
+            done, total = step.done_bytes / 1e6, step.total_bytes / 1e6
+            self._tell(f"Downloading {side.spec.title}: {done:,.0f} of {total:,.0f} MB")
+            if self._given_up():
+                raise BrokenOff
+        self._fetched.add(side.spec.key)
+
+
+def _whole(got: Sequence[WindowBatch]) -> FileVectors:
+    """Return all windows of a video that came one after the other.
+
+    Raises:
+        MediaError: not one of them can be read.
+    """
+    seen = [step.parts for step in got if len(step.parts.vectors)]
+    if not seen:
+        raise MediaError(VIDEO_LOST)
+    lost = frozenset().union(*(step.lost for step in got))
+    return FileVectors(
+        starts_s=np.concatenate([parts.starts_s for parts in seen]),
+        ends_s=np.concatenate([parts.ends_s for parts in seen]),
+        vectors=np.concatenate([parts.vectors for parts in seen]),
+        notes=tuple(lost_frames_notes(len(lost), got[-1].num_frames)),
+    )
+
+
+def _each(embedded: Embeddings) -> list[FileVectors | str]:
+    reasons = iter(reason for _, reason in embedded.errors)
+    return [
+        next(reasons)
+        if vector is None
+        else FileVectors(
+            starts_s=np.zeros(1),
+            ends_s=np.zeros(1),
+            vectors=np.asarray([vector], np.float32),
+        )
+        for vector in embedded.vectors
+    ]
+
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +166,7 @@ _KEEP_EVERY_S = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class IndexRequest:
     """What is to be indexed.
 
     Attributes:
@@ -47,14 +180,14 @@ class Order:
 
     files: Sequence[NamedImage]
     owner: str
-    sides: dict[FileKind, Side]
+    sides: dict[FileKind, SearchKind]
     thumbnails: bool = True
     kept: bool = False
     most_vectors: int = MOST_VECTORS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class IndexProgress:
     """A run at one moment.
 
     Attributes:
@@ -76,15 +209,15 @@ class _Fresh:
 
     index: int
     entry: IndexedFile
-    parts: Parts
+    parts: FileVectors
 
 
 @dataclass
 class _Open:
     """A side while files are brought in."""
 
-    side: Side
-    shelf: Shelf
+    side: SearchKind
+    shelf: VectorTables
     known: dict[str, IndexedFile]
     fresh: list[_Fresh] = field(default_factory=list)
     changed: list[IndexedFile] = field(default_factory=list)
@@ -99,7 +232,9 @@ class _Waiting:
     content: str
 
 
-def add_files(store: PipelineStore, library: Library, order: Order) -> Generator[Look, None, None]:
+def add_files(
+    store: PipelineStore, library: Indexes, order: IndexRequest
+) -> Generator[IndexProgress, None, None]:
     """Bring files into an index; yields how far it is a few times a second.
 
     A file whose content is there is not encoded again: only its name and place are written anew.
@@ -110,14 +245,14 @@ def add_files(store: PipelineStore, library: Library, order: Order) -> Generator
         PipelineError: there is no model to be had, or the index cannot be written.
     """
 
-    def work(emit: Callable[[Look], None], stop: Callable[[], bool]) -> None:
+    def work(emit: Callable[[IndexProgress], None], stop: Callable[[], bool]) -> None:
         run = _Run(store, library, order, emit, stop)
         with suppress(BrokenOff):
             run.say("Waiting for others' batches")
             with store.turns.place(stop):
                 run.work()
 
-    last = Look(stage="", done=0, total=len(order.files))
+    last = IndexProgress(stage="", done=0, total=len(order.files))
     with closing(stream_work(work)) as looks:
         for look in looks:
             last = replace(last, new=()) if look is None else look
@@ -130,9 +265,9 @@ class _Run:
     def __init__(
         self,
         store: PipelineStore,
-        library: Library,
-        order: Order,
-        emit: Callable[[Look], None],
+        library: Indexes,
+        order: IndexRequest,
+        emit: Callable[[IndexProgress], None],
         stop: Callable[[], bool],
     ) -> None:
         self._store = store
@@ -154,7 +289,9 @@ class _Run:
 
     def say(self, stage: str, new: tuple[tuple[int, FileOutcome], ...] = ()) -> None:
         """Tell how far it is."""
-        self._emit(Look(stage=stage, done=self._done, total=len(self._order.files), new=new))
+        self._emit(
+            IndexProgress(stage=stage, done=self._done, total=len(self._order.files), new=new)
+        )
 
     def work(self) -> None:
         """Do it."""
@@ -233,7 +370,7 @@ class _Run:
                 self._keep(one, "picture", parts)
             self._done = waiting[-1].index + 1
 
-    def _keep(self, one: _Waiting, kind: FileKind, parts: Parts | str) -> None:
+    def _keep(self, one: _Waiting, kind: FileKind, parts: FileVectors | str) -> None:
         """Put a file among those that are written next."""
         name = one.file.name
         if not isinstance(parts, str) and len(parts.vectors) > self._room:

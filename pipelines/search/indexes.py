@@ -4,16 +4,105 @@ import hashlib
 import logging
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
 from typing import Any
 
+from filelock import BaseFileLock, FileLock, Timeout
+
 from pipelines.core.errors import InputError, kind_of
-from pipelines.search.database import Database, IndexUnavailable, unavailable
-from pipelines.search.locks import WriterLocks
-from pipelines.search.results import Holding
-from pipelines.search.tables import Shelf
+from pipelines.search.results import IndexSummary
+from pipelines.search.tables import Database, IndexUnavailable, VectorTables, unavailable
+from pipelines.serving.device_queue import LOOK_S, BrokenOff
+
+#: Seconds that a writer waits for another one; it may be sorting the vectors of a large index.
+WAIT_S = 300.0
+
+#: Locks that all names share, so that there are never more files than these.
+_LOCKS = 64
+
+
+class WriterLocks:
+    """Locks by name. Each is a small file that the system lets go of when its process ends."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Remember where the files are; None for locks of this process only."""
+        self._folder = folder
+        self._threads = [threading.RLock() for _ in range(_LOCKS)]
+        self._files: dict[int, BaseFileLock] = {}
+
+    @contextmanager
+    def held(
+        self,
+        name: str,
+        given_up: Callable[[], bool] = lambda: False,
+        wait_s: float | None = None,
+    ) -> Iterator[None]:
+        """Be the only one who holds the lock of a name; a thread may enter it again.
+
+        Args:
+            name: whose lock.
+            given_up: asked a few times a second while another one holds it.
+            wait_s: seconds to wait; `WAIT_S` where not given.
+
+        Raises:
+            BrokenOff: given up.
+            OSError: its file cannot be written, or another one holds it for longer.
+        """
+        number = zlib.crc32(name.encode()) % _LOCKS  # the same in every process
+        until = monotonic() + (WAIT_S if wait_s is None else wait_s)
+        _enter(self._threads[number], given_up, until)
+        try:
+            if self._folder is None:
+                yield
+                return
+            lock = self._file(number, self._folder)
+            try:
+                lock.acquire(timeout=max(0.0, until - monotonic()), cancel_check=given_up)
+            except Timeout:
+                if given_up():
+                    raise BrokenOff from None
+                raise
+            try:
+                yield
+            finally:
+                lock.release()
+        finally:
+            self._threads[number].release()
+
+    def _file(self, number: int, folder: Path) -> BaseFileLock:
+        if number not in self._files:
+            _make_private(folder)
+            # whoever holds the lock of the threads may hold this one, in whichever thread
+            self._files[number] = FileLock(folder / f"{number:02}.lock", thread_local=False)
+        return self._files[number]
+
+
+def _enter(lock: threading.RLock, given_up: Callable[[], bool], until: float) -> None:
+    """Take the lock of the threads; a free one even where the wait was given up before."""
+    while not lock.acquire(timeout=max(0.0, min(LOOK_S, until - monotonic()))):
+        if given_up():
+            raise BrokenOff
+        if monotonic() >= until:
+            raise TimeoutError
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder for locks within one for an index; others of this machine read neither.
+
+    An index of an earlier version, known by its locks, may be open to them; it is closed.
+    """
+    index = folder.parent
+    index.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.is_dir() and index.stat().st_mode & 0o077:
+        with suppress(OSError):  # it belongs to somebody else
+            index.chmod(0o700)
+    folder.mkdir(mode=0o700, exist_ok=True)
+
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +132,7 @@ _COLUMNS = ("id", "owner", "space", "used_at", "kept", "vectors")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class IndexEntry:
     """One index in the register.
 
     Attributes:
@@ -78,7 +167,7 @@ def owner_of(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:32]
 
 
-class Library:
+class Indexes:
     """The indexes of all owners in one database.
 
     Each index is tables of its own, named by a hash of its owner's key and by the model. So no
@@ -96,9 +185,9 @@ class Library:
         """Let go of what is kept in memory, if nobody has asked for `idle_s` seconds."""
         self._database.rest(idle_s)
 
-    def shelf(self, owner: str, space: str) -> Shelf:
+    def shelf(self, owner: str, space: str) -> VectorTables:
         """Return an owner's files as one model sees them."""
-        return Shelf(self._database, f"{owner}.{space}")
+        return VectorTables(self._database, f"{owner}.{space}")
 
     @contextmanager
     def changing(
@@ -149,7 +238,7 @@ class Library:
             return
         known = self._entries(f"id = '{owner}.{space}'")
         number = vectors if vectors >= 0 else (known[0].vectors if known else 0)
-        entry = Entry(
+        entry = IndexEntry(
             owner=owner,
             space=space,
             used_at=now,
@@ -160,11 +249,11 @@ class Library:
         with self._lock:
             self._noted[owner, space] = now
 
-    def holding(self, owner: str, spaces: Iterable[str] | None = None) -> Holding:
+    def holding(self, owner: str, spaces: Iterable[str] | None = None) -> IndexSummary:
         """Return how much an owner's indexes hold together."""
         found = self.spaces(owner) if spaces is None else spaces
         each = [self.shelf(owner, space).holding() for space in found]
-        return Holding(
+        return IndexSummary(
             pictures=sum(one.pictures for one in each),
             videos=sum(one.videos for one in each),
             vectors=sum(one.vectors for one in each),
@@ -234,11 +323,11 @@ class Library:
             with self._lock:
                 self._noted.pop((owner, space), None)
 
-    def _entries(self, where: str = "") -> list[Entry]:
+    def _entries(self, where: str = "") -> list[IndexEntry]:
         rows = self._database.rows(_REGISTER, _COLUMNS[1:], where)
-        return [Entry(**row) for row in rows]
+        return [IndexEntry(**row) for row in rows]
 
-    def _write(self, entry: Entry) -> None:
+    def _write(self, entry: IndexEntry) -> None:
         import pyarrow as pa
 
         kinds: dict[str, Any] = {
@@ -254,7 +343,7 @@ class Library:
         self._database.put(_REGISTER, schema, pa.Table.from_pylist([row], schema=schema), key="id")
 
 
-def start_expiring(library: Library, keep_s: float) -> None:
+def start_expiring(library: Indexes, keep_s: float) -> None:
     """Delete unused indexes now and every few minutes, in a thread that ends with the process."""
 
     def work() -> None:

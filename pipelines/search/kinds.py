@@ -8,9 +8,9 @@ their own, in which a query is looked for separately.
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.batch.names import is_image_name
-from pipelines.models.catalogue import ModelSpec, Task
-from pipelines.search.results import FileKind
+from pipelines.core.results import FileKind
+from pipelines.core.spec import ModelSpec, Task
+from pipelines.media.inputs import is_image_name
 from pipelines.serving.store import PipelineStore
 from pipelines.weights.revision import revision_of
 
@@ -41,7 +41,7 @@ _STILL = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
+class SearchKind:
     """Pictures or videos, with the model that reads them.
 
     Attributes:
@@ -60,7 +60,7 @@ class Side:
         return self.spec.task
 
 
-def side_of(store: PipelineStore, kind: FileKind, model: str) -> Side:
+def side_of(store: PipelineStore, kind: FileKind, model: str) -> SearchKind:
     """Return a side; `model` is a key, "" for the default.
 
     Raises:
@@ -68,7 +68,7 @@ def side_of(store: PipelineStore, kind: FileKind, model: str) -> Side:
     """
     spec = store.resolve(model, TASKS[kind])
     weights = revision_of(store.sources, spec)[:12]
-    return Side(kind=kind, spec=spec, space=f"{kind}.{spec.key}.{weights}.{FORMAT}")
+    return SearchKind(kind=kind, spec=spec, space=f"{kind}.{spec.key}.{weights}.{FORMAT}")
 
 
 def model_of(space: str) -> str:

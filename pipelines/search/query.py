@@ -9,22 +9,101 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.core.errors import InputError, kind_of, shown
-from pipelines.core.results import Verdict
+from pipelines.core.results import FileKind, Verdict
 from pipelines.models.catalogue import MODELS
-from pipelines.search.indexes import Library
-from pipelines.search.kinds import TASKS, Side, model_of, side_of
-from pipelines.search.ranking import EDGE, apart_in_time, fold, strengths
-from pipelines.search.results import (
-    Aim,
-    FileKind,
-    Found,
-    Holding,
-    IndexedFile,
-    Search,
-    Vectors,
-)
-from pipelines.search.tables import Nearest, Shelf
+from pipelines.models.search_query import QueryVector, Vectors
+from pipelines.search.indexes import Indexes
+from pipelines.search.kinds import TASKS, SearchKind, model_of, side_of
+from pipelines.search.results import FoundFile, IndexedFile, IndexSummary, SearchResult
+from pipelines.search.tables import Nearest, VectorTables
 from pipelines.serving.store import PipelineStore
+
+#: Share of the index whose similarity to the query counts as the rest that a result must beat:
+#: up to this quantile. Low, so that it is no match of a query that fits much of the index.
+BACKGROUND = 0.25
+
+#: How far above the rest a result must be, as a share of the way to the best one. Chosen on drawn
+#: scenes (NOTES.md); what the model is calibrated to call a match is shown in any case.
+EDGE = 0.85
+
+#: Cosine from which on two results are taken for the same: the same picture in another size or
+#: file format, windows of a video in which nothing changes.
+ALIKE = 0.99
+
+#: Windows of one video that are shown at most, so that a long one does not fill the page.
+MOST_OF_A_VIDEO = 3
+
+
+def strengths(cosines: NDArray[np.float32], sample: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return how far each similarity stands out: 1 for the best, 0 for the rest of the index.
+
+    A cosine of 0.25 means nothing by itself, and a fixed threshold would show all of one index
+    and nothing of another. So the rest of the index is the measure: its low quantile is 0.
+
+    Args:
+        cosines: (N,) of the nearest with the query.
+        sample: (M,) of vectors drawn from the whole index.
+
+    Returns:
+        (N,); all 1 where the index is all alike to the query.
+    """
+    if not len(cosines):
+        return np.zeros(0)
+    best = float(cosines.max())
+    rest = float(np.quantile(sample, BACKGROUND)) if len(sample) else best
+    if best - rest < 1e-4:
+        return np.ones(len(cosines))
+    return (cosines.astype(np.float64) - rest) / (best - rest)
+
+
+def apart_in_time(
+    contents: Sequence[str], starts_s: Sequence[float], ends_s: Sequence[float]
+) -> list[int]:
+    """Return the positions to keep, of parts best first: none overlaps a better one of its video.
+
+    Args:
+        contents: of N parts, which file each is of.
+        starts_s: where each starts; a picture starts and ends at 0.
+        ends_s: where it ends.
+    """
+    kept: list[int] = []
+    taken: dict[str, list[int]] = {}
+    for index, content in enumerate(contents):
+        others = taken.setdefault(content, [])
+        if len(others) >= MOST_OF_A_VIDEO:
+            continue
+        overlaps = any(
+            starts_s[index] == starts_s[other]
+            or (starts_s[index] < ends_s[other] and starts_s[other] < ends_s[index])
+            for other in others
+        )
+        if not overlaps:
+            others.append(index)
+            kept.append(index)
+    return kept
+
+
+def fold(vectors: Vectors, *, alike: float = ALIKE) -> list[list[int]]:
+    """Group near-duplicates.
+
+    Args:
+        vectors: (N, D) of length 1, best first.
+        alike: cosine from which on one joins the first group whose head it is so near to.
+
+    Returns:
+        Groups of positions; the first of each stands for the others.
+    """
+    groups: list[list[int]] = []
+    heads: list[int] = []
+    for index in range(len(vectors)):
+        near = vectors[heads] @ vectors[index] if heads else np.zeros(0)
+        if len(near) and float(near.max()) >= alike:
+            groups[int((near >= alike).argmax())].append(index)
+        else:
+            groups.append([index])
+            heads.append(index)
+    return groups
+
 
 #: Most results of a search, and the nearest vectors that they are chosen from.
 MOST_FOUND = 200
@@ -82,7 +161,7 @@ class Query:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SideFound:
+class KindResults:
     """What was found among the pictures, or the videos.
 
     Attributes:
@@ -91,12 +170,14 @@ class SideFound:
         notes: what a person should know, one sentence each.
     """
 
-    found: tuple[Found, ...] = ()
-    holding: Holding = Holding()
+    found: tuple[FoundFile, ...] = ()
+    holding: IndexSummary = IndexSummary()
     notes: tuple[str, ...] = ()
 
 
-def sides_to_search(store: PipelineStore, owner: str, models: Mapping[FileKind, str]) -> list[Side]:
+def sides_to_search(
+    store: PipelineStore, owner: str, models: Mapping[FileKind, str]
+) -> list[SearchKind]:
     """Return the sides in which an owner has files.
 
     Args:
@@ -129,7 +210,7 @@ def sides_to_search(store: PipelineStore, owner: str, models: Mapping[FileKind, 
 
 def _side_with_files(
     store: PipelineStore, kind: FileKind, model: str, there: Sequence[str]
-) -> Side | None:
+) -> SearchKind | None:
     side = side_of(store, kind, model)
     if side.space in there:
         return side
@@ -143,7 +224,9 @@ def _side_with_files(
     return None
 
 
-def look_in(pipeline: Any, library: Library, owner: str, side: Side, query: Query) -> SideFound:
+def look_in(
+    pipeline: Any, library: Indexes, owner: str, side: SearchKind, query: Query
+) -> KindResults:
     """Look for a query among an owner's pictures, or videos.
 
     Args:
@@ -159,17 +242,17 @@ def look_in(pipeline: Any, library: Library, owner: str, side: Side, query: Quer
     """
     library.note(owner, side.space)
     shelf = library.shelf(owner, side.space)
-    aim: Aim = pipeline.aim(query.text.strip(), query.image, float(query.text_weight))
+    aim: QueryVector = pipeline.aim(query.text.strip(), query.image, float(query.text_weight))
     files, near = nearest_in(shelf, aim.vector, query.top_k)
     holding = shelf.holding()
     if not len(near.vectors):
-        return SideFound(holding=holding, notes=aim.notes)
+        return KindResults(holding=holding, notes=aim.notes)
     found = _chosen(pipeline, shelf, files, near, aim)
-    return SideFound(found=tuple(found), holding=holding, notes=aim.notes)
+    return KindResults(found=tuple(found), holding=holding, notes=aim.notes)
 
 
 def nearest_in(
-    shelf: Shelf, vector: Vectors, num_files: int
+    shelf: VectorTables, vector: Vectors, num_files: int
 ) -> tuple[dict[str, IndexedFile], Nearest]:
     """Return the files nearest to a unit vector (D,), by content, and their nearest parts.
 
@@ -187,7 +270,7 @@ def nearest_in(
         limit *= 5
 
 
-def merged(sides: Sequence[SideFound], query: Query) -> Search:
+def merged(sides: Sequence[KindResults], query: Query) -> SearchResult:
     """Put what was found among pictures and videos into one order.
 
     Cosines of two models cannot be compared, so it goes by verdict, then by how far each stands
@@ -205,9 +288,9 @@ def merged(sides: Sequence[SideFound], query: Query) -> Search:
         notes.append(_NO_VERDICT)
     if len(every) > query.top_k:
         notes.append(f"The best {query.top_k} of {len(every)} are shown.")
-    return Search(
+    return SearchResult(
         found=tuple(every[: int(query.top_k)]),
-        searched=Holding(
+        searched=IndexSummary(
             pictures=sum(side.holding.pictures for side in sides),
             videos=sum(side.holding.videos for side in sides),
             vectors=sum(side.holding.vectors for side in sides),
@@ -234,8 +317,12 @@ def _in_files(near: Nearest, files: dict[str, IndexedFile]) -> Nearest:
 
 
 def _chosen(
-    pipeline: Any, shelf: Shelf, files: dict[str, IndexedFile], near: Nearest, aim: Aim
-) -> list[Found]:
+    pipeline: Any,
+    shelf: VectorTables,
+    files: dict[str, IndexedFile],
+    near: Nearest,
+    aim: QueryVector,
+) -> list[FoundFile]:
     """Return what stands out among the nearest, near-duplicates folded, with thumbnails."""
     cosines: NDArray[np.float32] = near.vectors @ aim.vector
     strong = strengths(cosines, shelf.sample() @ aim.vector)
@@ -246,7 +333,7 @@ def _chosen(
     groups = groups[:MOST_FOUND]
     thumbed = shelf.some([near.contents[group[0]] for group in groups], thumbnails=True)
     return [
-        Found(
+        FoundFile(
             file=thumbed.get(near.contents[head], files[near.contents[head]]),
             start_s=near.starts_s[head],
             end_s=near.ends_s[head],
@@ -274,7 +361,7 @@ def _is_within(value: Any, low: float, high: float) -> bool:
 
 
 def delete_files(
-    library: Library, owner: str, names: Sequence[str], wait_s: float | None = None
+    library: Indexes, owner: str, names: Sequence[str], wait_s: float | None = None
 ) -> list[str]:
     """Delete files from all indexes of an owner.
 
@@ -282,7 +369,7 @@ def delete_files(
         library: holds the indexes.
         owner: whose.
         names: of the files; all files of such a name go.
-        wait_s: seconds to wait for who writes; see `Library.changing`.
+        wait_s: seconds to wait for who writes; see `Indexes.changing`.
 
     Returns:
         The names that were found, in order.

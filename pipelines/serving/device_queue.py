@@ -23,7 +23,7 @@ class BrokenOff(BaseException):
     """Ends a run within a batch; no `Exception`, so that nothing takes it for a failure."""
 
 
-class Turns:
+class DeviceQueue:
     """Orders those who use the device.
 
     Requests whose work takes seconds have the device one after the other: as they came, but each

@@ -40,7 +40,7 @@ def start_unloading(store: PipelineStore, idle_s: float, every_s: float = _EVERY
     def work() -> None:
         while (watched := alive()) is not None:
             try:
-                isolation.rest()
+                isolation.end_idle()
                 if idle_s:
                     watched.unload_idle(idle_s)
                     watched.library.rest(idle_s)

@@ -33,7 +33,7 @@ class _Tally:
     ended: Counter[str] = field(default_factory=Counter)
 
 
-class Usage:
+class Metrics:
     """Counts uses of models; any number of threads may call it."""
 
     def __init__(self) -> None:

@@ -20,18 +20,19 @@ from pipelines.compute.device import (
     is_out_of_memory,
     likely_budget_gb,
     memory_budget_gb,
+    release_threads,
 )
 from pipelines.core.errors import MemoryLimitError, PipelineError, WeightsError
 from pipelines.core.settings import Settings
+from pipelines.core.spec import ModelSpec, Task
 from pipelines.models.base import Pipeline
-from pipelines.models.catalogue import HUB_DEFAULTS, MODELS, ModelSpec, Task, demo_of, find
-from pipelines.openmp import release_threads
-from pipelines.search.indexes import Library
-from pipelines.serving.device_queue import LOOK_S, BrokenOff, Turns
-from pipelines.serving.metrics import Usage
+from pipelines.models.catalogue import HUB_DEFAULTS, MODELS, demo_of, find
+from pipelines.search.indexes import Indexes
+from pipelines.serving.device_queue import LOOK_S, BrokenOff, DeviceQueue
+from pipelines.serving.metrics import Metrics
 from pipelines.serving.remote_registry import RemoteModels, specs_of
-from pipelines.weights.download import FetchProgress
 from pipelines.weights.locate import Sources
+from pipelines.weights.progress import FetchProgress
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +76,9 @@ class PipelineStore:
         self.models = (*MODELS, *specs_of(settings.remotes))
         self.sources = sources or Sources(settings)
         self.remotes = RemoteModels(settings)
-        self.turns = Turns()
-        self.usage = Usage()
-        self.library = Library(settings.index_uri)
+        self.turns = DeviceQueue()
+        self.usage = Metrics()
+        self.library = Indexes(settings.index_uri)
         self._slots: dict[str, _Slot] = {}
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)

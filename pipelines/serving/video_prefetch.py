@@ -8,18 +8,16 @@ from typing import Any
 
 from pipelines.compute.background import stream_work
 from pipelines.core.cancel import Stopped
-from pipelines.core.errors import PipelineError
+from pipelines.core.errors import PipelineError, ReadingStopped
 from pipelines.core.results import Step
-from pipelines.media.video.open import ReadingStopped
-from pipelines.models.catalogue import ModelSpec
-from pipelines.models.videochat_flash.results import Estimate
+from pipelines.core.spec import ModelSpec
+from pipelines.models.video_chat import Estimate, Part
 from pipelines.serving.device_queue import BrokenOff
 from pipelines.serving.store import PipelineStore
-from pipelines.videochat_flash.part import Part
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ahead:
+class VideoPrefetch:
     """How far it is.
 
     Attributes:
@@ -35,9 +33,9 @@ class Ahead:
     problem: str = ""
 
 
-def look_ahead(
+def prefetch_video(
     store: PipelineStore, spec: ModelSpec, video: Path, part: Part, *, compress: bool = False
-) -> Iterator[Ahead | None]:
+) -> Iterator[VideoPrefetch | None]:
     """Encode what a question about a video would need; closing the iterator ends it.
 
     It is a guest: a clip at a time, each when no visitor is being answered, and only as long as
@@ -54,12 +52,12 @@ def look_ahead(
         How far it is, or the problem with it; None as a sign of life.
     """
 
-    def work(emit: Callable[[Ahead], None], should_stop: Callable[[], bool]) -> None:
+    def work(emit: Callable[[VideoPrefetch], None], should_stop: Callable[[], bool]) -> None:
         try:
             with suppress(BrokenOff, Stopped, ReadingStopped):
                 _work(store, spec, video, part, compress, emit, should_stop)
         except PipelineError as error:  # nobody has asked yet: it is told, and raised by a question
-            emit(Ahead(problem=error.message))
+            emit(VideoPrefetch(problem=error.message))
 
     return stream_work(work)
 
@@ -70,12 +68,12 @@ def _work(
     video: Path,
     part: Part,
     compress: bool,
-    emit: Callable[[Ahead], None],
+    emit: Callable[[VideoPrefetch], None],
     should_stop: Callable[[], bool],
 ) -> None:
     with store.turns.batch(should_stop), store.use(spec.key, spec.task, should_stop) as chat:
         estimate = chat.estimate(video, part, compress=compress)
-        emit(Ahead(estimate=estimate))
+        emit(VideoPrefetch(estimate=estimate))
         steps = chat.look(video, part, should_stop)
 
     def given_up() -> bool:
@@ -87,7 +85,7 @@ def _work(
                 return
             step = _next(steps)
             estimate = chat.estimate(video, part, compress=compress)
-        emit(Ahead(estimate=estimate, step=step, ready=step is None))
+        emit(VideoPrefetch(estimate=estimate, step=step, ready=step is None))
         if step is None:
             return
 

@@ -21,10 +21,10 @@ from pipelines.compute.device import import_libraries, is_out_of_memory
 from pipelines.core.errors import MemoryLimitError, PipelineError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Settings
+from pipelines.core.spec import ModelSpec, Task
 from pipelines.models.base import Pipeline
-from pipelines.models.catalogue import ModelSpec, Task
+from pipelines.models.video_chat import Part
 from pipelines.serving.store import PipelineStore, build_pipeline
-from pipelines.videochat_flash.part import Part
 
 #: Seconds of GPU that a call asks for: at least, and at most. Only what is asked for counts
 #: against a visitor's share.
@@ -175,7 +175,7 @@ class ZeroGpuStore(PipelineStore):
 
     def _in_worker(self, key: str) -> Pipeline:
         """Return the pipeline that this worker was forked with, or load one."""
-        from pipelines.decode_budget import BUDGET
+        from pipelines.media.isolation import BUDGET
 
         pipeline = self._live.get(key)
         if pipeline is None:

@@ -11,14 +11,12 @@ from typing import Any
 
 from pipelines.core.errors import PipelineError
 from pipelines.core.settings import Settings
-from pipelines.models.catalogue import ModelSpec
+from pipelines.core.spec import ModelSpec
 from pipelines.weights.errors import explain, stalled
 from pipelines.weights.files import choose_files
 from pipelines.weights.hub import ASK_TIMEOUT_S, READ_TIMEOUT_S, fetch_file
 from pipelines.weights.modelscope import fetch_from_modelscope
-from pipelines.weights.progress import Abandoned, FetchProgress, Meter
-
-__all__ = ["Download", "FetchProgress"]
+from pipelines.weights.progress import Abandoned, DownloadMeter, FetchProgress
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +34,7 @@ class Download:
         self._stall_limit_s = stall_limit_s
         self._error: PipelineError | None = None
         self._ended = threading.Event()
-        self._meter = Meter()
+        self._meter = DownloadMeter()
 
     @property
     def ended(self) -> bool:
@@ -89,7 +87,7 @@ class Download:
             self._ended.set()
 
 
-def _from_hub(spec: ModelSpec, settings: Settings, meter: Meter) -> None:
+def _from_hub(spec: ModelSpec, settings: Settings, meter: DownloadMeter) -> None:
     """Download a checkpoint into the Hugging Face cache.
 
     The library throws half a file away when it is interrupted, so every file is brought by

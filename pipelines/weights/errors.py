@@ -4,7 +4,7 @@ import errno
 
 from pipelines.core.errors import WeightsError
 from pipelines.core.settings import Settings
-from pipelines.models.catalogue import ModelSpec
+from pipelines.core.spec import ModelSpec
 from pipelines.weights.modelscope import modelscope_endpoint
 from pipelines.weights.progress import FetchProgress
 

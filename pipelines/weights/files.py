@@ -4,7 +4,8 @@ import json
 import re
 from collections.abc import Iterable, Set
 from pathlib import Path
-from typing import Literal
+
+from pipelines.core.spec import StockFile
 
 #: Configuration, processor and tokenizer; InstructBLIP has a second tokenizer in a folder.
 _SMALL = re.compile(r"(qformer_tokenizer/)?[^/]+\.(json|txt|jinja|model)")
@@ -12,8 +13,6 @@ _SMALL = re.compile(r"(qformer_tokenizer/)?[^/]+\.(json|txt|jinja|model)")
 #: Weights, in one file or in numbered parts: the kinds there are, the better one first.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
-#: What prepares images or texts, as files that transformers reads.
-StockFile = Literal["image processor", "tokenizer"]
 
 #: Of each kind one row is needed.
 _STOCK_FILES: dict[StockFile, tuple[tuple[str, ...], ...]] = {

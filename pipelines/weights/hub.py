@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.core.errors import WeightsError
-from pipelines.models.catalogue import ModelSpec
-from pipelines.weights.progress import Meter
+from pipelines.core.spec import ModelSpec
+from pipelines.weights.progress import DownloadMeter
 
 if TYPE_CHECKING:
     import httpx
@@ -40,7 +40,7 @@ def fetch_file(
     endpoint: str,
     token: bool | None,
     client: "httpx.Client",
-    meter: Meter,
+    meter: DownloadMeter,
 ) -> None:
     """Bring a file's content to its place in the cache; what an earlier try left is kept.
 
@@ -89,7 +89,7 @@ def fetch_file(
 
 
 @contextmanager
-def _alone(lock: Path, blob: Path, meter: Meter) -> Iterator[None]:
+def _alone(lock: Path, blob: Path, meter: DownloadMeter) -> Iterator[None]:
     """Hold `lock`; while another process has it, its growing file counts as a sign of life."""
     from filelock import Timeout
     from huggingface_hub.utils import WeakFileLock
@@ -117,7 +117,7 @@ def _fill(
     size: int,
     headers: Mapping[str, str],
     client: "httpx.Client",
-    meter: Meter,
+    meter: DownloadMeter,
 ) -> None:
     """Append to `part` until it holds `size` bytes."""
     import httpx
@@ -154,7 +154,7 @@ def _append(
     size: int,
     headers: Mapping[str, str],
     client: "httpx.Client",
-    meter: Meter,
+    meter: DownloadMeter,
 ) -> None:
     """Ask for the bytes that `part` lacks, and append what comes."""
     import httpx
@@ -179,7 +179,7 @@ def _append(
                     return
 
 
-def _is_right(part: Path, size: int, etag: str, meter: Meter) -> bool:
+def _is_right(part: Path, size: int, etag: str, meter: DownloadMeter) -> bool:
     """Whether size and, where the hub tells it, hash are those of the file."""
     if _size(part) != size:
         return False

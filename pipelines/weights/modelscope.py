@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 from pipelines.core.errors import WeightsError
-from pipelines.models.catalogue import ModelSpec
+from pipelines.core.spec import ModelSpec
 from pipelines.weights.files import choose_files
-from pipelines.weights.progress import Meter
+from pipelines.weights.progress import DownloadMeter
 
 #: The branch that is fetched: the commit hashes of the catalogue are those of the Hugging Face hub.
 BRANCH = "master"
@@ -56,7 +56,7 @@ def check_installed() -> None:
         ) from error
 
 
-def fetch_from_modelscope(spec: ModelSpec, meter: Meter) -> None:
+def fetch_from_modelscope(spec: ModelSpec, meter: DownloadMeter) -> None:
     """Download a checkpoint into ModelScope's own cache; its library resumes broken files."""
     from modelscope import snapshot_download
     from modelscope.hub.api import HubApi

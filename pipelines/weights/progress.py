@@ -23,7 +23,7 @@ class Abandoned(Exception):
     """Nobody waits for this download any more; raised inside it so that it ends."""
 
 
-class Meter:
+class DownloadMeter:
     """Counts the bytes of one download, and tells its thread when it is given up."""
 
     def __init__(self) -> None:

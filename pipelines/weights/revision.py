@@ -4,7 +4,7 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-from pipelines.models.catalogue import ModelSpec
+from pipelines.core.spec import ModelSpec
 from pipelines.weights.locate import Sources
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.formparsers import MultiPartException
 
-from components.server.body_limit import MAX_JSON_BYTES, BoundedBodies
+from components.server.body_limit import MAX_JSON_BYTES, BodyLimit
 from pipelines.core.settings import Settings
 from tests.browser.serve import RunningApp, serve
 from tests.components.raw_http import http, post
@@ -55,7 +55,7 @@ def ask(
     app: Any = None,
 ) -> tuple[int, str]:
     """Return the status and the body that a request is answered with."""
-    bounded = BoundedBodies(app or Reader(), Settings(work_dir=folder, max_upload_mb=max_upload_mb))
+    bounded = BodyLimit(app or Reader(), Settings(work_dir=folder, max_upload_mb=max_upload_mb))
     rest, sent = list(pieces), []
 
     async def receive() -> Any:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.conversation import as_text, back_to_question, plain_messages
+from components.widgets.chat import as_text, back_to_question, plain_messages
 from pipelines.core.errors import InputError
 
 TURNS = [

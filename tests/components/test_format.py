@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.overlay import heat_overlay
 from components.render import scores as fmt
 from components.render import video as format_video
+from components.tabs.classify import heat_overlay
 from components.widgets.common import model_hint
 from pipelines.core.results import (
     Classification,

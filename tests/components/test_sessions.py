@@ -11,13 +11,13 @@ from gradio.state_holder import StateHolder
 from gradio_client import handle_file
 
 from components.server import sessions
-from components.server.sessions import Ages, forget, forget_visits
+from components.server.sessions import SessionAges, forget, forget_visits
 from tests.browser.serve import serve
 from tests.components.bundled_app import wait_until
 from tests.conftest import connect
 
 NOW = datetime(2026, 1, 1, 12)
-AGES = Ages()
+AGES = SessionAges()
 
 
 class Visits(StateHolder):

@@ -11,8 +11,8 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from pipelines.core.options import GenerationOptions
+from pipelines.models.video_chat import Part
 from pipelines.serving.zero_gpu import LONGEST_S, SHORTEST_S, ZeroGpuStore, is_zero_gpu, make_store
-from pipelines.videochat_flash.part import Part
 from tests.browser.serve import ROOT, RunningApp, serve
 from tests.conftest import connect
 
@@ -218,7 +218,7 @@ def test_every_cache_can_travel() -> None:
     from pipelines.compute.vector_cache import VectorCache
     from pipelines.models.captioning.image_cache import FeatureCache
     from pipelines.models.viclip.videos import LostFrames
-    from pipelines.videochat_flash.clip_features import ClipFeatures
+    from pipelines.models.videochat_flash.video_features import ClipFeatures
 
     rows = torch.ones(2, 3)
     features, clips, vectors = FeatureCache(), ClipFeatures(10_000), VectorCache(None, "model")

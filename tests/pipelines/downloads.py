@@ -9,7 +9,8 @@ import pytest
 
 from pipelines.core.errors import WeightsError
 from pipelines.core.settings import Settings
-from pipelines.models.catalogue import CLIP_B32, ModelSpec
+from pipelines.core.spec import ModelSpec
+from pipelines.models.catalogue import CLIP_B32
 from pipelines.weights.locate import Sources
 from tests.fake_hub import FakeHub
 

@@ -27,26 +27,25 @@ def act(name: str) -> None:
 
 def ask_for_ever(conn: Any, stop: Any) -> None:
     """Answer nothing, and ask all the time whether to stop."""
-    from pipelines.media import isolation
+    from pipelines.media import worker
 
-    sign = isolation._Sign(conn, stop)
+    sign = worker._Sign(conn, stop)
     while True:
         sign()
 
 
 def serve(conn: Any, stop: Any) -> None:
     """Answer as `apart.serve` does, but for such files."""
-    from pipelines.media import images, isolation
-    from pipelines.media.video import open
-    from pipelines.media.video.decoder import Worker
+    from pipelines.media import images, worker
+    from pipelines.media.video.decoder import FrameDecoder
 
-    open_image, feed, hung = images.open_image, Worker._feed, list[bool]()
+    open_image, feed, hung = images.open_image, FrameDecoder._feed, list[bool]()
 
     def evil_open_image(path: Path, **options: Any) -> Any:
         act(path.name)
         return open_image(path, **options)
 
-    class EvilReader(open.VideoReader):
+    class EvilReader(worker.VideoReader):
         def __init__(self, path: Path, **options: Any) -> None:
             act(path.name)
             super().__init__(path, **options)
@@ -61,7 +60,7 @@ def serve(conn: Any, stop: Any) -> None:
                 act("crash")
             return super().frames_in_order(*args, **options)
 
-    def evil_feed(self: Worker, *args: Any) -> Any:
+    def evil_feed(self: FrameDecoder, *args: Any) -> Any:
         in_thread = threading.current_thread() is not threading.main_thread()
         if "stuck" in self._path.name and in_thread and not hung:
             hung.append(True)
@@ -70,7 +69,7 @@ def serve(conn: Any, stop: Any) -> None:
             time.sleep(20)
         return feed(self, *args)
 
-    Worker._feed = evil_feed  # type: ignore[method-assign]
+    FrameDecoder._feed = evil_feed  # type: ignore[method-assign]
     vars(images)["open_image"] = evil_open_image
-    vars(open)["VideoReader"] = EvilReader
-    isolation.serve(conn, stop)
+    vars(worker)["VideoReader"] = EvilReader
+    worker.serve(conn, stop)

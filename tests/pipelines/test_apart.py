@@ -16,13 +16,13 @@ import pytest
 from PIL import Image
 
 from pipelines.core.errors import DecoderLost, MediaError, MemoryLimitError, ReadingStopped
-from pipelines.decode_budget import BUDGET
 from pipelines.media import images, isolation
 from pipelines.media.images import decode_image, open_image, true_box
-from pipelines.media.video.open import ApartVideo, VideoReader, open_video, probe
+from pipelines.media.isolation import BUDGET
+from pipelines.media.video.open import IsolatedVideo, key_frames, open_video, probe
+from pipelines.media.video.reader import VideoReader
 from pipelines.models.viclip.windows import SearchOptions
 from pipelines.models.videochat_flash.frames import read_clips
-from pipelines.video_key_frames import key_frames
 from tests.pipelines import evil_decoder
 from tests.pipelines.made_videos import encode
 from tests.pipelines.viclip_golden import make_golden_folder, make_pipeline
@@ -33,19 +33,19 @@ PICTURE, VIDEO = EXAMPLES / "four-objects.png", EXAMPLES / "three-shapes.mp4"
 
 @pytest.fixture
 def apart_on() -> Iterator[None]:
-    isolation.begin()
+    isolation.enable()
     yield
-    isolation.end()
+    isolation.disable()
 
 
 @pytest.fixture
 def evil(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(isolation, "HANG_S", 1.0)
-    crew = isolation.Crew(evil_decoder.serve)
+    crew = isolation.DecoderPool(evil_decoder.serve)
     monkeypatch.setattr(isolation, "crew", lambda: crew)
-    isolation.begin()
+    isolation.enable()
     yield
-    isolation.end()
+    isolation.disable()
 
 
 def renamed(file: Path, name: str, folder: Path) -> Path:
@@ -56,7 +56,7 @@ def renamed(file: Path, name: str, folder: Path) -> Path:
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.png")))
 def test_a_picture_is_the_same_apart(file: Path) -> None:
     there = open_image(file)
-    isolation.end()
+    isolation.disable()
     assert there.tobytes() == open_image(file).tobytes()
 
 
@@ -66,7 +66,7 @@ def test_a_draft_keeps_its_box(tmp_path: Path) -> None:
     Image.effect_noise((2745, 1801), 90).convert("RGB").save(file)
     there, data = open_image(file, draft_px=224), file.read_bytes()
     assert true_box(there) == true_box(decode_image(data, draft_px=224))
-    isolation.end()
+    isolation.disable()
     here = open_image(file, draft_px=224)
     assert there.size == here.size != (2745, 1801)
     assert true_box(there) == true_box(here)
@@ -88,7 +88,7 @@ def test_what_is_no_picture_is_told_as_ever(tmp_path: Path) -> None:
 def test_a_video_is_the_same_apart() -> None:
     seen: list[tuple[int, int]] = []
     with open_video(VIDEO) as there:
-        assert isinstance(there, ApartVideo)
+        assert isinstance(there, IsolatedVideo)
         frames = there.frames_at([7, 0, 7], (48, 64), on_progress=lambda *at: seen.append(at))
         late = there.frames_at_times([1.0], (48, 64))
     with VideoReader(VIDEO) as here:
@@ -112,32 +112,34 @@ def test_reading_stops_when_asked() -> None:
 @pytest.mark.usefixtures("apart_on")
 def test_a_process_is_kept_for_the_next() -> None:
     open_image(PICTURE)
-    ((first, _),) = isolation.crew()._idle
+    ((first, _),) = isolation.decoder_pool()._idle
     open_image(PICTURE)
-    assert [decoder for decoder, _ in isolation.crew()._idle] == [first]
+    assert [decoder for decoder, _ in isolation.decoder_pool()._idle] == [first]
 
 
 @pytest.mark.usefixtures("apart_on")
 def test_a_process_that_waited_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     open_image(PICTURE)
-    ((first, since_s),) = isolation.crew()._idle
-    isolation.rest()
-    assert isolation.crew()._idle == [(first, since_s)], "it has not waited for a minute yet"
-    with isolation.crew().one() as lent:
+    ((first, since_s),) = isolation.decoder_pool()._idle
+    isolation.end_idle()
+    assert isolation.decoder_pool()._idle == [(first, since_s)], (
+        "it has not waited for a minute yet"
+    )
+    with isolation.decoder_pool().one() as lent:
         assert lent is first
         monkeypatch.setattr(isolation, "KEPT_S", 0.0)
-        isolation.rest()
+        isolation.end_idle()
         assert first.is_alive, "it is in use"
-    isolation.rest()
+    isolation.end_idle()
     assert not first.is_alive
-    assert isolation.crew()._idle == []
+    assert isolation.decoder_pool()._idle == []
     assert open_image(PICTURE).mode == "RGB", "another one is started"
 
 
 @pytest.mark.usefixtures("apart_on")
 def test_a_process_that_ended_meanwhile_is_replaced() -> None:
     open_image(PICTURE)
-    ((waiting, _),) = isolation.crew()._idle
+    ((waiting, _),) = isolation.decoder_pool()._idle
     waiting._process.kill()
     waiting._process.join()
     assert open_image(PICTURE).mode == "RGB"
@@ -238,7 +240,7 @@ def test_frames_that_a_lost_decoder_owes_are_not_taken_for_damaged(tmp_path: Pat
     assert list(viclip.search([video], options)) == []
     with pytest.raises(DecoderLost):
         viclip.moments([video], "a star", options)
-    isolation.end()
+    isolation.disable()
     found = viclip.moments([video], "a star", options)
     assert found.notes == viclip.moments([VIDEO], "a star", options).notes
     assert viclip.videos.vectors(video, viclip.videos.plan(video, options)).norm(dim=-1).all()
@@ -259,9 +261,9 @@ def test_an_answer_that_was_not_awaited_is_for_nobody(call: str) -> None:
 
 def test_stop_is_told_to_a_process_that_died_while_it_asked() -> None:
     """Whatever lock it held then, nobody waits for it."""
-    context = isolation.Crew()._context
+    context = isolation.DecoderPool()._context
     for _ in range(8):
-        decoder = isolation.Decoder(context, evil_decoder.ask_for_ever, 60.0)
+        decoder = isolation.DecoderProcess(context, evil_decoder.ask_for_ever, 60.0)
         heard: list[Exception] = []
         asking = threading.Thread(target=ask_and_stop, args=(decoder, heard), daemon=True)
         asking.start()
@@ -269,7 +271,7 @@ def test_stop_is_told_to_a_process_that_died_while_it_asked() -> None:
         assert [type(error) for error in heard] == [DecoderLost]
 
 
-def ask_and_stop(decoder: isolation.Decoder, heard: list[Exception]) -> None:
+def ask_and_stop(decoder: isolation.DecoderProcess, heard: list[Exception]) -> None:
     def kill() -> bool:
         if decoder._conn.poll(10):  # it has begun
             os.kill(decoder._process.pid or 0, signal.SIGKILL)
@@ -302,7 +304,7 @@ def test_others_are_answered_while_a_decoder_hangs(tmp_path: Path) -> None:
 
 def test_off_means_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "crew", _no_crew)
-    assert not isolation.is_on()
+    assert not isolation.is_enabled()
     assert open_image(PICTURE).mode == "RGB"
     assert type(open_video(VIDEO)) is VideoReader
     assert images.BUDGET is BUDGET

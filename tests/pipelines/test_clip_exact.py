@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.clip.templates import fill, resolve_templates
 from pipelines.core.settings import Settings, read_settings
 from pipelines.media.named_image import NamedImage
 from pipelines.models.catalogue import CLIP_B32
 from pipelines.models.clip.pipeline import ClipPipeline
+from pipelines.models.clip.texts import fill, resolve_templates
 from pipelines.serving.store import PipelineStore
 from tests.tiny_models import FIXTURES, MAKERS
 

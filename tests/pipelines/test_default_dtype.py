@@ -14,7 +14,7 @@ import torch
 
 from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Settings
-from pipelines.models.catalogue import Task
+from pipelines.core.spec import Task
 from pipelines.serving.store import PipelineStore
 
 EXAMPLES = Path(__file__).parent.parent.parent / "assets" / "examples"

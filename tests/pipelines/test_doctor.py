@@ -12,18 +12,19 @@ from pathlib import Path
 import pytest
 
 from pipelines.compute.device import Device
+from pipelines.compute.speed import measure_speed
 from pipelines.core.errors import PipelineError
+from pipelines.core.results import DeviceSpeed
 from pipelines.core.settings import Settings
-from pipelines.doctor import checks, command, models
-from pipelines.doctor.page import WIDTH, as_text, duration
-from pipelines.doctor.report import Finding, Outlook, Rates, Report
-from pipelines.doctor.speed import measure
+from pipelines.doctor import checks, command
+from pipelines.doctor import checks as models
+from pipelines.doctor.report import WIDTH, Finding, Outlook, Report, as_text, duration
 from pipelines.models.catalogue import MODELS
 from pipelines.serving.store import PipelineStore
 from pipelines.weights.locate import BUNDLE
 from tests.browser.serve import FOREIGN, ROOT
 
-RATES = Rates(flops=1e12, read_bytes=2e10, dtype="float32")
+RATES = DeviceSpeed(flops=1e12, read_bytes=2e10, dtype="float32")
 
 
 def doctor(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -202,7 +203,7 @@ def test_times_grow_with_the_model_and_shrink_with_the_rate() -> None:
 
 
 def test_rates_are_measured() -> None:
-    rates = measure(Device("cpu", "float32", False, "test"))
+    rates = measure_speed(Device("cpu", "float32", False, "test"))
     assert 1e8 < rates.flops < 1e16
     assert 1e7 < rates.read_bytes < 1e14
 

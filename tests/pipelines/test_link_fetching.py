@@ -12,8 +12,7 @@ import httpx
 import pytest
 
 from pipelines.core.errors import InputError, MediaError
-from pipelines.link_addresses import is_public
-from pipelines.media.links import MOST_REDIRECTS, Bounds, Pinned, fetch
+from pipelines.media.links import MOST_REDIRECTS, Bounds, Pinned, fetch, is_public
 from tests.local_server import LocalServer
 
 MAX_BYTES = 100_000

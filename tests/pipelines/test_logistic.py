@@ -9,7 +9,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
-from pipelines.evaluation.logistic import (
+from pipelines.evaluation.train_probe import (
     STRENGTHS,
     choose_strength,
     fit,

@@ -23,9 +23,9 @@ from pipelines.core.settings import Settings
 from pipelines.models.remote import client
 from pipelines.models.remote import stream as replies
 from pipelines.models.remote.stream import EventLines
+from pipelines.models.video_chat import Part
 from pipelines.serving.remote_registry import MOST_VISITORS
 from pipelines.serving.store import PipelineStore
-from pipelines.videochat_flash.part import Part
 from tests.browser.serve import ROOT
 from tests.conftest import draw_circle
 from tests.fake_chat_server import PIECES, Asked, FakeChatServer

@@ -13,7 +13,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, TextStreamer
 
 from pipelines.compute import background
-from pipelines.models.captioning.decoding import StopWhenTold, Work, run_stoppable
+from pipelines.models.captioning.decoding import GenerationRun, StopOnCancel, run_stoppable
 
 STEPS = 60
 
@@ -65,7 +65,7 @@ class Handing(TextStreamer):
 
 
 def stream(model: Any) -> Iterator[str]:
-    def work(run: Work[str]) -> None:
+    def work(run: GenerationRun[str]) -> None:
         run.generate(model, streamer=Handing(run.emit), **inputs())
 
     running = run_stoppable(work)
@@ -114,7 +114,7 @@ def test_a_stream_that_nobody_reads_computes_nothing() -> None:
 
 def test_every_row_of_a_batch_is_stopped() -> None:
     stop = threading.Event()
-    criterion = StopWhenTold(stop.is_set)
+    criterion = StopOnCancel(stop.is_set)
     ids = torch.zeros(3, 5, dtype=torch.long)
     assert criterion(ids, None).tolist() == [False] * 3
     stop.set()

@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.clip.templates import fill
 from pipelines.compute.vector_cache import VectorCache
 from pipelines.models.catalogue import CATALOGUE
 from pipelines.models.clip import texts as module
-from pipelines.models.clip.texts import TextEncoder, Tokenised
-from pipelines.texts import clean_text
+from pipelines.models.clip.texts import TextEncoder, Tokenised, fill
+from pipelines.models.text_cleaning import clean_text
 from tests.tiny_models import MAKERS
 
 EXACT = 1e-5  # float32, other order of the same sums

@@ -10,13 +10,14 @@ from pipelines.models.viclip.processing_viclip import (
     BAR_COLOUR,
     IMAGE_MEAN,
     IMAGE_STD,
+    Pixels,
     ViClipProcessor,
     fit_frames,
     normalise_frames,
+    resize_like_opencv,
     spread_indices,
     stride_indices,
 )
-from pipelines.viclip.resizing import Pixels, resize_like_opencv
 from tests.pipelines.viclip_golden import golden, golden_json
 
 CLIPS = ("a", "b", "c")

@@ -13,9 +13,8 @@ from pipelines.core.errors import InputError
 from pipelines.core.spec import VideoTextTraits
 from pipelines.models.viclip import encoding as module
 from pipelines.models.viclip.pipeline import ViClipPipeline
-from pipelines.models.viclip.processing_viclip import stride_indices
+from pipelines.models.viclip.processing_viclip import Pixels, stride_indices
 from pipelines.models.viclip.results import VideoTextScores
-from pipelines.viclip.resizing import Pixels
 from tests.pipelines.viclip_golden import (
     EXACT,
     golden,

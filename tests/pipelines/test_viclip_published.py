@@ -22,8 +22,7 @@ from pipelines.core.spec import ModelSpec
 from pipelines.media.video.open import open_video
 from pipelines.models.viclip.checkpoints import VICLIP_B16, VICLIP_L14
 from pipelines.models.viclip.pipeline import ViClipPipeline
-from pipelines.models.viclip.processing_viclip import stride_indices
-from pipelines.viclip.resizing import Pixels, resize_like_opencv
+from pipelines.models.viclip.processing_viclip import Pixels, resize_like_opencv, stride_indices
 from pipelines.weights.locate import Sources
 from tests.pipelines.viclip_golden import golden, golden_json
 

@@ -11,8 +11,9 @@ from PIL import Image
 import pipelines.media.video.container
 import pipelines.media.video.reader
 from pipelines.core.errors import MediaError
-from pipelines.media.video.frames import Times
-from pipelines.media.video.open import VideoFrames, VideoReader, probe
+from pipelines.media.video.frames import Times, VideoFrames
+from pipelines.media.video.open import probe
+from pipelines.media.video.reader import VideoReader
 from pipelines.media.video.writer import write_clip
 from tests.pipelines.made_videos import (
     FPS,

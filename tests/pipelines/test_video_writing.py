@@ -6,8 +6,9 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.core.errors import InputError
-from pipelines.media.video.open import ReadingStopped, VideoReader, probe
+from pipelines.core.errors import InputError, ReadingStopped
+from pipelines.media.video.open import probe
+from pipelines.media.video.reader import VideoReader
 from pipelines.media.video.writer import write_clip, write_frames
 from tests.pipelines.made_videos import HEIGHT, WIDTH, encode, make, numbered, numbers_of
 

@@ -9,9 +9,9 @@ import pytest
 
 from pipelines.compute.device import Device
 from pipelines.core.settings import Settings
+from pipelines.models.video_chat import VideoAnswer
 from pipelines.models.videochat_flash.checkpoints import DEMO_VIDEOCHAT
 from pipelines.models.videochat_flash.pipeline import VideoChatPipeline
-from pipelines.models.videochat_flash.results import VideoAnswer
 from pipelines.weights.locate import BUNDLE
 
 pytestmark = pytest.mark.usefixtures("one_thread")

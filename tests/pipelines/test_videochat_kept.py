@@ -11,7 +11,7 @@ from pipelines.models.videochat_flash.configuration_videochat_flash import CARD_
 from pipelines.models.videochat_flash.conversation_cache import Conversations
 from pipelines.models.videochat_flash.kv_cache import KeyValues
 from pipelines.models.videochat_flash.modeling_language import VISUAL
-from pipelines.videochat_flash.clip_features import ClipFeatures
+from pipelines.models.videochat_flash.video_features import ClipFeatures
 
 
 def never() -> bool:

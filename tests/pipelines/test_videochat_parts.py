@@ -14,8 +14,14 @@ from pipelines.models.videochat_flash.configuration_videochat_flash import (
     Dropping,
     VisionConfig,
 )
-from pipelines.models.videochat_flash.modeling_language import VISUAL
-from pipelines.models.videochat_flash.modeling_umt import UmtTower
+from pipelines.models.videochat_flash.modeling_language import (
+    VISUAL,
+    evenly,
+    most_attended,
+    num_kept,
+)
+from pipelines.models.videochat_flash.modeling_umt import UmtTower, full_attention
+from pipelines.models.videochat_flash.modeling_vision import merge_tokens
 from pipelines.models.videochat_flash.processing_videochat_flash import (
     chat_prompt,
     choose_frames,
@@ -29,9 +35,6 @@ from pipelines.models.videochat_flash.processing_videochat_flash import (
     time_message,
     whole_clips,
 )
-from pipelines.videochat_flash.attention import full_attention
-from pipelines.videochat_flash.modeling_dropping import evenly, most_attended, num_kept
-from pipelines.videochat_flash.modeling_merging import merge_tokens
 from tests.pipelines.videochat_golden import (  # noqa: F401
     error,
     features,

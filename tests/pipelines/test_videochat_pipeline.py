@@ -17,12 +17,11 @@ from pipelines.compute.device import Device
 from pipelines.core.errors import InputError, MediaError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Settings
+from pipelines.models.video_chat import MAX_FRAMES, Part, VideoAnswer
 from pipelines.models.videochat_flash import pipeline as module
 from pipelines.models.videochat_flash import video_features
 from pipelines.models.videochat_flash.checkpoints import DEMO_VIDEOCHAT
 from pipelines.models.videochat_flash.pipeline import VideoChatPipeline
-from pipelines.models.videochat_flash.results import VideoAnswer
-from pipelines.videochat_flash.part import MAX_FRAMES, Part
 from tests.pipelines.made_videos import NUM_FRAMES, encode
 from tests.tiny_videochat import BUNDLE, make_tiny_videochat
 

@@ -1,7 +1,10 @@
 """Decode wanted packets of a video and as little as possible beside them."""
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,24 @@ from av.codec.context import ThreadType
 from av.video.reformatter import VideoReformatter
 
 from pipelines.core.errors import ReadingStopped
-from pipelines.media.video.container import open_container, video_stream
+from pipelines.media.video.container import (
+    given_frames,
+    looks_like_video,
+    mark,
+    marked,
+    open_container,
+    packets_of,
+    video_stream,
+)
 from pipelines.media.video.frames import Numbers
-from pipelines.media.video.index import NONE, VideoIndex
-from pipelines.video_bitstream import ONE_FOR_ONE, can_skip, has_zeros, may_hold_zeros
-from pipelines.video_packets import given_frames, mark, marked, packets_of
+from pipelines.media.video.index import (
+    NONE,
+    ONE_FOR_ONE,
+    VideoIndex,
+    can_skip,
+    has_zeros,
+    may_hold_zeros,
+)
 
 #: A gap of up to so many packets is read through; a longer one is jumped over.
 _NEAR = 30
@@ -46,11 +62,11 @@ def groups_of(index: VideoIndex, frames: Numbers) -> list[Group]:
     return [Group(int(start), np.sort(packets[starts == start])) for start in np.unique(starts)]
 
 
-class PlaceLost(Exception):
+class PositionLost(Exception):
     """A jump led to packets that are not, or not all, in the list."""
 
 
-class Worker:
+class FrameDecoder:
     """One open file with its decoder, used by one thread at a time.
 
     Attributes:
@@ -103,7 +119,7 @@ class Worker:
         """Decode as `_decode` does; without jumps in a file that reads otherwise after one."""
         try:
             return self._decode(group, threads, take, stopped)
-        except PlaceLost:
+        except PositionLost:
             self.read_without_jumps()
             return self._decode(group, threads, take, stopped)
 
@@ -232,7 +248,7 @@ class Worker:
                 return
             if number >= start:
                 if number != expected and self._jumps:
-                    raise PlaceLost
+                    raise PositionLost
                 expected = number + 1
                 yield number, packet
             if number == last:
@@ -292,3 +308,181 @@ class Worker:
         if known:
             tick_s = float(self._stream.time_base or 1)
             yield from (min(known) - int(back_s / tick_s) for back_s in _BACK_S)
+
+
+#: Decoded frames that wait for their turn; no codec reorders more.
+MOST_HELD = 64
+
+
+def pieces_of(starts: Numbers, at_once: int) -> Iterator[slice]:
+    """Split frames so that no group of pictures has to be decoded for two pieces.
+
+    Args:
+        starts: for each frame, in order, the packet at which its decoding starts, (N,).
+        at_once: most frames of a piece of several groups.
+
+    Yields:
+        Whole groups of together at most `at_once` frames, or one group alone that has more.
+    """
+    edges = [0, *(np.flatnonzero(np.diff(starts)) + 1).tolist(), len(starts)]
+    begin = 0
+    for start, end in pairwise(edges):
+        if begin < start and end - begin > at_once:
+            yield slice(begin, start)
+            begin = start
+        if end - begin > at_once:
+            yield slice(begin, end)
+            begin = end
+    if begin < len(starts):
+        yield slice(begin, len(starts))
+
+
+class SequentialReading:
+    """The wanted frames of one group, given while they are decoded.
+
+    What a frame needs may turn out to be damaged after the frame itself has been decoded: a
+    picture that is shown before another one may need it. So each is held back until all that was
+    decoded before it has come out, which is as far as pictures are reordered, and no more.
+    """
+
+    def __init__(self, worker: FrameDecoder, group: Group, ranks: Numbers) -> None:
+        """Decode with `worker`; `ranks` are the frame numbers of all packets, -1 for none."""
+        self._worker, self._group, self._ranks = worker, group, ranks
+        shown = group.wanted[np.argsort(ranks[group.wanted], kind="stable")]
+        self._left = deque[int](shown.tolist())
+        decoded = ranks[group.start : int(group.wanted[-1]) + 1]
+        self._awaited = np.maximum.accumulate(decoded)  # until this frame is out, a packet waits
+
+    def frames(self, threads: int, stopped: Callable[[], bool]) -> Iterator[Any]:
+        """Yield for each wanted frame, in the order in which they are shown, it or None if lost.
+
+        The same are lost as by `FrameDecoder.run`. At a fault the group is decoded once more from
+        its start, with one thread: it tells at which packet it failed. Where frames come out in
+        another order than their times say, this ends before the first that is out of its turn:
+        the rest is to be read in another way.
+
+        Raises:
+            ReadingStopped: `stopped()`, asked at every packet, was true.
+        """
+        yield from self._attempt(threads, stopped, last=False)
+        if self._left and self._worker.damage >= 0:
+            yield from self._attempt(1, stopped, last=True)
+
+    def _attempt(self, threads: int, stopped: Callable[[], bool], *, last: bool) -> Iterator[Any]:
+        """Yield frames as `_once` does; without jumps in a file that reads otherwise after one."""
+        try:
+            yield from self._once(threads, stopped, last=last)
+        except PositionLost:
+            self._worker.read_without_jumps()
+            yield from self._once(threads, stopped, last=last)
+
+    def _once(self, threads: int, stopped: Callable[[], bool], *, last: bool) -> Iterator[Any]:
+        """Yield what is left up to the first fault; where it is the `last` attempt, all of it."""
+        held: dict[int, Any] = {}
+        wanted = set(self._left)
+        with closing(self._worker.outputs(self._group, threads, stopped)) as outputs:
+            for number, frame in outputs:
+                if not last and self._worker.damage >= 0:
+                    return
+                if number in wanted:
+                    held[number] = frame
+                if not last and len(held) > MOST_HELD:
+                    return
+                while held and self._is_due(first := next(iter(held)), number):
+                    if not last and not self._is_next(first):
+                        return
+                    yield from self._given(first, held.pop(first))
+        if not last and (self._worker.damage >= 0 or [*held] != [*self._left]):
+            return
+        for first, frame in held.items():
+            yield from self._given(first, frame)
+        for _ in range(len(self._left)):
+            self._left.popleft()
+            yield None
+
+    def _is_due(self, first: int, out: int) -> bool:
+        """Whether nothing that was decoded before packet `first` can come after packet `out`."""
+        return out >= 0 and bool(self._ranks[out] >= self._awaited[first - self._group.start])
+
+    def _is_next(self, number: int) -> bool:
+        """Whether this is the next wanted packet, and whole as far as is known."""
+        return number == self._left[0] and not self._worker.is_damaged(number)
+
+    def _given(self, number: int, frame: Any) -> Iterator[Any]:
+        """Yield None for each wanted frame before this one, which did not come out, and then it."""
+        if not self._left or self._ranks[number] < self._ranks[self._left[0]]:
+            return  # it came out too late
+        while self._left.popleft() != number:
+            yield None
+        yield None if self._worker.is_damaged(number) else frame
+
+
+#: Largest file given to decord.
+_MAX_BYTES = 500_000_000
+
+
+class DecordDecoder:
+    """Reads through decord what `video_decoding.Worker` reads through PyAV."""
+
+    def __init__(self, reader: Any) -> None:
+        """Take an open `decord.VideoReader`."""
+        self._reader = reader
+        self._reformatter = VideoReformatter()
+
+    def close(self) -> None:
+        """Keep the file: it is in memory, and goes with this object."""
+
+    def run(self, group: Group, threads: int, take: Take, stopped: Callable[[], bool]) -> Numbers:
+        """Decode a group, hand each frame to `take` and return the lost ones."""
+        import decord
+
+        lost = []
+        for number in group.wanted.tolist():
+            if stopped():
+                raise ReadingStopped
+            try:
+                pixels = self._reader[number].asnumpy()
+            except (decord.DECORDError, RuntimeError):
+                lost.append(number)
+                continue
+            take(number, av.VideoFrame.from_ndarray(pixels, "rgb24"), self._reformatter)
+        return np.array(lost, np.int64)
+
+
+def open_with_decord(path: Path) -> tuple[VideoIndex, DecordDecoder] | None:
+    """Open a file with decord; None where it is not installed or cannot read the file either.
+
+    decord keeps the whole file in memory and knows no list of formats, so only files that begin
+    like a video, and are not larger than `_MAX_BYTES`, are given to it.
+    """
+    if not looks_like_video(path) or path.stat().st_size > _MAX_BYTES:
+        return None
+    try:
+        import decord
+    except ImportError:
+        return None
+    try:
+        with path.open("rb") as file:  # by its name, decord would write that into the log
+            reader = decord.VideoReader(file, num_threads=1)
+        num_frames, rate = len(reader), float(reader.get_avg_fps()) or 25.0
+        spans = np.asarray(reader.get_frame_timestamp(np.arange(num_frames)), np.float64)
+    except (decord.DECORDError, RuntimeError):
+        return None
+    if not num_frames:
+        return None
+    unknown = np.full(num_frames, NONE)
+    index = VideoIndex(
+        pts=unknown,
+        dts=unknown,
+        names=None,
+        named_by="",
+        damaged=np.zeros(0, np.int64),
+        packets=np.arange(num_frames),
+        starts=np.zeros(num_frames, np.int64),
+        times_s=spans[:, 0] - spans[0, 0],
+        end_s=float(max(spans[-1].max(), spans[-1, 0] + 1 / rate) - spans[0, 0]),
+        codec="unknown",
+        pixel_aspect=1.0,
+        padded=False,
+    )
+    return index, DecordDecoder(reader)

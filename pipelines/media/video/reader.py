@@ -1,10 +1,14 @@
 """Read exactly the frames of a video that are asked for, in this process."""
 
+import os
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
+from threading import Event, Lock
 from types import TracebackType
 from typing import Any
 
@@ -12,23 +16,148 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from pipelines.media.video.container import announced_s, check_file, open_container, unreadable
-from pipelines.media.video.decoder import Worker, groups_of
-from pipelines.media.video.frames import Numbers, Times, indices_at
-from pipelines.media.video.index import VideoIndex, build_index
-from pipelines.video_checks import (
+from pipelines.core.errors import ReadingStopped
+from pipelines.media.video.container import (
+    announced_s,
+    check_file,
     check_length,
     check_memory,
     checked_numbers,
     checked_order,
     checked_size,
     nothing_left,
+    open_container,
+    unreadable,
 )
-from pipelines.video_crew import POLL_S, Crew, Run, num_cores, threads_for
-from pipelines.video_fallback import open_with_decord
-from pipelines.video_in_order import InOrder, pieces_of
-from pipelines.video_pixels import Fit, Framing, Pixels, Turn, display_size
-from pipelines.video_results import VideoFrames, VideoInfo
+from pipelines.media.video.decoder import (
+    DecordDecoder,
+    FrameDecoder,
+    Group,
+    SequentialReading,
+    Take,
+    groups_of,
+    open_with_decord,
+    pieces_of,
+)
+from pipelines.media.video.frames import (
+    Fit,
+    Framing,
+    Numbers,
+    Pixels,
+    Rotation,
+    Times,
+    VideoFrames,
+    VideoInfo,
+    display_size,
+    indices_at,
+)
+from pipelines.media.video.index import VideoIndex, build_index
+
+#: How often a caller is asked whether to stop, and told how far it is.
+POLL_S = 0.05
+
+#: From so many packets between keyframe and last wanted frame on, one group is worth two threads.
+_LONG_GROUP = 48
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_for(group: Group, threads: int) -> int:
+    """Return with how many threads, at most so many, a group is decoded best."""
+    return threads if int(group.wanted[-1]) - group.start >= _LONG_GROUP else 1
+
+
+class ReaderPool:
+    """The workers of one video: opened when they are needed, kept for the next request."""
+
+    def __init__(self, path: Path, index: VideoIndex, only: DecordDecoder | None) -> None:
+        """Remember the file; with `only` there is this one worker and never another."""
+        self._path, self._index, self._lock = path, index, Lock()
+        self._idle: list[FrameDecoder | DecordDecoder] = [] if only is None else [only]
+        self.limit = None if only is None else 1
+
+    @contextmanager
+    def one(self) -> Iterator[FrameDecoder | DecordDecoder]:
+        """Lend a worker that no other thread uses; after an error it opens the file anew."""
+        with self._lock:
+            worker = self._idle.pop() if self._idle else FrameDecoder(self._path, self._index)
+        try:
+            yield worker
+        except BaseException:
+            worker.close()
+            raise
+        finally:
+            with self._lock:
+                self._idle.append(worker)
+
+    def close(self) -> None:
+        """Close every copy; it is opened again when it is needed again."""
+        with self._lock:
+            for worker in self._idle:
+                worker.close()
+
+
+class FrameRun:
+    """The groups of one request, decoded by several threads."""
+
+    def __init__(self, crew: ReaderPool, groups: list[Group], take: Take, threads: int) -> None:
+        """Plan to decode `groups`, on at most `threads` cores, giving each frame to `take`."""
+        self._crew, self._todo, self._take = crew, deque(groups), take
+        self._num_workers = max(1, min(crew.limit or threads, threads, len(groups)))
+        self._threads_each = max(1, threads // self._num_workers)
+        self._stop = Event()
+        self._num_packets = 0
+
+    def all(self, should_stop: Callable[[], bool], report: Callable[[int], None]) -> set[int]:
+        """Decode every group; asks and reports in the caller's thread.
+
+        Args:
+            should_stop: asked every 50 ms.
+            report: called as often, with a number that grows as packets are decoded: while the
+                threads hang it stays the same.
+
+        Returns:
+            The packets that are lost.
+
+        Raises:
+            ReadingStopped: `should_stop()` was true.
+        """
+        with ThreadPoolExecutor(self._num_workers) as pool:
+            try:
+                jobs = {pool.submit(self._work) for _ in range(self._num_workers)}
+                left = jobs
+                while left:
+                    ended, left = wait(left, timeout=POLL_S)
+                    for job in ended:
+                        job.result()
+                    if should_stop():
+                        raise ReadingStopped
+                    report(self._num_packets)
+            finally:
+                self._stop.set()
+        return set().union(*(job.result() for job in jobs))
+
+    def _work(self) -> set[int]:
+        """Decode groups until none is left; returns their lost packets."""
+        lost: set[int] = set()
+        with self._crew.one() as worker:
+            while not self._stop.is_set():
+                try:
+                    group = self._todo.popleft()
+                except IndexError:
+                    break
+                threads = threads_for(group, self._threads_each)
+                lost.update(worker.run(group, threads, self._take, self._stopped).tolist())
+        return lost
+
+    def _stopped(self) -> bool:
+        """Whether to stop; asked before each packet, which is counted."""
+        self._num_packets += 1
+        return self._stop.is_set()
+
 
 #: How many places of a damaged file are tried for a frame that shows what it looks like.
 _NUM_TRIES = 12
@@ -73,7 +202,7 @@ class VideoReader:
                 raise unreadable(path) from error
             self._index, only = opened
         check_length(path, self._index.duration_s, max_seconds)
-        self._crew = Crew(path, self._index, only)
+        self._crew = ReaderPool(path, self._index, only)
         self._turn, self._source = self._look(stop)
         self.times_s = self._index.times_s
         self.info = _info(self._index, self._turn, self._source)
@@ -209,8 +338,8 @@ class VideoReader:
         (group,) = groups_of(self._index, asked)
         threads = threads_for(group, threads or num_cores())
         with self._crew.one() as worker:
-            assert isinstance(worker, Worker)  # decord's is never asked for this
-            decoded = InOrder(worker, group, self._index.ranks()).frames(threads, stop)
+            assert isinstance(worker, FrameDecoder)  # decord's is never asked for this
+            decoded = SequentialReading(worker, group, self._index.ranks()).frames(threads, stop)
             read = 0
             while read < len(asked):
                 frames = self._painted(decoded, worker, asked[read : read + at_once], framing)
@@ -223,7 +352,7 @@ class VideoReader:
             yield self._read(asked[start : start + at_once], framing, threads, stop, None)
 
     def _painted(
-        self, decoded: Iterator[Any], worker: Worker, asked: Numbers, framing: Framing
+        self, decoded: Iterator[Any], worker: FrameDecoder, asked: Numbers, framing: Framing
     ) -> VideoFrames:
         """Return the next frames of a group, which are those asked for or the first of them."""
         pixels = np.zeros((len(asked), *framing.size, 3), np.uint8)
@@ -255,7 +384,7 @@ class VideoReader:
             framing.paint(frame, reformatter, pixels[rows[packet]])
             done[rows[packet]] = True
 
-        run = Run(self._crew, groups_of(self._index, frames), take, threads or num_cores())
+        run = FrameRun(self._crew, groups_of(self._index, frames), take, threads or num_cores())
         lost_packets = run.all(stop, _reporting(on_progress, done))
         lost = np.array(sorted(rows[packet] for packet in lost_packets), np.int64)
         return self._gathered(pixels, asked, places, lost)
@@ -280,12 +409,12 @@ class VideoReader:
         """Read the frame on show at each time; `options` are those of `frames_at`."""
         return self.frames_at(indices_at(self.times_s, times_s), size, **options)
 
-    def _look(self, stop: Callable[[], bool]) -> tuple[Turn, tuple[int, int]]:
+    def _look(self, stop: Callable[[], bool]) -> tuple[Rotation, tuple[int, int]]:
         """Decode one frame to learn how frames lie and how large they are."""
-        found: list[tuple[Turn, tuple[int, int]]] = []
+        found: list[tuple[Rotation, tuple[int, int]]] = []
 
         def take(packet: int, frame: Any, reformatter: VideoReformatter) -> None:
-            turn = Turn.of(frame)
+            turn = Rotation.of(frame)
             aspect = self._index.pixel_aspect
             found.append((turn, display_size(frame.width, frame.height, aspect, turn)))
 
@@ -306,7 +435,7 @@ def _never() -> bool:
     return False
 
 
-def _info(index: VideoIndex, turn: Turn, source: tuple[int, int]) -> VideoInfo:
+def _info(index: VideoIndex, turn: Rotation, source: tuple[int, int]) -> VideoInfo:
     times = index.times_s
     steps = np.diff(times)
     usual = float(np.median(steps)) if len(steps) else 0.0

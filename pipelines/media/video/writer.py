@@ -9,10 +9,9 @@ import av
 import numpy as np
 
 from pipelines.core.errors import InputError
-from pipelines.media.video.frames import indices_between
+from pipelines.media.video.container import nothing_left
+from pipelines.media.video.frames import Pixels, indices_between
 from pipelines.media.video.open import open_video
-from pipelines.video_checks import nothing_left
-from pipelines.video_pixels import Pixels
 
 #: Ticks a second of the files written: frame times of any rate fit.
 _TICKS = 90_000

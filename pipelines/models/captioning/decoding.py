@@ -10,7 +10,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from pipelines.compute.background import stream_work
 from pipelines.core.options import GenerationOptions
-from pipelines.describe.stopping import Stopped, stopping
+from pipelines.models.captioning.stopping import GenerationStopped, stopping
 from pipelines.models.repetition import LoopGuard
 
 Decode = Callable[[list[int]], str]
@@ -48,7 +48,7 @@ def _gumbel(size: int, source: torch.Generator) -> torch.Tensor:
     return -torch.log(-torch.log(uniform.clamp(1e-300, 1.0 - 1e-16))).float()
 
 
-class StopLoops(StoppingCriteria):
+class StopOnRepetition(StoppingCriteria):
     """Ends each row that has begun to repeat itself, or has reached a stop."""
 
     def __init__(self, decode: Decode, stops: Sequence[str], rows: int, skip: int) -> None:
@@ -66,7 +66,7 @@ class StopLoops(StoppingCriteria):
         return torch.tensor(ended, device=input_ids.device)
 
 
-class StopWhenTold(StoppingCriteria):
+class StopOnCancel(StoppingCriteria):
     """Ends every row once a function says so."""
 
     def __init__(self, should_stop: Callable[[], bool]) -> None:
@@ -78,7 +78,7 @@ class StopWhenTold(StoppingCriteria):
         return torch.full((input_ids.shape[0],), self._should_stop(), device=input_ids.device)
 
 
-class Work(Generic[Piece]):
+class GenerationRun(Generic[Piece]):
     """What a run may do in its thread: say something, and ask `generate`.
 
     Attributes:
@@ -92,13 +92,13 @@ class Work(Generic[Piece]):
 
     def generate(self, model: Any, **inputs: Any) -> torch.Tensor:
         """Return the tokens of `model.generate`, fewer once the run was told to stop."""
-        criteria = [*inputs.pop("stopping_criteria", ()), StopWhenTold(self._should_stop)]
+        criteria = [*inputs.pop("stopping_criteria", ()), StopOnCancel(self._should_stop)]
         made: torch.Tensor = model.generate(**inputs, stopping_criteria=criteria)
         return made
 
 
 def run_stoppable(
-    work: Callable[[Work[Piece]], Result],
+    work: Callable[[GenerationRun[Piece]], Result],
 ) -> Generator[Piece | None, None, Result]:
     """Do `work` in a thread of its own, yielding its pieces, or None as a sign of life.
 
@@ -111,8 +111,8 @@ def run_stoppable(
     made: list[Result] = []
 
     def run(emit: Callable[[Piece], None], should_stop: Callable[[], bool]) -> None:
-        with suppress(Stopped), stopping(should_stop):
-            made.append(work(Work(emit, should_stop)))
+        with suppress(GenerationStopped), stopping(should_stop):
+            made.append(work(GenerationRun(emit, should_stop)))
 
     with closing(stream_work(run)) as pieces:
         yield from pieces

@@ -65,7 +65,7 @@ class FeatureCache:
             }
 
     def take(self, values: Mapping[bytes, Tensors]) -> None:
-        """Keep images that another process has encoded; see `pipelines.kept`."""
+        """Keep images that another process has encoded; see `pipelines.compute.lru`."""
         for key, one in values.items():
             self._keep(key, one)
 

@@ -14,16 +14,16 @@ import torch
 from PIL import Image
 
 from pipelines.core.errors import WeightsError
+from pipelines.core.spec import GenerativeTraits
 from pipelines.models.captioning.image_cache import Tensors
-from pipelines.models.captioning.prompts import Prompt
-from pipelines.models.captioning.traits import GenerativeTraits
+from pipelines.models.captioning.prompts import ImagePrompt
 
 #: The longer side of an image as a multiple of the shorter one; what is longer is shortened.
 MAX_ASPECT = 100
 
 
 @dataclass(frozen=True)
-class Parts:
+class InputParts:
     """What a checkpoint is loaded into; `qformer_tokenizer` where there is one."""
 
     model: Any
@@ -38,7 +38,7 @@ class Row:
     """One image with its prompt, ready for `generate`."""
 
     encoded: Tensors
-    prompt: Prompt
+    prompt: ImagePrompt
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,10 @@ class Job:
     skip: int
 
 
-class ImageBridge(ABC):
+class ImageConnector(ABC):
     """Prepares and encodes images, and joins them with prompts."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: InputParts) -> None:
         """Use the loaded `parts`."""
         self.parts = parts
         self.model, self.traits = parts.model, parts.traits
@@ -152,7 +152,7 @@ class ImageBridge(ABC):
         return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
-class QueryTokens(ImageBridge):
+class QueryTokens(ImageConnector):
     """BLIP-2: the Q-Former's output, (Q, D), takes the place of Q image tokens."""
 
     def image_tokens(self, encoded: Tensors) -> int:
@@ -209,7 +209,7 @@ class InstructedQueryTokens(QueryTokens):
         return model.language_projection(output.to(states.dtype))[0]
 
 
-class CrossAttention(ImageBridge):
+class CrossAttention(ImageConnector):
     """BLIP captions: the decoder looks at the patches, (P, V)."""
 
     def image_tokens(self, encoded: Tensors) -> int:
@@ -242,7 +242,7 @@ class QuestionEncoder(CrossAttention):
 
     def tokenise(self, text: str, encoded: Tensors) -> list[int]:
         """Return the ids of the question, with the tokeniser's own start and end."""
-        return ImageBridge.tokenise(self, text, encoded)
+        return ImageConnector.tokenise(self, text, encoded)
 
     def _job(self, rows: Sequence[Row]) -> Job:
         questions = torch.cat([self._question(row) for row in rows])
@@ -267,7 +267,7 @@ class QuestionEncoder(CrossAttention):
         return read
 
 
-class ProjectedPatches(ImageBridge):
+class ProjectedPatches(ImageConnector):
     """LLaVA, InternVL, Florence-2: every patch, or tile of patches, takes image tokens."""
 
     #: Whether the model gives its features, and takes them back, as a list or as one tensor.
@@ -362,7 +362,7 @@ def _within_reason(image: Image.Image) -> Image.Image:
 
 
 #: What each `GenerativeTraits.bridge` is built by.
-BRIDGES: dict[str, Callable[[Parts], ImageBridge]] = {
+BRIDGES: dict[str, Callable[[InputParts], ImageConnector]] = {
     "query tokens": QueryTokens,
     "instructed query tokens": InstructedQueryTokens,
     "cross attention": CrossAttention,

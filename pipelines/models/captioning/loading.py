@@ -10,8 +10,8 @@ from pipelines.compute.device import Device
 from pipelines.compute.packed_linear import PackedLinear, pack_linear
 from pipelines.core.errors import WeightsError
 from pipelines.core.settings import Quantization
-from pipelines.models.captioning.image_inputs import Parts
-from pipelines.models.captioning.traits import GenerativeTraits
+from pipelines.core.spec import GenerativeTraits
+from pipelines.models.captioning.image_inputs import InputParts
 
 #: What a quantised model needs beside the runtime pins.
 QUANTIZATION_EXTRA = ("bitsandbytes", "accelerate")
@@ -25,7 +25,7 @@ def load_parts(
     key: str,
     dtype: str,
     quantization: Quantization = "none",
-) -> Parts:
+) -> InputParts:
     """Load a checkpoint of `traits.model_class` for inference.
 
     Args:
@@ -62,7 +62,7 @@ def load_parts(
         model = model.to(device.kind)
     if device.packed and dtype == "bfloat16" and not quantized:
         _pack(model)
-    return Parts(
+    return InputParts(
         model=model,
         image_processor=AutoImageProcessor.from_pretrained(
             folder, local_files_only=True, backend="pil"

@@ -6,38 +6,38 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.conversation import read_history
+from pipelines.compute.lru import Kept
 from pipelines.core.errors import InputError, MediaError, kind_of
 from pipelines.core.options import GenerationOptions
 from pipelines.core.results import Finish
-from pipelines.describe.notes import notes_on
-from pipelines.describe.stopping import check_stop, watch_layers
-from pipelines.kept import Kept
+from pipelines.core.spec import GenerativeTraits
+from pipelines.core.text import read_history
 from pipelines.media.images import open_image
 from pipelines.models.base import Pipeline
-from pipelines.models.captioning.base import (
+from pipelines.models.captioner import (
     BATCH_SIZE,
     DEFAULTS,
-    Describer,
+    Description,
     History,
+    ImageToTextModel,
     Picture,
+    TextDelta,
     check_candidates,
 )
 from pipelines.models.captioning.decoding import (
+    GenerationRun,
     PieceStreamer,
     SeededSampling,
     StopGuarded,
-    StopLoops,
-    Work,
+    StopOnRepetition,
     run_stoppable,
 )
 from pipelines.models.captioning.image_cache import FeatureCache, Tensors
-from pipelines.models.captioning.image_inputs import BRIDGES, ImageBridge, Job, Row, pad_token
+from pipelines.models.captioning.image_inputs import BRIDGES, ImageConnector, Job, Row, pad_token
 from pipelines.models.captioning.loading import load_parts
-from pipelines.models.captioning.prompts import Prompt, PromptWriter, Request
-from pipelines.models.captioning.results import Description, TextDelta
-from pipelines.models.captioning.scene_check import SceneCheck
-from pipelines.models.captioning.traits import GenerativeTraits
+from pipelines.models.captioning.prompts import ImagePrompt, PromptRequest, PromptWriter, notes_on
+from pipelines.models.captioning.scene_check import CaptionSceneCheck
+from pipelines.models.captioning.stopping import check_stop, watch_layers
 from pipelines.models.repetition import LoopGuard, trim
 
 
@@ -49,7 +49,7 @@ class _Generated:
     finish: Finish
 
 
-class DescribePipeline(Describer, Pipeline):
+class CaptionPipeline(ImageToTextModel, Pipeline):
     """One image-to-text model.
 
     Closing a stream stops the computation within a layer. Every method gives the same text for the
@@ -78,11 +78,11 @@ class DescribePipeline(Describer, Pipeline):
         self._tokenizer = parts.tokenizer
         positions = getattr(parts.model.config.get_text_config(), "max_position_embeddings", None)
         self._context = min(self.traits.context_tokens, positions or self.traits.context_tokens)
-        self.bridge: ImageBridge = BRIDGES[self.traits.bridge](parts)
+        self.bridge: ImageConnector = BRIDGES[self.traits.bridge](parts)
         self.bridge.check()
         watch_layers(parts.model)
         self.features = FeatureCache()
-        self._scenes = SceneCheck.of(self.folder, self._tokenizer)
+        self._scenes = CaptionSceneCheck.of(self.folder, self._tokenizer)
 
     def caches(self) -> tuple[Kept, ...]:
         """Return the encoded pictures."""
@@ -116,7 +116,7 @@ class DescribePipeline(Describer, Pipeline):
     def _describe_all(
         self,
         images: Sequence[Picture],
-        request: Request,
+        request: PromptRequest,
         options: GenerationOptions,
         batch_size: int,
     ) -> Iterator[Description | None]:
@@ -183,7 +183,7 @@ class DescribePipeline(Describer, Pipeline):
         check_candidates(n)
         request = self._caption_request(prompt)
 
-        def work(run: Work[None]) -> list[Description]:
+        def work(run: GenerationRun[None]) -> list[Description]:
             row = self._row_of(image, request, options)
             if options.temperature > 0.0:
                 seeds = [options.seed + i for i in range(n)]
@@ -198,14 +198,14 @@ class DescribePipeline(Describer, Pipeline):
 
         yield from (yield from run_stoppable(work))
 
-    def _caption_request(self, prompt: str) -> Request:
+    def _caption_request(self, prompt: str) -> PromptRequest:
         template = self.traits.continuation if _text("prompt", prompt) else self.traits.caption
         if template is None:
             what = "go on from a prompt; leave the prompt empty" if prompt.strip() else "caption"
             raise InputError(f"{self.spec.key} does not {what}. Or choose another model.")
-        return Request(template=template, text=prompt)
+        return PromptRequest(template=template, text=prompt)
 
-    def _question_request(self, question: str, history: History) -> Request:
+    def _question_request(self, question: str, history: History) -> PromptRequest:
         if self.traits.question is None:
             raise InputError(
                 f"{self.spec.key} writes captions but answers no questions. Choose another model."
@@ -218,18 +218,18 @@ class DescribePipeline(Describer, Pipeline):
                 f"{self.spec.key} answers single questions but holds no conversation. Start a new "
                 "one, or choose another model."
             )
-        return Request(template=self.traits.question, text=question, turns=turns)
+        return PromptRequest(template=self.traits.question, text=question, turns=turns)
 
     def _prepare(self, image: Picture) -> Tensors:
         if isinstance(image, Path):
             image = open_image(image, max_pixels=int(self.settings.max_pixels_mp * 1e6))
         return self.bridge.prepare(image)
 
-    def _row_of(self, image: Picture, request: Request, options: GenerationOptions) -> Row:
+    def _row_of(self, image: Picture, request: PromptRequest, options: GenerationOptions) -> Row:
         encoded = self.features.get([self._prepare(image)], self.bridge.encode)
         return self._row(encoded[0], request, options)
 
-    def _row(self, encoded: Tensors, request: Request, options: GenerationOptions) -> Row:
+    def _row(self, encoded: Tensors, request: PromptRequest, options: GenerationOptions) -> Row:
         answer = options.max_new_tokens if self.traits.decoder == "causal" else 0
         limit = self._context - answer
         if limit < 1:
@@ -247,11 +247,11 @@ class DescribePipeline(Describer, Pipeline):
         return Row(encoded, writer.write(request, limit=limit))
 
     def _describing(
-        self, images: Sequence[Picture], request: Request, options: GenerationOptions
-    ) -> Callable[[Work[None]], list[Description]]:
+        self, images: Sequence[Picture], request: PromptRequest, options: GenerationOptions
+    ) -> Callable[[GenerationRun[None]], list[Description]]:
         """Return the work of describing a batch of images."""
 
-        def work(run: Work[None]) -> list[Description]:
+        def work(run: GenerationRun[None]) -> list[Description]:
             results: list[Description | None] = [None] * len(images)
             prepared: dict[int, Tensors] = {}
             for index, image in enumerate(images):
@@ -274,9 +274,9 @@ class DescribePipeline(Describer, Pipeline):
         return work
 
     def _stream(
-        self, image: Path, request: Request, options: GenerationOptions
+        self, image: Path, request: PromptRequest, options: GenerationOptions
     ) -> Iterator[TextDelta]:
-        def work(run: Work[str]) -> Description:
+        def work(run: GenerationRun[str]) -> Description:
             row = self._row_of(image, request, options)
             if options.num_beams == 1:
                 return self._description(self._write(run, row, options), row)
@@ -294,7 +294,7 @@ class DescribePipeline(Describer, Pipeline):
                     return
                 yield TextDelta(text=piece or "")
 
-    def _write(self, run: Work[str], row: Row, options: GenerationOptions) -> _Generated:
+    def _write(self, run: GenerationRun[str], row: Row, options: GenerationOptions) -> _Generated:
         """Generate one text token by token, handing on its pieces."""
         guard, pieces = LoopGuard(self.traits.stops), list[str]()
 
@@ -316,7 +316,7 @@ class DescribePipeline(Describer, Pipeline):
 
     def _generate(
         self,
-        run: Work[Any],
+        run: GenerationRun[Any],
         rows: Sequence[Row],
         options: GenerationOptions,
         seeds: Sequence[int],
@@ -327,7 +327,7 @@ class DescribePipeline(Describer, Pipeline):
         extra = self._settings(options, seeds, job)
         if options.num_beams == 1:
             extra["stopping_criteria"] = [
-                StopLoops(self._decode, self.traits.stops, len(rows), job.skip)
+                StopOnRepetition(self._decode, self.traits.stops, len(rows), job.skip)
             ]
         output = run.generate(job.model, **job.inputs, **extra, num_return_sequences=texts)
         check_stop()
@@ -364,7 +364,7 @@ class DescribePipeline(Describer, Pipeline):
         return "length" if full else "end"
 
     def _description(self, made: _Generated, row: Row) -> Description:
-        prompt: Prompt = row.prompt
+        prompt: ImagePrompt = row.prompt
         return Description(
             text=made.text,
             model=self.spec.key,

@@ -4,11 +4,11 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pipelines.conversation import Turn
 from pipelines.core.errors import InputError
-from pipelines.core.results import ContextUse
-from pipelines.core.text import mend_surrogates
-from pipelines.models.captioning.traits import GenerativeTraits
+from pipelines.core.results import ContextUse, Finish
+from pipelines.core.spec import GenerativeTraits
+from pipelines.core.text import Turn, mend_surrogates
+from pipelines.models.notes import cut_note, dropped_note, finish_notes, script_notes
 
 #: Characters that are looked at for each token that there is room for.
 _CHARS_PER_TOKEN = 24
@@ -17,7 +17,7 @@ Tokenise = Callable[[str], list[int]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class PromptRequest:
     """What is asked about an image.
 
     Attributes:
@@ -32,7 +32,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompt:
+class ImagePrompt:
     """What the model is given.
 
     Attributes:
@@ -67,7 +67,7 @@ class PromptWriter:
         self._tokenise = tokenise
         self._reserved = sorted((text for text in reserved if text.strip()), key=len, reverse=True)
 
-    def write(self, request: Request, *, limit: int) -> Prompt:
+    def write(self, request: PromptRequest, *, limit: int) -> ImagePrompt:
         """Return the prompt for `request` in at most `limit` tokens.
 
         Where it does not fit, the oldest turns are left out first; then the end of what the
@@ -89,7 +89,7 @@ class PromptWriter:
         ids = self._ids(request.template, text, turns)
         if len(ids) > limit:
             text, ids = self._shorten(request.template, text, limit)
-        return Prompt(
+        return ImagePrompt(
             text=self._render(request.template, text, turns),
             ids=tuple(ids),
             written=text,
@@ -170,3 +170,14 @@ def _fill(template: str, **values: str) -> str:
         parts += [template[:at], values[name]]
         template = template[at + len(name) + 2 :]
     return "".join([*parts, template])
+
+
+def notes_on(prompt: ImagePrompt, finish: Finish, traits: GenerativeTraits) -> tuple[str, ...]:
+    """Return one sentence for each thing that a person may not expect."""
+    context, notes = prompt.context, []
+    if context.cut:
+        notes.append(cut_note(context.read_chars, context.given_chars))
+    if context.dropped_turns:
+        notes.append(dropped_note(context.dropped_turns))
+    notes += script_notes(prompt.written, traits.languages)
+    return (*notes, *finish_notes(finish))

@@ -16,7 +16,7 @@ NOTE = (
 
 
 @dataclass(frozen=True)
-class SceneCheck:
+class CaptionSceneCheck:
     """Asks the demo model for a caption, and how likely it finds that it does not know.
 
     Attributes:
@@ -28,7 +28,7 @@ class SceneCheck:
     threshold: float
 
     @classmethod
-    def of(cls, folder: Path, tokenizer: Any) -> "SceneCheck | None":
+    def of(cls, folder: Path, tokenizer: Any) -> "CaptionSceneCheck | None":
         """Read `demo.json` beside the weights; None for other models."""
         card = read_demo_card(folder)
         if card is None or not card.unknown_answer:

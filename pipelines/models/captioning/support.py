@@ -6,8 +6,8 @@ The README's table is made from this; a test keeps it in step with what is teste
 from dataclasses import dataclass
 from typing import Literal
 
+from pipelines.core.spec import GenerativeTraits
 from pipelines.models.captioning import traits
-from pipelines.models.captioning.traits import GenerativeTraits
 
 
 @dataclass(frozen=True, kw_only=True)

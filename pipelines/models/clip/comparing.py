@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 
 from pipelines.core.results import Kind, Ranked, SimilarityMatrix, Verdict
+from pipelines.core.text import cut_note
 from pipelines.media.named_image import NamedImage
-from pipelines.models.clip.images import PictureEncoder
+from pipelines.models.clip.images import ImageEncoder
 from pipelines.models.clip.texts import TextEncoder
-from pipelines.models.clip.verdict import Judge
-from pipelines.texts import cut_note
+from pipelines.models.clip.verdict import ImageTextJudge
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,12 @@ class Comparer:
     """
 
     def __init__(
-        self, key: str, texts: TextEncoder, pictures: PictureEncoder, judge: Judge, max_tokens: int
+        self,
+        key: str,
+        texts: TextEncoder,
+        pictures: ImageEncoder,
+        judge: ImageTextJudge,
+        max_tokens: int,
     ) -> None:
         """Remember the model's parts.
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipelines.clip.templates import resolve_templates
+from pipelines.compute.lru import Kept
 from pipelines.compute.vector_cache import VectorCache, fingerprint
 from pipelines.core.errors import InputError
 from pipelines.core.results import (
@@ -20,23 +20,20 @@ from pipelines.core.results import (
     SimilarityMatrix,
     Step,
 )
-from pipelines.evaluation.results import NUM_GUESSES, Guess
-from pipelines.kept import Kept
+from pipelines.core.spec import ContrastiveTraits
+from pipelines.core.text import cut_note
 from pipelines.media.named_image import NamedImage
 from pipelines.models.base import Pipeline
-from pipelines.models.catalogue import ContrastiveTraits
 from pipelines.models.clip.comparing import Comparer
-from pipelines.models.clip.images import IMAGES_PER_STEP, PictureEncoder
+from pipelines.models.clip.images import IMAGES_PER_STEP, ImageEncoder
 from pipelines.models.clip.loading import load_model
 from pipelines.models.clip.relevance import normalise, patch_relevance
-from pipelines.models.clip.texts import PROMPTS_PER_STEP, TextEncoder
-from pipelines.models.clip.verdict import Judge
-from pipelines.models.linear_probe import LinearProbe, check_model, probe_note
+from pipelines.models.clip.texts import PROMPTS_PER_STEP, TextEncoder, resolve_templates
+from pipelines.models.clip.verdict import ImageTextJudge
+from pipelines.models.linear_probe import NUM_GUESSES, Guess, LinearProbe, check_model, probe_note
 from pipelines.models.notes import language_notes
 from pipelines.models.scene_check import SceneCheck
-from pipelines.search.ranking import aim_kind, blend
-from pipelines.search.results import Aim, Judgement, Vectors
-from pipelines.texts import cut_note
+from pipelines.models.search_query import Assessment, QueryVector, Vectors, blend, query_kind
 from pipelines.weights.revision import weights_revision
 
 #: Raised when vectors come out otherwise than before, so that kept ones are not taken for new.
@@ -82,10 +79,10 @@ class ClipPipeline(Pipeline):
             ),
         )
         self.texts = TextEncoder(self._model, tokenizer, self.traits, self._kept)
-        self.pictures = PictureEncoder(
+        self.pictures = ImageEncoder(
             self._model, processor, max_pixels=int(self.settings.max_pixels_mp * 1e6)
         )
-        self.judge = Judge(self.traits, self.texts, self.scale)
+        self.judge = ImageTextJudge(self.traits, self.texts, self.scale)
         self._comparer = Comparer(
             self.spec.key, self.texts, self.pictures, self.judge, self.traits.max_text_tokens
         )
@@ -171,7 +168,7 @@ class ClipPipeline(Pipeline):
     def embed_contents(
         self, files: Sequence[tuple[str, bytes]]
     ) -> tuple[NDArray[np.float32], dict[int, str]]:
-        """Return the unit vectors of contents of files, as `PictureEncoder.encode_contents`."""
+        """Return the unit vectors of contents of files, as `ImageEncoder.encode_contents`."""
         vectors, bad = self.pictures.encode_contents(files)
         return vectors.numpy(), bad
 
@@ -293,7 +290,7 @@ class ClipPipeline(Pipeline):
         notes = self._notes((), vectors)
         return self._embeddings(vectors, bad, [image.name for image in images], notes)
 
-    def aim(self, text: str, image: Path | None, text_weight: float = 0.5) -> Aim:
+    def aim(self, text: str, image: Path | None, text_weight: float = 0.5) -> QueryVector:
         """Return what to look for in an index of image vectors.
 
         Args:
@@ -307,11 +304,11 @@ class ClipPipeline(Pipeline):
         word = self.texts.vectors([text])[0].numpy() if text else None
         seen = self.pictures.encode([image])[0].numpy() if image is not None else None
         notes = self._notes([text] if text else [], torch.empty(0, 0))
-        return Aim(
-            vector=blend(word, seen, text_weight), kind=aim_kind(word, seen), notes=tuple(notes)
+        return QueryVector(
+            vector=blend(word, seen, text_weight), kind=query_kind(word, seen), notes=tuple(notes)
         )
 
-    def judge_found(self, aim: Aim, vectors: Vectors) -> list[Judgement | None]:
+    def judge_found(self, aim: QueryVector, vectors: Vectors) -> list[Assessment | None]:
         """Return what the similarity of each of (N, D) image vectors to an aim means.
 
         None for a text and an image together, for which nothing is calibrated.
@@ -321,9 +318,9 @@ class ClipPipeline(Pipeline):
         pictures, sought = torch.from_numpy(vectors), torch.from_numpy(aim.vector)[None]
         if aim.kind == "text":
             found = self.judge.text_evidence(pictures @ sought.T, pictures, ("{}",))[:, 0].tolist()
-            return [Judgement(evidence=e, verdict=self.judge.of_text(e)) for e in found]
+            return [Assessment(evidence=e, verdict=self.judge.of_text(e)) for e in found]
         found = self.judge.image_evidence(pictures, sought)[:, 0].tolist()
-        return [Judgement(evidence=e, verdict=self.judge.of_images(e)) for e in found]
+        return [Assessment(evidence=e, verdict=self.judge.of_images(e)) for e in found]
 
     def matrix(self, texts: Sequence[str], images: Sequence[NamedImage]) -> SimilarityMatrix:
         """Compare texts with images, or, where only one kind is given, each with all of it.

@@ -18,7 +18,7 @@ KeysAndValues = list[tuple[torch.Tensor, torch.Tensor]]
 NUM_KEPT = 256
 
 
-class OpeningReader:
+class PrefixReader:
     """Reads texts of which the openings come again and again.
 
     A text's features depend on the text and on where its opening ends, never on what else is

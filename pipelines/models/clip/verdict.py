@@ -3,7 +3,7 @@
 import torch
 
 from pipelines.core.results import Verdict
-from pipelines.models.catalogue import ContrastiveTraits
+from pipelines.core.spec import ContrastiveTraits
 from pipelines.models.clip.texts import TextEncoder
 from pipelines.models.verdict import evidence, read_bank, verdict_of
 
@@ -23,7 +23,7 @@ def overlap(first: torch.Tensor, second: torch.Tensor, *, scale: float) -> torch
     return shares[0] @ shares[1].T
 
 
-class Judge:
+class ImageTextJudge:
     """Verdicts of one model."""
 
     def __init__(self, traits: ContrastiveTraits, texts: TextEncoder, scale: float) -> None:

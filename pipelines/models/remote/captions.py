@@ -11,28 +11,33 @@ from typing import Any
 from PIL import Image
 
 from pipelines.compute.background import stream_work
-from pipelines.conversation import read_history
 from pipelines.core.errors import InputError, MediaError, ServerError, kind_of
 from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec
+from pipelines.core.text import read_history
 from pipelines.media.images import open_image
-from pipelines.models.captioning.base import (
+from pipelines.models.captioner import (
     BATCH_SIZE,
     DEFAULTS,
-    Describer,
+    Description,
     History,
+    ImageToTextModel,
     Picture,
+    TextDelta,
     check_candidates,
 )
-from pipelines.models.captioning.results import Description, TextDelta
 from pipelines.models.remote.client import ChatServer
-from pipelines.models.remote.errors import Refused
-from pipelines.models.remote.messages import DESCRIBE, conversation, picture_part
-from pipelines.models.remote.stream import Reply
-from pipelines.remote.answers import Question, check_beams
-from pipelines.remote.reading import Emit
-from pipelines.remote.stopping import Stopped, run_stoppable
+from pipelines.models.remote.errors import RefusedByServer
+from pipelines.models.remote.messages import (
+    DESCRIBE,
+    Question,
+    check_beams,
+    conversation,
+    picture_part,
+)
+from pipelines.models.remote.stopping import RequestStopped, run_stoppable
+from pipelines.models.remote.stream import Emit, Reply
 
 #: Temperature at which captions to choose from are drawn, where none is asked for.
 _VARIED = 1.0
@@ -41,7 +46,7 @@ _VARIED = 1.0
 _LOOK_S = 0.02
 
 
-class RemotePictures(Describer):
+class RemoteCaptioner(ImageToTextModel):
     """One image-to-text model on a server.
 
     Closing a stream closes the connection. Pictures are sent upright, in RGB, with nothing else
@@ -68,7 +73,7 @@ class RemotePictures(Describer):
 
         try:
             return run_stoppable(ask(), should_stop)
-        except Stopped:
+        except RequestStopped:
             return ""
 
     def iter_captions(
@@ -195,7 +200,7 @@ class RemotePictures(Describer):
                         client, picture, question, options, lambda text: emit(TextDelta(text=text))
                     )
 
-            with suppress(Stopped):
+            with suppress(RequestStopped):
                 emit(TextDelta(text="", result=run_stoppable(ask(), should_stop)))
 
         for delta in stream_work(work):
@@ -226,7 +231,7 @@ class RemotePictures(Describer):
         """Return the description of an image; what is wrong with this one only is its error."""
         try:
             return await self._asked(client, self._opened(image), question, options)
-        except (MediaError, Refused) as error:
+        except (MediaError, RefusedByServer) as error:
             return Description(text="", model=self.spec.key, error=error.message, context=None)
 
     def _all(self, jobs: Sequence[tuple[Callable[..., Any], Any]]) -> Iterator[Description | None]:
@@ -247,7 +252,7 @@ class RemotePictures(Describer):
                 emit(one)
 
         def work(emit: Callable[[Description], None], should_stop: Callable[[], bool]) -> None:
-            with suppress(Stopped):
+            with suppress(RequestStopped):
                 run_stoppable(work_all(emit), should_stop)
 
         return stream_work(work) if jobs else iter(())

@@ -20,8 +20,7 @@ from pipelines.core.options import GenerationOptions
 from pipelines.core.remote import Remote
 from pipelines.models.remote import errors, stream
 from pipelines.models.remote.messages import STEPS, Message, request_body
-from pipelines.models.remote.stream import Reply
-from pipelines.remote.reading import Emit, beginning, read_answer
+from pipelines.models.remote.stream import Emit, Reply, beginning, read_answer
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pipelines.core.remote import Remote
 _QUOTED = 160
 
 
-class Refused(ServerError):
+class RefusedByServer(ServerError):
     """The server refuses this request; it may take another one."""
 
 
@@ -29,7 +29,7 @@ def too_many(remote: Remote, number: int) -> ServerError:
 
 def empty(remote: Remote) -> ServerError:
     """Return the error of an answer without text."""
-    return Refused(
+    return RefusedByServer(
         f"The server of {remote.shown} gave an answer without text: it may refuse such content. "
         "Ask in other words, or choose another model."
     )
@@ -68,7 +68,9 @@ def no_completion(remote: Remote) -> ServerError:
 
 def failed(remote: Remote, said: str) -> ServerError:
     """Return the error of a server that says in mid-answer that it failed."""
-    return Refused(f"The server of {remote.shown} failed while it answered.{quoted(remote, said)}")
+    return RefusedByServer(
+        f"The server of {remote.shown} failed while it answered.{quoted(remote, said)}"
+    )
 
 
 def of_status(remote: Remote, status: int, said: str, wait_s: float = 0.0) -> ServerError:
@@ -105,7 +107,7 @@ def of_status(remote: Remote, status: int, said: str, wait_s: float = 0.0) -> Se
             f"The server of {remote.shown} takes no more requests for now. Try again {later}."
         )
     if status == 413:
-        return Refused(
+        return RefusedByServer(
             f"The server of {remote.shown} takes no request as large as this one. Send a smaller "
             "picture, or fewer frames."
         )
@@ -114,7 +116,7 @@ def of_status(remote: Remote, status: int, said: str, wait_s: float = 0.0) -> Se
             f"The server of {remote.shown} is not well (status {status}). Try again later, or "
             "choose another model."
         )
-    return Refused(
+    return RefusedByServer(
         f"The server of {remote.shown} refused this request (status {status})."
         f"{quoted(remote, said)} Change the request, or choose another model."
     )

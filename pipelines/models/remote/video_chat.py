@@ -9,23 +9,31 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.compute.lru import FileDigests, Recent
-from pipelines.conversation import extend_history, read_history
+from pipelines.compute.lru import FileDigests, LruCache
+from pipelines.core.errors import ReadingStopped
 from pipelines.core.options import GenerationOptions
 from pipelines.core.results import Step
 from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec
-from pipelines.media.video.frames import indices_between, spread_indices
-from pipelines.media.video.open import ReadingStopped, VideoReader, open_video
+from pipelines.core.text import extend_history, read_history
+from pipelines.media.video.frames import Pixels, indices_between, spread_indices
+from pipelines.media.video.open import open_video
+from pipelines.media.video.reader import VideoReader
 from pipelines.models.remote import messages
 from pipelines.models.remote.client import ChatServer
-from pipelines.models.videochat_flash.base import Emit, History, ShouldStop, VideoAnswerer
-from pipelines.models.videochat_flash.results import AnswerDelta, SeenFrames, VideoAnswer
-from pipelines.remote.answers import Question, check_beams
-from pipelines.remote.stopping import Stopped, run_stoppable
-from pipelines.video_pixels import Pixels
-from pipelines.videochat_flash.film import picture_size
-from pipelines.videochat_flash.part import Part
+from pipelines.models.remote.messages import Question, check_beams
+from pipelines.models.remote.stopping import RequestStopped, run_stoppable
+from pipelines.models.video_chat import (
+    AnswerDelta,
+    Emit,
+    History,
+    Part,
+    SeenFrames,
+    ShouldStop,
+    VideoAnswer,
+    VideoChatModel,
+    picture_size,
+)
 
 #: Longest side of a frame that is sent.
 FRAME_PX = 448
@@ -59,7 +67,7 @@ class _Look:
         return sum(len(str(part)) for part in self.media)
 
 
-class RemoteFilms(VideoAnswerer):
+class RemoteVideoChat(VideoChatModel):
     """One model on a server that answers about videos.
 
     A video is decoded here and sent as pictures of its frames, spread evenly, or, where the
@@ -72,7 +80,7 @@ class RemoteFilms(VideoAnswerer):
         self.settings = settings
         self._server = server
         self._digests = FileDigests()
-        self._looks: Recent[tuple[str, Part], _Look] = Recent(
+        self._looks: LruCache[tuple[str, Part], _Look] = LruCache(
             KEPT_CHARS, lambda look: look.num_chars
         )
 
@@ -97,7 +105,7 @@ class RemoteFilms(VideoAnswerer):
         asked = Question.of(question, read_history(history))
 
         def work(emit: Emit, should_stop: ShouldStop) -> None:
-            with suppress(Stopped, ReadingStopped):
+            with suppress(RequestStopped, ReadingStopped):
                 look = self._look(video, part, emit, should_stop)
                 emit(AnswerDelta(seen=look.seen, pictures=look.pictures))
                 answer = self._answered(look, asked, options, emit, should_stop)

@@ -8,12 +8,11 @@ import numpy as np
 import torch
 
 from pipelines.core.errors import InputError
+from pipelines.core.text import cut_note
 from pipelines.models.viclip.modeling_viclip import LOGIT_SCALE, ViClipModel, unit
-from pipelines.models.viclip.processing_viclip import ViClipProcessor
+from pipelines.models.viclip.processing_viclip import Pixels, ViClipProcessor
 from pipelines.models.viclip.results import VideoTextScores
 from pipelines.models.viclip.tokens import TokenisedTexts, ViClipTokeniser
-from pipelines.texts import cut_note
-from pipelines.viclip.resizing import Pixels
 
 #: Tokens of clips, and texts, through their tower at once. On a CPU, about so many multiplications
 #: too: those of one clip in the real models take seconds.

@@ -9,29 +9,35 @@ import numpy as np
 import torch
 
 from pipelines.compute.background import stoppable, stream_work
+from pipelines.compute.lru import Kept
 from pipelines.compute.packed_linear import pack_linear
 from pipelines.compute.vector_cache import VectorCache, fingerprint
 from pipelines.core.errors import InputError, MediaError
 from pipelines.core.results import Classification, LabelScore, Step
 from pipelines.core.spec import VideoTextTraits
-from pipelines.kept import Kept
+from pipelines.core.text import cut_note
 from pipelines.media.images import open_image
 from pipelines.models.base import Pipeline
 from pipelines.models.notes import VIDEO_LOST, language_notes
 from pipelines.models.scene_check import SceneCheck
+from pipelines.models.search_query import (
+    Assessment,
+    FileVectors,
+    QueryVector,
+    Vectors,
+    WindowBatch,
+    blend,
+    query_kind,
+)
 from pipelines.models.viclip.conversion_viclip import load_viclip
 from pipelines.models.viclip.encoding import TextVectors, ViClipEncoder
 from pipelines.models.viclip.modeling_viclip import LOGIT_SCALE
-from pipelines.models.viclip.processing_viclip import ViClipProcessor
+from pipelines.models.viclip.processing_viclip import Pixels, ViClipProcessor
 from pipelines.models.viclip.results import MomentSearch, SearchedVideo, VideoMatch, VideoTextScores
 from pipelines.models.viclip.tokens import ViClipTokeniser
-from pipelines.models.viclip.verdict import Judge
-from pipelines.models.viclip.videos import Plan, ShouldStop, VideoEncoder, never
+from pipelines.models.viclip.verdict import VideoTextJudge
+from pipelines.models.viclip.videos import ShouldStop, VideoEncoder, WindowPlan, never
 from pipelines.models.viclip.windows import SearchOptions, check_total
-from pipelines.search.ranking import aim_kind, blend
-from pipelines.search.results import Aim, Judgement, Parts, SomeWindows, Vectors
-from pipelines.texts import cut_note
-from pipelines.viclip.resizing import Pixels
 
 #: Texts between two steps of `prepare`.
 TEXTS_PER_STEP = 32
@@ -79,7 +85,7 @@ class ViClipPipeline(Pipeline):
         self.encoder = ViClipEncoder(model, tokeniser, self.processor)
         name = fingerprint(self.folder, self.device, VECTORS_FORMAT, self.traits.fit)
         self._kept = VectorCache(self.settings.cache_dir / "text-vectors.sqlite", name)
-        self.judge = Judge(self.traits, self._word_vectors)
+        self.judge = VideoTextJudge(self.traits, self._word_vectors)
         self._scene_check = SceneCheck.of(self.folder, self._word_vectors, LOGIT_SCALE)
         self.videos = VideoEncoder(
             self.embed_frames,
@@ -218,7 +224,7 @@ class ViClipPipeline(Pipeline):
         """
 
         def work(emit: Callable[[Step], None], should_stop: ShouldStop) -> None:
-            plans: list[tuple[Path, Plan]] = []
+            plans: list[tuple[Path, WindowPlan]] = []
             for video in videos:
                 with suppress(MediaError):
                     plans.append((video, self.videos.plan(video, options, should_stop)))
@@ -281,7 +287,7 @@ class ViClipPipeline(Pipeline):
 
     def windows(
         self, video: Path, first: int = 0, options: SearchOptions = DEFAULT_SEARCH
-    ) -> Iterator[SomeWindows]:
+    ) -> Iterator[WindowBatch]:
         """Compute the vectors of a video's windows, for an index, in steps of a batch.
 
         Args:
@@ -301,10 +307,10 @@ class ViClipPipeline(Pipeline):
         for some, vectors in self.videos.in_order(video, plan, first):
             done += len(some.indices)
             seen = vectors.numpy().any(axis=1)
-            yield SomeWindows(
+            yield WindowBatch(
                 done=done,
                 total=len(plan.indices),
-                parts=Parts(
+                parts=FileVectors(
                     starts_s=some.starts_s[seen],
                     ends_s=some.ends_s[seen],
                     vectors=vectors.numpy()[seen],
@@ -313,7 +319,7 @@ class ViClipPipeline(Pipeline):
                 num_frames=len(np.unique(plan.indices)),
             )
 
-    def aim(self, text: str, image: Path | None, text_weight: float = 0.5) -> Aim:
+    def aim(self, text: str, image: Path | None, text_weight: float = 0.5) -> QueryVector:
         """Return what to look for in an index of windows.
 
         Args:
@@ -333,11 +339,11 @@ class ViClipPipeline(Pipeline):
         notes = language_notes([text] if text else [], self.traits.languages, self.spec.task)
         if text and self.tokeniser.tokenise([text]).cut[0]:
             notes.insert(0, cut_note(self.tokeniser.context_length))
-        return Aim(
-            vector=blend(word, seen, text_weight), kind=aim_kind(word, seen), notes=tuple(notes)
+        return QueryVector(
+            vector=blend(word, seen, text_weight), kind=query_kind(word, seen), notes=tuple(notes)
         )
 
-    def judge_found(self, aim: Aim, vectors: Vectors) -> list[Judgement | None]:
+    def judge_found(self, aim: QueryVector, vectors: Vectors) -> list[Assessment | None]:
         """Return what the similarity of each of (N, D) window vectors to an aim means.
 
         None where there is an image in the aim, for which nothing is calibrated.
@@ -346,7 +352,7 @@ class ViClipPipeline(Pipeline):
             return [None] * len(vectors)
         windows, word = torch.from_numpy(vectors), torch.from_numpy(aim.vector)[None]
         found = self.judge.evidence(windows @ word.T, windows)[:, 0].tolist()
-        return [Judgement(evidence=e, verdict=self.judge.verdict(e)) for e in found]
+        return [Assessment(evidence=e, verdict=self.judge.verdict(e)) for e in found]
 
     def embed_frames(self, clips: Sequence[Pixels]) -> torch.Tensor:
         """Return the unit vectors of clips, as `ViClipEncoder.embed_frames` does."""

@@ -10,7 +10,7 @@ import regex
 import torch
 
 from pipelines.core.errors import WeightsError
-from pipelines.texts import MAX_CHARS, clean_text
+from pipelines.models.text_cleaning import MAX_TEXT_CHARS, clean_text
 
 #: How the vocabulary is called that the published repositories hold.
 GZIPPED_VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
@@ -91,7 +91,8 @@ class ViClipTokeniser:
         rows = self._whole([clean_text(text, "openai") for text in texts])
         limit = self.context_length
         cut = tuple(
-            len(row) > limit or len(text) > MAX_CHARS for row, text in zip(rows, texts, strict=True)
+            len(row) > limit or len(text) > MAX_TEXT_CHARS
+            for row, text in zip(rows, texts, strict=True)
         )
         rows = [row if len(row) <= limit else [*row[: limit - 1], self._end] for row in rows]
         length = limit if full_length else max(len(row) for row in rows)

@@ -10,11 +10,11 @@ from pipelines.core.spec import VideoTextTraits
 from pipelines.models.verdict import evidence, read_bank, verdict_of
 from pipelines.models.viclip.modeling_viclip import LOGIT_SCALE
 from pipelines.models.viclip.results import Moment, SearchedVideo
-from pipelines.models.viclip.videos import Plan
+from pipelines.models.viclip.videos import WindowPlan
 from pipelines.models.viclip.windows import find_peaks
 
 
-class Judge:
+class VideoTextJudge:
     """Verdicts of one model."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Judge:
         return (values.double() - (low + high) / 2).sigmoid()
 
     def searched(
-        self, index: int, plan: Plan, vectors: torch.Tensor, word: torch.Tensor, top_k: int
+        self, index: int, plan: WindowPlan, vectors: torch.Tensor, word: torch.Tensor, top_k: int
     ) -> SearchedVideo:
         """Return the moments of one video.
 

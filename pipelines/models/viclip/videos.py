@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.compute.lru import FileDigests, Recent
+from pipelines.compute.lru import FileDigests, Kept, LruCache
 from pipelines.compute.vector_cache import VectorCache
 from pipelines.core.errors import ReadingStopped
-from pipelines.kept import Kept
+from pipelines.core.options import SquareFit, check_fit
 from pipelines.media.video.frames import indices_between
-from pipelines.media.video.open import VideoReader, open_video
+from pipelines.media.video.open import open_video
+from pipelines.media.video.reader import VideoReader, num_cores
 from pipelines.models.notes import lost_frames_notes
-from pipelines.models.viclip.processing_viclip import ViClipProcessor, fit_frames
+from pipelines.models.viclip.processing_viclip import Pixels, ViClipProcessor, fit_frames
 from pipelines.models.viclip.windows import (
     MAX_WINDOWS,
     SearchOptions,
@@ -23,9 +24,6 @@ from pipelines.models.viclip.windows import (
     clip_indices,
     windows_over,
 )
-from pipelines.viclip.framing import Fit, check_fit
-from pipelines.viclip.resizing import Pixels
-from pipelines.video_crew import num_cores
 
 #: Bytes of frames, as they are and as the model reads them, that are decoded at once, but a frame
 #: for each core though they be larger; frames that are resized at once, which takes whole numbers
@@ -51,7 +49,7 @@ def never() -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class WindowPlan:
     """The windows over one video.
 
     Attributes:
@@ -70,7 +68,7 @@ class Plan:
     indices: np.ndarray
     video_start_s: float
     video_end_s: float
-    fit: Fit | None = None
+    fit: SquareFit | None = None
 
     @property
     def keys(self) -> list[str]:
@@ -78,7 +76,7 @@ class Plan:
         start = f"{self.digest}:{self.fit}:" if self.fit else f"{self.digest}:"
         return [start + ",".join(map(str, row)) for row in self.indices.tolist()]
 
-    def between(self, first: int, end: int) -> "Plan":
+    def between(self, first: int, end: int) -> "WindowPlan":
         """Return the plan of the windows from `first` up to and without `end`."""
         rows = slice(first, end)
         return replace(
@@ -90,11 +88,11 @@ class Plan:
 
 
 class LostFrames:
-    """Which frames of which files could not be read; see `pipelines.kept`."""
+    """Which frames of which files could not be read; see `pipelines.compute.lru`."""
 
     def __init__(self) -> None:
         """Know of none yet."""
-        self._known: Recent[str, set[int]] = Recent(FILES_KEPT)
+        self._known: LruCache[str, set[int]] = LruCache(FILES_KEPT)
 
     def of(self, digest: str) -> set[int]:
         """Return the numbers of the frames of a file, to be added to."""
@@ -139,7 +137,7 @@ class VideoEncoder:
         self._dim = dim
         self._clips_per_batch = clips_per_batch
         self._max_seconds = max_seconds
-        self._plans: Recent[tuple[str, float, float], Plan] = Recent(
+        self._plans: LruCache[tuple[str, float, float], WindowPlan] = LruCache(
             WINDOWS_KEPT, weigh=lambda plan: len(plan.indices)
         )
         self._digests = FileDigests(FILES_KEPT)
@@ -154,7 +152,9 @@ class VideoEncoder:
         """Open a video that is not too long."""
         return open_video(path, max_seconds=self._max_seconds, should_stop=should_stop)
 
-    def plan(self, path: Path, options: SearchOptions, should_stop: ShouldStop = never) -> Plan:
+    def plan(
+        self, path: Path, options: SearchOptions, should_stop: ShouldStop = never
+    ) -> WindowPlan:
         """Return the windows over a video.
 
         Raises:
@@ -164,18 +164,20 @@ class VideoEncoder:
         """
         digest = self._digests.of(path)
 
-        def make() -> Plan:
+        def make() -> WindowPlan:
             with self.open(path, should_stop) as reader:
                 info = reader.info
                 starts, ends = windows_over(info.duration_s, options)
                 starts, ends = starts + info.start_s, ends + info.start_s
                 indices = clip_indices(reader.times_s, starts, ends, self._processor.num_frames)
-            return Plan(digest, starts, ends, indices, info.start_s, info.end_s)
+            return WindowPlan(digest, starts, ends, indices, info.start_s, info.end_s)
 
         plan = self._plans.get((digest, options.window_s, options.stride_s), make)
         return replace(plan, fit=self._unlike_own(options.fit))
 
-    def prepare(self, path: Path, plan: Plan, should_stop: ShouldStop = never) -> Iterator[int]:
+    def prepare(
+        self, path: Path, plan: WindowPlan, should_stop: ShouldStop = never
+    ) -> Iterator[int]:
         """Compute and keep the vectors of a plan that are nowhere kept.
 
         Yields:
@@ -188,7 +190,9 @@ class VideoEncoder:
         for done in self._compute(path, plan, todo, should_stop):
             yield len(plan.indices) - len(todo) + done
 
-    def in_order(self, path: Path, plan: Plan, first: int) -> Iterator[tuple[Plan, torch.Tensor]]:
+    def in_order(
+        self, path: Path, plan: WindowPlan, first: int
+    ) -> Iterator[tuple[WindowPlan, torch.Tensor]]:
         """Compute what of a plan is nowhere kept, and yield all of it in order, from `first` on.
 
         Yields:
@@ -207,7 +211,7 @@ class VideoEncoder:
             yield rest, self.vectors(path, rest)
 
     def _compute(
-        self, path: Path, plan: Plan, todo: list[int], should_stop: ShouldStop
+        self, path: Path, plan: WindowPlan, todo: list[int], should_stop: ShouldStop
     ) -> Iterator[int]:
         """Compute and keep the vectors of some windows; yields how many, after each batch."""
         if not todo:
@@ -223,7 +227,9 @@ class VideoEncoder:
                 done += len(batch)
                 yield done
 
-    def vectors(self, path: Path, plan: Plan, should_stop: ShouldStop = never) -> torch.Tensor:
+    def vectors(
+        self, path: Path, plan: WindowPlan, should_stop: ShouldStop = never
+    ) -> torch.Tensor:
         """Return the (N, D) unit vectors of a plan's windows; 0 for one that cannot be read.
 
         Raises:
@@ -240,11 +246,11 @@ class VideoEncoder:
             return torch.empty(0, self._dim, dtype=torch.float32)
         return self._kept.get(plan.keys, compute)
 
-    def lost(self, plan: Plan) -> frozenset[int]:
+    def lost(self, plan: WindowPlan) -> frozenset[int]:
         """Return which frames of a plan could not be read, as far as is known."""
         return frozenset(np.unique(plan.indices).tolist()) & self._lost.of(plan.digest)
 
-    def lost_notes(self, plan: Plan) -> list[str]:
+    def lost_notes(self, plan: WindowPlan) -> list[str]:
         """Return a note where frames of a plan could not be read."""
         return lost_frames_notes(len(self.lost(plan)), len(np.unique(plan.indices)))
 
@@ -255,7 +261,7 @@ class VideoEncoder:
         end_s: float,
         should_stop: ShouldStop = never,
         fit: str = "",
-    ) -> tuple[Plan, tuple[float, ...], list[str]]:
+    ) -> tuple[WindowPlan, tuple[float, ...], list[str]]:
         """Return the one window that is a part of a video, its frames' times, and notes.
 
         Raises:
@@ -273,7 +279,7 @@ class VideoEncoder:
         indices = clip_indices(times, start, end, self._processor.num_frames)
         digest = self._digests.of(path)
         square = self._unlike_own(fit)
-        plan = Plan(digest, start, end, indices, info.start_s, info.end_s, square)
+        plan = WindowPlan(digest, start, end, indices, info.start_s, info.end_s, square)
         frames = np.unique(indices)
         notes = []
         if end_s > info.end_s + 0.5:
@@ -283,7 +289,7 @@ class VideoEncoder:
             notes.append(f"This part has only {what}, so little or no motion can be seen in it.")
         return plan, tuple(times[frames].tolist()), notes
 
-    def _unlike_own(self, fit: str) -> Fit | None:
+    def _unlike_own(self, fit: str) -> SquareFit | None:
         """Return how frames are made square, None if as the model does it by itself."""
         square = check_fit(fit)
         return None if square == self._processor.fit else square
@@ -296,7 +302,7 @@ class VideoEncoder:
         return vectors
 
     def _clips(
-        self, reader: VideoReader, plan: Plan, rows: list[int], should_stop: ShouldStop
+        self, reader: VideoReader, plan: WindowPlan, rows: list[int], should_stop: ShouldStop
     ) -> Iterator[Pixels | None]:
         """Yield the frames of each window as the model reads them; None where all are lost.
 
@@ -322,7 +328,7 @@ class VideoEncoder:
                 held = {i: frame for i, frame in held.items() if i >= windows[row + 1, 0]}
 
     def _parts(
-        self, reader: VideoReader, wanted: np.ndarray, plan: Plan, should_stop: ShouldStop
+        self, reader: VideoReader, wanted: np.ndarray, plan: WindowPlan, should_stop: ShouldStop
     ) -> Iterator[tuple[int, dict[int, Pixels]]]:
         """Yield frames as the model reads them, part by part, each with the last number of it."""
         side, fit = self._processor.image_size, plan.fit or self._processor.fit

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.core.errors import InputError, shown
+from pipelines.core.options import check_fit
 from pipelines.media.video.frames import Numbers, Times, indices_at
-from pipelines.viclip.framing import check_fit
 
 #: Most windows of one request; their vectors are kept together.
 MAX_WINDOWS = 20_000

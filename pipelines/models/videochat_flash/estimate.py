@@ -20,7 +20,7 @@ _NEWEST = 0.4
 _SPARE = 1.125
 
 
-class Rates:
+class ChatRates:
     """Seconds that pieces of work take on this machine, as measured so far."""
 
     def __init__(self, token_share: float | None = None) -> None:

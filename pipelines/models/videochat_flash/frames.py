@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from pipelines.core.errors import MediaError
-from pipelines.media.video.frames import indices_at, indices_between
-from pipelines.media.video.open import VideoFrames, VideoInfo, VideoReader
+from pipelines.media.video.frames import Pixels, VideoFrames, VideoInfo, indices_at, indices_between
+from pipelines.media.video.reader import VideoReader, num_cores
+from pipelines.models.video_chat import PICTURE_PX, WHOLE, Part, SeenFrames, picture_size
 from pipelines.models.videochat_flash.processing_videochat_flash import (
     FrameChoice,
     choose_frames,
@@ -18,11 +19,6 @@ from pipelines.models.videochat_flash.processing_videochat_flash import (
     to_pixels,
     whole_clips,
 )
-from pipelines.models.videochat_flash.results import SeenFrames
-from pipelines.video_crew import num_cores
-from pipelines.video_pixels import Pixels
-from pipelines.videochat_flash.film import PICTURE_PX, picture_size
-from pipelines.videochat_flash.part import WHOLE, Part
 
 #: So many frames even of a short video, where as many are allowed; as the models were trained.
 LEAST_FRAMES = 64

@@ -13,7 +13,7 @@ from pipelines.models.videochat_flash.configuration_videochat_flash import (
     GenerationDefaults,
 )
 from pipelines.models.videochat_flash.kv_cache import KeyValues
-from pipelines.models.videochat_flash.modeling_language import Prompt, prefill, step
+from pipelines.models.videochat_flash.modeling_language import VideoPrompt, prefill, step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,7 @@ class TokenChooser:
 
 def generate(
     model: Any,
-    prompt: Prompt,
+    prompt: VideoPrompt,
     decoding: Decoding,
     *,
     cache: KeyValues | None = None,

@@ -18,7 +18,49 @@ from pipelines.core.cancel import ShouldStop, check_stop
 from pipelines.core.errors import InputError
 from pipelines.models.videochat_flash.configuration_videochat_flash import Dropping
 from pipelines.models.videochat_flash.kv_cache import KeyValues
-from pipelines.videochat_flash.modeling_dropping import evenly, most_attended, num_kept
+
+
+def num_kept(num_visual: int, ratio: float) -> int:
+    """Return how many of all visual tokens a ratio leaves: truncated, not rounded."""
+    return int(num_visual * ratio)
+
+
+def evenly(num_tokens: int, keep: int) -> torch.Tensor:
+    """Return (keep,) int64, increasing: places spread evenly over `num_tokens`.
+
+    The truncated values of a float64 line that is counted from both of its ends towards the
+    middle. Written out, because torch's `linspace` gives other places on a GPU.
+    """
+    if keep == 1:
+        return torch.zeros(1, dtype=torch.int64)
+    last = num_tokens - 1
+    step = last / (keep - 1)
+    places = torch.arange(keep, dtype=torch.float64)
+    spread = torch.where(
+        torch.arange(keep) < keep // 2, places * step, last - step * (keep - 1 - places)
+    )
+    return spread.long()
+
+
+def most_attended(
+    query: torch.Tensor, keys: torch.Tensor, visual: slice, keep: int
+) -> torch.Tensor:
+    """Return (keep,) int64, increasing: the visual tokens that a token attends to most.
+
+    Args:
+        query: (H, 1, E) of the last token of the prompt, rotated to its position.
+        keys: (K, L, E) of all tokens, rotated; every one serves H/K queries.
+        visual: where the visual tokens lie among the L.
+        keep: how many stay.
+
+    Returns:
+        Places counted from the first visual token, on the device of `keys`.
+    """
+    grouped = query.view(keys.shape[0], -1, keys.shape[-1])  # (K, H/K, E)
+    scores = grouped.float() @ keys.float().transpose(1, 2) / keys.shape[-1] ** 0.5
+    attention = scores.softmax(dim=-1).flatten(0, 1).mean(dim=0)  # (L,)
+    return attention[visual].topk(keep).indices.sort().values
+
 
 #: Stands in a list of token ids where the rows of a video or image come.
 VISUAL = -200
@@ -28,7 +70,7 @@ ROWS = 1024
 
 
 @dataclass(frozen=True)
-class Prompt:
+class VideoPrompt:
     """What the language model reads.
 
     Attributes:
@@ -86,7 +128,7 @@ class Prefilled:
     kept: list[torch.Tensor] = field(default_factory=list)
 
 
-def splice(model: Any, prompt: Prompt) -> torch.Tensor:
+def splice(model: Any, prompt: VideoPrompt) -> torch.Tensor:
     """Return (1, L, D): embedded text with the visual rows in their place."""
     table = model.get_input_embeddings()
     at = prompt.first_visual
@@ -104,7 +146,7 @@ def splice(model: Any, prompt: Prompt) -> torch.Tensor:
 @torch.inference_mode()
 def prefill(
     model: Any,
-    prompt: Prompt,
+    prompt: VideoPrompt,
     cache: KeyValues,
     *,
     dropping: Dropping | None = None,
@@ -175,7 +217,7 @@ class _Prefill:
     """One run of a prompt through the layers."""
 
     def __init__(
-        self, model: Any, prompt: Prompt, cache: KeyValues, dropping: Dropping | None
+        self, model: Any, prompt: VideoPrompt, cache: KeyValues, dropping: Dropping | None
     ) -> None:
         self.model, self.prompt, self.cache, self.dropping = model, prompt, cache, dropping
         self.kept: list[torch.Tensor] = []
@@ -266,7 +308,9 @@ class _Prefill:
         return most_attended(query, keys, visual, keep)
 
 
-def _reuse(cache: KeyValues, prompt: Prompt, dropping: Dropping | None, num_layers: int) -> int:
+def _reuse(
+    cache: KeyValues, prompt: VideoPrompt, dropping: Dropping | None, num_layers: int
+) -> int:
     """Cut `cache` to what it shares with `prompt` and return how many tokens that is.
 
     At least the last token of the prompt is left to be read.

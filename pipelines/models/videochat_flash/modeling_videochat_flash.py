@@ -15,7 +15,7 @@ from pipelines.models.videochat_flash.configuration_videochat_flash import (
 )
 from pipelines.models.videochat_flash.generation import Decoding, generate
 from pipelines.models.videochat_flash.kv_cache import KeyValues
-from pipelines.models.videochat_flash.modeling_language import Prompt
+from pipelines.models.videochat_flash.modeling_language import VideoPrompt
 from pipelines.models.videochat_flash.modeling_vision import VisualEncoder
 
 
@@ -43,7 +43,7 @@ class VideoChatFlashModel(nn.Module):
 
     def answer(
         self,
-        prompt: Prompt,
+        prompt: VideoPrompt,
         decoding: Decoding,
         *,
         cache: KeyValues | None = None,

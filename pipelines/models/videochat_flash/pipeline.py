@@ -10,27 +10,38 @@ from typing import Any
 
 import torch
 
-from pipelines.answer_notes import cut_note, finish_notes, script_notes
 from pipelines.compute.device import is_out_of_memory, memory_budget_gb
+from pipelines.compute.lru import Kept
 from pipelines.compute.packed_linear import pack_linear
-from pipelines.conversation import extend_history, read_history
 from pipelines.core.cancel import ShouldStop, Stopped, check_stop
-from pipelines.core.errors import InputError
+from pipelines.core.errors import InputError, ReadingStopped
 from pipelines.core.options import GenerationOptions
 from pipelines.core.results import Finish, Step
 from pipelines.core.spec import VideoChatTraits
-from pipelines.kept import Kept
-from pipelines.media.video.open import ReadingStopped
+from pipelines.core.text import extend_history, read_history
 from pipelines.models.base import Pipeline
+from pipelines.models.notes import cut_note, finish_notes, script_notes
 from pipelines.models.repetition import LoopGuard
-from pipelines.models.videochat_flash.base import DEFAULTS, Emit, History, VideoAnswerer
+from pipelines.models.video_chat import (
+    DEFAULTS,
+    MAX_FRAMES,
+    MIN_FRAMES,
+    WHOLE,
+    AnswerDelta,
+    Emit,
+    Estimate,
+    History,
+    Part,
+    VideoAnswer,
+    VideoChatModel,
+)
 from pipelines.models.videochat_flash.configuration_videochat_flash import CARD_DROPPING, Dropping
 from pipelines.models.videochat_flash.conversation_cache import Conversations
 from pipelines.models.videochat_flash.conversion_videochat_flash import load_model
-from pipelines.models.videochat_flash.estimate import Need, Rates, need_of, token_share
+from pipelines.models.videochat_flash.estimate import ChatRates, Need, need_of, token_share
 from pipelines.models.videochat_flash.frames import FramePlan
 from pipelines.models.videochat_flash.generation import Decoding
-from pipelines.models.videochat_flash.modeling_language import Prompt
+from pipelines.models.videochat_flash.modeling_language import VideoPrompt
 from pipelines.models.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
 from pipelines.models.videochat_flash.processing_videochat_flash import (
     chat_prompt,
@@ -39,9 +50,7 @@ from pipelines.models.videochat_flash.processing_videochat_flash import (
     stream_text,
 )
 from pipelines.models.videochat_flash.prompts import WrittenPrompt, control_texts, write_prompt
-from pipelines.models.videochat_flash.results import AnswerDelta, Estimate, VideoAnswer
 from pipelines.models.videochat_flash.video_features import VideoRows
-from pipelines.videochat_flash.part import MAX_FRAMES, MIN_FRAMES, WHOLE, Part
 from pipelines.weights.demo_card import read_demo_card
 
 #: Most memory of encoded clips, and of keys and values of conversations, of one model.
@@ -65,7 +74,7 @@ class _Question:
     said: bool = False
 
 
-class VideoChatPipeline(VideoAnswerer, Pipeline):
+class VideoChatPipeline(VideoChatModel, Pipeline):
     """One VideoChat-Flash checkpoint.
 
     Encoded clips are kept by the file's content and the frames, what was read of a conversation
@@ -97,7 +106,7 @@ class VideoChatPipeline(VideoAnswerer, Pipeline):
         )
         self._reserved = control_texts(self._tokenizer)
         self.conversations = Conversations(self._conversation_bytes())
-        self.rates = Rates(token_share(model.config))
+        self.rates = ChatRates(token_share(model.config))
         card = read_demo_card(self.folder) if self.spec.demo else None
         self.videos = VideoRows(
             model.visual,
@@ -251,7 +260,7 @@ class VideoChatPipeline(VideoAnswerer, Pipeline):
                 emit(AnswerDelta(step=done))
         lost = self.videos.lost_notes(plan)
         emit(AnswerDelta(pictures=tuple(self.videos.pictures(plan))))
-        prompt, decoding = Prompt(written.ids, torch.cat(rows)), self._decoding(asked.options)
+        prompt, decoding = VideoPrompt(written.ids, torch.cat(rows)), self._decoding(asked.options)
         values, num_known = self.conversations.take(written.ids, plan.key, asked.dropping)
         known = num_known - 1 + prompt.num_visual if num_known else 0
         guard, text = LoopGuard(), ""

@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.conversation import Turn
 from pipelines.core.errors import InputError
 from pipelines.core.results import ContextUse
-from pipelines.core.text import mend_surrogates
+from pipelines.core.text import Turn, mend_surrogates
 
 #: Characters that are looked at for each token that there is room for.
 _CHARS_PER_TOKEN = 24

@@ -1,22 +1,97 @@
 """Videos -> rows that the language model reads, kept by what the file holds."""
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from pipelines.compute.lru import FileDigests, Recent
-from pipelines.core.cancel import ShouldStop
+from pipelines.compute.lru import FileDigests, LruCache
+from pipelines.core.cancel import ShouldStop, Stopped
 from pipelines.core.results import Step
-from pipelines.media.video.open import VideoReader, open_video
-from pipelines.models.videochat_flash.estimate import Rates
+from pipelines.media.video.frames import Pixels
+from pipelines.media.video.open import open_video
+from pipelines.media.video.reader import VideoReader
+from pipelines.models.video_chat import MAX_FRAMES, Part
+from pipelines.models.videochat_flash.estimate import ChatRates
 from pipelines.models.videochat_flash.frames import FramePlan, lost_notes, plan_frames, read_clips
 from pipelines.models.videochat_flash.modeling_vision import VisualEncoder
-from pipelines.video_pixels import Pixels
-from pipelines.videochat_flash.clip_features import ClipFeatures
-from pipelines.videochat_flash.part import MAX_FRAMES, Part
+
+#: Seconds between two looks at whether somebody who waits was told to stop.
+_LOOK_S = 0.05
+
+
+class ClipFeatures:
+    """Keeps the (64, D) rows of the clips that were used last, on the CPU.
+
+    Any number of threads may ask: a clip that one of them encodes, the others wait for.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        """Keep at most so many bytes."""
+        self._kept: LruCache[str, torch.Tensor] = LruCache(max_bytes, lambda rows: rows.nbytes)
+        self._running: dict[str, threading.Event] = {}
+        self._lock = threading.Lock()
+
+    def find(self, key: str) -> torch.Tensor | None:
+        """Return the rows of a clip, or None where they are not kept."""
+        return self._kept.find(key)
+
+    def missing(self, keys: Sequence[str]) -> int:
+        """Return how many clips are not kept."""
+        return sum(self._kept.find(key) is None for key in keys)
+
+    def get(
+        self, key: str, encode: Callable[[], torch.Tensor], should_stop: ShouldStop
+    ) -> torch.Tensor:
+        """Return the rows of a clip, which `encode` makes where they are not kept.
+
+        Raises:
+            Stopped: `should_stop` said yes while another thread's work was waited for.
+        """
+        while True:
+            with self._lock:
+                found = self._kept.find(key)
+                if found is not None:
+                    return found
+                running = self._running.get(key)
+                if running is None:
+                    mine = self._running[key] = threading.Event()
+                    break
+            if not running.wait(_LOOK_S) and should_stop():
+                raise Stopped
+        try:
+            rows = encode()
+            self._kept.keep(key, rows)
+            return rows
+        finally:
+            with self._lock:
+                del self._running[key]
+            mine.set()
+
+    def held(self) -> dict[str, torch.Tensor]:
+        """Return what is kept, by clip."""
+        return self._kept.values()
+
+    def take(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Keep clips that another process has encoded; see `pipelines.compute.lru`."""
+        for key, rows in values.items():
+            self._kept.keep(key, rows)
+
+    def move_in(self, kind: str) -> None:
+        """Nothing to do: rows are kept on the CPU."""
+
+    def clear(self) -> None:
+        """Give the memory back."""
+        self._kept.clear()
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that are kept."""
+        return self._kept.weight
+
 
 #: Plans, and files with frames that cannot be read, that are remembered.
 PLANS_KEPT = 32
@@ -34,7 +109,7 @@ class VideoRows:
     def __init__(
         self,
         visual: VisualEncoder,
-        rates: Rates,
+        rates: ChatRates,
         *,
         max_bytes: int,
         max_seconds: float,
@@ -55,9 +130,9 @@ class VideoRows:
         self._max_seconds = max_seconds
         self.clips = ClipFeatures(max_bytes)
         self._digests = FileDigests()
-        self._plans: Recent[tuple[str, Part], FramePlan] = Recent(PLANS_KEPT)
-        self._lost: Recent[str, set[int]] = Recent(PLANS_KEPT)
-        self._pictures: Recent[str, list[Pixels]] = Recent(
+        self._plans: LruCache[tuple[str, Part], FramePlan] = LruCache(PLANS_KEPT)
+        self._lost: LruCache[str, set[int]] = LruCache(PLANS_KEPT)
+        self._pictures: LruCache[str, list[Pixels]] = LruCache(
             PICTURE_BYTES, lambda pictures: sum(picture.nbytes for picture in pictures)
         )
 

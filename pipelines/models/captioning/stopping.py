@@ -13,7 +13,7 @@ ShouldStop = Callable[[], bool]
 _run = threading.local()
 
 
-class Stopped(Exception):
+class GenerationStopped(Exception):
     """The run was told to stop; what it computed so far is dropped."""
 
 
@@ -47,7 +47,7 @@ def check_stop() -> None:
     """
     should_stop = getattr(_run, "should_stop", None)
     if should_stop is not None and should_stop():
-        raise Stopped
+        raise GenerationStopped
 
 
 def _look(*_: Any) -> None:

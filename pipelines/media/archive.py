@@ -11,19 +11,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from pipelines.batch.inputs import (
+from pipelines.core.errors import InputError, MediaError
+from pipelines.media.inputs import (
     MAX_CAPTION_BYTES,
     MAX_FILE_BYTES,
     Inputs,
-    Refused,
     Skipped,
     Source,
+    UnreadableSource,
+    caption_names,
     from_files,
     from_folder,
+    is_image_name,
     name_all,
+    printable,
 )
-from pipelines.batch.names import caption_names, is_image_name, printable
-from pipelines.core.errors import InputError, MediaError
 
 _CHUNK_BYTES = 1 << 20
 
@@ -94,7 +96,7 @@ def open_inputs(
         return from_zip(paths[0])
     given = from_files(paths, names)
     items = [
-        replace(item, source=Refused(_NOT_ALONE)) if is_zip(path) else item
+        replace(item, source=UnreadableSource(_NOT_ALONE)) if is_zip(path) else item
         for path, item in zip(paths, given.items, strict=True)
     ]
     return replace(given, items=tuple(items))
@@ -185,7 +187,7 @@ def _members(archive: zipfile.ZipFile, limits: ZipLimits) -> Inputs:
     ):
         refusal = _refusal(name, member, limits)
         source: Source = _MemberSource(archive, lock, member, texts.get(text))
-        found.append((_harmless(name), Refused(refusal) if refusal else source))
+        found.append((_harmless(name), UnreadableSource(refusal) if refusal else source))
     return Inputs(name_all(found), tuple(skipped), archive.close)
 
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,47 @@ from PIL import Image
 
 from pipelines.core.errors import InputError, shown
 from pipelines.core.options import GenerationOptions
-from pipelines.models.captioning.results import Description, TextDelta
+from pipelines.core.results import ContextUse, Finish
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What a model says about one image.
+
+    Attributes:
+        text: the text, without prompt or question; empty where `error` is set.
+        model: key of the model.
+        finish: why the text ended.
+        context: how much was read, or None where `error` is set.
+        notes: what a person should know about this text, one sentence each.
+        error: why there is no text, or "".
+    """
+
+    text: str
+    model: str
+    finish: Finish = "end"
+    context: ContextUse | None = None
+    notes: tuple[str, ...] = ()
+    error: str = ""
+
+    def __post_init__(self) -> None:
+        """Check that there is either a text with its context or an error."""
+        if bool(self.error) == (self.context is not None) or (self.error and self.text):
+            raise ValueError("a description holds either a text and its context or an error")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextDelta:
+    """A piece of a text as it is made; joined in order the pieces are the text.
+
+    Attributes:
+        text: the next piece; may be empty in the last delta.
+        result: the whole, in the last delta only.
+    """
+
+    text: str
+    result: Description | None = None
+
 
 #: Most texts of one call of `candidates`.
 MAX_CANDIDATES = 16
@@ -24,7 +65,7 @@ History = Sequence[Mapping[str, Any]] | None
 DEFAULTS = GenerationOptions()
 
 
-class Describer(ABC):
+class ImageToTextModel(ABC):
     """Captions, answers and conversations about images.
 
     The streams are the primitive: each yields `TextDelta`s whose texts join to the text, the last

@@ -1,4 +1,4 @@
-"""Texts on their way to a tokeniser: cleaned as a model was trained. Torch-free."""
+"""Cleaning of texts before a tokenizer, as the models were trained."""
 
 import html
 
@@ -8,7 +8,8 @@ import regex
 from pipelines.core.text import mend_surrogates
 
 #: A text is cut to this many characters before it is tokenised; no model reads as many.
-MAX_CHARS = 4000
+MAX_TEXT_CHARS = 4000
+
 
 _WHITESPACE = regex.compile(r"\s+")
 
@@ -22,13 +23,8 @@ def clean_text(text: str, cleaning: str) -> str:
 
     Source: openai/CLIP clip/simple_tokenizer.py, MIT; differs: nothing but the form.
     """
-    text = mend_surrogates(text[:MAX_CHARS])
+    text = mend_surrogates(text[:MAX_TEXT_CHARS])
     if cleaning == "openai":
         text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
         return _WHITESPACE.sub(" ", text).strip().lower()
     return text.lower() if cleaning == "lower" else text
-
-
-def cut_note(max_tokens: int) -> str:
-    """Return the note on a text of which only the first `max_tokens` tokens were read."""
-    return f"Longer than the model reads: only its first {max_tokens} tokens were used."

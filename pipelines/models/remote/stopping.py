@@ -13,7 +13,7 @@ _LOOK_S = 0.05
 Result = TypeVar("Result")
 
 
-class Stopped(Exception):
+class RequestStopped(Exception):
     """The request was given up."""
 
 
@@ -33,7 +33,7 @@ def run_stoppable(work: Coroutine[Any, Any, Result], should_stop: Callable[[], b
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-                raise Stopped
+                raise RequestStopped
         return task.result()
 
     with asyncio.Runner(loop_factory=_Loop) as runner:
