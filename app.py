@@ -27,6 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     from components.page import PUBLIC_FOLDERS, build_app, launch_options
     from components.server.health import service_routes
     from components.server.rate_limit import close_on_signals, serve_until_closed
+    from components.server.services import Services
     from pipelines.compute.device import warm_up
     from pipelines.media import isolation
     from pipelines.search.indexes import start_expiring
@@ -39,7 +40,8 @@ def main(argv: list[str] | None = None) -> None:
         isolation.enable()
     start_sweeping(settings.work_dir, PUBLIC_FOLDERS)
     store = make_store(settings)
-    app = build_app(store)
+    services = Services.of(store)
+    app = build_app(services)
     close_on_signals(app.house)
     try:
         app.launch(**launch_options(settings, service_routes(store, app)), prevent_thread_lock=True)
@@ -49,8 +51,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(
             f"Port {settings.port} is in use. End what runs there, or choose another: --port N"
         )
-    start_unloading(store, settings.idle_minutes * 60)
-    start_expiring(store.library, settings.index_hours * 3600)
+    start_unloading(store, settings.idle_minutes * 60, rest=services.indexes.rest)
+    start_expiring(services.indexes, settings.index_hours * 3600)
     start_giving_back(store)
     store.sources.start_probe()
     warm_up()

@@ -16,6 +16,7 @@ from components.server.body_limit import MAX_JSON_BYTES, BodyLimit
 from components.server.links import Links, fetch_nothing_else
 from components.server.mcp import serve_agents, take_bodies
 from components.server.rate_limit import AccessRules
+from components.server.services import Services
 from components.server.sessions import forget_visits
 from components.server.translated_blocks import LanguageMiddleware
 from components.server.uploads import Uploads
@@ -33,7 +34,6 @@ from components.tabs import (
 from components.widgets.common import ASSETS, MOST_AT_ONCE, is_bundled
 from components.widgets.theme import THEME
 from pipelines.core.settings import Settings
-from pipelines.serving.store import PipelineStore
 from pipelines.serving.work_dir import KEEP_FILES_S
 
 #: Requests that may wait; one more is refused with a clear message.
@@ -59,7 +59,7 @@ TABS = (
 )
 
 
-def build_app(store: PipelineStore) -> Page:
+def build_app(services: Services) -> Page:
     """Lay out the whole app."""
     close_off_the_loop()
     fetch_nothing_else()
@@ -72,13 +72,13 @@ def build_app(store: PipelineStore) -> Page:
         )
         with gr.Tabs() as tabs:
             for tab in TABS:
-                if is_bundled(store, tab.TASK):
-                    tab.build(store, app)
+                if is_bundled(services.store, tab.TASK):
+                    tab.build(services, app)
         _take_out_what_is_no_tab(tabs, app)
-        publish.build(store)
-    app.uploads = Uploads(store.settings)
-    app.links = Links(store.settings)
-    app.house = AccessRules(store.settings.requests_per_minute)
+        publish.build(services)
+    app.uploads = Uploads(services.store.settings)
+    app.links = Links(services.store.settings)
+    app.house = AccessRules(services.store.settings.requests_per_minute)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return app
 

@@ -23,7 +23,7 @@ from pipelines.media import isolation
 from pipelines.media.named_image import NamedImage
 from pipelines.models.catalogue import CATALOGUE
 from pipelines.search.index_run import IndexProgress, IndexRequest, add_files
-from pipelines.search.indexes import owner_of
+from pipelines.search.indexes import Indexes, owner_of
 from pipelines.search.kinds import TASKS, SearchKind, may_be_indexed, side_of
 from pipelines.search.query import Query, look_in, merged, sides_to_search
 from pipelines.search.results import FileOutcome, FoundFile, SearchResult
@@ -96,16 +96,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace, settings: Settings) -> int:
-    store = PipelineStore(settings)
+    store, indexes = PipelineStore(settings), Indexes(settings.index_uri)
     start_giving_back(store)
     owner = owner_of(args.index_key or own_key(settings.cache_dir))
     models: dict[FileKind, str] = {"picture": args.model, "video": args.video_model}
     sides: dict[FileKind, SearchKind] = {kind: side_of(store, kind, models[kind]) for kind in TASKS}
     failed = 0
     if args.folder is not None:
-        failed = _index(args, store, owner, sides)
+        failed = _index(args, store, indexes, owner, sides)
     if args.query or args.like:
-        _search(args, store, owner, models)
+        _search(args, store, indexes, owner, models)
     return WITH_ERRORS if failed else DONE
 
 
@@ -120,7 +120,11 @@ def own_key(cache_dir: Path) -> str:
 
 
 def _index(
-    args: argparse.Namespace, store: PipelineStore, owner: str, sides: dict[FileKind, SearchKind]
+    args: argparse.Namespace,
+    store: PipelineStore,
+    indexes: Indexes,
+    owner: str,
+    sides: dict[FileKind, SearchKind],
 ) -> int:
     """Bring a folder into the index; return how many files could not be."""
     folder: Path = args.folder.resolve()
@@ -137,11 +141,11 @@ def _index(
         files=files, owner=owner, sides=sides, thumbnails=False, kept=True, most_vectors=sys.maxsize
     )
     outcomes: list[FileOutcome] = []
-    with closing(add_files(store, store.library, order)) as looks:
+    with closing(add_files(store, indexes, order)) as looks:
         for look in looks:
             outcomes += [outcome for _, outcome in look.new]
             _show(look)
-    gone = 0 if args.keep_missing else _take_out_missing(store, owner, sides, folder)
+    gone = 0 if args.keep_missing else _take_out_missing(indexes, owner, sides, folder)
     return _summarise(outcomes, gone)
 
 
@@ -170,13 +174,13 @@ def _show(look: IndexProgress) -> None:
 
 
 def _take_out_missing(
-    store: PipelineStore, owner: str, sides: dict[FileKind, SearchKind], folder: Path
+    indexes: Indexes, owner: str, sides: dict[FileKind, SearchKind], folder: Path
 ) -> int:
     """Take files out of the index that are no longer in a folder; return how many."""
     count = 0
     for side in sides.values():
-        shelf = store.library.shelf(owner, side.space)
-        with store.library.changing(owner):
+        shelf = indexes.shelf(owner, side.space)
+        with indexes.changing(owner):
             gone = [
                 file.content
                 for file in shelf.files().values()
@@ -210,20 +214,24 @@ def _summarise(outcomes: Sequence[FileOutcome], gone: int) -> int:
 
 
 def _search(
-    args: argparse.Namespace, store: PipelineStore, owner: str, models: dict[FileKind, str]
+    args: argparse.Namespace,
+    store: PipelineStore,
+    indexes: Indexes,
+    owner: str,
+    models: dict[FileKind, str],
 ) -> None:
     """Print what fits a query, best first."""
     if args.like is not None and not args.like.is_file():
         raise InputError(f"Expected a picture for --like but there is no {args.like.name!r}.")
     query = Query(text=args.query, image=args.like, text_weight=args.text_weight, top_k=args.top_k)
     found = []
-    sides = sides_to_search(store, owner, models)
+    sides = sides_to_search(store, indexes, owner, models)
     _quieten()
     for side in sides:
         for _ in store.fetch(side.spec.key, side.task):
             continue
         with store.use(side.spec.key, side.task) as pipeline:
-            found.append(look_in(pipeline, store.library, owner, side, query))
+            found.append(look_in(pipeline, indexes, owner, side, query))
     search = merged(found, query)
     for note in search.notes:
         print(note, file=sys.stderr)

@@ -133,6 +133,7 @@ class FakeApp:
 @pytest.fixture(scope="session")
 def fake_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeApp]:
     from components.page import build_app, launch_options
+    from components.server.services import Services
 
     settings = Settings(
         models="bundled",
@@ -145,7 +146,7 @@ def fake_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeApp]:
     )
     pipeline, store = FakePipeline(), PipelineStore(settings)
     store.build = lambda spec, folder, device, settings: pipeline  # type: ignore[return-value]
-    app = build_app(store)
+    app = build_app(Services.of(store))
     _, url, _ = app.launch(**{**launch_options(settings), "quiet": True}, prevent_thread_lock=True)
     yield FakeApp(connect(url), pipeline, store, url)
     app.close(verbose=False)

@@ -203,10 +203,11 @@ def test_building_the_page_leaves_torch_alone() -> None:
     code = """
 import sys
 import app
+from components.server.services import Services
 from components.page import build_app
 from pipelines.core.settings import Settings
 from pipelines.serving.store import PipelineStore
-build_app(PipelineStore(Settings(models="bundled")))
+build_app(Services.of(PipelineStore(Settings(models="bundled"))))
 loaded = sorted({"torch", "transformers"} & set(sys.modules))
 sys.exit(f"loaded: {loaded}" if loaded else 0)
 """

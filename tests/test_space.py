@@ -95,10 +95,11 @@ def test_requirements_alone_install_everything_that_is_imported() -> None:
 
 def test_the_queue_has_an_end_and_no_example_runs_at_the_start() -> None:
     from components.page import MAX_WAITING, build_app
+    from components.server.services import Services
     from pipelines.core.settings import Settings
     from pipelines.serving.store import PipelineStore
 
-    app = build_app(PipelineStore(Settings(models="bundled", offline=True)))
+    app = build_app(Services.of(PipelineStore(Settings(models="bundled", offline=True))))
     assert app._queue.max_size == MAX_WAITING
     for path in sources("components"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -14,6 +14,7 @@ from components.api import batch, describe, evaluate, image_text, search, video
 from components.render import scores as fmt
 from components.server.blocks import show_errors
 from components.server.docstrings import unwrapped
+from components.server.services import Services
 from components.widgets.common import (
     BATCH_QUEUE,
     BATCHED_QUEUE,
@@ -21,11 +22,11 @@ from components.widgets.common import (
     LOOKUP_QUEUE,
     is_bundled,
 )
-from pipelines.serving.store import PipelineStore
 
 
-def build(store: PipelineStore) -> None:
+def build(services: Services) -> None:
     """Publish the endpoints."""
+    store = services.store
 
     def list_models() -> list[dict[str, Any]]:
         """List every model: key, family, repository, licence, memory, whether it is on disk."""
@@ -46,10 +47,10 @@ def build(store: PipelineStore) -> None:
             for function in endpoints(store):
                 _publish(function, DEVICE_QUEUE)
     if is_bundled(store, "video-text"):
-        index_files, search_files = search.endpoints(store)
+        index_files, search_files = search.endpoints(services)
         _publish(index_files, BATCH_QUEUE)
         _publish(search_files, DEVICE_QUEUE)
-        for function in search.lookups(store):
+        for function in search.lookups(services):
             _publish(function, LOOKUP_QUEUE)
     _publish(list_models, LOOKUP_QUEUE)
 

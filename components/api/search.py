@@ -8,6 +8,7 @@ import gradio as gr
 
 from components.jobs.search_run import make_order, new_key, search
 from components.render.search import as_found, as_index, as_outcomes
+from components.server.services import Services
 from components.server.uploads import Uploads
 from pipelines.core.errors import InputError, kind_of
 from pipelines.core.results import FileKind
@@ -15,16 +16,15 @@ from pipelines.search.index_run import add_files
 from pipelines.search.indexes import DELETE_WAIT_S, owner_of
 from pipelines.search.query import Query, delete_files
 from pipelines.search.results import FileOutcome
-from pipelines.serving.store import PipelineStore
 
 
 class SearchEndpoints:
     """What is published of indexes of files."""
 
-    def __init__(self, store: PipelineStore) -> None:
-        """Remember what lends the models, and guard what is sent."""
-        self._store = store
-        self._uploads = Uploads(store.settings)
+    def __init__(self, services: Services) -> None:
+        """Answer with the models and the indexes of `services`."""
+        self._store, self._indexes = services.store, services.indexes
+        self._uploads = Uploads(services.store.settings)
 
     def index_files(
         self, files: list[gr.FileData], index_key: str = "", model: str = "", video_model: str = ""
@@ -48,12 +48,12 @@ class SearchEndpoints:
         order = make_order(self._store, self._uploads, files, key, model, video_model)
         told: dict[int, FileOutcome] = {}
         keep_h = self._store.settings.index_hours
-        with closing(add_files(self._store, self._store.library, order)) as looks:
+        with closing(add_files(self._store, self._indexes, order)) as looks:
             for look in looks:
                 told.update(look.new)
                 rows = as_outcomes([told[index] for index in sorted(told)])
                 yield rows, {"index_key": key}
-        holding = self._store.library.holding(order.owner)
+        holding = self._indexes.holding(order.owner)
         yield as_outcomes([told[index] for index in sorted(told)]), as_index(key, holding, keep_h)
 
     def search_files(
@@ -91,7 +91,7 @@ class SearchEndpoints:
             top_k=top_k,
         )
         models: dict[FileKind, str] = {"picture": model, "video": video_model}
-        for found in search(self._store, index_key, query, models):
+        for found in search(self._store, self._indexes, index_key, query, models):
             yield [] if found is None else as_found(found)
 
     def forget_files(
@@ -109,7 +109,7 @@ class SearchEndpoints:
             deleted: the names that were found; and index_key, pictures, videos, vectors and kept_h
             of what is left.
         """
-        owner, library = owner_of(index_key), self._store.library
+        owner, library = owner_of(index_key), self._indexes
         if not isinstance(files, str):
             raise InputError(f"files must be text but got {kind_of(files)}.")
         names = _named(files, set(library.names(owner)))
@@ -126,15 +126,15 @@ class SearchEndpoints:
         return {"deleted": deleted, **as_index(index_key, library.holding(owner), keep_h)}
 
 
-def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
+def endpoints(services: Services) -> list[Callable[..., Any]]:
     """Return the functions to publish that work at the device; the first for long."""
-    own = SearchEndpoints(store)
+    own = SearchEndpoints(services)
     return [own.index_files, own.search_files]
 
 
-def lookups(store: PipelineStore) -> list[Callable[..., Any]]:
+def lookups(services: Services) -> list[Callable[..., Any]]:
     """Return the functions to publish that need no model."""
-    return [SearchEndpoints(store).forget_files]
+    return [SearchEndpoints(services).forget_files]
 
 
 def _named(files: str, known: set[str]) -> list[str]:

@@ -10,7 +10,7 @@ from components.widgets.model_lease import lease
 from pipelines.core.errors import InputError
 from pipelines.core.results import FileKind
 from pipelines.search.index_run import IndexRequest
-from pipelines.search.indexes import owner_of
+from pipelines.search.indexes import Indexes, owner_of
 from pipelines.search.kinds import side_of
 from pipelines.search.query import Query, look_in, merged, sides_to_search
 from pipelines.search.results import SearchResult
@@ -58,6 +58,7 @@ def make_order(
 
 def search(
     store: PipelineStore,
+    indexes: Indexes,
     key: str,
     query: Query,
     models: dict[FileKind, str],
@@ -70,10 +71,10 @@ def search(
     """
     owner = owner_of(key)
     found = []
-    for side in sides_to_search(store, owner, models):
+    for side in sides_to_search(store, indexes, owner, models):
         with lease(store, side.spec.key, side.task) as lent:
             yield from lent.wait(None)
             for _ in worked_off(lent.pipeline.prepare([query.text.strip()] if query.text else [])):
                 yield None
-            found.append(look_in(lent.pipeline, store.library, owner, side, query))
+            found.append(look_in(lent.pipeline, indexes, owner, side, query))
     yield merged(found, query)

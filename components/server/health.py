@@ -58,7 +58,7 @@ def _figures(store: PipelineStore, app: gr.Blocks, started: float) -> Iterator[M
     yield ("seesay_start_time_seconds", "When the app started, Unix time.", "gauge",
            [({}, started)])  # fmt: skip
     yield ("seesay_requests_waiting", "Requests in the queue.", "gauge", [({}, len(app._queue))])
-    uses = store.usage.snapshot()
+    uses = store.metrics.snapshot()
     yield ("seesay_requests_in_progress", "Requests that use a model now.", "gauge",
            [({"model": key}, use.now) for key, use in uses])  # fmt: skip
     yield ("seesay_requests_total", "Requests that used a model, by how they ended.", "counter",

@@ -17,6 +17,7 @@ from components.render.batch import (
     skipped_note,
 )
 from components.server.blocks import show_errors
+from components.server.services import Services
 from components.server.uploads import Uploads
 from components.widgets.common import (
     BATCH_QUEUE,
@@ -180,8 +181,9 @@ class Results:
         return [*shown, *self.downloads]
 
 
-def build(store: PipelineStore, page: gr.Blocks) -> None:
+def build(services: Services, page: gr.Blocks) -> None:
     """Lay out and wire the tab."""
+    store = services.store
     with gr.Tab("Batch", id="batch"):
         gr.Markdown(LEAD, elem_classes="lead")
         with gr.Row(equal_height=False):

@@ -13,6 +13,7 @@ from PIL import Image
 from components.jobs.label_choice import choose
 from components.render import scores as fmt
 from components.server.blocks import show_errors
+from components.server.services import Services
 from components.server.uploads import Uploads
 from components.widgets.common import (
     BATCHED_QUEUE,
@@ -128,8 +129,9 @@ class Results:
     download: gr.DownloadButton
 
 
-def build(store: PipelineStore, page: gr.Blocks) -> None:
+def build(services: Services, page: gr.Blocks) -> None:
     """Lay out the tab."""
+    store = services.store
     with gr.Tab("Classify", id="classify"):
         gr.Markdown(
             "Which of your words fits this picture? Write any labels, in any number.",

@@ -8,6 +8,7 @@ import gradio as gr
 
 from components.render import scores as fmt
 from components.server.blocks import show_errors
+from components.server.services import Services
 from components.server.uploads import Uploads
 from components.widgets import chat
 from components.widgets.chat import Panel, Subject, as_text, back_to_question, said
@@ -227,8 +228,9 @@ class ImageInputs:
     settings: GenerationControls
 
 
-def build(store: PipelineStore, page: gr.Blocks) -> None:
+def build(services: Services, page: gr.Blocks) -> None:
     """Lay out the tab."""
+    store = services.store
     with gr.Tab("Describe", id="describe"):
         gr.Markdown(
             "What is in this picture? Get a caption, or ask about it in as many turns as you like.",

@@ -9,6 +9,7 @@ import gradio as gr
 from components.render import evaluation
 from components.render import scores as fmt
 from components.server.blocks import show_errors
+from components.server.services import Services
 from components.server.translate import say
 from components.server.uploads import Uploads
 from components.widgets.common import (
@@ -90,8 +91,9 @@ class Results:
         return [self.figures, self.notices, *self.downloads, *tables]
 
 
-def build(store: PipelineStore, page: gr.Blocks) -> None:
+def build(services: Services, page: gr.Blocks) -> None:
     """Lay out the tab."""
+    store = services.store
     with gr.Tab("Evaluate", id="evaluate"):
         gr.Markdown(LEAD, elem_classes="lead")
         with gr.Row(equal_height=False):

@@ -10,6 +10,7 @@ import gradio as gr
 from components.render import scores as fmt
 from components.render import video as format_video
 from components.server.blocks import show_errors
+from components.server.services import Services
 from components.server.translate import say
 from components.server.uploads import Uploads
 from components.widgets.common import (
@@ -82,8 +83,9 @@ class Results:
         return [self.notices, self.chart, self.table, self.frames, self.times, self.download]
 
 
-def build(store: PipelineStore, page: gr.Blocks) -> None:
+def build(services: Services, page: gr.Blocks) -> None:
     """Lay out the tab."""
+    store = services.store
     with gr.Tab("Match", id="match"):
         gr.Markdown(
             "Which of your texts fits this video? Whole sentences work best, and motion counts.",

@@ -11,6 +11,7 @@ import gradio as gr
 from components.render import scores as fmt
 from components.render import video as format_video
 from components.server.blocks import show_errors
+from components.server.services import Services
 from components.server.uploads import Uploads
 from components.widgets.common import (
     DEVICE_QUEUE,
@@ -159,8 +160,9 @@ def lay_out_results() -> Results:
     )
 
 
-def build(store: PipelineStore, page: gr.Blocks) -> None:
+def build(services: Services, page: gr.Blocks) -> None:
     """Lay out the tab."""
+    store = services.store
     with gr.Tab("Moments", id="moments"):
         gr.Markdown(
             "Where in a video does it happen? Search one video or several, however long.",

@@ -22,6 +22,7 @@ from components.render.search import (
     progress_line,
 )
 from components.server.blocks import show_errors
+from components.server.services import Services
 from components.server.uploads import Uploads
 from components.widgets.common import (
     BATCH_QUEUE,
@@ -46,7 +47,6 @@ from pipelines.search.index_run import add_files
 from pipelines.search.indexes import DELETE_WAIT_S, owner_of
 from pipelines.search.query import Query, delete_files
 from pipelines.search.results import FileOutcome, FoundFile, SearchResult
-from pipelines.serving.store import PipelineStore
 
 #: Names of files that the list for deleting offers; others can be typed.
 NAMES_SHOWN = 500
@@ -58,10 +58,10 @@ _NUM_OUTPUTS = 7
 class Handlers:
     """What the events of the tab call."""
 
-    def __init__(self, store: PipelineStore) -> None:
-        """Answer with the models and the indexes of `store`."""
-        self._store = store
-        self._uploads = Uploads(store.settings)
+    def __init__(self, services: Services) -> None:
+        """Answer with the models and the indexes of `services`."""
+        self._store, self._indexes = services.store, services.indexes
+        self._uploads = Uploads(services.store.settings)
 
     @show_errors
     def tell(self, key: str) -> tuple[Any, Any]:
@@ -76,7 +76,7 @@ class Handlers:
         order = make_order(self._store, self._uploads, files, key, model, video_model)
         told: dict[int, FileOutcome] = {}
         sent = ""
-        with closing(add_files(self._store, self._store.library, order)) as looks:
+        with closing(add_files(self._store, self._indexes, order)) as looks:
             for look in looks:
                 told.update(look.new)
                 line = progress_line(look.done, look.total, look.stage)
@@ -96,14 +96,14 @@ class Handlers:
         """Delete files from the index."""
         if not names:
             raise InputError("Nothing is chosen. Choose files of the index, then press Delete.")
-        gone = delete_files(self._store.library, owner_of(key), names, DELETE_WAIT_S)
+        gone = delete_files(self._indexes, owner_of(key), names, DELETE_WAIT_S)
         holding, left = self._told(key)
         return holding + f"<p class='note'>{len(gone):,} files deleted.</p>", left
 
     @show_errors
     def delete_all(self, key: str) -> tuple[Any, Any]:
         """Delete the whole index."""
-        count = self._store.library.forget(owner_of(key), DELETE_WAIT_S)
+        count = self._indexes.forget(owner_of(key), DELETE_WAIT_S)
         holding, left = self._told(key)
         return holding + f"<p class='note'>{count:,} files deleted.</p>", left
 
@@ -122,7 +122,7 @@ class Handlers:
         like = self._uploads.path(image, "The picture") if image else None
         query = Query(text=text or "", image=like, text_weight=weight, top_k=top_k)
         models: dict[FileKind, str] = {"picture": model, "video": video_model}
-        for found in search(self._store, key, query, models):
+        for found in search(self._store, self._indexes, key, query, models):
             yield (gr.skip(),) * _NUM_OUTPUTS if found is None else self._shown(found, models)
 
     @show_errors
@@ -138,7 +138,7 @@ class Handlers:
         return _opened(path, start_s, is_video)
 
     def _told(self, key: str) -> tuple[Any, Any]:
-        owner, library = owner_of(key), self._store.library
+        owner, library = owner_of(key), self._indexes
         line = holding_line(library.holding(owner), self._store.settings.index_hours)
         return line, gr.update(choices=library.names(owner)[:NAMES_SHOWN], value=[])
 
@@ -294,7 +294,7 @@ class Results:
         ]  # fmt: skip
 
 
-def build(store: PipelineStore, page: gr.Blocks) -> None:
+def build(services: Services, page: gr.Blocks) -> None:
     """Lay out the tab."""
     with gr.Tab("Search", id="search") as tab:
         gr.Markdown(LEAD, elem_classes="lead")
@@ -303,10 +303,10 @@ def build(store: PipelineStore, page: gr.Blocks) -> None:
                 filling, asking = _lay_out_controls()
             with gr.Column(scale=6, min_width=300):
                 results = _lay_out_results()
-    wire_model_picker(store, "image-text", asking.pictures, page)
-    wire_model_picker(store, "video-text", asking.videos, page)
+    wire_model_picker(services.store, "image-text", asking.pictures, page)
+    wire_model_picker(services.store, "video-text", asking.videos, page)
     owner = browser_secret(page, "seesay-search")
-    handlers = Handlers(store)
+    handlers = Handlers(services)
     tab.select(handlers.tell, owner, filling.shown, **PAGE_EVENT)
     _wire_filling(handlers, filling, asking, results, owner)
     _wire_asking(handlers, asking, results, owner)

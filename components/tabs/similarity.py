@@ -9,6 +9,7 @@ import gradio as gr
 
 from components.render import scores as fmt
 from components.server.blocks import show_errors
+from components.server.services import Services
 from components.server.uploads import Uploads, one_query
 from components.widgets.common import (
     BATCHED_QUEUE,
@@ -80,8 +81,9 @@ class Results:
         return [self.notices, self.gallery, self.table, self.csv, self.npz]
 
 
-def build(store: PipelineStore, page: gr.Blocks) -> None:
+def build(services: Services, page: gr.Blocks) -> None:
     """Lay out the tab."""
+    store = services.store
     with gr.Tab("Similarity", id="similarity"):
         gr.Markdown(
             "What is most like this? Compare a text or a picture with many others.",

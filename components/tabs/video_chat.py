@@ -12,6 +12,7 @@ from components.render import scores as fmt
 from components.render import video_chat
 from components.render.video_chat import as_markdown, from_markdown
 from components.server.blocks import show_errors
+from components.server.services import Services
 from components.server.translate import say
 from components.server.uploads import Uploads
 from components.widgets import chat
@@ -233,8 +234,9 @@ class Layout:
     panel: Panel
 
 
-def build(store: PipelineStore, page: gr.Blocks) -> None:
+def build(services: Services, page: gr.Blocks) -> None:
     """Lay out the tab."""
+    store = services.store
     with gr.Tab("Video chat", id="video-chat"):
         gr.Markdown(
             "What happens in this video? Ask in as many turns as you like.", elem_classes="lead"

@@ -68,7 +68,7 @@ class Lease:
             if self._spec.remote is not None:  # it leaves the device to others
                 mine.enter_context(self._store.remotes.visitor(self._spec.remote))
             else:
-                turns = self._store.turns
+                turns = self._store.queue
                 turn = turns.visitor() if task in TOGETHER else turns.alone(stop, emit)
                 mine.enter_context(turn)
                 self._loading = True

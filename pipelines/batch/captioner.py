@@ -54,7 +54,7 @@ def make_captioner(
         if spec.remote is not None:
             with store.use(spec.key, TASK) as pipeline:
                 return _of_server(pipeline.iter_captions(images, prompt, options), given_up)
-        with store.turns.batch(given_up), _begun(store, spec, given_up) as pipeline:
+        with store.queue.batch(given_up), _begun(store, spec, given_up) as pipeline:
             steps = pipeline.iter_captions(images, prompt, options, batch_size=len(images))
             made = _taken(steps, given_up)
         if failed := [one.error for one in made if one.error]:

@@ -237,7 +237,7 @@ class BatchJob:
         try:
             with suppress(BrokenOff):
                 self._board.stage = "Waiting for others' batches"
-                with self._store.turns.place(self._ended.is_set):
+                with self._store.queue.place(self._ended.is_set):
                     self._board.stage = "Reading the files"
                     self._run()
         except BaseException as error:

@@ -176,7 +176,7 @@ class EvaluationJob:
             PipelineError: the zip cannot be used, or the model is not to be had.
         """
         self._emit(Stage("Waiting for others' batches"))
-        with self._store.turns.place(self._stop), open_labelled(self._order.path) as archive:
+        with self._store.queue.place(self._stop), open_labelled(self._order.path) as archive:
             self._fetch()
             embedded = self._embed(archive)
             labels = sorted({picture.label for picture in embedded.pictures}, key=str.casefold)
@@ -248,7 +248,7 @@ class EvaluationJob:
     def _lent(self) -> Iterator[Any]:
         """Lend the model for a batch, when it is this batch's turn."""
         with (
-            self._store.turns.batch(self._stop),
+            self._store.queue.batch(self._stop),
             self._store.use(self._order.spec.key, TASK, self._stop, inf) as clip,
         ):
             yield clip
@@ -274,7 +274,7 @@ class EvaluationJob:
             vectors,
             classes,
             self._order.probe,
-            lambda: self._store.turns.batch(self._stop),
+            lambda: self._store.queue.batch(self._stop),
             self._check,
         )
         for step in steps:

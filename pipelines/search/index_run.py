@@ -105,7 +105,7 @@ class Encoder:
     @contextmanager
     def _turn(self, side: SearchKind) -> Iterator[Any]:
         with (
-            self._store.turns.batch(self._given_up),
+            self._store.queue.batch(self._given_up),
             self._store.use(side.spec.key, side.task, self._given_up, inf) as pipeline,
         ):
             yield pipeline
@@ -249,7 +249,7 @@ def add_files(
         run = _Run(store, library, order, emit, stop)
         with suppress(BrokenOff):
             run.say("Waiting for others' batches")
-            with store.turns.place(stop):
+            with store.queue.place(stop):
                 run.work()
 
     last = IndexProgress(stage="", done=0, total=len(order.files))

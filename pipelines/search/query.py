@@ -176,12 +176,13 @@ class KindResults:
 
 
 def sides_to_search(
-    store: PipelineStore, owner: str, models: Mapping[FileKind, str]
+    store: PipelineStore, indexes: Indexes, owner: str, models: Mapping[FileKind, str]
 ) -> list[SearchKind]:
     """Return the sides in which an owner has files.
 
     Args:
-        store: knows the models and holds the indexes.
+        store: knows the models.
+        indexes: the indexes of all owners.
         owner: whose.
         models: key of the model for each kind; "" for the default, or where nothing was indexed
             with it for the one with which something was.
@@ -189,7 +190,7 @@ def sides_to_search(
     Raises:
         InputError: in none, or unknown key; the message says of which models there are any.
     """
-    there = store.library.spaces(owner)
+    there = indexes.spaces(owner)
     sides = [_side_with_files(store, kind, model, there) for kind, model in models.items()]
     found = [side for side in sides if side is not None]
     if found:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,18 @@ _ARENA_MAX, _ARENAS = -8, 2
 _QUIET_S = 10.0
 
 
-def start_unloading(store: PipelineStore, idle_s: float, every_s: float = _EVERY_S) -> None:
+def start_unloading(
+    store: PipelineStore,
+    idle_s: float,
+    *,
+    rest: Callable[[float], None] = lambda idle_s: None,
+    every_s: float = _EVERY_S,
+) -> None:
     """Give up what was not used for a while, in a thread that ends when the store is gone.
 
-    Models, with all that they keep of pictures and videos, and what the database keeps in memory
-    go after `idle_s` seconds, 0 keeps them for ever; processes that decode after a minute.
+    Models, with all that they keep of pictures and videos, go after `idle_s` seconds, 0 keeps them
+    for ever; processes that decode after a minute. `rest` is called as often, with `idle_s`, to
+    give up what others keep in memory.
     """
 
     def work() -> None:
@@ -43,7 +51,7 @@ def start_unloading(store: PipelineStore, idle_s: float, every_s: float = _EVERY
                 isolation.end_idle()
                 if idle_s:
                     watched.unload_idle(idle_s)
-                    watched.library.rest(idle_s)
+                    rest(idle_s)
             except Exception:  # the next round may fare better
                 log.exception("What nobody uses could not be given up")
             del watched

@@ -27,7 +27,6 @@ from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.models.base import Pipeline
 from pipelines.models.catalogue import HUB_DEFAULTS, MODELS, demo_of, find
-from pipelines.search.indexes import Indexes
 from pipelines.serving.device_queue import LOOK_S, BrokenOff, DeviceQueue
 from pipelines.serving.metrics import Metrics
 from pipelines.serving.remote_registry import RemoteModels, specs_of
@@ -76,9 +75,8 @@ class PipelineStore:
         self.models = (*MODELS, *specs_of(settings.remotes))
         self.sources = sources or Sources(settings)
         self.remotes = RemoteModels(settings)
-        self.turns = DeviceQueue()
-        self.usage = Metrics()
-        self.library = Indexes(settings.index_uri)
+        self.queue = DeviceQueue()
+        self.metrics = Metrics()
         self._slots: dict[str, _Slot] = {}
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)
@@ -189,7 +187,7 @@ class PipelineStore:
         A remote model takes no memory and is lent at once, to any number.
         """
         spec = self.resolve(key, task)
-        with self.usage.counted(spec.key):
+        with self.metrics.counted(spec.key):
             if spec.remote is not None:
                 yield self.remotes.of(spec)
                 return

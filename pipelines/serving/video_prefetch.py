@@ -71,7 +71,7 @@ def _work(
     emit: Callable[[VideoPrefetch], None],
     should_stop: Callable[[], bool],
 ) -> None:
-    with store.turns.batch(should_stop), store.use(spec.key, spec.task, should_stop) as chat:
+    with store.queue.batch(should_stop), store.use(spec.key, spec.task, should_stop) as chat:
         estimate = chat.estimate(video, part, compress=compress)
         emit(VideoPrefetch(estimate=estimate))
         steps = chat.look(video, part, should_stop)
@@ -80,7 +80,7 @@ def _work(
         return should_stop() or spec.key not in store.loaded_keys()
 
     while estimate.fits:
-        with store.turns.batch(given_up), store.use(spec.key, spec.task, given_up) as now:
+        with store.queue.batch(given_up), store.use(spec.key, spec.task, given_up) as now:
             if now is not chat:  # dropped, and loaded again for somebody else
                 return
             step = _next(steps)

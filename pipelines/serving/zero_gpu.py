@@ -106,7 +106,7 @@ class ZeroGpuStore(PipelineStore):
             with super().use(key, task, given_up, wait_s) as remote:
                 yield remote
             return
-        with self.usage.counted(spec.key):
+        with self.metrics.counted(spec.key):
             self._check_fits(spec)
             yield StandIn(self, spec)
 

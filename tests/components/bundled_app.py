@@ -12,6 +12,7 @@ from gradio.blocks import Block
 
 from components.page import build_app, launch_options
 from components.server.blocks import Page
+from components.server.services import Services
 from pipelines.core.settings import Settings
 from pipelines.serving.store import PipelineStore
 
@@ -75,7 +76,7 @@ def bundled_app(cache_dir: Path) -> Iterator[BundledApp]:
         offline=True,
     )
     store = PipelineStore(settings)
-    page = build_app(store)
+    page = build_app(Services.of(store))
     options = {**launch_options(settings), "quiet": True}
     _, url, _ = page.launch(**options, prevent_thread_lock=True)
     yield BundledApp(page, url, store)

@@ -11,6 +11,7 @@ from gradio.blocks import postprocess_update_dict
 
 from components.page import build_app
 from components.server.blocks import Page
+from components.server.services import Services
 from components.tabs import moments
 from components.widgets.player import Player
 from pipelines.core.settings import Settings
@@ -22,7 +23,7 @@ def page() -> Page:
     settings = Settings(
         models="bundled", offline=True, work_dir=Path(os.environ["GRADIO_TEMP_DIR"])
     )
-    return build_app(PipelineStore(settings))
+    return build_app(Services.of(PipelineStore(settings)))
 
 
 @pytest.fixture

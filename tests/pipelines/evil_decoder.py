@@ -9,10 +9,10 @@ from typing import Any
 
 #: Put into an app, with a short patience: `serve(folder, code=CODE)`.
 CODE = """
-from pipelines import apart
+from pipelines.media import isolation
 from tests.pipelines import evil_decoder
 apart.HANG_S = 2.0
-apart.crew().target = evil_decoder.serve
+isolation.decoder_pool().target = evil_decoder.serve
 import app
 app.main()
 """

@@ -42,7 +42,7 @@ def apart_on() -> Iterator[None]:
 def evil(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(isolation, "HANG_S", 1.0)
     crew = isolation.DecoderPool(evil_decoder.serve)
-    monkeypatch.setattr(isolation, "crew", lambda: crew)
+    monkeypatch.setattr(isolation, "decoder_pool", lambda: crew)
     isolation.enable()
     yield
     isolation.disable()
@@ -303,7 +303,7 @@ def test_others_are_answered_while_a_decoder_hangs(tmp_path: Path) -> None:
 
 
 def test_off_means_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolation, "crew", _no_crew)
+    monkeypatch.setattr(isolation, "decoder_pool", _no_crew)
     assert not isolation.is_enabled()
     assert open_image(PICTURE).mode == "RGB"
     assert type(open_video(VIDEO)) is VideoReader
@@ -319,8 +319,8 @@ def test_no_decoder_inherits_the_keys_of_servers() -> None:
     code = """
 import os
 from pathlib import Path
-from pipelines import apart
-with apart.crew().one() as decoder:
+from pipelines.media import isolation
+with isolation.decoder_pool().one() as decoder:
     print(decoder.ask("a", "call", os.getenv, ("SEESAY_REMOTE_KEY_A",), {}))
     begun_with = Path(f"/proc/{decoder.ask('a', 'call', os.getpid, (), {})}/environ")
     print(begun_with.exists() and "sk-0123456789" in begun_with.read_text())

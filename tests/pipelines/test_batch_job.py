@@ -276,7 +276,7 @@ def test_a_visitor_is_answered_between_two_batches(
     looks = BatchJob(store, order(pictures)).follow()
     while len(model.asked) < 3:
         next(looks)
-    with store.turns.visitor():
+    with store.queue.visitor():
         time.sleep(1.0)
         held = len(model.asked)
         assert held in (8, 16), "the batch at hand ended"
@@ -390,7 +390,7 @@ def test_a_run_that_waits_for_a_place_keeps_its_uploads(
         os.utime(path, (0, 0))
     with ExitStack() as others:
         for _ in range(NUM_PLACES):
-            others.enter_context(store.turns.place(lambda: False))
+            others.enter_context(store.queue.place(lambda: False))
         first, second = (BatchJob(store, order(pictures[:3])) for _ in range(2))
         looks, given_up = first.follow(), second.follow()
         seen = [next(looks) for _ in range(3)]

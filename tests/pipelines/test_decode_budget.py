@@ -171,7 +171,7 @@ def test_several_large_pictures_at_once_stay_within_the_budget(tmp_path: Path) -
     code = f"""
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from pipelines import images
+from pipelines.media import images
 from pipelines.media.isolation import DecodeBudget
 from tests.pipelines.made_images import halves, saved
 images.decode_image(saved(halves(), "PNG"))

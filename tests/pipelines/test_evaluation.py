@@ -271,7 +271,7 @@ def test_it_ends_when_it_is_told_to(store: PipelineStore, tmp_path: Path, when: 
     with pytest.raises(BrokenOff):
         job.run()
     assert [stage.text for stage in seen].count(when) == 1
-    with store.turns.place(lambda: True), store.turns.batch(lambda: False):
+    with store.queue.place(lambda: True), store.queue.batch(lambda: False):
         pass  # nothing is kept of what others wait for
 
 
@@ -302,7 +302,7 @@ def test_it_ends_when_nobody_follows_it_any_more(store: PipelineStore, tmp_path:
     steps.close()
     assert 0 < done < len(members)
     assert not [thread for thread in threading.enumerate() if thread.name == "work"]
-    with store.turns.place(lambda: True), store.turns.batch(lambda: False):
+    with store.queue.place(lambda: True), store.queue.batch(lambda: False):
         pass  # nothing is kept of what others wait for
 
 
@@ -310,17 +310,17 @@ def test_visitors_come_in_between(store: PipelineStore, tmp_path: Path) -> None:
     """Each batch of pictures and each fit waits for its turn."""
     path = pack(tmp_path / "a.zip", drawn(seed=10, num_each=4))
     turns = []
-    batch = store.turns.batch
+    batch = store.queue.batch
 
     def counted(*args: Any) -> Any:
         turns.append(None)
         return batch(*args)
 
-    store.turns.batch = counted  # type: ignore[method-assign]
+    store.queue.batch = counted  # type: ignore[method-assign]
     try:
         evaluate(store, path, probe=ProbeOptions())
     finally:
-        store.turns.batch = batch  # type: ignore[method-assign]
+        store.queue.batch = batch  # type: ignore[method-assign]
     num_pictures, num_fits = 32, 3 * len(STRENGTHS) + 1
     assert len(turns) >= num_pictures // 8 + 1 + num_fits
 

@@ -58,7 +58,7 @@ def test_closing_ends_it(store: PipelineStore, video: Path) -> None:
 
 
 def test_it_waits_while_visitors_are_answered(store: PipelineStore, video: Path) -> None:
-    with store.turns.visitor(), closing(prefetch_video(store, SPEC, video, FEW)) as aheads:  # type: ignore[type-var]
+    with store.queue.visitor(), closing(prefetch_video(store, SPEC, video, FEW)) as aheads:  # type: ignore[type-var]
         assert [next(aheads) for _ in range(3)] == [None] * 3
         assert store.loaded_keys() == []
 

@@ -547,7 +547,7 @@ from pipelines.core.settings import read_settings
 from pipelines.serving.store import PipelineStore
 store = PipelineStore(read_settings(["--remote=fake={server.url}"], {{}}))
 Image.new("RGB", (9, 9)).save(sys.argv[1])
-with store.turns.alone(lambda: False), lease(store, "fake", "caption") as lent:
+with store.queue.alone(lambda: False), lease(store, "fake", "caption") as lent:
     list(lent.wait(None))
     print(lent.pipeline.answer(Path(sys.argv[1]), "Which?").text)
 sys.exit("torch" in sys.modules)

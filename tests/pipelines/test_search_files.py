@@ -57,10 +57,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineStore]:
 
 
 @pytest.fixture
-def library(store: PipelineStore, tmp_path: Path) -> Indexes:
-    """An empty index, which the store takes for its own."""
-    store.library = Indexes(str(tmp_path / "index"))
-    return store.library
+def library(tmp_path: Path) -> Indexes:
+    """Indexes with no file."""
+    return Indexes(str(tmp_path / "index"))
 
 
 @pytest.fixture
@@ -96,7 +95,7 @@ def outcomes(told: dict[str, FileOutcome]) -> dict[str, str]:
 
 def find(store: PipelineStore, library: Indexes, sides: Sides, query: Query) -> SearchResult:
     found = []
-    for side in sides_to_search(store, OWNER, ANY):
+    for side in sides_to_search(store, library, OWNER, ANY):
         with store.use(side.spec.key, side.task) as pipeline:
             found.append(look_in(pipeline, library, OWNER, side, query))
     return merged(found, query)
@@ -444,21 +443,21 @@ def test_single_files_and_all_are_deleted(
     assert filled.holding(OWNER).pictures == 2
     assert filled.forget(OWNER) == 3
     with pytest.raises(InputError, match="Nothing is indexed here"):
-        sides_to_search(store, OWNER, ANY)
+        sides_to_search(store, filled, OWNER, ANY)
 
 
 def test_an_index_of_another_model_is_named(store: PipelineStore, filled: Indexes) -> None:
     with pytest.raises(InputError, match="demo-clip and demo-viclip"):
-        sides_to_search(store, OWNER, {"picture": "clip-vit-b32", "video": "viclip-l14"})
+        sides_to_search(store, filled, OWNER, {"picture": "clip-vit-b32", "video": "viclip-l14"})
     with pytest.raises(InputError, match="Choose one of"):
-        sides_to_search(store, OWNER, {"picture": "no-such-model"})
+        sides_to_search(store, filled, OWNER, {"picture": "no-such-model"})
 
 
 def test_an_index_is_found_where_the_default_has_changed(
     store: PipelineStore, filled: Indexes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "default_spec", lambda task: HUB_DEFAULTS[task][0])
-    assert [side.spec.key for side in sides_to_search(store, OWNER, ANY)] == [
+    assert [side.spec.key for side in sides_to_search(store, filled, OWNER, ANY)] == [
         "demo-clip",
         "demo-viclip",
     ]
@@ -509,7 +508,7 @@ def test_visitors_come_between_two_turns(
     run = add_files(
         store, library, IndexRequest(files=[here("red-circle.png")], owner=OWNER, sides=sides)
     )
-    with store.turns.visitor():
+    with store.queue.visitor():
         looks = [next(run) for _ in range(8)]
     assert all(isinstance(look, IndexProgress) and not look.new for look in looks)
     assert [outcome.outcome for look in run for _, outcome in look.new] == ["added"]

@@ -520,7 +520,7 @@ def test_models_are_kept_for_ever_where_that_is_asked_for(
     store: PipelineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rounds = threading.Semaphore(0)
-    monkeypatch.setattr(memory.apart, "rest", rounds.release)
+    monkeypatch.setattr(memory.isolation, "end_idle", rounds.release)
     with store.use("clip-vit-b32", "image-text"):
         start_unloading(store, 0, every_s=0.02)
     for _ in range(3):
@@ -537,18 +537,15 @@ def test_giving_up_goes_on_after_a_failure(
         rounds.release()
         raise OSError("no process")
 
-    monkeypatch.setattr(memory.apart, "rest", fail)
+    monkeypatch.setattr(memory.isolation, "end_idle", fail)
     start_unloading(store, 0.05, every_s=0.02)
     for _ in range(3):
         assert rounds.acquire(timeout=30)
 
 
-def test_what_the_database_keeps_goes_with_the_models(
-    store: PipelineStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_database_keeps_goes_with_the_models(store: PipelineStore) -> None:
     rested: queue.Queue[float] = queue.Queue()
-    monkeypatch.setattr(store.library, "rest", rested.put)
-    start_unloading(store, 0.05, every_s=0.02)
+    start_unloading(store, 0.05, rest=rested.put, every_s=0.02)
     assert rested.get(timeout=30) == 0.05
 
 
