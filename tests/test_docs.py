@@ -21,7 +21,7 @@ SCORES = {"softmax": "softmax", "sigmoid": "sigmoid: each label by itself"}
 
 
 def models_table() -> str:
-    from pipelines.catalogue import MODELS
+    from pipelines.models.catalogue import MODELS
 
     rows = ["| key | model | does | languages | memory | download | licence |", "|" + "---|" * 7]
     for spec in MODELS:
@@ -42,7 +42,7 @@ def models_table() -> str:
 
 
 def families_table() -> str:
-    from pipelines.describe.support import FAMILIES
+    from pipelines.models.captioning.support import FAMILIES
 
     how = {
         "stock processor": "yes: every text equals that of the stock processor and `generate`",
@@ -337,7 +337,7 @@ def endpoints_table() -> str:
 
 
 def settings_table() -> str:
-    from pipelines.settings import _parser
+    from pipelines.core.settings import _parser
 
     rows = ["| flag | values | default | meaning |", "|---|---|---|---|"]
     for action in _parser({})._actions:
@@ -430,9 +430,9 @@ def _endpoints() -> list[Any]:
     """Return the functions that are published, in order."""
     import gradio as gr
 
-    from components.api import build
-    from pipelines.settings import Settings
-    from pipelines.store import PipelineStore
+    from components.api.publish import build
+    from pipelines.core.settings import Settings
+    from pipelines.serving.store import PipelineStore
 
     with gr.Blocks() as app:
         build(PipelineStore(Settings(models="bundled")))

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipelines.describe.decoding import SeededSampling
-from pipelines.generation import GenerationOptions
+from pipelines.core.options import GenerationOptions
+from pipelines.models.captioning.decoding import SeededSampling
 
 LOGITS = torch.tensor([[0.0, 1.0, 2.0, 3.0], [2.0, 0.5, 0.0, -1.0]])
 IDS = torch.zeros(2, 1, dtype=torch.int64)

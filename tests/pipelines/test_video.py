@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from av.video.reformatter import Colorspace, Interpolation
 
-from pipelines.errors import InputError, MediaError, MemoryLimitError
-from pipelines.video import ReadingStopped, VideoReader, open_video, probe
-from pipelines.video_index import Listing, build_index
-from pipelines.video_opening import open_container, video_stream
+from pipelines.core.errors import InputError, MediaError, MemoryLimitError, ReadingStopped
+from pipelines.media.video.container import open_container, video_stream
+from pipelines.media.video.index import Listing, build_index
+from pipelines.media.video.open import open_video, probe
+from pipelines.media.video.reader import VideoReader
 from tests.pipelines.made_videos import (
     FPS,
     HEIGHT,
