@@ -17,14 +17,14 @@ import pytest
 
 from pipelines.caption_folder import make_parser
 from pipelines.core.settings import read_settings
-from tests.browser.serve import ROOT, RunningApp, serve
-from tests.components.test_contract import ENDPOINTS
+from tests.components.api.test_contract import ENDPOINTS
+from tests.support.app_process import ROOT, RunningApp, serve
 
 ADDRESS = "http://127.0.0.1:7860"
 DOCUMENTS = sorted(path.name for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md")
 
 #: What a snippet may be in; json is read, text is neither; toml is read in
-#: tests/pipelines/test_remote_servers.py.
+#: tests/core/test_remote.py.
 RUN = {"python", "bash", "javascript"}
 
 #: What a shell snippet begins its lines with that takes minutes, a network or another machine.
