@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pipelines.core.errors import MediaError, ReadingStopped
-from pipelines.models.video_chat import PICTURE_PX, WIDEST_PX, decode_film, picture_size
 from pipelines.models import video_chat
+from pipelines.models.video_chat import PICTURE_PX, WIDEST_PX, decode_film, picture_size
 from tests.pipelines.made_videos import FPS, encode, number_of
 
 
