@@ -8,8 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 
+from tests.conftest import connect
 from tests.support.app_process import ROOT, serve
 from tests.support.raw_http import upload
 
@@ -37,7 +38,7 @@ def test_up_and_answering_with_a_hub_that_never_answers(tmp_path: Path, red_circ
         start = time.monotonic()
         with serve(tmp_path, "--models", "auto", HF_ENDPOINT=endpoint) as app:
             page_s = time.monotonic() - start
-            client = Client(app.url, ssl_verify=False, verbose=False)
+            client = connect(app.url)
             start = time.monotonic()
             label, _ = client.predict(
                 image=handle_file(red_circle), labels="red circle\nblue star",

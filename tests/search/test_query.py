@@ -389,6 +389,7 @@ def test_two_runs_at_once_do_not_exceed_the_limit(
     assert library.holding(OWNER).vectors == 3
 
 
+@pytest.mark.long
 def test_a_video_of_many_turns_goes_on_with_another_model(
     store: PipelineStore,
     library: Indexes,

@@ -29,6 +29,7 @@ from tests.support.downloads import (
 pytestmark = pytest.mark.usefixtures("cache")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fault", "said"),
     [

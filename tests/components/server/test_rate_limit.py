@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 
 from components.server.rate_limit import COSTLY, MOST_VISITORS, AccessRules, RequestRefused
 from pipelines.core.settings import read_settings
+from tests.conftest import connect
 from tests.support.app_process import RunningApp, serve
 from tests.support.raw_http import http, post, upload
 
@@ -89,11 +90,11 @@ def test_without_the_password_nothing_is_told(strict_app: RunningApp, red_circle
     call = http.post(f"{strict_app.url}/gradio_api/call/list_models", json={"data": []})
     assert call.status_code == 401
     with pytest.raises(Exception, match=r"(?i)auth|login|credentials"):
-        Client(strict_app.url, ssl_verify=False, verbose=False, auth=("ann", "wrong"))
+        connect(strict_app.url, auth=("ann", "wrong"))
 
 
 def test_too_many_questions_are_refused(strict_app: RunningApp, red_circle: Path) -> None:
-    client = Client(strict_app.url, ssl_verify=False, verbose=False, auth=("ann", "s:e:c"))
+    client = connect(strict_app.url, auth=("ann", "s:e:c"))
 
     def classify() -> str:
         label, _ = client.predict(

@@ -86,6 +86,7 @@ def stock_text(
     return trim(model._decode(output[0, skip:].tolist()))[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("key", MORE)
 def test_captions_equal_the_stock_model_alone_in_a_batch_and_streamed(
     key: str, models: dict[str, CaptionPipeline], pictures: list[Path]
@@ -131,6 +132,7 @@ def test_a_conversation_equals_the_stock_model_and_skips_the_vision_tower(
     del model.bridge.encode
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
 @pytest.mark.parametrize("key", MORE)
 def test_bfloat16_computes(key: str, packed: bool, folder: Path, pictures: list[Path]) -> None:

@@ -145,6 +145,7 @@ def test_a_wait_that_is_asked_for_is_kept(server: FakeChatServer, red_circle: Pa
     assert second.at - first.at >= 1.0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("faults", "told", "requests"),
     [
@@ -534,6 +535,7 @@ def test_stopping_a_question_about_a_video(server: FakeChatServer, video: Path) 
     assert server.left.wait(5)
 
 
+@pytest.mark.long
 def test_a_remote_model_waits_for_no_turn_and_loads_no_torch(
     server: FakeChatServer, tmp_path: Path
 ) -> None:

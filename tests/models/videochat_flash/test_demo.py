@@ -56,6 +56,7 @@ def afresh(
     return result
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry["file"])
 def test_kept_turns_are_those_computed_afresh(
     kept: VideoChatPipeline, forgetful: VideoChatPipeline, entry: dict[str, Any]
