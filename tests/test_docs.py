@@ -84,6 +84,8 @@ def test_every_path_and_module_exists(page: Path) -> None:
     text = page.read_text("utf-8")
     for path in re.findall(rf"(?<![\w/.-])(?:{FOLDERS})/[\w./*-]*[\w/*]", text):
         assert any(ROOT.glob(path.rstrip("/"))), path
+    for path, name in re.findall(rf"((?:{FOLDERS})/[\w./]+\.py):(\w+)", text):
+        assert re.search(rf"(?:def|class) {name}\b", (ROOT / path).read_text("utf-8")), (path, name)
     for module in re.findall(r"python -m ((?:pipelines|demo_models|tests)[\w.]*\w)", text):
         file = ROOT / module.replace(".", "/")
         assert file.is_dir() or file.with_suffix(".py").is_file(), module
