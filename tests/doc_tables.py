@@ -104,7 +104,7 @@ def verdict_table() -> str:
         f"{facts['pairs_of_texts']['auroc']['evidence']:.3f}.",
         "",
         "The demo model was trained so that its raw cosines are comparable from image to image. "
-        "Real CLIP models are not, so their raw cosine does worse on photos than it does here. "
+        "Those of real CLIP models are not, so they do worse on photos than here. "
         "The thresholds of the real models are set a priori, not calibrated on real weights: no "
         "match if the text weighs less than 2 % of all neutral texts together, match from 22 %.",
     ]
