@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from demo_models.held_out import LabelledPair, labelled_pairs, scene_cases, weights_hash
 from demo_models.statements import Item
 from demo_models.texts import TEMPLATES, item_words, pick
-from pipelines.catalogue import DEMO_CLIP
-from pipelines.clip.pipeline import ClipPipeline
-from pipelines.runtime import Device
-from pipelines.settings import Settings
-from pipelines.sources import BUNDLE
+from pipelines.compute.device import Device
+from pipelines.core.settings import Settings
+from pipelines.models.catalogue import DEMO_CLIP
+from pipelines.models.clip.pipeline import ClipPipeline
+from pipelines.weights.locate import BUNDLE
 
 CALIBRATION_SEED, TEST_SEED = 11, 12
 NUM_PAIRS = 2400

@@ -34,9 +34,9 @@ from demo_models.motion_sampling import sample_motion
 from demo_models.motion_statements import view_of
 from demo_models.motion_texts import false_claim, true_claim
 from demo_models.viclip_data import film, non_scene
-from pipelines.verdict import evidence
-from pipelines.viclip.modeling_viclip import LOGIT_SCALE
-from pipelines.viclip.pipeline import ViClipPipeline
+from pipelines.models.verdict import evidence
+from pipelines.models.viclip.modeling_viclip import LOGIT_SCALE
+from pipelines.models.viclip.pipeline import ViClipPipeline
 
 KINDS = ("action", "order", "object", "still", "off-world", "non-scene")
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

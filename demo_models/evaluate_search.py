@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from demo_models.held_out import evaluation_rng
 from demo_models.scenes import Scene, render, sample_scene
-from pipelines.clip.named_image import NamedImage
-from pipelines.search.adding import Order, add_files
-from pipelines.search.finding import MOST_FOUND, Query, look_in, merged
-from pipelines.search.sides import Side, side_of
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
+from pipelines.core.settings import Settings
+from pipelines.media.named_image import NamedImage
+from pipelines.search.index_run import IndexRequest, add_files
+from pipelines.search.indexes import Indexes
+from pipelines.search.kinds import SearchKind, side_of
+from pipelines.search.query import MOST_FOUND, Query, look_in, merged
+from pipelines.serving.store import PipelineStore
 
 SEED = 7
 SIZES = (30, 150, 600)
@@ -62,26 +63,35 @@ def cases(folder: Path, scenes: list[Scene]) -> list[Case]:
         files.append(NamedImage(path, path.name))
     store = PipelineStore(Settings(models="bundled", device="cpu", cache_dir=folder / "cache"))
     side = side_of(store, "picture", "demo-clip")
-    order = Order(files=files, owner=OWNER, sides={"picture": side}, thumbnails=False)
-    for _ in add_files(store, store.library, order):
+    order = IndexRequest(files=files, owner=OWNER, sides={"picture": side}, thumbnails=False)
+    indexes = Indexes(store.settings.index_uri)
+    for _ in add_files(store, indexes, order):
         continue
     held = [{(item.colour, item.shape) for item in scene.objects} for scene in scenes]
     pairs = sorted({pair for each in held for pair in each})
     made = [
-        _asked(store, side, f"{colour} {shape}", np.array([(colour, shape) in h for h in held]))
+        _asked(
+            store,
+            indexes,
+            side,
+            f"{colour} {shape}",
+            np.array([(colour, shape) in h for h in held]),
+        )
         for colour, shape in pairs
     ]
     store.unload_all()
     return made
 
 
-def _asked(store: PipelineStore, side: Side, text: str, truth: Truth) -> Case:
+def _asked(
+    store: PipelineStore, indexes: Indexes, side: SearchKind, text: str, truth: Truth
+) -> Case:
     query = Query(text=text, top_k=MOST_FOUND)
     with store.use(side.spec.key, side.task) as clip:
-        search = merged([look_in(clip, store.library, OWNER, side, query)], query)
+        search = merged([look_in(clip, indexes, OWNER, side, query)], query)
         vector = clip.aim(text, None).vector
     names = {name for one in search.found for name in (one.file.name, *one.alike)}
-    shelf = store.library.shelf(OWNER, side.space)
+    shelf = indexes.shelf(OWNER, side.space)
     near = shelf.nearest(vector, len(truth))
     files = shelf.files()
     cosines = np.zeros(len(truth), np.float32)

@@ -29,11 +29,11 @@ from demo_models.scene_hint import CALIBRATION_SEED, best_threshold, real_photos
 from demo_models.texts import article
 from demo_models.viclip_data import film, non_scene
 from demo_models.vocabulary import ALL_PAIRS
-from pipelines.runtime import Device
-from pipelines.settings import Settings
-from pipelines.sources import BUNDLE
-from pipelines.viclip.checkpoints import DEMO_VICLIP
-from pipelines.viclip.pipeline import ViClipPipeline
+from pipelines.compute.device import Device
+from pipelines.core.settings import Settings
+from pipelines.models.viclip.checkpoints import DEMO_VICLIP
+from pipelines.models.viclip.pipeline import ViClipPipeline
+from pipelines.weights.locate import BUNDLE
 
 TEST_SEED = 11
 CHECKPOINT = BUNDLE / DEMO_VICLIP.key

@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from demo_models.held_out import pointing_cases, weights_hash
-from pipelines.catalogue import DEMO_CLIP
-from pipelines.clip.pipeline import ClipPipeline
-from pipelines.runtime import Device
-from pipelines.settings import Settings
-from pipelines.sources import BUNDLE
+from pipelines.compute.device import Device
+from pipelines.core.settings import Settings
+from pipelines.models.catalogue import DEMO_CLIP
+from pipelines.models.clip.pipeline import ClipPipeline
+from pipelines.weights.locate import BUNDLE
 
 
 def measure(clip: ClipPipeline, seed: int, num: int) -> dict[str, float | int]:

@@ -29,9 +29,9 @@ from demo_models.viclip_loss import MotionHeads, choose_tokens, stack_labels, ta
 from demo_models.viclip_model import WIDTH, make_model, make_tokenizer, plain_attention
 from demo_models.viclip_start import as_pixels, repeat_motion, start_motion
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
-from pipelines.viclip.conversion_viclip import load_viclip, save_viclip
-from pipelines.viclip.modeling_viclip import ViClipAttention, ViClipModel, unit
-from pipelines.viclip.tokens import ViClipTokeniser
+from pipelines.models.viclip.conversion_viclip import load_viclip, save_viclip
+from pipelines.models.viclip.modeling_viclip import ViClipAttention, ViClipModel, unit
+from pipelines.models.viclip.tokens import ViClipTokeniser
 
 CLIP_FOLDER = Path("assets/checkpoints/demo-clip")
 MAX_LOGIT_SCALE = math.log(60.0)

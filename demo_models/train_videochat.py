@@ -39,7 +39,7 @@ from demo_models.videochat_text import (
     pack,
 )
 from demo_models.videochat_tower import TowerOptions, TowerStage, make_tower
-from pipelines.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
+from pipelines.models.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
 
 CLIP_FOLDER = Path("assets/checkpoints/demo-clip")
 HEADS_AFTER = 2  # layers of the language model

@@ -30,7 +30,7 @@ from demo_models.non_scenes import HELD_OUT_KINDS, KINDS, paint_non_scene
 from demo_models.off_world import sample_off_world
 from demo_models.scenes import PICTURE_PX
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, SHAPES
-from pipelines.viclip.resizing import resize_like_opencv
+from pipelines.models.viclip.processing_viclip import resize_like_opencv
 
 NUM_FRAMES = 8
 STILL = len(EVENT_KINDS)

@@ -16,9 +16,9 @@ from demo_models.motion_statements import view_of
 from demo_models.motion_texts import CLAIM_KINDS, true_claim
 from demo_models.scenes import PICTURE_PX
 from demo_models.tokenizer import MAX_TOKENS, build_tokenizer, grammar_corpus
-from pipelines.viclip.configuration_viclip import ViClipConfig
-from pipelines.viclip.modeling_viclip import ViClipAttention, ViClipModel
-from pipelines.viclip.processing_viclip import IMAGE_MEAN, IMAGE_STD
+from pipelines.models.viclip.configuration_viclip import ViClipConfig
+from pipelines.models.viclip.modeling_viclip import ViClipAttention, ViClipModel
+from pipelines.models.viclip.processing_viclip import IMAGE_MEAN, IMAGE_STD
 
 WIDTH, HEADS = 128, 4
 VISION_LAYERS, TEXT_LAYERS = 6, 3

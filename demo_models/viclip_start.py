@@ -24,8 +24,8 @@ from demo_models.viclip_data import NUM_FRAMES, ShotPool, VideoBatch, VideoSizes
 from demo_models.viclip_loss import stack_labels
 from demo_models.viclip_model import HEADS, MOTION_PLACE, NUM_PATCHES, TIME_PLACE, WIDTH
 from demo_models.vocabulary import COLOURS, SHAPES
-from pipelines.viclip.modeling_viclip import ViClipModel
-from pipelines.viclip.processing_viclip import normalise_frames
+from pipelines.models.viclip.modeling_viclip import ViClipModel
+from pipelines.models.viclip.processing_viclip import normalise_frames
 
 SHARPNESS = 9.0
 """Logits that an agreement in shape, in colour and in time are each worth."""

@@ -15,9 +15,9 @@ from demo_models.videochat_data import CLIP_FRAMES, NUM_FRAMES, PATCH_PX, SIDE_P
 from demo_models.videochat_start import NUM_BLOCKS, NUM_HEADS, WIDTH
 from demo_models.videochat_text import END, MAX_TOKENS, PAD
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
-from pipelines.videochat_flash.configuration_videochat_flash import parse_config
-from pipelines.videochat_flash.conversion_videochat_flash import original_tensors
-from pipelines.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
+from pipelines.models.videochat_flash.configuration_videochat_flash import parse_config
+from pipelines.models.videochat_flash.conversion_videochat_flash import original_tensors
+from pipelines.models.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
 
 NUM_ROWS = NUM_FRAMES * 16
 NUM_LAYERS = 4

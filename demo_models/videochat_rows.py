@@ -26,7 +26,7 @@ from demo_models.videochat_labels import merge_with, merged_owner, owner_masses
 from demo_models.videochat_start import NUM_HEADS, WIDTH, encode
 from demo_models.videochat_tower import MERGED, random_turnings, video_batch
 from demo_models.vocabulary import COLOURS, SHAPES
-from pipelines.videochat_flash.modeling_internvideo2 import InternVideo2Tower
+from pipelines.models.videochat_flash.modeling_internvideo2 import InternVideo2Tower
 
 BATCH = 16
 

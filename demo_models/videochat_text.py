@@ -22,8 +22,8 @@ from demo_models.strange_questions import DONT_KNOW
 from demo_models.videochat_data import NUM_FRAMES
 from demo_models.videochat_dialogues import Turn, sample_dialogue
 from demo_models.videochat_facts import facts_of
-from pipelines.videochat_flash.modeling_language import VISUAL
-from pipelines.videochat_flash.processing_videochat_flash import (
+from pipelines.models.videochat_flash.modeling_language import VISUAL
+from pipelines.models.videochat_flash.processing_videochat_flash import (
     chat_prompt,
     encode_prompt,
     first_question,

@@ -54,7 +54,7 @@ from demo_models.videochat_start import (
     scale_stream,
     warm_start,
 )
-from pipelines.videochat_flash.modeling_internvideo2 import InternVideo2Tower
+from pipelines.models.videochat_flash.modeling_internvideo2 import InternVideo2Tower
 
 MERGED = 64
 

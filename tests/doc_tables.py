@@ -28,7 +28,7 @@ TABS = {
 
 def model_overview() -> str:
     """Return one row per task: its tabs, and the keys of its models with their memory."""
-    from pipelines.catalogue import MODELS
+    from pipelines.models.catalogue import MODELS
 
     rows = ["| tabs | models (memory in GB) | bundled demo |", "|---|---|---|"]
     for task, tabs in TABS.items():
@@ -40,7 +40,7 @@ def model_overview() -> str:
 
 
 def models_table() -> str:
-    from pipelines.catalogue import MODELS
+    from pipelines.models.catalogue import MODELS
 
     rows = ["| key | model | does | languages | memory | download | licence |", "|" + "---|" * 7]
     for spec in MODELS:
@@ -61,7 +61,7 @@ def models_table() -> str:
 
 
 def families_table() -> str:
-    from pipelines.describe.support import FAMILIES
+    from pipelines.models.captioning.support import FAMILIES
 
     how = {
         "stock processor": "yes; output equals the stock processor and `generate`",
@@ -356,7 +356,7 @@ def endpoints_table() -> str:
 
 
 def settings_table() -> str:
-    from pipelines.settings import _parser
+    from pipelines.core.settings import _parser
 
     rows = ["| flag | values | default | meaning |", "|---|---|---|---|"]
     for action in _parser({})._actions:
@@ -440,12 +440,13 @@ def _endpoints() -> list[Any]:
     """Return the published functions in order."""
     import gradio as gr
 
-    from components.api import build
-    from pipelines.settings import Settings
-    from pipelines.store import PipelineStore
+    from components.api.publish import build
+    from components.server.services import Services
+    from pipelines.core.settings import Settings
+    from pipelines.serving.store import PipelineStore
 
     with gr.Blocks() as app:
-        build(PipelineStore(Settings(models="bundled")))
+        build(Services.of(PipelineStore(Settings(models="bundled"))))
     return [event.fn for event in app.fns.values() if event.api_visibility == "public"]
 
 

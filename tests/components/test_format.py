@@ -12,13 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components import format as fmt
-from components import format_video
-from components.common import model_hint
-from components.overlay import heat_overlay
-from pipelines.catalogue import CATALOGUE, CLIP_B32
-from pipelines.demo_card import DemoCard
-from pipelines.results import (
+from components.render import scores as fmt
+from components.render import video as format_video
+from components.tabs.classify import heat_overlay
+from components.widgets.common import model_hint
+from pipelines.core.results import (
     Classification,
     Embeddings,
     LabelScore,
@@ -28,9 +26,11 @@ from pipelines.results import (
     SimilarityMatrix,
     Verdict,
 )
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
-from pipelines.viclip.results import Moment, MomentSearch, SearchedVideo
+from pipelines.core.settings import Settings
+from pipelines.models.catalogue import CATALOGUE, CLIP_B32
+from pipelines.models.viclip.results import Moment, MomentSearch, SearchedVideo
+from pipelines.serving.store import PipelineStore
+from pipelines.weights.demo_card import DemoCard
 
 NASTY = "<script>alert('x')</script> \"a\" & <img src=x onerror=alert(1)> ' onload='y"
 

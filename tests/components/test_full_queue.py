@@ -10,9 +10,9 @@ from gradio.queueing import Queue
 from gradio_client.exceptions import AppError
 
 from benchmarks.bench_visitors import Tally
-from components import full_queue
-from components.errors import Page
-from components.layout import MAX_WAITING
+from components.page import MAX_WAITING
+from components.server import queue as full_queue
+from components.server.blocks import Page
 from tests.browser.serve import RunningApp, serve
 from tests.components.bundled_app import wait_until
 from tests.components.raw_http import http, post, press

@@ -11,7 +11,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from components.example_lists import drawn_videos
+from components.widgets.examples import drawn_videos
 from tests.pipelines.made_videos import VFR_TIMES, encode, sound_only
 
 MATCH = {"api_name": "/match_video"}

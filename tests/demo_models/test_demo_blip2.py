@@ -22,7 +22,7 @@ from demo_models.questions import caption_text
 from demo_models.scenes import render, sample_scene
 from demo_models.strange_questions import DONT_KNOW
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, SHAPES
-from pipelines.demo_card import read_demo_card
+from pipelines.weights.demo_card import read_demo_card
 
 CHECKPOINTS = Path(__file__).parents[2] / "assets" / "checkpoints"
 CHECKPOINT = CHECKPOINTS / "demo-blip2"

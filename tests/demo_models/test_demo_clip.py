@@ -146,7 +146,7 @@ def test_a_new_sample_agrees_with_the_measured_figures():
 
 def test_the_measured_figures_are_of_these_weights():
     """Figures of another checkpoint, or of other thresholds, must not stand in the README."""
-    from pipelines.catalogue import DEMO_CLIP
+    from pipelines.models.catalogue import DEMO_CLIP
 
     figures = load_json("verdict.json")
     traits = DEMO_CLIP.contrastive

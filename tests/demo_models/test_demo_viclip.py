@@ -20,7 +20,7 @@ from demo_models.motion_texts import CLAIM_KINDS, false_claim, true_claim, word_
 from demo_models.viclip_data import MIXES, ShotPool, VideoSizes, make_batch
 from demo_models.viclip_loss import choose_tokens, stack_labels
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
-from pipelines.viclip.checkpoints import DEMO_VICLIP
+from pipelines.models.viclip.checkpoints import DEMO_VICLIP
 
 CHECKPOINT = Path(__file__).parents[2] / "assets" / "checkpoints" / "demo-viclip"
 MAX_BYTES = 5_000_000

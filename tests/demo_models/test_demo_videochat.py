@@ -25,9 +25,9 @@ from demo_models.videochat_cases import (
 from demo_models.videochat_data import NUM_FRAMES
 from demo_models.videochat_facts import Actor, Facts
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, SHAPES
-from pipelines.demo_card import read_demo_card
-from pipelines.videochat_flash.configuration_videochat_flash import read_config
-from pipelines.videochat_flash.processing_videochat_flash import choose_frames
+from pipelines.models.videochat_flash.configuration_videochat_flash import read_config
+from pipelines.models.videochat_flash.processing_videochat_flash import choose_frames
+from pipelines.weights.demo_card import read_demo_card
 
 ASSETS = Path(__file__).parents[2] / "assets"
 CHECKPOINT = ASSETS / "checkpoints" / "demo-videochat"

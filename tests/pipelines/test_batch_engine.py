@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipelines.batch.control import Progress, RunControl
+from pipelines.batch.control import RunControl, RunProgress
 from pipelines.batch.engine import MAX_FAILURES, BatchRun, EngineOptions
-from pipelines.batch.inputs import from_files, from_folder
 from pipelines.batch.ledger import CaptionSettings, Ledger
 from pipelines.batch.results import BatchResult, joined
-from pipelines.errors import InputError, MemoryLimitError, NotBegunError, WeightsError
-from pipelines.images import decode_image
+from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError, WeightsError
+from pipelines.media.images import decode_image
+from pipelines.media.inputs import from_files, from_folder
 from tests.pipelines.batch_fakes import caption_batch, make_folder, make_picture, mean_colour
 
 SETTINGS = CaptionSettings(model="fake")
@@ -413,7 +413,7 @@ def test_progress(tmp_path: Path) -> None:
             ledger,
             EngineOptions(batch_size=2),
         )
-        assert run.progress() == Progress(
+        assert run.progress() == RunProgress(
             state="running",
             done=0,
             total=8,

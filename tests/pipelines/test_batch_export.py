@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 import pipelines.caption_folder as command
-from pipelines.batch.control import Progress
+from pipelines.batch.control import RunProgress
 from pipelines.batch.disk import DiskError
 from pipelines.batch.export import Exports
-from pipelines.batch.inputs import BatchInput, from_files
 from pipelines.batch.results import BatchResult
-from pipelines.errors import MediaError
+from pipelines.core.errors import MediaError
+from pipelines.media.inputs import BatchInput, from_files
 from tests.pipelines.batch_fakes import fake_captioner, lines, make_folder, make_picture
 from tests.pipelines.test_batch_inputs import make_zip, png
 
@@ -289,7 +289,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, cli: Any, capsys: Any) -
 
 
 def test_the_line_of_progress() -> None:
-    shot = Progress(
+    shot = RunProgress(
         state="paused",
         done=1200,
         total=10_000,

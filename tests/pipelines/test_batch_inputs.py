@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.batch.archive import ZipLimits, from_zip, open_inputs
-from pipelines.batch.inputs import Inputs, from_files, from_folder
-from pipelines.batch.names import caption_names, printable, unique_names
-from pipelines.errors import InputError, MediaError
+from pipelines.core.errors import InputError, MediaError
+from pipelines.media.archive import ZipLimits, from_zip, open_inputs
+from pipelines.media.inputs import (
+    Inputs,
+    caption_names,
+    from_files,
+    from_folder,
+    printable,
+    unique_names,
+)
 from tests.pipelines.batch_fakes import make_picture
 
 
@@ -161,7 +167,7 @@ def test_whatever_is_given(tmp_path: Path) -> None:
 
 
 def test_a_file_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.batch.inputs.MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr("pipelines.media.inputs.MAX_FILE_BYTES", 1000)
     (tmp_path / "a.png").write_bytes(bytes(1001))
     assert "larger than the limit" in reason(from_folder(tmp_path))
 

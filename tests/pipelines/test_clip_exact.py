@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.catalogue import CLIP_B32
-from pipelines.clip.named_image import NamedImage
-from pipelines.clip.pipeline import ClipPipeline
-from pipelines.clip.templates import fill, resolve_templates
-from pipelines.settings import Settings, read_settings
-from pipelines.store import PipelineStore
+from pipelines.core.settings import Settings, read_settings
+from pipelines.media.named_image import NamedImage
+from pipelines.models.catalogue import CLIP_B32
+from pipelines.models.clip.pipeline import ClipPipeline
+from pipelines.models.clip.texts import fill, resolve_templates
+from pipelines.serving.store import PipelineStore
 from tests.tiny_models import FIXTURES, MAKERS
 
 TASK = "image-text"
@@ -279,7 +279,7 @@ def test_relevance_adds_up_to_what_attention_brings(
     store: PipelineStore, pictures: list[Path]
 ) -> None:
     """The patches' shares and the class token's own are all that the last attention brings."""
-    from pipelines.clip import relevance
+    from pipelines.models.clip import relevance
 
     with store.use("clip-vit-b32", TASK) as clip:
         attention = clip._model.vision_model.encoder.layers[-1].self_attn

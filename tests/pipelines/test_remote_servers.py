@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.remote.servers import Remote
-from pipelines.settings import Settings, read_settings
-from pipelines.store import PipelineStore
+from pipelines.core.remote import Remote
+from pipelines.core.settings import Settings, read_settings
+from pipelines.serving.store import PipelineStore
 from tests.browser.serve import ROOT
 
 KEY = "sk-very-secret-0123456789"

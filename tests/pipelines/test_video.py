@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from av.video.reformatter import Colorspace, Interpolation
 
-from pipelines.errors import InputError, MediaError, MemoryLimitError
-from pipelines.video import ReadingStopped, VideoReader, open_video, probe
-from pipelines.video_index import build_index
+from pipelines.core.errors import InputError, MediaError, MemoryLimitError, ReadingStopped
+from pipelines.media.video.index import build_index
+from pipelines.media.video.open import open_video, probe
+from pipelines.media.video.reader import VideoReader
 from tests.pipelines.made_videos import (
     FPS,
     HEIGHT,
