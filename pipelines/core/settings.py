@@ -32,7 +32,7 @@ class Settings:
     """Everything that can be set from outside, with its default.
 
     Attributes:
-        models: which checkpoint a tab starts with (README, "Models without the network").
+        models: which checkpoint a tab starts with (docs/models.md).
         models_dir: folder of checkpoints, one sub-folder per model, or None.
         source: where weights are downloaded from.
         device: compute device, or "auto".
@@ -296,7 +296,7 @@ def _add_services(add: Callable[..., Any]) -> None:
         help="a model on an OpenAI-compatible server, by a name of your own; as often as there "
         "are such models. Its key comes from SEESAY_REMOTE_KEY",
     )
-    add("--remotes-file", type=Path, help="TOML with more about such models; see README")
+    add("--remotes-file", type=Path, help="TOML with options of such models; see docs/remote.md")
 
 
 def _from_environment(env: Mapping[str, str], parser: argparse.ArgumentParser) -> list[str]:
