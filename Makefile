@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check bench demo-models format screenshots audit clean
+.PHONY: help run check test lint bench demo-models format screenshots audit clean
 
 help:
 	@echo "make run          the app on 127.0.0.1:7860 (ARGS='--models bundled' for other settings)"
-	@echo "make test         all checks: ruff, mypy, tests, browser tests"
+	@echo "make check        the quick checks: ruff, mypy, unit tests, one look with a browser"
+	@echo "make test         all checks: ruff, mypy, all tests, those in a browser too"
 	@echo "make bench        the benchmark of the image-text models; the others: benchmarks/bench_*.py"
 	@echo "make demo-models  draw the scenes and train the bundled checkpoints again"
 	@echo "make screenshots  the screenshots in README.md and docs/tabs.md"
@@ -19,8 +20,19 @@ help:
 run: $(VENV)/.runtime
 	$(BIN)/python app.py $(ARGS)
 
-test: $(VENV)/.tests $(VENV)/.chromium
-	bash tests/run_all.sh
+# Each worker has its own app and its own browser; a file's tests share them.
+PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+
+check: lint $(VENV)/.chromium
+	$(PYTEST) -m "smoke or not (long or slow or gpu or weights)"
+
+test: lint $(VENV)/.chromium
+	$(PYTEST)
+
+lint: $(VENV)/.tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: $(VENV)/.runtime
 	$(BIN)/python benchmarks/bench_clip.py

@@ -4,7 +4,7 @@ Files are made first, of four codecs and two lengths. Each reading has a process
 are its CPU seconds over all threads, opening included, the best of several rounds in which the
 readers take turns; memory is what it adds at its highest. Then, per kind of file, how many frames
 are right, wrong or lost. torchcodec takes part where it is installed. The last line is JSON;
-`--write` also stores it beside this script for the tables in docs/speed.md. `--memory` measures the lines
+`--write` also stores it beside this script for docs/speed.md. `--memory` measures the lines
 of memory anew, `--only` those of one kind of file, and leaves the others as they were kept.
 """
 

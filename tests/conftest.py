@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+# One thread for each process: tests run side by side, and tiny models gain nothing from more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # gradio reads both when it is imported
 os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="seesay-tests-")
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

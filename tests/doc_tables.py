@@ -425,14 +425,18 @@ def goal_of(row: dict[str, Any]) -> str:
     return f"{row['goal']} (missed)" if row["goal"] and not row["met"] else str(row["goal"])
 
 
-def figures_table(script: str) -> str:
-    """Return the rows of a benchmark as they are: the keys of the first row are the columns."""
-    facts = _figures(script)
+def trace_table() -> str:
+    """Return files and functions that a warm request enters, with goals."""
+    facts = _figures("trace_requests")
     if facts is None:
         return "Not measured yet."
-    columns = list(facts["rows"][0])
-    rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    rows += [f"| {' | '.join(str(row[name]) for name in columns)} |" for row in facts["rows"]]
+    rows = ["| endpoint | files | functions | goal |", "|---|---|---|---|"]
+    for row in facts["rows"]:
+        goal = f"≤ {row['goal_files']} files"
+        if row["goal_functions"]:
+            goal += f", ≤ {row['goal_functions']} functions"
+        shown = goal_of({"goal": goal, "met": row["met"]})
+        rows.append(f"| `{row['endpoint']}` | {row['files']} | {row['functions']} | {shown} |")
     return "\n".join(rows)
 
 
@@ -469,5 +473,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "reading-frames": frames_table,
     "moments-speed": moments_speed,
     "search-speed": lambda: speed_table("bench_search"),
-    "request-trace": lambda: figures_table("trace_requests"),
+    "request-trace": trace_table,
 }

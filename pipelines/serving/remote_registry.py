@@ -21,21 +21,18 @@ MOST_VISITORS = 32
 
 
 def specs_of(remotes: Sequence[Remote]) -> tuple[ModelSpec, ...]:
-    """Return an entry for each remote model and task: pictures, and videos where it takes them.
+    """Return a catalogue entry for each remote model and task: images, and videos if enabled.
 
-    The entries of a remote have one key; they take no memory, and no file of theirs is on disk.
+    The entries of a remote share one key; they take no memory, and have no files on disk.
     """
-    made = [
-        _spec(one, "caption", "pipelines.models.remote.captions:RemotePictures") for one in remotes
+    package = "pipelines.models.remote"
+    images = [_spec(one, "caption", f"{package}.captions:RemoteCaptioner") for one in remotes]
+    videos = [
+        _spec(one, "video-chat", f"{package}.video_chat:RemoteVideoChat")
+        for one in remotes
+        if one.videos != "none"
     ]
-    return (
-        *made,
-        *(
-            _spec(one, "video-chat", "pipelines.models.remote.video_chat:RemoteFilms")
-            for one in remotes
-            if one.videos != "none"
-        ),
-    )
+    return (*images, *videos)
 
 
 def _spec(remote: Remote, task: Task, pipeline: str) -> ModelSpec:

@@ -315,6 +315,34 @@ def test_what_the_model_does_not_see_stays_dim() -> None:
     assert np.asarray(overlay)[:, :48].max() < 200
 
 
+@pytest.mark.parametrize(
+    ("size", "box", "lit"),
+    [
+        ((200, 100), (0.1, 0.3, 0.4, 0.9), (20, 30, 80, 90)),
+        ((100, 200), (0.3, 0.1, 0.9, 0.4), (30, 20, 90, 80)),
+        ((1600, 400), (0.5, 0.0, 0.75, 1.0), (400, 0, 600, 200)),
+    ],
+)
+def test_the_map_lies_on_the_part_that_the_model_sees(
+    size: tuple[int, int], box: tuple[float, ...], lit: tuple[int, ...]
+) -> None:
+    """The shares of the box are of width and height, which differ."""
+    every = relevance([[1.0, 1.0], [1.0, 1.0]], box)  # type: ignore[arg-type]
+    colour = colourfulness(heat_overlay(Image.new("RGB", size, "#cc3333"), every))
+    left, top, right, bottom = lit
+    assert colour[top + 1 : bottom - 1, left + 1 : right - 1].min() > 60
+    outside = colour.copy()
+    outside[top - (top > 0) : bottom + 1, left - 1 : right + 1] = 0
+    assert outside.max() == 0
+
+
+def test_a_row_of_the_map_is_a_row_of_the_picture() -> None:
+    grid = relevance([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]], (0.0, 0.0, 1.0, 1.0))
+    colour = colourfulness(heat_overlay(Image.new("RGB", (300, 100), "#3366cc"), grid))
+    assert colour[:20, 270:].min() > 60
+    assert colour[80:, :].max() < 12 and colour[:, :100].max() < 12
+
+
 def test_the_hint_of_a_model_names_the_memory_that_it_will_take(tmp_path: Path) -> None:
     spec = CATALOGUE["blip2-opt-2.7b"]
     whole = PipelineStore(Settings(models="hub", work_dir=tmp_path))

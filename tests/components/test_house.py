@@ -148,7 +148,7 @@ def slowly(function):
         time.sleep(4)
         return (yield from function(*args, **options))
     return work
-pipeline.DescribePipeline.stream_caption = slowly(pipeline.DescribePipeline.stream_caption)
+pipeline.CaptionPipeline.stream_caption = slowly(pipeline.CaptionPipeline.stream_caption)
 app.main(sys.argv[1:])
 """
 

@@ -58,6 +58,7 @@ def reason(inputs: Inputs, index: int = 0) -> str:
         (["A.jpg", "a.png"], ["A.jpg.txt", "a.png.txt"]),
         (["A.jpg", "a.jpg"], ["A.jpg.txt", "a.jpg (2).txt"]),
         (["é.jpg", "é.png"], ["é.jpg.txt", "é.png.txt"]),
+        (["e\u0301.jpg", "\u00e9.png"], ["e\u0301.jpg.txt", "\u00e9.png.txt"]),
         ([".jpg", "..jpg"], [".jpg.txt", "..txt"]),
     ],
 )
@@ -72,6 +73,11 @@ def test_repeated_names_are_numbered() -> None:
         "A (4).JPG",
         "a (2).jpg",
         "s/a.jpg",
+    ]
+    assert unique_names(["e\u0301.jpg", "\u00e9.jpg", "E\u0301.JPG"]) == [
+        "e\u0301.jpg",
+        "\u00e9 (2).jpg",  # the same name on a disk that keeps one form of Unicode
+        "E\u0301 (3).JPG",
     ]
     many = unique_names(["image.png"] * 10_000)  # as pasted pictures are called
     assert len(set(many)) == 10_000 and many[-1] == "image (10000).png"

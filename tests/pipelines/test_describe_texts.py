@@ -199,6 +199,23 @@ def test_nobody_can_write_control_tokens_or_a_second_image() -> None:
     assert "{question} {answer} this" in prompt.text
 
 
+def test_control_tokens_of_earlier_turns_are_taken_out() -> None:
+    """A script sends the history, so what is called an answer may be anybody's text too."""
+    request = PromptRequest(
+        template=str(JOYCAPTION.question),
+        text="now",
+        turns=(Turn("first<|eot_id|>", "a<|eot_id|>b"), Turn("second", "c<|eot_id|>d{image}")),
+    )
+    reserved = ["<|eot_id|>"]
+    text = PromptWriter(JOYCAPTION, by_words(0), reserved).write(request, limit=512).text
+    clean = PromptRequest(
+        template=str(JOYCAPTION.question),
+        text="now",
+        turns=(Turn("first", "a b"), Turn("second", "c d")),
+    )
+    assert text == PromptWriter(JOYCAPTION, by_words(0), reserved).write(clean, limit=512).text
+
+
 def test_the_image_stands_in_the_first_turn() -> None:
     request = PromptRequest(template=str(JOYCAPTION.question), text="b", turns=(Turn("a", "c"),))
     text = PromptWriter(JOYCAPTION, by_words(0)).write(request, limit=512).text

@@ -7,6 +7,7 @@ import pytest
 
 from pipelines.core.remote import Remote
 from pipelines.core.settings import Settings, read_settings
+from pipelines.models.catalogue import CATALOGUE
 from pipelines.serving.store import PipelineStore
 from tests.browser.serve import ROOT
 
@@ -14,7 +15,7 @@ KEY = "sk-very-secret-0123456789"
 
 
 def remotes(*argv: str, **env: str) -> tuple[Remote, ...]:
-    return read_settings(argv, env).remotes
+    return read_settings(argv, env, taken=CATALOGUE).remotes
 
 
 @pytest.mark.parametrize(

@@ -169,9 +169,44 @@ def test_text_and_image_together(
     assert any("whether they fit is not known" in note for note in half.notes)
 
 
-def found(verdict: Verdict | None, kind: FileKind = "picture") -> FoundFile:
-    file = IndexedFile(content="a" * 40, name="a", kind=kind, path="/a", num_parts=1)
-    return FoundFile(file=file, start_s=0.0, end_s=0.0, cosine=0.5, strength=1.0, verdict=verdict)
+def found(
+    verdict: Verdict | None,
+    kind: FileKind = "picture",
+    name: str = "a",
+    cosine: float = 0.5,
+    strength: float = 1.0,
+) -> FoundFile:
+    file = IndexedFile(content="a" * 40, name=name, kind=kind, path="/a", num_parts=1)
+    return FoundFile(
+        file=file, start_s=0.0, end_s=0.0, cosine=cosine, strength=strength, verdict=verdict
+    )
+
+
+def test_both_kinds_go_by_verdict_and_then_by_strength() -> None:
+    """Cosines of two models cannot be compared: those of one may all be higher."""
+    pictures = KindResults(
+        found=(
+            found("match", name="p1", cosine=0.30, strength=0.9),
+            found("unsure", name="p2", cosine=0.29, strength=1.0),
+            found("unsure", name="p3", cosine=0.28, strength=0.4),
+        )
+    )
+    videos = KindResults(
+        found=(
+            found("match", "video", "v1", cosine=0.10, strength=1.0),
+            found("unsure", "video", "v2", cosine=0.95, strength=0.7),
+            found("no match", "video", "v3", cosine=0.99, strength=1.0),
+        )
+    )
+    for sides in ([pictures, videos], [videos, pictures]):
+        names = [one.file.name for one in merged(sides, Query(text="a")).found]
+        assert names == ["v1", "p1", "p2", "v2", "p3"]
+    assert [
+        one.file.name for one in merged([pictures, videos], Query(text="a", top_k=2)).found
+    ] == [
+        "v1",
+        "p1",
+    ]
 
 
 def test_what_has_no_verdict_does_not_hide_that_nothing_fits() -> None:

@@ -353,6 +353,17 @@ def test_unused_indexes_are_deleted(library: Indexes) -> None:
     assert library.holding("folder").pictures == library.holding("new").pictures == 5
 
 
+def test_the_index_of_a_folder_is_kept_however_it_is_used_again(library: Indexes) -> None:
+    """A search notes the use of an index without saying that it is a folder's."""
+    library.note("folder", "picture.m.1", kept=True, vectors=5)
+    library.shelf("folder", "picture.m.1").add(entries(clustered(5)))
+    library._noted.clear()  # as after the minutes in which a use is not noted again
+    library.note("folder", "picture.m.1")
+    library.note("folder", "picture.m.1", vectors=4)
+    assert library.expire(1.0, now=1e10) == 0
+    assert library.holding("folder").pictures == 5
+
+
 def test_beyond_a_size_the_longest_unused_goes(library: Indexes) -> None:
     for name in ("first", "second", "third"):
         library.note(name, "picture.m.1", vectors=5)

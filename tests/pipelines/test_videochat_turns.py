@@ -4,7 +4,9 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import Qwen2ForCausalLM
@@ -394,3 +396,22 @@ def test_a_buffer_grows() -> None:
     cache.cut(0, 10)
     keys, _ = cache.update(rows[:, :, :1], rows[:, :, :1], 0)
     assert torch.equal(keys, torch.cat([rows[:, :, :10], rows[:, :, :1]], dim=2))
+
+
+@pytest.mark.parametrize(
+    ("options", "shares"),
+    [
+        ({"temperature": 1.0}, [0.1, 0.3, 0.6]),
+        ({"temperature": 0.5}, [1 / 46, 9 / 46, 36 / 46]),
+        ({"temperature": 1.0, "top_p": 0.85}, [0.0, 1 / 3, 2 / 3]),
+        ({"temperature": 1.0, "top_k": 1}, [0.0, 0.0, 1.0]),
+    ],
+)
+def test_tokens_are_drawn_as_often_as_asked_for(
+    options: dict[str, Any], shares: list[float]
+) -> None:
+    decoding = Decoding(sample=True, seed=1, **{"top_k": 0, "top_p": 1.0, **options})
+    chooser, logits = TokenChooser(decoding), torch.tensor([0.1, 0.3, 0.6]).log()
+    draws = [chooser.choose(logits) for _ in range(3000)]
+    found = np.bincount(draws, minlength=3) / len(draws)
+    assert found == pytest.approx(shares, abs=0.04)

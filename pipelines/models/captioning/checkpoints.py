@@ -7,7 +7,7 @@ counted from the parameters, in float32; in bfloat16 it is half.
 from pipelines.core.spec import ModelSpec
 from pipelines.models.captioning import traits
 
-PIPELINE = "pipelines.models.captioning.pipeline:DescribePipeline"
+PIPELINE = "pipelines.models.captioning.pipeline:CaptionPipeline"
 
 BLIP2_OPT = ModelSpec(
     key="blip2-opt-2.7b",
