@@ -30,7 +30,7 @@ from demo_models.non_scenes import HELD_OUT_KINDS, KINDS, paint_non_scene
 from demo_models.off_world import sample_off_world
 from demo_models.scenes import PICTURE_PX
 from demo_models.vocabulary import BACKGROUNDS, COLOURS, SHAPES
-from pipelines.models.viclip.processing_viclip import resize_like_opencv
+from pipelines.models.viclip.processing_viclip import resize_frames
 
 NUM_FRAMES = 8
 STILL = len(EVENT_KINDS)
@@ -172,7 +172,7 @@ def film(motion: Motion, times: NDArray[np.float64], rng: Rng) -> NDArray[np.uin
     if rng.random() < 0.5:
         return harm(render_frames(motion, times), rng)
     large = harm(render_frames(motion, times, LARGE_PX), rng)
-    return resize_like_opencv(large, PICTURE_PX, PICTURE_PX)
+    return resize_frames(large, PICTURE_PX, PICTURE_PX)
 
 
 SIMPLE = MotionOptions(count_shares=(0.7, 0.3), event_shares=(0.0, 1.0))

@@ -8,7 +8,7 @@ import pytest
 from components.render.video_chat import (
     FRAMES_SHOWN,
     answer_notes,
-    film_strip,
+    frame_strip,
     message_line,
     plan_line,
 )
@@ -38,7 +38,7 @@ def links(shown: str) -> list[str]:
 
 
 def test_each_frame_is_a_link_to_its_time() -> None:
-    shown = film_strip(seen(10.0, 30.0, 50.0, 50.0), pictures(10.0, 30.0, 50.0))
+    shown = frame_strip(seen(10.0, 30.0, 50.0, 50.0), pictures(10.0, 30.0, 50.0))
     assert links(shown) == ["10.000", "30.000", "50.000"], "a repeated frame is shown once"
     assert "3 frames, one every 20 s" in shown
     assert ">0:30.0<" in shown
@@ -47,18 +47,18 @@ def test_each_frame_is_a_link_to_its_time() -> None:
 
 def test_of_many_frames_some_are_shown() -> None:
     times = [float(number) for number in range(300)]
-    shown = film_strip(seen(*times, end=300.0), pictures(*times))
+    shown = frame_strip(seen(*times, end=300.0), pictures(*times))
     assert 50 < len(links(shown)) <= FRAMES_SHOWN
     assert f"{len(links(shown))} of the 300 frames" in shown
 
 
 def test_a_frame_that_cannot_be_read_is_left_out() -> None:
-    shown = film_strip(seen(10.0, 30.0, 50.0), pictures(10.0, 50.0))
+    shown = frame_strip(seen(10.0, 30.0, 50.0), pictures(10.0, 50.0))
     assert links(shown) == ["10.000", "50.000"]
 
 
 def test_close_frames_have_fine_times() -> None:
-    shown = film_strip(seen(0.03, 0.07, end=0.1), pictures(0.03, 0.07))
+    shown = frame_strip(seen(0.03, 0.07, end=0.1), pictures(0.03, 0.07))
     assert ">0.03 s<" in shown
 
 
