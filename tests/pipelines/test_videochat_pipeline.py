@@ -23,7 +23,7 @@ from pipelines.models.videochat_flash import pipeline as module
 from pipelines.models.videochat_flash import video_features
 from pipelines.models.videochat_flash.checkpoints import DEMO_VIDEOCHAT
 from pipelines.models.videochat_flash.pipeline import VideoChatPipeline
-from pipelines.models.videochat_flash.prompts import write_prompt
+from pipelines.models.videochat_flash.processing_videochat_flash import write_prompt
 from tests.pipelines.made_videos import NUM_FRAMES, encode
 from tests.tiny_videochat import BUNDLE, make_tiny_videochat
 
