@@ -20,9 +20,9 @@ from pipelines.media.links import FETCH_S, MOST_REDIRECTS
 from pipelines.media.video.container import MAX_FRAME_PIXELS, MAX_FRAMES_GB
 from pipelines.serving.work_dir import KEEP_FILES_S
 from pipelines.weights.locate import MOST_WAITING_IN_ALL
-from tests.browser.serve import ROOT, RunningApp, serve
-from tests.components.raw_http import http
 from tests.conftest import connect
+from tests.support.app_process import ROOT, RunningApp, serve
+from tests.support.raw_http import http
 
 
 def test_options_of_the_launch() -> None:

@@ -19,8 +19,8 @@ import pytest
 from pipelines import index_folder
 from pipelines.caption_folder import make_parser
 from pipelines.core.settings import read_settings
-from tests.browser.serve import ROOT, RunningApp, serve
-from tests.components.test_contract import ENDPOINTS
+from tests.components.api.test_contract import ENDPOINTS
+from tests.support.app_process import ROOT, RunningApp, serve
 
 ADDRESS = "http://127.0.0.1:7860"
 SCRIPTS = "docs/scripts.md"
@@ -31,7 +31,7 @@ DOCUMENTS = sorted(
 )
 
 #: Languages of snippets that are run. json is parsed, text is not checked; toml is parsed in
-#: tests/pipelines/test_remote_servers.py.
+#: tests/core/test_remote.py.
 RUN = {"python", "bash", "javascript"}
 
 #: Shell commands that take minutes, a network or another machine: parsed, not run. Variables may

@@ -12,7 +12,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from tests.browser.browsing import chromium, click_example, open_page, open_tab, press
-from tests.browser.serve import ROOT, serve
+from tests.support.app_process import ROOT, serve
 
 #: The tabs that are shown in docs/tabs.md.
 TABS = (
