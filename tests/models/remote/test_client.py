@@ -285,6 +285,33 @@ def test_a_list_of_models_without_end_is_left(
     assert "model" not in server.questions[0].body
 
 
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [("endless line", "no chat completion"), ("endless refusal", "refused this request")],
+)
+def test_a_response_without_end_is_left(
+    server: FakeChatServer,
+    red_circle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    told: str,
+) -> None:
+    monkeypatch.setattr(responses, "MAX_BYTES", 300_000)
+    server.faults = [fault] * 4
+    with failing() as caught:
+        describer(server).answer(red_circle, "Which?", GREEDY)
+    assert told in caught.value.message
+    assert server.left.wait(10)
+
+
+def test_nothing_is_waited_for_after_the_last_event(
+    server: FakeChatServer, red_circle: Path
+) -> None:
+    server.faults = ["silence at the end"]
+    assert describer(server, timeout_s=1.0).answer(red_circle, "Which?", GREEDY).text == TEXT
+    assert server.left.wait(5)
+
+
 def test_blanks_without_end_are_an_end(
     server: FakeChatServer, red_circle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
