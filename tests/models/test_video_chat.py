@@ -10,6 +10,7 @@ import pytest
 
 from pipelines.core.cancel import Cancelled, CancelToken
 from pipelines.core.errors import MediaError
+from pipelines.models import video_chat
 from pipelines.models.video_chat import PICTURE_PX, WIDEST_PX, decode_film, picture_size
 from tests.fakes.videos import FPS, encode, number_of
 
