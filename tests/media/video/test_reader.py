@@ -70,10 +70,10 @@ def test_the_list_of_packets_can_be_stopped(tmp_path: Path, name: str) -> None:
         return True
 
     with pytest.raises(Cancelled):
-        build_index(path, stop)
+        build_index(path, CancelToken(stop))
     assert asked == [1], "it goes on with nothing after that"
     with open_container(path) as container, pytest.raises(Cancelled):
-        Listing.of(container, video_stream(container, path), lambda: True)
+        Listing.of(container, video_stream(container, path), CancelToken(lambda: True))
 
 
 @pytest.mark.parametrize("kind", KINDS)
