@@ -142,14 +142,15 @@ def test_what_is_no_file_of_remotes(
     assert told in capsys.readouterr().err
 
 
-def test_the_file_of_readme(tmp_path: Path) -> None:
-    (text,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+def test_the_file_of_the_manual(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "remote.md").read_text("utf-8")
+    (text,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
     (tmp_path / "remotes.toml").write_text(text, "utf-8")
     (remote,) = remotes(f"--remotes-file={tmp_path / 'remotes.toml'}")
     defaults = Remote(name="a", url="http://h")
     for name in ("videos", "max_frames", "concurrency", "timeout_s"):
         assert getattr(remote, name) == getattr(defaults, name)
-    assert remote.key_variable in (ROOT / "README.md").read_text("utf-8")
+    assert remote.key_variable in page
 
 
 def test_what_a_tab_starts_with() -> None:
