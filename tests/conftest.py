@@ -34,9 +34,11 @@ LOOPBACK = ("127.", "::1", "localhost")
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts an app as long."""
+    """Mark what starts an app, or trains and measures demo models, as long."""
     apps = {"running_app", "agents_app", "full_app"}
     for item in items:
+        if "demo_models" in item.path.parts:
+            item.add_marker(pytest.mark.long)
         starters = {"serve", "bundled_app"} & set(dir(getattr(item, "module", None)))
         if starters or apps & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.long)
