@@ -25,8 +25,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np  # noqa: E402
 
 from benchmarks.measuring import forget_highest_mb, highest_mb  # noqa: E402
-from demo_models.motion_rendering import render_frames  # noqa: E402
-from demo_models.motion_sampling import sample_story  # noqa: E402
+from demo_models.world.motion_rendering import render_frames  # noqa: E402
+from demo_models.world.motion_sampling import sample_story  # noqa: E402
 from pipelines.idle import start_giving_back  # noqa: E402
 from pipelines.settings import Settings  # noqa: E402
 from pipelines.store import PipelineStore  # noqa: E402

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo_models import make_videos
-from demo_models.held_out import evaluation_rng
-from demo_models.held_out_videos import FileFormat, write_motion
+from demo_models.evaluation.held_out import evaluation_rng
+from demo_models.evaluation.held_out_videos import FileFormat, write_motion
+from demo_models.language.statement_wording import NUMBER_WORDS
+from demo_models.language.video_facts import Facts, facts_of
 from demo_models.make_videos import SECONDS_PER_CLIP, Wish, find_motion
-from demo_models.texts import NUMBER_WORDS
-from demo_models.videochat_facts import Facts, facts_of
 
 CLIP = FileFormat(320, 240, 12, SECONDS_PER_CLIP, 26)
 MORE = (

@@ -12,9 +12,9 @@ import sys
 import zipfile
 from pathlib import Path
 
-from demo_models.held_out import evaluation_rng
-from demo_models.scenes import SceneOptions, render, sample_scene
-from demo_models.vocabulary import ALL_PAIRS
+from demo_models.evaluation.held_out import evaluation_rng
+from demo_models.world.scenes import SceneOptions, render, sample_scene
+from demo_models.world.vocabulary import ALL_PAIRS
 
 #: Folder -> what is drawn for it: a shape, and the colours that it may have.
 FOLDERS = {

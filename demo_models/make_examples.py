@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from demo_models.held_out import evaluation_rng
-from demo_models.paint import draw_picture
-from demo_models.scenes import Scene, SceneOptions, render, sample_scene
-from demo_models.texts import caption
-from demo_models.vocabulary import ALL_PAIRS, BACKGROUNDS, HELD_OUT_PAIRS
+from demo_models.evaluation.held_out import evaluation_rng
+from demo_models.language.statement_wording import caption
+from demo_models.world.drawings import draw_picture
+from demo_models.world.scenes import Scene, SceneOptions, render, sample_scene
+from demo_models.world.vocabulary import ALL_PAIRS, BACKGROUNDS, HELD_OUT_PAIRS
 
 EXAMPLE_PX = 384
 MAX_BYTES = 40_000

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from demo_models.held_out import evaluation_rng
-from demo_models.held_out_videos import FileFormat, write_motion
-from demo_models.motion import Motion, seen_events
-from demo_models.motion_sampling import MotionOptions, sample_motion, sample_story
-from demo_models.motion_statements import Act, VideoClaim, View, judge_claim, view_of
-from demo_models.motion_texts import false_claim, word_claim
-from demo_models.scenes import Scene, sample_page
+from demo_models.evaluation.held_out import evaluation_rng
+from demo_models.evaluation.held_out_videos import FileFormat, write_motion
+from demo_models.language.motion_statements import Act, VideoClaim, View, judge_claim, view_of
+from demo_models.language.motion_texts import false_claim, word_claim
+from demo_models.world.motion import Motion, seen_events
+from demo_models.world.motion_sampling import MotionOptions, sample_motion, sample_story
+from demo_models.world.scenes import Scene, sample_page
 
 SECONDS_PER_CLIP = 4.0
 NUM_TEXTS = 5

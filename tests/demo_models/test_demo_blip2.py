@@ -10,18 +10,23 @@ import pytest
 import torch
 from transformers import Blip2ForConditionalGeneration, Blip2Processor, CLIPModel
 
-from demo_models import train_blip2
-from demo_models.blip2_data import TextCoder, pack, sample_text
-from demo_models.blip2_model import build_model, build_processor, build_tokenizer, question_corpus
-from demo_models.blip2_questions import GATES_PERCENT, Case, paint_questions, questions
-from demo_models.blip2_vision import fold_clip, to_pixels
-from demo_models.evaluate_blip2 import StockBlip2, measure, measure_hint, object_names
-from demo_models.held_out import scene_cases
-from demo_models.question_words import FRAME
-from demo_models.questions import caption_text
-from demo_models.scenes import render, sample_scene
-from demo_models.strange_questions import DONT_KNOW
-from demo_models.vocabulary import BACKGROUNDS, COLOURS, SHAPES
+from demo_models.evaluation.blip2 import StockBlip2, measure, measure_hint, object_names
+from demo_models.evaluation.blip2_questions import GATES_PERCENT, Case, paint_questions, questions
+from demo_models.evaluation.held_out import scene_cases
+from demo_models.language.question_wording import FRAME
+from demo_models.language.questions import caption_text
+from demo_models.language.unanswerable import DONT_KNOW
+from demo_models.training.blip2 import train as train_blip2
+from demo_models.training.blip2.data import TextCoder, pack, sample_text
+from demo_models.training.blip2.model import (
+    build_model,
+    build_processor,
+    build_tokenizer,
+    question_corpus,
+)
+from demo_models.training.blip2.vision import fold_clip, to_pixels
+from demo_models.world.scenes import render, sample_scene
+from demo_models.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES
 from pipelines.demo_card import read_demo_card
 
 CHECKPOINTS = Path(__file__).parents[2] / "assets" / "checkpoints"

@@ -9,13 +9,13 @@ import pytest
 import torch
 from transformers import AutoModelForZeroShotImageClassification, AutoProcessor
 
-from demo_models import train_clip
-from demo_models.clip_data import BatchSizes, make_batch, make_cache
-from demo_models.clip_loss import soft_cross_entropy
-from demo_models.clip_questions import GATES_PERCENT, questions
-from demo_models.evaluate_clip import StockClip, measure_questions
-from demo_models.scene_hint import area_under_curve, best_threshold
-from demo_models.vocabulary import ALL_PAIRS, BACKGROUNDS, COLOURS, SHAPES
+from demo_models.evaluation.clip import StockClip, measure_questions
+from demo_models.evaluation.clip_questions import GATES_PERCENT, questions
+from demo_models.evaluation.scene_hint import area_under_curve, best_threshold
+from demo_models.training.clip import train as train_clip
+from demo_models.training.clip.data import BatchSizes, make_batch, make_cache
+from demo_models.training.clip.losses import soft_cross_entropy
+from demo_models.world.vocabulary import ALL_PAIRS, BACKGROUNDS, COLOURS, SHAPES
 
 CHECKPOINT = Path(__file__).parents[2] / "assets" / "checkpoints" / "demo-clip"
 MAX_BYTES = 4_000_000

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from demo_models import train_viclip
-from demo_models.calibrate_viclip import video_pairs
-from demo_models.evaluate_moments import moment_questions, overlap, score
-from demo_models.evaluate_viclip import GATES_PERCENT, asks, measure, open_pipeline
-from demo_models.held_out_videos import direction_questions, text_questions
-from demo_models.motion import EVENT_KINDS
-from demo_models.motion_sampling import sample_motion
-from demo_models.motion_statements import Act, VideoClaim, judge_claim, view_of
-from demo_models.motion_texts import CLAIM_KINDS, false_claim, true_claim, word_claim
-from demo_models.viclip_data import MIXES, ShotPool, VideoSizes, make_batch
-from demo_models.viclip_loss import choose_tokens, stack_labels
-from demo_models.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
+from demo_models.evaluation.held_out_videos import direction_questions, text_questions
+from demo_models.evaluation.moments import moment_questions, overlap, score
+from demo_models.evaluation.viclip import GATES_PERCENT, asks, measure, open_pipeline
+from demo_models.evaluation.video_verdict import video_pairs
+from demo_models.language.motion_statements import Act, VideoClaim, judge_claim, view_of
+from demo_models.language.motion_texts import CLAIM_KINDS, false_claim, true_claim, word_claim
+from demo_models.training.viclip import train as train_viclip
+from demo_models.training.viclip.data import MIXES, ShotPool, VideoSizes, make_batch
+from demo_models.training.viclip.heads import choose_tokens, stack_labels
+from demo_models.world.motion import EVENT_KINDS
+from demo_models.world.motion_sampling import sample_motion
+from demo_models.world.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
 from pipelines.viclip.checkpoints import DEMO_VICLIP
 
 CHECKPOINT = Path(__file__).parents[2] / "assets" / "checkpoints" / "demo-viclip"
@@ -113,7 +113,7 @@ def test_true_claims_are_true_and_false_ones_false(kind):
 
 
 def test_truth_by_hand():
-    from demo_models.motion_statements import SeenEvent, SeenObject, View
+    from demo_models.language.motion_statements import SeenEvent, SeenObject, View
 
     objects = (SeenObject("circle", {"red": True}), SeenObject("star", {"blue": True}))
     left = SeenEvent(0, "left", "red", "slow", None, 0.1, True)

@@ -8,13 +8,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from demo_models import train_videochat
-from demo_models.evaluate_videochat import PackageChat, measure, missed
-from demo_models.held_out import evaluation_rng, weights_hash
-from demo_models.make_chat_videos import ASKINGS, make_entry, true_answer, wish_named
-from demo_models.make_videos import find_motion
-from demo_models.strange_questions import DONT_KNOW
-from demo_models.videochat_cases import (
+from demo_models.evaluation.held_out import evaluation_rng, weights_hash
+from demo_models.evaluation.videochat import PackageChat, measure, missed
+from demo_models.evaluation.videochat_questions import (
     GATES_PERCENT,
     TALKED,
     Asked,
@@ -22,9 +18,13 @@ from demo_models.videochat_cases import (
     HeldOutVideo,
     conversations,
 )
-from demo_models.videochat_data import NUM_FRAMES
-from demo_models.videochat_facts import Actor, Facts
-from demo_models.vocabulary import BACKGROUNDS, COLOURS, SHAPES
+from demo_models.language.unanswerable import DONT_KNOW
+from demo_models.language.video_facts import Actor, Facts
+from demo_models.make_chat_videos import ASKINGS, make_entry, true_answer, wish_named
+from demo_models.make_videos import find_motion
+from demo_models.training.videochat import train as train_videochat
+from demo_models.training.videochat.data import NUM_FRAMES
+from demo_models.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES
 from pipelines.demo_card import read_demo_card
 from pipelines.videochat_flash.configuration_videochat_flash import read_config
 from pipelines.videochat_flash.processing_videochat_flash import choose_frames

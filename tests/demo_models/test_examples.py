@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from demo_models.evaluation.localisation import occlusion_map
 from demo_models.make_example_folders import FOLDERS, NUM_EACH, PICTURE_PX, make_zip
 from demo_models.make_examples import MAX_BYTES, WISHES, draw_example
-from demo_models.pointing import occlusion_map
 
 FOLDER = Path(__file__).parents[2] / "assets" / "examples"
 ENTRIES = json.loads((FOLDER / "examples.json").read_text())

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from demo_models.motion import (
+from demo_models.world.motion import (
     OPPOSITES,
     clip_times,
     mirrored,
@@ -17,9 +17,9 @@ from demo_models.motion import (
     states_at,
     tracks,
 )
-from demo_models.motion_rendering import NOBODY, owner_maps, render_frames
-from demo_models.motion_sampling import MotionOptions, sample_motion, sample_story
-from demo_models.vocabulary import HELD_OUT_PAIRS
+from demo_models.world.motion_rendering import NOBODY, owner_maps, render_frames
+from demo_models.world.motion_sampling import MotionOptions, sample_motion, sample_story
+from demo_models.world.vocabulary import HELD_OUT_PAIRS
 
 TIMES = clip_times(8)
 

@@ -6,20 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from demo_models.blip2_data import (
-    MAX_PACKED,
-    TextCoder,
-    TextPair,
-    attention_mask,
-    pack,
-    sample_text,
+from demo_models.evaluation.blip2_questions import (
+    ASKED,
+    all_cases,
+    paint_questions,
+    questions,
+    reworded,
 )
-from demo_models.blip2_model import build_tokenizer, question_corpus
-from demo_models.blip2_questions import ASKED, all_cases, paint_questions, questions, reworded
-from demo_models.blip2_slots import IGNORE, pointing_loss, slot_labels, slots_of
-from demo_models.more_words import MORE, with_unknown_word
-from demo_models.question_words import HELD_OUT, TRAINED
-from demo_models.questions import (
+from demo_models.language.more_words import MORE, with_unknown_word
+from demo_models.language.question_wording import HELD_OUT, TRAINED
+from demo_models.language.questions import (
     KIND_SHARES,
     PLACES_OF_OBJECTS,
     Query,
@@ -28,9 +24,9 @@ from demo_models.questions import (
     phrase,
     place_of,
 )
-from demo_models.scenes import SceneObject, sample_scene
-from demo_models.statements import has_size
-from demo_models.strange_questions import (
+from demo_models.language.statement_wording import NUMBER_WORDS, RELATION_WORDS, article
+from demo_models.language.statements import has_size
+from demo_models.language.unanswerable import (
     ABOUT_OTHERS,
     ABOUT_OTHERS_HELD_OUT,
     ABOUT_THINGS,
@@ -40,8 +36,18 @@ from demo_models.strange_questions import (
     PLACES_HELD_OUT,
     strange_question,
 )
-from demo_models.texts import NUMBER_WORDS, RELATION_WORDS, article
-from demo_models.vocabulary import COLOURS, HELD_OUT_PAIRS, SHAPES
+from demo_models.training.blip2.data import (
+    MAX_PACKED,
+    TextCoder,
+    TextPair,
+    attention_mask,
+    pack,
+    sample_text,
+)
+from demo_models.training.blip2.heads import IGNORE, pointing_loss, slot_labels, slots_of
+from demo_models.training.blip2.model import build_tokenizer, question_corpus
+from demo_models.world.scenes import SceneObject, sample_scene
+from demo_models.world.vocabulary import COLOURS, HELD_OUT_PAIRS, SHAPES
 
 SINGULAR = {"crosses": "cross", **{f"{shape}s": shape for shape in SHAPES}}
 NUM_SCENES = 400

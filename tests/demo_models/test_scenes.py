@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from demo_models.held_out import (
+from demo_models.evaluation.held_out import (
     PAIR_KINDS,
     caption_cases,
     labelled_pairs,
@@ -15,11 +15,9 @@ from demo_models.held_out import (
     pointing_cases,
     scene_cases,
 )
-from demo_models.non_scenes import HELD_OUT_KINDS, KINDS, paint_non_scene
-from demo_models.off_world import nouns, strange_texts
-from demo_models.outlines import hole, outline
-from demo_models.paint import PALETTE, TECHNIQUES, draw_picture
-from demo_models.scenes import (
+from demo_models.language.unrelated_texts import nouns, strange_texts
+from demo_models.world.drawings import PALETTE, TECHNIQUES, draw_picture
+from demo_models.world.scenes import (
     MIN_CONTRAST,
     MIN_GAP,
     SceneOptions,
@@ -29,7 +27,9 @@ from demo_models.scenes import (
     render,
     sample_scene,
 )
-from demo_models.vocabulary import ALL_PAIRS, HELD_OUT_PAIRS, SEEN_PAIRS, SHAPES
+from demo_models.world.shapes import hole, outline
+from demo_models.world.unrelated_images import HELD_OUT_KINDS, KINDS, paint_non_scene
+from demo_models.world.vocabulary import ALL_PAIRS, HELD_OUT_PAIRS, SEEN_PAIRS, SHAPES
 
 
 @pytest.fixture(scope="module")

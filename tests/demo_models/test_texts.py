@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from demo_models.claims import STATEMENT_KINDS, false_statement, true_statement
-from demo_models.scenes import Scene, SceneObject, sample_scene
-from demo_models.statements import Item, Statement, all_of, any_of, is_true, judge
-from demo_models.texts import caption, item_words, word
-from demo_models.vocabulary import HELD_OUT_PAIRS
+from demo_models.language.statement_sampling import STATEMENT_KINDS, false_statement, true_statement
+from demo_models.language.statement_wording import caption, item_words, word
+from demo_models.language.statements import Item, Statement, all_of, any_of, is_true, judge
+from demo_models.world.scenes import Scene, SceneObject, sample_scene
+from demo_models.world.vocabulary import HELD_OUT_PAIRS
 
 
 def thing(colour, shape, x, y, radius=0.1):

@@ -12,10 +12,10 @@ pytest.importorskip("torch")
 import torch
 from transformers import AutoTokenizer
 
-from demo_models.motion import Event, Motion, clip_times
-from demo_models.motion_sampling import MotionOptions, sample_motion
-from demo_models.train_videochat import CLIP_FOLDER, dialogue_loss, main
-from demo_models.videochat_data import (
+from demo_models.language.dialogues import Turn, sample_dialogue
+from demo_models.language.video_facts import Actor, Facts, facts_of
+from demo_models.language.video_questions import KINDS, make_query, phrase
+from demo_models.training.videochat.data import (
     GRID,
     MAX_OBJECTS,
     NUM_FRAMES,
@@ -30,21 +30,21 @@ from demo_models.videochat_data import (
     turned_pixels,
     turned_tables,
 )
-from demo_models.videochat_dialogues import Turn, sample_dialogue
-from demo_models.videochat_facts import Actor, Facts, facts_of
-from demo_models.videochat_labels import merge_with, speeds
-from demo_models.videochat_model import NUM_ROWS, build_model
-from demo_models.videochat_questions import KINDS, make_query, phrase
-from demo_models.videochat_rows import pointing_loss
-from demo_models.videochat_start import (
+from demo_models.training.videochat.features import pointing_loss
+from demo_models.training.videochat.initialisation import (
     clips_of,
     encode,
     mark_time,
     scale_stream,
     warm_start,
 )
-from demo_models.videochat_text import DialogueCoder, pack
-from demo_models.vocabulary import HELD_OUT_PAIRS
+from demo_models.training.videochat.labels import merge_with, speeds
+from demo_models.training.videochat.model import NUM_ROWS, build_model
+from demo_models.training.videochat.text import DialogueCoder, pack
+from demo_models.training.videochat.train import CLIP_FOLDER, dialogue_loss, main
+from demo_models.world.motion import Event, Motion, clip_times
+from demo_models.world.motion_sampling import MotionOptions, sample_motion
+from demo_models.world.vocabulary import HELD_OUT_PAIRS
 from pipelines.videochat_flash.conversion_videochat_flash import load_model
 from pipelines.videochat_flash.key_values import KeyValues
 from pipelines.videochat_flash.modeling_language import Prompt, prefill

@@ -1,0 +1,71 @@
+"""Does hiding an object hurt the match with its name? The pointing game by occlusion.
+
+It needs nothing from inside the model and so bounds what its relevance maps can be held to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from demo_models.evaluation.held_out import pointing_cases
+
+WINDOW_PX, STRIDE_PX = 16, 6
+
+Match = Callable[[Sequence[Image.Image], str], list[float]]
+"""(pictures, text) -> the cosine of each picture with the text."""
+
+
+def occlusion_map(match: Match, image: Image.Image, text: str) -> NDArray[np.float64]:
+    """Return how much the cosine drops, on average, when a pixel is hidden.
+
+    A window of the page's median colour slides over the picture.
+
+    Args:
+        match: The model.
+        image: An RGB picture (64, 64).
+        text: The text to match.
+
+    Returns:
+        Mean drop of the cosine (64, 64), float64.
+    """
+    pixels = np.asarray(image)
+    page = np.median(pixels.reshape(-1, 3), axis=0).astype(np.uint8)
+    height, width = pixels.shape[:2]
+    corners = [
+        (top, left)
+        for top in range(0, height - WINDOW_PX + 1, STRIDE_PX)
+        for left in range(0, width - WINDOW_PX + 1, STRIDE_PX)
+    ]
+    hidden = []
+    for top, left in corners:
+        copy = pixels.copy()
+        copy[top : top + WINDOW_PX, left : left + WINDOW_PX] = page
+        hidden.append(Image.fromarray(copy))
+    whole, *rest = match([image, *hidden], text)
+    drops, covers = np.zeros((height, width)), np.full((height, width), 1e-9)
+    for (top, left), cosine in zip(corners, rest, strict=True):
+        window = np.s_[top : top + WINDOW_PX, left : left + WINDOW_PX]
+        drops[window] += whole - cosine
+        covers[window] += 1
+    return drops / covers
+
+
+def measure_pointing(match: Match, seed: int, num: int) -> dict[str, float | int]:
+    """Return how often the peak of the map lies on the named object, in percent.
+
+    "chance_percent" is the mean share of the picture that the object covers.
+    """
+    hits, areas = [], []
+    for case in pointing_cases(seed, num):
+        peak = int(occlusion_map(match, case.image, f"a photo of a {case.label}").argmax())
+        hits.append(bool(case.mask.flat[peak]))
+        areas.append(float(case.mask.mean()))
+    return {
+        "percent": round(100 * float(np.mean(hits)), 2),
+        "chance_percent": round(100 * float(np.mean(areas)), 2),
+        "n": num,
+    }

@@ -1,0 +1,122 @@
+"""How well the Search tab's cut-off tells what fits: `python -m demo_models.evaluate_search`.
+
+Held-out scenes are indexed by the bundled CLIP and asked for every pair of colour and shape that is
+in one of them. Of what is shown, near-duplicates that are folded counted too, the share that holds
+the pair is the precision; of the scenes that hold it, the share that is shown is the recall. Beside
+them stands the best flat threshold on the cosine, chosen with the truth in hand, as nobody can.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from demo_models.evaluation.held_out import evaluation_rng
+from demo_models.world.scenes import Scene, render, sample_scene
+from pipelines.clip.named_image import NamedImage
+from pipelines.search.adding import Order, add_files
+from pipelines.search.finding import MOST_FOUND, Query, look_in, merged
+from pipelines.search.sides import Side, side_of
+from pipelines.settings import Settings
+from pipelines.store import PipelineStore
+
+SEED = 7
+SIZES = (30, 150, 600)
+OWNER = "0" * 32
+
+Truth = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A query, the scenes that it is true of, and their cosines with it."""
+
+    text: str
+    truth: Truth
+    cosines: NDArray[np.float32]
+    shown: Truth
+
+
+def main() -> None:
+    """Measure, print."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    facts = []
+    for size in SIZES:
+        rng = evaluation_rng(SEED, "search")
+        scenes = [sample_scene(rng) for _ in range(size)]
+        with TemporaryDirectory() as folder:
+            facts.append({"scenes": size, **measured(cases(Path(folder), scenes))})
+        print(json.dumps(facts[-1]))
+
+
+def cases(folder: Path, scenes: list[Scene]) -> list[Case]:
+    """Index scenes and ask for each pair of colour and shape that one of them holds."""
+    files = []
+    for number, scene in enumerate(scenes):
+        path = folder / f"{number}.png"
+        render(scene).save(path)
+        files.append(NamedImage(path, path.name))
+    store = PipelineStore(Settings(models="bundled", device="cpu", cache_dir=folder / "cache"))
+    side = side_of(store, "picture", "demo-clip")
+    order = Order(files=files, owner=OWNER, sides={"picture": side}, thumbnails=False)
+    for _ in add_files(store, store.library, order):
+        continue
+    held = [{(item.colour, item.shape) for item in scene.objects} for scene in scenes]
+    pairs = sorted({pair for each in held for pair in each})
+    made = [
+        _asked(store, side, f"{colour} {shape}", np.array([(colour, shape) in h for h in held]))
+        for colour, shape in pairs
+    ]
+    store.unload_all()
+    return made
+
+
+def _asked(store: PipelineStore, side: Side, text: str, truth: Truth) -> Case:
+    query = Query(text=text, top_k=MOST_FOUND)
+    with store.use(side.spec.key, side.task) as clip:
+        search = merged([look_in(clip, store.library, OWNER, side, query)], query)
+        vector = clip.aim(text, None).vector
+    names = {name for one in search.found for name in (one.file.name, *one.alike)}
+    shelf = store.library.shelf(OWNER, side.space)
+    near = shelf.nearest(vector, len(truth))
+    files = shelf.files()
+    cosines = np.zeros(len(truth), np.float32)
+    for content, value in zip(near.contents, near.vectors @ vector, strict=True):
+        cosines[int(files[content].name.removesuffix(".png"))] = value
+    shown = np.array([f"{number}.png" in names for number in range(len(truth))])
+    return Case(text, truth, cosines, shown)
+
+
+def measured(made: list[Case]) -> dict[str, object]:
+    """Return precision and recall, means over the queries, of what is shown and of a threshold."""
+    flat = [
+        (threshold, *_mean([(case.cosines >= threshold, case.truth) for case in made]))
+        for threshold in np.arange(0.05, 0.5, 0.01)
+    ]
+    best = max(flat, key=lambda one: one[1] * one[2] / max(one[1] + one[2], 1e-9))
+    precision, recall = _mean([(case.shown, case.truth) for case in made])
+    return {
+        "queries": len(made),
+        "precision": round(precision, 3),
+        "recall": round(recall, 3),
+        "best_flat": {
+            "threshold": round(float(best[0]), 2),
+            "precision": round(best[1], 3),
+            "recall": round(best[2], 3),
+        },
+    }
+
+
+def _mean(pairs: list[tuple[Truth, Truth]]) -> tuple[float, float]:
+    right = [int((shown & truth).sum()) for shown, truth in pairs]
+    precision = [r / max(1, int(shown.sum())) for r, (shown, _) in zip(right, pairs, strict=True)]
+    recall = [r / int(truth.sum()) for r, (_, truth) in zip(right, pairs, strict=True)]
+    return float(np.mean(precision)), float(np.mean(recall))
+
+
+if __name__ == "__main__":
+    main()

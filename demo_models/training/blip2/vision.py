@@ -1,0 +1,185 @@
+"""The vision tower of the demo BLIP-2: the demo CLIP's, folded, then taught with dense labels.
+
+The language side can only speak of what the frozen tower's tokens tell, so everything that is
+asked later is a label here: shape, colour, background, position, size and the number of objects.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import Blip2VisionModel, CLIPModel
+
+from demo_models.training.clip.data import NO_BACKGROUND, PictureCache, dense_labels
+from demo_models.training.clip.losses import DenseHeads
+from demo_models.world.vocabulary import BACKGROUNDS
+
+WIDTH = 128
+NUM_LAYERS = 3
+"""The CLIP has one more; its last layer serves the class token alone."""
+
+
+@dataclass(frozen=True)
+class VisionOptions:
+    """The recipe of this stage in numbers."""
+
+    steps: int = 1200
+    batch: int = 128
+    non_scene_share: float = 0.08
+    muon_rate: float = 0.01
+    adam_rate: float = 1e-3
+    warmup: int = 40
+
+
+def to_pixels(pictures: NDArray[np.uint8]) -> Tensor:
+    """Return what the stock processor makes of 64 px pictures (B, 64, 64, 3): (B, 3, 64, 64)."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _fold_embeddings(clip: Any, vision: Any, pixels: Tensor) -> None:
+    """Fold CLIP's first layer norm, which this tower lacks, into the embeddings.
+
+    The norm divides each token by its own deviation; a constant takes its place, the mean
+    deviation of the patches of some pictures, so that the result is near, not equal.
+    """
+    source, target, norm = clip.embeddings, vision.embeddings, clip.pre_layrnorm
+    weight = source.patch_embedding.weight  # (D, 3, 8, 8)
+    position = source.position_embedding.weight  # (1 + 64, D)
+    deviation = source(pixels)[:, 1:].std(dim=-1).mean()
+    gain = norm.weight / deviation
+    target.patch_embedding.weight.copy_(gain[:, None, None, None] * (weight - weight.mean(0)))
+    target.patch_embedding.bias.copy_(norm.bias)
+    centred = position - position.mean(dim=1, keepdim=True)
+    target.position_embedding[0].copy_(gain * centred)
+    target.position_embedding[0, 0].zero_()
+    target.class_embedding[0, 0].copy_(norm(source.class_embedding + position[0]))
+
+
+@torch.no_grad()
+def fold_clip(clip_folder: Any, vision: Any, pictures: NDArray[np.uint8]) -> None:
+    """Copy a CLIP's vision layers, all but the last, into a `Blip2VisionModel`.
+
+    Args:
+        clip_folder: A stock CLIP checkpoint of the same width, patch size and activation.
+        vision: The tower to fill.
+        pictures: (B, 64, 64, 3) uint8, to measure the deviation of the tokens.
+    """
+    whole: Any = CLIPModel.from_pretrained(clip_folder, dtype=torch.float32, local_files_only=True)
+    clip = whole.vision_model
+    _fold_embeddings(clip, vision, to_pixels(pictures))
+    for mine, other in zip(vision.encoder.layers, clip.encoder.layers, strict=False):
+        attention = other.self_attn
+        parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+        mine.self_attn.qkv.weight.copy_(torch.cat([part.weight for part in parts]))
+        mine.self_attn.qkv.bias.copy_(torch.cat([part.bias for part in parts]))
+        mine.self_attn.projection.load_state_dict(attention.out_proj.state_dict())
+        for name in ("layer_norm1", "layer_norm2", "mlp"):
+            getattr(mine, name).load_state_dict(getattr(other, name).state_dict())
+
+
+def _batch(
+    cache: PictureCache, rng: np.random.Generator, options: VisionOptions
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return pixels and the labels that `DenseHeads` wants."""
+    num_strange = round(options.non_scene_share * options.batch)
+    rows = np.concatenate(
+        [
+            rng.integers(0, cache.num_scenes, options.batch - num_strange),
+            rng.integers(cache.num_scenes, len(cache.scenes), num_strange),
+        ]
+    )
+    scenes = [cache.scenes[row] for row in rows]
+    names = [cache.backgrounds[row] for row in rows]
+    dense = [
+        dense_labels(scene, cache.owners[row]) for scene, row in zip(scenes, rows, strict=True)
+    ]
+    arrays = {
+        "patch_shape": np.stack([labels[0] for labels in dense]),
+        "patch_colour": np.stack([labels[1] for labels in dense]),
+        "boxes": np.stack([labels[2] for labels in dense]),
+        "background": np.array([BACKGROUNDS.index(n) if n else NO_BACKGROUND for n in names]),
+        "num_objects": np.array([len(scene.objects) if scene else 0 for scene in scenes]),
+    }
+    return to_pixels(cache.pixels[rows]), {k: torch.from_numpy(v) for k, v in arrays.items()}
+
+
+@torch.no_grad()
+def patch_figures(heads: DenseHeads, tokens: Tensor, labels: dict[str, Tensor]) -> dict[str, float]:
+    """Return how well patches of objects tell shape, colour and place (RMS, picture widths)."""
+    shape = labels["patch_shape"]
+    mine = (shape >= 0) & (shape < heads.shape.out_features - 1)
+    flat = heads.norm(tokens[:, 1:])[mine]
+    wrong_by = heads.box(flat) - labels["boxes"][mine]
+    right = {
+        "shape": heads.shape(flat).argmax(-1) == shape[mine],
+        "colour": heads.colour(flat).argmax(-1) == labels["patch_colour"][mine],
+        "count": heads.count(tokens[:, 0]).argmax(-1) == labels["num_objects"],
+    }
+    return {
+        **{name: values.float().mean().item() for name, values in right.items()},
+        "place_rms": wrong_by[:, :2].square().mean().sqrt().item(),
+        "radius_rms": wrong_by[:, 2].square().mean().sqrt().item(),
+    }
+
+
+def hidden_and_rest(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return the matrices inside layers, which Muon trains, and all other parameters."""
+    hidden: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in module.named_parameters():
+        inside = (".layers." in name or ".layer." in name) and parameter.ndim == 2
+        (hidden if inside else rest).append(parameter)
+    return hidden, rest
+
+
+def train_vision(vision: Any, cache: PictureCache, seed: int, options: VisionOptions) -> None:
+    """Teach the tower with dense labels, in place; rates rise, then fall linearly to 0."""
+    rng = np.random.default_rng([seed, 1])
+    heads = DenseHeads(WIDTH)
+    hidden, rest = hidden_and_rest(vision)
+    muon = torch.optim.Muon(hidden, lr=options.muon_rate, weight_decay=0.01, momentum=0.95)
+    adam = torch.optim.AdamW([*rest, *heads.parameters()], lr=options.adam_rate, weight_decay=0.01)
+    started = time.process_time()
+    for step in range(options.steps):
+        pixels, labels = _batch(cache, rng, options)
+        with torch.autocast("cpu", torch.bfloat16):
+            tokens = vision(pixel_values=pixels).last_hidden_state
+        tokens = tokens.float()
+        loss = heads(tokens, tokens[:, 0], labels)
+        loss.backward()
+        nn.utils.clip_grad_norm_([*vision.parameters(), *heads.parameters()], 5.0)
+        factor = min(1.0, (step + 1) / options.warmup, 1 - step / options.steps)
+        for optimizer, rate in ((muon, options.muon_rate), (adam, options.adam_rate)):
+            optimizer.param_groups[0]["lr"] = rate * factor
+            optimizer.step()
+            optimizer.zero_grad()
+        if step % 50 == 0 or step + 1 == options.steps:
+            figures = patch_figures(heads, tokens, labels)
+            told = " ".join(f"{name} {value:.3f}" for name, value in figures.items())
+            spent = time.process_time() - started
+            print(f"vision {step} loss {loss.item():.3f} {told} cpu {spent:.0f}s", flush=True)
+
+
+def make_vision(
+    config: Any, clip_folder: Any, cache: PictureCache, seed: int, options: VisionOptions
+) -> Any:
+    """Return the trained tower; it depends on the arguments alone."""
+    torch.manual_seed(seed)
+    vision = Blip2VisionModel(config)
+    fold_clip(clip_folder, vision, np.array(cache.pixels[:64]))
+    train_vision(vision, cache, seed, options)
+    return vision
+
+
+@torch.no_grad()
+def encode(vision: Any, pixels: Tensor) -> Tensor:
+    """Return the frozen tower's tokens (B, 1 + 64, D) of pixels (B, 3, 64, 64)."""
+    with torch.autocast("cpu", torch.bfloat16):
+        tokens: Tensor = vision(pixel_values=pixels).last_hidden_state
+    return tokens.float()
