@@ -16,67 +16,19 @@ from demo_models.language.statement_wording import (
     pick,
 )
 from demo_models.language.statements import Item
+from demo_models.language.wordings import Phrases, PhraseTable, read
 from demo_models.world.motion import DIRECTIONS, EVENT_KINDS, OPPOSITES
 from demo_models.world.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
 
 Rng = np.random.Generator
 Forms = tuple[tuple[str, str], ...]
-
-
-def _ways(direction: str) -> Forms:
-    verbs = (("moves", "moving"), ("goes", "going"), ("slides", "sliding"))
-    ends = [direction, f"to the {direction}"]
-    if direction in ("up", "down"):
-        ends = [direction, direction, f"{direction}wards"]
-    return tuple((f"{a} {end}", f"{b} {end}") for a, b in verbs for end in ends)
-
-
-VERBS: dict[str, Forms] = {
-    **{direction: _ways(direction) for direction in DIRECTIONS},
-    "move": (("moves", "moving"), ("is moving", "in motion")),
-    "spin": (("spins", "spinning"), ("rotates", "rotating"), ("turns around", "turning around")),
-    "grow": (
-        ("grows", "growing"),
-        ("gets bigger", "getting bigger"),
-        ("gets larger", "getting larger"),
-        ("becomes bigger", "becoming bigger"),
-    ),
-    "shrink": (
-        ("shrinks", "shrinking"),
-        ("gets smaller", "getting smaller"),
-        ("becomes smaller", "becoming smaller"),
-    ),
-    "bounce": (
-        ("bounces", "bouncing"),
-        ("bounces up and down", "bouncing up and down"),
-        ("jumps up and down", "jumping up and down"),
-    ),
-    "appear": (("appears", "appearing"), ("shows up", "showing up"), ("pops up", "popping up")),
-    "disappear": (
-        ("disappears", "disappearing"),
-        ("vanishes", "vanishing"),
-        ("goes away", "going away"),
-    ),
-    "recolour": (
-        ("changes colour", "changing colour"),
-        ("changes color", "changing color"),
-        ("changes its colour", "changing its colour"),
-    ),
-    "still": (
-        ("stays still", "staying still"),
-        ("does not move", "not moving"),
-        ("stands still", "standing still"),
-    ),
-}
+_WORDINGS = read("motion")
+VERBS: dict[str, Forms] = _WORDINGS["verbs"]
 """(finite, participle) forms of each kind; the first is the canonical one."""
 
-TURN_FORMS: Forms = (
-    ("turns {}", "turning {}"),
-    ("becomes {}", "becoming {}"),
-    ("changes to {}", "changing to {}"),
-)
-SPEED_WORDS = {"slow": ("slowly",), "fast": ("fast", "quickly")}
-NOTHING = ("nothing moves", "nothing happens", "everything stays still", "no motion")
+TURN_FORMS: Forms = _WORDINGS["turns"]
+SPEED_WORDS: PhraseTable = _WORDINGS["speeds"]
+NOTHING: Phrases = _WORDINGS["nothing"]
 CLAIM_KINDS = {
     "action": 0.50,
     "order": 0.18,

@@ -12,8 +12,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from demo_models.language.more_words import UNKNOWN_WORD_SHARE, with_unknown_word
-from demo_models.language.question_wording import as_typed, dressed, fill, wordings
+from demo_models.language.question_wording import (
+    UNKNOWN_WORD_SHARE,
+    as_typed,
+    dressed,
+    fill,
+    with_unknown_word,
+    wordings,
+)
 from demo_models.language.statement_sampling import change_item
 from demo_models.language.statement_wording import (
     NUMBER_WORDS,

@@ -9,57 +9,16 @@ from dataclasses import replace
 import numpy as np
 
 from demo_models.language.statements import Item, Statement
+from demo_models.language.wordings import Phrases, PhraseTable, read
 from demo_models.world.scenes import Scene
 
-NUMBER_WORDS = ("zero", "one", "two", "three", "four")
-TEMPLATES = (
-    "a photo of {}",
-    "a photo of {}",
-    "a photo of {}",
-    "a picture of {}",
-    "a drawing of {}",
-    "an image of {}",
-    "a painting of {}",
-    "a sketch of {}",
-    "a photo showing {}",
-    "a picture with {}",
-    "an icon of {}",
-    "clip art of {}",
-    "this is {}",
-    "there is {}",
-    "it shows {}",
-    "{}",
-    "{}",
-    "{}",
-)
-PLACE_WORDS = {
-    "left": ("on the left", "on the left side", "at the left"),
-    "right": ("on the right", "on the right side", "at the right"),
-    "top": ("at the top", "in the upper half", "on the top"),
-    "bottom": ("at the bottom", "in the lower half", "on the bottom"),
-    "middle": ("in the middle", "in the centre", "in the center", "at the centre"),
-}
-SIZE_WORDS = {"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")}
-RELATION_WORDS = {
-    "left of": ("to the left of", "left of", "on the left of"),
-    "right of": ("to the right of", "right of", "on the right of"),
-    "above": ("above", "over", "higher than"),
-    "below": ("below", "under", "lower than"),
-}
-BACKGROUND_ENDS = (
-    "on a {} background",
-    "with a {} background",
-    "against a {} background",
-    "on {}",
-)
-BACKGROUND_FORMS = (
-    "a {} background",
-    "the background is {}",
-    "{} background",
-    "the background colour is {}",
-    "the background color is {}",
-    "a photo with a {} background",
-)
+_WORDINGS = read("statements")
+NUMBER_WORDS, TEMPLATES = _WORDINGS["numbers"], _WORDINGS["templates"]
+PLACE_WORDS: PhraseTable = _WORDINGS["places"]
+SIZE_WORDS: PhraseTable = _WORDINGS["sizes"]
+RELATION_WORDS: PhraseTable = _WORDINGS["relations"]
+BACKGROUND_ENDS: Phrases = _WORDINGS["background_ends"]
+BACKGROUND_FORMS: Phrases = _WORDINGS["background_forms"]
 Rng = np.random.Generator
 
 

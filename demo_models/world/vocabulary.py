@@ -3,63 +3,26 @@
 from __future__ import annotations
 
 import math
+import tomllib
+from pathlib import Path
 
 Rgb = tuple[int, int, int]
 
-SHAPES = ("circle", "square", "triangle", "star", "heart", "ring", "cross", "moon")
-COLOURS = (
-    "red",
-    "orange",
-    "yellow",
-    "green",
-    "blue",
-    "purple",
-    "pink",
-    "brown",
-    "black",
-    "white",
-)
-BACKGROUNDS = ("white", "grey", "black", "blue", "green", "yellow", "pink")
-STYLES = ("plain", "gradient", "noise", "stripes", "checker", "blobs")
+_WORDS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
 
-ANCHORS: dict[str, tuple[Rgb, ...]] = {
-    "red": ((255, 0, 0), (237, 28, 36), (220, 38, 38), (190, 20, 25), (244, 67, 54)),
-    "orange": ((255, 127, 39), (255, 165, 0), (255, 140, 0), (249, 115, 22)),
-    "yellow": ((255, 255, 0), (255, 242, 0), (250, 215, 30), (255, 230, 80)),
-    "green": ((0, 128, 0), (34, 177, 76), (0, 255, 0), (76, 175, 80), (22, 120, 50)),
-    "blue": ((0, 0, 255), (63, 72, 204), (33, 150, 243), (37, 99, 235), (0, 162, 232)),
-    "purple": ((128, 0, 128), (163, 73, 164), (147, 51, 234), (106, 27, 154)),
-    "pink": ((255, 174, 201), (255, 105, 180), (255, 192, 203), (240, 98, 170)),
-    "brown": ((150, 75, 0), (139, 69, 19), (121, 85, 72), (101, 60, 20), (185, 122, 87)),
-    "black": ((0, 0, 0), (20, 20, 20), (35, 32, 38)),
-    "white": ((255, 255, 255), (248, 248, 248), (240, 240, 236)),
-}
+
+def _anchors(table: dict[str, list[list[int]]]) -> dict[str, tuple[Rgb, ...]]:
+    return {name: tuple((r, g, b) for r, g, b in rgbs) for name, rgbs in table.items()}
+
+
+ANCHORS = _anchors(_WORDS["colours"])
 """Anchor colours (0..255) of each name, among them those of common paint programs."""
 
-BACKGROUND_ANCHORS: dict[str, tuple[Rgb, ...]] = {
-    "white": ((255, 255, 255), (255, 255, 255), (246, 246, 246), (250, 248, 242)),
-    "grey": ((127, 127, 127), (160, 160, 160), (185, 185, 188), (110, 112, 116)),
-    "black": ((0, 0, 0), (18, 18, 20), (30, 28, 34)),
-    "blue": ((120, 170, 235), (60, 110, 210), (30, 60, 160), (150, 200, 250)),
-    "green": ((120, 200, 120), (60, 150, 80), (25, 100, 50), (170, 225, 160)),
-    "yellow": ((255, 235, 120), (245, 215, 70), (250, 240, 160)),
-    "pink": ((255, 190, 210), (245, 150, 190), (255, 215, 225)),
-}
-
-HELD_OUT_PAIRS: tuple[tuple[str, str], ...] = (
-    ("brown", "circle"),
-    ("purple", "square"),
-    ("pink", "triangle"),
-    ("blue", "star"),
-    ("brown", "star"),
-    ("green", "heart"),
-    ("orange", "heart"),
-    ("orange", "ring"),
-    ("white", "ring"),
-    ("yellow", "cross"),
-    ("red", "moon"),
-    ("black", "moon"),
-)
+BACKGROUND_ANCHORS = _anchors(_WORDS["backgrounds"])
+SHAPES: tuple[str, ...] = tuple(_WORDS["shapes"])
+COLOURS, BACKGROUNDS = tuple(ANCHORS), tuple(BACKGROUND_ANCHORS)
+STYLES: tuple[str, ...] = tuple(_WORDS["styles"])
+HELD_OUT_PAIRS = tuple((colour, shape) for colour, shape in _WORDS["held_out_pairs"])
 """Pairs (colour, shape) that no training picture and no training text shows together."""
 
 ALL_PAIRS = tuple((colour, shape) for colour in COLOURS for shape in SHAPES)

@@ -13,7 +13,7 @@ from demo_models.evaluation.blip2_questions import (
     questions,
     reworded,
 )
-from demo_models.language.more_words import MORE, with_unknown_word
+from demo_models.language.question_wording import MORE, with_unknown_word
 from demo_models.language.question_wording import HELD_OUT, TRAINED
 from demo_models.language.questions import (
     KIND_SHARES,

@@ -1,9 +1,8 @@
-"""The texts that the demo BLIP-2 learns, packed: all texts of one picture in one sequence."""
+"""Training texts of the demo BLIP-2, packed: all texts of one image in one sequence."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +13,8 @@ from demo_models.language.question_wording import FRAME, FRAMES, PREFIXES
 from demo_models.language.questions import Query, caption_text, make_query, phrase
 from demo_models.language.statement_wording import pick
 from demo_models.language.unanswerable import DONT_KNOW
-from demo_models.world.scenes import Scene
+from demo_models.training.tokenizers import CachedEncoder
+from demo_models.world.scenes import Scene, sample_scene
 
 CAPTION_SHARES = {"even": 0.2, "late": 0.12, "places": 0.04, "several": 0.12}
 WORDS_OF_MIX = {"even": "first", "late": "first", "places": "first", "several": "all"}
@@ -103,26 +103,26 @@ def sample_text(
     return replace(asked, prompt=f"{told} {FRAME.format(asked.prompt)}")
 
 
-class TextCoder:
-    """Turns texts into the tokens that the stock processor makes of them."""
+def question_corpus(seed: int, num: int) -> list[str]:
+    """Return the prompts and answers of `num` random texts; strange questions are left out."""
+    rng = np.random.default_rng([seed, 2])
+    texts = []
+    for _ in range(num):
+        scene = sample_scene(rng)
+        pair = sample_text(rng, scene, scene.background, True)
+        if DONT_KNOW not in (pair.answer, pair.prompt):
+            texts.append(f"{pair.prompt} {pair.answer}")
+    return [text for text in texts if DONT_KNOW not in text]
 
-    def __init__(self, tokenizer: Any) -> None:
-        """Keep the tokenizer; every piece of text is encoded once."""
-        self.tokenizer = tokenizer
-        self.known: dict[str, list[int]] = {}
 
-    def _encode(self, text: str) -> list[int]:
-        if text not in self.known:
-            if len(self.known) > 200_000:
-                self.known.clear()
-            self.known[text] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return self.known[text]
+class TextCoder(CachedEncoder):
+    """Encoder of texts into the tokens that the stock processor makes of them."""
 
     def __call__(self, text: TextPair) -> tuple[list[int], list[int]]:
         """Return the tokens, and for each the token to be written after it or -100."""
         end = self.tokenizer.eos_token_id
-        prompt = [self.tokenizer.bos_token_id, *self._encode(text.prompt)]
-        answer = self._encode(f" {text.answer}" if text.prompt else text.answer)
+        prompt = [self.tokenizer.bos_token_id, *self.encode(text.prompt)]
+        answer = self.encode(f" {text.answer}" if text.prompt else text.answer)
         ids = [*prompt, *answer]
         return ids, [*[-100] * (len(prompt) - 1), *answer, end]
 

@@ -1,74 +1,44 @@
-"""The parts of the demo BLIP-2: its tokenizer, its processor and the untrained model."""
+"""The untrained demo BLIP-2, its tokenizer and processor, and saving it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors, trainers
-from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     Blip2Config,
     Blip2ForConditionalGeneration,
     Blip2Processor,
     BlipImageProcessorPil,
-    PreTrainedTokenizerFast,
 )
 
+from demo_models.language.question_wording import FRAME
 from demo_models.language.unanswerable import DONT_KNOW
-from demo_models.training.blip2.data import sample_text
 from demo_models.training.blip2.vision import NUM_LAYERS, WIDTH
-from demo_models.world.scenes import PICTURE_PX, sample_scene
+from demo_models.training.checkpoints import write_card
+from demo_models.training.tokenizers import opt_tokenizer
+from demo_models.world.scenes import PICTURE_PX
 
 NUM_QUERIES = 16
-NUM_MERGES = 500
 MAX_POSITIONS = 256
-END, PAD = "</s>", "<pad>"
 
 
-def question_corpus(seed: int, num: int) -> list[str]:
-    """Return the prompts and answers of `num` random texts; strange questions are left out."""
-    rng = np.random.default_rng([seed, 2])
-    texts = []
-    for _ in range(num):
-        scene = sample_scene(rng)
-        pair = sample_text(rng, scene, scene.background, True)
-        if DONT_KNOW not in (pair.answer, pair.prompt):
-            texts.append(f"{pair.prompt} {pair.answer}")
-    return [text for text in texts if DONT_KNOW not in text]
+EXAMPLE_QUESTIONS = (
+    "What shape is this?",
+    "What colour is it?",
+    "What colour is the background?",
+    "How many shapes are there?",
+    "Is there a red circle?",
+    "Is it large or small?",
+    "Where is it?",
+    "What is in the picture?",
+)
 
 
 def build_tokenizer(texts: list[str]) -> Any:
-    """Train a byte-level BPE that reads lower case.
-
-    Words of this world become few tokens, other words fall into letters. "I don't know" is
-    one token, so that its capital survives and one decision is enough to say it.
-    """
-    backend = Tokenizer(models.BPE())
-    backend.normalizer = normalizers.Lowercase()
-    backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=258 + NUM_MERGES,
-        special_tokens=[END, PAD],
-        initial_alphabet=ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator(texts, trainer)
-    backend.add_tokens([AddedToken(DONT_KNOW, normalized=False, lstrip=True)])
-    backend.post_processor = processors.TemplateProcessing(
-        single=f"{END} $A", special_tokens=[(END, backend.token_to_id(END))]
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token=END,
-        eos_token=END,
-        unk_token=END,
-        pad_token=PAD,
-        padding_side="left",
-        model_max_length=MAX_POSITIONS - NUM_QUERIES,
-    )
+    """Train the tokenizer on texts; image tokens leave room for the rest of the positions."""
+    return opt_tokenizer(texts, MAX_POSITIONS - NUM_QUERIES)
 
 
 def build_processor(tokenizer: Any) -> Any:
@@ -110,3 +80,17 @@ def build_model(tokenizer: Any) -> Any:
     with torch.no_grad():
         model.query_tokens.normal_(0, 0.5)
     return model
+
+
+def save_checkpoint(model: Any, processor: Any, out: Path, **facts: Any) -> None:
+    """Write a stock checkpoint in float16 and `demo.json` with further facts.
+
+    There is no bank of texts: the answer "I don't know" is the hint.
+    """
+    processor.save_pretrained(out)
+    half = Blip2ForConditionalGeneration(model.config)
+    half.load_state_dict(model.state_dict())
+    half.half().save_pretrained(out)
+    scene = {"scene_bank": [], "scene_score": "none", "scene_threshold": 0.0}
+    words = {"prompt": FRAME, "questions": EXAMPLE_QUESTIONS, "unknown_answer": DONT_KNOW}
+    write_card(out, model, **facts, **words, **scene)

@@ -1,18 +1,12 @@
-"""Trains the bundled demo BLIP-2: `python -m demo_models.train_blip2 --out FOLDER`.
+"""Training of the bundled demo BLIP-2.
 
-First the vision tower, warm-started from the demo CLIP, learns dense labels; then it is frozen
-and the Q-Former and the OPT language model learn to caption and to answer. The run is fixed by
-its seed and its numbers of steps, never by the clock.
+First the vision tower, which starts as that of the demo CLIP, learns dense labels. Then it is
+frozen, and the Q-Former and the OPT language model learn to caption and to answer.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Blip2ForConditionalGeneration
 
-from demo_models.language.question_wording import FRAME
-from demo_models.language.unanswerable import DONT_KNOW
+from demo_models.training import loop
 from demo_models.training.blip2.data import (
     PackedTexts,
     TextCoder,
     attention_mask,
     pack,
+    question_corpus,
     sample_text,
 )
 from demo_models.training.blip2.heads import NameHeads, SlotHeads, pointing_loss, slot_labels
@@ -37,31 +31,17 @@ from demo_models.training.blip2.model import (
     build_model,
     build_processor,
     build_tokenizer,
-    question_corpus,
+    save_checkpoint,
 )
 from demo_models.training.blip2.vision import (
     WIDTH,
-    VisionOptions,
+    VisionRecipe,
     encode,
-    hidden_and_rest,
     make_vision,
     to_pixels,
 )
+from demo_models.training.checkpoints import CLIP_FOLDER, Run
 from demo_models.training.clip.data import PictureCache, load_or_make_cache
-from demo_models.world.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
-
-Save = Callable[[int], None]
-CLIP_FOLDER = Path("assets/checkpoints/demo-clip")
-EXAMPLE_QUESTIONS = (
-    "What shape is this?",
-    "What colour is it?",
-    "What colour is the background?",
-    "How many shapes are there?",
-    "Is there a red circle?",
-    "Is it large or small?",
-    "Where is it?",
-    "What is in the picture?",
-)
 
 
 @dataclass(frozen=True)
@@ -79,10 +59,10 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class TrainOptions:
-    """The whole recipe in numbers."""
+class Recipe:
+    """All numbers of the training."""
 
-    vision: VisionOptions = VisionOptions()
+    vision: VisionRecipe = VisionRecipe()
     stages: tuple[Stage, ...] = (
         Stage(1000, 38, 2),
         Stage(1700, 38, 2, horizon=1700, mix="late"),
@@ -105,19 +85,14 @@ class TrainOptions:
     save_every: int = 250
 
 
-SMOKE = TrainOptions(
-    vision=VisionOptions(steps=2, batch=6),
+SMOKE = Recipe(
+    vision=VisionRecipe(steps=2, batch=6),
     stages=(Stage(2, 3, 1), Stage(1, 2, 1, horizon=1, mix="several", crowded=0.5, pointing=0.2)),
     num_scenes=30,
     num_non_scenes=7,
     texts=3,
     num_corpus_texts=300,
 )
-
-
-def rate_at(step: int, stage: Stage, warmup: int) -> float:
-    """Return the factor on the learning rates: warm-up, then linear towards 0."""
-    return stage.peak * min((step + 1) / warmup, 1 - step / stage.horizon)
 
 
 def make_batch(
@@ -143,7 +118,7 @@ def make_batch(
     return to_pixels(cache.pixels[rows]), pack(told, coder, NUM_QUERIES), labels
 
 
-def read_picture(model: Any, features: Tensor) -> Tensor:
+def query_image(model: Any, features: Tensor) -> Tensor:
     """Return the Q-Former's queries (B, 16, D) after they read the tower's tokens (B, 65, D)."""
     with torch.autocast("cpu", torch.bfloat16):
         queries = model.query_tokens.expand(len(features), -1, -1)
@@ -189,157 +164,82 @@ def text_loss(
     return loss, pointing_loss(read.attentions[-1], packed.about, cells)
 
 
-def build_optimizers(
-    model: Any, heads: nn.Module, options: TrainOptions
-) -> list[tuple[torch.optim.Optimizer, float]]:
-    """Return Muon for the hidden matrices and AdamW for the rest, with their rates."""
-    hidden, rest = (
-        [parameter for parameter in group if parameter.requires_grad]
-        for group in hidden_and_rest(model)
-    )
-    muon = torch.optim.Muon(hidden, lr=options.muon_rate, weight_decay=0.01, momentum=0.95)
-    rest += heads.parameters()
-    adam = torch.optim.AdamW(rest, lr=options.adam_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    return [(muon, options.muon_rate), (adam, options.adam_rate)]
-
-
-@torch.no_grad()
-def round_to_half(model: nn.Module) -> None:
-    """Round what is trained to float16, as a saved and loaded checkpoint is."""
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.copy_(parameter.half().float())
-
-
 def train_language(
-    model: Any, coder: TextCoder, cache: PictureCache, options: TrainOptions, index: int, save: Save
+    model: Any,
+    coder: TextCoder,
+    cache: PictureCache,
+    recipe: Recipe,
+    index: int,
+    save: loop.Save,
 ) -> None:
     """Train Q-Former, projection and OPT in place for one stage, by its index."""
-    stage = options.stages[index]
-    before = sum(earlier.steps for earlier in options.stages[:index])
-    rng = np.random.default_rng([options.seed, 3 + index])
-    torch.manual_seed(options.seed + index)
+    stage = recipe.stages[index]
+    rng = np.random.default_rng([recipe.seed, 3 + index])
+    torch.manual_seed(recipe.seed + index)
     heads = nn.ModuleList([SlotHeads(WIDTH)] + [NameHeads(WIDTH)] * (stage.pointing > 0))
-    optimizers = build_optimizers(model, heads, options)
-    groups = [optimizer.param_groups[0] for optimizer, _ in optimizers]
-    trained = [parameter for group in groups for parameter in group["params"]]
-    started, recent = time.process_time(), []
-    for step in range(stage.steps):
-        pixels, packed, labels = make_batch(cache, rng, coder, stage, options.texts)
-        queries = read_picture(model, encode(model.vision_model, pixels))
-        alone = index > 0 and step < options.head_steps
-        slots = sum(head(queries.detach() if alone else queries, labels) for head in heads)
+
+    def compute(step: int) -> dict[str, Tensor]:
+        pixels, packed, labels = make_batch(cache, rng, coder, stage, recipe.texts)
+        queries = query_image(model, encode(model.vision_model, pixels))
+        heads_only = index > 0 and step < recipe.head_steps
+        read = queries.detach() if heads_only else queries
+        slots = torch.stack([head(read, labels) for head in heads]).sum()
         cells = labels["cells"] if stage.pointing else None
-        loss, pointing = text_loss(model, queries, packed, cells)
-        (loss + options.slot_weight * slots + stage.pointing * pointing).backward()
-        nn.utils.clip_grad_norm_(trained, 2.0)
-        factor = rate_at(step, stage, options.warmup)
-        for optimizer, rate in optimizers:
-            optimizer.param_groups[0]["lr"] = rate * factor
-            optimizer.step()
-            optimizer.zero_grad()
-        recent.append((loss.item(), slots.item(), pointing.item()))
-        if step % 25 == 0 or step + 1 == stage.steps:
-            spent = time.process_time() - started
-            means = zip(("loss", "slots", "pointing"), np.mean(recent, axis=0), strict=True)
-            told = " ".join(f"{name} {mean:.4f}" for name, mean in means)
-            print(f"stage {index} step {step} {told} cpu {spent:.0f}s", flush=True)
-            recent = []
-        if (step + 1) % options.save_every == 0 or step + 1 == stage.steps:
-            save(before + step + 1)
-    round_to_half(model)
+        answers, pointing = text_loss(model, queries, packed, cells)
+        return {
+            "answers": answers,
+            "slots": recipe.slot_weight * slots,
+            "pointing": stage.pointing * pointing,
+        }
 
-
-def save_checkpoint(
-    model: Any, processor: Any, options: TrainOptions, steps: int, out: Path
-) -> None:
-    """Write a stock checkpoint in float16 and what the demo knows, `demo.json`."""
-    out.mkdir(parents=True, exist_ok=True)
-    processor.save_pretrained(out)
-    half = Blip2ForConditionalGeneration(model.config)
-    half.load_state_dict(model.state_dict())
-    half.half().save_pretrained(out)
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    write_card(num_parameters, options, steps, out)
-
-
-def write_card(num_parameters: int, options: TrainOptions, steps: int, out: Path) -> None:
-    """Write `demo.json`; there is no bank of texts, the answer "I don't know" is the hint."""
-    facts = {
-        "demo": True,
-        "knows": {"shapes": SHAPES, "colours": COLOURS, "backgrounds": BACKGROUNDS},
-        "parameters": num_parameters,
-        "seed": options.seed,
-        "steps": steps,
-        "vision_steps": options.vision.steps,
-        "held_out_pairs": [" ".join(pair) for pair in HELD_OUT_PAIRS],
-        "prompt": FRAME,
-        "questions": EXAMPLE_QUESTIONS,
-        "unknown_answer": DONT_KNOW,
-        "scene_bank": [],
-        "scene_score": "none",
-        "scene_threshold": 0.0,
-    }
-    (out / "demo.json").write_text(json.dumps(facts, indent=1) + "\n")
+    before = sum(earlier.steps for earlier in recipe.stages[:index])
+    settings = loop.Loop(
+        name=f"blip2 stage {index}",
+        steps=stage.steps,
+        rate=lambda step: loop.linear(step, recipe.warmup, stage.horizon, stage.peak),
+        clip_norm=2.0,
+        save_every=recipe.save_every,
+        save=lambda steps: save(before + steps),
+    )
+    hidden, rest = loop.split_parameters(model, (".layers.", ".layer."))
+    rates = recipe.muon_rate, recipe.adam_rate
+    optimizers = loop.make_optimizers(hidden, [*rest, *heads.parameters()], *rates)
+    loop.run(settings, optimizers, compute)
+    loop.round_to_half(p for p in model.parameters() if p.requires_grad)
 
 
 def vision_weights(
-    model: Any, cache: PictureCache, options: TrainOptions, file: Path | None
+    model: Any, cache: PictureCache, recipe: Recipe, file: Path | None
 ) -> dict[str, Tensor]:
     """Return the trained tower's weights, from `file` if it is there; otherwise written to it."""
     if file is not None and file.exists():
         known: dict[str, Tensor] = torch.load(file, weights_only=True)
         return known
     config = model.config.vision_config
-    vision = make_vision(config, CLIP_FOLDER, cache, options.seed, options.vision)
+    vision = make_vision(config, CLIP_FOLDER, cache, recipe.seed, recipe.vision)
     weights: dict[str, Tensor] = vision.state_dict()
     if file is not None:
         torch.save(weights, file)
     return weights
 
 
-def train(
-    options: TrainOptions,
-    data: Path,
-    out: Path,
-    vision_file: Path | None = None,
-    start: Path | None = None,
-    first: int = 0,
-) -> None:
-    """Run the stages from `first` on; a later one starts from the checkpoint `start`."""
-    tokenizer = build_tokenizer(question_corpus(options.seed, options.num_corpus_texts))
+def train(recipe: Recipe, run: Run) -> None:
+    """Train the vision tower, then the stages of the language side."""
+    tokenizer = build_tokenizer(question_corpus(recipe.seed, recipe.num_corpus_texts))
     processor: Any = build_processor(tokenizer)
-    torch.manual_seed(options.seed)
+    torch.manual_seed(recipe.seed)
     model = build_model(tokenizer)
-    cache = load_or_make_cache(data, options.seed, options.num_scenes, options.num_non_scenes)
-    if start is not None:
-        loaded = Blip2ForConditionalGeneration.from_pretrained(start, dtype=torch.float32)
+    cache = load_or_make_cache(run.data, recipe.seed, recipe.num_scenes, recipe.num_non_scenes)
+    if run.start is not None:
+        loaded = Blip2ForConditionalGeneration.from_pretrained(run.start, dtype=torch.float32)
         model.load_state_dict(loaded.state_dict())
-    model.vision_model.load_state_dict(vision_weights(model, cache, options, vision_file))
+    model.vision_model.load_state_dict(vision_weights(model, cache, recipe, run.tower))
     model.vision_model.requires_grad_(False)
 
     def save(steps: int) -> None:
-        save_checkpoint(model, processor, options, steps, out)
+        facts = {"seed": recipe.seed, "steps": steps, "vision_steps": recipe.vision.steps}
+        save_checkpoint(model, processor, run.out, **facts)
 
     coder = TextCoder(tokenizer)
-    for index in range(first, len(options.stages)):
-        train_language(model, coder, cache, options, index, save)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="checkpoint folder to write")
-    parser.add_argument("--seed", type=int, default=TrainOptions.seed)
-    parser.add_argument("--data", type=Path, default=Path("build/demo-data"), help="cache folder")
-    parser.add_argument("--vision", type=Path, help="file that keeps the tower between runs")
-    parser.add_argument("--start", type=Path, help="checkpoint that stages left")
-    parser.add_argument("--first", type=int, default=0, help="stage to go on with from there")
-    parser.add_argument("--smoke", action="store_true", help="three tiny steps, to test the code")
-    chosen = parser.parse_args(arguments)
-    options = replace(SMOKE if chosen.smoke else TrainOptions(), seed=chosen.seed)
-    train(options, chosen.data, chosen.out, chosen.vision, chosen.start, chosen.first)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    for index in range(run.first, len(recipe.stages)):
+        train_language(model, coder, cache, recipe, index, save)

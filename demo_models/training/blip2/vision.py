@@ -6,19 +6,18 @@ asked later is a label here: shape, colour, background, position, size and the n
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import Blip2VisionModel, CLIPModel
 
-from demo_models.training.clip.data import NO_BACKGROUND, PictureCache, dense_labels
+from demo_models.training import loop
+from demo_models.training.clip.data import PictureCache, stacked_labels
 from demo_models.training.clip.losses import DenseHeads
-from demo_models.world.vocabulary import BACKGROUNDS
 
 WIDTH = 128
 NUM_LAYERS = 3
@@ -26,7 +25,7 @@ NUM_LAYERS = 3
 
 
 @dataclass(frozen=True)
-class VisionOptions:
+class VisionRecipe:
     """The recipe of this stage in numbers."""
 
     steps: int = 1200
@@ -84,29 +83,19 @@ def fold_clip(clip_folder: Any, vision: Any, pictures: NDArray[np.uint8]) -> Non
 
 
 def _batch(
-    cache: PictureCache, rng: np.random.Generator, options: VisionOptions
+    cache: PictureCache, rng: np.random.Generator, recipe: VisionRecipe
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return pixels and the labels that `DenseHeads` wants."""
-    num_strange = round(options.non_scene_share * options.batch)
+    num_strange = round(recipe.non_scene_share * recipe.batch)
     rows = np.concatenate(
         [
-            rng.integers(0, cache.num_scenes, options.batch - num_strange),
+            rng.integers(0, cache.num_scenes, recipe.batch - num_strange),
             rng.integers(cache.num_scenes, len(cache.scenes), num_strange),
         ]
     )
     scenes = [cache.scenes[row] for row in rows]
-    names = [cache.backgrounds[row] for row in rows]
-    dense = [
-        dense_labels(scene, cache.owners[row]) for scene, row in zip(scenes, rows, strict=True)
-    ]
-    arrays = {
-        "patch_shape": np.stack([labels[0] for labels in dense]),
-        "patch_colour": np.stack([labels[1] for labels in dense]),
-        "boxes": np.stack([labels[2] for labels in dense]),
-        "background": np.array([BACKGROUNDS.index(n) if n else NO_BACKGROUND for n in names]),
-        "num_objects": np.array([len(scene.objects) if scene else 0 for scene in scenes]),
-    }
-    return to_pixels(cache.pixels[rows]), {k: torch.from_numpy(v) for k, v in arrays.items()}
+    labels = stacked_labels(scenes, cache.owners[rows], [cache.backgrounds[row] for row in rows])
+    return to_pixels(cache.pixels[rows]), {k: torch.from_numpy(v) for k, v in labels.items()}
 
 
 @torch.no_grad()
@@ -128,52 +117,42 @@ def patch_figures(heads: DenseHeads, tokens: Tensor, labels: dict[str, Tensor]) 
     }
 
 
-def hidden_and_rest(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Return the matrices inside layers, which Muon trains, and all other parameters."""
-    hidden: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for name, parameter in module.named_parameters():
-        inside = (".layers." in name or ".layer." in name) and parameter.ndim == 2
-        (hidden if inside else rest).append(parameter)
-    return hidden, rest
-
-
-def train_vision(vision: Any, cache: PictureCache, seed: int, options: VisionOptions) -> None:
-    """Teach the tower with dense labels, in place; rates rise, then fall linearly to 0."""
+def train_vision(vision: Any, cache: PictureCache, seed: int, recipe: VisionRecipe) -> None:
+    """Train the tower in place with dense labels."""
     rng = np.random.default_rng([seed, 1])
     heads = DenseHeads(WIDTH)
-    hidden, rest = hidden_and_rest(vision)
-    muon = torch.optim.Muon(hidden, lr=options.muon_rate, weight_decay=0.01, momentum=0.95)
-    adam = torch.optim.AdamW([*rest, *heads.parameters()], lr=options.adam_rate, weight_decay=0.01)
-    started = time.process_time()
-    for step in range(options.steps):
-        pixels, labels = _batch(cache, rng, options)
+    last: dict[str, Any] = {}
+
+    def compute(step: int) -> dict[str, Tensor]:
+        pixels, labels = _batch(cache, rng, recipe)
         with torch.autocast("cpu", torch.bfloat16):
             tokens = vision(pixel_values=pixels).last_hidden_state
         tokens = tokens.float()
-        loss = heads(tokens, tokens[:, 0], labels)
-        loss.backward()
-        nn.utils.clip_grad_norm_([*vision.parameters(), *heads.parameters()], 5.0)
-        factor = min(1.0, (step + 1) / options.warmup, 1 - step / options.steps)
-        for optimizer, rate in ((muon, options.muon_rate), (adam, options.adam_rate)):
-            optimizer.param_groups[0]["lr"] = rate * factor
-            optimizer.step()
-            optimizer.zero_grad()
-        if step % 50 == 0 or step + 1 == options.steps:
-            figures = patch_figures(heads, tokens, labels)
-            told = " ".join(f"{name} {value:.3f}" for name, value in figures.items())
-            spent = time.process_time() - started
-            print(f"vision {step} loss {loss.item():.3f} {told} cpu {spent:.0f}s", flush=True)
+        last.update(tokens=tokens.detach(), labels=labels)
+        return {"dense": heads(tokens, tokens[:, 0], labels)}
+
+    settings = loop.Loop(
+        name="blip2 vision",
+        steps=recipe.steps,
+        rate=lambda step: loop.linear(step, recipe.warmup, recipe.steps),
+        log_every=50,
+        figures=lambda: patch_figures(heads, last["tokens"], last["labels"]),
+    )
+    hidden, rest = loop.split_parameters(vision)
+    parameters = [*rest, *heads.parameters()]
+    rates = recipe.muon_rate, recipe.adam_rate
+    optimizers = loop.make_optimizers(hidden, parameters, *rates, betas=(0.9, 0.999))
+    loop.run(settings, optimizers, compute, [*vision.parameters(), *heads.parameters()])
 
 
 def make_vision(
-    config: Any, clip_folder: Any, cache: PictureCache, seed: int, options: VisionOptions
+    config: Any, clip_folder: Any, cache: PictureCache, seed: int, recipe: VisionRecipe
 ) -> Any:
     """Return the trained tower; it depends on the arguments alone."""
     torch.manual_seed(seed)
     vision = Blip2VisionModel(config)
     fold_clip(clip_folder, vision, np.array(cache.pixels[:64]))
-    train_vision(vision, cache, seed, options)
+    train_vision(vision, cache, seed, recipe)
     return vision
 
 

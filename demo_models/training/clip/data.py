@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from demo_models.language.statement_sampling import false_statement, true_statement
+from demo_models.language.statement_sampling import (
+    STATEMENT_KINDS,
+    false_statement,
+    true_statement,
+)
 from demo_models.language.statements import Statement, judge
 from demo_models.language.unrelated_texts import sample_off_world
+from demo_models.training.checkpoints import cached
 from demo_models.world.augmentation import augment
 from demo_models.world.scenes import PICTURE_PX, Scene, object_masks, render, sample_scene
 from demo_models.world.unrelated_images import KINDS, paint_non_scene
@@ -54,20 +60,16 @@ class BatchSizes:
 class Batch:
     """One training step's data.
 
-    `pixels` (B, 64, 64, 3) uint8; `truth` (T, B) int8: 1 true, 0 false, -1 undecided;
-    `patch_shape`, `patch_colour` (B, 64) int64 with -100 for "ignore" and the last class for
-    "nothing here"; `background` (B,) int64; `boxes` (B, 64, 3) float32: x, y, radius of the
-    object that owns a patch, or the patch's own centre and 0; `num_objects` (B,) int64.
+    `pixels` (B, 64, 64, 3) uint8; `truth` (T, B) int8: 1 true, 0 false, -1 undecided. `labels`:
+    "patch_shape", "patch_colour" (B, 64) int64 with -100 for "ignore" and the last class for
+    "nothing here"; "background" (B,) int64; "boxes" (B, 64, 3) float32: x, y, radius of the
+    object that owns a patch, or the patch's own centre and 0; "num_objects" (B,) int64.
     """
 
     pixels: NDArray[np.uint8]
     texts: list[str]
     truth: NDArray[np.int8]
-    patch_shape: NDArray[np.int64]
-    patch_colour: NDArray[np.int64]
-    background: NDArray[np.int64]
-    boxes: NDArray[np.float32]
-    num_objects: NDArray[np.int64]
+    labels: dict[str, NDArray[Any]]
 
 
 def patch_owners(scene: Scene) -> NDArray[np.uint8]:
@@ -81,7 +83,7 @@ def patch_owners(scene: Scene) -> NDArray[np.uint8]:
 
 
 def make_cache(seed: int, num_scenes: int, num_non_scenes: int) -> PictureCache:
-    """Sample, render and augment the pictures of one training run."""
+    """Sample, render and augment the images of one training run."""
     rng = np.random.default_rng(seed)
     total = num_scenes + num_non_scenes
     pixels = np.empty((total, PICTURE_PX, PICTURE_PX, 3), dtype=np.uint8)
@@ -102,24 +104,26 @@ def make_cache(seed: int, num_scenes: int, num_non_scenes: int) -> PictureCache:
     return PictureCache(pixels, owners, scenes, backgrounds, num_scenes)
 
 
-def load_or_make_cache(
-    folder: Path, seed: int, num_scenes: int, num_non_scenes: int
-) -> PictureCache:
-    """Return the cache of these numbers from `folder`, making it first if it is not there.
+def load_or_make_cache(data: Path, seed: int, num_scenes: int, num_non_scenes: int) -> PictureCache:
+    """Return the images of these numbers, drawn into the folder `data` at the first call."""
+    folder = data / f"images-{seed}-{num_scenes}-{num_non_scenes}"
 
-    Empty the folder after a change to the code that draws: a file name knows the numbers only.
-    """
-    path = folder / f"clip_{seed}_{num_scenes}_{num_non_scenes}"
-    if not path.with_suffix(".npy").exists():
-        folder.mkdir(parents=True, exist_ok=True)
+    def make(target: Path) -> tuple[Any, ...]:
         cache = make_cache(seed, num_scenes, num_non_scenes)
-        labels = (cache.owners, cache.scenes, cache.backgrounds)
-        path.with_suffix(".pickle").write_bytes(pickle.dumps(labels))
-        np.save(path.with_suffix(".npy"), cache.pixels)
-        return cache
-    owners, scenes, backgrounds = pickle.loads(path.with_suffix(".pickle").read_bytes())
-    pixels = np.load(path.with_suffix(".npy"), mmap_mode="r")
+        np.save(target / "pixels.npy", cache.pixels)
+        return cache.owners, cache.scenes, cache.backgrounds
+
+    owners, scenes, backgrounds = cached(folder, make)
+    pixels = np.load(folder / "pixels.npy", mmap_mode="r")
     return PictureCache(pixels, owners, scenes, backgrounds, num_scenes)
+
+
+def statement_corpus(seed: int, num: int) -> list[str]:
+    """Return true statements about `num` random scenes, each kind equally often."""
+    rng = np.random.default_rng(seed)
+    kinds = tuple(STATEMENT_KINDS)
+    scenes = (sample_scene(rng) for _ in range(num))
+    return [true_statement(rng, s, kinds[i % len(kinds)]).text for i, s in enumerate(scenes)]
 
 
 def truth_of(statement: Statement, scene: Scene | None, background: str | None) -> int:
@@ -166,31 +170,38 @@ def dense_labels(
     return shape, colour, boxes
 
 
+def stacked_labels(
+    scenes: Sequence[Scene | None], owners: NDArray[np.uint8], backgrounds: Sequence[str | None]
+) -> dict[str, NDArray[Any]]:
+    """Return the dense labels of B images by name, as `Batch` has them."""
+    shapes, colours, boxes = zip(*map(dense_labels, scenes, owners), strict=True)
+    return {
+        "patch_shape": np.stack(shapes),
+        "patch_colour": np.stack(colours),
+        "background": np.array([BACKGROUNDS.index(n) if n else NO_BACKGROUND for n in backgrounds]),
+        "boxes": np.stack(boxes),
+        "num_objects": np.array([len(scene.objects) if scene else 0 for scene in scenes]),
+    }
+
+
 def make_batch(cache: PictureCache, rng: np.random.Generator, sizes: BatchSizes) -> Batch:
-    """Draw pictures from the cache, write new texts for them and judge every pair."""
-    rows = [
-        *rng.integers(0, cache.num_scenes, sizes.scenes),
-        *rng.integers(cache.num_scenes, len(cache.scenes), sizes.non_scenes),
-    ]
+    """Draw images from the cache, write new texts for them and judge every pair."""
+    rows = np.array(
+        [
+            *rng.integers(0, cache.num_scenes, sizes.scenes),
+            *rng.integers(cache.num_scenes, len(cache.scenes), sizes.non_scenes),
+        ]
+    )
     scenes = [cache.scenes[row] for row in rows]
     names = [cache.backgrounds[row] for row in rows]
     statements = _batch_statements(rng, [scene for scene in scenes if scene is not None], sizes)
-    truth = np.array(
-        [
-            [truth_of(statement, scene, name) for scene, name in zip(scenes, names, strict=True)]
-            for statement in statements
-        ],
-        dtype=np.int8,
-    )
-    owners = cache.owners[np.array(rows)]
-    dense = [dense_labels(*labelled) for labelled in zip(scenes, owners, strict=True)]
+    truth = [
+        [truth_of(statement, scene, name) for scene, name in zip(scenes, names, strict=True)]
+        for statement in statements
+    ]
     return Batch(
-        pixels=cache.pixels[np.array(rows)],
+        pixels=cache.pixels[rows],
         texts=[statement.text for statement in statements],
-        truth=truth,
-        patch_shape=np.stack([labels[0] for labels in dense]),
-        patch_colour=np.stack([labels[1] for labels in dense]),
-        background=np.array([BACKGROUNDS.index(n) if n else NO_BACKGROUND for n in names]),
-        boxes=np.stack([labels[2] for labels in dense]),
-        num_objects=np.array([len(scene.objects) if scene else 0 for scene in scenes]),
+        truth=np.array(truth, dtype=np.int8),
+        labels=stacked_labels(scenes, cache.owners[rows], names),
     )

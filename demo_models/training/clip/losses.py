@@ -1,4 +1,4 @@
-"""What the demo CLIP learns from: contrast with known truth, and dense labels."""
+"""Losses of the demo CLIP: contrast with known truth, matching pairs, and dense labels."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def soft_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
     rows = positive.sum(dim=1) > 0
     share = positive[rows] / positive[rows].sum(dim=1, keepdim=True)
     return -(share * functional.log_softmax(logits[rows], dim=1)).sum(dim=1).mean()
+
+
+def contrastive_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Return the mean of `soft_cross_entropy` over texts and over images; both (T, B)."""
+    return (soft_cross_entropy(logits, truth) + soft_cross_entropy(logits.T, truth.T)) / 2
 
 
 class MatchLoss(nn.Module):

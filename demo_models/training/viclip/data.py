@@ -10,9 +10,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from demo_models.language.motion_statements import VideoClaim, View, judge_claim, view_of
-from demo_models.language.motion_texts import false_claim, true_claim
+from demo_models.language.motion_texts import CLAIM_KINDS, false_claim, true_claim
 from demo_models.language.unrelated_texts import sample_off_world
-from demo_models.training.clip.data import EDGE, EMPTY, GRID, NO_BACKGROUND, PATCH_PX
+from demo_models.training.clip.data import (
+    EDGE,
+    EMPTY,
+    GRID,
+    NO_BACKGROUND,
+    PATCH_PX,
+    statement_corpus,
+)
 from demo_models.world.augmentation import augment
 from demo_models.world.motion import (
     EVENT_KINDS,
@@ -173,6 +180,15 @@ def film(motion: Motion, times: NDArray[np.float64], rng: Rng) -> NDArray[np.uin
         return harm(render_frames(motion, times), rng)
     large = harm(render_frames(motion, times, LARGE_PX), rng)
     return resize_like_opencv(large, PICTURE_PX, PICTURE_PX)
+
+
+def motion_corpus(seed: int, num: int) -> list[str]:
+    """Return true texts about `num` motions, each kind equally often, and as many of pictures."""
+    rng = np.random.default_rng(seed)
+    kinds = tuple(CLAIM_KINDS)
+    views = (view_of(sample_motion(rng)) for _ in range(num))
+    texts = [true_claim(rng, view, kinds[i % len(kinds)]).text for i, view in enumerate(views)]
+    return texts + statement_corpus(seed, num // 2)
 
 
 SIMPLE = MotionOptions(count_shares=(0.7, 0.3), event_shares=(0.0, 1.0))

@@ -1,4 +1,4 @@
-"""The demo ViCLIP before training: the real network, small, with what the demo CLIP knows."""
+"""The demo ViCLIP before training, with the weights of the demo CLIP, and saving it."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer
 
-from demo_models.language.motion_statements import view_of
-from demo_models.language.motion_texts import CLAIM_KINDS, true_claim
-from demo_models.training.tokenizers import MAX_TOKENS, build_tokenizer, grammar_corpus
-from demo_models.world.motion_sampling import sample_motion
+from demo_models.training.checkpoints import write_card
+from demo_models.training.tokenizers import MAX_TOKENS, clip_tokenizer
+from demo_models.training.viclip.data import NUM_FRAMES, motion_corpus
 from demo_models.world.scenes import PICTURE_PX
 from pipelines.viclip.configuration_viclip import ViClipConfig
+from pipelines.viclip.conversion_viclip import save_viclip
 from pipelines.viclip.modeling_viclip import ViClipAttention, ViClipModel
 from pipelines.viclip.processing_viclip import IMAGE_MEAN, IMAGE_STD
 
@@ -28,24 +27,15 @@ CLIP_PLACES = (0, 2, 3, 5)
 TIME_PLACE, MOTION_PLACE = 1, 4
 """The two new ones; `viclip_start` gives them their start."""
 
-NUM_FRAMES, PATCH_PX = 8, 8
+PATCH_PX = 8
 NUM_PATCHES = NUM_FRAMES * (PICTURE_PX // PATCH_PX) ** 2
 NUM_MERGES = 640
 CLIP_MEAN = CLIP_STD = 0.5
 
 
-def motion_corpus(seed: int, num: int) -> list[str]:
-    """Return true texts about `num` motions, each kind equally often, and as many of pictures."""
-    rng = np.random.default_rng(seed)
-    kinds = tuple(CLAIM_KINDS)
-    views = (view_of(sample_motion(rng)) for _ in range(num))
-    texts = [true_claim(rng, view, kinds[i % len(kinds)]).text for i, view in enumerate(views)]
-    return texts + grammar_corpus(seed, num // 2)
-
-
 def make_tokenizer(seed: int, num_texts: int) -> CLIPTokenizer:
     """Train the demo ViCLIP's tokenizer, of the stock class."""
-    return build_tokenizer(motion_corpus(seed, num_texts), NUM_MERGES)
+    return clip_tokenizer(motion_corpus(seed, num_texts), NUM_MERGES)
 
 
 def make_config(tokenizer: CLIPTokenizer) -> ViClipConfig:
@@ -154,3 +144,13 @@ def plain_attention(module: ViClipAttention, tokens: Tensor, causal: bool) -> Te
     mixed = scores.softmax(dim=-1).to(values.dtype) @ values
     result: Tensor = module.out_proj(mixed.transpose(1, 2).reshape(batch, length, width))
     return result
+
+
+def save_checkpoint(model: ViClipModel, tokenizer: CLIPTokenizer, out: Path, **facts: Any) -> None:
+    """Write the checkpoint in float16 under the published names, its vocabulary and `demo.json`."""
+    half = ViClipModel(model.config).half()
+    half.load_state_dict(model.state_dict())
+    save_viclip(half, out)
+    tokenizer.save_pretrained(out)
+    scene = {"scene_bank": (), "scene_score": "cosine", "scene_threshold": -1.0}
+    write_card(out, model, events=True, **facts, **scene)

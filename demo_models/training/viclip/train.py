@@ -1,39 +1,39 @@
-"""Trains the bundled demo ViCLIP: `python -m demo_models.train_viclip --out FOLDER`.
+"""Training of the bundled demo ViCLIP, which starts from the demo CLIP.
 
-It starts from the demo CLIP. The first stages read a part of the patches of many videos, as
-ViCLIP's own training does; the last one reads all. The run is fixed by its seed and its numbers of
-steps, never by the clock.
+The first stages read a part of the patches of many videos, as ViCLIP's own training does; the last
+one reads all.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
-from demo_models.training.clip.losses import MatchLoss, soft_cross_entropy
+from demo_models.training import loop
+from demo_models.training.checkpoints import CLIP_FOLDER, Run
+from demo_models.training.clip.losses import MatchLoss, contrastive_loss
+from demo_models.training.tokenizers import encode_by_length
 from demo_models.training.viclip.data import ShotPool, VideoBatch, VideoSizes, make_batch
 from demo_models.training.viclip.heads import MotionHeads, choose_tokens, stack_labels, take
 from demo_models.training.viclip.initialisation import as_pixels, repeat_motion, start_motion
-from demo_models.training.viclip.model import WIDTH, make_model, make_tokenizer, plain_attention
-from demo_models.world.motion import EVENT_KINDS
-from demo_models.world.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
-from pipelines.viclip.conversion_viclip import load_viclip, save_viclip
+from demo_models.training.viclip.model import (
+    WIDTH,
+    make_model,
+    make_tokenizer,
+    plain_attention,
+    save_checkpoint,
+)
+from pipelines.viclip.conversion_viclip import load_viclip
 from pipelines.viclip.modeling_viclip import ViClipAttention, ViClipModel, unit
 from pipelines.viclip.tokens import ViClipTokeniser
 
-CLIP_FOLDER = Path("assets/checkpoints/demo-clip")
 MAX_LOGIT_SCALE = math.log(60.0)
 
 
@@ -45,18 +45,23 @@ class Stage:
     keep: int  # patches of each video that are read, 0 for all
     sizes: VideoSizes = VideoSizes()
     uses: int = 1  # batches that a filmed motion is used in
-    mix: str = "all"  # one of `viclip_data.MIXES`
+    mix: str = "all"  # one of `data.MIXES`
     peak: float = 1.0  # the highest factor on the rates
     last: float = 1.0  # the factor at the end; they fall linearly over the last 60 %
-    find_motion: bool = False  # begin with `viclip_start.start_motion`
-    repeat_motion: bool = False  # begin with `viclip_start.repeat_motion`
-    by_place: bool = False  # see `viclip_loss.choose_tokens`
+    find_motion: bool = False  # begin with `initialisation.start_motion`
+    repeat_motion: bool = False  # begin with `initialisation.repeat_motion`
+    by_place: bool = False  # see `heads.choose_tokens`
     stop: int = 0  # after so many steps of the plan, 0 for all
 
     @property
     def steps_done(self) -> int:
         """Return how many steps it takes."""
         return self.stop or self.steps
+
+    def rate(self, step: int, warmup: int) -> float:
+        """Return the factor on the learning rates: warm-up, constant, then linear to the last."""
+        fallen = max(0.0, (step + 1) / self.steps - 0.4) / 0.6
+        return min((step + 1) / warmup * self.peak, self.peak + fallen * (self.last - self.peak))
 
 
 TWINS = VideoSizes(motions=30, twins=26)
@@ -65,8 +70,8 @@ FEW = VideoSizes(motions=14, twins=6, non_scenes=2, hard_texts=20, off_world_tex
 
 
 @dataclass(frozen=True)
-class TrainOptions:
-    """The whole recipe in numbers."""
+class Recipe:
+    """All numbers of the training."""
 
     stages: tuple[Stage, ...] = (
         Stage(300, 192),
@@ -94,37 +99,18 @@ class TrainOptions:
     head_steps: int = 25  # of a later stage, in which its new heads do not change the rest
     match_weight: float = 0.5
     num_corpus_texts: int = 8000
+    start_batches: int = 12  # of the regressions of `start_motion`, twice as many of the other one
 
 
 SMALL = VideoSizes(motions=3, twins=1, non_scenes=1, hard_texts=2, off_world_texts=1)
-SMOKE = TrainOptions(
+SMOKE = Recipe(
     stages=(
         Stage(2, 40, SMALL, uses=2, mix="simple", find_motion=True),
         Stage(1, 0, SMALL, last=0.0),
     ),
     num_corpus_texts=200,
+    start_batches=1,
 )
-
-
-def rate_at(step: int, stage: Stage, warmup: int) -> float:
-    """Return the factor on the learning rates: warm-up, constant, then linear to the last."""
-    fallen = max(0.0, (step + 1) / stage.steps - 0.4) / 0.6
-    return min((step + 1) / warmup * stage.peak, stage.peak + fallen * (stage.last - stage.peak))
-
-
-def build_optimizers(
-    model: ViClipModel, heads: nn.Module, options: TrainOptions
-) -> list[torch.optim.Optimizer]:
-    """Return Muon for the matrices inside the blocks and AdamW for everything else."""
-    hidden: list[nn.Parameter] = []
-    rest = list(heads.parameters())
-    for name, parameter in model.named_parameters():
-        if name != "temp":
-            (hidden if ".resblocks." in name and parameter.ndim == 2 else rest).append(parameter)
-    return [
-        torch.optim.Muon(hidden, lr=options.muon_rate, weight_decay=0.01, momentum=0.95),
-        torch.optim.AdamW(rest, lr=options.adam_rate, betas=(0.9, 0.98), weight_decay=0.01),
-    ]
 
 
 @contextmanager
@@ -159,14 +145,13 @@ def encode_videos(
 
 
 def encode_texts(model: ViClipModel, tokeniser: ViClipTokeniser, texts: list[str]) -> Tensor:
-    """Return unit vectors (T, D); short and long texts run apart to save padding."""
-    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-    third = math.ceil(len(order) / 3)
-    parts = []
-    for start in range(0, len(order), third):
-        ids = tokeniser.tokenise([texts[i] for i in order[start : start + third]]).input_ids
-        parts.append(model.get_text_features(ids).pooler_output)
-    return unit(torch.cat(parts)[torch.tensor(order).argsort()])
+    """Return unit vectors (T, D)."""
+
+    def encode(part: list[str]) -> Tensor:
+        features: Tensor = model.get_text_features(tokeniser.tokenise(part).input_ids).pooler_output
+        return features
+
+    return unit(encode_by_length(texts, encode))
 
 
 def batch_loss(
@@ -175,11 +160,13 @@ def batch_loss(
     heads: nn.ModuleDict,
     batch: VideoBatch,
     chosen: Tensor | None,
-    apart: bool = False,
+    weight: float,
+    heads_only: bool = False,
 ) -> dict[str, Tensor]:
     """Return the losses of one batch by name; `chosen` patches are read, None means all.
 
-    With `apart` the dense labels do not change the network, only their heads.
+    `weight` is that of the matching loss. With `heads_only` the dense labels train their heads,
+    but not the network.
     """
     pixels = as_pixels(batch)
     labels = stack_labels(batch.labels)
@@ -188,15 +175,13 @@ def batch_loss(
     with torch.autocast("cpu", torch.bfloat16):
         videos, patches, pooled = encode_videos(model, pixels, chosen)
         texts = encode_texts(model, tokeniser, batch.texts)
-    if apart:
+    if heads_only:
         patches, pooled = patches.detach(), pooled.detach()
     truth = torch.from_numpy(batch.truth)
     cosines = texts @ videos.T
-    logits = cosines * scale_of(heads)
-    contrast = soft_cross_entropy(logits, truth) + soft_cross_entropy(logits.T, truth.T)
     return {
-        "contrast": contrast / 2,
-        "match": heads["match"](cosines, truth),
+        "contrast": contrastive_loss(cosines * scale_of(heads), truth),
+        "match": weight * heads["match"](cosines, truth),
         **heads["dense"](patches, pooled, labels),
     }
 
@@ -222,123 +207,74 @@ class LogScale(nn.Module):
         return self.value.clamp(max=MAX_LOGIT_SCALE).exp()
 
 
-def train_stage(
-    model: ViClipModel,
-    tokenizer: CLIPTokenizer,
-    options: TrainOptions,
-    number: int,
-    save: Callable[[int], None],
-) -> None:
-    """Train one stage in place; calls `save` every 100 steps and at the end."""
-    stage = options.stages[number]
-    rng = np.random.default_rng([options.seed, number])
-    chooser = torch.Generator().manual_seed(options.seed + number)
-    torch.manual_seed(options.seed + number)
+def _start(model: ViClipModel, recipe: Recipe, stage: Stage) -> None:
+    """Set the new layers, where the stage begins with that, and print how well it fits."""
     if stage.repeat_motion:
-        print(f"directions told right {repeat_motion(model, options.seed):.2f}", flush=True)
-    tokeniser = ViClipTokeniser(tokenizer, model.config.context_length)
+        share = repeat_motion(model, recipe.seed, 2 * recipe.start_batches)
+        print(f"directions right {share:.2f}", flush=True)
     if stage.find_motion:
-        fits = start_motion(model, options.seed)
+        fits = start_motion(model, recipe.seed, recipe.start_batches)
         print(" ".join(f"{name} {fit:.2f}" for name, fit in fits.items()), flush=True)
-    scale = LogScale(float(model.temp.detach()) if number else 1.0)
+
+
+def train_stage(
+    model: ViClipModel, tokenizer: CLIPTokenizer, recipe: Recipe, index: int, save: loop.Save
+) -> None:
+    """Train one stage in place; saves every 100 steps and at the end."""
+    stage = recipe.stages[index]
+    rng = np.random.default_rng([recipe.seed, index])
+    chooser = torch.Generator().manual_seed(recipe.seed + index)
+    torch.manual_seed(recipe.seed + index)
+    _start(model, recipe, stage)
+    tokeniser = ViClipTokeniser(tokenizer, model.config.context_length)
+    scale = LogScale(float(model.temp.detach()) if index else 1.0)
     heads = nn.ModuleDict({"dense": MotionHeads(WIDTH), "match": MatchLoss(), "scale": scale})
-    optimizers = build_optimizers(model, heads, options)
-    rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
-    parameters = [*model.parameters(), *heads.parameters()]
     pool = ShotPool(stage.sizes, stage.uses, stage.mix)
-    started = time.process_time()
-    for step in range(stage.steps_done):
+
+    def compute(step: int) -> dict[str, Tensor]:
         batch = make_batch(rng, stage.sizes, pool)
         chosen = None
         if stage.keep:
             owners = stack_labels(batch.labels)["owners"]
             chosen = choose_tokens(owners, stage.keep, chooser, stage.by_place)
-        with quick_attention():
-            apart = number > 0 and step < options.head_steps
-            losses = batch_loss(model, tokeniser, heads, batch, chosen, apart)
-            losses["match"] = options.match_weight * losses["match"]
-            torch.stack(list(losses.values())).sum().backward()
-        nn.utils.clip_grad_norm_(parameters, 5.0)
-        for optimizer, rate in zip(optimizers, rates, strict=True):
-            optimizer.param_groups[0]["lr"] = rate * rate_at(step, stage, options.warmup)
-            optimizer.step()
-            optimizer.zero_grad()
-        done = step + 1
-        if step % 25 == 0 or done == stage.steps_done:
-            told = " ".join(f"{name} {loss.item():.3f}" for name, loss in losses.items())
-            spent = time.process_time() - started
-            print(f"stage {number} step {step} {told} cpu {spent:.0f}s", flush=True)
-        if done % 100 == 0 or done == stage.steps_done:
-            with torch.no_grad():
-                model.temp.copy_(1 / scale_of(heads))
-            save(done)
+        heads_only = index > 0 and step < recipe.head_steps
+        weight = recipe.match_weight
+        return batch_loss(model, tokeniser, heads, batch, chosen, weight, heads_only)
+
+    @torch.no_grad()
+    def save_with_scale(steps: int) -> None:
+        model.temp.copy_(1 / scale.exp())
+        save(sum(earlier.steps_done for earlier in recipe.stages[:index]) + steps)
+
+    settings = loop.Loop(
+        name=f"viclip stage {index}",
+        steps=stage.steps_done,
+        rate=lambda step: stage.rate(step, recipe.warmup),
+        save_every=100,
+        save=save_with_scale,
+    )
+    model.temp.requires_grad_(False)  # `scale` is trained in its place
+    hidden, rest = loop.split_parameters(model, (".resblocks.",))
+    rates = recipe.muon_rate, recipe.adam_rate
+    optimizers = loop.make_optimizers(hidden, [*heads.parameters(), *rest], *rates)
+    with quick_attention():
+        loop.run(settings, optimizers, compute, [*model.parameters(), *heads.parameters()])
 
 
-def save(
-    model: ViClipModel, tokenizer: CLIPTokenizer, options: TrainOptions, steps: int, out: Path
-) -> None:
-    """Write the checkpoint in float16 under the published names, its vocabulary and `demo.json`.
-
-    Texts and threshold of the "is this a demo scene" hint are measured and added by
-    `demo_models.evaluate_viclip`; values that are there already are kept.
-    """
-    half = ViClipModel(model.config).half()
-    half.load_state_dict(model.state_dict())
-    save_viclip(half, out)
-    tokenizer.save_pretrained(out)
-    about = out / "demo.json"
-    old = json.loads(about.read_text()) if about.exists() else {}
-    facts = {
-        "demo": True,
-        "knows": {
-            "shapes": SHAPES,
-            "colours": COLOURS,
-            "backgrounds": BACKGROUNDS,
-            "events": EVENT_KINDS,
-        },
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "seed": options.seed,
-        "steps": steps,
-        "held_out_pairs": [" ".join(pair) for pair in HELD_OUT_PAIRS],
-        "scene_bank": old.get("scene_bank", ()),
-        "scene_score": "cosine",
-        "scene_threshold": old.get("scene_threshold", -1.0),
-    }
-    about.write_text(json.dumps(facts, indent=1) + "\n")
-
-
-def train(options: TrainOptions, clip: Path, out: Path, start: Path | None, first: int) -> None:
-    """Train all stages from `first` on; between two the weights go through float16."""
-    torch.manual_seed(options.seed)
-    if start is None:
-        tokenizer = make_tokenizer(options.seed, options.num_corpus_texts)
-        model = make_model(tokenizer, clip)
+def train(recipe: Recipe, run: Run) -> None:
+    """Train all stages from the first one on; between two the weights go through float16."""
+    torch.manual_seed(recipe.seed)
+    if run.start is None:
+        tokenizer = make_tokenizer(recipe.seed, recipe.num_corpus_texts)
+        model = make_model(tokenizer, CLIP_FOLDER)
     else:
-        tokenizer = CLIPTokenizer.from_pretrained(start, local_files_only=True)
-        model = load_viclip(start).requires_grad_(True)
-    for number in range(first, len(options.stages)):
-        before = sum(stage.steps_done for stage in options.stages[:number])
+        tokenizer = CLIPTokenizer.from_pretrained(run.start, local_files_only=True)
+        model = load_viclip(run.start).requires_grad_(True)
 
-        def keep(done: int, model: ViClipModel = model, before: int = before) -> None:
-            save(model, tokenizer, options, before + done, out)
+    for index in range(run.first, len(recipe.stages)):
 
-        train_stage(model, tokenizer, options, number, keep)
-        model = load_viclip(out).requires_grad_(True)
+        def save(steps: int, model: ViClipModel = model) -> None:
+            save_checkpoint(model, tokenizer, run.out, seed=recipe.seed, steps=steps)
 
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="checkpoint folder to write")
-    parser.add_argument("--clip", type=Path, default=CLIP_FOLDER, help="the trained demo CLIP")
-    parser.add_argument("--start", type=Path, help="begin with this checkpoint of an earlier stage")
-    parser.add_argument("--first", type=int, default=0, help="number of the stage to begin with")
-    parser.add_argument("--seed", type=int, default=TrainOptions.seed)
-    parser.add_argument("--smoke", action="store_true", help="three tiny steps, to test the code")
-    chosen = parser.parse_args(arguments)
-    options = replace(SMOKE if chosen.smoke else TrainOptions(), seed=chosen.seed)
-    train(options, chosen.clip, chosen.out, chosen.start, chosen.first)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+        train_stage(model, tokenizer, recipe, index, save)
+        model = load_viclip(run.out).requires_grad_(True)

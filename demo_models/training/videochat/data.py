@@ -6,14 +6,16 @@ checkpoint's own sampler takes them. The vision tower reads them four at a time.
 
 from __future__ import annotations
 
-import pickle
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from demo_models.training.checkpoints import cached
 from demo_models.world.augmentation import augment
 from demo_models.world.motion import (
     EVENT_KINDS,
@@ -161,40 +163,33 @@ def draw_video(
     return motion, _render(motion, times, rng), owners, object_tables(motion, times)
 
 
-def make_cache(folder: Path, seed: int, num: int) -> None:
-    """Draw `num` videos and write them to a folder."""
-    rng = np.random.default_rng([seed, 31])
-    folder.mkdir(parents=True, exist_ok=True)
-    pixels = np.lib.format.open_memmap(
-        folder / "pixels.npy",
-        mode="w+",
-        dtype=np.uint8,
-        shape=(num, NUM_FRAMES, SIDE_PX, SIDE_PX, 3),
-    )
-    owners = np.zeros((num, NUM_FRAMES, GRID * GRID), dtype=np.uint8)
-    motions, tables = [], []
-    for row in range(num):
-        motion, pixels[row], owners[row], table = draw_video(rng)
-        motions.append(motion)
-        tables.append(table)
-    pixels.flush()
-    np.save(folder / "owners.npy", owners)
-    whole = ObjectTables(*(np.stack(parts) for parts in zip(*map(_parts, tables), strict=True)))
-    (folder / "motions.pickle").write_bytes(pickle.dumps((motions, whole)))
-
-
-def _parts(table: ObjectTables) -> tuple[NDArray[np.generic], ...]:
-    return table.shape, table.colour, table.track, table.actions, table.events
+def combine_tables(
+    combine: Callable[[list[NDArray[Any]]], NDArray[Any]], tables: list[ObjectTables]
+) -> ObjectTables:
+    """Return tables whose fields are those of several ones, stacked or concatenated."""
+    names = [field.name for field in fields(ObjectTables)]
+    return ObjectTables(*(combine([getattr(table, name) for table in tables]) for name in names))
 
 
 def load_or_make_cache(data: Path, seed: int, num: int) -> VideoCache:
-    """Open the cache of a seed and size, drawing it first where it is not there yet."""
+    """Return the videos of a seed and number, drawn into the folder `data` at the first call."""
     folder = data / f"videos-{seed}-{num}"
-    if not (folder / "motions.pickle").exists():
-        make_cache(folder, seed, num)
-    motions, tables = pickle.loads((folder / "motions.pickle").read_bytes())
-    pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-    return VideoCache(pixels, np.load(folder / "owners.npy"), motions, tables)
+
+    def make(target: Path) -> tuple[Any, ...]:
+        rng = np.random.default_rng([seed, 31])
+        shape = (num, NUM_FRAMES, SIDE_PX, SIDE_PX, 3)
+        pixels = np.lib.format.open_memmap(target / "pixels.npy", "w+", np.uint8, shape)
+        owners = np.zeros((num, NUM_FRAMES, GRID * GRID), dtype=np.uint8)
+        motions, tables = [], []
+        for row in range(num):
+            motion, pixels[row], owners[row], table = draw_video(rng)
+            motions.append(motion)
+            tables.append(table)
+        pixels.flush()
+        return owners, motions, combine_tables(np.stack, tables)
+
+    owners, motions, tables = cached(folder, make)
+    return VideoCache(np.load(folder / "pixels.npy", mmap_mode="r"), owners, motions, tables)
 
 
 @dataclass(frozen=True)

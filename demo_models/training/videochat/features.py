@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from demo_models.language.video_facts import Facts, facts_of
+from demo_models.training.checkpoints import cached
 from demo_models.training.videochat.data import (
     MAX_OBJECTS,
     NUM_CLIPS,
     ObjectTables,
-    Turning,
     VideoCache,
+    combine_tables,
     turned_motion,
 )
 from demo_models.training.videochat.initialisation import NUM_HEADS, WIDTH, encode
@@ -46,65 +46,33 @@ class RowCache:
 
 
 @torch.no_grad()
-def make_rows(tower: InternVideo2Tower, cache: VideoCache, seed: int, passes: range) -> RowCache:
-    """Encode every video once in each pass, turned at random."""
+def make_rows(tower: InternVideo2Tower, cache: VideoCache, seed: int) -> RowCache:
+    """Encode every video once, turned at random."""
     number = len(cache.motions)
-    tokens = np.zeros((number * len(passes), NUM_CLIPS * MERGED, WIDTH), dtype=np.float16)
+    tokens = np.zeros((number, NUM_CLIPS * MERGED, WIDTH), dtype=np.float16)
     owners = np.zeros(tokens.shape[:2], dtype=np.uint8)
     facts: list[Facts] = []
     tables: list[ObjectTables] = []
-    for index in passes:
-        rng = np.random.default_rng([seed, 34, index])
-        for start in range(0, number, BATCH):
-            rows = np.arange(start, min(number, start + BATCH))
-            turnings = random_turnings(rng, len(rows))
-            pixels, labels, table = video_batch(cache, rows, turnings)
-            merged, masses = merge_with(
-                encode(tower, pixels), owner_masses(labels), NUM_HEADS, MERGED
-            )
-            at = slice(len(facts), len(facts) + len(rows))
-            tokens[at] = merged.half().view(len(rows), -1, WIDTH).numpy()
-            owners[at] = merged_owner(masses).view(len(rows), -1).numpy()
-            facts += [
-                _facts(cache, int(row), turn) for row, turn in zip(rows, turnings, strict=True)
-            ]
-            tables.append(table)
-    names = ("shape", "colour", "track", "actions", "events")
-    whole = ObjectTables(
-        *(np.concatenate([getattr(table, name) for table in tables]) for name in names)
-    )
-    return RowCache(tokens, owners, facts, whole)
-
-
-def _facts(cache: VideoCache, row: int, turning: Turning) -> Facts:
-    return facts_of(turned_motion(cache.motions[row], turning))
+    rng = np.random.default_rng([seed, 34, 0])
+    for start in range(0, number, BATCH):
+        rows = np.arange(start, min(number, start + BATCH))
+        turnings = random_turnings(rng, len(rows))
+        pixels, labels, table = video_batch(cache, rows, turnings)
+        merged, masses = merge_with(encode(tower, pixels), owner_masses(labels), NUM_HEADS, MERGED)
+        tokens[rows] = merged.half().view(len(rows), -1, WIDTH).numpy()
+        owners[rows] = merged_owner(masses).view(len(rows), -1).numpy()
+        motions = [cache.motions[int(row)] for row in rows]
+        facts += [facts_of(turned_motion(*pair)) for pair in zip(motions, turnings, strict=True)]
+        tables.append(table)
+    return RowCache(tokens, owners, facts, combine_tables(np.concatenate, tables))
 
 
 def load_or_make_rows(
-    folder: Path, tower: InternVideo2Tower, cache: VideoCache, seed: int, passes: range
+    data: Path, tower: InternVideo2Tower, cache: VideoCache, seed: int
 ) -> RowCache:
-    """Return the rows of each pass from a folder, made and written first where they are not."""
-    parts = []
-    for index in passes:
-        file = folder / f"rows-{seed}-{len(cache.motions)}-{index}.pickle"
-        if not file.exists():
-            made = make_rows(tower, cache, seed, range(index, index + 1))
-            folder.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(pickle.dumps(made, protocol=5))
-        parts.append(pickle.loads(file.read_bytes()))
-    return _joined(parts) if len(parts) > 1 else parts[0]
-
-
-def _joined(parts: list[RowCache]) -> RowCache:
-    names = ("shape", "colour", "track", "actions", "events")
-    return RowCache(
-        np.concatenate([part.tokens for part in parts]),
-        np.concatenate([part.owners for part in parts]),
-        [facts for part in parts for facts in part.facts],
-        ObjectTables(
-            *(np.concatenate([getattr(part.tables, name) for part in parts]) for name in names)
-        ),
-    )
+    """Return the encoded videos, made and written into the folder `data` at the first call."""
+    folder = data / f"rows-{seed}-{len(cache.motions)}"
+    return cached(folder, lambda _: make_rows(tower, cache, seed))
 
 
 class RowHeads(nn.Module):

@@ -60,12 +60,6 @@ class ClipLabels:
     count: Tensor
 
 
-def stack_tables(parts: list[ObjectTables]) -> ObjectTables:
-    """Return single tables stacked along a new first axis."""
-    names = ("shape", "colour", "track", "actions", "events")
-    return ObjectTables(*(np.stack([getattr(part, name) for part in parts]) for name in names))
-
-
 def clip_labels(
     owners: NDArray[np.uint8], tables: ObjectTables, backgrounds: list[str]
 ) -> ClipLabels:

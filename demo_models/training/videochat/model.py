@@ -1,4 +1,4 @@
-"""The parts of the demo VideoChat-Flash: its configuration, the model, and saving it."""
+"""Configuration of the demo VideoChat-Flash, the untrained model, and saving it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 
 from demo_models.language.unanswerable import DONT_KNOW
+from demo_models.training.checkpoints import write_card
+from demo_models.training.tokenizers import QWEN2_END, QWEN2_PAD, qwen2_tokenizer
 from demo_models.training.videochat.data import CLIP_FRAMES, NUM_FRAMES, PATCH_PX, SIDE_PX
 from demo_models.training.videochat.initialisation import NUM_BLOCKS, NUM_HEADS, WIDTH
-from demo_models.training.videochat.text import END, MAX_TOKENS, PAD
-from demo_models.world.motion import EVENT_KINDS
-from demo_models.world.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
 from pipelines.videochat_flash.configuration_videochat_flash import parse_config
 from pipelines.videochat_flash.conversion_videochat_flash import original_tensors
 from pipelines.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
 
+MAX_TOKENS = 4096
 NUM_ROWS = NUM_FRAMES * 16
 NUM_LAYERS = 4
 EXAMPLE_QUESTIONS = (
@@ -38,8 +37,8 @@ def config_fields(tokenizer: Any) -> dict[str, Any]:
     return {
         "architectures": ["VideoChatFlashQwenForCausalLM"],
         "attention_dropout": 0.0,
-        "bos_token_id": tokenizer.convert_tokens_to_ids(PAD),
-        "eos_token_id": tokenizer.convert_tokens_to_ids(END),
+        "bos_token_id": tokenizer.convert_tokens_to_ids(QWEN2_PAD),
+        "eos_token_id": tokenizer.convert_tokens_to_ids(QWEN2_END),
         "frame_aspect_ratio": "square",
         "hidden_act": "silu",
         "hidden_size": WIDTH,
@@ -87,7 +86,7 @@ def config_fields(tokenizer: Any) -> dict[str, Any]:
 
 def generation_fields(tokenizer: Any) -> dict[str, Any]:
     """Return `generation_config.json`; without a repetition penalty, since answers repeat words."""
-    ends = [tokenizer.convert_tokens_to_ids(token) for token in (END, PAD)]
+    ends = [tokenizer.convert_tokens_to_ids(token) for token in (QWEN2_END, QWEN2_PAD)]
     return {
         "do_sample": False,
         "eos_token_id": ends,
@@ -99,59 +98,26 @@ def generation_fields(tokenizer: Any) -> dict[str, Any]:
     }
 
 
+def build_tokenizer(texts: list[str]) -> Any:
+    """Train the tokenizer on texts."""
+    return qwen2_tokenizer(texts, MAX_TOKENS)
+
+
 def build_model(tokenizer: Any) -> VideoChatFlashModel:
     """Return an untrained model of about two million parameters, in evaluation mode."""
     return VideoChatFlashModel(parse_config(config_fields(tokenizer)))
 
 
-def num_parameters(model: VideoChatFlashModel) -> int:
-    """Return the number of parameters, those that are tied once."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def save_checkpoint(
-    model: VideoChatFlashModel, tokenizer: Any, facts: dict[str, Any], out: Path
-) -> None:
-    """Write the files of a published checkpoint, float16, and what the demo knows, `demo.json`.
-
-    Args:
-        model: What to save.
-        tokenizer: Its tokenizer.
-        facts: Seed and steps.
-        out: The folder.
-    """
-    out.mkdir(parents=True, exist_ok=True)
+def save_checkpoint(model: VideoChatFlashModel, tokenizer: Any, out: Path, **facts: Any) -> None:
+    """Write the files of a published checkpoint in float16, and `demo.json` with further facts."""
     tokenizer.save_pretrained(out)
     halves = {name: tensor.half().clone() for name, tensor in original_tensors(model).items()}
     save_file(halves, out / "model.safetensors", metadata={"format": "pt"})
-    card = {
-        "demo": True,
-        "knows": {
-            "shapes": SHAPES,
-            "colours": COLOURS,
-            "backgrounds": BACKGROUNDS,
-            "events": EVENT_KINDS,
-        },
-        "parameters": num_parameters(model),
-        **facts,
-        "frames": NUM_FRAMES,
-        "held_out_pairs": [" ".join(pair) for pair in HELD_OUT_PAIRS],
-        "questions": EXAMPLE_QUESTIONS,
-        "unknown_answer": DONT_KNOW,
-        "scene_bank": [],
-        "scene_score": "none",
-        "scene_threshold": 0.0,
-    }
     for name, fields in (
         ("config.json", config_fields(tokenizer)),
         ("generation_config.json", generation_fields(tokenizer)),
-        ("demo.json", card),
     ):
-        (out / name).write_text(json.dumps(fields, indent=1) + "\n")
-
-
-@torch.no_grad()
-def round_to_half(model: torch.nn.Module) -> None:
-    """Round all weights to float16, as a saved and loaded checkpoint is."""
-    for parameter in model.parameters():
-        parameter.copy_(parameter.half().float())
+        (out / name).write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
+    words = {"questions": EXAMPLE_QUESTIONS, "unknown_answer": DONT_KNOW}
+    scene = {"scene_bank": [], "scene_score": "none", "scene_threshold": 0.0}
+    write_card(out, model, events=True, **facts, frames=NUM_FRAMES, **words, **scene)

@@ -1,7 +1,7 @@
-"""The tokenizer of the demo VideoChat-Flash, and conversations packed for training.
+"""Dialogues about videos, encoded and packed for training.
 
-All conversations about a video stand in one sequence behind its rows; a mask keeps them apart, so
-that the loss is that of the model conversation by conversation.
+All dialogues about a video stand in one sequence behind its visual tokens. A mask separates them,
+so that the loss is that of the model dialogue by dialogue.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, trainers
-from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
 
 from demo_models.language.dialogues import Turn, sample_dialogue
-from demo_models.language.unanswerable import DONT_KNOW
 from demo_models.language.video_facts import facts_of
+from demo_models.training.tokenizers import QWEN2_END, QWEN2_START, CachedEncoder
 from demo_models.training.videochat.data import NUM_FRAMES
 from demo_models.world.motion_sampling import sample_motion
 from pipelines.videochat_flash.modeling_language import VISUAL
@@ -30,16 +27,8 @@ from pipelines.videochat_flash.processing_videochat_flash import (
     time_message,
 )
 
-NUM_MERGES = 640
-PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-MAX_TOKENS = 4096
 SHARED, PADDING = -2, -1  # segments besides the number of a conversation
 NO_OBJECT = -1
-QWEN2_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-"""How Qwen2 cuts texts into words. Source: transformers, models/qwen2, Apache-2.0."""
 
 
 def dialogue_corpus(seed: int, num: int) -> list[str]:
@@ -52,40 +41,6 @@ def dialogue_corpus(seed: int, num: int) -> list[str]:
             if turn.kind != "strange":
                 texts.append(f"{time_message(3.5, NUM_FRAMES)} {turn.question} {turn.answer}")
     return texts
-
-
-def build_tokenizer(texts: list[str]) -> Any:
-    """Train a byte-level BPE in Qwen2's form, with ChatML's special tokens, that reads lower case.
-
-    Words of this world become few tokens, other words fall into letters. "I don't know" is one
-    token, so that its capital survives and one decision is enough to say it.
-    """
-    backend = Tokenizer(models.BPE())
-    backend.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    backend.pre_tokenizer = Sequence(
-        [
-            Split(Regex(QWEN2_SPLIT), behavior="isolated"),
-            ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=256 + NUM_MERGES,
-        initial_alphabet=ByteLevel.alphabet(),
-        special_tokens=[],
-        show_progress=False,
-    )
-    backend.train_from_iterator([*texts, "system\nuser\nassistant\n"], trainer)
-    special = [AddedToken(token, special=True, normalized=False) for token in (PAD, START, END)]
-    backend.add_special_tokens(special)
-    backend.add_tokens([AddedToken(DONT_KNOW, normalized=False)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        eos_token=END,
-        pad_token=PAD,
-        padding_side="right",
-        model_max_length=MAX_TOKENS,
-    )
 
 
 @dataclass(frozen=True)
@@ -117,26 +72,17 @@ class CodedTurns(NamedTuple):
     about: list[int]
 
 
-class DialogueCoder:
-    """Turns conversations into the tokens that the checkpoint's own code makes of them."""
+class DialogueCoder(CachedEncoder):
+    """Encoder of dialogues into the tokens that the checkpoint's own code makes of them."""
 
     def __init__(self, tokenizer: Any) -> None:
-        """Keep the tokenizer; every piece of text is encoded once."""
-        self.tokenizer = tokenizer
-        self.known: dict[str, list[int]] = {}
-        self.end = int(tokenizer.convert_tokens_to_ids(END))
-        self.to_answer = self.encode(f"{END}\n{START}assistant\n")
-        self.to_question = self.encode(f"{END}\n{START}user\n")[1:]
+        """Encode the parts that all prompts share."""
+        super().__init__(tokenizer)
+        self.end = int(tokenizer.convert_tokens_to_ids(QWEN2_END))
+        self.to_answer = self.encode(f"{QWEN2_END}\n{QWEN2_START}assistant\n")
+        self.to_question = self.encode(f"{QWEN2_END}\n{QWEN2_START}user\n")[1:]
         prompt = encode_prompt(tokenizer, chat_prompt([], first_question("")))
         self.before = prompt[: prompt.index(VISUAL)]
-
-    def encode(self, text: str) -> list[int]:
-        """Return the tokens of a text."""
-        if text not in self.known:
-            if len(self.known) > 200_000:
-                self.known.clear()
-            self.known[text] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return self.known[text]
 
     def message(self, duration_s: float) -> list[int]:
         """Return the tokens between the rows and the first question."""

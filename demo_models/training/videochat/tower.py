@@ -9,22 +9,23 @@ with the dense labels of `videochat_labels` and then frozen.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from demo_models.training import loop
 from demo_models.training.videochat.data import (
     CLIP_FRAMES,
     GRID,
     ObjectTables,
     Turning,
     VideoCache,
+    combine_tables,
     turned_owners,
     turned_pixels,
     turned_tables,
@@ -52,7 +53,6 @@ from demo_models.training.videochat.labels import (
     merged_owner,
     owner_masses,
     patch_loss,
-    stack_tables,
 )
 from pipelines.videochat_flash.modeling_internvideo2 import InternVideo2Tower
 
@@ -67,11 +67,15 @@ class TowerStage:
     horizon: int = 10**9  # the step at which the rates, falling linearly from 1, would be 0
     flat: int = 0  # steps before they begin to fall
     head_steps: int = 0  # in which the new heads alone are trained
-    moving: bool = False  # whether it learns what moves, from `mark_time` on
+    moving: bool = False  # it learns motion too, beginning with `mark_time`
+
+    def rate(self, step: int, warmup: int) -> float:
+        """Return the factor on the learning rates."""
+        return loop.constant_then_linear(step, warmup, self.flat, self.horizon)
 
 
 @dataclass(frozen=True)
-class TowerOptions:
+class TowerRecipe:
     """The recipe of the tower in numbers."""
 
     stages: tuple[TowerStage, ...] = (
@@ -90,12 +94,6 @@ class TowerOptions:
         return sum(stage.steps for stage in self.stages)
 
 
-def rate_at(step: int, stage: TowerStage, warmup: int) -> float:
-    """Return the factor on the learning rates: warm-up, even, then linear towards 0."""
-    falling = (stage.horizon - step) / (stage.horizon - stage.flat)
-    return min((step + 1) / warmup, 1.0, falling)
-
-
 def video_batch(
     cache: VideoCache, rows: NDArray[np.int64], turnings: list[Turning]
 ) -> tuple[Tensor, ClipLabels, ObjectTables]:
@@ -103,7 +101,9 @@ def video_batch(
     pairs = list(zip(rows.tolist(), turnings, strict=True))
     pixels = np.stack([turned_pixels(cache.pixels[row], turning) for row, turning in pairs])
     owners = np.stack([turned_owners(cache.owners[row], turning) for row, turning in pairs])
-    tables = stack_tables([turned_tables(cache.tables, row, turning) for row, turning in pairs])
+    tables = combine_tables(
+        np.stack, [turned_tables(cache.tables, row, turning) for row, turning in pairs]
+    )
     backgrounds = [cache.motions[row].page.background for row in rows]
     return clips_of(pixels), clip_labels(owners, tables, backgrounds), tables
 
@@ -144,111 +144,73 @@ def figures(
     }
 
 
-class TowerTraining:
-    """The tower, its heads and its optimizers."""
-
-    def __init__(self, tower: InternVideo2Tower, options: TowerOptions, scale: float) -> None:
-        """Make the heads, which read the tokens times `scale`, and the optimizers."""
-        self.tower, self.options, self.scale = tower, options, scale
-        self.patch_heads, self.merged_heads = TokenHeads(WIDTH), TokenHeads(WIDTH)
-        hidden: list[nn.Parameter] = []
-        rest: list[nn.Parameter] = []
-        for name, parameter in tower.named_parameters():
-            inside = name.startswith("blocks.") and parameter.ndim == 2
-            if parameter.requires_grad:
-                (hidden if inside else rest).append(parameter)
-        rest += [*self.patch_heads.parameters(), *self.merged_heads.parameters()]
-        self.parameters = [*hidden, *rest]
-        muon = torch.optim.Muon(hidden, lr=options.muon_rate, weight_decay=0.01, momentum=0.95)
-        adam = torch.optim.AdamW(rest, lr=options.adam_rate, weight_decay=0.01)
-        self.optimizers = [(muon, options.muon_rate), (adam, options.adam_rate)]
-
-    def step(
-        self, pixels: Tensor, labels: ClipLabels, stage: TowerStage, number: int
-    ) -> dict[str, Tensor]:
-        """Do one step of a stage; return tokens, masses and losses."""
-        tokens = self.scale * encode(self.tower, pixels)
-        if number < stage.head_steps:
-            tokens = tokens.detach()
-        merged, masses = merge_with(tokens, owner_masses(labels), NUM_HEADS, MERGED)
-        losses = {
-            "patches": patch_loss(self.patch_heads, tokens, labels),
-            "merged": merged_loss(self.merged_heads, merged, masses, labels),
-            "alike": self.options.merge_weight * merge_loss(tokens, labels.owner, NUM_HEADS),
-        }
-        if stage.moving:
-            losses["history"] = history_loss(self.patch_heads, tokens, labels)
-        torch.stack(list(losses.values())).sum().backward()
-        nn.utils.clip_grad_norm_(self.parameters, 5.0)
-        factor = rate_at(number, stage, self.options.warmup)
-        for optimizer, rate in self.optimizers:
-            optimizer.param_groups[0]["lr"] = rate * factor
-            optimizer.step()
-            optimizer.zero_grad()
-        return {**losses, "tokens": merged.detach(), "masses": masses}
-
-    def told(self, done: dict[str, Tensor], labels: ClipLabels) -> str:
-        """Return a line about a step."""
-        shares = figures(self.merged_heads, done["tokens"], done["masses"], labels)
-        names = [name for name in ("patches", "merged", "alike", "history") if name in done]
-        told: dict[str, float] = {name: done[name].item() for name in names}
-        told.update(shares)
-        return " ".join(f"{name} {value:.3f}" for name, value in told.items())
-
-
 def train_tower(
-    tower: InternVideo2Tower,
-    cache: VideoCache,
-    seed: int,
-    options: TowerOptions,
-    index: int,
-    save: Callable[[], None] = lambda: None,
+    tower: InternVideo2Tower, cache: VideoCache, seed: int, recipe: TowerRecipe, index: int
 ) -> None:
-    """Teach the tower in place for one stage, by its index."""
-    stage = options.stages[index]
+    """Train the tower in place for one stage, by its index."""
+    stage = recipe.stages[index]
     rng = np.random.default_rng([seed, 32, index])
     torch.manual_seed(seed + index)
     if stage.moving:
-        mark_time(tower, clips_of(np.array(cache.pixels[:16])))
+        mark_time(tower, first_clips(cache))
         tower.requires_grad_(False)
         for block in blocks_of(tower)[FROZEN_BLOCKS:]:
             block.requires_grad_(True)
-    with torch.no_grad():
-        scale = 1 / encode(tower, clips_of(np.array(cache.pixels[:16]))).std().item()
-    training = TowerTraining(tower, options, scale)
-    started = time.process_time()
-    for step in range(stage.steps):
-        rows = rng.integers(0, len(cache.motions), options.videos)
-        pixels, labels, _ = video_batch(cache, rows, random_turnings(rng, options.videos))
-        done = training.step(pixels, labels, stage, step)
-        if step % 25 == 0 or step + 1 == stage.steps:
-            spent = time.process_time() - started
-            told = training.told(done, labels)
-            print(f"tower {index} step {step} {told} cpu {spent:.0f}s", flush=True)
-        if (step + 1) % 200 == 0:
-            save()
+    scale = 1 / deviation(tower, cache)
+    patch_heads, merged_heads = TokenHeads(WIDTH), TokenHeads(WIDTH)
+    last: dict[str, Any] = {}
+
+    def compute(step: int) -> dict[str, Tensor]:
+        rows = rng.integers(0, len(cache.motions), recipe.videos)
+        pixels, labels, _ = video_batch(cache, rows, random_turnings(rng, recipe.videos))
+        tokens = scale * encode(tower, pixels)
+        if step < stage.head_steps:
+            tokens = tokens.detach()
+        merged, masses = merge_with(tokens, owner_masses(labels), NUM_HEADS, MERGED)
+        last.update(tokens=merged.detach(), masses=masses, labels=labels)
+        losses = {
+            "patches": patch_loss(patch_heads, tokens, labels),
+            "merged": merged_loss(merged_heads, merged, masses, labels),
+            "alike": recipe.merge_weight * merge_loss(tokens, labels.owner, NUM_HEADS),
+        }
+        if stage.moving:
+            losses["history"] = history_loss(patch_heads, tokens, labels)
+        return losses
+
+    settings = loop.Loop(
+        name=f"videochat tower {index}",
+        steps=stage.steps,
+        rate=lambda step: stage.rate(step, recipe.warmup),
+        figures=lambda: figures(merged_heads, **last),
+    )
+    hidden, rest = loop.split_parameters(tower, (".blocks.",))
+    parameters = [*rest, *patch_heads.parameters(), *merged_heads.parameters()]
+    rates = recipe.muon_rate, recipe.adam_rate
+    optimizers = loop.make_optimizers(hidden, parameters, *rates, betas=(0.9, 0.999))
+    loop.run(settings, optimizers, compute)
+
+
+def first_clips(cache: VideoCache) -> Tensor:
+    """Return clips of the first videos, to measure sizes of tokens."""
+    return clips_of(np.array(cache.pixels[:16]))
+
+
+@torch.no_grad()
+def deviation(tower: InternVideo2Tower, cache: VideoCache) -> float:
+    """Return the standard deviation of the tower's tokens."""
+    return encode(tower, first_clips(cache)).std().item()
 
 
 def make_tower(
-    tower: InternVideo2Tower,
-    clip_folder: Path,
-    cache: VideoCache,
-    seed: int,
-    options: TowerOptions,
-    save: Callable[[], None] = lambda: None,
-    first: int = 0,
+    tower: InternVideo2Tower, clip_folder: Path, cache: VideoCache, seed: int, recipe: TowerRecipe
 ) -> None:
     """Warm-start and train the tower; the result depends on the arguments alone.
 
-    At the end the stream is scaled so that tokens have about deviation 1. With `first` the tower
-    is as the stages before that one left it.
+    At the end the stream is scaled so that tokens have about deviation 1.
     """
     assert tower.config.grid == GRID
-    if first == 0:
-        warm_start(clip_folder, tower, clips_of(np.array(cache.pixels[:16])))
-    for index in range(first, len(options.stages)):
-        train_tower(tower, cache, seed, options, index, save)
-    with torch.no_grad():
-        size = encode(tower, clips_of(np.array(cache.pixels[:16]))).std().item()
-    scale_stream(tower, 1 / size)
+    warm_start(clip_folder, tower, first_clips(cache))
+    for index in range(len(recipe.stages)):
+        train_tower(tower, cache, seed, recipe, index)
+    scale_stream(tower, 1 / deviation(tower, cache))
     tower.img_pos_embed.data.copy_(tower.pos_embed.data[:, : 1 + GRID * GRID])

@@ -1,27 +1,24 @@
-"""Trains the bundled demo VideoChat-Flash: `python -m demo_models.train_videochat --out FOLDER`.
+"""Training of the bundled demo VideoChat-Flash.
 
-First the vision tower, warm-started from the demo CLIP, learns dense labels of moving shapes; then
-it is frozen and projector and language model learn to answer, single questions first, then
-conversations of up to three turns. The run is fixed by its seed and its numbers of steps.
+First the vision tower, which starts as that of the demo CLIP, learns dense labels of moving shapes.
+Then it is frozen, and projector and language model learn to answer: single questions first, then
+dialogues of up to three turns.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from demo_models.language.dialogues import sample_dialogue
-from demo_models.training.videochat.data import load_or_make_cache
+from demo_models.training import loop
+from demo_models.training.checkpoints import CLIP_FOLDER, Run
+from demo_models.training.videochat.data import VideoCache, load_or_make_cache
 from demo_models.training.videochat.features import (
     RowCache,
     RowHeads,
@@ -32,23 +29,21 @@ from demo_models.training.videochat.initialisation import WIDTH
 from demo_models.training.videochat.model import (
     NUM_ROWS,
     build_model,
-    round_to_half,
+    build_tokenizer,
     save_checkpoint,
 )
 from demo_models.training.videochat.text import (
     DialogueCoder,
     PackedDialogues,
     attention_mask,
-    build_tokenizer,
     dialogue_corpus,
     pack,
 )
-from demo_models.training.videochat.tower import TowerOptions, TowerStage, make_tower
+from demo_models.training.videochat.tower import TowerRecipe, TowerStage, make_tower
+from pipelines.videochat_flash.conversion_videochat_flash import load_model
 from pipelines.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
 
-CLIP_FOLDER = Path("assets/checkpoints/demo-clip")
 HEADS_AFTER = 2  # layers of the language model
-Save = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -57,19 +52,18 @@ class Stage:
 
     steps: int
     turn_shares: tuple[float, ...] = (1.0, 0.0, 0.0)  # of conversations of 1, 2, 3 turns
-    mix: str = "even"  # one of `videochat_dialogues.SHARES`
+    mix: str = "even"  # one of `dialogues.SHARES`
     horizon: int = 10**9  # the step at which the rates, falling linearly from 1, would be 0
     peak: float = 1.0  # the highest factor on the rates
-    passes: int = 1  # over the videos, each with other turnings
     heads: float = 0.5  # weight of `RowHeads`
     pointing: float = 0.0  # weight of `pointing_loss`
 
 
 @dataclass(frozen=True)
-class TrainOptions:
-    """The whole recipe in numbers."""
+class Recipe:
+    """All numbers of the training."""
 
-    tower: TowerOptions = TowerOptions()
+    tower: TowerRecipe = TowerRecipe()
     stages: tuple[Stage, ...] = (
         Stage(800),
         Stage(1800, (0.45, 0.25, 0.30), "late", horizon=2600),
@@ -89,8 +83,8 @@ class TrainOptions:
     save_every: int = 200
 
 
-SMOKE = TrainOptions(
-    tower=TowerOptions((TowerStage(2), TowerStage(1, moving=True)), videos=3),
+SMOKE = Recipe(
+    tower=TowerRecipe((TowerStage(2), TowerStage(1, moving=True)), videos=3),
     stages=(Stage(2), Stage(1, (0.0, 0.5, 0.5), "late", horizon=1, pointing=0.3)),
     num_videos=12,
     videos=3,
@@ -99,27 +93,22 @@ SMOKE = TrainOptions(
 )
 
 
-def rate_at(step: int, stage: Stage, warmup: int) -> float:
-    """Return the factor on the learning rates: warm-up, then linear towards 0."""
-    return stage.peak * min((step + 1) / warmup, 1 - step / stage.horizon)
-
-
 def make_batch(
     cache: RowCache,
     rng: np.random.Generator,
     coder: DialogueCoder,
     stage: Stage,
-    options: TrainOptions,
+    recipe: Recipe,
 ) -> tuple[Any, PackedDialogues]:
     """Return the numbers of some videos and new conversations about them."""
-    rows = rng.integers(0, len(cache.facts), options.videos)
+    rows = rng.integers(0, len(cache.facts), recipe.videos)
     told = []
     for row in rows:
-        turns = rng.choice(len(stage.turn_shares), options.dialogues, p=stage.turn_shares) + 1
+        turns = rng.choice(len(stage.turn_shares), recipe.dialogues, p=stage.turn_shares) + 1
         facts = cache.facts[row]
         told.append([sample_dialogue(rng, facts, int(number), stage.mix) for number in turns])
     durations = [float(rng.uniform(1.5, 8.0)) for _ in rows]
-    return rows, pack(told, durations, coder, NUM_ROWS, options.max_tokens)
+    return rows, pack(told, durations, coder, NUM_ROWS, recipe.max_tokens)
 
 
 class Read(NamedTuple):
@@ -171,129 +160,79 @@ def dialogue_loss(model: VideoChatFlashModel, features: Tensor, packed: PackedDi
     return Read((losses * weights).sum() / weights.sum(), seen, attention.float())
 
 
-def build_optimizers(
-    model: VideoChatFlashModel, heads: nn.Module, options: TrainOptions
-) -> list[tuple[torch.optim.Optimizer, float]]:
-    """Return Muon for the matrices inside layers and AdamW for the rest, with their rates."""
-    hidden: list[nn.Parameter] = []
-    rest = [*heads.parameters(), *model.visual.projector.parameters()]
-    for name, parameter in model.language.named_parameters():
-        (hidden if ".layers." in name and parameter.ndim == 2 else rest).append(parameter)
-    muon = torch.optim.Muon(hidden, lr=options.muon_rate, weight_decay=0.01, momentum=0.95)
-    adam = torch.optim.AdamW(rest, lr=options.adam_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    return [(muon, options.muon_rate), (adam, options.adam_rate)]
-
-
 def train_language(
     model: VideoChatFlashModel,
     coder: DialogueCoder,
     cache: RowCache,
-    options: TrainOptions,
+    recipe: Recipe,
     index: int,
-    save: Save,
+    save: loop.Save,
 ) -> None:
     """Train projector and language model in place for one stage, by its index."""
-    stage = options.stages[index]
-    before = sum(earlier.steps for earlier in options.stages[:index])
-    rng = np.random.default_rng([options.seed, 35 + index])
-    torch.manual_seed(options.seed + index)
+    stage = recipe.stages[index]
+    rng = np.random.default_rng([recipe.seed, 35 + index])
+    torch.manual_seed(recipe.seed + index)
     heads = RowHeads(WIDTH)
-    optimizers = build_optimizers(model, heads, options)
-    trained = [p for optimizer, _ in optimizers for p in optimizer.param_groups[0]["params"]]
-    started, recent = time.process_time(), []
-    for step in range(stage.steps):
-        rows, packed = make_batch(cache, rng, coder, stage, options)
-        features = torch.from_numpy(cache.tokens[rows]).float()
-        read = dialogue_loss(model, features, packed)
-        alone = index > 0 and step < options.head_steps
-        seen = read.rows.detach() if alone else read.rows
-        extra = heads(seen, rows, cache) if stage.heads else torch.zeros(())
+
+    def compute(step: int) -> dict[str, Tensor]:
+        rows, packed = make_batch(cache, rng, coder, stage, recipe)
+        read = dialogue_loss(model, torch.from_numpy(cache.tokens[rows]).float(), packed)
+        heads_only = index > 0 and step < recipe.head_steps
+        seen = read.rows.detach() if heads_only else read.rows
         owners = torch.from_numpy(cache.owners[rows].astype(np.int64))
         pointing = pointing_loss(read.attention, packed.about, owners)
-        (read.loss + stage.heads * extra + stage.pointing * pointing).backward()
-        nn.utils.clip_grad_norm_(trained, 2.0)
-        factor = rate_at(step, stage, options.warmup)
-        for optimizer, rate in optimizers:
-            optimizer.param_groups[0]["lr"] = rate * factor
-            optimizer.step()
-            optimizer.zero_grad()
-        recent.append((read.loss.item(), extra.item(), pointing.item()))
-        if step % 25 == 0 or step + 1 == stage.steps:
-            spent = time.process_time() - started
-            means = " ".join(f"{value:.4f}" for value in np.mean(recent, axis=0))
-            print(
-                f"stage {index} step {step} loss, rows, pointing {means} cpu {spent:.0f}s",
-                flush=True,
-            )
-            recent = []
-        if (step + 1) % options.save_every == 0 or step + 1 == stage.steps:
-            save(before + step + 1)
-    round_to_half(model)
+        losses = {"answers": read.loss, "pointing": stage.pointing * pointing}
+        if stage.heads:
+            losses["rows"] = stage.heads * heads(seen, rows, cache)
+        return losses
+
+    before = sum(earlier.steps for earlier in recipe.stages[:index])
+    settings = loop.Loop(
+        name=f"videochat stage {index}",
+        steps=stage.steps,
+        rate=lambda step: loop.linear(step, recipe.warmup, stage.horizon, stage.peak),
+        clip_norm=2.0,
+        save_every=recipe.save_every,
+        save=lambda steps: save(before + steps),
+    )
+    hidden, rest = loop.split_parameters(model.language)
+    trained = [*heads.parameters(), *model.visual.projector.parameters(), *rest]
+    rates = recipe.muon_rate, recipe.adam_rate
+    loop.run(settings, loop.make_optimizers(hidden, trained, *rates), compute)
+    loop.round_to_half(model.parameters())
 
 
-def load_or_make_tower(
-    model: VideoChatFlashModel, options: TrainOptions, data: Path, file: Path | None
-) -> None:
-    """Fill the model's tower from `file` if it is there; otherwise train it and write it."""
-    tower: Any = model.visual.tower
-    if file is not None and file.exists():
-        tower.load_state_dict(torch.load(file, weights_only=True))
+def load_or_make_tower(model: Any, cache: VideoCache, recipe: Recipe, run: Run) -> None:
+    """Fill the model's tower from a file if it is there; otherwise train it and write the file."""
+    tower = model.visual.tower
+    if run.tower is not None and run.tower.exists():
+        tower.load_state_dict(torch.load(run.tower, weights_only=True))
         return
-    cache = load_or_make_cache(data, options.seed, options.num_videos)
-    make_tower(tower, CLIP_FOLDER, cache, options.seed, options.tower)
-    if file is not None:
-        torch.save(tower.state_dict(), file)
+    make_tower(tower, CLIP_FOLDER, cache, recipe.seed, recipe.tower)
+    if run.tower is not None:
+        torch.save(tower.state_dict(), run.tower)
 
 
-def train(
-    options: TrainOptions,
-    data: Path,
-    out: Path,
-    tower_file: Path | None = None,
-    start: Path | None = None,
-    first: int = 0,
-) -> None:
-    """Run the stages from `first` on; a later one starts from the weights in `start`."""
-    tokenizer = build_tokenizer(dialogue_corpus(options.seed, options.num_corpus))
-    torch.manual_seed(options.seed)
+def train(recipe: Recipe, run: Run) -> None:
+    """Train the vision tower, then the stages of the language side."""
+    tokenizer = build_tokenizer(dialogue_corpus(recipe.seed, recipe.num_corpus))
+    torch.manual_seed(recipe.seed)
     model = build_model(tokenizer)
-    load_or_make_tower(model, options, data, tower_file)
-    round_to_half(model.visual.tower)
-    model.visual.tower.requires_grad_(False)
-    videos = load_or_make_cache(data, options.seed, options.num_videos)
+    videos = load_or_make_cache(run.data, recipe.seed, recipe.num_videos)
+    load_or_make_tower(model, videos, recipe, run)
+    tower: Any = model.visual.tower
+    loop.round_to_half(tower.parameters())
+    tower.requires_grad_(False)
     model.language.config._attn_implementation = "eager"  # the faster backward on a CPU
-    if start is not None:
-        model.load_state_dict(torch.load(start, weights_only=True))
-        round_to_half(model)
+    if run.start is not None:
+        model.load_state_dict(load_model(run.start).state_dict())
     coder = DialogueCoder(tokenizer)
+    rows = load_or_make_rows(run.data, tower, videos, recipe.seed)
 
     def save(steps: int) -> None:
-        facts = {"seed": options.seed, "steps": steps, "tower_steps": options.tower.steps}
-        save_checkpoint(model, tokenizer, facts, out)
-        torch.save(model.state_dict(), data / f"videochat-{options.seed}.pt")
+        facts = {"seed": recipe.seed, "steps": steps, "tower_steps": recipe.tower.steps}
+        save_checkpoint(model, tokenizer, run.out, **facts)
 
-    for index in range(first, len(options.stages)):
-        tower: Any = model.visual.tower
-        passes = range(options.stages[index].passes)
-        rows = load_or_make_rows(data, tower, videos, options.seed, passes)
-        train_language(model, coder, rows, options, index, save)
-        save(sum(stage.steps for stage in options.stages[: index + 1]))
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="checkpoint folder to write")
-    parser.add_argument("--seed", type=int, default=TrainOptions.seed)
-    parser.add_argument("--data", type=Path, default=Path("build/demo-data"), help="cache folder")
-    parser.add_argument("--tower", type=Path, help="file that keeps the tower between runs")
-    parser.add_argument("--start", type=Path, help="weights that stages left in the cache folder")
-    parser.add_argument("--first", type=int, default=0, help="stage to go on with from there")
-    parser.add_argument("--smoke", action="store_true", help="a few tiny steps, to test the code")
-    chosen = parser.parse_args(arguments)
-    options = replace(SMOKE if chosen.smoke else TrainOptions(), seed=chosen.seed)
-    train(options, chosen.data, chosen.out, chosen.tower, chosen.start, chosen.first)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    for index in range(run.first, len(recipe.stages)):
+        train_language(model, coder, rows, recipe, index, save)
+        save(sum(stage.steps for stage in recipe.stages[: index + 1]))
