@@ -17,7 +17,7 @@ from typing import Any
 
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 START_LIMIT_S = 180.0
 """Seconds after which a start of the app counts as hung."""
 

@@ -1,20 +1,14 @@
-"""Measures the demo BLIP-2 kind by kind and writes `eval.json` beside the checkpoint.
+"""Evaluation of demo-blip2: the share of exactly right captions and answers by kind.
 
-`python -m demo_models.evaluate_blip2` asks the stock processor and `generate`; the weights are
-those of the files, that is rounded to float16. `--via app` asks the kinds that have a
-gate of /caption_image and /answer_image, of an app that it starts or of the one at `--url`.
+The model is asked through the stock processor and `generate`; an app is asked the kinds that have a
+gate, through /caption_image and /answer_image.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import re
-import sys
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +16,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from demo_models.evaluation.app_client import AppClient, running_app
+from demo_models.evaluation.app_client import AppClient
 from demo_models.evaluation.blip2_questions import (
     GATES_PERCENT,
     REWORDED,
@@ -31,19 +25,21 @@ from demo_models.evaluation.blip2_questions import (
     gated_cases,
     reworded,
 )
-from demo_models.evaluation.held_out import weights_hash
+from demo_models.evaluation.metrics import (
+    Figures,
+    in_parallel,
+    missed_gates,
+    share,
+    shares,
+)
+from demo_models.evaluation.request import Request, read_json, update_card
 from demo_models.evaluation.scene_hint import CALIBRATION_SEED, hint_pictures, real_photos
 from demo_models.language.questions import MIDDLE
 
-TEST_SEED = 11
-CHECKPOINT = Path("assets/checkpoints/demo-blip2")
 BATCH = 64
 MAX_NEW_TOKENS = 48
 FALSE_HINTS = 0.01
 """Share of the scenes of calibration that may be hinted at."""
-
-Figures = dict[str, dict[str, float | int]]
-"""By kind: "percent" and "n", the number of cases."""
 
 
 class Ask(Protocol):
@@ -104,7 +100,7 @@ class StockBlip2:
         return found
 
 
-class RunningApp(AppClient):
+class Blip2App(AppClient):
     """The back end over the public endpoints of a running app."""
 
     def __init__(self, url: str, workers: int) -> None:
@@ -124,12 +120,7 @@ class RunningApp(AppClient):
 
     def answers(self, cases: Sequence[Case]) -> list[str]:
         """Ask case by case."""
-        with ThreadPoolExecutor(self.workers) as pool:
-            return list(pool.map(self._one, cases))
-
-
-def _share(values: Sequence[bool]) -> dict[str, float | int]:
-    return {"percent": round(100 * sum(values) / len(values), 2), "n": len(values)}
+        return in_parallel(self._one, cases, self.workers)
 
 
 def object_names(caption: str) -> list[str]:
@@ -139,7 +130,7 @@ def object_names(caption: str) -> list[str]:
 
 
 def measure(ask: Ask, asked: Iterable[Case], wrong: list[str] | None = None) -> Figures:
-    """Return the share of exactly right answers, in percent, and n, for each kind.
+    """Return the share of exactly right answers of each kind.
 
     Args:
         ask: The model.
@@ -147,25 +138,26 @@ def measure(ask: Ask, asked: Iterable[Case], wrong: list[str] | None = None) -> 
         wrong: Gets one line for each wrong answer, to read.
     """
     cases = list(asked)
-    right: dict[str, list[bool]] = defaultdict(list)
+    answers: list[tuple[str, bool]] = []
     for case, text in zip(cases, ask.answers(cases), strict=True):
-        right[case.kind].append(text == case.answer)
+        answers.append((case.kind, text == case.answer))
         if case.kind == "caption_of_1_to_4":
-            right["objects_of_1_to_4"].append(object_names(text) == object_names(case.answer))
+            same = object_names(text) == object_names(case.answer)
+            answers.append(("objects_of_1_to_4", same))
         if case.kind.endswith("where") and case.answer != MIDDLE:
-            right[f"{case.kind}_off_the_middle"].append(text == case.answer)
+            answers.append((f"{case.kind}_off_the_middle", text == case.answer))
         if wrong is not None and text != case.answer:
             wrong.append(f"{case.kind} | {case.prompt} | {case.answer} | {text}")
-    return {kind: _share(values) for kind, values in right.items()}
+    return shares(answers)
 
 
 def measure_reworded(ask: Ask, seed: int, num: int) -> Figures:
-    """Return how often a question in other words gets the answer of the canonical one."""
+    """Return the share of questions in other words with the answer of the canonical one."""
     pairs = list(reworded(seed, num, held_out=False))
     plain = ask.answers([first for first, _ in pairs])
     other = ask.answers([second for _, second in pairs])
     return {
-        "same_answer_in_other_words": _share([a == b for a, b in zip(plain, other, strict=True)])
+        "same_answer_in_other_words": share([a == b for a, b in zip(plain, other, strict=True)])
     }
 
 
@@ -178,69 +170,31 @@ def calibrate_hint(ask: StockBlip2, answer: str, num: int) -> float:
 
 
 def measure_hint(ask: StockBlip2, demo: dict[str, Any], seed: int, num: int) -> Figures:
-    """Return how often the hint is shown, in percent, for each kind of picture."""
+    """Return how often the hint is shown, for each kind of image."""
     pictures = {**hint_pictures(seed, num), "real_photo": real_photos()}
     return {
-        kind: _share(
+        kind: share(
             [p >= demo["unknown_threshold"] for p in ask.unknown(images, demo["unknown_answer"])]
         )
         for kind, images in pictures.items()
     }
 
 
-def evaluate(
-    ask: Ask, cases: Iterable[Case], chosen: argparse.Namespace, wrong: list[str]
-) -> dict[str, Any]:
-    """Return what one back end is measured on, and which gates it missed."""
-    figures = measure(ask, cases, wrong)
-    figures.update(measure_reworded(ask, chosen.seed, math.ceil(chosen.num / len(REWORDED))))
-    missed = [kind for kind, gate in GATES_PERCENT.items() if figures[kind]["percent"] < gate]
-    return {
-        "seed": chosen.seed,
-        "num": chosen.num,
-        "accuracy": figures,
-        "gates_missed": missed,
-    }
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--via", choices=("transformers", "app"), default="transformers")
-    parser.add_argument("--url", default="", help="of a running app; else one is started")
-    parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--num", type=int, default=600, help="questions of each kind")
-    parser.add_argument("--seed", type=int, default=TEST_SEED)
-    parser.add_argument("--wrong", type=Path, help="file for the wrong answers, to read")
-    chosen = parser.parse_args(arguments)
-    about, path = chosen.checkpoint / "demo.json", chosen.checkpoint / "eval.json"
-    demo = json.loads(about.read_text())
-    wrong: list[str] = []
-    if chosen.via == "app":
-        with running_app(chosen.url) as url:
-            ask = RunningApp(url, chosen.workers)
-            found = evaluate(ask, gated_cases(chosen.seed, chosen.num), chosen, wrong)
+def evaluate(request: Request) -> dict[str, Any]:
+    """Return all figures of one back end; the stock classes also set the threshold of the hint."""
+    seed, num = request.seed, request.num
+    ask: Ask
+    if request.url:
+        ask, cases = Blip2App(request.url, request.workers), gated_cases(seed, num)
     else:
-        stock = StockBlip2(chosen.checkpoint)
-        found = evaluate(stock, all_cases(chosen.seed, chosen.num), chosen, wrong)
-        demo["unknown_threshold"] = calibrate_hint(stock, demo["unknown_answer"], 1000)
-        about.write_text(json.dumps(demo, indent=1) + "\n")
-        found["hint"] = measure_hint(stock, demo, chosen.seed, 1000)
-    report = json.loads(path.read_text()) if path.exists() else {}
-    head = {"script": "demo_models.evaluate_blip2", "checkpoint_seed": demo["seed"],
-            "checkpoint_steps": demo["steps"], "gates_percent": GATES_PERCENT,
-            "weights_sha256": weights_hash(chosen.checkpoint)}  # fmt: skip
-    if any(report.get(key) != value for key, value in head.items()):
-        report = {}  # figures of another checkpoint
-    report.update(head)
-    report[chosen.via] = found
-    path.write_text(json.dumps(report, indent=1) + "\n")
-    if chosen.wrong:
-        chosen.wrong.write_text("\n".join(wrong) + "\n")
-    for kind, figure in found["accuracy"].items():
-        print(f"{kind:34} {figure['percent']:6.2f} {figure['n']:6} {GATES_PERCENT.get(kind, '')}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+        ask = stock = StockBlip2(request.checkpoint)
+        cases = all_cases(seed, num)
+    figures = measure(ask, cases, request.wrong)
+    figures.update(measure_reworded(ask, seed, math.ceil(num / len(REWORDED))))
+    result = {"accuracy": figures, "gates_missed": missed_gates(figures, GATES_PERCENT)}
+    if not request.url:
+        answer = read_json(request.checkpoint / "demo.json")["unknown_answer"]
+        threshold = calibrate_hint(stock, answer, 1000)
+        card = update_card(request.checkpoint, unknown_threshold=threshold)
+        result["hint"] = measure_hint(stock, card, seed, 1000)
+    return result

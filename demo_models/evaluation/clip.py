@@ -1,17 +1,11 @@
-"""Measures the demo CLIP kind by kind and writes `eval.json` beside the checkpoint.
+"""Evaluation of demo-clip: accuracy by kind of question, AUROC of pairs, and the scene hint.
 
-`python -m demo_models.evaluate_clip` asks the stock transformers classes;
-`--via app` asks an app that it starts, or the one at `--url`, as a visitor's script does.
+The model is asked through the stock transformers classes, or through /classify_image of an app.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,32 +16,24 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModelForZeroShotImageClassification, AutoProcessor
 
-from demo_models.evaluation.app_client import AppClient, running_app
-from demo_models.evaluation.clip_questions import (
-    GATES_PERCENT,
-    PAIR_LABELS,
-    PHOTO,
-    Question,
-    questions,
-)
-from demo_models.evaluation.held_out import labelled_pairs, weights_hash
-from demo_models.evaluation.localisation import measure_pointing
+from demo_models.evaluation.app_client import AppClient
+from demo_models.evaluation.clip_questions import PAIR_LABELS, PHOTO, Question, questions
+from demo_models.evaluation.held_out import labelled_pairs
+from demo_models.evaluation.localisation import measure_occlusion
+from demo_models.evaluation.metrics import Figures, auroc, in_parallel, share, shares
+from demo_models.evaluation.request import Request, read_json, update_card
 from demo_models.evaluation.scene_hint import (
     CALIBRATION_SEED,
     HintRule,
-    area_under_curve,
     choose_rule,
     hint_pictures,
     real_photos,
 )
 
-TEST_SEED = 11
-CHECKPOINT = Path("assets/checkpoints/demo-clip")
-
 
 @dataclass(frozen=True)
 class Answer:
-    """What a back end says: for each label its probability and its cosine."""
+    """Answer of a back end: the probability and the cosine of each label."""
 
     probabilities: dict[str, float]
     cosines: dict[str, float]
@@ -57,9 +43,6 @@ class Answer:
         """The most probable label."""
         return max(self.probabilities, key=lambda label: self.probabilities[label])
 
-
-Figures = dict[str, dict[str, float | int]]
-"""By kind: "percent" or "auroc", and "n", the number of cases."""
 
 Ask = Callable[[Image.Image, Sequence[str], str], Answer]
 """A back end: (picture, labels, template) -> answer."""
@@ -111,7 +94,7 @@ class StockClip:
         )
 
 
-class RunningApp(AppClient):
+class ClipApp(AppClient):
     """The back end over the public endpoint of a running app."""
 
     def __call__(self, image: Image.Image, labels: Sequence[str], template: str) -> Answer:
@@ -132,38 +115,31 @@ class RunningApp(AppClient):
         )
 
 
-def _share(values: Sequence[bool]) -> dict[str, float | int]:
-    return {"percent": round(100 * sum(values) / len(values), 2), "n": len(values)}
-
-
 def measure_questions(ask: Ask, asked: Iterable[Question], workers: int = 1) -> Figures:
-    """Return the share of right first choices, in percent, and n, for each kind."""
-    with ThreadPoolExecutor(workers) as pool:
-        listed = list(asked)
-        answers = pool.map(lambda q: ask(q.image, q.labels, q.template).best == q.right, listed)
-        right: dict[str, list[bool]] = defaultdict(list)
-        for question, answer in zip(listed, answers, strict=True):
-            right[question.kind].append(answer)
-    return {kind: _share(values) for kind, values in right.items()}
+    """Return the share of right first choices of each kind."""
+
+    def answer(question: Question) -> tuple[str, bool]:
+        found = ask(question.image, question.labels, question.template)
+        return question.kind, found.best == question.right
+
+    return shares(in_parallel(answer, asked, workers))
 
 
 def measure_pairs(ask: Ask, seed: int, num: int, workers: int = 1) -> Figures:
-    """Return how well the cosine separates true from false pairs, as AUROC by kind.
-
-    Every kind's false pairs are held against the true pairs of all kinds.
-    """
+    """Return the AUROC of the cosine by kind of false pair, against the true pairs of all kinds."""
     pairs = labelled_pairs(seed, num)
-    with ThreadPoolExecutor(workers) as pool:
-        asked = pool.map(lambda p: ask(p.image, [p.text], "{}").cosines[p.text], pairs)
-        scored = list(zip(pairs, asked, strict=True))
-    true_ones = [score for pair, score in scored if pair.is_true]
-    result: Figures = {}
-    for kind in dict.fromkeys(pair.kind for pair in pairs if not pair.is_true):
-        false_ones = [score for pair, score in scored if pair.kind == kind and not pair.is_true]
-        curve = area_under_curve(true_ones, false_ones)
-        result[kind] = {"auroc": round(curve, 4), "n": len(false_ones)}
-    all_false = [score for pair, score in scored if not pair.is_true]
-    result["all"] = {"auroc": round(area_under_curve(true_ones, all_false), 4), "n": len(pairs)}
+    cosines = in_parallel(lambda p: ask(p.image, [p.text], "{}").cosines[p.text], pairs, workers)
+    true_ones = [score for pair, score in zip(pairs, cosines, strict=True) if pair.is_true]
+    false_ones: dict[str, list[float]] = {}
+    for pair, score in zip(pairs, cosines, strict=True):
+        if not pair.is_true:
+            false_ones.setdefault(pair.kind, []).append(score)
+    result: Figures = {
+        kind: {"auroc": round(auroc(true_ones, scores), 4), "n": len(scores)}
+        for kind, scores in false_ones.items()
+    }
+    every = [score for scores in false_ones.values() for score in scores]
+    result["all"] = {"auroc": round(auroc(true_ones, every), 4), "n": len(pairs)}
     return result
 
 
@@ -171,8 +147,7 @@ def bank_scores(
     ask: Ask, images: Sequence[Image.Image], workers: int = 1
 ) -> dict[str, list[float]]:
     """Return for each picture the highest "softmax" and "cosine" over the scene bank."""
-    with ThreadPoolExecutor(workers) as pool:
-        answers = list(pool.map(lambda image: ask(image, PAIR_LABELS, PHOTO), images))
+    answers = in_parallel(lambda image: ask(image, PAIR_LABELS, PHOTO), images, workers)
     return {
         "softmax": [max(answer.probabilities.values()) for answer in answers],
         "cosine": [max(answer.cosines.values()) for answer in answers],
@@ -191,62 +166,32 @@ def calibrate_hint(ask: Ask, num: int) -> HintRule:
 
 
 def measure_hint(ask: Ask, rule: HintRule, seed: int, num: int, workers: int = 1) -> Figures:
-    """Return how often the hint is shown, in percent, for each kind of picture."""
+    """Return how often the hint is shown, for each kind of image."""
     pictures = {**hint_pictures(seed, num), "real_photo": real_photos()}
     return {
-        kind: _share([s < rule.threshold for s in bank_scores(ask, images, workers)[rule.score]])
+        kind: share([s < rule.threshold for s in bank_scores(ask, images, workers)[rule.score]])
         for kind, images in pictures.items()
     }
 
 
-def _rule_from(demo: dict[str, Any]) -> HintRule:
-    return HintRule(demo["scene_score"], demo["scene_threshold"])
-
-
-def evaluate(ask: Ask, rule: HintRule, seed: int, num: int, workers: int) -> dict[str, Any]:
-    """Return everything that one back end is measured on."""
+def evaluate(request: Request) -> dict[str, Any]:
+    """Return all figures of one back end; the stock classes also set the rule of the hint."""
+    figures: dict[str, Any] = {}
+    ask: Ask
+    if request.url:
+        ask = ClipApp(request.url)
+    else:
+        ask = stock = StockClip(request.checkpoint)
+        rule = calibrate_hint(stock, 400)
+        threshold = round(rule.threshold, 4)
+        update_card(request.checkpoint, scene_score=rule.score, scene_threshold=threshold)
+        figures["occlusion_pointing"] = measure_occlusion(stock.match, request.seed, 200)
+    card = read_json(request.checkpoint / "demo.json")
+    rule = HintRule(card["scene_score"], card["scene_threshold"])
+    seed, num, workers = request.seed, request.num, request.workers
     return {
         "accuracy": measure_questions(ask, questions(seed, num), workers),
         "pairs": measure_pairs(ask, seed, 8 * num, workers),
         "hint": measure_hint(ask, rule, seed, num, workers),
+        **figures,
     }
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--via", choices=("transformers", "app"), default="transformers")
-    parser.add_argument("--url", default="", help="of a running app; else one is started")
-    parser.add_argument("--num", type=int, default=600, help="questions of each kind")
-    parser.add_argument("--seed", type=int, default=TEST_SEED)
-    parser.add_argument("--workers", type=int, default=1)
-    chosen = parser.parse_args(arguments)
-    about = chosen.checkpoint / "demo.json"
-    demo = json.loads(about.read_text())
-    if chosen.via == "app":
-        with running_app(chosen.url) as url:
-            ask = RunningApp(url)
-            result = evaluate(ask, _rule_from(demo), chosen.seed, chosen.num, chosen.workers)
-    else:
-        stock = StockClip(chosen.checkpoint)
-        rule = calibrate_hint(stock, 400)
-        demo.update(scene_score=rule.score, scene_threshold=round(rule.threshold, 4))
-        about.write_text(json.dumps(demo, indent=1) + "\n")
-        result = evaluate(stock, _rule_from(demo), chosen.seed, chosen.num, chosen.workers)
-        result["occlusion_pointing"] = measure_pointing(stock.match, chosen.seed, 200)
-    path = chosen.checkpoint / "eval.json"
-    report = json.loads(path.read_text()) if path.exists() else {}
-    head = {"script": "demo_models.evaluate_clip", "checkpoint_seed": demo["seed"],
-            "checkpoint_steps": demo["steps"], "gates_percent": GATES_PERCENT,
-            "weights_sha256": weights_hash(chosen.checkpoint)}  # fmt: skip
-    if any(report.get(key) != value for key, value in head.items()):
-        report = {}  # figures of another checkpoint
-    report.update(head)
-    report[chosen.via] = {"seed": chosen.seed, "num": chosen.num, **result}
-    path.write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps(report[chosen.via], indent=1))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -247,8 +245,3 @@ def pointing_cases(seed: int, num: int, size: int = 64) -> list[PointingCase]:
         mask = object_masks(scene, size)[target]
         cases.append(PointingCase(render(scene, size), f"{item.colour} {item.shape}", mask))
     return cases
-
-
-def weights_hash(checkpoint: Path) -> str:
-    """Return the SHA-256 of a checkpoint's weights, which figures name that were measured on it."""
-    return hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()

@@ -1,17 +1,24 @@
-"""Does hiding an object hurt the match with its name? The pointing game by occlusion.
+"""Localisation by demo-clip: the share of peaks of a map that lie on the named object.
 
-It needs nothing from inside the model and so bounds what its relevance maps can be held to.
+The occlusion map needs nothing from inside the model, and so bounds what the relevance map of the
+pipeline can be held to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from demo_models.evaluation.held_out import pointing_cases
+from demo_models.evaluation.request import Request, open_pipeline
+from pipelines.catalogue import DEMO_CLIP
+from pipelines.clip.pipeline import ClipPipeline
 
 WINDOW_PX, STRIDE_PX = 16, 6
 
@@ -54,7 +61,7 @@ def occlusion_map(match: Match, image: Image.Image, text: str) -> NDArray[np.flo
     return drops / covers
 
 
-def measure_pointing(match: Match, seed: int, num: int) -> dict[str, float | int]:
+def measure_occlusion(match: Match, seed: int, num: int) -> dict[str, float | int]:
     """Return how often the peak of the map lies on the named object, in percent.
 
     "chance_percent" is the mean share of the picture that the object covers.
@@ -69,3 +76,34 @@ def measure_pointing(match: Match, seed: int, num: int) -> dict[str, float | int
         "chance_percent": round(100 * float(np.mean(areas)), 2),
         "n": num,
     }
+
+
+def measure_relevance(clip: ClipPipeline, seed: int, num: int) -> dict[str, float | int]:
+    """Return how often the highest patch of the map touches the named object, in percent.
+
+    Each scene holds two or three different objects. "chance_percent" is what a patch chosen at
+    random would reach. A patch touches an object that covers a quarter of it or more.
+    """
+    hits, chances = [], []
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "scene.png"
+        for case in pointing_cases(seed, num):
+            case.image.save(path)
+            grid = np.asarray(clip.look(path, case.label, "photo").grid)
+            rows, columns = grid.shape
+            height, width = case.mask.shape
+            blocks = case.mask.reshape(rows, height // rows, columns, width // columns)
+            touched = blocks.mean(axis=(1, 3)) >= 0.25
+            hits.append(bool(touched.flat[int(grid.argmax())]))
+            chances.append(float(touched.mean()))
+    return {
+        "percent": round(100 * float(np.mean(hits)), 1),
+        "chance_percent": round(100 * float(np.mean(chances)), 1),
+        "n": num,
+    }
+
+
+def evaluate(request: Request) -> dict[str, Any]:
+    """Return the figures of the pipeline's relevance map."""
+    with open_pipeline(ClipPipeline, DEMO_CLIP, request.checkpoint) as clip:
+        return {"seed": request.seed, **measure_relevance(clip, request.seed, request.num)}

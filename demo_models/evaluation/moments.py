@@ -1,34 +1,29 @@
-"""Measures how well moments of rendered stories are found, and writes `moments.json`.
+"""Recall of moments by demo-viclip in videos of 10 to 30 seconds with several events in a row.
 
-`python -m demo_models.evaluate_moments` asks the app's own pipeline;
-`--via app` asks an app that it starts, or that of `--url`, through `/find_moments`.
-
-A story is a video of 10 to 30 seconds with several events in a row at known times. For each event
-whose text is true of it alone the app is asked for moments. The recall at 0.5 is the share of
-events that the best moment (or one of the best three) overlaps by half of their common span. A
-sudden change has no length: it counts as found where a moment of at most two windows holds it.
+For each event whose text is true of it alone the pipeline, or /find_moments of an app, is asked for
+moments. The recall at 0.5 is the share of events that the best moment (or one of the best three)
+overlaps by half of their common span. A sudden change has no length: it counts as found where a
+moment of at most two windows holds it.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from demo_models.evaluation.app_client import AppClient, running_app
-from demo_models.evaluation.held_out import evaluation_rng, weights_hash
-from demo_models.evaluation.held_out_videos import FileFormat, write_motion
-from demo_models.evaluation.viclip import CHECKPOINT, TEST_SEED, open_pipeline
-from demo_models.language.motion_statements import Act, VideoClaim, view_of
-from demo_models.language.motion_texts import word_claim
+from demo_models.evaluation.app_client import AppClient
+from demo_models.evaluation.held_out import evaluation_rng
+from demo_models.evaluation.metrics import Figures, shares
+from demo_models.evaluation.request import Request
+from demo_models.evaluation.viclip import open_viclip
+from demo_models.language.motion_statements import view_of
+from demo_models.language.motion_texts import event_claim
 from demo_models.world.motion import EVENT_KINDS, SUDDEN, Motion, seen_events
 from demo_models.world.motion_sampling import MotionOptions, sample_story
+from demo_models.world.video_files import FileFormat, write_motion
 from pipelines.viclip.checkpoints import DEMO_VICLIP
 from pipelines.viclip.pipeline import ViClipPipeline
 from pipelines.viclip.windows import SearchOptions
@@ -46,7 +41,7 @@ Ask = Callable[[Path, str], list[Span]]
 
 @dataclass(frozen=True)
 class MomentQuestion:
-    """A video file, a query, and when it is true, in seconds."""
+    """A video file, a query, and the span in seconds in which it is true."""
 
     kind: str
     path: Path
@@ -64,13 +59,12 @@ def overlap(first: Span, second: Span) -> float:
 
 def queries(motion: Motion) -> Iterator[tuple[str, str, Span]]:
     """Yield kind, query and span in clips of each event that its words name alone."""
-    found = [(index, event, view_of(motion)) for index, event, _ in seen_events(motion)]
-    told = []
-    for number, (index, event, view) in enumerate(found):
-        act = Act(view.events[number].colour, view.objects[index].shape, event.kind)
-        told.append((event.kind, word_claim(VideoClaim("", (act,))).text, (event.start, event.end)))
-    texts = [text for _, text, _ in told]
-    yield from (entry for entry in told if texts.count(entry[1]) == 1)
+    view = view_of(motion)
+    events = [event for _, event, _ in seen_events(motion)]
+    texts = [event_claim(view, number).text for number in range(len(events))]
+    for event, text in zip(events, texts, strict=True):
+        if texts.count(text) == 1:
+            yield event.kind, text, (event.start, event.end)
 
 
 def moment_questions(seed: int, num: int, folder: Path) -> Iterator[MomentQuestion]:
@@ -89,7 +83,7 @@ def moment_questions(seed: int, num: int, folder: Path) -> Iterator[MomentQuesti
 
 
 def score(question: MomentQuestion, found: list[Span]) -> dict[str, bool]:
-    """Return what counts as found by the best moment and by the best three."""
+    """Return by criterion whether the best moment, or one of the best three, is right."""
     if question.kind in SUDDEN:
         right = [
             start <= question.start_s <= end and end - start <= 2 * SECONDS_PER_CLIP
@@ -104,18 +98,14 @@ def score(question: MomentQuestion, found: list[Span]) -> dict[str, bool]:
     }
 
 
-def measure(ask: Ask, asked: Iterator[MomentQuestion]) -> dict[str, dict[str, float | int]]:
-    """Return the recall in percent and n, by criterion, and by kind of event for the best."""
-    right: dict[str, list[bool]] = defaultdict(list)
+def measure(ask: Ask, asked: Iterable[MomentQuestion]) -> Figures:
+    """Return the recall by criterion, and by kind of event for the best moment."""
+    answers: list[tuple[str, bool]] = []
     for question in asked:
-        scored = score(question, ask(question.path, question.query))
-        for name, value in scored.items():
-            right[name].append(value)
-        right[f"{question.kind}: {next(iter(scored))}"].append(next(iter(scored.values())))
-    return {
-        name: {"percent": round(100 * sum(values) / len(values), 2), "n": len(values)}
-        for name, values in sorted(right.items())
-    }
+        scored = list(score(question, ask(question.path, question.query)).items())
+        name, right = scored[0]
+        answers += [*scored, (f"{question.kind}: {name}", right)]
+    return dict(sorted(shares(answers).items()))
 
 
 def asks(pipeline: ViClipPipeline) -> Ask:
@@ -140,36 +130,11 @@ def asks_app(client: AppClient) -> Ask:
     return ask
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--via", choices=("pipeline", "app"), default="pipeline")
-    parser.add_argument("--url", default="", help="of a running app; one is started without")
-    parser.add_argument("--num", type=int, default=200, help="stories")
-    parser.add_argument("--seed", type=int, default=TEST_SEED)
-    chosen = parser.parse_args(arguments)
+def evaluate(request: Request) -> dict[str, Any]:
+    """Return the recall of one back end."""
     with TemporaryDirectory() as folder:
-        asked = moment_questions(chosen.seed, chosen.num, Path(folder))
-        if chosen.via == "app":
-            with running_app(chosen.url) as url:
-                figures = measure(asks_app(AppClient(url)), asked)
-        else:
-            with open_pipeline(chosen.checkpoint) as pipeline:
-                figures = measure(asks(pipeline), asked)
-    path = chosen.checkpoint / "moments.json"
-    report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    head: dict[str, Any] = {
-        "script": "demo_models.evaluate_moments",
-        "weights_sha256": weights_hash(chosen.checkpoint),
-    }
-    if any(report.get(key) != value for key, value in head.items()):
-        report = {}
-    report.update(head)
-    report[chosen.via] = {"seed": chosen.seed, "stories": chosen.num, "recall": figures}
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(report[chosen.via], indent=1))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+        asked = moment_questions(request.seed, request.num, Path(folder))
+        if request.url:
+            return {"recall": measure(asks_app(AppClient(request.url)), asked)}
+        with open_viclip(request.checkpoint) as viclip:
+            return {"recall": measure(asks(viclip), asked)}

@@ -1,14 +1,13 @@
-"""The "does this picture look like a demo scene" hint: its score and its threshold."""
+"""The hint that an image is not a scene of the demo world: its score and its threshold."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image
 
 from demo_models.evaluation.held_out import non_scene_cases, paint_cases, scene_cases
+from demo_models.evaluation.metrics import best_threshold
 
 CALIBRATION_SEED = 501
 REAL_PHOTOS = ("cheetah1.jpg", "lion.jpg", "bus.png", "tower.jpg", "groot.jpeg")
@@ -20,29 +19,6 @@ class HintRule:
 
     score: str
     threshold: float
-
-
-def area_under_curve(high: Sequence[float], low: Sequence[float]) -> float:
-    """Return the AUROC: how often a value of `high` exceeds one of `low`, ties half."""
-    values = np.concatenate([np.asarray(high, float), np.asarray(low, float)])
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    mean_ranks = np.cumsum(counts) - (counts - 1) / 2
-    rank_sum = mean_ranks[inverse][: len(high)].sum()
-    wins = rank_sum - len(high) * (len(high) + 1) / 2
-    return float(wins / (len(high) * len(low)))
-
-
-def best_threshold(scenes: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
-    """Return the threshold with the best mean of the two rates of right decisions, and that mean.
-
-    A picture counts as a scene when its score reaches the threshold.
-    """
-    candidates = np.unique(np.concatenate([scenes, others]))
-    is_scene, is_other = np.asarray(scenes), np.asarray(others)
-    rates = [(np.mean(is_scene >= t) + np.mean(is_other < t)) / 2 for t in candidates]
-    best = np.flatnonzero(np.isclose(rates, np.max(rates)))
-    middle = int(best[len(best) // 2])
-    return float(candidates[middle]), float(rates[middle])
 
 
 def real_photos() -> list[Image.Image]:

@@ -1,21 +1,23 @@
-"""How well the Search tab's cut-off tells what fits: `python -m demo_models.evaluate_search`.
+"""Precision and recall of the Search tab's cut-off, with demo-clip on held-out scenes.
 
-Held-out scenes are indexed by the bundled CLIP and asked for every pair of colour and shape that is
-in one of them. Of what is shown, near-duplicates that are folded counted too, the share that holds
-the pair is the precision; of the scenes that hold it, the share that is shown is the recall. Beside
-them stands the best flat threshold on the cosine, chosen with the truth in hand, as nobody can.
+The scenes are indexed and asked for every pair of colour and shape that is in one of them. Of what
+is shown, near-duplicates that are folded counted too, the share that holds the pair is the
+precision; of the scenes that hold it, the share that is shown is the recall. Beside them stands the
+best flat threshold on the cosine, chosen with the truth known.
 """
 
-import argparse
-import json
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from demo_models.evaluation.held_out import evaluation_rng
+from demo_models.evaluation.request import Request
 from demo_models.world.scenes import Scene, render, sample_scene
 from pipelines.clip.named_image import NamedImage
 from pipelines.search.adding import Order, add_files
@@ -24,7 +26,6 @@ from pipelines.search.sides import Side, side_of
 from pipelines.settings import Settings
 from pipelines.store import PipelineStore
 
-SEED = 7
 SIZES = (30, 150, 600)
 OWNER = "0" * 32
 
@@ -41,16 +42,15 @@ class Case:
     shown: Truth
 
 
-def main() -> None:
-    """Measure, print."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    facts = []
+def evaluate(request: Request) -> dict[str, Any]:
+    """Return the figures of indexes of several sizes."""
+    figures = {}
     for size in SIZES:
-        rng = evaluation_rng(SEED, "search")
+        rng = evaluation_rng(request.seed, "search")
         scenes = [sample_scene(rng) for _ in range(size)]
         with TemporaryDirectory() as folder:
-            facts.append({"scenes": size, **measured(cases(Path(folder), scenes))})
-        print(json.dumps(facts[-1]))
+            figures[f"{size} scenes"] = measured(cases(Path(folder), scenes))
+    return figures
 
 
 def cases(folder: Path, scenes: list[Scene]) -> list[Case]:
@@ -116,7 +116,3 @@ def _mean(pairs: list[tuple[Truth, Truth]]) -> tuple[float, float]:
     precision = [r / max(1, int(shown.sum())) for r, (shown, _) in zip(right, pairs, strict=True)]
     recall = [r / int(truth.sum()) for r, (_, truth) in zip(right, pairs, strict=True)]
     return float(np.mean(precision)), float(np.mean(recall))
-
-
-if __name__ == "__main__":
-    main()

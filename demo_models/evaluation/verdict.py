@@ -1,12 +1,11 @@
-"""Measure the verdict on held-out pairs and propose its thresholds.
+"""Calibration of the verdicts of demo-clip on held-out pairs.
 
-`python -m demo_models.calibrate_verdict` takes thresholds from one seed, judges another with
-them, and writes `verdict.json` beside the checkpoint: the AUROC of the verdict's evidence beside
-that of the raw cosine and of a softmax among ten labels, in all and for each kind of pair.
+The thresholds come from one seed and are measured on another: the AUROC of the verdict's evidence
+beside that of the raw cosine and of a softmax among ten labels, in all and by kind of pair.
 """
 
-import argparse
-import json
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,65 +14,79 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
 
-from demo_models.evaluation.held_out import LabelledPair, labelled_pairs, scene_cases, weights_hash
+from demo_models.evaluation.held_out import LabelledPair, labelled_pairs, scene_cases
+from demo_models.evaluation.metrics import auroc
+from demo_models.evaluation.request import Request, open_pipeline
 from demo_models.language.statement_wording import TEMPLATES, item_words, pick
 from demo_models.language.statements import Item
 from pipelines.catalogue import DEMO_CLIP
 from pipelines.clip.pipeline import ClipPipeline
-from pipelines.runtime import Device
-from pipelines.settings import Settings
-from pipelines.sources import BUNDLE
 
 CALIBRATION_SEED, TEST_SEED = 11, 12
-NUM_PAIRS = 2400
-#: A "match" and a "no match" should be right this often.
+SEEDS = {"calibration": CALIBRATION_SEED, "test": TEST_SEED}
 RIGHT = 0.95
+"""Share of right verdicts of each sort that the thresholds aim at."""
+
 NUM_OTHERS = 9
 
 
 class Judged(Protocol):
-    """Something with a text that is true of it or not."""
+    """A pair with a text that is true or false."""
 
     @property
     def is_true(self) -> bool:
-        """Whether it is."""
+        """Return the truth."""
 
     @property
     def kind(self) -> str:
-        """What sort of text."""
+        """Return the kind of pair."""
 
 
 Floats = NDArray[np.float64]
 
 
-def auroc(scores: Floats, truths: NDArray[np.bool_]) -> float:
-    """Return the area under the ROC curve: P(a true pair scores above a false one)."""
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    true, false = int(truths.sum()), int((~truths).sum())
-    return float((ranks[truths].sum() - true * (true + 1) / 2) / (true * false))
+def area(scores: Floats, truths: NDArray[np.bool_]) -> float:
+    """Return the rounded area under the ROC curve of scores."""
+    return round(auroc(scores[truths], scores[~truths]), 4)
+
+
+def softmax_among(values: Tensor, texts: Tensor, cosines: Tensor, scale: float) -> Tensor:
+    """Return the softmax of each pair's cosine (N,) among those with nine texts of other pairs.
+
+    Args:
+        values: (N, D) unit vectors of images or videos.
+        texts: (N, D) unit vectors of their texts.
+        cosines: (N,) of each pair.
+        scale: Factor on the cosines.
+    """
+    rng, rows = np.random.default_rng(0), np.arange(len(texts))
+    others = np.stack([rng.choice(np.delete(rows, row), NUM_OTHERS, replace=False) for row in rows])
+    rest = torch.einsum("nd,nkd->nk", values, texts[torch.from_numpy(others)])
+    return (torch.cat([cosines[:, None], rest], dim=1) * scale).softmax(dim=-1)[:, 0]
+
+
+def encode(clip: ClipPipeline, images: Sequence[Image.Image]) -> Tensor:
+    """Return unit vectors (N, D) of images, read as files."""
+    with TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{index}.png" for index in range(len(images))]
+        for path, image in zip(paths, images, strict=True):
+            image.save(path)
+        return clip.pictures.encode(paths)
 
 
 def score_pairs(clip: ClipPipeline, pairs: Sequence[LabelledPair]) -> dict[str, Floats]:
     """Return for each pair the evidence, the cosine and a softmax among ten labels."""
-    with TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{index}.png" for index in range(len(pairs))]
-        for path, pair in zip(paths, pairs, strict=True):
-            pair.image.save(path)
-        pictures = clip.pictures.encode(paths)
+    pictures = encode(clip, [pair.image for pair in pairs])
     texts = clip.texts.vectors([pair.text for pair in pairs])
     cosines = (pictures * texts).sum(dim=-1)
-    rng = np.random.default_rng(0)
-    rows = np.arange(len(pairs))
-    others = np.stack([rng.choice(np.delete(rows, row), NUM_OTHERS, replace=False) for row in rows])
-    logits = torch.einsum("nd,nkd->nk", pictures, texts[torch.from_numpy(others)])
-    among = torch.cat([cosines[:, None], logits], dim=1) * clip.scale
     evidence = clip.judge.text_evidence(cosines[:, None], pictures, ("{}",))[:, 0]
     return {
         "evidence": evidence.double().numpy(),
         "cosine": cosines.double().numpy(),
-        "softmax": among.softmax(dim=-1)[:, 0].double().numpy(),
+        "softmax": softmax_among(pictures, texts, cosines, clip.scale).double().numpy(),
     }
 
 
@@ -103,11 +116,11 @@ def report(
         # a kind that holds false pairs only is set against all true ones
         mine = kinds == kind
         chosen = mine if truths[mine].any() else mine | truths
-        figures = {name: round(auroc(s[chosen], truths[chosen]), 4) for name, s in scores.items()}
+        figures = {name: area(s[chosen], truths[chosen]) for name, s in scores.items()}
         by_kind[kind] = {"n": int(mine.sum()), **figures}
     return {
         "n": len(pairs),
-        "auroc": {name: round(auroc(values, truths), 4) for name, values in scores.items()},
+        "auroc": {name: area(values, truths) for name, values in scores.items()},
         "auroc_by_kind": by_kind,
         "thresholds": [low, high],
         "match_is_right": round(float(truths[match].mean()), 4),
@@ -119,11 +132,7 @@ def report(
 def pairs_of_pictures(clip: ClipPipeline, seed: int, num: int = 500) -> dict[str, Any]:
     """Return how well the overlap tells pictures of the same object from others."""
     cases = scene_cases(seed, num)
-    with TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{index}.png" for index in range(num)]
-        for path, case in zip(paths, cases, strict=True):
-            case.image.save(path)
-        vectors = clip.pictures.encode(paths)
+    vectors = encode(clip, [case.image for case in cases])
     names = [(case.scene.objects[0].colour, case.scene.objects[0].shape) for case in cases]
     upper = np.triu_indices(num, 1)
     same = np.array([names[a] == names[b] for a, b in zip(*upper, strict=True)])
@@ -134,8 +143,8 @@ def pairs_of_pictures(clip: ClipPipeline, seed: int, num: int = 500) -> dict[str
         "n": int(same.size),
         "n_same": int(same.sum()),
         "auroc": {
-            "overlap": round(auroc(overlap, same), 4),
-            "cosine": round(auroc(cosine, same), 4),
+            "overlap": area(overlap, same),
+            "cosine": area(cosine, same),
         },
         "same_called_match": round(float((overlap[same] >= high).mean()), 4),
         "other_called_match": round(float((overlap[~same] >= high).mean()), 4),
@@ -183,38 +192,23 @@ def pairs_of_texts(clip: ClipPipeline) -> dict[str, Any]:
     return {
         "n": int(same.size),
         "n_same": int(same.sum()),
-        "auroc": {name: round(auroc(values, same), 4) for name, values in found.items()},
+        "auroc": {name: area(values, same) for name, values in found.items()},
         "thresholds": list(bounds),
         "match_is_right": round(float(same[match].mean()), 4),
         "no_match_is_right": round(float((~same[no_match]).mean()), 4),
     }
 
 
-def main() -> None:
-    """Calibrate, test, write `verdict.json`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=BUNDLE / DEMO_CLIP.key)
-    parser.add_argument("--num", type=int, default=NUM_PAIRS)
-    args = parser.parse_args()
-    with TemporaryDirectory() as cache:
-        device = Device("cpu", "float32", False, "calibration")
-        clip = ClipPipeline(DEMO_CLIP, args.checkpoint, device, Settings(cache_dir=Path(cache)))
-        clip.load()
-        calibration = labelled_pairs(CALIBRATION_SEED, args.num)
-        found = score_pairs(clip, calibration)
-        bounds = thresholds(found["evidence"], np.array([p.is_true for p in calibration]))
-        pairs = labelled_pairs(TEST_SEED, args.num)
-        figures = report(score_pairs(clip, pairs), pairs, bounds)
-        figures["pairs_of_pictures"] = pairs_of_pictures(clip, TEST_SEED)
-        figures["pairs_of_texts"] = pairs_of_texts(clip)
-        clip.unload()
-    figures["script"] = "python -m demo_models.calibrate_verdict"
-    figures["weights_sha256"] = weights_hash(args.checkpoint)
-    figures["seeds"] = {"calibration": CALIBRATION_SEED, "test": TEST_SEED}
-    text = json.dumps(figures, indent=1)
-    (args.checkpoint / "verdict.json").write_text(text + "\n", encoding="utf-8")
-    print(text)
-
-
-if __name__ == "__main__":
-    main()
+def evaluate(request: Request) -> dict[str, Any]:
+    """Return the figures of the test pairs with the thresholds of the calibration pairs."""
+    with open_pipeline(ClipPipeline, DEMO_CLIP, request.checkpoint) as clip:
+        pairs = labelled_pairs(CALIBRATION_SEED, request.num)
+        truths = np.array([pair.is_true for pair in pairs])
+        bounds = thresholds(score_pairs(clip, pairs)["evidence"], truths)
+        pairs = labelled_pairs(TEST_SEED, request.num)
+        return {
+            **report(score_pairs(clip, pairs), pairs, bounds),
+            "pairs_of_pictures": pairs_of_pictures(clip, TEST_SEED),
+            "pairs_of_texts": pairs_of_texts(clip),
+            "seeds": SEEDS,
+        }

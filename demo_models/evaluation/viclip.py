@@ -1,18 +1,12 @@
-"""Measures the demo ViCLIP kind by kind on video files and writes `eval.json` beside it.
+"""Evaluation of demo-viclip: accuracy by kind of question on video files, and the scene hint.
 
-`python -m demo_models.evaluate_viclip` asks the app's own pipeline;
-`--via app` asks an app that it starts, or that of `--url`, through `/match_video`.
+The app's own pipeline is asked, or an app through /match_video.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,41 +14,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from demo_models.evaluation.app_client import AppClient, running_app
-from demo_models.evaluation.held_out import evaluation_rng, weights_hash
+from demo_models.evaluation.app_client import AppClient
+from demo_models.evaluation.held_out import evaluation_rng
 from demo_models.evaluation.held_out_videos import VideoQuestion, video_questions
-from demo_models.evaluation.scene_hint import CALIBRATION_SEED, best_threshold, real_photos
+from demo_models.evaluation.metrics import Figures, best_threshold, in_parallel, share, shares
+from demo_models.evaluation.request import TEST_SEED, Request, open_pipeline, update_card
+from demo_models.evaluation.scene_hint import CALIBRATION_SEED, real_photos
 from demo_models.language.statement_wording import article
 from demo_models.training.viclip.data import film, non_scene
 from demo_models.world.motion import clip_times
 from demo_models.world.motion_sampling import sample_motion
 from demo_models.world.vocabulary import ALL_PAIRS
-from pipelines.runtime import Device
-from pipelines.settings import Settings
 from pipelines.sources import BUNDLE
 from pipelines.viclip.checkpoints import DEMO_VICLIP
 from pipelines.viclip.pipeline import ViClipPipeline
 
-TEST_SEED = 11
 CHECKPOINT = BUNDLE / DEMO_VICLIP.key
 GATES_PERCENT = {"direction_of_4": 95.0, "text_of_20": 95.0}
-
 SCENE_TEXTS = [f"{article(colour)} {colour} {shape}" for colour, shape in ALL_PAIRS]
 
-Figures = dict[str, dict[str, float | int]]
 Ask = Callable[[Path, Sequence[str]], str]
 """A back end: (video file, texts) -> the best text."""
 
 
-@contextmanager
-def open_pipeline(checkpoint: Path = CHECKPOINT) -> Iterator[ViClipPipeline]:
-    """Load a checkpoint folder as the app does, on the CPU in float32."""
-    with TemporaryDirectory() as cache:
-        device = Device("cpu", "float32", False, "evaluation")
-        pipeline = ViClipPipeline(DEMO_VICLIP, checkpoint, device, Settings(cache_dir=Path(cache)))
-        pipeline.load()
-        yield pipeline
-        pipeline.unload()
+def open_viclip(checkpoint: Path = CHECKPOINT) -> AbstractContextManager[ViClipPipeline]:
+    """Load a checkpoint folder for the length of a block."""
+    return open_pipeline(ViClipPipeline, DEMO_VICLIP, checkpoint)
 
 
 def asks(pipeline: ViClipPipeline) -> Ask:
@@ -79,20 +64,14 @@ def asks_app(client: AppClient) -> Ask:
 
 
 def measure(ask: Ask, asked: Iterable[VideoQuestion], workers: int = 1) -> Figures:
-    """Return the share of right first choices, in percent, and n, for each kind."""
-    right: dict[str, list[bool]] = defaultdict(list)
+    """Return the share of right first choices of each kind."""
 
-    def answer(question: VideoQuestion) -> tuple[VideoQuestion, bool]:
-        return question, ask(question.path, question.texts) == question.right
+    def answer(question: VideoQuestion) -> list[tuple[str, bool]]:
+        right = ask(question.path, question.texts) == question.right
+        return [(kind, right) for kind in (question.kind, *question.also)]
 
-    with ThreadPoolExecutor(workers) as pool:
-        for question, is_right in pool.map(answer, asked):
-            for kind in (question.kind, *question.also):
-                right[kind].append(is_right)
-    return {
-        kind: {"percent": round(100 * sum(values) / len(values), 2), "n": len(values)}
-        for kind, values in sorted(right.items())
-    }
+    answered = in_parallel(answer, asked, workers)
+    return dict(sorted(shares(each for part in answered for each in part).items()))
 
 
 def foreign_videos(seed: int, num: int) -> list[NDArray[np.uint8]]:
@@ -133,49 +112,19 @@ def measure_hint(pipeline: ViClipPipeline, num: int) -> tuple[float, Figures]:
         "real_photo": foreign_now[num:],
     }
     return threshold, {
-        name: {"percent": round(100 * float(np.mean(np.array(s) < threshold)), 2), "n": len(s)}
-        for name, s in groups.items()
+        name: share([score < threshold for score in scores]) for name, scores in groups.items()
     }
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--via", choices=("pipeline", "app"), default="pipeline")
-    parser.add_argument("--url", default="", help="of a running app; one is started without")
-    parser.add_argument("--num", type=int, default=500, help="questions of each main kind")
-    parser.add_argument("--num-hint", type=int, default=500, help="videos of each side of the hint")
-    parser.add_argument("--seed", type=int, default=TEST_SEED)
-    parser.add_argument("--workers", type=int, default=1)
-    chosen = parser.parse_args(arguments)
-    about = chosen.checkpoint / "demo.json"
-    demo = json.loads(about.read_text(encoding="utf-8"))
-    result: dict[str, Any] = {"seed": chosen.seed, "num": chosen.num}
+def evaluate(request: Request) -> dict[str, Any]:
+    """Return all figures of one back end; the pipeline also sets the threshold of the hint."""
     with TemporaryDirectory() as folder:
-        asked = video_questions(chosen.seed, chosen.num, Path(folder))
-        if chosen.via == "app":
-            with running_app(chosen.url) as url:
-                ask = asks_app(AppClient(url))
-                result["accuracy"] = measure(ask, asked, chosen.workers)
-        else:
-            with open_pipeline(chosen.checkpoint) as pipeline:
-                threshold, result["hint"] = measure_hint(pipeline, chosen.num_hint)
-                demo.update(scene_bank=SCENE_TEXTS, scene_score="cosine", scene_threshold=threshold)
-                about.write_text(json.dumps(demo, indent=1) + "\n", encoding="utf-8")
-                result["accuracy"] = measure(asks(pipeline), asked, chosen.workers)
-    path = chosen.checkpoint / "eval.json"
-    report = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    head = {"script": "demo_models.evaluate_viclip", "checkpoint_seed": demo["seed"],
-            "checkpoint_steps": demo["steps"], "gates_percent": GATES_PERCENT,
-            "weights_sha256": weights_hash(chosen.checkpoint)}  # fmt: skip
-    if any(report.get(key) != value for key, value in head.items()):
-        report = {}  # figures of another checkpoint
-    report.update(head)
-    report[chosen.via] = result
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=1))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+        asked = video_questions(request.seed, request.num, Path(folder))
+        if request.url:
+            ask = asks_app(AppClient(request.url))
+            return {"accuracy": measure(ask, asked, request.workers)}
+        with open_viclip(request.checkpoint) as viclip:
+            threshold, hint = measure_hint(viclip, request.num)
+            card = {"scene_score": "cosine", "scene_threshold": threshold}
+            update_card(request.checkpoint, scene_bank=SCENE_TEXTS, **card)
+            return {"hint": hint, "accuracy": measure(asks(viclip), asked, request.workers)}

@@ -1,34 +1,30 @@
-"""Measure the demo ViCLIP's verdict on held-out pairs of video and text, propose thresholds.
+"""Calibration of the verdicts of demo-viclip on held-out pairs of video and text.
 
-`python -m demo_models.calibrate_viclip` takes the bank's weight and the thresholds from one seed,
-judges another with them, and writes `verdict.json` beside the checkpoint: the AUROC of the
-verdict's evidence beside that of the raw cosine and of a softmax among ten texts.
+The weight of the neutral bank and the thresholds come from one seed and are measured on another.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from demo_models.evaluation.held_out import evaluation_rng, off_world_texts, weights_hash
+from demo_models.evaluation.held_out import evaluation_rng, off_world_texts
+from demo_models.evaluation.request import Request
 from demo_models.evaluation.verdict import (
     CALIBRATION_SEED,
-    NUM_OTHERS,
-    NUM_PAIRS,
+    SEEDS,
     TEST_SEED,
-    auroc,
+    area,
     report,
+    softmax_among,
     thresholds,
 )
-from demo_models.evaluation.viclip import CHECKPOINT, open_pipeline
+from demo_models.evaluation.viclip import open_viclip
 from demo_models.language.motion_statements import view_of
 from demo_models.language.motion_texts import false_claim, true_claim
 from demo_models.training.viclip.data import film, non_scene
@@ -87,11 +83,7 @@ def score_pairs(viclip: ViClipPipeline, pairs: Sequence[VideoPair]) -> dict[str,
     texts = viclip.embed_texts([pair.text for pair in pairs]).vectors
     bank = viclip.embed_texts(viclip.judge.bank).vectors
     cosines = (videos * texts).sum(dim=-1)
-    rng = np.random.default_rng(0)
-    rows = np.arange(len(pairs))
-    others = np.stack([rng.choice(np.delete(rows, row), NUM_OTHERS, replace=False) for row in rows])
-    rest = torch.einsum("nd,nkd->nk", videos, texts[torch.from_numpy(others)])
-    among = (torch.cat([cosines[:, None], rest], dim=1) * LOGIT_SCALE).softmax(dim=-1)[:, 0]
+    among = softmax_among(videos, texts, cosines, LOGIT_SCALE)
     return {"cosine": cosines, "neutral": videos @ bank.T, "softmax": among}
 
 
@@ -105,30 +97,14 @@ def as_scores(found: dict[str, torch.Tensor], weight: float) -> Scores:
     }
 
 
-def main() -> None:
-    """Calibrate, test, write `verdict.json`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
-    parser.add_argument("--num", type=int, default=NUM_PAIRS)
-    args = parser.parse_args()
-    with open_pipeline(args.checkpoint) as viclip:
-        pairs = video_pairs(CALIBRATION_SEED, args.num)
+def evaluate(request: Request) -> dict[str, Any]:
+    """Return the figures of the test pairs with weight and thresholds of the calibration pairs."""
+    with open_viclip(request.checkpoint) as viclip:
+        pairs = video_pairs(CALIBRATION_SEED, request.num)
         truths = np.array([pair.is_true for pair in pairs])
         found = score_pairs(viclip, pairs)
-        weight = max(WEIGHTS, key=lambda w: auroc(as_scores(found, w)["evidence"], truths))
+        weight = max(WEIGHTS, key=lambda w: area(as_scores(found, w)["evidence"], truths))
         bounds = thresholds(as_scores(found, weight)["evidence"], truths)
-        pairs = video_pairs(TEST_SEED, args.num)
-        figures: dict[str, Any] = report(
-            as_scores(score_pairs(viclip, pairs), weight), pairs, bounds
-        )
-    figures["neutral_weight"] = weight
-    figures["script"] = "python -m demo_models.calibrate_viclip"
-    figures["weights_sha256"] = weights_hash(args.checkpoint)
-    figures["seeds"] = {"calibration": CALIBRATION_SEED, "test": TEST_SEED}
-    text = json.dumps(figures, indent=1)
-    (args.checkpoint / "verdict.json").write_text(text + "\n", encoding="utf-8")
-    print(text)
-
-
-if __name__ == "__main__":
-    main()
+        pairs = video_pairs(TEST_SEED, request.num)
+        figures = report(as_scores(score_pairs(viclip, pairs), weight), pairs, bounds)
+    return {**figures, "neutral_weight": weight, "seeds": SEEDS}

@@ -112,6 +112,13 @@ def word_claim(claim: VideoClaim, rng: Rng | None = None) -> VideoClaim:
     return replace(claim, text=text)
 
 
+def event_claim(view: View, number: int, kind: str | None = None) -> VideoClaim:
+    """Return the canonical claim of one event of a view, or of another kind of event instead."""
+    event = view.events[number]
+    shape = view.objects[event.owner].shape
+    return word_claim(VideoClaim("", (Act(event.colour, shape, kind or event.kind),)))
+
+
 def _act_of(event: SeenEvent, view: View, rng: Rng) -> Act:
     """Return an act that says what an event is, some of its properties left open."""
     act = Act(event.colour, view.objects[event.owner].shape, event.kind)

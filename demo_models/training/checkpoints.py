@@ -38,7 +38,7 @@ class Run:
     first: int = 0
 
 
-def write_card(out: Path, model: nn.Module, events: bool = False, **facts: Any) -> None:
+def write_card(out: Path, model: nn.Module, facts: dict[str, Any], events: bool = False) -> None:
     """Write `demo.json`: what the demo model knows, and further facts.
 
     Values of `MEASURED` that are already there are kept.

@@ -93,4 +93,4 @@ def save_checkpoint(model: Any, processor: Any, out: Path, **facts: Any) -> None
     half.half().save_pretrained(out)
     scene = {"scene_bank": [], "scene_score": "none", "scene_threshold": 0.0}
     words = {"prompt": FRAME, "questions": EXAMPLE_QUESTIONS, "unknown_answer": DONT_KNOW}
-    write_card(out, model, **facts, **words, **scene)
+    write_card(out, model, {**facts, **words, **scene})

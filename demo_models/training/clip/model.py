@@ -78,4 +78,4 @@ def save_checkpoint(model: CLIPModel, tokenizer: CLIPTokenizer, out: Path, **fac
     half.load_state_dict(model.state_dict())
     half.save_pretrained(out)
     scene = {"scene_bank": SCENE_BANK, "scene_score": "softmax", "scene_threshold": 0.35}
-    write_card(out, model, **facts, **scene)
+    write_card(out, model, {**facts, **scene})

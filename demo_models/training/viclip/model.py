@@ -153,4 +153,4 @@ def save_checkpoint(model: ViClipModel, tokenizer: CLIPTokenizer, out: Path, **f
     save_viclip(half, out)
     tokenizer.save_pretrained(out)
     scene = {"scene_bank": (), "scene_score": "cosine", "scene_threshold": -1.0}
-    write_card(out, model, events=True, **facts, **scene)
+    write_card(out, model, {**facts, **scene}, events=True)

@@ -120,4 +120,4 @@ def save_checkpoint(model: VideoChatFlashModel, tokenizer: Any, out: Path, **fac
         (out / name).write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
     words = {"questions": EXAMPLE_QUESTIONS, "unknown_answer": DONT_KNOW}
     scene = {"scene_bank": [], "scene_score": "none", "scene_threshold": 0.0}
-    write_card(out, model, events=True, **facts, frames=NUM_FRAMES, **words, **scene)
+    write_card(out, model, {**facts, "frames": NUM_FRAMES, **words, **scene}, events=True)
