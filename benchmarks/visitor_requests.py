@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from demo_models.evaluation.held_out_videos import FileFormat, write_motion
 from demo_models.language.motion_statements import view_of
 from demo_models.language.motion_texts import true_claim, word_claim
 from demo_models.world.motion_sampling import MotionOptions, sample_motion, sample_story
 from demo_models.world.scenes import Scene, SceneOptions, render, sample_scene
+from demo_models.world.video_files import FileFormat, write_motion
 from demo_models.world.vocabulary import ALL_PAIRS
 
 #: Answers to one request may differ by so much in a number.

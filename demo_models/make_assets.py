@@ -24,7 +24,7 @@ from demo_models.language.motion_statements import View, judge_claim, view_of
 from demo_models.language.motion_texts import event_claim, false_claim
 from demo_models.language.statement_wording import NUMBER_WORDS, caption
 from demo_models.language.video_facts import Facts, facts_of
-from demo_models.world.drawings import draw_picture
+from demo_models.world.drawings import make_drawing
 from demo_models.world.motion import Motion, seen_events
 from demo_models.world.motion_sampling import MotionOptions, sample_motion, sample_story
 from demo_models.world.scenes import Scene, SceneOptions, render, sample_page, sample_scene
@@ -132,7 +132,7 @@ def draw_example(seed: int, example: ImageExample) -> tuple[Image.Image, Entry]:
     rng = evaluation_rng(seed, f"example {example.name}")
     right = [f"{colour} {shape}" for colour, shape in dict.fromkeys(example.pairs)]
     if example.technique:
-        image = _fitted(draw_picture(rng, example.technique, example.pairs[0]).image)
+        image = _fitted(make_drawing(rng, example.technique, example.pairs[0]).image)
         captions = [f"a photo of a {right[0]}", f"a {right[0]} on a white background"]
     else:
         scene = _matching_scene(rng, example)

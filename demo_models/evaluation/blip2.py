@@ -33,7 +33,7 @@ from demo_models.evaluation.metrics import (
     shares,
 )
 from demo_models.evaluation.request import Request, read_json, update_card
-from demo_models.evaluation.scene_hint import CALIBRATION_SEED, hint_pictures, real_photos
+from demo_models.evaluation.scene_hint import CALIBRATION_SEED, hint_images, real_photos
 from demo_models.language.questions import MIDDLE
 
 BATCH = 64
@@ -163,7 +163,7 @@ def measure_reworded(ask: Ask, seed: int, num: int) -> Figures:
 
 def calibrate_hint(ask: StockBlip2, answer: str, num: int) -> float:
     """Return the probability of the unknown answer from which a picture gets the hint."""
-    pictures = hint_pictures(CALIBRATION_SEED, num)
+    pictures = hint_images(CALIBRATION_SEED, num)
     scenes = [*pictures["scene_of_1_to_4"], *pictures["paint_picture"]]
     highest = sorted(ask.unknown(scenes, answer), reverse=True)
     return float(f"{highest[math.floor(FALSE_HINTS * len(scenes))]:.3g}")
@@ -171,7 +171,7 @@ def calibrate_hint(ask: StockBlip2, answer: str, num: int) -> float:
 
 def measure_hint(ask: StockBlip2, demo: dict[str, Any], seed: int, num: int) -> Figures:
     """Return how often the hint is shown, for each kind of image."""
-    pictures = {**hint_pictures(seed, num), "real_photo": real_photos()}
+    pictures = {**hint_images(seed, num), "real_photo": real_photos()}
     return {
         kind: share(
             [p >= demo["unknown_threshold"] for p in ask.unknown(images, demo["unknown_answer"])]

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from demo_models.evaluation.held_out import Rng, evaluation_rng, non_scene_cases, paint_cases
+from demo_models.evaluation.held_out import Rng, drawing_cases, evaluation_rng, unrelated_images
 from demo_models.language.question_wording import FRAME
 from demo_models.language.questions import KIND_SHARES, Query, caption_text, make_query, phrase
 from demo_models.language.statement_wording import article
-from demo_models.language.unanswerable import DONT_KNOW, strange_question
+from demo_models.language.unanswerable import DONT_KNOW, unanswerable_question
 from demo_models.world.augmentation import augment
 from demo_models.world.scenes import Scene, SceneOptions, render, sample_scene
 from demo_models.world.vocabulary import HELD_OUT_PAIRS, SEEN_PAIRS
@@ -97,7 +97,7 @@ def questions(seed: int, num: int, gated_only: bool = False) -> Iterator[Case]:
         for query, image, _ in _queries(seed, num, kind):
             yield Case(kind, image, FRAME.format(phrase(query)), query.answer)
     for query, image, rng in _queries(seed, num, "strange"):
-        text = f"{strange_question(rng, held_out=True)}?"
+        text = f"{unanswerable_question(rng, held_out=True)}?"
         text = f"{text[:1].upper()}{text[1:]}"
         yield Case("strange", image, FRAME.format(text), query.answer)
     if gated_only:
@@ -111,10 +111,10 @@ def questions(seed: int, num: int, gated_only: bool = False) -> Iterator[Case]:
             yield Case(f"unseen_{kind}", image, FRAME.format(phrase(query)), query.answer)
 
 
-def paint_questions(seed: int, num: int) -> Iterator[Case]:
+def drawing_questions(seed: int, num: int) -> Iterator[Case]:
     """Yield questions about, and captions of, pictures of the other renderer."""
     for technique in ("tool", "freehand"):
-        for picture in paint_cases(seed, num, technique):
+        for picture in drawing_cases(seed, num, technique):
             name = f"paint_{technique}"
             colour, shape = "What colour is it?", "What shape is this?"
             yield Case(f"{name}_colour", picture.image, FRAME.format(colour), picture.colour)
@@ -146,10 +146,10 @@ def all_cases(seed: int, num: int) -> Iterator[Case]:
     """Yield every case whose answer is known, kind by kind."""
     yield from _captions(seed, num)
     yield from questions(seed, num)
-    yield from paint_questions(seed, num)
+    yield from drawing_questions(seed, num)
     for _, other in reworded(seed, max(1, num // 4), held_out=True):
         yield other
-    for image in non_scene_cases(seed, num):
+    for image in unrelated_images(seed, num):
         yield Case("caption_of_no_scene", image, "", DONT_KNOW)
 
 
@@ -157,4 +157,4 @@ def gated_cases(seed: int, num: int) -> Iterator[Case]:
     """Yield the cases of `all_cases` whose kind has a gate."""
     yield from (case for case in _captions(seed, num) if case.kind in GATES_PERCENT)
     yield from questions(seed, num, gated_only=True)
-    yield from (case for case in paint_questions(seed, num) if case.kind in GATES_PERCENT)
+    yield from (case for case in drawing_questions(seed, num) if case.kind in GATES_PERCENT)

@@ -26,7 +26,7 @@ from demo_models.evaluation.scene_hint import (
     CALIBRATION_SEED,
     HintRule,
     choose_rule,
-    hint_pictures,
+    hint_images,
     real_photos,
 )
 
@@ -158,7 +158,7 @@ def calibrate_hint(ask: Ask, num: int) -> HintRule:
     """Choose the score and threshold of the hint on the calibration seed."""
     by_kind = {
         kind: bank_scores(ask, images)
-        for kind, images in hint_pictures(CALIBRATION_SEED, num).items()
+        for kind, images in hint_images(CALIBRATION_SEED, num).items()
     }
     return choose_rule(
         {name: {kind: s[name] for kind, s in by_kind.items()} for name in ("softmax", "cosine")}
@@ -167,7 +167,7 @@ def calibrate_hint(ask: Ask, num: int) -> HintRule:
 
 def measure_hint(ask: Ask, rule: HintRule, seed: int, num: int, workers: int = 1) -> Figures:
     """Return how often the hint is shown, for each kind of image."""
-    pictures = {**hint_pictures(seed, num), "real_photo": real_photos()}
+    pictures = {**hint_images(seed, num), "real_photo": real_photos()}
     return {
         kind: share([s < rule.threshold for s in bank_scores(ask, images, workers)[rule.score]])
         for kind, images in pictures.items()

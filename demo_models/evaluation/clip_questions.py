@@ -9,10 +9,10 @@ from PIL import Image
 
 from demo_models.evaluation.held_out import (
     caption_cases,
+    drawing_cases,
     evaluation_rng,
-    off_world_texts,
-    paint_cases,
     scene_cases,
+    unrelated_texts,
 )
 from demo_models.language.statement_wording import caption, word
 from demo_models.language.statements import PLACES, Item, Statement, at_place, judge
@@ -28,10 +28,17 @@ GATES_PERCENT = {
 }
 """Kinds with a bar that a shipped checkpoint must pass."""
 
+CAPTION_KINDS = (
+    "caption_of_20",
+    "unseen_caption_of_20",
+    "hard_caption_of_20",
+    "unseen_hard_caption_of_20",
+)
+
 
 @dataclass(frozen=True)
 class Question:
-    """Which of the labels, put into the template, is true of the picture?"""
+    """An image, labels for a template, and the label that is true of the image."""
 
     kind: str
     image: Image.Image
@@ -50,6 +57,9 @@ def _single_object(seed: int, num: int) -> Iterator[Question]:
         yield Question("bare_pair_of_80", image, PAIR_LABELS, "{}", pair)
         yield Question("bare_colour_of_10", image, COLOURS, "{}", item.colour)
         yield Question("bare_shape_of_8", image, SHAPES, "{}", item.shape)
+
+
+def _unseen_object(seed: int, num: int) -> Iterator[Question]:
     for case in scene_cases(seed, num, seen_pairs=False):
         item = case.scene.objects[0]
         pair = f"{item.colour} {item.shape}"
@@ -57,25 +67,16 @@ def _single_object(seed: int, num: int) -> Iterator[Question]:
         yield Question("unseen_pair_shape_of_8", case.image, SHAPES, PHOTO, item.shape)
 
 
-def _paint(seed: int, num: int) -> Iterator[Question]:
-    for technique in ("tool", "freehand", "outline"):
-        kind = f"paint_{technique}_of_80"
-        for picture in paint_cases(seed, num, technique):
-            pair = f"{picture.colour} {picture.shape}"
-            yield Question(kind, picture.image, PAIR_LABELS, PHOTO, pair)
+def _drawings(seed: int, num: int, technique: str) -> Iterator[Question]:
+    for picture in drawing_cases(seed, num, technique):
+        pair = f"{picture.colour} {picture.shape}"
+        yield Question(f"paint_{technique}_of_80", picture.image, PAIR_LABELS, PHOTO, pair)
 
 
-def _captions(seed: int, num: int) -> Iterator[Question]:
-    kinds = {
-        "caption_of_20": (False, True),
-        "unseen_caption_of_20": (False, False),
-        "hard_caption_of_20": (True, True),
-        "unseen_hard_caption_of_20": (True, False),
-    }
-    for kind, (hard, seen) in kinds.items():
-        for case in caption_cases(seed, num, hard, seen):
-            labels = case.captions
-            yield Question(kind, case.image, tuple(sorted(labels)), "{}", labels[0])
+def _captions(seed: int, num: int, kind: str) -> Iterator[Question]:
+    for case in caption_cases(seed, num, "hard" in kind, "unseen" not in kind):
+        labels = case.captions
+        yield Question(kind, case.image, tuple(sorted(labels)), "{}", labels[0])
 
 
 def _facts(seed: int, num: int) -> Iterator[Question]:
@@ -116,7 +117,7 @@ def _relations(seed: int, num: int) -> Iterator[Question]:
 def _off_world(seed: int, num: int) -> Iterator[Question]:
     """One true caption among nine texts about other things, in words never trained."""
     rng = evaluation_rng(seed, "off-world order")
-    texts = off_world_texts(seed, num * 9)
+    texts = unrelated_texts(seed, num * 9)
     for index, case in enumerate(scene_cases(seed + 6, num, None)):
         right = caption(case.scene).text
         labels = list(dict.fromkeys([right, *texts[9 * index : 9 * index + 9]]))
@@ -128,8 +129,19 @@ def _off_world(seed: int, num: int) -> Iterator[Question]:
 def questions(seed: int, num: int) -> Iterator[Question]:
     """Yield about `num` questions of each kind ("place" and "relation": what is decidable)."""
     yield from _single_object(seed, num)
-    yield from _paint(seed, num)
-    yield from _captions(seed, num)
+    yield from _unseen_object(seed, num)
+    for technique in ("tool", "freehand", "outline"):
+        yield from _drawings(seed, num, technique)
+    for kind in CAPTION_KINDS:
+        yield from _captions(seed, num, kind)
     yield from _facts(seed, num)
     yield from _relations(seed, num)
     yield from _off_world(seed, num)
+
+
+def gated_questions(seed: int, num: int) -> Iterator[Question]:
+    """Yield the questions of `questions` whose kind has a gate."""
+    yield from (q for q in _single_object(seed, num) if q.kind in GATES_PERCENT)
+    for technique in ("tool", "freehand"):
+        yield from _drawings(seed, num, technique)
+    yield from _captions(seed, num, "caption_of_20")

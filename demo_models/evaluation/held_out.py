@@ -12,11 +12,11 @@ from PIL import Image
 from demo_models.language.statement_sampling import false_statement, true_statement
 from demo_models.language.statement_wording import caption, word
 from demo_models.language.statements import Statement, is_true, judge
-from demo_models.language.unrelated_texts import sample_off_world
+from demo_models.language.unrelated_texts import sample_unrelated_text
 from demo_models.world.augmentation import augment
-from demo_models.world.drawings import PaintPicture, draw_picture
+from demo_models.world.drawings import Drawing, make_drawing
 from demo_models.world.scenes import Scene, SceneOptions, object_masks, render, sample_scene
-from demo_models.world.unrelated_images import HELD_OUT_KINDS, KINDS, paint_non_scene
+from demo_models.world.unrelated_images import HELD_OUT_KINDS, KINDS, draw_unrelated_image
 from demo_models.world.vocabulary import HELD_OUT_PAIRS, SEEN_PAIRS
 
 SEED_OFFSET = 1_000_003  # keeps every evaluation seed apart from the training seeds
@@ -45,7 +45,7 @@ class LabelledPair:
 
 
 @dataclass(frozen=True)
-class PointingCase:
+class LocalisationCase:
     """A picture, the label of one of its objects, and where that object lies.
 
     `mask` is (H, W) bool, the filled outline of the object the label names.
@@ -102,23 +102,23 @@ def scene_cases(
     return [SceneCase(_picture(scene, rng), scene) for scene in scenes]
 
 
-def paint_cases(seed: int, num: int, technique: str) -> list[PaintPicture]:
+def drawing_cases(seed: int, num: int, technique: str) -> list[Drawing]:
     """Return drawings as made in a paint program, all pairs but white ones."""
     rng = evaluation_rng(seed, f"paint {technique}")
-    return [draw_picture(rng, technique) for _ in range(num)]
+    return [make_drawing(rng, technique) for _ in range(num)]
 
 
-def non_scene_cases(seed: int, num: int, held_out_kinds: bool = False) -> list[Image.Image]:
+def unrelated_images(seed: int, num: int, held_out_kinds: bool = False) -> list[Image.Image]:
     """Return pictures without any shape, of kinds that training shows or never shows."""
     kinds = HELD_OUT_KINDS if held_out_kinds else KINDS
     rng = evaluation_rng(seed, f"non-scenes {held_out_kinds}")
-    return [augment(paint_non_scene(rng, kinds[i % len(kinds)])[0], rng) for i in range(num)]
+    return [augment(draw_unrelated_image(rng, kinds[i % len(kinds)])[0], rng) for i in range(num)]
 
 
-def off_world_texts(seed: int, num: int) -> list[str]:
+def unrelated_texts(seed: int, num: int) -> list[str]:
     """Return texts with words that training never used and no picture of this world shows."""
     rng = evaluation_rng(seed, "off-world")
-    return [sample_off_world(rng, held_out=True) for _ in range(num)]
+    return [sample_unrelated_text(rng, held_out=True) for _ in range(num)]
 
 
 def caption_cases(
@@ -181,9 +181,11 @@ def _positive_or_negative(rng: Rng, kind: str, wanted: bool) -> LabelledPair | N
 def _always_false(rng: Rng, kind: str) -> LabelledPair:
     scene = sample_scene(rng)
     if kind == "off-world":
-        return LabelledPair(_picture(scene, rng), sample_off_world(rng, held_out=True), False, kind)
+        return LabelledPair(
+            _picture(scene, rng), sample_unrelated_text(rng, held_out=True), False, kind
+        )
     kinds = (*KINDS, *HELD_OUT_KINDS)
-    image, _ = paint_non_scene(rng, kinds[int(rng.integers(len(kinds)))])
+    image, _ = draw_unrelated_image(rng, kinds[int(rng.integers(len(kinds)))])
     subject = "object" if rng.random() < 0.6 else "caption"
     return LabelledPair(augment(image, rng), true_statement(rng, scene, subject).text, False, kind)
 
@@ -227,7 +229,7 @@ def labelled_pairs(seed: int, num: int) -> list[LabelledPair]:
     return [next(pairs) for _ in range(num)]
 
 
-def pointing_cases(seed: int, num: int, size: int = 64) -> list[PointingCase]:
+def localisation_cases(seed: int, num: int, size: int = 64) -> list[LocalisationCase]:
     """Return scenes of two or three different objects and one object to point at.
 
     Args:
@@ -243,5 +245,5 @@ def pointing_cases(seed: int, num: int, size: int = 64) -> list[PointingCase]:
         target = int(rng.integers(len(scene.objects)))
         item = scene.objects[target]
         mask = object_masks(scene, size)[target]
-        cases.append(PointingCase(render(scene, size), f"{item.colour} {item.shape}", mask))
+        cases.append(LocalisationCase(render(scene, size), f"{item.colour} {item.shape}", mask))
     return cases

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from demo_models.evaluation.held_out import pointing_cases
+from demo_models.evaluation.held_out import localisation_cases
 from demo_models.evaluation.request import Request, open_pipeline
 from pipelines.catalogue import DEMO_CLIP
 from pipelines.clip.pipeline import ClipPipeline
@@ -67,7 +67,7 @@ def measure_occlusion(match: Match, seed: int, num: int) -> dict[str, float | in
     "chance_percent" is the mean share of the picture that the object covers.
     """
     hits, areas = [], []
-    for case in pointing_cases(seed, num):
+    for case in localisation_cases(seed, num):
         peak = int(occlusion_map(match, case.image, f"a photo of a {case.label}").argmax())
         hits.append(bool(case.mask.flat[peak]))
         areas.append(float(case.mask.mean()))
@@ -87,7 +87,7 @@ def measure_relevance(clip: ClipPipeline, seed: int, num: int) -> dict[str, floa
     hits, chances = [], []
     with TemporaryDirectory() as folder:
         path = Path(folder) / "scene.png"
-        for case in pointing_cases(seed, num):
+        for case in localisation_cases(seed, num):
             case.image.save(path)
             grid = np.asarray(clip.look(path, case.label, "photo").grid)
             rows, columns = grid.shape

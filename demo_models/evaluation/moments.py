@@ -108,7 +108,7 @@ def measure(ask: Ask, asked: Iterable[MomentQuestion]) -> Figures:
     return dict(sorted(shares(answers).items()))
 
 
-def asks(pipeline: ViClipPipeline) -> Ask:
+def pipeline_backend(pipeline: ViClipPipeline) -> Ask:
     """Return the back end over the pipeline in this process."""
 
     def ask(video: Path, query: str) -> list[Span]:
@@ -118,7 +118,7 @@ def asks(pipeline: ViClipPipeline) -> Ask:
     return ask
 
 
-def asks_app(client: AppClient) -> Ask:
+def app_backend(client: AppClient) -> Ask:
     """Return the back end over the endpoint of a running app."""
 
     def ask(video: Path, query: str) -> list[Span]:
@@ -135,6 +135,6 @@ def evaluate(request: Request) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         asked = moment_questions(request.seed, request.num, Path(folder))
         if request.url:
-            return {"recall": measure(asks_app(AppClient(request.url)), asked)}
+            return {"recall": measure(app_backend(AppClient(request.url)), asked)}
         with open_viclip(request.checkpoint) as viclip:
-            return {"recall": measure(asks(viclip), asked)}
+            return {"recall": measure(pipeline_backend(viclip), asked)}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from demo_models.evaluation.held_out import non_scene_cases, paint_cases, scene_cases
+from demo_models.evaluation.held_out import drawing_cases, scene_cases, unrelated_images
 from demo_models.evaluation.metrics import best_threshold
 
 CALIBRATION_SEED = 501
@@ -28,7 +28,7 @@ def real_photos() -> list[Image.Image]:
     return [Image.open(get_image(name)).convert("RGB") for name in REAL_PHOTOS]
 
 
-def hint_pictures(seed: int, num: int) -> dict[str, list[Image.Image]]:
+def hint_images(seed: int, num: int) -> dict[str, list[Image.Image]]:
     """Return the pictures that the hint is measured on, by kind."""
     return {
         "one_object_scene": [case.image for case in scene_cases(seed, num)],
@@ -36,10 +36,10 @@ def hint_pictures(seed: int, num: int) -> dict[str, list[Image.Image]]:
         "paint_picture": [
             case.image
             for technique in ("tool", "freehand")
-            for case in paint_cases(seed, num // 2, technique)
+            for case in drawing_cases(seed, num // 2, technique)
         ],
-        "non_scene": non_scene_cases(seed, num),
-        "non_scene_of_unseen_kind": non_scene_cases(seed, num, held_out_kinds=True),
+        "non_scene": unrelated_images(seed, num),
+        "non_scene_of_unseen_kind": unrelated_images(seed, num, held_out_kinds=True),
     }
 
 

@@ -129,7 +129,7 @@ def report(
     }
 
 
-def pairs_of_pictures(clip: ClipPipeline, seed: int, num: int = 500) -> dict[str, Any]:
+def pairs_of_images(clip: ClipPipeline, seed: int, num: int = 500) -> dict[str, Any]:
     """Return how well the overlap tells pictures of the same object from others."""
     cases = scene_cases(seed, num)
     vectors = encode(clip, [case.image for case in cases])
@@ -208,7 +208,7 @@ def evaluate(request: Request) -> dict[str, Any]:
         pairs = labelled_pairs(TEST_SEED, request.num)
         return {
             **report(score_pairs(clip, pairs), pairs, bounds),
-            "pairs_of_pictures": pairs_of_pictures(clip, TEST_SEED),
+            "pairs_of_pictures": pairs_of_images(clip, TEST_SEED),
             "pairs_of_texts": pairs_of_texts(clip),
             "seeds": SEEDS,
         }

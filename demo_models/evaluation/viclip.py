@@ -21,7 +21,7 @@ from demo_models.evaluation.metrics import Figures, best_threshold, in_parallel,
 from demo_models.evaluation.request import TEST_SEED, Request, open_pipeline, update_card
 from demo_models.evaluation.scene_hint import CALIBRATION_SEED, real_photos
 from demo_models.language.statement_wording import article
-from demo_models.training.viclip.data import film, non_scene
+from demo_models.training.viclip.data import render_clip, unrelated_video
 from demo_models.world.motion import clip_times
 from demo_models.world.motion_sampling import sample_motion
 from demo_models.world.vocabulary import ALL_PAIRS
@@ -42,7 +42,7 @@ def open_viclip(checkpoint: Path = CHECKPOINT) -> AbstractContextManager[ViClipP
     return open_pipeline(ViClipPipeline, DEMO_VICLIP, checkpoint)
 
 
-def asks(pipeline: ViClipPipeline) -> Ask:
+def pipeline_backend(pipeline: ViClipPipeline) -> Ask:
     """Return the back end over the pipeline in this process."""
 
     def ask(video: Path, texts: Sequence[str]) -> str:
@@ -51,7 +51,7 @@ def asks(pipeline: ViClipPipeline) -> Ask:
     return ask
 
 
-def asks_app(client: AppClient) -> Ask:
+def app_backend(client: AppClient) -> Ask:
     """Return the back end over the public endpoint of a running app."""
 
     def ask(video: Path, texts: Sequence[str]) -> str:
@@ -74,10 +74,10 @@ def measure(ask: Ask, asked: Iterable[VideoQuestion], workers: int = 1) -> Figur
     return dict(sorted(shares(each for part in answered for each in part).items()))
 
 
-def foreign_videos(seed: int, num: int) -> list[NDArray[np.uint8]]:
+def unrelated_videos(seed: int, num: int) -> list[NDArray[np.uint8]]:
     """Return videos (8, H, W, 3) of what this world does not have: blobs, stripes, photographs."""
     rng = evaluation_rng(seed, "foreign videos")
-    videos = [non_scene(rng, held_out=bool(index % 2)) for index in range(num)]
+    videos = [unrelated_video(rng, held_out=bool(index % 2)) for index in range(num)]
     return videos + [np.repeat(np.asarray(photo)[None], 8, axis=0) for photo in real_photos()]
 
 
@@ -97,10 +97,10 @@ def measure_hint(pipeline: ViClipPipeline, num: int) -> tuple[float, Figures]:
     for seed in (CALIBRATION_SEED, TEST_SEED):
         rng = evaluation_rng(seed, "hint")
         times = clip_times(8)
-        scenes = [film(sample_motion(rng), times, rng) for _ in range(num)]
+        scenes = [render_clip(sample_motion(rng), times, rng) for _ in range(num)]
         found[seed] = (
             scene_scores(pipeline, scenes),
-            scene_scores(pipeline, foreign_videos(seed, num)),
+            scene_scores(pipeline, unrelated_videos(seed, num)),
         )
     scenes_then, foreign_then = found[CALIBRATION_SEED]
     threshold = round(best_threshold(scenes_then, foreign_then[:num])[0], 4)
@@ -121,10 +121,13 @@ def evaluate(request: Request) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         asked = video_questions(request.seed, request.num, Path(folder))
         if request.url:
-            ask = asks_app(AppClient(request.url))
+            ask = app_backend(AppClient(request.url))
             return {"accuracy": measure(ask, asked, request.workers)}
         with open_viclip(request.checkpoint) as viclip:
             threshold, hint = measure_hint(viclip, request.num)
             card = {"scene_score": "cosine", "scene_threshold": threshold}
             update_card(request.checkpoint, scene_bank=SCENE_TEXTS, **card)
-            return {"hint": hint, "accuracy": measure(asks(viclip), asked, request.workers)}
+            return {
+                "hint": hint,
+                "accuracy": measure(pipeline_backend(viclip), asked, request.workers),
+            }

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from demo_models.evaluation.held_out import evaluation_rng, off_world_texts
+from demo_models.evaluation.held_out import evaluation_rng, unrelated_texts
 from demo_models.evaluation.request import Request
 from demo_models.evaluation.verdict import (
     CALIBRATION_SEED,
@@ -27,7 +27,7 @@ from demo_models.evaluation.verdict import (
 from demo_models.evaluation.viclip import open_viclip
 from demo_models.language.motion_statements import view_of
 from demo_models.language.motion_texts import false_claim, true_claim
-from demo_models.training.viclip.data import film, non_scene
+from demo_models.training.viclip.data import render_clip, unrelated_video
 from demo_models.world.motion import clip_times
 from demo_models.world.motion_sampling import sample_motion
 from pipelines.verdict import evidence
@@ -57,20 +57,20 @@ def video_pairs(seed: int, num: int) -> list[VideoPair]:
     another motion, or is about other things; some false ones are about videos of no scene.
     """
     rng = evaluation_rng(seed, "video pairs")
-    strange = off_world_texts(seed, num)
+    strange = unrelated_texts(seed, num)
     pairs: list[VideoPair] = []
     index = 0
     while len(pairs) < num:
         kind = KINDS[index % len(KINDS)]
         motion = sample_motion(rng)
-        frames, view = film(motion, clip_times(8), rng), view_of(motion)
+        frames, view = render_clip(motion, clip_times(8), rng), view_of(motion)
         claim = true_claim(rng, view, kind if kind in KINDS[:4] else None)
         pairs.append(VideoPair(frames, claim.text, True, kind))
         false = false_claim(rng, view, claim)
         if kind == "off-world":
             pairs.append(VideoPair(frames, strange[index], False, kind))
         elif kind == "non-scene" and claim.acts:
-            pairs.append(VideoPair(non_scene(rng, bool(index % 2)), claim.text, False, kind))
+            pairs.append(VideoPair(unrelated_video(rng, bool(index % 2)), claim.text, False, kind))
         elif false is not None:
             pairs.append(VideoPair(frames, false.text, False, kind))
         index += 1

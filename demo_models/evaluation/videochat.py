@@ -58,15 +58,15 @@ class PackageChat:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
         self.decoding = Decoding.of(self.model.config.generation, max_new_tokens=MAX_NEW_TOKENS)
 
-    def __call__(self, talk: Conversation) -> list[str]:
+    def __call__(self, dialogue: Conversation) -> list[str]:
         """Return the answers, each given with the earlier ones before it."""
-        frames = talk.video.frames(NUM_FRAMES)
+        frames = dialogue.video.frames(NUM_FRAMES)
         side = self.model.config.vision.image_px
         rows = self.model.visual.encode_video(iter_clips(frames, side))
-        message = time_message(talk.video.duration_s, NUM_FRAMES)
+        message = time_message(dialogue.video.duration_s, NUM_FRAMES)
         turns: list[tuple[str, str]] = []
         cache = KeyValues()
-        for number, asked in enumerate(talk.asked):
+        for number, asked in enumerate(dialogue.asked):
             question = asked.question if number else first_question(asked.question, message)
             ids = encode_prompt(self.tokenizer, chat_prompt(turns, question))
             written = self.model.answer(Prompt(ids, rows), self.decoding, cache=cache)
@@ -81,15 +81,15 @@ class AppChat:
         """Connect to the app on the first request."""
         self.client = AppClient(url)
 
-    def __call__(self, talk: Conversation) -> list[str]:
+    def __call__(self, dialogue: Conversation) -> list[str]:
         """Return the answers, each asked with the history that the app returned."""
-        form = FORMATS[talk.video.harm % len(FORMATS)]
+        form = FORMATS[dialogue.video.degradation_seed % len(FORMATS)]
         answers: list[str] = []
         history: list[dict[str, str]] = []
         with TemporaryDirectory() as folder:
             file = Path(folder) / "video.mp4"
-            write_motion(file, talk.video.motion, form)
-            for asked in talk.asked:
+            write_motion(file, dialogue.video.motion, form)
+            for asked in dialogue.asked:
                 answer, history = self.client.predict_video(
                     file,
                     question=asked.question,
@@ -113,27 +113,27 @@ def _figure(kind: str, entries: list[tuple[str, str]]) -> Figure:
 
 
 def measure(
-    ask: Answers, talks: Iterable[Conversation], wrong: list[str], workers: int = 1
+    ask: Answers, dialogues: Iterable[Conversation], wrong: list[str], workers: int = 1
 ) -> Figures:
     """Return the share of exactly right answers for each kind, and for each turn.
 
     Args:
         ask: The model.
-        talks: The conversations.
+        dialogues: The conversations.
         wrong: Gets one line for each wrong answer, to read.
         workers: How many conversations are held at once.
     """
     told: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    talks = list(talks)
-    answered = in_parallel(ask, talks, workers)
-    for talk, answers in zip(talks, answered, strict=True):
-        for turn, (asked, answer) in enumerate(zip(talk.asked, answers, strict=True), 1):
+    dialogues = list(dialogues)
+    answered = in_parallel(ask, dialogues, workers)
+    for dialogue, answers in zip(dialogues, answered, strict=True):
+        for turn, (asked, answer) in enumerate(zip(dialogue.asked, answers, strict=True), 1):
             told[asked.kind].append((asked.answer, answer))
-            if len(talk.asked) > 1:
+            if len(dialogue.asked) > 1:
                 told[f"turn_{turn}"].append((asked.answer, answer))
             if asked.answer != answer:
                 line = (asked.kind, str(turn), asked.question, asked.answer, answer)
-                wrong.append(" | ".join((*line, talk.video.facts.description())))
+                wrong.append(" | ".join((*line, dialogue.video.facts.description())))
     return {kind: _figure(kind, entries) for kind, entries in told.items()}
 
 

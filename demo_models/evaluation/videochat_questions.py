@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from demo_models.evaluation.held_out import Rng, evaluation_rng
-from demo_models.language.unanswerable import strange_question
+from demo_models.language.unanswerable import unanswerable_question
 from demo_models.language.video_facts import Facts, facts_of
 from demo_models.language.video_questions import STATIC_KINDS, VideoQuery, make_query, phrase
 from demo_models.world.augmentation import augment
@@ -31,7 +31,7 @@ GATES_PERCENT = {
 MAX_TURN_GAP = 5.0  # points by which the second and third answers may be worse than the first
 CHANCE_PERCENT = {"direction": 25.0, "does": 50.0, "yes_no": 50.0}
 """Of guessing among the answers; of the other kinds the most frequent answer is told."""
-TALKED = tuple(GATES_PERCENT)
+DIALOGUE_KINDS = tuple(GATES_PERCENT)
 SINGLE = ("which", "does", "happens", "order", "describe", "turns", "no_direction", "absent")
 UNSEEN = ("colour", "shape", "count", "action", "direction")
 VIDEO_PX = 160
@@ -39,11 +39,11 @@ VIDEO_PX = 160
 
 @dataclass(frozen=True)
 class HeldOutVideo:
-    """A video: its motion, and the harm that its frames suffer."""
+    """A video: its motion, and the degradation_seed that its frames suffer."""
 
     motion: Motion
     duration_s: float
-    harm: int
+    degradation_seed: int
 
     @property
     def facts(self) -> Facts:
@@ -55,7 +55,10 @@ class HeldOutVideo:
         frames = render_frames(self.motion, clip_times(num), VIDEO_PX)
         images = (Image.fromarray(frame) for frame in frames)
         return np.stack(
-            [np.asarray(augment(image, np.random.default_rng(self.harm))) for image in images]
+            [
+                np.asarray(augment(image, np.random.default_rng(self.degradation_seed)))
+                for image in images
+            ]
         )
 
 
@@ -87,10 +90,13 @@ def conversations(seed: int, num: int) -> Iterator[Conversation]:
     The kinds are as frequent in every turn. Wordings are those of training.
     """
     rng = evaluation_rng(seed, "videochat talk")
-    todo = -(-num * len(TALKED) // 3)
+    todo = -(-num * len(DIALOGUE_KINDS) // 3)
     done = 0
     while done < todo:
-        kinds = [TALKED[(done + turn * (1 + done // 7 % 6)) % len(TALKED)] for turn in range(3)]
+        kinds = [
+            DIALOGUE_KINDS[(done + turn * (1 + done // 7 % 6)) % len(DIALOGUE_KINDS)]
+            for turn in range(3)
+        ]
         video = _talk(rng, kinds)
         if video is not None:
             done += 1
@@ -149,5 +155,5 @@ def _singles(
         found += 1
         text = phrase(query, rng, held_out)
         if kind == "strange":
-            text = f"{strange_question(rng, held_out=True)}?"
+            text = f"{unanswerable_question(rng, held_out=True)}?"
         yield Conversation(video, (Asked(counted, text, query.answer),))

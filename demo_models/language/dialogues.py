@@ -41,7 +41,7 @@ _PROBABILITIES = {
     mix: np.array([shares[kind] for kind in KINDS]) / sum(shares.values())
     for mix, shares in SHARES.items()
 }
-LEAKS = 0.25  # of follow-up questions whose answer was said before are kept
+REPEAT_SHARE = 0.25  # of follow-up questions whose answer was said before are kept
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def sample_dialogue(rng: Rng, facts: Facts, num_turns: int, mix: str) -> list[Tu
         first = num_turns > 1 and not turns
         query = draw_query(rng, facts, "moving" if first and mix == "even" else mix, last)
         again = any(turn.kind == query.kind and turn.answer == query.answer for turn in turns)
-        if turns and (again or _said(query, told)) and rng.random() > LEAKS:
+        if turns and (again or _said(query, told)) and rng.random() > REPEAT_SHARE:
             continue
         question = phrase(query, rng)
         turns.append(Turn(question, query.answer, query.kind, query.about))

@@ -44,7 +44,7 @@ STARTS = "bcdfghjklmnprstvwz"
 ENDS = ("a", "e", "i", "o", "u", "el", "or", "ing", "ent", "ish", "ap")
 
 
-def dressed(text: str, rng: np.random.Generator) -> str:
+def with_extra_words(text: str, rng: np.random.Generator) -> str:
     """Return a question with words round it, or without a small word, as often happens."""
     if rng.random() < 0.15:
         text = f"{pick(rng, BEFORE)} {text}"
@@ -75,7 +75,7 @@ def wordings(family: str, words: str) -> Sequence[str]:
     return TRAINED[family] if words == "first" else (*TRAINED[family], *MORE.get(family, ()))
 
 
-def as_typed(text: str, rng: np.random.Generator) -> str:
+def punctuated(text: str, rng: np.random.Generator) -> str:
     """Return a question as people type it: three in four end in a question mark."""
     draw = rng.random()
     mark = "?" if draw < 0.72 else "" if draw < 0.94 else "." if draw < 0.97 else " ?"

@@ -14,9 +14,9 @@ import numpy as np
 
 from demo_models.language.question_wording import (
     UNKNOWN_WORD_SHARE,
-    as_typed,
-    dressed,
     fill,
+    punctuated,
+    with_extra_words,
     with_unknown_word,
     wordings,
 )
@@ -33,7 +33,7 @@ from demo_models.language.statement_wording import (
     plural,
 )
 from demo_models.language.statements import RELATIONS, Item, Statement, at_place, has_size, judge
-from demo_models.language.unanswerable import DONT_KNOW, strange_question
+from demo_models.language.unanswerable import DONT_KNOW, unanswerable_question
 from demo_models.world.scenes import Scene, SceneObject
 from demo_models.world.vocabulary import BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
 
@@ -113,7 +113,7 @@ def phrase(query: Query, rng: Rng | None = None, words: str = "all") -> str:
     if query.family == "strange":
         text = slots["text"]
         return (
-            as_typed(dressed(text, rng), rng)
+            punctuated(with_extra_words(text, rng), rng)
             if rng is not None
             else f"{text[:1].upper()}{text[1:]}?"
         )
@@ -123,7 +123,7 @@ def phrase(query: Query, rng: Rng | None = None, words: str = "all") -> str:
     text = fill(pick(rng, wordings(query.family, words)), slots, rng)
     if words == "all" and rng.random() < UNKNOWN_WORD_SHARE:
         text = with_unknown_word(text, rng)
-    return as_typed(text if words == "held out" else dressed(text, rng), rng)
+    return punctuated(text if words == "held out" else with_extra_words(text, rng), rng)
 
 
 def caption_text(scene: Scene) -> str:
@@ -277,7 +277,7 @@ def _background(rng: Rng, scene: Scene) -> Query:
     return Query("background", "background", scene.background, (("ref", ref),))
 
 
-def place_of(target: SceneObject) -> str | None:
+def place_name(target: SceneObject) -> str | None:
     """Return where an object lies, one of nine places, or None where that is doubtful."""
     middle = at_place(replace(target, y=0.5), "middle"), at_place(replace(target, x=0.5), "middle")
     if None in middle:
@@ -293,18 +293,18 @@ PLACES_OF_OBJECTS = (
     *(PLACE_WORDS[place][0] for place in ("left", "right", "top", "bottom", "middle")),
     *(f"in the {v} {h} corner" for v in ("top", "bottom") for h in ("left", "right")),
 )
-"""Every answer of `place_of`."""
+"""Every answer of `place_name`."""
 
 
 def _where(rng: Rng, scene: Scene) -> Query | None:
     target = _target(rng, scene)
-    place, ref = place_of(target), references(rng, scene, target)
+    place, ref = place_name(target), references(rng, scene, target)
     return _ask("where", place, ref, scene, target) if place and ref else None
 
 
 def _places(rng: Rng, scene: Scene) -> Query | None:
     """Ask for every object with its place; equal objects could be told in any order."""
-    places = {(item.colour, item.shape): place_of(item) for item in scene.objects}
+    places = {(item.colour, item.shape): place_name(item) for item in scene.objects}
     if None in places.values() or len(places) < len(scene.objects):
         return None
     pairs = sorted(places, key=lambda pair: (COLOURS.index(pair[0]), SHAPES.index(pair[1])))
@@ -345,7 +345,7 @@ def _absent(rng: Rng, scene: Scene) -> Query | None:
 
 
 def _strange(rng: Rng, scene: Scene) -> Query:
-    return Query("strange", "strange", DONT_KNOW, (("text", strange_question(rng)),))
+    return Query("strange", "strange", DONT_KNOW, (("text", unanswerable_question(rng)),))
 
 
 MAKERS: dict[str, Callable[[Rng, Scene], Query | None]] = {

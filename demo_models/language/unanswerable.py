@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from demo_models.language.statement_wording import article, pick
-from demo_models.language.unrelated_texts import nouns, sample_off_world
+from demo_models.language.unrelated_texts import nouns, sample_unrelated_text
 from demo_models.language.wordings import Phrases, PhraseTable, read
 from demo_models.world.vocabulary import COLOURS, SHAPES
 
@@ -19,7 +19,7 @@ HELD_OUT: PhraseTable = _WORDINGS["held_out"]
 LANGUAGES: Phrases = _WORDINGS["languages"]
 
 
-def strange_question(rng: np.random.Generator, held_out: bool = False) -> str:
+def unanswerable_question(rng: np.random.Generator, held_out: bool = False) -> str:
     """Return one question without its mark.
 
     Args:
@@ -28,7 +28,7 @@ def strange_question(rng: np.random.Generator, held_out: bool = False) -> str:
     """
     draw = rng.random()
     if draw < 0.08 and not held_out:
-        return sample_off_world(rng)
+        return sample_unrelated_text(rng)
     wordings = HELD_OUT if held_out else TRAINED
     words = nouns(held_out)
     first, second = pick(rng, words), pick(rng, words)

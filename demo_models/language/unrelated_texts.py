@@ -25,7 +25,7 @@ def nouns(held_out: bool) -> list[str]:
     return [noun for index, noun in enumerate(NOUNS) if is_held_out(index) == held_out]
 
 
-def strange_texts(held_out: bool) -> list[str]:
+def unrelated_strings(held_out: bool) -> list[str]:
     """Return foreign, meaningless and abstract strings for training or for evaluation."""
     return [text for index, text in enumerate(STRINGS) if is_held_out(index) == held_out]
 
@@ -35,7 +35,7 @@ def _letters(rng: np.random.Generator) -> str:
     return "".join(letters)
 
 
-def sample_off_world(rng: np.random.Generator, held_out: bool = False) -> str:
+def sample_unrelated_text(rng: np.random.Generator, held_out: bool = False) -> str:
     """Return one text that is true of no picture of this world.
 
     Args:
@@ -44,7 +44,7 @@ def sample_off_world(rng: np.random.Generator, held_out: bool = False) -> str:
     """
     draw = rng.random()
     if draw < 0.14:
-        choices = strange_texts(held_out)
+        choices = unrelated_strings(held_out)
         return choices[int(rng.integers(len(choices)))]
     if draw < 0.18:
         return _letters(rng)

@@ -9,7 +9,7 @@ from demo_models.language.video_question_wording import VERBS
 from demo_models.world.motion import DIRECTIONS, Motion, seen_events
 from demo_models.world.vocabulary import COLOURS, SHAPES
 
-GHOSTS = ("appear", "disappear")
+VISIBILITY_KINDS = ("appear", "disappear")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Facts:
     @property
     def constant(self) -> bool:
         """Return whether the number of objects stays the same."""
-        return not any(kind in GHOSTS for _, kind in self.events)
+        return not any(kind in VISIBILITY_KINDS for _, kind in self.events)
 
     def event_text(self, number: int) -> str:
         """Return one event as a sentence: "the red circle moves left"."""

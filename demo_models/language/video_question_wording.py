@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from demo_models.language import question_wording
-from demo_models.language.question_wording import as_typed, dressed, fill
+from demo_models.language.question_wording import fill, punctuated, with_extra_words
 from demo_models.language.statement_wording import pick
 from demo_models.language.wordings import PhraseTable, read
 
@@ -57,4 +57,4 @@ def ask(
         return f"{text[:1].upper()}{text[1:]}?"
     media = {"picture": pick(rng, MEDIA), "what": pick(rng, ASKED_WHAT)}
     text = fill(pick(rng, wording), {**media, **slots}, rng)
-    return as_typed(text if held_out else dressed(text, rng), rng)
+    return punctuated(text if held_out else with_extra_words(text, rng), rng)

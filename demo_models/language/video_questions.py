@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from demo_models.language.statement_wording import NUMBER_WORDS, article, pick, plural
-from demo_models.language.unanswerable import DONT_KNOW, strange_question
+from demo_models.language.unanswerable import DONT_KNOW, unanswerable_question
 from demo_models.language.video_facts import Facts
 from demo_models.language.video_question_wording import ask, verb_slots
 from demo_models.world.motion import DIRECTIONS, EVENT_KINDS, OPPOSITES
@@ -259,7 +259,7 @@ def _absent(rng: Rng, facts: Facts, last: int | None) -> VideoQuery | None:
 
 
 def _strange(rng: Rng, facts: Facts, last: int | None) -> VideoQuery:
-    return VideoQuery("strange", "strange", DONT_KNOW, (("text", strange_question(rng)),))
+    return VideoQuery("strange", "strange", DONT_KNOW, (("text", unanswerable_question(rng)),))
 
 
 MAKERS: dict[str, Callable[[Rng, Facts, int | None], VideoQuery | None]] = {

@@ -43,7 +43,7 @@ def mix(style: str, rng: np.random.Generator, size: int) -> NDArray[np.float64]:
     return np.clip(enlarge(rng.uniform(-0.2, 1.2, (grid, grid)), size), 0, 1)
 
 
-def paint_background(style: str, tones: tuple[Rgb, Rgb], seed: int, size: int) -> NDArray[np.uint8]:
+def draw_background(style: str, tones: tuple[Rgb, Rgb], seed: int, size: int) -> NDArray[np.uint8]:
     """Paint one background.
 
     Args:

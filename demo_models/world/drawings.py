@@ -33,7 +33,7 @@ Corner = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class PaintPicture:
+class Drawing:
     """One drawing: what it shows and how it was drawn."""
 
     image: Image.Image
@@ -183,9 +183,7 @@ def _outlined(pen: Pen, shape: str, rng: Rng) -> None:
     pen.draw.line([*corners, corners[0], corners[1]], fill=pen.rgb, width=width, joint="curve")
 
 
-def draw_picture(
-    rng: Rng, technique: str = "tool", pair: tuple[str, str] | None = None
-) -> PaintPicture:
+def make_drawing(rng: Rng, technique: str = "tool", pair: tuple[str, str] | None = None) -> Drawing:
     """Draw one shape on a white page.
 
     Args:
@@ -214,6 +212,6 @@ def draw_picture(
         half_height=half,
         rgb=choices[int(rng.integers(len(choices)))],
     )
-    painter = {"tool": _with_tool, "freehand": _freehand, "outline": _outlined}[technique]
-    painter(pen, pair[1], rng)
-    return PaintPicture(page, pair[0], pair[1], technique)
+    draw_with = {"tool": _with_tool, "freehand": _freehand, "outline": _outlined}[technique]
+    draw_with(pen, pair[1], rng)
+    return Drawing(page, pair[0], pair[1], technique)

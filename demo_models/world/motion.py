@@ -167,7 +167,7 @@ def tracks(motion: Motion, times: Sequence[float] | NDArray[np.float64]) -> NDAr
     return table
 
 
-def told_kind(motion: Motion, event: Event) -> str:
+def visible_kind(motion: Motion, event: Event) -> str:
     """Return the kind of an event as it looks, left and right exchanged under `mirror`."""
     if motion.mirror and event.kind in ("left", "right"):
         return OPPOSITES[event.kind]
@@ -211,7 +211,7 @@ def seen_events(
         for event in mover.events:
             seen = visible_in(event, start, stop)
             if seen is not False:
-                found.append((index, replace(event, kind=told_kind(motion, event)), seen))
+                found.append((index, replace(event, kind=visible_kind(motion, event)), seen))
     return tuple(sorted(found, key=lambda entry: entry[1].start))
 
 

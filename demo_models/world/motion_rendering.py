@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from demo_models.world.backgrounds import paint_background
+from demo_models.world.backgrounds import draw_background
 from demo_models.world.motion import Motion, state_at
-from demo_models.world.scenes import PICTURE_PX, draw_object, place_points
+from demo_models.world.scenes import IMAGE_PX, draw_object, place_points
 from demo_models.world.shapes import outline
 
 Times = Sequence[float] | NDArray[np.float64]
-NOBODY = 255
+NO_OWNER = 255
 
 
 def render_frames(
-    motion: Motion, times: Times, size: int = PICTURE_PX, width: int | None = None
+    motion: Motion, times: Times, size: int = IMAGE_PX, width: int | None = None
 ) -> NDArray[np.uint8]:
     """Render a motion at some times, without augmentation.
 
@@ -32,7 +32,7 @@ def render_frames(
         (T, size, width, 3) uint8 RGB.
     """
     page = motion.page
-    base = Image.fromarray(paint_background(page.style, page.tones, page.texture_seed, size))
+    base = Image.fromarray(draw_background(page.style, page.tones, page.texture_seed, size))
     factor = (3 if size < 200 else 2) if page.smooth else 1
     if factor > 1:
         base = base.resize((size * factor, size * factor), Image.Resampling.NEAREST)
@@ -53,15 +53,15 @@ def render_frames(
     return np.ascontiguousarray(stack[:, :, ::-1]) if motion.mirror else stack
 
 
-def owner_maps(motion: Motion, times: Times, size: int = PICTURE_PX) -> NDArray[np.uint8]:
+def owner_maps(motion: Motion, times: Times, size: int = IMAGE_PX) -> NDArray[np.uint8]:
     """Return which object covers each pixel (a ring's hole counts as the ring).
 
     Returns:
-        (T, size, size) uint8: the object's number, or `NOBODY`.
+        (T, size, size) uint8: the object's number, or `NO_OWNER`.
     """
     maps = np.empty((len(times), size, size), dtype=np.uint8)
     for row, time in enumerate(times):
-        page = Image.new("L", (size, size), NOBODY)
+        page = Image.new("L", (size, size), NO_OWNER)
         draw = ImageDraw.Draw(page)
         for index, mover in enumerate(motion.movers):
             item, visible = state_at(mover, float(time))

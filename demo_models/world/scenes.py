@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from demo_models.world.backgrounds import paint_background
+from demo_models.world.backgrounds import draw_background
 from demo_models.world.shapes import ROTATION_LIMIT_DEG, Points, hole, outline, wobble
 from demo_models.world.vocabulary import (
     ANCHORS,
@@ -24,7 +24,7 @@ from demo_models.world.vocabulary import (
     colour_distance,
 )
 
-PICTURE_PX = 64
+IMAGE_PX = 64
 MIN_CONTRAST = 150.0
 MIN_GAP = 1.12
 COUNT_SHARES = (0.40, 0.32, 0.18, 0.10)
@@ -247,13 +247,13 @@ def draw_object(draw: ImageDraw.ImageDraw, item: SceneObject, size: int) -> None
             draw.line([*ring, ring[0], ring[1]], fill=item.line_rgb, width=width, joint="curve")
 
 
-def render(scene: Scene, size: int = PICTURE_PX) -> Image.Image:
+def render(scene: Scene, size: int = IMAGE_PX) -> Image.Image:
     """Render a scene, without augmentation.
 
     Returns:
         An RGB picture of (size, size) px.
     """
-    base = Image.fromarray(paint_background(scene.style, scene.tones, scene.texture_seed, size))
+    base = Image.fromarray(draw_background(scene.style, scene.tones, scene.texture_seed, size))
     factor = 3 if scene.smooth else 1
     if factor > 1:
         base = base.resize((size * factor, size * factor), Image.Resampling.NEAREST)
@@ -263,7 +263,7 @@ def render(scene: Scene, size: int = PICTURE_PX) -> Image.Image:
     return base.reduce(factor) if factor > 1 else base
 
 
-def object_masks(scene: Scene, size: int = PICTURE_PX) -> NDArray[np.bool_]:
+def object_masks(scene: Scene, size: int = IMAGE_PX) -> NDArray[np.bool_]:
     """Return the filled outline of each object (a ring's hole counts as the ring).
 
     Returns:
@@ -279,7 +279,7 @@ def object_masks(scene: Scene, size: int = PICTURE_PX) -> NDArray[np.bool_]:
     return masks
 
 
-def object_boxes(scene: Scene, size: int = PICTURE_PX) -> list[tuple[int, int, int, int]]:
+def object_boxes(scene: Scene, size: int = IMAGE_PX) -> list[tuple[int, int, int, int]]:
     """Return the box (x0, y0, x1, y1) of each object in px, x1 and y1 exclusive."""
     boxes = []
     for mask in object_masks(scene, size):

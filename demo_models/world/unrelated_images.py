@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from demo_models.world.backgrounds import enlarge, paint_background
+from demo_models.world.backgrounds import draw_background, enlarge
 from demo_models.world.vocabulary import BACKGROUND_ANCHORS, BACKGROUNDS, STYLES
 
 KINDS = ("blobs", "noise", "gradient", "texture", "stripes", "blank", "collage")
@@ -127,7 +127,7 @@ def _mosaic(rng: Rng, size: int) -> Image.Image:
     return Image.fromarray(small).resize((size, size), Image.Resampling.NEAREST)
 
 
-PAINTERS = {
+MAKERS = {
     "blobs": _blobs,
     "noise": _noise,
     "gradient": _gradient,
@@ -148,10 +148,10 @@ def _blank(rng: Rng, size: int) -> tuple[Image.Image, str]:
     style = STYLES[int(rng.integers(len(STYLES)))]
     seed = int(rng.integers(2**31))
     second = (tones[1][0], tones[1][1], tones[1][2])
-    return Image.fromarray(paint_background(style, (base, second), seed, size)), name
+    return Image.fromarray(draw_background(style, (base, second), seed, size)), name
 
 
-def paint_non_scene(rng: Rng, kind: str, size: int = 64) -> tuple[Image.Image, str | None]:
+def draw_unrelated_image(rng: Rng, kind: str, size: int = 64) -> tuple[Image.Image, str | None]:
     """Paint one picture that shows no shape of this world.
 
     Args:
@@ -165,4 +165,4 @@ def paint_non_scene(rng: Rng, kind: str, size: int = 64) -> tuple[Image.Image, s
     """
     if kind == "blank":
         return _blank(rng, size)
-    return PAINTERS[kind](rng, size), None
+    return MAKERS[kind](rng, size), None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from demo_models.language.questions import PLACES_OF_OBJECTS, place_of
+from demo_models.language.questions import PLACES_OF_OBJECTS, place_name
 from demo_models.language.statements import has_size
 from demo_models.training.clip.data import NO_BACKGROUND
 from demo_models.world.scenes import Scene
@@ -66,7 +66,7 @@ def slot_labels(
             shape[row, cell] = SHAPES.index(item.shape)
             colour[row, cell] = COLOURS.index(item.colour)
             box[row, cell] = (item.x, item.y, item.radius)
-            named = place_of(item)
+            named = place_name(item)
             place[row, cell] = PLACES_OF_OBJECTS.index(named) if named else IGNORE
             sizes = [has_size(item, name) for name in ("small", "large")]
             size[row, cell] = sizes.index(True) if True in sizes else IGNORE
@@ -134,7 +134,7 @@ class NameHeads(nn.Module):
         return loss
 
 
-def pointing_loss(attention: Tensor, about: Tensor, cells: Tensor) -> Tensor:
+def attention_loss(attention: Tensor, about: Tensor, cells: Tensor) -> Tensor:
     """Return how little the answers' positions look at the query of the object asked for.
 
     Args:

@@ -18,7 +18,7 @@ from demo_models.language.unanswerable import DONT_KNOW
 from demo_models.training.blip2.vision import NUM_LAYERS, WIDTH
 from demo_models.training.checkpoints import write_card
 from demo_models.training.tokenizers import opt_tokenizer
-from demo_models.world.scenes import PICTURE_PX
+from demo_models.world.scenes import IMAGE_PX
 
 NUM_QUERIES = 16
 MAX_POSITIONS = 256
@@ -47,7 +47,7 @@ def build_processor(tokenizer: Any) -> Any:
     It adds the `<image>` token to the tokenizer.
     """
     images = BlipImageProcessorPil(
-        size={"height": PICTURE_PX, "width": PICTURE_PX},
+        size={"height": IMAGE_PX, "width": IMAGE_PX},
         image_mean=[0.5, 0.5, 0.5],
         image_std=[0.5, 0.5, 0.5],
     )
@@ -59,7 +59,7 @@ def build_model(tokenizer: Any) -> Any:
     tower = {"hidden_size": WIDTH, "num_attention_heads": 4, "attention_dropout": 0.0}
     config = Blip2Config(
         vision_config={**tower, "num_hidden_layers": NUM_LAYERS, "intermediate_size": 4 * WIDTH,
-                       "image_size": PICTURE_PX, "patch_size": 8, "layer_norm_eps": 1e-5,
+                       "image_size": IMAGE_PX, "patch_size": 8, "layer_norm_eps": 1e-5,
                        "initializer_range": 0.02},
         qformer_config={"hidden_size": WIDTH, "num_attention_heads": 4, "num_hidden_layers": 2,
                         "intermediate_size": 4 * WIDTH, "cross_attention_frequency": 1,

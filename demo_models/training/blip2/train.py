@@ -25,7 +25,7 @@ from demo_models.training.blip2.data import (
     question_corpus,
     sample_text,
 )
-from demo_models.training.blip2.heads import NameHeads, SlotHeads, pointing_loss, slot_labels
+from demo_models.training.blip2.heads import NameHeads, SlotHeads, attention_loss, slot_labels
 from demo_models.training.blip2.model import (
     NUM_QUERIES,
     build_model,
@@ -41,7 +41,7 @@ from demo_models.training.blip2.vision import (
     to_pixels,
 )
 from demo_models.training.checkpoints import CLIP_FOLDER, Run
-from demo_models.training.clip.data import PictureCache, load_or_make_cache
+from demo_models.training.clip.data import ImageCache, load_or_make_cache
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Stage:
     peak: float = 1.0  # the highest factor on the rates
     mix: str = "even"  # one of `questions.MIXES`
     crowded: float = 0.0  # how often a scene of one object is drawn again
-    pointing: float = 0.0  # weight of `pointing_loss`; 0 leaves out `NameHeads` as well
+    attention: float = 0.0  # weight of `attention_loss`; 0 leaves out `NameHeads` as well
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class Recipe:
         Stage(250, 38, 2, mix="places"),
         Stage(600, 38, 2, horizon=600, mix="late"),
         Stage(800, 38, 2, horizon=800, peak=0.5, mix="late"),
-        Stage(1500, 37, 3, horizon=3800, mix="several", crowded=0.6, pointing=0.3),
-        Stage(1600, 37, 3, horizon=1600, peak=0.6, mix="several", crowded=0.6, pointing=0.3),
+        Stage(1500, 37, 3, horizon=3800, mix="several", crowded=0.6, attention=0.3),
+        Stage(1600, 37, 3, horizon=1600, peak=0.6, mix="several", crowded=0.6, attention=0.3),
     )
     seed: int = 7
     num_scenes: int = 120_000
@@ -87,7 +87,7 @@ class Recipe:
 
 SMOKE = Recipe(
     vision=VisionRecipe(steps=2, batch=6),
-    stages=(Stage(2, 3, 1), Stage(1, 2, 1, horizon=1, mix="several", crowded=0.5, pointing=0.2)),
+    stages=(Stage(2, 3, 1), Stage(1, 2, 1, horizon=1, mix="several", crowded=0.5, attention=0.2)),
     num_scenes=30,
     num_non_scenes=7,
     texts=3,
@@ -96,7 +96,7 @@ SMOKE = Recipe(
 
 
 def make_batch(
-    cache: PictureCache, rng: np.random.Generator, coder: TextCoder, stage: Stage, texts: int
+    cache: ImageCache, rng: np.random.Generator, coder: TextCoder, stage: Stage, texts: int
 ) -> tuple[Tensor, PackedTexts, dict[str, Tensor]]:
     """Return pixels (B, 3, 64, 64), new texts of each picture, and labels for `SlotHeads`."""
     chosen = rng.integers(0, cache.num_scenes, stage.scenes)
@@ -136,7 +136,7 @@ def text_loss(
         model: A `Blip2ForConditionalGeneration`.
         queries: (B, 16, D), what the Q-Former read.
         packed: The texts of each picture.
-        cells: (B, 4), the cell of each object, to compute `pointing_loss` too; it is the
+        cells: (B, 4), the cell of each object, to compute `attention_loss` too; it is the
             second value, otherwise 0.
     """
     with torch.autocast("cpu", torch.bfloat16):
@@ -161,13 +161,13 @@ def text_loss(
     loss = (losses * weights).sum() / weights.sum()
     if cells is None:
         return loss, loss.new_zeros(())
-    return loss, pointing_loss(read.attentions[-1], packed.about, cells)
+    return loss, attention_loss(read.attentions[-1], packed.about, cells)
 
 
 def train_language(
     model: Any,
     coder: TextCoder,
-    cache: PictureCache,
+    cache: ImageCache,
     recipe: Recipe,
     index: int,
     save: loop.Save,
@@ -176,7 +176,7 @@ def train_language(
     stage = recipe.stages[index]
     rng = np.random.default_rng([recipe.seed, 3 + index])
     torch.manual_seed(recipe.seed + index)
-    heads = nn.ModuleList([SlotHeads(WIDTH)] + [NameHeads(WIDTH)] * (stage.pointing > 0))
+    heads = nn.ModuleList([SlotHeads(WIDTH)] + [NameHeads(WIDTH)] * (stage.attention > 0))
 
     def compute(step: int) -> dict[str, Tensor]:
         pixels, packed, labels = make_batch(cache, rng, coder, stage, recipe.texts)
@@ -184,12 +184,12 @@ def train_language(
         heads_only = index > 0 and step < recipe.head_steps
         read = queries.detach() if heads_only else queries
         slots = torch.stack([head(read, labels) for head in heads]).sum()
-        cells = labels["cells"] if stage.pointing else None
-        answers, pointing = text_loss(model, queries, packed, cells)
+        cells = labels["cells"] if stage.attention else None
+        answers, attention = text_loss(model, queries, packed, cells)
         return {
             "answers": answers,
             "slots": recipe.slot_weight * slots,
-            "pointing": stage.pointing * pointing,
+            "attention": stage.attention * attention,
         }
 
     before = sum(earlier.steps for earlier in recipe.stages[:index])
@@ -209,7 +209,7 @@ def train_language(
 
 
 def vision_weights(
-    model: Any, cache: PictureCache, recipe: Recipe, file: Path | None
+    model: Any, cache: ImageCache, recipe: Recipe, file: Path | None
 ) -> dict[str, Tensor]:
     """Return the trained tower's weights, from `file` if it is there; otherwise written to it."""
     if file is not None and file.exists():

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import Blip2VisionModel, CLIPModel
 
 from demo_models.training import loop
-from demo_models.training.clip.data import PictureCache, stacked_labels
+from demo_models.training.clip.data import ImageCache, stacked_labels
 from demo_models.training.clip.losses import DenseHeads
 
 WIDTH = 128
@@ -83,7 +83,7 @@ def fold_clip(clip_folder: Any, vision: Any, pictures: NDArray[np.uint8]) -> Non
 
 
 def _batch(
-    cache: PictureCache, rng: np.random.Generator, recipe: VisionRecipe
+    cache: ImageCache, rng: np.random.Generator, recipe: VisionRecipe
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return pixels and the labels that `DenseHeads` wants."""
     num_strange = round(recipe.non_scene_share * recipe.batch)
@@ -117,7 +117,7 @@ def patch_figures(heads: DenseHeads, tokens: Tensor, labels: dict[str, Tensor]) 
     }
 
 
-def train_vision(vision: Any, cache: PictureCache, seed: int, recipe: VisionRecipe) -> None:
+def train_vision(vision: Any, cache: ImageCache, seed: int, recipe: VisionRecipe) -> None:
     """Train the tower in place with dense labels."""
     rng = np.random.default_rng([seed, 1])
     heads = DenseHeads(WIDTH)
@@ -146,7 +146,7 @@ def train_vision(vision: Any, cache: PictureCache, seed: int, recipe: VisionReci
 
 
 def make_vision(
-    config: Any, clip_folder: Any, cache: PictureCache, seed: int, recipe: VisionRecipe
+    config: Any, clip_folder: Any, cache: ImageCache, seed: int, recipe: VisionRecipe
 ) -> Any:
     """Return the trained tower; it depends on the arguments alone."""
     torch.manual_seed(seed)

@@ -16,21 +16,21 @@ from demo_models.language.statement_sampling import (
     true_statement,
 )
 from demo_models.language.statements import Statement, judge
-from demo_models.language.unrelated_texts import sample_off_world
+from demo_models.language.unrelated_texts import sample_unrelated_text
 from demo_models.training.checkpoints import cached
 from demo_models.world.augmentation import augment
-from demo_models.world.scenes import PICTURE_PX, Scene, object_masks, render, sample_scene
-from demo_models.world.unrelated_images import KINDS, paint_non_scene
+from demo_models.world.scenes import IMAGE_PX, Scene, object_masks, render, sample_scene
+from demo_models.world.unrelated_images import KINDS, draw_unrelated_image
 from demo_models.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES
 
 PATCH_PX = 8
-GRID = PICTURE_PX // PATCH_PX
+GRID = IMAGE_PX // PATCH_PX
 EDGE, EMPTY = 255, 254  # patch labels besides the index of an object
 NO_BACKGROUND = len(BACKGROUNDS)
 
 
 @dataclass(frozen=True)
-class PictureCache:
+class ImageCache:
     """Rendered pictures with their labels; row i of each belongs together.
 
     `pixels` (N, 64, 64, 3) uint8; `owners` (N, 64) uint8, the object that covers a patch, or
@@ -53,7 +53,7 @@ class BatchSizes:
     scenes: int = 112
     non_scenes: int = 16
     hard_texts: int = 32
-    off_world_texts: int = 32
+    unrelated_texts: int = 32
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,11 @@ def patch_owners(scene: Scene) -> NDArray[np.uint8]:
     return owners
 
 
-def make_cache(seed: int, num_scenes: int, num_non_scenes: int) -> PictureCache:
+def make_cache(seed: int, num_scenes: int, num_non_scenes: int) -> ImageCache:
     """Sample, render and augment the images of one training run."""
     rng = np.random.default_rng(seed)
     total = num_scenes + num_non_scenes
-    pixels = np.empty((total, PICTURE_PX, PICTURE_PX, 3), dtype=np.uint8)
+    pixels = np.empty((total, IMAGE_PX, IMAGE_PX, 3), dtype=np.uint8)
     owners = np.full((total, GRID * GRID), EMPTY, dtype=np.uint8)
     scenes: list[Scene | None] = []
     backgrounds: list[str | None] = []
@@ -97,14 +97,14 @@ def make_cache(seed: int, num_scenes: int, num_non_scenes: int) -> PictureCache:
         scenes.append(scene)
         backgrounds.append(scene.background)
     for index in range(num_scenes, total):
-        image, background = paint_non_scene(rng, KINDS[index % len(KINDS)])
+        image, background = draw_unrelated_image(rng, KINDS[index % len(KINDS)])
         pixels[index] = np.asarray(augment(image, rng))
         scenes.append(None)
         backgrounds.append(background)
-    return PictureCache(pixels, owners, scenes, backgrounds, num_scenes)
+    return ImageCache(pixels, owners, scenes, backgrounds, num_scenes)
 
 
-def load_or_make_cache(data: Path, seed: int, num_scenes: int, num_non_scenes: int) -> PictureCache:
+def load_or_make_cache(data: Path, seed: int, num_scenes: int, num_non_scenes: int) -> ImageCache:
     """Return the images of these numbers, drawn into the folder `data` at the first call."""
     folder = data / f"images-{seed}-{num_scenes}-{num_non_scenes}"
 
@@ -115,7 +115,7 @@ def load_or_make_cache(data: Path, seed: int, num_scenes: int, num_non_scenes: i
 
     owners, scenes, backgrounds = cached(folder, make)
     pixels = np.load(folder / "pixels.npy", mmap_mode="r")
-    return PictureCache(pixels, owners, scenes, backgrounds, num_scenes)
+    return ImageCache(pixels, owners, scenes, backgrounds, num_scenes)
 
 
 def statement_corpus(seed: int, num: int) -> list[str]:
@@ -147,7 +147,7 @@ def _batch_statements(
         if changed is not None:
             hard.append(changed)
     strange = [
-        Statement(sample_off_world(rng), possible=False) for _ in range(sizes.off_world_texts)
+        Statement(sample_unrelated_text(rng), possible=False) for _ in range(sizes.unrelated_texts)
     ]
     return [*true_ones, *hard, *strange]
 
@@ -184,7 +184,7 @@ def stacked_labels(
     }
 
 
-def make_batch(cache: PictureCache, rng: np.random.Generator, sizes: BatchSizes) -> Batch:
+def make_batch(cache: ImageCache, rng: np.random.Generator, sizes: BatchSizes) -> Batch:
     """Draw images from the cache, write new texts for them and judge every pair."""
     rows = np.array(
         [

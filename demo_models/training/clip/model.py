@@ -18,7 +18,7 @@ from transformers import (
 
 from demo_models.training.checkpoints import write_card
 from demo_models.training.tokenizers import MAX_TOKENS
-from demo_models.world.scenes import PICTURE_PX
+from demo_models.world.scenes import IMAGE_PX
 from demo_models.world.vocabulary import SCENE_BANK
 
 WIDTH = 128
@@ -46,13 +46,13 @@ def build_model(tokenizer: CLIPTokenizer) -> CLIPModel:
     config = CLIPConfig(
         text_config={**tower, **special, "num_hidden_layers": 3, "vocab_size": len(tokenizer),
                      "max_position_embeddings": MAX_TOKENS},
-        vision_config={**tower, "num_hidden_layers": 4, "image_size": PICTURE_PX,
+        vision_config={**tower, "num_hidden_layers": 4, "image_size": IMAGE_PX,
                        "patch_size": PATCH_PX},
         projection_dim=WIDTH,
     )  # fmt: skip
     config._attn_implementation = "eager"  # its bfloat16 backward is the faster one on a CPU
     model = CLIPModel(config)
-    codes = sin_cos_positions(PICTURE_PX // PATCH_PX, WIDTH)
+    codes = sin_cos_positions(IMAGE_PX // PATCH_PX, WIDTH)
     with torch.no_grad():
         embeddings = model.vision_model.embeddings
         embeddings.position_embedding.weight.copy_(0.3 * codes)
@@ -63,7 +63,7 @@ def build_model(tokenizer: CLIPTokenizer) -> CLIPModel:
 def build_processor(tokenizer: CLIPTokenizer) -> CLIPProcessor:
     """Return the stock processor: the whole picture is squashed to 64 x 64."""
     images = CLIPImageProcessorPil(
-        size={"height": PICTURE_PX, "width": PICTURE_PX},
+        size={"height": IMAGE_PX, "width": IMAGE_PX},
         do_center_crop=False,
         image_mean=[0.5, 0.5, 0.5],
         image_std=[0.5, 0.5, 0.5],

@@ -54,7 +54,7 @@ SMOKE = Recipe(
     steps=3,
     num_scenes=40,
     num_non_scenes=7,
-    sizes=BatchSizes(scenes=6, non_scenes=2, hard_texts=2, off_world_texts=2),
+    sizes=BatchSizes(scenes=6, non_scenes=2, hard_texts=2, unrelated_texts=2),
     num_corpus_texts=300,
 )
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from demo_models.language.motion_statements import VideoClaim, View, judge_claim, view_of
 from demo_models.language.motion_texts import CLAIM_KINDS, false_claim, true_claim
-from demo_models.language.unrelated_texts import sample_off_world
+from demo_models.language.unrelated_texts import sample_unrelated_text
 from demo_models.training.clip.data import (
     EDGE,
     EMPTY,
@@ -29,13 +29,13 @@ from demo_models.world.motion import (
     mirrored,
     reversed_motion,
     state_at,
-    told_kind,
     tracks,
+    visible_kind,
 )
-from demo_models.world.motion_rendering import NOBODY, owner_maps, render_frames
+from demo_models.world.motion_rendering import NO_OWNER, owner_maps, render_frames
 from demo_models.world.motion_sampling import MotionOptions, sample_motion, sample_story
-from demo_models.world.scenes import PICTURE_PX
-from demo_models.world.unrelated_images import HELD_OUT_KINDS, KINDS, paint_non_scene
+from demo_models.world.scenes import IMAGE_PX
+from demo_models.world.unrelated_images import HELD_OUT_KINDS, KINDS, draw_unrelated_image
 from demo_models.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES
 from pipelines.viclip.resizing import resize_like_opencv
 
@@ -55,7 +55,7 @@ class VideoSizes:
     twins: int = 12  # of the new motions; run backwards or mirrored, beside the originals
     non_scenes: int = 4
     hard_texts: int = 44
-    off_world_texts: int = 20
+    unrelated_texts: int = 20
 
 
 @dataclass
@@ -94,7 +94,7 @@ def patch_owners(motion: Motion, times: NDArray[np.float64]) -> NDArray[np.uint8
     """Return which object covers each patch of each frame, (T, 64) uint8, or EMPTY, or EDGE."""
     maps = owner_maps(motion, times).reshape(len(times), GRID, PATCH_PX, GRID, PATCH_PX)
     owners = np.full((len(times), GRID, GRID), EMPTY, dtype=np.uint8)
-    owners[(maps != NOBODY).mean(axis=(2, 4)) > 0.03] = EDGE
+    owners[(maps != NO_OWNER).mean(axis=(2, 4)) > 0.03] = EDGE
     for index in range(len(motion.movers)):
         owners[(maps == index).mean(axis=(2, 4)) > 0.3] = index
     return owners.reshape(len(times), GRID * GRID)
@@ -105,7 +105,7 @@ def _doing(motion: Motion, index: int, time: float) -> int:
     for event in motion.movers[index].events:
         reach = 1.0 / NUM_FRAMES if event.kind in SUDDEN else 0.0
         if event.start - reach <= time <= event.end + reach:
-            return EVENT_KINDS.index(told_kind(motion, event))
+            return EVENT_KINDS.index(visible_kind(motion, event))
     return STILL
 
 
@@ -155,7 +155,7 @@ def empty_labels(background: int) -> VideoLabels:
     )
 
 
-def harm(frames: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
+def degrade(frames: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
     """Return frames as a video file gives them back: compressed, grainy or blurred, all alike."""
     if rng.random() < 0.6:
         return frames
@@ -174,12 +174,12 @@ def harm(frames: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
     return np.stack(harmed)
 
 
-def film(motion: Motion, times: NDArray[np.float64], rng: Rng) -> NDArray[np.uint8]:
+def render_clip(motion: Motion, times: NDArray[np.float64], rng: Rng) -> NDArray[np.uint8]:
     """Render frames (8, 64, 64, 3) uint8, half of them through a larger size, as files come."""
     if rng.random() < 0.5:
-        return harm(render_frames(motion, times), rng)
-    large = harm(render_frames(motion, times, LARGE_PX), rng)
-    return resize_like_opencv(large, PICTURE_PX, PICTURE_PX)
+        return degrade(render_frames(motion, times), rng)
+    large = degrade(render_frames(motion, times, LARGE_PX), rng)
+    return resize_like_opencv(large, IMAGE_PX, IMAGE_PX)
 
 
 def motion_corpus(seed: int, num: int) -> list[str]:
@@ -215,43 +215,43 @@ def _window(rng: Rng, mix: str) -> tuple[Motion, float]:
     return story, float(rng.uniform(0, story.duration - 1))
 
 
-def non_scene(rng: Rng, held_out: bool = False) -> NDArray[np.uint8]:
+def unrelated_video(rng: Rng, held_out: bool = False) -> NDArray[np.uint8]:
     """Return a video (8, 64, 64, 3) uint8 of what this world does not have, some of it panned.
 
     With `held_out` it is of a kind that training never shows.
     """
     kinds = HELD_OUT_KINDS if held_out else KINDS
-    image, _ = paint_non_scene(rng, kinds[int(rng.integers(len(kinds)))])
-    pixels = np.asarray(image.convert("RGB").resize((PICTURE_PX, PICTURE_PX)))
+    image, _ = draw_unrelated_image(rng, kinds[int(rng.integers(len(kinds)))])
+    pixels = np.asarray(image.convert("RGB").resize((IMAGE_PX, IMAGE_PX)))
     step = rng.integers(-3, 4, 2) if rng.random() < 0.6 else np.zeros(2, dtype=int)
     moved = [np.roll(pixels, tuple(int(i * s) for s in step), (0, 1)) for i in range(NUM_FRAMES)]
-    return harm(np.stack(moved), rng)
+    return degrade(np.stack(moved), rng)
 
 
-Shot = tuple[NDArray[np.uint8], VideoLabels, View]
+VideoSample = tuple[NDArray[np.uint8], VideoLabels, View]
 
 
-def shoot(rng: Rng, twins: int, num: int, mix: str = "all") -> list[Shot]:
+def draw_samples(rng: Rng, twins: int, num: int, mix: str = "all") -> list[VideoSample]:
     """Return `num` filmed motions; beside the first `twins` each one mirrored or reversed.
 
     `mix` is one of `MIXES`.
     """
-    shots: list[Shot] = []
+    samples: list[VideoSample] = []
     for index in range(num):
         motion, start = _window(rng, mix)
         times = clip_times(NUM_FRAMES, start, start + 1)
         times = times + rng.uniform(-0.02, 0.02, NUM_FRAMES) * (rng.random() < 0.5)
-        frames = film(motion, times, rng)
+        frames = render_clip(motion, times, rng)
         view = view_of(motion, start, start + 1)
-        shots.append((frames, label_motion(motion, view, times), view))
+        samples.append((frames, label_motion(motion, view, times), view))
         if index < twins:
-            shots.append(_twin(rng, motion, frames, start, times))
-    return shots
+            samples.append(_twin(rng, motion, frames, start, times))
+    return samples
 
 
 def _twin(
     rng: Rng, motion: Motion, frames: NDArray[np.uint8], start: float, times: NDArray[np.float64]
-) -> Shot:
+) -> VideoSample:
     """Return a shot backwards or mirrored, with the labels that then hold."""
     if rng.random() < 0.35:
         other, frames = mirrored(motion), frames[:, :, ::-1]
@@ -262,44 +262,45 @@ def _twin(
     return frames, label_motion(other, view, times), view
 
 
-class ShotPool:
+class SamplePool:
     """The motions filmed last; each is used in about `uses` batches, with new texts each time."""
 
     def __init__(self, sizes: VideoSizes, uses: int = 1, mix: str = "all") -> None:
         """Start empty; `mix` is one of `MIXES`."""
         self.sizes, self.uses, self.mix = sizes, uses, mix
-        self.shots: list[Shot] = []
+        self.samples: list[VideoSample] = []
 
-    def draw(self, rng: Rng) -> list[Shot]:
+    def draw(self, rng: Rng) -> list[VideoSample]:
         """Film a few new motions and return a batch of those at hand, the new ones among them."""
         batch = self.sizes.motions + self.sizes.twins
-        new = -(-self.sizes.motions // self.uses) if self.shots else self.sizes.motions
+        new = -(-self.sizes.motions // self.uses) if self.samples else self.sizes.motions
         twins = round(new * self.sizes.twins / self.sizes.motions)
-        filmed = shoot(rng, twins, new, self.mix)
-        others = self.shots[: 4 * batch]
-        chosen = rng.permutation(len(others))[: batch - len(filmed)]
-        self.shots = filmed + others
-        return filmed + [others[int(index)] for index in chosen]
+        drawn = draw_samples(rng, twins, new, self.mix)
+        others = self.samples[: 4 * batch]
+        chosen = rng.permutation(len(others))[: batch - len(drawn)]
+        self.samples = drawn + others
+        return drawn + [others[int(index)] for index in chosen]
 
 
-def make_batch(rng: Rng, sizes: VideoSizes, pool: ShotPool) -> VideoBatch:
+def make_batch(rng: Rng, sizes: VideoSizes, pool: SamplePool) -> VideoBatch:
     """Take motions from the pool, write new texts for them and judge every pair."""
-    shots = pool.draw(rng)
-    views = [view for _, _, view in shots]
+    samples = pool.draw(rng)
+    views = [view for _, _, view in samples]
     claims: list[VideoClaim] = [true_claim(rng, view) for view in views]
     for index in rng.permutation(len(views))[: sizes.hard_texts]:
         changed = false_claim(rng, views[index], claims[index])
         if changed is not None:
             claims.append(changed)
-    for _ in range(sizes.off_world_texts):
-        claims.append(VideoClaim(sample_off_world(rng), possible=False))
-    strange = [non_scene(rng) for _ in range(sizes.non_scenes)]
+    for _ in range(sizes.unrelated_texts):
+        claims.append(VideoClaim(sample_unrelated_text(rng), possible=False))
+    strange = [unrelated_video(rng) for _ in range(sizes.non_scenes)]
     views += [View(None)] * sizes.non_scenes
     truth = [[judge_claim(claim, view) for view in views] for claim in claims]
     codes = {True: 1, False: 0, None: -1}
     return VideoBatch(
-        pixels=np.stack([frames for frames, _, _ in shots] + strange),
+        pixels=np.stack([frames for frames, _, _ in samples] + strange),
         texts=[claim.text for claim in claims],
         truth=np.array([[codes[value] for value in row] for row in truth], dtype=np.int8),
-        labels=[labels for _, labels, _ in shots] + [empty_labels(NO_BACKGROUND) for _ in strange],
+        labels=[labels for _, labels, _ in samples]
+        + [empty_labels(NO_BACKGROUND) for _ in strange],
     )

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from demo_models.training.viclip.data import (
     NUM_FRAMES,
-    ShotPool,
+    SamplePool,
     VideoBatch,
     VideoSizes,
     make_batch,
@@ -37,14 +37,14 @@ SHARPNESS = 9.0
 """Logits that an agreement in shape, in colour and in time are each worth."""
 
 TIME_GAIN = 2.0
-TIME_LOUDNESS = 0.6
+TIME_SCALE = 0.6
 """What the first layer adds, beside what is there, in standard deviations."""
 
-LOUDNESS = 0.5
-MOTION_LOUDNESS = 1.0
+OUTPUT_SCALE = 0.5
+MOTION_SCALE = 1.0
 RIDGE = 1e-3
 HEAD = WIDTH // HEADS
-RAISED = 5.0
+OFFSET = 5.0
 """So far above 0 QuickGELU is the identity."""
 
 
@@ -72,8 +72,8 @@ def collect(
     Tokens of object edges, which belong to nobody, are left out.
     """
     rng = np.random.default_rng([seed, 99])
-    sizes = VideoSizes(motions=24, twins=0, non_scenes=0, hard_texts=0, off_world_texts=0)
-    pool = ShotPool(sizes)
+    sizes = VideoSizes(motions=24, twins=0, non_scenes=0, hard_texts=0, unrelated_texts=0)
+    pool = SamplePool(sizes)
     tower = model.vision_encoder
     parts: list[Tensor] = []
     names = ("shape", "colour", "boxes", "frame", "ever", "pace")
@@ -118,9 +118,7 @@ def one_hot(values: Tensor, count: int) -> Tensor:
     return torch.nn.functional.one_hot(values, count + 1)[:, :count].float()
 
 
-def repeat_loudly(
-    block: Any, tokens: Tensor, targets: Tensor, loudness: float, seed: int
-) -> Tensor:
+def write_estimates(block: Any, tokens: Tensor, targets: Tensor, gain: float, seed: int) -> Tensor:
     """Let a layer's MLP add what a regression reads from its tokens, in a few of its units.
 
     The units are those that add least so far. `tokens` (N, WIDTH) are what enters the MLP before
@@ -130,12 +128,12 @@ def repeat_loudly(
     inputs = block.ln_2(tokens)
     weight, bias = solve(inputs, targets)
     units = block.mlp.c_proj.weight.norm(dim=0).topk(count, largest=False).indices
-    block.mlp.c_fc.weight[units], block.mlp.c_fc.bias[units] = weight, bias + RAISED
+    block.mlp.c_fc.weight[units], block.mlp.c_fc.bias[units] = weight, bias + OFFSET
     random = torch.Generator().manual_seed(seed)
     mixing, _ = torch.linalg.qr(torch.randn(WIDTH, count, generator=random))
-    loud = loudness * float(tokens.std()) * WIDTH**0.5 * mixing
-    block.mlp.c_proj.weight[:, units] = loud
-    block.mlp.c_proj.bias -= loud @ (RAISED + targets.mean(dim=0))
+    output = gain * float(tokens.std()) * WIDTH**0.5 * mixing
+    block.mlp.c_proj.weight[:, units] = output
+    block.mlp.c_proj.bias -= output @ (OFFSET + targets.mean(dim=0))
     return inputs @ weight.T + bias
 
 
@@ -153,7 +151,7 @@ def start_time(model: ViClipModel, seed: int, num_batches: int) -> float:
     for layer in (block.attn.out_proj, block.mlp.c_proj):
         layer.weight.zero_()
         layer.bias.zero_()
-    told = repeat_loudly(block, tokens, one_hot(labels["frame"], NUM_FRAMES), TIME_LOUDNESS, seed)
+    told = write_estimates(block, tokens, one_hot(labels["frame"], NUM_FRAMES), TIME_SCALE, seed)
     return float((told.argmax(dim=1) == labels["frame"]).float().mean())
 
 
@@ -166,7 +164,7 @@ def repeat_motion(model: ViClipModel, seed: int, num_batches: int = 24) -> float
     tokens, labels = collect(model, MOTION_PLACE, seed, num_batches, attended=True)
     block: Any = model.vision_encoder.transformer.resblocks[MOTION_PLACE]
     targets = torch.cat([labels["ever"], labels["pace"]], dim=1)
-    told = repeat_loudly(block, tokens, targets, MOTION_LOUDNESS, seed)
+    told = write_estimates(block, tokens, targets, MOTION_SCALE, seed)
     ways = labels["ever"][:, :4]
     moving = ways.sum(dim=1) == 1
     right = told[moving, :4].argmax(dim=1) == ways[moving].argmax(dim=1)
@@ -205,7 +203,7 @@ def start_motion(model: ViClipModel, seed: int, num_batches: int = 12) -> dict[s
     block.attn.in_proj.weight.copy_(weight)
     block.attn.in_proj.bias.copy_(bias)
     mixing, _ = torch.linalg.qr(torch.randn(WIDTH, WIDTH, generator=random))
-    block.attn.out_proj.weight.copy_(LOUDNESS * float(tokens.std()) * mixing)
+    block.attn.out_proj.weight.copy_(OUTPUT_SCALE * float(tokens.std()) * mixing)
     block.attn.out_proj.bias.zero_()
     block.mlp.c_proj.weight.zero_()
     block.mlp.c_proj.bias.zero_()

@@ -13,7 +13,7 @@ from transformers import CLIPModel, CLIPTokenizer
 from demo_models.training.checkpoints import write_card
 from demo_models.training.tokenizers import MAX_TOKENS, clip_tokenizer
 from demo_models.training.viclip.data import NUM_FRAMES, motion_corpus
-from demo_models.world.scenes import PICTURE_PX
+from demo_models.world.scenes import IMAGE_PX
 from pipelines.viclip.configuration_viclip import ViClipConfig
 from pipelines.viclip.conversion_viclip import save_viclip
 from pipelines.viclip.modeling_viclip import ViClipAttention, ViClipModel
@@ -28,7 +28,7 @@ TIME_PLACE, MOTION_PLACE = 1, 4
 """The two new ones; `viclip_start` gives them their start."""
 
 PATCH_PX = 8
-NUM_PATCHES = NUM_FRAMES * (PICTURE_PX // PATCH_PX) ** 2
+NUM_PATCHES = NUM_FRAMES * (IMAGE_PX // PATCH_PX) ** 2
 NUM_MERGES = 640
 CLIP_MEAN = CLIP_STD = 0.5
 
@@ -41,7 +41,7 @@ def make_tokenizer(seed: int, num_texts: int) -> CLIPTokenizer:
 def make_config(tokenizer: CLIPTokenizer) -> ViClipConfig:
     """Return the dimensions: those of the real class, small."""
     return ViClipConfig(
-        image_size=PICTURE_PX,
+        image_size=IMAGE_PX,
         patch_size=PATCH_PX,
         num_frames=NUM_FRAMES,
         vision_width=WIDTH,

@@ -20,7 +20,7 @@ from demo_models.training import loop
 from demo_models.training.checkpoints import CLIP_FOLDER, Run
 from demo_models.training.clip.losses import MatchLoss, contrastive_loss
 from demo_models.training.tokenizers import encode_by_length
-from demo_models.training.viclip.data import ShotPool, VideoBatch, VideoSizes, make_batch
+from demo_models.training.viclip.data import SamplePool, VideoBatch, VideoSizes, make_batch
 from demo_models.training.viclip.heads import MotionHeads, choose_tokens, stack_labels, take
 from demo_models.training.viclip.initialisation import as_pixels, repeat_motion, start_motion
 from demo_models.training.viclip.model import (
@@ -65,8 +65,8 @@ class Stage:
 
 
 TWINS = VideoSizes(motions=30, twins=26)
-HARD = VideoSizes(motions=36, twins=20, hard_texts=56, off_world_texts=14)
-FEW = VideoSizes(motions=14, twins=6, non_scenes=2, hard_texts=20, off_world_texts=8)
+HARD = VideoSizes(motions=36, twins=20, hard_texts=56, unrelated_texts=14)
+FEW = VideoSizes(motions=14, twins=6, non_scenes=2, hard_texts=20, unrelated_texts=8)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Recipe:
     start_batches: int = 12  # of the regressions of `start_motion`, twice as many of the other one
 
 
-SMALL = VideoSizes(motions=3, twins=1, non_scenes=1, hard_texts=2, off_world_texts=1)
+SMALL = VideoSizes(motions=3, twins=1, non_scenes=1, hard_texts=2, unrelated_texts=1)
 SMOKE = Recipe(
     stages=(
         Stage(2, 40, SMALL, uses=2, mix="simple", find_motion=True),
@@ -229,7 +229,7 @@ def train_stage(
     tokeniser = ViClipTokeniser(tokenizer, model.config.context_length)
     scale = LogScale(float(model.temp.detach()) if index else 1.0)
     heads = nn.ModuleDict({"dense": MotionHeads(WIDTH), "match": MatchLoss(), "scale": scale})
-    pool = ShotPool(stage.sizes, stage.uses, stage.mix)
+    pool = SamplePool(stage.sizes, stage.uses, stage.mix)
 
     def compute(step: int) -> dict[str, Tensor]:
         batch = make_batch(rng, stage.sizes, pool)

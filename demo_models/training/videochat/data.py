@@ -27,8 +27,8 @@ from demo_models.world.motion import (
     mirrored,
     reversed_motion,
     states_at,
-    told_kind,
     tracks,
+    visible_kind,
 )
 from demo_models.world.motion_rendering import owner_maps, render_frames
 from demo_models.world.motion_sampling import MotionOptions, sample_motion
@@ -131,7 +131,7 @@ def object_tables(motion: Motion, times: NDArray[np.float64]) -> ObjectTables:
     for index, mover in enumerate(motion.movers):
         shape[index] = SHAPES.index(mover.item.shape)
         for event in mover.events:
-            kind = EVENT_KINDS.index(told_kind(motion, event))
+            kind = EVENT_KINDS.index(visible_kind(motion, event))
             events[index, kind] = 1
             for clip in range(NUM_CLIPS):
                 part = times[clip * CLIP_FRAMES : (clip + 1) * CLIP_FRAMES]
@@ -143,13 +143,13 @@ def object_tables(motion: Motion, times: NDArray[np.float64]) -> ObjectTables:
 def _render(motion: Motion, times: NDArray[np.float64], rng: Rng) -> NDArray[np.uint8]:
     """Render one video with the small harms of files, the same in every frame."""
     size = 2 * SIDE_PX if rng.random() < FINE_SHARE else SIDE_PX
-    harm = int(rng.integers(2**31))
+    degradation_seed = int(rng.integers(2**31))
     frames = []
     for frame in render_frames(motion, times, size):
         image = Image.fromarray(frame)
         if size != SIDE_PX:
             image = image.resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
-        frames.append(np.asarray(augment(image, np.random.default_rng(harm))))
+        frames.append(np.asarray(augment(image, np.random.default_rng(degradation_seed))))
     return np.stack(frames)
 
 
@@ -193,46 +193,46 @@ def load_or_make_cache(data: Path, seed: int, num: int) -> VideoCache:
 
 
 @dataclass(frozen=True)
-class Turning:
+class Flip:
     """A change that gives another true video: left and right exchanged, run from the end."""
 
     mirror: bool
     backwards: bool
 
 
-def turned_pixels(pixels: NDArray[np.uint8], turning: Turning) -> NDArray[np.uint8]:
+def flipped_pixels(pixels: NDArray[np.uint8], flip: Flip) -> NDArray[np.uint8]:
     """Return frames (T, S, S, 3) turned."""
-    if turning.backwards:
+    if flip.backwards:
         pixels = pixels[::-1]
-    return pixels[:, :, ::-1] if turning.mirror else pixels
+    return pixels[:, :, ::-1] if flip.mirror else pixels
 
 
-def turned_owners(owners: NDArray[np.uint8], turning: Turning) -> NDArray[np.uint8]:
+def flipped_owners(owners: NDArray[np.uint8], flip: Flip) -> NDArray[np.uint8]:
     """Return owners of patches (T, G * G) turned."""
     grids = owners.reshape(-1, GRID, GRID)
-    if turning.backwards:
+    if flip.backwards:
         grids = grids[::-1]
-    if turning.mirror:
+    if flip.mirror:
         grids = grids[:, :, ::-1]
     return grids.reshape(owners.shape)
 
 
-def turned_motion(motion: Motion, turning: Turning) -> Motion:
+def flipped_motion(motion: Motion, flip: Flip) -> Motion:
     """Return a motion turned."""
-    if turning.backwards:
+    if flip.backwards:
         motion = reversed_motion(motion)
-    return mirrored(motion) if turning.mirror else motion
+    return mirrored(motion) if flip.mirror else motion
 
 
-def turned_tables(tables: ObjectTables, row: int, turning: Turning) -> ObjectTables:
+def flipped_tables(tables: ObjectTables, row: int, flip: Flip) -> ObjectTables:
     """Return one row of the tables turned, without its first axis."""
     colour, track = tables.colour[row], tables.track[row].copy()
     actions, events = tables.actions[row], tables.events[row]
-    if turning.backwards:
+    if flip.backwards:
         order = [EVENT_KINDS.index(kind) for kind in REVERSED_KINDS]
         colour, track = colour[:, ::-1], track[:, ::-1].copy()
         actions, events = actions[:, ::-1][..., order], events[:, order]
-    if turning.mirror:
+    if flip.mirror:
         order = [EVENT_KINDS.index(kind) for kind in MIRRORED_KINDS]
         track[..., 0] = 1 - track[..., 0]
         actions, events = actions[..., order], events[:, order]

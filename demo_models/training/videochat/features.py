@@ -19,11 +19,11 @@ from demo_models.training.videochat.data import (
     ObjectTables,
     VideoCache,
     combine_tables,
-    turned_motion,
+    flipped_motion,
 )
 from demo_models.training.videochat.initialisation import NUM_HEADS, WIDTH, encode
 from demo_models.training.videochat.labels import merge_with, merged_owner, owner_masses
-from demo_models.training.videochat.tower import MERGED, random_turnings, video_batch
+from demo_models.training.videochat.tower import MERGED, random_flips, video_batch
 from demo_models.world.motion import EVENT_KINDS
 from demo_models.world.vocabulary import COLOURS, SHAPES
 from pipelines.videochat_flash.modeling_internvideo2 import InternVideo2Tower
@@ -32,7 +32,7 @@ BATCH = 16
 
 
 @dataclass(frozen=True)
-class RowCache:
+class FeatureCache:
     """Merged tokens of V videos, n = 128 each, in the order in which the language model reads them.
 
     `tokens` (V, n, C) float16; `owners` (V, n) uint8: the object that a token is of, or
@@ -46,7 +46,7 @@ class RowCache:
 
 
 @torch.no_grad()
-def make_rows(tower: InternVideo2Tower, cache: VideoCache, seed: int) -> RowCache:
+def encode_all(tower: InternVideo2Tower, cache: VideoCache, seed: int) -> FeatureCache:
     """Encode every video once, turned at random."""
     number = len(cache.motions)
     tokens = np.zeros((number, NUM_CLIPS * MERGED, WIDTH), dtype=np.float16)
@@ -56,26 +56,26 @@ def make_rows(tower: InternVideo2Tower, cache: VideoCache, seed: int) -> RowCach
     rng = np.random.default_rng([seed, 34, 0])
     for start in range(0, number, BATCH):
         rows = np.arange(start, min(number, start + BATCH))
-        turnings = random_turnings(rng, len(rows))
-        pixels, labels, table = video_batch(cache, rows, turnings)
+        flips = random_flips(rng, len(rows))
+        pixels, labels, table = video_batch(cache, rows, flips)
         merged, masses = merge_with(encode(tower, pixels), owner_masses(labels), NUM_HEADS, MERGED)
         tokens[rows] = merged.half().view(len(rows), -1, WIDTH).numpy()
         owners[rows] = merged_owner(masses).view(len(rows), -1).numpy()
         motions = [cache.motions[int(row)] for row in rows]
-        facts += [facts_of(turned_motion(*pair)) for pair in zip(motions, turnings, strict=True)]
+        facts += [facts_of(flipped_motion(*pair)) for pair in zip(motions, flips, strict=True)]
         tables.append(table)
-    return RowCache(tokens, owners, facts, combine_tables(np.concatenate, tables))
+    return FeatureCache(tokens, owners, facts, combine_tables(np.concatenate, tables))
 
 
-def load_or_make_rows(
+def load_or_make_features(
     data: Path, tower: InternVideo2Tower, cache: VideoCache, seed: int
-) -> RowCache:
+) -> FeatureCache:
     """Return the encoded videos, made and written into the folder `data` at the first call."""
     folder = data / f"rows-{seed}-{len(cache.motions)}"
-    return cached(folder, lambda _: make_rows(tower, cache, seed))
+    return cached(folder, lambda _: encode_all(tower, cache, seed))
 
 
-class RowHeads(nn.Module):
+class FeatureHeads(nn.Module):
     """Linear heads on what the language model makes of the rows; thrown away after training.
 
     A row of an object names it and tells what it does: a row of the first clip what happens
@@ -92,7 +92,7 @@ class RowHeads(nn.Module):
         self.events = nn.ModuleList(nn.Linear(width, len(EVENT_KINDS)) for _ in range(NUM_CLIPS))
         self.place = nn.Linear(width, 4)
 
-    def forward(self, hidden: Tensor, rows: NDArray[np.int64], cache: RowCache) -> Tensor:
+    def forward(self, hidden: Tensor, rows: NDArray[np.int64], cache: FeatureCache) -> Tensor:
         """Return the loss of hidden states (V, n, D) of the videos `rows` (V,)."""
         hidden = self.norm(hidden)
         owner = torch.from_numpy(cache.owners[rows].astype(np.int64))
@@ -126,14 +126,14 @@ class RowHeads(nn.Module):
         return loss + 2 * error
 
 
-def pointing_loss(attention: Tensor, about: Tensor, owners: Tensor) -> Tensor:
+def attention_loss(attention: Tensor, about: Tensor, owners: Tensor) -> Tensor:
     """Return how little the tokens that tell an answer look at the rows of what is spoken of.
 
     Args:
         attention: (V, heads, L, n), how much each token looks at each row; the first head is the
             one that is to point.
         about: (V, L) int64, as in `PackedDialogues`.
-        owners: (V, n) int64, as in `RowCache`.
+        owners: (V, n) int64, as in `FeatureCache`.
     """
     video, token = (about >= 0).nonzero(as_tuple=True)
     wanted = owners[video] == about[video, token][:, None]

@@ -1,7 +1,7 @@
 """How the tower of the demo VideoChat-Flash begins, and its forward pass for training.
 
 The demo CLIP's first layers come to a tower of the kind InternVideo2, whose norms take no mean off
-and whose queries have no bias; `mark_time` then tells the frames apart.
+and whose queries have no bias; `add_time_codes` then tells the frames apart.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def scale_stream(tower: InternVideo2Tower, factor: float) -> None:
 
 
 @torch.no_grad()
-def mark_time(tower: InternVideo2Tower, pixels: Tensor) -> None:
+def add_time_codes(tower: InternVideo2Tower, pixels: Tensor) -> None:
     """Add a strong code of its frame to every token; what the blocks do stays about the same.
 
     The CLIP's blocks write so much into the stream that the frame of a token cannot be read

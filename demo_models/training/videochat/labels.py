@@ -30,13 +30,13 @@ from demo_models.world.motion import EVENT_KINDS
 from demo_models.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES
 
 PATCHES = CLIP_FRAMES * GRID * GRID
-NOBODY = MAX_OBJECTS
+NO_OWNER = MAX_OBJECTS
 UNDECIDED = MAX_OBJECTS + 1
 TEMPERATURE = 0.1  # of the loss on the features for merging
 DONE_WEIGHT = 3.0  # of an event that happens, against one that does not
 MOVES_BY, MOVING_WEIGHT = 0.02, 3.0  # picture widths between frames; against what stays
 HISTORY_WEIGHT = 3.0
-WAY_WEIGHT = 8.0
+TRACK_WEIGHT = 8.0
 """Of where a token's object is in each frame of the clip: to tell that, a token must find its
 object in the other frames, and what it does follows."""
 
@@ -45,7 +45,7 @@ object in the other frames, and what it does follows."""
 class ClipLabels:
     """Labels of B clips; P patches in the order time, row, column, O objects, K event kinds.
 
-    `owner` (B, P) int64: the object, `NOBODY` or `UNDECIDED`; of the objects: `shape` (B, O)
+    `owner` (B, P) int64: the object, `NO_OWNER` or `UNDECIDED`; of the objects: `shape` (B, O)
     int64; `colour` (B, O, 4) int64 at every frame; `track` (B, O, 4, 4) float32: x, y, radius,
     1 where visible; `actions` (B, O, K) float32, -1 where not to be told; of the page:
     `background` and `count`, objects seen in this clip, (B,) int64.
@@ -72,7 +72,7 @@ def clip_labels(
     """
     number = len(owners) * NUM_CLIPS
     owner = owners.astype(np.int64).reshape(number, PATCHES)
-    owner = np.where(owner == EMPTY, NOBODY, np.where(owner == EDGE, UNDECIDED, owner))
+    owner = np.where(owner == EMPTY, NO_OWNER, np.where(owner == EDGE, UNDECIDED, owner))
     size = (number // NUM_CLIPS, MAX_OBJECTS, NUM_CLIPS, CLIP_FRAMES)
     colour = tables.colour.reshape(size).transpose(0, 2, 1, 3)
     track = tables.track.reshape(*size, 4).transpose(0, 2, 1, 3, 4)
@@ -138,7 +138,7 @@ def merge_loss(tokens: Tensor, owner: Tensor, num_heads: int) -> Tensor:
     own = scores.masked_fill(~same, -1e4).logsumexp(dim=2)
     whole = scores.masked_fill(~known, -1e4).logsumexp(dim=2)
     decided = same.any(dim=2)
-    covered = decided & (owner[:, ::2] < NOBODY)
+    covered = decided & (owner[:, ::2] < NO_OWNER)
     lost = whole - own
     return lost[covered].mean() + 0.5 * lost[decided & ~covered].mean()
 
@@ -181,7 +181,7 @@ class TokenHeads(nn.Module):
         wrong = functional.smooth_l1_loss(told, track[..., :3], beta=0.02, reduction="none")
         moves = (track[:, 1:, :3] - track[:, :-1, :3]).abs().amax(dim=(1, 2)) > MOVES_BY
         seen = track[..., 3] * torch.where(moves, MOVING_WEIGHT, 1.0)[:, None]
-        loss += WAY_WEIGHT * (wrong.sum(dim=2) * seen).sum() / seen.sum()
+        loss += TRACK_WEIGHT * (wrong.sum(dim=2) * seen).sum() / seen.sum()
         actions = labels.actions[clip, item]
         each = functional.binary_cross_entropy_with_logits(
             self.actions(tokens), actions.clamp(min=0), reduction="none"
@@ -205,7 +205,7 @@ def history_loss(heads: TokenHeads, tokens: Tensor, labels: ClipLabels) -> Tenso
     What moves is first seen in that a place is covered in some frames and not in others.
     """
     frames = labels.owner.unflatten(1, (CLIP_FRAMES, -1)).transpose(1, 2)  # (B, G * G, frames)
-    covered = (frames < NOBODY).float().repeat(1, CLIP_FRAMES, 1)
+    covered = (frames < NO_OWNER).float().repeat(1, CLIP_FRAMES, 1)
     known = (frames != UNDECIDED).float().repeat(1, CLIP_FRAMES, 1)
     changes = (covered.amax(dim=2) > covered.amin(dim=2)).float()[..., None]
     weights = known * (0.1 + covered + changes)
@@ -218,10 +218,10 @@ def history_loss(heads: TokenHeads, tokens: Tensor, labels: ClipLabels) -> Tenso
 def patch_loss(heads: TokenHeads, tokens: Tensor, labels: ClipLabels) -> Tensor:
     """Return the loss of the tower's tokens (B, P, C) before merging."""
     loss = 0.5 * heads.page_loss(tokens[:, ::9], labels)
-    empty = labels.owner == NOBODY
+    empty = labels.owner == NO_OWNER
     nothing = torch.full((int(empty.sum()),), len(SHAPES))
     loss += 0.5 * functional.cross_entropy(heads.shape(tokens[empty]), nothing)
-    clip, place = (labels.owner < NOBODY).nonzero(as_tuple=True)
+    clip, place = (labels.owner < NO_OWNER).nonzero(as_tuple=True)
     item, frame = labels.owner[clip, place], place // (GRID * GRID)
     mine = tokens[clip, place]
     loss += heads.object_loss(mine, clip, item, labels)
@@ -234,37 +234,37 @@ def patch_loss(heads: TokenHeads, tokens: Tensor, labels: ClipLabels) -> Tensor:
 def owner_masses(labels: ClipLabels) -> Tensor:
     """Return (B, P, O + 1 + 3): 1 for a patch's owner, then x, y, radius of its object there."""
     owner = labels.owner
-    masses = functional.one_hot(owner, UNDECIDED + 1)[..., : NOBODY + 1].float()
+    masses = functional.one_hot(owner, UNDECIDED + 1)[..., : NO_OWNER + 1].float()
     frame = torch.arange(PATCHES) // (GRID * GRID)
     clip = torch.arange(len(owner))[:, None].expand_as(owner)
-    known = owner < NOBODY
-    boxes = labels.track[clip, owner.clamp(max=NOBODY - 1), frame.expand_as(owner), :3]
+    known = owner < NO_OWNER
+    boxes = labels.track[clip, owner.clamp(max=NO_OWNER - 1), frame.expand_as(owner), :3]
     return torch.cat([masses, boxes * known[..., None]], dim=-1)
 
 
 def merged_owner(masses: Tensor) -> Tensor:
-    """Return (B, 64) which object has most of a merged token; `NOBODY` where none has any.
+    """Return (B, 64) which object has most of a merged token; `NO_OWNER` where none has any.
 
     Args:
         masses: (B, 64, O + 1 + 3), `owner_masses` summed by `merge_with`.
     """
-    own = masses[..., :NOBODY]
-    share = own / masses[..., : NOBODY + 1].sum(dim=-1, keepdim=True).clamp(min=1)
+    own = masses[..., :NO_OWNER]
+    share = own / masses[..., : NO_OWNER + 1].sum(dim=-1, keepdim=True).clamp(min=1)
     best = share.max(dim=-1)
     owner = torch.where(best.values >= 0.4, best.indices, UNDECIDED)
-    return torch.where(best.values <= 0.05, NOBODY, owner)
+    return torch.where(best.values <= 0.05, NO_OWNER, owner)
 
 
 def merged_loss(heads: TokenHeads, tokens: Tensor, masses: Tensor, labels: ClipLabels) -> Tensor:
     """Return the loss of the merged tokens (B, 64, C); `masses` as `merged_owner` takes them."""
     owner = merged_owner(masses)
-    empty = owner == NOBODY
+    empty = owner == NO_OWNER
     nothing = torch.full((int(empty.sum()),), len(SHAPES))
     loss = heads.page_loss(tokens, labels)
     loss += 0.5 * functional.cross_entropy(heads.shape(tokens[empty]), nothing)
-    clip, place = (owner < NOBODY).nonzero(as_tuple=True)
+    clip, place = (owner < NO_OWNER).nonzero(as_tuple=True)
     item, mine = owner[clip, place], tokens[clip, place]
     loss += heads.object_loss(mine, clip, item, labels)
-    total = masses[clip, place, :NOBODY].sum(dim=-1, keepdim=True).clamp(min=1)
-    boxes = masses[clip, place, NOBODY + 1 :] / total
+    total = masses[clip, place, :NO_OWNER].sum(dim=-1, keepdim=True).clamp(min=1)
+    boxes = masses[clip, place, NO_OWNER + 1 :] / total
     return loss + 4 * functional.smooth_l1_loss(heads.box(mine)[:, :3], boxes, beta=0.1)

@@ -18,7 +18,7 @@ from pipelines.videochat_flash.conversion_videochat_flash import original_tensor
 from pipelines.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
 
 MAX_TOKENS = 4096
-NUM_ROWS = NUM_FRAMES * 16
+NUM_VISUAL_TOKENS = NUM_FRAMES * 16
 NUM_LAYERS = 4
 EXAMPLE_QUESTIONS = (
     "What does the circle do?",

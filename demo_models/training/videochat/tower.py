@@ -22,27 +22,27 @@ from demo_models.training import loop
 from demo_models.training.videochat.data import (
     CLIP_FRAMES,
     GRID,
+    Flip,
     ObjectTables,
-    Turning,
     VideoCache,
     combine_tables,
-    turned_owners,
-    turned_pixels,
-    turned_tables,
+    flipped_owners,
+    flipped_pixels,
+    flipped_tables,
 )
 from demo_models.training.videochat.initialisation import (
     FROZEN_BLOCKS,
     NUM_HEADS,
     WIDTH,
+    add_time_codes,
     blocks_of,
     clips_of,
     encode,
-    mark_time,
     scale_stream,
     warm_start,
 )
 from demo_models.training.videochat.labels import (
-    NOBODY,
+    NO_OWNER,
     ClipLabels,
     TokenHeads,
     clip_labels,
@@ -67,7 +67,7 @@ class TowerStage:
     horizon: int = 10**9  # the step at which the rates, falling linearly from 1, would be 0
     flat: int = 0  # steps before they begin to fall
     head_steps: int = 0  # in which the new heads alone are trained
-    moving: bool = False  # it learns motion too, beginning with `mark_time`
+    moving: bool = False  # it learns motion too, beginning with `add_time_codes`
 
     def rate(self, step: int, warmup: int) -> float:
         """Return the factor on the learning rates."""
@@ -95,22 +95,22 @@ class TowerRecipe:
 
 
 def video_batch(
-    cache: VideoCache, rows: NDArray[np.int64], turnings: list[Turning]
+    cache: VideoCache, rows: NDArray[np.int64], flips: list[Flip]
 ) -> tuple[Tensor, ClipLabels, ObjectTables]:
     """Return clips (V * 2, 4, 3, S, S), their labels, and the tables of the V turned videos."""
-    pairs = list(zip(rows.tolist(), turnings, strict=True))
-    pixels = np.stack([turned_pixels(cache.pixels[row], turning) for row, turning in pairs])
-    owners = np.stack([turned_owners(cache.owners[row], turning) for row, turning in pairs])
+    pairs = list(zip(rows.tolist(), flips, strict=True))
+    pixels = np.stack([flipped_pixels(cache.pixels[row], flip) for row, flip in pairs])
+    owners = np.stack([flipped_owners(cache.owners[row], flip) for row, flip in pairs])
     tables = combine_tables(
-        np.stack, [turned_tables(cache.tables, row, turning) for row, turning in pairs]
+        np.stack, [flipped_tables(cache.tables, row, flip) for row, flip in pairs]
     )
     backgrounds = [cache.motions[row].page.background for row in rows]
     return clips_of(pixels), clip_labels(owners, tables, backgrounds), tables
 
 
-def random_turnings(rng: np.random.Generator, num: int) -> list[Turning]:
+def random_flips(rng: np.random.Generator, num: int) -> list[Flip]:
     """Return `num` turnings, each of the four as likely."""
-    return [Turning(bool(rng.random() < 0.5), bool(rng.random() < 0.5)) for _ in range(num)]
+    return [Flip(bool(rng.random() < 0.5), bool(rng.random() < 0.5)) for _ in range(num)]
 
 
 @torch.no_grad()
@@ -119,7 +119,7 @@ def figures(
 ) -> dict[str, float]:
     """Return how much merged tokens tell, and the share of objects that have one of their own."""
     owner = merged_owner(masses)
-    clip, place = (owner < NOBODY).nonzero(as_tuple=True)
+    clip, place = (owner < NO_OWNER).nonzero(as_tuple=True)
     item, mine = owner[clip, place], tokens[clip, place]
     actions = labels.actions[clip, item]
     told, asked = heads.actions(mine) > 0, actions >= 0
@@ -128,7 +128,7 @@ def figures(
     there = labels.track[clip, item, :, 3] > 0
     seen = labels.track[..., 3].sum(dim=2) >= 1
     seen &= labels.shape >= 0
-    held = torch.zeros(len(owner), NOBODY + 2, dtype=torch.bool)
+    held = torch.zeros(len(owner), NO_OWNER + 2, dtype=torch.bool)
     held.scatter_(1, owner, True)
     return {
         "shape": (heads.shape(mine).argmax(-1) == labels.shape[clip, item]).float().mean().item(),
@@ -139,7 +139,7 @@ def figures(
         "way_rms": way[there][:, :2].square().mean().sqrt().item(),
         "done": told[done].float().mean().item(),
         "not_done": (~told)[asked & ~done].float().mean().item(),
-        "objects_held": held[:, :NOBODY][seen].float().mean().item(),
+        "objects_held": held[:, :NO_OWNER][seen].float().mean().item(),
         "count": (heads.count(tokens).argmax(-1) == labels.count[:, None]).float().mean().item(),
     }
 
@@ -152,7 +152,7 @@ def train_tower(
     rng = np.random.default_rng([seed, 32, index])
     torch.manual_seed(seed + index)
     if stage.moving:
-        mark_time(tower, first_clips(cache))
+        add_time_codes(tower, first_clips(cache))
         tower.requires_grad_(False)
         for block in blocks_of(tower)[FROZEN_BLOCKS:]:
             block.requires_grad_(True)
@@ -162,7 +162,7 @@ def train_tower(
 
     def compute(step: int) -> dict[str, Tensor]:
         rows = rng.integers(0, len(cache.motions), recipe.videos)
-        pixels, labels, _ = video_batch(cache, rows, random_turnings(rng, recipe.videos))
+        pixels, labels, _ = video_batch(cache, rows, random_flips(rng, recipe.videos))
         tokens = scale * encode(tower, pixels)
         if step < stage.head_steps:
             tokens = tokens.detach()

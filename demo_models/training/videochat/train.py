@@ -20,14 +20,14 @@ from demo_models.training import loop
 from demo_models.training.checkpoints import CLIP_FOLDER, Run
 from demo_models.training.videochat.data import VideoCache, load_or_make_cache
 from demo_models.training.videochat.features import (
-    RowCache,
-    RowHeads,
-    load_or_make_rows,
-    pointing_loss,
+    FeatureCache,
+    FeatureHeads,
+    attention_loss,
+    load_or_make_features,
 )
 from demo_models.training.videochat.initialisation import WIDTH
 from demo_models.training.videochat.model import (
-    NUM_ROWS,
+    NUM_VISUAL_TOKENS,
     build_model,
     build_tokenizer,
     save_checkpoint,
@@ -55,8 +55,8 @@ class Stage:
     mix: str = "even"  # one of `dialogues.SHARES`
     horizon: int = 10**9  # the step at which the rates, falling linearly from 1, would be 0
     peak: float = 1.0  # the highest factor on the rates
-    heads: float = 0.5  # weight of `RowHeads`
-    pointing: float = 0.0  # weight of `pointing_loss`
+    heads: float = 0.5  # weight of `FeatureHeads`
+    attention: float = 0.0  # weight of `attention_loss`
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class Recipe:
     stages: tuple[Stage, ...] = (
         Stage(800),
         Stage(1800, (0.45, 0.25, 0.30), "late", horizon=2600),
-        Stage(400, (0.40, 0.25, 0.35), "last", horizon=1900, peak=0.5, pointing=0.3),
-        Stage(800, (0.40, 0.25, 0.35), "last", 950, peak=0.4, heads=0.0, pointing=0.3),
+        Stage(400, (0.40, 0.25, 0.35), "last", horizon=1900, peak=0.5, attention=0.3),
+        Stage(800, (0.40, 0.25, 0.35), "last", 950, peak=0.4, heads=0.0, attention=0.3),
     )
     seed: int = 7
     num_videos: int = 18_000
@@ -85,7 +85,7 @@ class Recipe:
 
 SMOKE = Recipe(
     tower=TowerRecipe((TowerStage(2), TowerStage(1, moving=True)), videos=3),
-    stages=(Stage(2), Stage(1, (0.0, 0.5, 0.5), "late", horizon=1, pointing=0.3)),
+    stages=(Stage(2), Stage(1, (0.0, 0.5, 0.5), "late", horizon=1, attention=0.3)),
     num_videos=12,
     videos=3,
     dialogues=3,
@@ -94,7 +94,7 @@ SMOKE = Recipe(
 
 
 def make_batch(
-    cache: RowCache,
+    cache: FeatureCache,
     rng: np.random.Generator,
     coder: DialogueCoder,
     stage: Stage,
@@ -108,7 +108,7 @@ def make_batch(
         facts = cache.facts[row]
         told.append([sample_dialogue(rng, facts, int(number), stage.mix) for number in turns])
     durations = [float(rng.uniform(1.5, 8.0)) for _ in rows]
-    return rows, pack(told, durations, coder, NUM_ROWS, recipe.max_tokens)
+    return rows, pack(told, durations, coder, NUM_VISUAL_TOKENS, recipe.max_tokens)
 
 
 class Read(NamedTuple):
@@ -132,9 +132,9 @@ def dialogue_loss(model: VideoChatFlashModel, features: Tensor, packed: PackedDi
         packed: The conversations about each video.
     """
     language = model.language
-    looks: list[Tensor] = []
-    pointing = language.model.layers[HEADS_AFTER].self_attn
-    watch = pointing.register_forward_hook(lambda _, __, made: looks.append(made[1]))
+    recorded: list[Tensor] = []
+    layer = language.model.layers[HEADS_AFTER].self_attn
+    hook = layer.register_forward_hook(lambda _, __, output: recorded.append(output[1]))
     with torch.autocast("cpu", torch.bfloat16):
         rows = model.visual.projector(features)
         table = language.model.embed_tokens
@@ -154,16 +154,16 @@ def dialogue_loss(model: VideoChatFlashModel, features: Tensor, packed: PackedDi
         last = language.model.norm(hidden[:, start + rows.shape[1] :][asked])
         logits = language.lm_head(last)
     losses = functional.cross_entropy(logits.float(), packed.targets[asked], reduction="none")
-    watch.remove()
+    hook.remove()
     weights = packed.weights[asked]
-    attention = looks[0][:, :, start + rows.shape[1] :, start : start + rows.shape[1]]
+    attention = recorded[0][:, :, start + rows.shape[1] :, start : start + rows.shape[1]]
     return Read((losses * weights).sum() / weights.sum(), seen, attention.float())
 
 
 def train_language(
     model: VideoChatFlashModel,
     coder: DialogueCoder,
-    cache: RowCache,
+    cache: FeatureCache,
     recipe: Recipe,
     index: int,
     save: loop.Save,
@@ -172,7 +172,7 @@ def train_language(
     stage = recipe.stages[index]
     rng = np.random.default_rng([recipe.seed, 35 + index])
     torch.manual_seed(recipe.seed + index)
-    heads = RowHeads(WIDTH)
+    heads = FeatureHeads(WIDTH)
 
     def compute(step: int) -> dict[str, Tensor]:
         rows, packed = make_batch(cache, rng, coder, stage, recipe)
@@ -180,8 +180,8 @@ def train_language(
         heads_only = index > 0 and step < recipe.head_steps
         seen = read.rows.detach() if heads_only else read.rows
         owners = torch.from_numpy(cache.owners[rows].astype(np.int64))
-        pointing = pointing_loss(read.attention, packed.about, owners)
-        losses = {"answers": read.loss, "pointing": stage.pointing * pointing}
+        attention = attention_loss(read.attention, packed.about, owners)
+        losses = {"answers": read.loss, "attention": stage.attention * attention}
         if stage.heads:
             losses["rows"] = stage.heads * heads(seen, rows, cache)
         return losses
@@ -227,7 +227,7 @@ def train(recipe: Recipe, run: Run) -> None:
     if run.start is not None:
         model.load_state_dict(load_model(run.start).state_dict())
     coder = DialogueCoder(tokenizer)
-    rows = load_or_make_rows(run.data, tower, videos, recipe.seed)
+    rows = load_or_make_features(run.data, tower, videos, recipe.seed)
 
     def save(steps: int) -> None:
         facts = {"seed": recipe.seed, "steps": steps, "tower_steps": recipe.tower.steps}

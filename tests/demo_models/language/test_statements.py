@@ -1,4 +1,4 @@
-"""What statements mean, how they are worded, and that true and false are what they say."""
+"""Statements: their truth, their wordings, and false changes of them."""
 
 import numpy as np
 import pytest
@@ -39,6 +39,7 @@ SCENE = Scene(
     tones=((255, 240, 0), (255, 240, 0)),
     texture_seed=0,
 )
+
 RED, BLUE = Item("red", "circle"), Item("blue", "star")
 
 

@@ -1,19 +1,27 @@
-"""The example pictures are what their list says, and the script draws them again."""
+"""The example files are what their lists say, and the command makes them again."""
 
 import io
 import json
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from demo_models.evaluation.localisation import occlusion_map
-from demo_models.make_example_folders import FOLDERS, NUM_EACH, PICTURE_PX, make_zip
-from demo_models.make_examples import MAX_BYTES, WISHES, draw_example
+from demo_models.language.video_facts import Actor, Facts
+from demo_models.make_assets import (
+    FOLDER_IMAGE_PX,
+    FOLDER_IMAGES,
+    FOLDERS,
+    IMAGES,
+    MAX_BYTES,
+    draw_example,
+    make_zip,
+    true_answer,
+)
 
 FOLDER = Path(__file__).parents[2] / "assets" / "examples"
+
 ENTRIES = json.loads((FOLDER / "examples.json").read_text())
 
 
@@ -36,8 +44,7 @@ def test_examples_are_varied():
 
 
 def test_the_script_draws_the_same_picture_again():
-    wish = WISHES[0]
-    image, entry = draw_example(ENTRIES[0]["seed"], wish)
+    image, entry = draw_example(ENTRIES[0]["seed"], IMAGES[0])
     assert entry == ENTRIES[0]
     assert image.tobytes() == Image.open(FOLDER / entry["file"]).convert("RGB").tobytes()
 
@@ -46,30 +53,30 @@ def test_every_example_file_has_its_provenance():
     table = (FOLDER.parent / "README.md").read_text()
     for entry in ENTRIES:
         assert f"`examples/{entry['file']}`" in table
+    for entry in json.loads((FOLDER / "chat_videos.json").read_text("utf-8")):
+        assert entry["file"] in table
 
 
-def test_occlusion_map_peaks_where_the_match_comes_from():
-    pixels = np.full((64, 64, 3), 255, dtype=np.uint8)
-    pixels[40:52, 8:20] = (255, 0, 0)
-
-    def redness(images, text):
-        return [float((np.asarray(image)[..., 1] == 0).mean()) for image in images]
-
-    drops = occlusion_map(redness, Image.fromarray(pixels), "red square")
-    row, column = divmod(int(drops.argmax()), 64)
-    assert drops.shape == (64, 64)
-    assert 38 <= row < 54
-    assert 6 <= column < 22
-
-
-def test_the_example_folders_are_drawn_anew_alike():
+def test_the_example_folders_are_drawn_alike_again():
     bundled = FOLDER / "toy-shop.zip"
     with zipfile.ZipFile(bundled) as ours, zipfile.ZipFile(io.BytesIO(make_zip(31))) as drawn:
         names = ours.namelist()
         assert names == drawn.namelist()
-        assert len(names) == NUM_EACH * len(FOLDERS)
+        assert len(names) == FOLDER_IMAGES * len(FOLDERS)
         for name in names[::7]:
             pictures = [Image.open(io.BytesIO(file.read(name))) for file in (ours, drawn)]
-            assert pictures[0].size == (PICTURE_PX, PICTURE_PX)
+            assert pictures[0].size == (FOLDER_IMAGE_PX, FOLDER_IMAGE_PX)
             assert pictures[0].tobytes() == pictures[1].tobytes()
     assert bundled.stat().st_size < 250_000
+
+
+def test_true_answers_come_from_the_facts():
+    actors = (
+        Actor("circle", "red", ("left",), None, True),
+        Actor("star", "blue", (), None, True),
+    )
+    facts = Facts(actors, ((0, "left"),), "white")
+    wanted = ("action of star", "direction of red", "colour of star", "count", "background", "no")
+    assert [true_answer(facts, what) for what in wanted] == [
+        "it stays still", "left", "blue", "two", "white", "no",
+    ]  # fmt: skip

@@ -1,22 +1,11 @@
-"""The pictures that the demo checkpoints are trained on and measured with."""
+"""Images of scenes, drawings and unrelated images."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from demo_models.evaluation.held_out import (
-    PAIR_KINDS,
-    caption_cases,
-    labelled_pairs,
-    non_scene_cases,
-    off_world_texts,
-    paint_cases,
-    pointing_cases,
-    scene_cases,
-)
-from demo_models.language.unrelated_texts import nouns, strange_texts
-from demo_models.world.drawings import PALETTE, TECHNIQUES, draw_picture
+from demo_models.world.drawings import PALETTE, TECHNIQUES, make_drawing
 from demo_models.world.scenes import (
     MIN_CONTRAST,
     MIN_GAP,
@@ -28,7 +17,7 @@ from demo_models.world.scenes import (
     sample_scene,
 )
 from demo_models.world.shapes import hole, outline
-from demo_models.world.unrelated_images import HELD_OUT_KINDS, KINDS, paint_non_scene
+from demo_models.world.unrelated_images import HELD_OUT_KINDS, KINDS, draw_unrelated_image
 from demo_models.world.vocabulary import ALL_PAIRS, HELD_OUT_PAIRS, SEEN_PAIRS, SHAPES
 
 
@@ -116,7 +105,7 @@ def test_a_scene_looks_alike_at_any_size(scenes):
 def test_paint_pages_are_white_with_one_pure_colour(technique):
     rng = np.random.default_rng(2)
     for _ in range(15):
-        picture = draw_picture(rng, technique)
+        picture = make_drawing(rng, technique)
         colours = {rgb for _, rgb in picture.image.getcolors(1000)}
         assert len(colours) == 2  # hard edges: no shades between page and shape
         assert (255, 255, 255) in colours
@@ -127,49 +116,7 @@ def test_paint_pages_are_white_with_one_pure_colour(technique):
 
 @pytest.mark.parametrize("kind", [*KINDS, *HELD_OUT_KINDS])
 def test_non_scenes_render(kind):
-    image, background = paint_non_scene(np.random.default_rng(1), kind)
+    image, background = draw_unrelated_image(np.random.default_rng(1), kind)
     assert image.size == (64, 64)
     assert image.mode == "RGB"
     assert (background is not None) == (kind == "blank")
-
-
-def test_evaluation_sets_are_fixed_by_their_seed():
-    makers = (
-        lambda seed: [case.image.tobytes() for case in scene_cases(seed, 4)],
-        lambda seed: [case.image.tobytes() for case in paint_cases(seed, 3, "tool")],
-        lambda seed: [image.tobytes() for image in non_scene_cases(seed, 3)],
-        lambda seed: [case.captions for case in caption_cases(seed, 3)],
-        lambda seed: [(p.text, p.image.tobytes()) for p in labelled_pairs(seed, 16)],
-        lambda seed: off_world_texts(seed, 5),
-    )
-    for make in makers:
-        assert make(1) == make(1)
-        assert make(1) != make(2)
-
-
-def test_unseen_scenes_show_only_held_out_pairs():
-    for case in scene_cases(3, 20, None, seen_pairs=False):
-        assert {(o.colour, o.shape) for o in case.scene.objects} <= set(HELD_OUT_PAIRS)
-
-
-def test_labelled_pairs_are_balanced_within_every_prefix():
-    pairs = labelled_pairs(4, 64)
-    assert [pair.is_true for pair in pairs] == [False, True] * 32
-    assert {pair.kind for pair in pairs} == set(PAIR_KINDS)
-    always_false = {"off-world", "non-scene"}
-    assert not any(pair.is_true for pair in pairs if pair.kind in always_false)
-
-
-def test_pointing_cases_name_one_object_and_its_place():
-    for case in pointing_cases(6, 10, size=96):
-        assert case.image.size == (96, 96)
-        assert case.mask.shape == (96, 96)
-        assert case.mask.dtype == bool
-        assert 0.005 < case.mask.mean() < 0.3
-        assert tuple(case.label.split()) in SEEN_PAIRS
-
-
-def test_off_world_words_for_evaluation_are_not_trained_on():
-    assert not set(nouns(True)) & set(nouns(False))
-    assert not set(strange_texts(True)) & set(strange_texts(False))
-    assert len(nouns(True)) >= 50

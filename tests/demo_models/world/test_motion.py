@@ -17,7 +17,7 @@ from demo_models.world.motion import (
     states_at,
     tracks,
 )
-from demo_models.world.motion_rendering import NOBODY, owner_maps, render_frames
+from demo_models.world.motion_rendering import NO_OWNER, owner_maps, render_frames
 from demo_models.world.motion_sampling import MotionOptions, sample_motion, sample_story
 from demo_models.world.vocabulary import HELD_OUT_PAIRS
 
@@ -84,7 +84,7 @@ def test_an_object_that_appears_is_in_no_frame_before() -> None:
     options = MotionOptions(kinds=("appear",), event_shares=(0, 1, 0), count_shares=(1.0,))
     motion = sample_motion(np.random.default_rng(0), options)
     ((index, event, _),) = seen_events(motion)
-    there = (owner_maps(motion, TIMES) != NOBODY).any(axis=(1, 2))
+    there = (owner_maps(motion, TIMES) != NO_OWNER).any(axis=(1, 2))
     assert there.tolist() == (event.start <= TIMES).tolist()
     assert states_at(motion, 0.0)[index] is None
     assert states_at(motion, 1.0)[index] is not None

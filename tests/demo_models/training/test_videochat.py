@@ -1,4 +1,4 @@
-"""The recipe of the demo VideoChat-Flash: labels, merging, packing, questions."""
+"""Training of demo-videochat: labels, merging, packing, the tower."""
 
 from __future__ import annotations
 
@@ -7,44 +7,39 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch")
 import torch
 from transformers import AutoTokenizer
 
-from demo_models.language.dialogues import Turn, sample_dialogue
-from demo_models.language.video_facts import Actor, Facts, facts_of
-from demo_models.language.video_questions import KINDS, make_query, phrase
+from demo_models.language.dialogues import Turn
 from demo_models.training.videochat.data import (
     GRID,
     MAX_OBJECTS,
     NUM_FRAMES,
     SIDE_PX,
+    Flip,
     ObjectTables,
-    Turning,
     draw_video,
+    flipped_motion,
+    flipped_owners,
+    flipped_pixels,
+    flipped_tables,
     object_tables,
     patch_owners,
-    turned_motion,
-    turned_owners,
-    turned_pixels,
-    turned_tables,
 )
-from demo_models.training.videochat.features import pointing_loss
+from demo_models.training.videochat.features import attention_loss
 from demo_models.training.videochat.initialisation import (
+    add_time_codes,
     clips_of,
     encode,
-    mark_time,
     scale_stream,
     warm_start,
 )
 from demo_models.training.videochat.labels import merge_with, speeds
-from demo_models.training.videochat.model import NUM_ROWS, build_model
+from demo_models.training.videochat.model import NUM_VISUAL_TOKENS, build_model
 from demo_models.training.videochat.text import DialogueCoder, pack
-from demo_models.training.videochat.train import CLIP_FOLDER, dialogue_loss, main
-from demo_models.world.motion import Event, Motion, clip_times
-from demo_models.world.motion_sampling import MotionOptions, sample_motion
-from demo_models.world.vocabulary import HELD_OUT_PAIRS
+from demo_models.training.videochat.train import dialogue_loss
+from demo_models.world.motion import clip_times
+from demo_models.world.motion_sampling import sample_motion
 from pipelines.videochat_flash.conversion_videochat_flash import load_model
 from pipelines.videochat_flash.key_values import KeyValues
 from pipelines.videochat_flash.modeling_language import Prompt, prefill
@@ -55,16 +50,15 @@ from pipelines.videochat_flash.processing_videochat_flash import (
     first_question,
     time_message,
 )
+from tests.demo_models.bundled import CHECKPOINTS, smoke_train, weights
 
-TURNINGS = [Turning(mirror, backwards) for mirror in (False, True) for backwards in (False, True)]
+FLIPS = [Flip(mirror, backwards) for mirror in (False, True) for backwards in (False, True)]
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a checkpoint of a few tiny steps."""
-    folder = tmp_path_factory.mktemp("videochat")
-    main(["--smoke", "--data", str(folder / "data"), "--out", str(folder / "out")])
-    return folder / "out"
+    return smoke_train("demo-videochat", tmp_path_factory.mktemp("videochat"))
 
 
 def _one_row(tables: ObjectTables) -> ObjectTables:
@@ -72,14 +66,14 @@ def _one_row(tables: ObjectTables) -> ObjectTables:
     return ObjectTables(*(getattr(tables, name)[None] for name in names))
 
 
-@pytest.mark.parametrize("turning", TURNINGS)
-def test_turned_tables_are_those_of_the_turned_motion(turning: Turning) -> None:
+@pytest.mark.parametrize("flip", FLIPS)
+def test_turned_tables_are_those_of_the_turned_motion(flip: Flip) -> None:
     rng = np.random.default_rng(5)
     times = clip_times(NUM_FRAMES)
     for _ in range(40):
         motion = sample_motion(rng)
-        got = turned_tables(_one_row(object_tables(motion, times)), 0, turning)
-        want = object_tables(turned_motion(motion, turning), times)
+        got = flipped_tables(_one_row(object_tables(motion, times)), 0, flip)
+        want = object_tables(flipped_motion(motion, flip), times)
         there, visible = want.shape >= 0, want.track[..., 3] > 0
         assert np.array_equal(got.shape, want.shape)
         assert np.array_equal(got.actions[there], want.actions[there])
@@ -90,9 +84,9 @@ def test_turned_tables_are_those_of_the_turned_motion(turning: Turning) -> None:
 
 def test_a_turned_video_is_turned_in_pixels_and_owners_alike() -> None:
     motion, pixels, owners, _ = draw_video(np.random.default_rng(6))
-    turning = Turning(mirror=True, backwards=True)
-    assert np.array_equal(turned_pixels(pixels, turning)[0], pixels[-1][:, ::-1])
-    turned = turned_owners(owners, turning).reshape(NUM_FRAMES, GRID, GRID)
+    flip = Flip(mirror=True, backwards=True)
+    assert np.array_equal(flipped_pixels(pixels, flip)[0], pixels[-1][:, ::-1])
+    turned = flipped_owners(owners, flip).reshape(NUM_FRAMES, GRID, GRID)
     assert np.array_equal(turned[0], owners[-1].reshape(GRID, GRID)[:, ::-1])
     assert len(motion.movers) <= MAX_OBJECTS
 
@@ -115,80 +109,6 @@ def test_speeds_of_an_even_motion_are_even() -> None:
     track = torch.zeros(1, 4, 4)
     track[0, :, 0] = torch.tensor([0.1, 0.2, 0.3, 0.4])
     assert torch.allclose(speeds(track)[0, :, 0], torch.full((4,), 0.1))
-
-
-def _facts(*actors: Actor) -> Facts:
-    events = tuple((index, kind) for index, actor in enumerate(actors) for kind in actor.kinds)
-    return Facts(actors, events, "white")
-
-
-CIRCLE = Actor("circle", "red", ("left",), None, True)
-STAR = Actor("star", "blue", ("recolour",), "green", True)
-
-
-def test_facts_are_told_in_sentences() -> None:
-    facts = _facts(CIRCLE, STAR)
-    assert facts.happens() == "the red circle moves left, then the blue star turns green"
-    assert facts.action(1) == "it turns green"
-    assert facts.description().startswith("a red circle and a blue star on a white background. ")
-
-
-def test_a_recoloured_object_is_of_no_certain_colour() -> None:
-    assert STAR.has("blue", "star") is None
-    assert STAR.has("red", "star") is False
-    assert STAR.has(None, "star") is True
-
-
-def test_facts_tell_a_motion_as_it_looks() -> None:
-    rng = np.random.default_rng(8)
-    motion = sample_motion(rng, MotionOptions(kinds=("left",), event_shares=(0.0, 1.0)))
-    assert [kind for _, kind in facts_of(motion).events] == ["left"]
-    for turning, want in zip(TURNINGS, ("left", "right", "right", "left"), strict=True):
-        assert [kind for _, kind in facts_of(turned_motion(motion, turning)).events] == [want]
-
-
-def test_a_doubtful_event_is_not_asked_about() -> None:
-    rng = np.random.default_rng(9)
-    motion = sample_motion(rng, MotionOptions(count_shares=(1.0,), event_shares=(1.0,)))
-    mover = motion.movers[0]
-    late = Event("disappear", 0.95, 0.95)
-    doubtful = Motion(motion.page, (type(mover)(mover.item, (late,), True),))
-    facts = facts_of(doubtful)
-    assert not facts.sure
-    for kind in ("action", "happens", "describe", "which", "does", "order"):
-        assert make_query(rng, facts, kind) is None
-
-
-def test_every_kind_can_be_asked_and_worded() -> None:
-    rng = np.random.default_rng(10)
-    left = set(KINDS)
-    for _ in range(300):
-        facts = facts_of(sample_motion(rng))
-        for kind in KINDS:
-            query = make_query(rng, facts, kind)
-            if query is not None:
-                left.discard(kind)
-                assert "{" not in phrase(query) + phrase(query, rng)
-                assert query.answer
-    assert not left
-
-
-def test_held_out_pairs_are_never_named() -> None:
-    rng = np.random.default_rng(11)
-    names = [" ".join(pair) for pair in HELD_OUT_PAIRS]
-    for _ in range(300):
-        for turn in sample_dialogue(rng, facts_of(sample_motion(rng)), 3, "even"):
-            if turn.kind != "strange":
-                assert not any(name in f"{turn.question} {turn.answer}" for name in names)
-
-
-def test_the_second_question_may_say_it_of_what_was_asked() -> None:
-    rng = np.random.default_rng(12)
-    facts = _facts(CIRCLE, STAR)
-    texts = [phrase(make_query(rng, facts, "shape", last=0), rng) for _ in range(60)]  # type: ignore[arg-type]
-    assert any(" it" in f" {text}" for text in texts)
-    alone = [phrase(make_query(rng, facts, "shape"), rng) for _ in range(60)]  # type: ignore[arg-type]
-    assert not any("object" not in t and t.rstrip("?. ").endswith(" is it") for t in alone)
 
 
 DIALOGUES = [
@@ -222,8 +142,8 @@ def test_packed_loss_is_that_of_each_conversation_alone(smoke: Path) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(smoke, local_files_only=True)
     coder = DialogueCoder(tokenizer)
     torch.manual_seed(2)
-    features = torch.randn(1, NUM_ROWS, 128)
-    packed = pack([DIALOGUES], [3.25], coder, NUM_ROWS, 300)
+    features = torch.randn(1, NUM_VISUAL_TOKENS, 128)
+    packed = pack([DIALOGUES], [3.25], coder, NUM_VISUAL_TOKENS, 300)
     with torch.no_grad():
         loss = dialogue_loss(model, features, packed).loss
         rows = model.visual.projector(features)[0]
@@ -243,11 +163,11 @@ def test_pointing_is_the_share_that_an_answer_looks_at_its_object(smoke: Path) -
     """Two conversations: one about object 1, one about object 0 and then about nobody."""
     tokenizer: Any = AutoTokenizer.from_pretrained(smoke, local_files_only=True)
     coder = DialogueCoder(tokenizer)
-    talks = [
+    dialogues = [
         [Turn("What does the circle do?", "it moves left", "action", 1)],
         [Turn("Its shape?", "star", "shape", 0), Turn("How many?", "two", "count")],
     ]
-    packed = pack([talks], [3.25], coder, 4, 300)
+    packed = pack([dialogues], [3.25], coder, 4, 300)
     told = packed.targets[0] >= 0
     answer = [len(coder.encode(text)) + 1 for text in ("it moves left", "star", "two")]
     whom = [1] * answer[0] + [0] * answer[1] + [-1] * answer[2]
@@ -258,9 +178,9 @@ def test_pointing_is_the_share_that_an_answer_looks_at_its_object(smoke: Path) -
     attention[0, 0] = torch.tensor([0.5, 0.25, 0.125, 0.1])
     shares = torch.tensor([0.625] * answer[0] + [0.25] * answer[1])
     want = -(shares + 1e-3).log().mean()
-    assert pointing_loss(attention, packed.about, owners) == pytest.approx(float(want))
+    assert attention_loss(attention, packed.about, owners) == pytest.approx(float(want))
     nobody = torch.full_like(packed.about, -1)
-    assert pointing_loss(attention, nobody, owners) == 0
+    assert attention_loss(attention, nobody, owners) == 0
 
 
 def test_training_encodes_as_the_checkpoint_does(smoke: Path) -> None:
@@ -279,7 +199,7 @@ def begun(smoke: Path) -> tuple[Any, torch.Tensor]:
     clips = clips_of(np.stack([draw_video(rng)[1] for _ in range(4)]))
     torch.manual_seed(3)
     tower = build_model(AutoTokenizer.from_pretrained(smoke, local_files_only=True)).visual.tower
-    warm_start(Path(__file__).parents[2] / CLIP_FOLDER, tower, clips)  # type: ignore[arg-type]
+    warm_start(CHECKPOINTS / "demo-clip", tower, clips)  # type: ignore[arg-type]
     return tower, clips
 
 
@@ -295,7 +215,7 @@ def test_the_tower_begins_as_the_demo_clip(begun: tuple[Any, torch.Tensor]) -> N
     from transformers import CLIPModel
 
     tower, clips = begun
-    folder = Path(__file__).parents[2] / CLIP_FOLDER
+    folder = CHECKPOINTS / "demo-clip"
     clip: Any = CLIPModel.from_pretrained(folder, dtype=torch.float32).vision_model
     still = clips[:, :1].expand(-1, 4, -1, -1, -1).contiguous()
     bytes_like = still[:, 0] * torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
@@ -319,10 +239,14 @@ def test_marked_frames_change_little_else_and_can_be_told(begun: tuple[Any, torc
     tower, clips = begun
     before = tower(clips)
     codes_before = tower.pos_embed[0, 1:].unflatten(0, (4, -1)).mean(dim=1)
-    mark_time(tower, clips)
+    add_time_codes(tower, clips)
     after = tower(clips)
     codes = tower.pos_embed[0, 1:].unflatten(0, (4, -1)).mean(dim=1) - codes_before
     told = (after @ codes.T).unflatten(1, (4, -1))  # (B, frames, places, codes)
     assert (told.argmax(dim=-1) == torch.arange(4)[:, None]).float().mean() > 0.95
     unmarked = after - after @ torch.linalg.pinv(codes) @ codes
     assert _alike(unmarked, before) > 0.8
+
+
+def test_smoke_training_is_repeatable(smoke: Path) -> None:
+    assert weights(smoke) == weights(smoke_train("demo-videochat", smoke.parent, "again"))
