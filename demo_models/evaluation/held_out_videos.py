@@ -13,7 +13,7 @@ from demo_models.language.motion_statements import VideoClaim, View, judge_claim
 from demo_models.language.motion_texts import event_claim, false_claim, true_claim, word_claim
 from demo_models.world.motion import DIRECTIONS, EVENT_KINDS, Motion
 from demo_models.world.motion_sampling import MotionOptions, sample_motion
-from demo_models.world.video_files import FORMATS, write_motion
+from demo_models.world.video_files import FORMATS, FileFormat, write_motion
 from demo_models.world.vocabulary import HELD_OUT_PAIRS, SEEN_PAIRS
 
 Rng = np.random.Generator
@@ -50,14 +50,16 @@ def _shuffled(rng: Rng, texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(texts[int(index)] for index in rng.permutation(len(texts)))
 
 
-def direction_questions(seed: int, num: int, folder: Path, seen: bool) -> Iterator[VideoQuestion]:
+def direction_questions(
+    seed: int, num: int, folder: Path, seen: bool, formats: Sequence[FileFormat] = FORMATS
+) -> Iterator[VideoQuestion]:
     """Yield one of 4: where does this object move? One event, one to three objects."""
     pairs = SEEN_PAIRS if seen else HELD_OUT_PAIRS
     options = MotionOptions(pairs=pairs, kinds=DIRECTIONS, event_shares=(0, 1, 0))
     kind = "direction_of_4" if seen else "unseen_direction_of_4"
     for index, (motion, view, rng) in enumerate(held_out_motions(seed, num, kind, options)):
         path = folder / f"{kind}-{index}.mp4"
-        form = FORMATS[index % len(FORMATS)]
+        form = formats[index % len(formats)]
         write_motion(path, motion, form)
         texts = [event_claim(view, 0, way).text for way in DIRECTIONS]
         right = event_claim(view, 0).text
@@ -99,7 +101,9 @@ def _nearly(rng: Rng, view: View, claim: VideoClaim) -> list[str] | None:
     return None
 
 
-def text_questions(seed: int, num: int, folder: Path, seen: bool) -> Iterator[VideoQuestion]:
+def text_questions(
+    seed: int, num: int, folder: Path, seen: bool, formats: Sequence[FileFormat] = FORMATS
+) -> Iterator[VideoQuestion]:
     """Yield one of 20: texts of other videos, and texts that differ in a word or two.
 
     Texts of two events in the wrong order are asked apart, one of 2.
@@ -118,7 +122,7 @@ def text_questions(seed: int, num: int, folder: Path, seen: bool) -> Iterator[Vi
     pool = [case[3] for case in cases]
     for index, (motion, view, rng, claim) in enumerate(cases):
         path = folder / f"{start}text-{index}.mp4"
-        write_motion(path, motion, FORMATS[index % len(FORMATS)])
+        write_motion(path, motion, formats[index % len(formats)])
         for name, others in (
             ("text_of_20", _others(rng, view, pool, claim.text)),
             ("hard_text_of_20", _nearly(rng, view, claim)),

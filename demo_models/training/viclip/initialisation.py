@@ -63,7 +63,12 @@ def wanted_frames() -> Tensor:
 
 
 def collect(
-    model: ViClipModel, place: int, seed: int, num_batches: int, attended: bool = False
+    model: ViClipModel,
+    place: int,
+    seed: int,
+    num_batches: int,
+    num_motions: int,
+    attended: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the tokens that enter layer `place`, (N, WIDTH), and their labels, flattened alike.
 
@@ -72,7 +77,7 @@ def collect(
     Tokens of object edges, which belong to nobody, are left out.
     """
     rng = np.random.default_rng([seed, 99])
-    sizes = VideoSizes(motions=24, twins=0, non_scenes=0, hard_texts=0, unrelated_texts=0)
+    sizes = VideoSizes(num_motions, twins=0, non_scenes=0, hard_texts=0, unrelated_texts=0)
     pool = SamplePool(sizes)
     tower = model.vision_encoder
     parts: list[Tensor] = []
@@ -138,12 +143,12 @@ def write_estimates(block: Any, tokens: Tensor, targets: Tensor, gain: float, se
 
 
 @torch.no_grad()
-def start_time(model: ViClipModel, seed: int, num_batches: int) -> float:
+def start_time(model: ViClipModel, seed: int, num_batches: int, num_motions: int) -> float:
     """Set the first new layer; returns the share of frames that its regression tells right.
 
     Its attention adds nothing; its MLP is linear where it is used.
     """
-    tokens, labels = collect(model, TIME_PLACE, seed, num_batches)
+    tokens, labels = collect(model, TIME_PLACE, seed, num_batches, num_motions)
     block: Any = model.vision_encoder.transformer.resblocks[TIME_PLACE]
     for norm in (block.ln_1, block.ln_2):
         norm.weight.fill_(1.0)
@@ -156,12 +161,12 @@ def start_time(model: ViClipModel, seed: int, num_batches: int) -> float:
 
 
 @torch.no_grad()
-def repeat_motion(model: ViClipModel, seed: int, num_batches: int = 24) -> float:
+def repeat_motion(model: ViClipModel, seed: int, num_batches: int, num_motions: int) -> float:
     """Let the second new layer say loudly what its patches know of motion by now.
 
     Returns the share of moving patches whose direction the regression tells right.
     """
-    tokens, labels = collect(model, MOTION_PLACE, seed, num_batches, attended=True)
+    tokens, labels = collect(model, MOTION_PLACE, seed, num_batches, num_motions, attended=True)
     block: Any = model.vision_encoder.transformer.resblocks[MOTION_PLACE]
     targets = torch.cat([labels["ever"], labels["pace"]], dim=1)
     told = write_estimates(block, tokens, targets, MOTION_SCALE, seed)
@@ -172,11 +177,13 @@ def repeat_motion(model: ViClipModel, seed: int, num_batches: int = 24) -> float
 
 
 @torch.no_grad()
-def start_motion(model: ViClipModel, seed: int, num_batches: int = 12) -> dict[str, float]:
+def start_motion(
+    model: ViClipModel, seed: int, num_batches: int, num_motions: int
+) -> dict[str, float]:
     """Set both new layers; returns how well the regressions fit, as shares explained."""
     model.vision_encoder.temporal_positional_embedding.mul_(TIME_GAIN)
-    fits = {"frame": start_time(model, seed, num_batches)}
-    tokens, labels = collect(model, MOTION_PLACE, seed, num_batches)
+    fits = {"frame": start_time(model, seed, num_batches, num_motions)}
+    tokens, labels = collect(model, MOTION_PLACE, seed, num_batches, num_motions)
     block: Any = model.vision_encoder.transformer.resblocks[MOTION_PLACE]
     block.ln_1.weight.fill_(1.0)
     block.ln_1.bias.zero_()

@@ -99,7 +99,8 @@ class Recipe:
     head_steps: int = 25  # of a later stage, in which its new heads do not change the rest
     match_weight: float = 0.5
     num_corpus_texts: int = 8000
-    start_batches: int = 12  # of the regressions of `start_motion`, twice as many of the other one
+    start_batches: int = 12  # of the regressions of `start_motion`; `repeat_motion` takes twice
+    start_motions: int = 24  # of each of these batches
 
 
 SMALL = VideoSizes(motions=3, twins=1, non_scenes=1, hard_texts=2, unrelated_texts=1)
@@ -110,6 +111,7 @@ SMOKE = Recipe(
     ),
     num_corpus_texts=200,
     start_batches=1,
+    start_motions=6,
 )
 
 
@@ -210,10 +212,10 @@ class LogScale(nn.Module):
 def _start(model: ViClipModel, recipe: Recipe, stage: Stage) -> None:
     """Set the new layers, where the stage begins with that, and print how well it fits."""
     if stage.repeat_motion:
-        share = repeat_motion(model, recipe.seed, 2 * recipe.start_batches)
+        share = repeat_motion(model, recipe.seed, 2 * recipe.start_batches, recipe.start_motions)
         print(f"directions right {share:.2f}", flush=True)
     if stage.find_motion:
-        fits = start_motion(model, recipe.seed, recipe.start_batches)
+        fits = start_motion(model, recipe.seed, recipe.start_batches, recipe.start_motions)
         print(" ".join(f"{name} {fit:.2f}" for name, fit in fits.items()), flush=True)
 
 

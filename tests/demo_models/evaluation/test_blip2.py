@@ -24,7 +24,7 @@ from demo_models.language.unanswerable import (
 from tests.demo_models.bundled import CHECKPOINTS, load_json, slack_percent
 
 CHECKPOINT = CHECKPOINTS / "demo-blip2"
-NUM = 100
+NUM = 50
 
 
 @pytest.fixture(scope="module")
