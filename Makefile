@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test check bench demo-models format screenshots audit clean
+.PHONY: help run check test lint bench demo-models format screenshots audit clean
 
 help:
 	@echo "make run          the app on 127.0.0.1:7860 (ARGS='--models bundled' for other settings)"
-	@echo "make test         all checks: ruff, mypy, tests, browser tests"
+	@echo "make check        the quick checks: ruff, mypy, unit tests, one look with a browser"
+	@echo "make test         all checks: ruff, mypy, all tests, those in a browser too"
 	@echo "make bench        the benchmark of the image-text models; the others: benchmarks/bench_*.py"
 	@echo "make demo-models  draw the scenes and train the bundled checkpoints again"
 	@echo "make screenshots  the pictures in README.md"
@@ -19,33 +20,31 @@ help:
 run: $(VENV)/.runtime
 	$(BIN)/python app.py $(ARGS)
 
-test: $(VENV)/.tests $(VENV)/.chromium
-	bash tests/run_all.sh
+# Each worker has its own app and its own browser; a file's tests share them.
+PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile
+
+check: lint $(VENV)/.chromium
+	$(PYTEST) -m "smoke or not (long or slow or gpu or weights)"
+
+test: lint $(VENV)/.chromium
+	$(PYTEST)
+
+lint: $(VENV)/.tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: $(VENV)/.runtime
 	$(BIN)/python benchmarks/bench_clip.py
 
 demo-models: $(VENV)/.runtime
-	$(BIN)/python -m demo_models.train_clip --out assets/checkpoints/demo-clip
-	$(BIN)/python -m demo_models.evaluate_clip
-	$(BIN)/python -m demo_models.evaluate_clip --via app --workers 4
-	$(BIN)/python -m demo_models.calibrate_verdict
-	$(BIN)/python -m demo_models.evaluate_where
-	$(BIN)/python -m demo_models.make_examples
-	$(BIN)/python -m demo_models.make_example_folders
-	$(BIN)/python -m demo_models.train_blip2 --out assets/checkpoints/demo-blip2
-	$(BIN)/python -m demo_models.evaluate_blip2
-	$(BIN)/python -m demo_models.evaluate_blip2 --via app --workers 4
-	$(BIN)/python -m demo_models.train_viclip --out assets/checkpoints/demo-viclip
-	$(BIN)/python -m demo_models.evaluate_viclip
-	$(BIN)/python -m demo_models.evaluate_viclip --via app --workers 2
-	$(BIN)/python -m demo_models.calibrate_viclip
-	$(BIN)/python -m demo_models.evaluate_moments
-	$(BIN)/python -m demo_models.evaluate_moments --via app
-	$(BIN)/python -m demo_models.make_videos
-	$(BIN)/python -m demo_models.train_videochat --out assets/checkpoints/demo-videochat
-	$(BIN)/python -m demo_models.evaluate_videochat
-	$(BIN)/python -m demo_models.make_chat_videos
+	for model in clip blip2 viclip videochat; do \
+	  folder=assets/checkpoints/demo-$$model && \
+	  $(BIN)/python -m demo_models.train demo-$$model --out $$folder && \
+	  $(BIN)/python -m demo_models.evaluate demo-$$model && \
+	  $(BIN)/python -m demo_models.evaluate demo-$$model --via app || exit 1; \
+	done
+	$(BIN)/python -m demo_models.make_assets
 	$(BIN)/python -m tests.test_docs --write
 
 screenshots: $(VENV)/.tests $(VENV)/.chromium

@@ -26,14 +26,14 @@ from PIL import Image  # noqa: E402
 
 from benchmarks.blip2_checkpoints import REAL_LAYERS, make_blip2  # noqa: E402
 from benchmarks.measuring import Row, compare, report, row  # noqa: E402
-from pipelines.catalogue import Task  # noqa: E402
-from pipelines.describe.features import FeatureCache  # noqa: E402
-from pipelines.describe.pipeline import DescribePipeline  # noqa: E402
-from pipelines.generation import GenerationOptions  # noqa: E402
-from pipelines.openmp import release_threads  # noqa: E402
-from pipelines.packing import PackedLinear  # noqa: E402
-from pipelines.settings import Settings  # noqa: E402
-from pipelines.store import PipelineStore  # noqa: E402
+from pipelines.compute.device import release_threads  # noqa: E402
+from pipelines.compute.packed_linear import PackedLinear  # noqa: E402
+from pipelines.core.options import GenerationOptions  # noqa: E402
+from pipelines.core.settings import Settings  # noqa: E402
+from pipelines.core.spec import Task  # noqa: E402
+from pipelines.models.captioning.image_cache import FeatureCache  # noqa: E402
+from pipelines.models.captioning.pipeline import CaptionPipeline  # noqa: E402
+from pipelines.serving.store import PipelineStore  # noqa: E402
 
 TASK: Task = "caption"
 #: Tokens of a caption, a short one and the app's own limit, and images of a batch of such.
@@ -51,7 +51,7 @@ def fresh_images(number: int) -> list[Image.Image]:
     return made
 
 
-def batched(describer: DescribePipeline, size: int, tokens: int, times: int) -> Row:
+def batched(describer: CaptionPipeline, size: int, tokens: int, times: int) -> Row:
     """Captions of `size` images together, beside one by one; the texts must be equal."""
     options = GenerationOptions(max_new_tokens=tokens)
     same = fresh_images(size)
@@ -70,7 +70,7 @@ def batched(describer: DescribePipeline, size: int, tokens: int, times: int) -> 
     return row(what, *compare(ours, theirs, times), 1 / 3, texts_equal=alone == together)
 
 
-def follow_up(describer: DescribePipeline, folder: Path, times: int) -> Row:
+def follow_up(describer: CaptionPipeline, folder: Path, times: int) -> Row:
     """A second question about an image, beside a question about an image not seen before."""
     options = replace(OPTIONS, max_new_tokens=1)
     names = iter(range(10**6))
@@ -95,7 +95,7 @@ def follow_up(describer: DescribePipeline, folder: Path, times: int) -> Row:
     }  # fmt: skip
 
 
-def decoding(describer: DescribePipeline, times: int) -> Row:
+def decoding(describer: CaptionPipeline, times: int) -> Row:
     """Bytes of weights that a decoding step reads per second, beside what memory delivers."""
     language = describer.bridge.model.language_model
     moved = sum(_weight_bytes(module) for module in language.modules())

@@ -26,12 +26,12 @@ from PIL import Image  # noqa: E402
 from benchmarks.clip_checkpoints import make_clip  # noqa: E402
 from benchmarks.clip_clients import throughput  # noqa: E402
 from benchmarks.measuring import Row, compare, cpu_seconds, report, row  # noqa: E402
-from pipelines.catalogue import Task  # noqa: E402
-from pipelines.clip.preprocessing import PixelRecipe  # noqa: E402
-from pipelines.clip.templates import fill  # noqa: E402
-from pipelines.images import decode_image  # noqa: E402
-from pipelines.settings import Settings  # noqa: E402
-from pipelines.store import PipelineStore  # noqa: E402
+from pipelines.core.settings import Settings  # noqa: E402
+from pipelines.core.spec import Task  # noqa: E402
+from pipelines.media.images import decode_image  # noqa: E402
+from pipelines.models.clip.images import PixelRecipe  # noqa: E402
+from pipelines.models.clip.texts import fill  # noqa: E402
+from pipelines.serving.store import PipelineStore  # noqa: E402
 
 TASK: Task = "image-text"
 NOUNS = ("dog", "cat", "tree", "house", "car", "river", "chair", "clock", "bottle", "bird")

@@ -27,12 +27,12 @@ import numpy as np  # noqa: E402
 from benchmarks.measuring import forget_highest_mb, highest_mb  # noqa: E402
 from demo_models.world.motion_rendering import render_frames  # noqa: E402
 from demo_models.world.motion_sampling import sample_story  # noqa: E402
-from pipelines.idle import start_giving_back  # noqa: E402
-from pipelines.settings import Settings  # noqa: E402
-from pipelines.store import PipelineStore  # noqa: E402
-from pipelines.viclip.results import MomentSearch  # noqa: E402
-from pipelines.viclip.windows import SearchOptions  # noqa: E402
-from pipelines.video_writing import write_frames  # noqa: E402
+from pipelines.core.settings import Settings  # noqa: E402
+from pipelines.media.video.writer import write_frames  # noqa: E402
+from pipelines.models.viclip.results import MomentSearch  # noqa: E402
+from pipelines.models.viclip.windows import SearchOptions  # noqa: E402
+from pipelines.serving.memory import start_giving_back  # noqa: E402
+from pipelines.serving.store import PipelineStore  # noqa: E402
 
 FPS, HEIGHT, WIDTH = 5, 120, 160
 SECONDS_PER_CLIP = 4.0

@@ -22,9 +22,10 @@ import numpy as np  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from benchmarks.measuring import Row, compare, report  # noqa: E402
-from pipelines.search.library import Library  # noqa: E402
-from pipelines.search.results import IndexedFile, Parts  # noqa: E402
-from pipelines.search.shelf import Shelf  # noqa: E402
+from pipelines.models.search_query import FileVectors  # noqa: E402
+from pipelines.search.indexes import Indexes  # noqa: E402
+from pipelines.search.results import IndexedFile  # noqa: E402
+from pipelines.search.tables import VectorTables  # noqa: E402
 
 DIM = 512
 CLUSTERS = 1000
@@ -43,7 +44,7 @@ def clustered(count: int, seed: int) -> Vectors:
     return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), np.float32)
 
 
-def fill(shelf: Shelf, vectors: Vectors) -> float:
+def fill(shelf: VectorTables, vectors: Vectors) -> float:
     """Write vectors into an index, one a file; return how many a second."""
     start = time.perf_counter()
     zero = np.zeros(1)
@@ -58,7 +59,7 @@ def fill(shelf: Shelf, vectors: Vectors) -> float:
                         path="",
                         num_parts=1,
                     ),
-                    Parts(starts_s=zero, ends_s=zero, vectors=vectors[number : number + 1]),
+                    FileVectors(starts_s=zero, ends_s=zero, vectors=vectors[number : number + 1]),
                 )
                 for number in range(first, min(first + WRITTEN_AT_ONCE, len(vectors)))
             ]
@@ -74,13 +75,13 @@ def true_nearest(vectors: Vectors, query: Vectors) -> list[int]:
     return [int(index) for index in few[np.argsort(-cosines[few])]]
 
 
-def nearest(shelf: Shelf, query: Vectors) -> list[int]:
+def nearest(shelf: VectorTables, query: Vectors) -> list[int]:
     """Return the positions of the nearest by the index."""
     return [int(content, 16) for content in shelf.nearest(query, NEAREST).contents]
 
 
 def beside_brute_force(
-    shelf: Shelf, vectors: Vectors, queries: Vectors, times: int, what: str
+    shelf: VectorTables, vectors: Vectors, queries: Vectors, times: int, what: str
 ) -> Row:
     """Return a line of the table."""
     hits = sum(
@@ -110,7 +111,7 @@ def main() -> None:
     rows = []
     for count in (20_000,) if args.quick else (20_000, 200_000):
         with TemporaryDirectory() as folder:
-            shelf = Library(folder).shelf("bench", "picture.bench.1")
+            shelf = Indexes(folder).shelf("bench", "picture.bench.1")
             vectors, queries = clustered(count, 1), clustered(100, 2)
             print(f"{count:,} vectors written, {fill(shelf, vectors):,.0f} a second")
             times = 30

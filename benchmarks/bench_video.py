@@ -27,7 +27,7 @@ import numpy as np  # noqa: E402
 from benchmarks.measuring import Row, report, row  # noqa: E402
 from benchmarks.numbered_videos import FAST, KINDS, Kind, make  # noqa: E402
 from benchmarks.video_readers import READERS, has_torchcodec, read_apart  # noqa: E402
-from pipelines.video_choice import spread_indices  # noqa: E402
+from pipelines.media.video.frames import spread_indices  # noqa: E402
 
 #: (what is asked for, frames of the file, height, width, frames asked for).
 CASES = (("120 s of 720p, 64 frames", 3600, 720, 1280, 64),

@@ -23,24 +23,15 @@ import torch  # noqa: E402
 from benchmarks.measuring import Row, compare, cpu_seconds, report, row  # noqa: E402
 from benchmarks.numbered_videos import draw, texture  # noqa: E402
 from benchmarks.video_chat_checkpoint import attend_eagerly, make_chat  # noqa: E402
-from pipelines.generation import GenerationOptions  # noqa: E402
-from pipelines.packing import PackedLinear, can_pack  # noqa: E402
-from pipelines.settings import Settings  # noqa: E402
-from pipelines.store import PipelineStore  # noqa: E402
-from pipelines.video_writing import write_frames  # noqa: E402
-from pipelines.videochat_flash.estimating import (  # noqa: E402
-    prompt_operations,
-    tower_operations,
-)
-from pipelines.videochat_flash.key_values import KeyValues  # noqa: E402
-from pipelines.videochat_flash.modeling_language import (  # noqa: E402
-    VISUAL,
-    Prompt,
-    prefill,
-    splice,
-)
-from pipelines.videochat_flash.part import Part  # noqa: E402
-from pipelines.videochat_flash.results import VideoAnswer  # noqa: E402
+from pipelines.compute.packed_linear import PackedLinear, can_pack  # noqa: E402
+from pipelines.core.options import GenerationOptions  # noqa: E402
+from pipelines.core.settings import Settings  # noqa: E402
+from pipelines.media.video.writer import write_frames  # noqa: E402
+from pipelines.models.video_chat import Part, VideoAnswer  # noqa: E402
+from pipelines.models.videochat_flash.estimate import prompt_operations, tower_operations  # noqa: E402
+from pipelines.models.videochat_flash.kv_cache import KeyValues  # noqa: E402
+from pipelines.models.videochat_flash.modeling_language import VISUAL, VideoPrompt, prefill, splice  # noqa: E402
+from pipelines.serving.store import PipelineStore  # noqa: E402
 
 KEY = "videochat-flash-2b-448"
 FIRST, SECOND = "What happens in this video?", "And what happens after that?"
@@ -118,7 +109,7 @@ def last_row(chat: Any, num_frames: int) -> Row:
         lambda module, given: seen.append(given[0].shape[1])
     )
     width = chat._model.config.hidden_size
-    prompt = Prompt([1, 2, VISUAL, 3, 4], torch.randn(rows, width))
+    prompt = VideoPrompt([1, 2, VISUAL, 3, 4], torch.randn(rows, width))
     prefill(language, prompt, KeyValues())
     hook.remove()
     hidden = splice(language, prompt)

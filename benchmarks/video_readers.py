@@ -37,7 +37,7 @@ Reading = Callable[[Path, list[int], Size], list[Any]]
 
 def ours(path: Path, asked: list[int], size: Size) -> list[Any]:
     """SeeSay's own reader."""
-    from pipelines.video import VideoReader
+    from pipelines.media.video.reader import VideoReader
 
     with VideoReader(path) as reader:
         inside = [number for number in asked if number < reader.info.num_frames]
@@ -48,8 +48,8 @@ def ours(path: Path, asked: list[int], size: Size) -> list[Any]:
 
 def ours_for_chat(path: Path, asked: list[int], size: Size) -> list[Any]:
     """SeeSay's own reader as Video chat uses it: clips of a few frames, which are then let go."""
-    from pipelines.video import VideoReader
-    from pipelines.videochat_flash.frames import read_clips
+    from pipelines.media.video.reader import VideoReader
+    from pipelines.models.videochat_flash.frames import read_clips
 
     clips = [asked[start : start + CLIP] for start in range(0, len(asked), CLIP)]
     lost: set[int] = set()
@@ -157,8 +157,11 @@ def has_torchcodec() -> bool:
 
 #: The names are the columns of the tables; of each the modules that it needs.
 READERS: dict[str, tuple[Reading, tuple[str, ...]]] = {
-    "SeeSay": (ours, ("pipelines.video",)),
-    "SeeSay, for chat": (ours_for_chat, ("pipelines.video", "pipelines.videochat_flash.frames")),
+    "SeeSay": (ours, ("pipelines.media.video.open",)),
+    "SeeSay, for chat": (
+        ours_for_chat,
+        ("pipelines.media.video.open", "pipelines.models.videochat_flash.frames"),
+    ),
     "decord": (by_decord, ("decord",)),
     "decord, whole frames": (by_decord_whole, ("decord", "PIL.Image")),
     "OpenCV in order": (by_opencv, ("cv2",)),

@@ -37,7 +37,7 @@ from demo_models.evaluation.request import (
     weights_hash,
     write_json,
 )
-from pipelines.sources import BUNDLE
+from pipelines.weights.locate import BUNDLE
 
 
 @dataclass(frozen=True)

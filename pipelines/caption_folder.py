@@ -12,29 +12,112 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from pipelines import apart
-from pipelines.batch.archive import is_zip, open_inputs
-from pipelines.batch.arguments import make_parser
 from pipelines.batch.captioner import TASK, Captioner, make_captioner
-from pipelines.batch.control import Progress, RunControl
+from pipelines.batch.control import RunControl, RunProgress
 from pipelines.batch.engine import BatchRun, EngineOptions
 from pipelines.batch.export import FORMATS, Exports
-from pipelines.batch.inputs import Inputs
 from pipelines.batch.ledger import Ledger
-from pipelines.errors import InputError, PipelineError
-from pipelines.generation import GenerationOptions
-from pipelines.idle import start_giving_back
-from pipelines.settings import Settings, read_settings
-from pipelines.store import PipelineStore
+from pipelines.core.errors import InputError, PipelineError
+from pipelines.core.options import MAX_TEMPERATURE, GenerationOptions
+from pipelines.core.settings import Settings, read_settings
+from pipelines.media import isolation
+from pipelines.media.archive import is_zip, open_inputs
+from pipelines.media.inputs import Inputs
+from pipelines.models.catalogue import CATALOGUE
+from pipelines.serving.memory import start_giving_back
+from pipelines.serving.store import PipelineStore
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command's own arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.caption_folder",
+        description="Caption a folder, or a zip, of images. Start it again to take up a run.",
+        epilog="The flags of the app are taken as well, as --device=cpu or --models-dir=FOLDER.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("source", type=Path, metavar="FOLDER", help="a folder of images, or a .zip")
+    add("--output", type=Path, help="folder of the results; default: FOLDER, or the zip's folder")
+    add("--model", default="", help="key of the model; default: what the app starts with")
+    add("--prompt", default="", help="what every caption continues or answers")
+    add(
+        "--existing",
+        choices=("skip", "overwrite", "append", "prepend"),
+        default="skip",
+        help="what becomes of a .txt beside an image that has text in it; default: skip the image, "
+        "unless the .txt holds the caption of an earlier run with other settings",
+    )
+    add("--separator", default=", ", help="between the texts of append and prepend")
+    add(
+        "--formats",
+        type=_formats,
+        help=f"any of {','.join(FORMATS)}; default: all but zip, and for a zip: zip",
+    )
+    add("--no-recursive", action="store_true", help="leave out the folders within FOLDER")
+    add("--batch-size", type=_at_least_1, default=8, help="pictures at once; default 8")
+    add("--workers", type=_at_least_1, default=2, help="threads that open pictures; default 2")
+    add("--max-new-tokens", type=_at_least_1, default=40, help="length of a caption; default 40")
+    add("--num-beams", type=_at_least_1, default=1, help="beams of a search; default 1, greedy")
+    add(
+        "--temperature",
+        type=_within(0, MAX_TEMPERATURE),
+        default=0.0,
+        help="0 (default): always the same; up to 5",
+    )
+    add("--top-p", type=_within(0, 1), default=1.0, help="share of likely words, 0..1; default 1")
+    add(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray: on the machines of a Ray cluster, which all see FOLDER at the same place; "
+        "needs requirements-ray.txt",
+    )
+    add(
+        "--ray-address",
+        default=os.environ.get("RAY_ADDRESS", ""),
+        metavar="HOST:PORT",
+        help="the cluster; auto for the one of this machine; default: RAY_ADDRESS, or none, "
+        "which begins one on this machine alone",
+    )
+    add("--seed", type=int, default=0, help="of the chance at a temperature above 0")
+    return parser
+
+
+def _formats(text: str) -> list[str]:
+    chosen = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := [name for name in chosen if name not in FORMATS]:
+        raise argparse.ArgumentTypeError(
+            f"must be among {', '.join(FORMATS)} but got {', '.join(unknown)}"
+        )
+    return chosen
+
+
+def _at_least_1(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1 but got {value}")
+    return value
+
+
+def _within(least: float, most: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = float(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"must be within {least}..{most} but got {value}")
+        return value
+
+    return number
+
 
 if TYPE_CHECKING:
-    from pipelines.cluster.run import ClusterRun
+    from pipelines.batch.ray_run import ClusterRun
 
 #: How a process ends: all captioned, some files with an error, stopped by a person, not possible.
 DONE, WITH_ERRORS, STOPPED, FAILED = 0, 1, 130, 2
@@ -78,9 +161,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if loose := [text for text in rest if not (text.startswith("--") and "=" in text)]:
         # `--models-dir x photos` would take x for the folder
         parser.error(f"unknown argument {loose[0]}; flags of the app are written --flag=value")
-    settings = read_settings(rest)
+    settings = read_settings(rest, taken=CATALOGUE)
     if settings.decoders == "apart":
-        apart.begin()
+        isolation.enable()
     try:
         if not args.source.exists():
             raise InputError(
@@ -95,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nEnded at once. Start again to go on; what was saved is safe.", file=sys.stderr)
         return STOPPED
     finally:
-        apart.end()
+        isolation.disable()
 
 
 def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
@@ -172,7 +255,7 @@ def _on_cluster(asked: _Asked, control: RunControl, stack: ExitStack) -> "Cluste
     Raises:
         InputError: Ray is missing, there is no such cluster, or the pictures are in a zip.
     """
-    from pipelines.cluster import run as cluster
+    from pipelines.batch import ray_run as cluster
 
     cluster.check_installed()
     args, settings = asked.args, asked.settings
@@ -180,7 +263,7 @@ def _on_cluster(asked: _Asked, control: RunControl, stack: ExitStack) -> "Cluste
         raise InputError("--engine ray reads a folder that every machine sees, no zip: unpack it.")
     spec = PipelineStore(settings).resolve(args.model, TASK)
     nodes = stack.enter_context(cluster.cluster(args.ray_address))
-    work = cluster.Work(settings, spec, args.prompt, asked.options)
+    work = cluster.ClusterWork(settings, spec, args.prompt, asked.options)
     work = cluster.with_precision(work, nodes)
     ledger = stack.enter_context(Ledger(asked.ledger, work.caption_settings()))
     return cluster.ClusterRun(asked.inputs.items, work, ledger, nodes, asked.engine, control)
@@ -224,7 +307,7 @@ class _Line:
         self._inplace = stream.isatty()
         self._next = 0.0
 
-    def show(self, progress: Progress, *, last: bool = False) -> None:
+    def show(self, progress: RunProgress, *, last: bool = False) -> None:
         now = time.monotonic()
         if now < self._next and not last:
             return
@@ -236,7 +319,7 @@ class _Line:
         print(text, end="" if self._inplace and not last else "\n", file=self._stream, flush=True)
 
 
-def describe(progress: Progress) -> str:
+def describe(progress: RunProgress) -> str:
     """Return a line about how far a run is."""
     parts = [f"{progress.done:,} of {progress.total:,}"]
     if progress.errors:

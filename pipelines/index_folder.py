@@ -15,18 +15,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from pipelines import apart
-from pipelines.clip.named_image import NamedImage
-from pipelines.csv_cells import safe_cells
-from pipelines.errors import InputError, PipelineError
-from pipelines.idle import start_giving_back
-from pipelines.search.adding import Look, Order, add_files
-from pipelines.search.finding import Query, look_in, merged, sides_to_search
-from pipelines.search.library import owner_of
-from pipelines.search.results import FileKind, FileOutcome, Found, Search
-from pipelines.search.sides import TASKS, Side, may_be_indexed, side_of
-from pipelines.settings import Settings, read_settings
-from pipelines.store import PipelineStore
+from pipelines.core.errors import InputError, PipelineError
+from pipelines.core.results import FileKind
+from pipelines.core.settings import Settings, read_settings
+from pipelines.core.text import safe_cells
+from pipelines.media import isolation
+from pipelines.media.named_image import NamedImage
+from pipelines.models.catalogue import CATALOGUE
+from pipelines.search.index_run import IndexProgress, IndexRequest, add_files
+from pipelines.search.indexes import Indexes, owner_of
+from pipelines.search.kinds import TASKS, SearchKind, may_be_indexed, side_of
+from pipelines.search.query import Query, look_in, merged, sides_to_search
+from pipelines.search.results import FileOutcome, FoundFile, SearchResult
+from pipelines.serving.memory import start_giving_back
+from pipelines.serving.store import PipelineStore
 
 #: How a process ends: all done, some files with an error, stopped by a person, not possible.
 DONE, WITH_ERRORS, STOPPED, FAILED = 0, 1, 130, 2
@@ -56,9 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unknown argument {loose[0]}; flags of the app are written --flag=value")
     if args.folder is None and not (args.query or args.like):
         parser.error("give a FOLDER to index, or --query or --like to search")
-    settings = read_settings(rest)
+    settings = read_settings(rest, taken=CATALOGUE)
     if settings.decoders == "apart":
-        apart.begin()
+        isolation.enable()
     try:
         return _run(args, settings)
     except PipelineError as error:
@@ -68,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nEnded. Start again to go on; what was written is safe.", file=sys.stderr)
         return STOPPED
     finally:
-        apart.end()
+        isolation.disable()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,16 +96,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace, settings: Settings) -> int:
-    store = PipelineStore(settings)
+    store, indexes = PipelineStore(settings), Indexes(settings.index_uri)
     start_giving_back(store)
     owner = owner_of(args.index_key or own_key(settings.cache_dir))
     models: dict[FileKind, str] = {"picture": args.model, "video": args.video_model}
-    sides: dict[FileKind, Side] = {kind: side_of(store, kind, models[kind]) for kind in TASKS}
+    sides: dict[FileKind, SearchKind] = {kind: side_of(store, kind, models[kind]) for kind in TASKS}
     failed = 0
     if args.folder is not None:
-        failed = _index(args, store, owner, sides)
+        failed = _index(args, store, indexes, owner, sides)
     if args.query or args.like:
-        _search(args, store, owner, models)
+        _search(args, store, indexes, owner, models)
     return WITH_ERRORS if failed else DONE
 
 
@@ -118,7 +120,11 @@ def own_key(cache_dir: Path) -> str:
 
 
 def _index(
-    args: argparse.Namespace, store: PipelineStore, owner: str, sides: dict[FileKind, Side]
+    args: argparse.Namespace,
+    store: PipelineStore,
+    indexes: Indexes,
+    owner: str,
+    sides: dict[FileKind, SearchKind],
 ) -> int:
     """Bring a folder into the index; return how many files could not be."""
     folder: Path = args.folder.resolve()
@@ -131,15 +137,15 @@ def _index(
     if not files:
         raise InputError("There is no picture and no video in the folder.")
     _quieten()
-    order = Order(
+    order = IndexRequest(
         files=files, owner=owner, sides=sides, thumbnails=False, kept=True, most_vectors=sys.maxsize
     )
     outcomes: list[FileOutcome] = []
-    with closing(add_files(store, store.library, order)) as looks:
+    with closing(add_files(store, indexes, order)) as looks:
         for look in looks:
             outcomes += [outcome for _, outcome in look.new]
             _show(look)
-    gone = 0 if args.keep_missing else _take_out_missing(store, owner, sides, folder)
+    gone = 0 if args.keep_missing else _take_out_missing(indexes, owner, sides, folder)
     return _summarise(outcomes, gone)
 
 
@@ -159,7 +165,7 @@ def _walk(folder: Path, *, recursive: bool) -> Iterator[Path]:
                 yield Path(root, name)
 
 
-def _show(look: Look) -> None:
+def _show(look: IndexProgress) -> None:
     """Rewrite the line of progress on a terminal; a log gets none."""
     if sys.stderr.isatty():
         text = f"{look.done:,} of {look.total:,} | {look.stage}"
@@ -168,13 +174,13 @@ def _show(look: Look) -> None:
 
 
 def _take_out_missing(
-    store: PipelineStore, owner: str, sides: dict[FileKind, Side], folder: Path
+    indexes: Indexes, owner: str, sides: dict[FileKind, SearchKind], folder: Path
 ) -> int:
     """Take files out of the index that are no longer in a folder; return how many."""
     count = 0
     for side in sides.values():
-        shelf = store.library.shelf(owner, side.space)
-        with store.library.changing(owner):
+        shelf = indexes.shelf(owner, side.space)
+        with indexes.changing(owner):
             gone = [
                 file.content
                 for file in shelf.files().values()
@@ -208,20 +214,24 @@ def _summarise(outcomes: Sequence[FileOutcome], gone: int) -> int:
 
 
 def _search(
-    args: argparse.Namespace, store: PipelineStore, owner: str, models: dict[FileKind, str]
+    args: argparse.Namespace,
+    store: PipelineStore,
+    indexes: Indexes,
+    owner: str,
+    models: dict[FileKind, str],
 ) -> None:
     """Print what fits a query, best first."""
     if args.like is not None and not args.like.is_file():
         raise InputError(f"Expected a picture for --like but there is no {args.like.name!r}.")
     query = Query(text=args.query, image=args.like, text_weight=args.text_weight, top_k=args.top_k)
     found = []
-    sides = sides_to_search(store, owner, models)
+    sides = sides_to_search(store, indexes, owner, models)
     _quieten()
     for side in sides:
         for _ in store.fetch(side.spec.key, side.task):
             continue
         with store.use(side.spec.key, side.task) as pipeline:
-            found.append(look_in(pipeline, store.library, owner, side, query))
+            found.append(look_in(pipeline, indexes, owner, side, query))
     search = merged(found, query)
     for note in search.notes:
         print(note, file=sys.stderr)
@@ -234,12 +244,12 @@ def _search(
             csv.writer(file).writerows(safe_cells(row) for row in (_COLUMNS, *rows))
 
 
-def _rows(search: Search) -> Iterator[tuple[object, ...]]:
+def _rows(search: SearchResult) -> Iterator[tuple[object, ...]]:
     for rank, one in enumerate(search.found, start=1):
         yield (rank, *_row(one))
 
 
-def _row(one: Found) -> tuple[object, ...]:
+def _row(one: FoundFile) -> tuple[object, ...]:
     alike = "; ".join(one.alike)
     return (
         one.file.path, one.file.kind, one.start_s, one.end_s, round(one.cosine, 4),

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+# One thread for each process: tests run side by side, and tiny models gain nothing from more.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # gradio reads both when it is imported
 os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="seesay-tests-")
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -16,18 +18,12 @@ import pytest  # noqa: E402
 from gradio_client import Client  # noqa: E402
 from PIL import Image, ImageDraw  # noqa: E402
 
-from pipelines.catalogue import DEMO_CLIP, ModelSpec  # noqa: E402
-from pipelines.clip.named_image import NamedImage  # noqa: E402
-from pipelines.results import (  # noqa: E402
-    Classification,
-    Embeddings,
-    LabelScore,
-    Ranked,
-    Ranking,
-    Step,
-)
-from pipelines.settings import Settings  # noqa: E402
-from pipelines.store import PipelineStore  # noqa: E402
+from pipelines.core.results import Classification, Embeddings, LabelScore, Ranked, Ranking, Step  # noqa: E402
+from pipelines.core.settings import Settings  # noqa: E402
+from pipelines.core.spec import ModelSpec  # noqa: E402
+from pipelines.media.named_image import NamedImage  # noqa: E402
+from pipelines.models.catalogue import DEMO_CLIP  # noqa: E402
+from pipelines.serving.store import PipelineStore  # noqa: E402
 from tests.browser.serve import RunningApp, serve  # noqa: E402
 
 LOOPBACK = ("127.", "::1", "localhost")
@@ -138,7 +134,8 @@ class FakeApp:
 
 @pytest.fixture(scope="session")
 def fake_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeApp]:
-    from components.layout import build_app, launch_options
+    from components.page import build_app, launch_options
+    from components.server.services import Services
 
     settings = Settings(
         models="bundled",
@@ -151,7 +148,7 @@ def fake_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeApp]:
     )
     pipeline, store = FakePipeline(), PipelineStore(settings)
     store.build = lambda spec, folder, device, settings: pipeline  # type: ignore[return-value]
-    app = build_app(store)
+    app = build_app(Services.of(store))
     _, url, _ = app.launch(**{**launch_options(settings), "quiet": True}, prevent_thread_lock=True)
     yield FakeApp(connect(url), pipeline, store, url)
     app.close(verbose=False)

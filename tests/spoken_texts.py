@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.errors import PipelineError
+from pipelines.core.errors import PipelineError
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "assets" / "languages" / "zh.json"

@@ -14,11 +14,12 @@ SNAPSHOT = Path(__file__).parent / "api.json"
 
 def published() -> dict[str, Any]:
     """Return endpoints with parameters and returns, and how requests to them are queued."""
-    from components.layout import build_app
-    from pipelines.settings import Settings
-    from pipelines.store import PipelineStore
+    from components.page import build_app
+    from components.server.services import Services
+    from pipelines.core.settings import Settings
+    from pipelines.serving.store import PipelineStore
 
-    app = build_app(PipelineStore(Settings(models="bundled", offline=True)))
+    app = build_app(Services.of(PipelineStore(Settings(models="bundled", offline=True))))
     info = app.get_api_info()
     queues = {
         f"/{event.api_name}": event.concurrency_id

@@ -1,152 +1,59 @@
-"""Who imports whom: app -> components -> pipelines -> transformers, torch; never upwards."""
+"""Import rules: a file imports from its own folder and from folders to its left only."""
 
 import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {"torch", "transformers"}
-LAYERS = ("app.py", "components", "pipelines", "demo_models", "benchmarks")
+SOURCES = ("app.py", "components", "pipelines", "demo_models", "benchmarks")
 
-#: Modules that the page reads before a model is asked for.
-TORCH_FREE = (
-    "pipelines/__init__.py",
-    "pipelines/answer_notes.py",
-    "pipelines/base.py",
-    "pipelines/batch/__init__.py",
-    "pipelines/batch/archive.py",
-    "pipelines/batch/arguments.py",
-    "pipelines/batch/captioner.py",
-    "pipelines/batch/control.py",
-    "pipelines/batch/disk.py",
-    "pipelines/batch/engine.py",
-    "pipelines/batch/export.py",
-    "pipelines/batch/gallery.py",
-    "pipelines/batch/inputs.py",
-    "pipelines/batch/job.py",
-    "pipelines/batch/ledger.py",
-    "pipelines/batch/names.py",
-    "pipelines/batch/prepare.py",
-    "pipelines/batch/results.py",
-    "pipelines/batch/shelf.py",
-    "pipelines/batching.py",
-    "pipelines/caption_folder.py",
-    "pipelines/catalogue.py",
-    "pipelines/checkpoint_files.py",
-    "pipelines/clip/__init__.py",
-    "pipelines/clip/named_image.py",
-    "pipelines/clip/templates.py",
-    "pipelines/cluster/__init__.py",
-    "pipelines/cluster/plan.py",
-    "pipelines/cluster/run.py",
-    "pipelines/cluster/shards.py",
-    "pipelines/cluster/worker.py",
-    "pipelines/colour_modes.py",
-    "pipelines/conversation.py",
-    "pipelines/csv_cells.py",
-    "pipelines/decode_budget.py",
-    "pipelines/demo_card.py",
-    "pipelines/describe/__init__.py",
-    "pipelines/describe/notes.py",
-    "pipelines/describe/prompts.py",
-    "pipelines/describe/results.py",
-    "pipelines/describe/support.py",
-    "pipelines/describe/traits.py",
-    "pipelines/doctor/__init__.py",
-    "pipelines/doctor/command.py",
-    "pipelines/doctor/environment.py",
-    "pipelines/doctor/models.py",
-    "pipelines/doctor/page.py",
-    "pipelines/doctor/report.py",
-    "pipelines/errors.py",
-    "pipelines/evaluation/__init__.py",
-    "pipelines/evaluation/embedding.py",
-    "pipelines/evaluation/job.py",
-    "pipelines/evaluation/labelled.py",
-    "pipelines/evaluation/logistic.py",
-    "pipelines/evaluation/mistakes.py",
-    "pipelines/evaluation/probe.py",
-    "pipelines/evaluation/results.py",
-    "pipelines/evaluation/teaching.py",
-    "pipelines/generation.py",
-    "pipelines/images.py",
-    "pipelines/index_folder.py",
-    "pipelines/kept.py",
-    "pipelines/labels.py",
-    "pipelines/link_addresses.py",
-    "pipelines/link_fetching.py",
-    "pipelines/loops.py",
-    "pipelines/notes.py",
-    "pipelines/recent.py",
-    "pipelines/remote/__init__.py",
-    "pipelines/remote/answers.py",
-    "pipelines/remote/chat.py",
-    "pipelines/remote/entries.py",
-    "pipelines/remote/failures.py",
-    "pipelines/remote/films.py",
-    "pipelines/remote/messages.py",
-    "pipelines/remote/pictures.py",
-    "pipelines/remote/replies.py",
-    "pipelines/remote/servers.py",
-    "pipelines/results.py",
-    "pipelines/runtime.py",
-    "pipelines/search/__init__.py",
-    "pipelines/search/adding.py",
-    "pipelines/search/database.py",
-    "pipelines/search/encoding.py",
-    "pipelines/search/finding.py",
-    "pipelines/search/library.py",
-    "pipelines/search/ranking.py",
-    "pipelines/search/results.py",
-    "pipelines/search/shelf.py",
-    "pipelines/search/sides.py",
-    "pipelines/search/thumbnails.py",
-    "pipelines/settings.py",
-    "pipelines/sources.py",
-    "pipelines/store.py",
-    "pipelines/streaming.py",
-    "pipelines/sweeping.py",
-    "pipelines/texts.py",
-    "pipelines/turns.py",
-    "pipelines/upload_room.py",
-    "pipelines/usage.py",
-    "pipelines/viclip/__init__.py",
-    "pipelines/viclip/results.py",
-    "pipelines/video.py",
-    "pipelines/video_apart.py",
-    "pipelines/video_bitstream.py",
-    "pipelines/video_checks.py",
-    "pipelines/video_choice.py",
-    "pipelines/video_crew.py",
-    "pipelines/video_decoding.py",
-    "pipelines/video_fallback.py",
-    "pipelines/video_in_order.py",
-    "pipelines/video_index.py",
-    "pipelines/video_opening.py",
-    "pipelines/video_packets.py",
-    "pipelines/video_pixels.py",
-    "pipelines/video_reading.py",
-    "pipelines/video_results.py",
-    "pipelines/video_writing.py",
-    "pipelines/videochat_flash/__init__.py",
-    "pipelines/videochat_flash/checkpoints.py",
-    "pipelines/videochat_flash/estimating.py",
-    "pipelines/videochat_flash/looking_ahead.py",
-    "pipelines/videochat_flash/part.py",
-    "pipelines/videochat_flash/prompts.py",
-    "pipelines/videochat_flash/results.py",
-    "pipelines/weights.py",
-    "pipelines/zero_gpu.py",
+#: Folders from left to right; the two commands of `pipelines/` and `app.py` stand at the right.
+PIPELINES = [
+    "core",
+    "compute",
+    "weights",
+    "media",
+    "models",
+    "serving",
+    "batch",
+    "search",
+    "evaluation",
+    "doctor",
+    "commands",
+]
+COMPONENTS = ["render", "server", "widgets", "jobs", "tabs", "api", "page"]
+ORDER = (
+    *(f"pipelines.{folder}" for folder in PIPELINES),
+    *(f"components.{folder}" for folder in COMPONENTS),
+    "app",
 )
+COMMANDS = {"pipelines.caption_folder", "pipelines.index_folder"}
+
+#: Folders that may import torch when they are loaded.
+TORCH_FOLDERS = {"pipelines.compute", "pipelines.models"}
 
 
 def sources(*names: str) -> list[Path]:
     found = [path for name in names for path in [ROOT / name, *(ROOT / name).rglob("*.py")]]
     return sorted(path for path in found if path.suffix == ".py" and path.is_file())
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def folder_of(module: str) -> str:
+    return "pipelines.commands" if module in COMMANDS else ".".join(module.split(".")[:2])
+
+
+@cache
+def own_modules() -> frozenset[str]:
+    return frozenset(map(module_of, sources("app.py", "components", "pipelines")))
 
 
 def imports(path: Path, *, deferred: bool = True) -> Iterator[str]:
@@ -165,6 +72,12 @@ def imports(path: Path, *, deferred: bool = True) -> Iterator[str]:
             todo += ast.iter_child_nodes(node)
 
 
+def own_imports(path: Path) -> set[str]:
+    """Return the modules of the app that a file imports, at any time."""
+    found = own_modules() & set(imports(path))
+    return {one for one in found if not any(other.startswith(f"{one}.") for other in found)}
+
+
 def offenders(paths: list[Path], forbidden: set[str], *, deferred: bool = True) -> list[str]:
     return [
         f"{path.relative_to(ROOT)} imports {name}"
@@ -179,45 +92,76 @@ def test_the_rule_sees_what_it_should(tmp_path: Path) -> None:
     file.write_text("from torch import nn\ndef f():\n    import gradio.themes as g\n", "utf-8")
     assert set(imports(file)) == {"torch", "torch.nn", "gradio.themes"}
     assert set(imports(file, deferred=False)) == {"torch", "torch.nn"}
-    assert len(sources(*LAYERS)) > 30
+    file.write_text("from pipelines.media import images\nimport pipelines.core.spec\n", "utf-8")
+    assert own_imports(file) == {"pipelines.media.images", "pipelines.core.spec"}
+    assert len(own_modules()) > 150
 
 
-def test_components_know_no_model_library() -> None:
-    assert offenders(sources("components"), HEAVY | {"app", "demo_models", "tests"}) == []
+def test_every_folder_has_its_place() -> None:
+    folders = {folder_of(module) for module in own_modules()} - {"pipelines", "components"}
+    assert folders == set(ORDER)
 
 
-def test_pipelines_know_no_page() -> None:
-    above = {"gradio", "gradio_client", "components", "app", "demo_models", "tests"}
-    assert offenders(sources("pipelines"), above) == []
+def test_imports_run_to_the_left() -> None:
+    against = [
+        f"{module_of(path)} imports {name}"
+        for path in sources("app.py", "components", "pipelines")
+        for name in own_imports(path)
+        if ORDER.index(folder_of(name)) > ORDER.index(folder_of(module_of(path)))
+    ]
+    assert against == []
 
 
-def test_the_app_knows_no_model_library() -> None:
-    assert offenders(sources("app.py"), HEAVY | {"demo_models", "tests"}) == []
+def test_no_family_of_models_imports_another() -> None:
+    families = {path.parent.name for path in (ROOT / "pipelines" / "models").glob("*/__init__.py")}
+    assert len(families) >= 5
+    for family in families:
+        others = {f"pipelines.models.{other}" for other in families - {family}}
+        assert offenders(sources(f"pipelines/models/{family}"), others) == []
 
 
-def test_tabs_know_no_other_tab() -> None:
-    tabs = [path for path in sources("components") if path.stem.endswith("_tab")]
-    assert len(tabs) >= 2
+def test_no_tab_imports_another_and_no_endpoint_a_tab() -> None:
+    tabs = sources("components/tabs")
+    assert len(tabs) >= 9
     for tab in tabs:
-        others = {f"components.{other.stem}" for other in tabs if other != tab}
-        assert offenders([tab], others | {"components.api", "components.layout"}) == []
+        others = {module_of(other) for other in tabs if other != tab} - {"components.tabs"}
+        assert offenders([tab], others | {"components.api"}) == []
+    assert offenders(sources("components/api"), {"components.tabs"}) == []
 
 
-@pytest.mark.parametrize("name", TORCH_FREE)
-def test_torch_free_modules(name: str) -> None:
-    assert (ROOT / name).is_file()
-    assert offenders([ROOT / name], HEAVY, deferred=False) == []
+def test_there_is_no_circle() -> None:
+    """Peel off modules that import nothing that is left; a circle never peels."""
+    left = {module_of(path): own_imports(path) for path in sources("pipelines", "components")}
+    for module, names in left.items():
+        names.discard(module)
+    while free := {module for module, names in left.items() if not names & left.keys()}:
+        left = {module: names for module, names in left.items() if module not in free}
+    assert left == {}
 
 
-@pytest.mark.parametrize("name", ["catalogue", "errors", "results", "settings", "labels"])
-def test_plain_values_need_no_library_at_all(name: str) -> None:
-    """These are what passes between the layers."""
-    found = {module.partition(".")[0] for module in imports(ROOT / "pipelines" / f"{name}.py")}
+def test_torch_is_imported_where_models_are() -> None:
+    light = [
+        path
+        for path in sources("app.py", "components", "pipelines")
+        if folder_of(module_of(path)) not in TORCH_FOLDERS
+    ]
+    assert offenders(light, HEAVY, deferred=False) == []
+    assert offenders(sources("app.py", "components"), HEAVY) == []
+
+
+def test_nothing_of_the_app_imports_what_stands_beside_it() -> None:
+    beside = {"demo_models", "benchmarks", "tests"}
+    assert offenders(sources("app.py", "components", "pipelines"), beside) == []
+    assert offenders(sources("pipelines"), {"gradio", "gradio_client"}) == []
+
+
+def test_core_needs_no_library() -> None:
+    found = {name.partition(".")[0] for path in sources("pipelines/core") for name in imports(path)}
     assert found <= set(sys.stdlib_module_names) | {"pipelines"}
 
 
 def test_no_code_from_a_hub_and_no_pickles() -> None:
-    for path in sources(*LAYERS):
+    for path in sources(*SOURCES):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
                 raise AssertionError(f"{path}:{node.lineno} trusts remote code")
@@ -227,7 +171,7 @@ def test_no_code_from_a_hub_and_no_pickles() -> None:
 
 
 def test_nothing_swallows_every_error() -> None:
-    for path in sources(*LAYERS):
+    for path in sources(*SOURCES):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.ExceptHandler):
                 assert node.type is not None, f"{path}:{node.lineno} has a bare except"
@@ -235,14 +179,35 @@ def test_nothing_swallows_every_error() -> None:
                 assert only != ["pass"], f"{path}:{node.lineno} swallows an error"
 
 
-def test_laying_out_the_page_leaves_torch_alone() -> None:
+def test_sizes() -> None:
+    """A product file has at most 500 lines, a modeling file 700; few files lie flat."""
+    for path in sources("app.py", "components", "pipelines"):
+        limit = 700 if path.name.startswith("modeling_") else 500
+        assert len(path.read_text("utf-8").splitlines()) <= limit, path
+    assert len(list((ROOT / "pipelines").glob("*.py"))) <= 3
+    assert len(list((ROOT / "components").glob("*.py"))) <= 2
+
+
+def test_one_class_name_for_one_thing() -> None:
+    """`Controls` and `Results` of each tab are parallel parts of one pattern."""
+    owners: dict[str, list[str]] = {}
+    for path in sources("app.py", "components", "pipelines"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                owners.setdefault(node.name, []).append(module_of(path))
+    shared = {name: where for name, where in owners.items() if len(where) > 1}
+    assert shared.keys() <= {"Controls", "Results"}, shared
+
+
+def test_building_the_page_leaves_torch_alone() -> None:
     code = """
 import sys
 import app
-from components.layout import build_app
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
-build_app(PipelineStore(Settings(models="bundled")))
+from components.server.services import Services
+from components.page import build_app
+from pipelines.core.settings import Settings
+from pipelines.serving.store import PipelineStore
+build_app(Services.of(PipelineStore(Settings(models="bundled"))))
 loaded = sorted({"torch", "transformers"} & set(sys.modules))
 sys.exit(f"loaded: {loaded}" if loaded else 0)
 """

@@ -7,19 +7,11 @@ from typing import get_args
 
 import pytest
 
-from pipelines.catalogue import (
-    CATALOGUE,
-    HUB_DEFAULTS,
-    MODELS,
-    ModelSpec,
-    Task,
-    demo_of,
-    find,
-    keys,
-)
-from pipelines.describe.support import FAMILIES
-from pipelines.errors import InputError
-from pipelines.sources import BUNDLE
+from pipelines.core.errors import InputError
+from pipelines.core.spec import ModelSpec, Task
+from pipelines.models.captioning.support import FAMILIES
+from pipelines.models.catalogue import CATALOGUE, HUB_DEFAULTS, MODELS, demo_of, find, keys
+from pipelines.weights.locate import BUNDLE
 
 ROOT = Path(__file__).parent.parent
 TASKS: tuple[Task, ...] = get_args(Task)

@@ -21,7 +21,7 @@ SCORES = {"softmax": "softmax", "sigmoid": "sigmoid: each label by itself"}
 
 
 def models_table() -> str:
-    from pipelines.catalogue import MODELS
+    from pipelines.models.catalogue import MODELS
 
     rows = ["| key | model | does | languages | memory | download | licence |", "|" + "---|" * 7]
     for spec in MODELS:
@@ -42,7 +42,7 @@ def models_table() -> str:
 
 
 def families_table() -> str:
-    from pipelines.describe.support import FAMILIES
+    from pipelines.models.captioning.support import FAMILIES
 
     how = {
         "stock processor": "yes: every text equals that of the stock processor and `generate`",
@@ -114,7 +114,7 @@ def demo_table() -> str:
     stock, app = facts["transformers"]["accuracy"], facts["app"]["accuracy"]
     rows = [
         f"`demo-clip` on held-out scenes ({facts['checkpoint_steps']:,} steps, seed "
-        f"{facts['checkpoint_seed']}; `python -m demo_models.evaluate_clip`, with `--via app` "
+        f"{facts['checkpoint_seed']}; `{facts['script']}`, with `--via app` "
         f"through `/classify_image`). n = {stock['pair_of_80']['n']:,} and "
         f"{app['pair_of_80']['n']:,} unless said.",
         "",
@@ -161,7 +161,7 @@ def video_demo_table() -> str:
     recall = found["recall"]
     rows = [
         f"`demo-viclip` on held-out videos, written as files of six sizes, rates and qualities and "
-        f"asked through `/match_video` (`python -m {facts['script']} --via app`):",
+        f"asked through `/match_video` (`{facts['script']} --via app`):",
         "",
         "| asked | guessing | right | n |",
         "|---|---|---|---|",
@@ -172,7 +172,7 @@ def video_demo_table() -> str:
     rows += [
         "",
         f"Moments of {found['stories']} rendered videos of 10 to 30 seconds with several events in "
-        f"a row, through `/find_moments` (`python -m {moments['script']} --via app`): the best "
+        f"a row, through `/find_moments` (`{moments['script']} --via app`): the best "
         f"moment overlaps an event by half (IoU 0.5) in {recall['IoU 0.5 best']['percent']:.0f} % "
         f"of {recall['IoU 0.5 best']['n']} cases, by IoU 0.7 in "
         f"{recall['IoU 0.7 best']['percent']:.0f} %; one of the best three in "
@@ -217,7 +217,7 @@ def demo_blip2_table() -> str:
     stock, app = facts["transformers"]["accuracy"], facts["app"]["accuracy"]
     rows = [
         f"`demo-blip2` on held-out scenes of one to four objects ({facts['checkpoint_steps']:,} "
-        f"steps, seed {facts['checkpoint_seed']}; `python -m demo_models.evaluate_blip2`, with "
+        f"steps, seed {facts['checkpoint_seed']}; `{facts['script']}`, with "
         "`--via app` through `/caption_image` and `/answer_image`). Only the exact text counts. "
         f"n = {stock['colour']['n']:,} and {app['colour']['n']:,} unless said.",
         "",
@@ -286,7 +286,7 @@ def demo_videochat_table() -> str:
     rows = [
         f"`demo-videochat` on held-out videos of one to three moving shapes "
         f"({facts['checkpoint_steps']:,} steps, seed {facts['checkpoint_seed']}; "
-        "`python -m demo_models.evaluate_videochat`, with `--via app` through `/ask_video` and "
+        f"`{facts['script']}`, with `--via app` through `/ask_video` and "
         "files). Only the exact text counts; guessing is the best that an answer without looking "
         "can get.",
         "",
@@ -337,7 +337,7 @@ def endpoints_table() -> str:
 
 
 def settings_table() -> str:
-    from pipelines.settings import _parser
+    from pipelines.core.settings import _parser
 
     rows = ["| flag | values | default | meaning |", "|---|---|---|---|"]
     for action in _parser({})._actions:
@@ -430,9 +430,9 @@ def _endpoints() -> list[Any]:
     """Return the functions that are published, in order."""
     import gradio as gr
 
-    from components.api import build
-    from pipelines.settings import Settings
-    from pipelines.store import PipelineStore
+    from components.api.publish import build
+    from pipelines.core.settings import Settings
+    from pipelines.serving.store import PipelineStore
 
     with gr.Blocks() as app:
         build(PipelineStore(Settings(models="bundled")))

@@ -7,20 +7,19 @@ from urllib.parse import urlsplit
 import pytest
 from gradio_client import handle_file
 
-from components.bodies import MAX_JSON_BYTES
-from components.common import BATCHED_QUEUE
-from components.layout import MAX_WAITING, PUBLIC_FOLDERS, launch_options
-from components.links import REQUEST_S
-from pipelines.batch.archive import ZipLimits
-from pipelines.batch.inputs import MAX_FILE_BYTES
-from pipelines.generation import MAX_BEAMS, MAX_NEW_TOKENS
-from pipelines.labels import MAX_CHARS, MAX_TEXTS
-from pipelines.link_fetching import FETCH_S, MOST_REDIRECTS
-from pipelines.settings import Settings, read_settings
-from pipelines.sources import MOST_WAITING_IN_ALL
-from pipelines.sweeping import KEEP_FILES_S
-from pipelines.video_checks import MAX_FRAMES_GB
-from pipelines.video_opening import MAX_FRAME_PIXELS
+from components.page import MAX_WAITING, PUBLIC_FOLDERS, launch_options
+from components.server.body_limit import MAX_JSON_BYTES
+from components.server.links import REQUEST_S
+from components.widgets.common import BATCHED_QUEUE
+from pipelines.core.options import MAX_BEAMS, MAX_NEW_TOKENS
+from pipelines.core.settings import Settings, read_settings
+from pipelines.core.text import MAX_CHARS, MAX_TEXTS
+from pipelines.media.archive import ZipLimits
+from pipelines.media.inputs import MAX_FILE_BYTES
+from pipelines.media.links import FETCH_S, MOST_REDIRECTS
+from pipelines.media.video.container import MAX_FRAME_PIXELS, MAX_FRAMES_GB
+from pipelines.serving.work_dir import KEEP_FILES_S
+from pipelines.weights.locate import MOST_WAITING_IN_ALL
 from tests.browser.serve import ROOT, RunningApp, serve
 from tests.components.raw_http import http
 from tests.conftest import connect

@@ -3,27 +3,11 @@
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-
-FLAKY = """
-from pathlib import Path
-import pytest
-
-@pytest.mark.parametrize("number", range({count}))
-def test_flaky(number):
-    seen = Path(__file__).with_name(f"seen-{{number}}")
-    first = not seen.exists()
-    seen.touch()
-    assert not first
-
-def test_steady():
-    assert True
-"""
 
 
 def run(*command: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -105,27 +89,35 @@ def test_the_hook_of_contributing_checks_before_a_push(repository: Path, tmp_pat
         assert f"in {tree} []" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("count", [0, 2, 3])
-def test_what_needed_a_second_try_is_named_at_the_end(tmp_path: Path, count: int) -> None:
-    """It was hidden by a second run that passed."""
-    for name in ("run_all.sh", "tried_twice.py"):
-        target = tmp_path / "tests" / name
-        target.parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / "tests" / name, target)
-    for tool in ("ruff", "mypy"):
-        script(tmp_path / ".venv" / "bin" / tool, "exit 0\n")
-    script(tmp_path / ".venv" / "bin" / "python", f'exec {sys.executable} "$@"\n')
-    (tmp_path / "tests" / "browser").mkdir()
-    (tmp_path / "tests" / "browser" / "test_flaky.py").write_text(FLAKY.format(count=count))
-    (tmp_path / "tests" / "test_plain.py").write_text("def test_plain():\n    assert True\n")
-    done = run("bash", "tests/run_all.sh", cwd=tmp_path)
-    *before, last = done.stdout.strip().splitlines()
-    flaky = [f"tests/browser/test_flaky.py::test_flaky[{number}]" for number in range(count)]
-    if count > 2:
-        assert done.returncode != 0
-        assert last.startswith("3 failed, 1 passed"), "and no second try"
-        return
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert last.startswith("1 passed")
-    assert before[len(before) - count :] == flaky
-    assert ("second try" in done.stdout) == bool(count)
+@pytest.fixture
+def checked(tmp_path: Path) -> Path:
+    """A folder with the Makefile, in which each tool writes down how it was called."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for path in ("requirements.txt", "requirements-ray.txt", "tests/requirements.txt"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    for tool in ("pip", "ruff", "mypy", "python"):
+        script(
+            tmp_path / ".venv" / "bin" / tool,
+            f'echo "{tool} $*" >> calls; test "$FAILS" != "{tool} $1"\n',
+        )
+    for stamp in (".runtime", ".tests", ".chromium"):
+        (tmp_path / ".venv" / stamp).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(("target", "only"), [("test", ""), ("check", " -m smoke or not (long")])
+def test_all_checks_are_made_the_cheapest_first(checked: Path, target: str, only: str) -> None:
+    assert run("make", target, cwd=checked).returncode == 0
+    *lint, tests = (checked / "calls").read_text().splitlines()
+    assert lint == ["ruff check .", "ruff format --check .", "mypy "]
+    assert tests.startswith("python -m pytest -q -n auto")
+    assert (" -m smoke or not (long" in tests) == bool(only)
+    assert "ignore" not in tests and "last-failed" not in tests
+
+
+@pytest.mark.parametrize("fails", ["ruff check", "ruff format", "mypy ", "python -m"])
+def test_one_that_fails_ends_the_checks(checked: Path, fails: str) -> None:
+    done = run("make", "test", cwd=checked, FAILS=fails)
+    assert done.returncode != 0
+    assert (checked / "calls").read_text().splitlines()[-1].startswith(fails)

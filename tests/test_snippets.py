@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.batch.arguments import make_parser
-from pipelines.settings import read_settings
+from pipelines.caption_folder import make_parser
+from pipelines.core.settings import read_settings
 from tests.browser.serve import ROOT, RunningApp, serve
 from tests.components.test_contract import ENDPOINTS
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from gradio_client import handle_file
 
-from pipelines.catalogue import MODELS
+from pipelines.models.catalogue import MODELS
 from tests.browser.serve import ROOT, serve
 from tests.conftest import connect
 from tests.test_architecture import imports, sources
@@ -94,11 +94,12 @@ def test_requirements_alone_install_everything_that_is_imported() -> None:
 
 
 def test_the_queue_has_an_end_and_no_example_runs_at_the_start() -> None:
-    from components.layout import MAX_WAITING, build_app
-    from pipelines.settings import Settings
-    from pipelines.store import PipelineStore
+    from components.page import MAX_WAITING, build_app
+    from components.server.services import Services
+    from pipelines.core.settings import Settings
+    from pipelines.serving.store import PipelineStore
 
-    app = build_app(PipelineStore(Settings(models="bundled", offline=True)))
+    app = build_app(Services.of(PipelineStore(Settings(models="bundled", offline=True))))
     assert app._queue.max_size == MAX_WAITING
     for path in sources("components"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

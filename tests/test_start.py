@@ -71,7 +71,7 @@ def test_a_port_that_is_in_use_is_told_in_a_sentence(tmp_path: Path) -> None:
 #: `python app.py` that keeps files for a second only.
 SHORT = (
     "import sys\n"
-    "import pipelines.sweeping as sweeping\n"
+    "import pipelines.serving.work_dir as sweeping\n"
     "sweeping.KEEP_FILES_S = 1.0\n"
     "import app\n"
     "app.main(sys.argv[1:])\n"

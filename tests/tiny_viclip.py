@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
-from pipelines.sources import BUNDLE
-from pipelines.viclip.configuration_viclip import ViClipConfig
-from pipelines.viclip.conversion_viclip import save_viclip
-from pipelines.viclip.modeling_viclip import ViClipModel
+from pipelines.models.viclip.configuration_viclip import ViClipConfig
+from pipelines.models.viclip.conversion_viclip import save_viclip
+from pipelines.models.viclip.modeling_viclip import ViClipModel
+from pipelines.weights.locate import BUNDLE
 
 TINY = ViClipConfig(
     image_size=32,
@@ -27,8 +27,8 @@ TINY = ViClipConfig(
 SERVE_CODE = """
 import sys
 from pathlib import Path
-import pipelines.sources
-pipelines.sources.BUNDLE = Path({bundle!r})
+import pipelines.weights.locate
+pipelines.weights.locate.BUNDLE = Path({bundle!r})
 import app
 app.main(sys.argv[1:])
 """

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from pipelines.sources import BUNDLE
-from pipelines.videochat_flash.configuration_videochat_flash import parse_config
-from pipelines.videochat_flash.conversion_videochat_flash import original_tensors
-from pipelines.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
+from pipelines.models.videochat_flash.configuration_videochat_flash import parse_config
+from pipelines.models.videochat_flash.conversion_videochat_flash import original_tensors
+from pipelines.models.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
+from pipelines.weights.locate import BUNDLE
 from tests.tiny_viclip import make_bundle as make_viclip_bundle
 
 #: Its config.json says what of the original's is kept; its tokeniser has an id for each byte.

@@ -17,8 +17,8 @@ from PIL import Image
 
 from demo_models.evaluation.held_out import localisation_cases
 from demo_models.evaluation.request import Request, open_pipeline
-from pipelines.catalogue import DEMO_CLIP
-from pipelines.clip.pipeline import ClipPipeline
+from pipelines.models.catalogue import DEMO_CLIP
+from pipelines.models.clip.pipeline import ClipPipeline
 
 WINDOW_PX, STRIDE_PX = 16, 6
 

@@ -24,9 +24,9 @@ from demo_models.language.motion_texts import event_claim
 from demo_models.world.motion import EVENT_KINDS, SUDDEN, Motion, seen_events
 from demo_models.world.motion_sampling import MotionOptions, sample_story
 from demo_models.world.video_files import FileFormat, write_motion
-from pipelines.viclip.checkpoints import DEMO_VICLIP
-from pipelines.viclip.pipeline import ViClipPipeline
-from pipelines.viclip.windows import SearchOptions
+from pipelines.models.viclip.checkpoints import DEMO_VICLIP
+from pipelines.models.viclip.pipeline import ViClipPipeline
+from pipelines.models.viclip.windows import SearchOptions
 
 SECONDS_PER_CLIP = 4.0
 """The default window: what the model sees at once."""

@@ -11,10 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from pipelines.base import Pipeline
-from pipelines.runtime import Device
-from pipelines.settings import Settings
-from pipelines.spec import ModelSpec
+from pipelines.compute.device import Device
+from pipelines.core.settings import Settings
+from pipelines.core.spec import ModelSpec
+from pipelines.models.base import Pipeline
 
 Loaded = TypeVar("Loaded", bound=Pipeline)
 TEST_SEED = 11

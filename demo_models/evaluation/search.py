@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from demo_models.evaluation.held_out import evaluation_rng
 from demo_models.evaluation.request import Request
 from demo_models.world.scenes import Scene, render, sample_scene
-from pipelines.clip.named_image import NamedImage
-from pipelines.search.adding import Order, add_files
-from pipelines.search.finding import MOST_FOUND, Query, look_in, merged
-from pipelines.search.sides import Side, side_of
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
+from pipelines.core.settings import Settings
+from pipelines.media.named_image import NamedImage
+from pipelines.search.index_run import IndexRequest, add_files
+from pipelines.search.indexes import Indexes
+from pipelines.search.kinds import SearchKind, side_of
+from pipelines.search.query import MOST_FOUND, Query, look_in, merged
+from pipelines.serving.store import PipelineStore
 
 SIZES = (30, 150, 600)
 OWNER = "0" * 32
@@ -61,29 +62,29 @@ def cases(folder: Path, scenes: list[Scene]) -> list[Case]:
         render(scene).save(path)
         files.append(NamedImage(path, path.name))
     store = PipelineStore(Settings(models="bundled", device="cpu", cache_dir=folder / "cache"))
-    side = side_of(store, "picture", "demo-clip")
-    order = Order(files=files, owner=OWNER, sides={"picture": side}, thumbnails=False)
-    for _ in add_files(store, store.library, order):
+    indexes = Indexes(store.settings.index_uri)
+    kind = side_of(store, "picture", "demo-clip")
+    request = IndexRequest(files=files, owner=OWNER, sides={"picture": kind}, thumbnails=False)
+    for _ in add_files(store, indexes, request):
         continue
     held = [{(item.colour, item.shape) for item in scene.objects} for scene in scenes]
     pairs = sorted({pair for each in held for pair in each})
-    made = [
-        _asked(store, side, f"{colour} {shape}", np.array([(colour, shape) in h for h in held]))
-        for colour, shape in pairs
-    ]
+    found = []
+    with store.use(kind.spec.key, kind.task) as clip:
+        for pair in pairs:
+            truth = np.array([pair in each for each in held])
+            found.append(_case(clip, indexes, kind, " ".join(pair), truth))
     store.unload_all()
-    return made
+    return found
 
 
-def _asked(store: PipelineStore, side: Side, text: str, truth: Truth) -> Case:
+def _case(clip: Any, indexes: Indexes, kind: SearchKind, text: str, truth: Truth) -> Case:
     query = Query(text=text, top_k=MOST_FOUND)
-    with store.use(side.spec.key, side.task) as clip:
-        search = merged([look_in(clip, store.library, OWNER, side, query)], query)
-        vector = clip.aim(text, None).vector
+    search = merged([look_in(clip, indexes, OWNER, kind, query)], query)
+    vector = clip.aim(text, None).vector
     names = {name for one in search.found for name in (one.file.name, *one.alike)}
-    shelf = store.library.shelf(OWNER, side.space)
-    near = shelf.nearest(vector, len(truth))
-    files = shelf.files()
+    table = indexes.shelf(OWNER, kind.space)
+    near, files = table.nearest(vector, len(truth)), table.files()
     cosines = np.zeros(len(truth), np.float32)
     for content, value in zip(near.contents, near.vectors @ vector, strict=True):
         cosines[int(files[content].name.removesuffix(".png"))] = value

@@ -22,8 +22,8 @@ from demo_models.evaluation.metrics import auroc
 from demo_models.evaluation.request import Request, open_pipeline
 from demo_models.language.statement_wording import TEMPLATES, item_words, pick
 from demo_models.language.statements import Item
-from pipelines.catalogue import DEMO_CLIP
-from pipelines.clip.pipeline import ClipPipeline
+from pipelines.models.catalogue import DEMO_CLIP
+from pipelines.models.clip.pipeline import ClipPipeline
 
 CALIBRATION_SEED, TEST_SEED = 11, 12
 SEEDS = {"calibration": CALIBRATION_SEED, "test": TEST_SEED}

@@ -25,9 +25,9 @@ from demo_models.training.viclip.data import render_clip, unrelated_video
 from demo_models.world.motion import clip_times
 from demo_models.world.motion_sampling import sample_motion
 from demo_models.world.vocabulary import ALL_PAIRS
-from pipelines.sources import BUNDLE
-from pipelines.viclip.checkpoints import DEMO_VICLIP
-from pipelines.viclip.pipeline import ViClipPipeline
+from pipelines.models.viclip.checkpoints import DEMO_VICLIP
+from pipelines.models.viclip.pipeline import ViClipPipeline
+from pipelines.weights.locate import BUNDLE
 
 CHECKPOINT = BUNDLE / DEMO_VICLIP.key
 GATES_PERCENT = {"direction_of_4": 95.0, "text_of_20": 95.0}

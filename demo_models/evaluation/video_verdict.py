@@ -30,9 +30,9 @@ from demo_models.language.motion_texts import false_claim, true_claim
 from demo_models.training.viclip.data import render_clip, unrelated_video
 from demo_models.world.motion import clip_times
 from demo_models.world.motion_sampling import sample_motion
-from pipelines.verdict import evidence
-from pipelines.viclip.modeling_viclip import LOGIT_SCALE
-from pipelines.viclip.pipeline import ViClipPipeline
+from pipelines.models.verdict import evidence
+from pipelines.models.viclip.modeling_viclip import LOGIT_SCALE
+from pipelines.models.viclip.pipeline import ViClipPipeline
 
 KINDS = ("action", "order", "object", "still", "off-world", "non-scene")
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

@@ -29,11 +29,11 @@ from demo_models.evaluation.videochat_questions import (
 )
 from demo_models.training.videochat.data import NUM_FRAMES
 from demo_models.world.video_files import FORMATS, write_motion
-from pipelines.videochat_flash.conversion_videochat_flash import load_model
-from pipelines.videochat_flash.generation import Decoding
-from pipelines.videochat_flash.key_values import KeyValues
-from pipelines.videochat_flash.modeling_language import Prompt
-from pipelines.videochat_flash.processing_videochat_flash import (
+from pipelines.models.videochat_flash.conversion_videochat_flash import load_model
+from pipelines.models.videochat_flash.generation import Decoding
+from pipelines.models.videochat_flash.kv_cache import KeyValues
+from pipelines.models.videochat_flash.modeling_language import VideoPrompt
+from pipelines.models.videochat_flash.processing_videochat_flash import (
     chat_prompt,
     clean_answer,
     encode_prompt,
@@ -69,7 +69,7 @@ class PackageChat:
         for number, asked in enumerate(dialogue.asked):
             question = asked.question if number else first_question(asked.question, message)
             ids = encode_prompt(self.tokenizer, chat_prompt(turns, question))
-            written = self.model.answer(Prompt(ids, rows), self.decoding, cache=cache)
+            written = self.model.answer(VideoPrompt(ids, rows), self.decoding, cache=cache)
             turns.append((question, clean_answer("".join(stream_text(self.tokenizer, written)))))
         return [answer for _, answer in turns]
 

@@ -12,13 +12,13 @@ from PIL import Image
 from pipelines.batch.engine import CaptionBatch
 from pipelines.batch.ledger import CaptionSettings
 from pipelines.batch.results import Captioned
-from pipelines.catalogue import ModelSpec, Task
-from pipelines.describe.results import Description
-from pipelines.errors import MediaError, MemoryLimitError, NotBegunError, ServerError
-from pipelines.generation import GenerationOptions
-from pipelines.store import PipelineStore
-from pipelines.turns import BrokenOff
-from pipelines.weights import revision_of
+from pipelines.core.errors import MediaError, MemoryLimitError, NotBegunError, ServerError
+from pipelines.core.options import GenerationOptions
+from pipelines.core.spec import ModelSpec, Task
+from pipelines.models.captioner import Description
+from pipelines.serving.device_queue import BrokenOff
+from pipelines.serving.store import PipelineStore
+from pipelines.weights.revision import revision_of
 
 TASK: Task = "caption"
 
@@ -54,7 +54,7 @@ def make_captioner(
         if spec.remote is not None:
             with store.use(spec.key, TASK) as pipeline:
                 return _of_server(pipeline.iter_captions(images, prompt, options), given_up)
-        with store.turns.batch(given_up), _begun(store, spec, given_up) as pipeline:
+        with store.queue.batch(given_up), _begun(store, spec, given_up) as pipeline:
             steps = pipeline.iter_captions(images, prompt, options, batch_size=len(images))
             made = _taken(steps, given_up)
         if failed := [one.error for one in made if one.error]:

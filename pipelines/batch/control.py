@@ -61,7 +61,7 @@ class RunControl:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class RunProgress:
     """How far a run is.
 
     Attributes:
@@ -89,7 +89,7 @@ class Progress:
     recent: tuple[tuple[str, str], ...]
 
 
-class Meter:
+class RateMeter:
     """Counts results; any thread may ask for a snapshot."""
 
     def __init__(self, total: int, batch_size: int) -> None:
@@ -128,14 +128,14 @@ class Meter:
             self._errors += failed
             self._recent.append((name, text))
 
-    def snapshot(self, control: RunControl) -> Progress:
+    def snapshot(self, control: RunControl) -> RunProgress:
         """Return how far it is."""
         with self._lock:
             rate = self._rate()
             left = self._total - self._done
             ended: State = "done" if not left else "cancelled"
             going: State = "paused" if control.paused else "running"
-            return Progress(
+            return RunProgress(
                 state=ended if control.cancelled or not left else going,
                 done=self._done,
                 total=self._total,

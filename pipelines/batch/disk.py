@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from pipelines.errors import InputError, PipelineError
+from pipelines.core.errors import InputError, PipelineError
 
 #: The disk, the visitor's share of it, or the longest file allowed is full.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 
 from PIL import Image
 
-from pipelines.batch.control import Meter, Progress, RunControl
-from pipelines.batch.inputs import BatchInput
-from pipelines.batch.ledger import Entry, Ledger
+from pipelines.batch.control import RateMeter, RunControl, RunProgress
+from pipelines.batch.ledger import Ledger, LedgerEntry
 from pipelines.batch.prepare import Preparation, Prepared, prepare_all
 from pipelines.batch.results import BatchResult, Captioned, Existing, Origin, joined
-from pipelines.errors import InputError, MemoryLimitError, NotBegunError, PipelineError
-from pipelines.images import MAX_PIXELS
+from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError, PipelineError
+from pipelines.media.images import MAX_PIXELS
+from pipelines.media.inputs import BatchInput
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def is_memory_error(error: BaseException) -> bool:
 
 
 @dataclass(frozen=True)
-class _Answer:
+class _GroupAnswer:
     """What became of a picture that the model was given."""
 
     text: str = ""
@@ -133,11 +133,11 @@ class BatchRun:
         self.control = control or RunControl()
         self._yield_device = yield_device
         self._is_out_of_memory = is_out_of_memory
-        self._meter = Meter(len(items), self._options.batch_size)
+        self._meter = RateMeter(len(items), self._options.batch_size)
         self._num_calls = self._num_failures = 0
         self._fatal: Exception | None = None
 
-    def progress(self) -> Progress:
+    def progress(self) -> RunProgress:
         """Return how far the run is; from any thread."""
         return self._meter.snapshot(self.control)
 
@@ -211,23 +211,23 @@ class BatchRun:
             self._meter.result(result.file, result.error or result.caption, bool(result.error))
             yield result
 
-    def _entries(self, group: _Group, answers: dict[str, _Answer]) -> list[Entry]:
+    def _entries(self, group: _Group, answers: dict[str, _GroupAnswer]) -> list[LedgerEntry]:
         """Return what is new in a group; nothing for a picture that was not asked for any more."""
         entries = []
         for prepared in group.members:
             name, content = self._items[prepared.index].name, prepared.hash
             if prepared.error:
-                entries.append(Entry(name, content, "", prepared.error))
+                entries.append(LedgerEntry(name, content, "", prepared.error))
             elif content in answers:
                 said = answers[content]
-                entries.append(Entry(name, content, said.text, said.error, said.notes))
+                entries.append(LedgerEntry(name, content, said.text, said.error, said.notes))
         return entries
 
     def _result(
-        self, prepared: Prepared, answers: dict[str, _Answer], *, asked: bool
+        self, prepared: Prepared, answers: dict[str, _GroupAnswer], *, asked: bool
     ) -> BatchResult:
         name, options = self._items[prepared.index].name, self._options
-        answer = answers.get(prepared.hash, _Answer())
+        answer = answers.get(prepared.hash, _GroupAnswer())
         error = prepared.error or answer.error
         caption, notes = (
             self._ledger.caption(prepared.hash) or "",
@@ -250,9 +250,9 @@ class BatchRun:
             notes=notes,
         )
 
-    def _ask(self, pending: list[Prepared]) -> dict[str, _Answer]:
+    def _ask(self, pending: list[Prepared]) -> dict[str, _GroupAnswer]:
         """Return the model's answers by content; a part that fails is halved until it works."""
-        answers: dict[str, _Answer] = {}
+        answers: dict[str, _GroupAnswer] = {}
         parts = deque([pending] if pending else [])
         while parts and self._fatal is None:
             part = parts.popleft()
@@ -266,7 +266,7 @@ class BatchRun:
             elif isinstance(failure, _HOPELESS):
                 self._fatal = failure
             elif len(part) == 1:
-                answers[part[0].hash] = _Answer(error=_reason(failure))
+                answers[part[0].hash] = _GroupAnswer(error=_reason(failure))
                 self._num_failures += 1
                 self._fatal = failure if self._num_failures >= MAX_FAILURES else None
             else:
@@ -277,11 +277,11 @@ class BatchRun:
                 parts.extendleft([part[half:], part[:half]])
         return answers
 
-    def _answers(self, part: list[Prepared], captions: list[Captioned]) -> dict[str, _Answer]:
+    def _answers(self, part: list[Prepared], captions: list[Captioned]) -> dict[str, _GroupAnswer]:
         """Return what the model said of a part; too many errors in a row end the run."""
         answers = {}
         for prepared, one in zip(part, captions, strict=True):
-            answers[prepared.hash] = _Answer(one.text, one.error, one.notes)
+            answers[prepared.hash] = _GroupAnswer(one.text, one.error, one.notes)
             self._num_failures = self._num_failures + 1 if one.error else 0
         if self._num_failures >= MAX_FAILURES:
             self._fatal = NotBegunError(captions[-1].error)

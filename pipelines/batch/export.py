@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Protocol, TextIO
 
 from pipelines.batch.disk import disk_error, is_full, remove_stale_parts, replace_text, saving
-from pipelines.batch.inputs import BatchInput
 from pipelines.batch.results import BatchResult
-from pipelines.csv_cells import safe_cells
+from pipelines.core.text import safe_cells
+from pipelines.media.inputs import BatchInput
 
 #: What a person may ask for.
 FORMATS = ("jsonl", "csv", "metadata", "txt", "zip")

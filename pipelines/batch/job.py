@@ -1,5 +1,6 @@
 """A run for somebody who watches: in a thread of its own, ended within a moment when asked."""
 
+import io
 import os
 import threading
 import time
@@ -9,22 +10,75 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.batch.archive import open_inputs
+from PIL import Image
+
 from pipelines.batch.captioner import TASK, make_captioner
-from pipelines.batch.control import Progress
+from pipelines.batch.control import RunProgress
 from pipelines.batch.engine import BatchRun, EngineOptions
 from pipelines.batch.export import Exports
-from pipelines.batch.gallery import Gallery, Picture
-from pipelines.batch.inputs import Inputs, Skipped
-from pipelines.batch.ledger import Entry, Ledger
+from pipelines.batch.ledger import Ledger, LedgerEntry, LedgerFolder
 from pipelines.batch.results import BatchResult
-from pipelines.batch.shelf import Shelf
-from pipelines.catalogue import ModelSpec
-from pipelines.errors import PipelineError
-from pipelines.fairness import on_behalf
-from pipelines.generation import GenerationOptions
-from pipelines.store import PipelineStore
-from pipelines.turns import BrokenOff
+from pipelines.core.errors import PipelineError
+from pipelines.core.options import GenerationOptions
+from pipelines.core.spec import ModelSpec
+from pipelines.core.visitor import on_behalf
+from pipelines.media.archive import open_inputs
+from pipelines.media.images import decode_image
+from pipelines.media.inputs import Inputs, Skipped
+from pipelines.serving.device_queue import BrokenOff
+from pipelines.serving.store import PipelineStore
+
+#: Seconds between two rounds of new pictures, and their longest side.
+_EVERY_S = 1.0
+_SIDE_PX = 240
+
+
+@dataclass(frozen=True)
+class GalleryImage:
+    """A small copy of a picture with its caption; `jpeg` is a whole file."""
+
+    file: str
+    caption: str
+    jpeg: bytes
+
+
+class Gallery:
+    """Makes small copies of pictures, each once, now and then."""
+
+    num_pictures = 6
+
+    def __init__(self, inputs: Inputs, max_pixels: int) -> None:
+        """Read them from `inputs`, which must stay open; `max_pixels` is the most of one."""
+        self._items = inputs.items
+        self._max_pixels = max_pixels
+        self._made: dict[int, bytes] = {}
+        self._next = 0.0
+
+    def is_due(self) -> bool:
+        """Return whether it is time for new ones."""
+        return time.monotonic() >= self._next
+
+    def show(self, results: Sequence[BatchResult]) -> tuple[GalleryImage, ...]:
+        """Return the pictures of these results, the newest first."""
+        self._made = {r.index: self._made.get(r.index) or self._small(r.index) for r in results}
+        self._next = time.monotonic() + _EVERY_S
+        return tuple(
+            GalleryImage(r.file, r.caption, self._made[r.index]) for r in reversed(results)
+        )
+
+    def _small(self, index: int) -> bytes:
+        item = self._items[index]
+        try:
+            image = decode_image(
+                item.source.read(), item.name, max_pixels=self._max_pixels, draft_px=_SIDE_PX
+            )
+        except (PipelineError, MemoryError):
+            return b""  # it was there a moment ago; its caption stands all the same
+        image.thumbnail((_SIDE_PX, _SIDE_PX), Image.Resampling.BILINEAR)
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=80)
+        return buffer.getvalue()
+
 
 #: Seconds between two looks at a run: how fast it ends when whoever watches has gone.
 LOOK_S = 0.25
@@ -41,7 +95,7 @@ _FILES = ("captions.zip", "captions.csv", "captions.jsonl", "metadata.jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class BatchRequest:
     """What is wanted of a run.
 
     Attributes:
@@ -61,12 +115,12 @@ class Order:
     prompt: str
     options: GenerationOptions
     folder: Path
-    shelf: Shelf
+    shelf: LedgerFolder
     pictures: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class BatchProgress:
     """A run at one moment.
 
     Attributes:
@@ -82,9 +136,9 @@ class Look:
     """
 
     stage: str
-    progress: Progress | None
+    progress: RunProgress | None
     new: tuple[BatchResult, ...]
-    pictures: tuple[Picture, ...]
+    pictures: tuple[GalleryImage, ...]
     skipped: tuple[Skipped, ...]
     files: tuple[Path, ...] = ()
     known: int = 0
@@ -103,7 +157,7 @@ class _Board:
     stage: str = "Waiting"
     run: BatchRun | None = None
     new: deque[BatchResult] = field(default_factory=deque)
-    pictures: tuple[Picture, ...] = ()
+    pictures: tuple[GalleryImage, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     files: tuple[Path, ...] = ()
     known: int = 0
@@ -113,7 +167,7 @@ class _Board:
 class BatchJob:
     """One run; `follow` does it, `end` ends it early."""
 
-    def __init__(self, store: PipelineStore, order: Order) -> None:
+    def __init__(self, store: PipelineStore, order: BatchRequest) -> None:
         """Prepare; nothing is read yet."""
         self._store = store
         self._order = order
@@ -130,7 +184,7 @@ class BatchJob:
         """Whether somebody asked it to end."""
         return self._ended.is_set()
 
-    def follow(self) -> Iterator[Look]:
+    def follow(self) -> Iterator[BatchProgress]:
         """Do the run; yields how far it is several times a second, and the files at last.
 
         Closing the iterator ends the run.
@@ -156,10 +210,10 @@ class BatchJob:
         if self._board.failure is not None:
             raise self._board.failure
 
-    def _look(self, *, over: bool = False) -> Look:
+    def _look(self, *, over: bool = False) -> BatchProgress:
         board = self._board
         new = [board.new.popleft() for _ in range(len(board.new))]
-        return Look(
+        return BatchProgress(
             stage=board.stage,
             progress=board.run.progress() if board.run else None,
             new=tuple(new),
@@ -183,7 +237,7 @@ class BatchJob:
         try:
             with suppress(BrokenOff):
                 self._board.stage = "Waiting for others' batches"
-                with self._store.turns.place(self._ended.is_set):
+                with self._store.queue.place(self._ended.is_set):
                     self._board.stage = "Reading the files"
                     self._run()
         except BaseException as error:
@@ -231,7 +285,7 @@ class BatchJob:
         self, run: BatchRun, inputs: Inputs, ledger: Ledger, exports: Exports
     ) -> Exception | None:
         """Write down and tell each result; returns what the run failed of, with all else kept."""
-        adopted: list[Entry] = []
+        adopted: list[LedgerEntry] = []
         made: set[str] = set()
         shown: deque[BatchResult] = deque(maxlen=Gallery.num_pictures)
         gallery = Gallery(inputs, int(self._store.settings.max_pixels_mp * 1e6))
@@ -246,7 +300,7 @@ class BatchJob:
                     elif result.origin == "known" and result.hash not in made:
                         self._board.known += 1
                         adopted.append(
-                            Entry(result.file, result.hash, result.caption, "", result.notes)
+                            LedgerEntry(result.file, result.hash, result.caption, "", result.notes)
                         )
                     if len(adopted) >= _NUM_ADOPTED:
                         ledger.add(adopted)

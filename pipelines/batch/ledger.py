@@ -14,6 +14,7 @@ a record: such a file is tried again, and a caption that comes later supersedes 
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -66,7 +67,7 @@ class CaptionSettings:
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """One result as it goes into a ledger.
 
     Attributes:
@@ -97,7 +98,7 @@ class Ledger:
         self,
         path: Path,
         settings: CaptionSettings,
-        known: Mapping[str, Entry] | None = None,
+        known: Mapping[str, LedgerEntry] | None = None,
         other: Mapping[str, set[str]] | None = None,
     ) -> None:
         """Open or make the ledger at `path`; its folder is made where it is missing.
@@ -118,7 +119,7 @@ class Ledger:
         self.path = path
         self.settings = settings
         self.num_damaged = 0
-        self._captions: dict[str, Entry] = {}
+        self._captions: dict[str, LedgerEntry] = {}
         self._known = known or {}
         self._failed: set[str] = set()
         self._other = dict(other or {})  # captions under other settings: contents
@@ -141,7 +142,7 @@ class Ledger:
         """Return how many contents have a caption under these settings."""
         return len(self._captions)
 
-    def known(self) -> tuple[dict[str, Entry], dict[str, set[str]]]:
+    def known(self) -> tuple[dict[str, LedgerEntry], dict[str, set[str]]]:
         """Return all captions by content, and those under other settings with their contents."""
         return {**self._known, **self._captions}, self._other
 
@@ -155,7 +156,7 @@ class Ledger:
         entry = self._entry(content)
         return () if entry is None else entry.notes
 
-    def _entry(self, content: str) -> Entry | None:
+    def _entry(self, content: str) -> LedgerEntry | None:
         return self._captions.get(content, self._known.get(content))
 
     def may_be_other(self, text: str) -> bool:
@@ -166,7 +167,7 @@ class Ledger:
         """Return whether that content, given by its hash, has `text` under other settings."""
         return content in self._other.get(text, ())
 
-    def add(self, entries: Iterable[Entry]) -> None:
+    def add(self, entries: Iterable[LedgerEntry]) -> None:
         """Write results and wait until they are on the disk.
 
         A content that has a caption already, or an error that is known already, is left out.
@@ -175,7 +176,7 @@ class Ledger:
             DiskError: the disk is full or fails. The whole lines that still fitted are kept and
                 count as written; no part of a line is left in the file.
         """
-        new: list[Entry] = []
+        new: list[LedgerEntry] = []
         captioned: set[str] = set()
         failed: set[str] = set()
         for entry in entries:
@@ -263,19 +264,19 @@ class Ledger:
             self._announced = True
         elif entry is not None:
             self._note(entry)
-        elif (other := _entry(line)) and isinstance(other, Entry) and not other.error:
+        elif (other := _entry(line)) and isinstance(other, LedgerEntry) and not other.error:
             self._other.setdefault(other.caption.strip(), set()).add(other.hash)
 
-    def _note(self, entry: Entry) -> None:
+    def _note(self, entry: LedgerEntry) -> None:
         if entry.error:
             self._failed.add(_content(entry))
         else:
             self._captions[entry.hash] = entry
 
 
-def read_captions(path: Path, settings: CaptionSettings) -> dict[str, Entry]:
+def read_captions(path: Path, settings: CaptionSettings) -> dict[str, LedgerEntry]:
     """Return the captions, by content, of a ledger that another run may be writing just now."""
-    captions: dict[str, Entry] = {}
+    captions: dict[str, LedgerEntry] = {}
     key = settings.key
     with suppress(OSError), path.open("rb") as file:
         for line in file:
@@ -283,12 +284,12 @@ def read_captions(path: Path, settings: CaptionSettings) -> dict[str, Entry]:
                 entry = _entry(line, key)
             except _DAMAGED:  # also a last line that is being written
                 continue
-            if isinstance(entry, Entry) and not entry.error:
+            if isinstance(entry, LedgerEntry) and not entry.error:
                 captions[entry.hash] = entry
     return captions
 
 
-def _entry(line: bytes, key: str = "") -> Entry | Literal["values"] | None:
+def _entry(line: bytes, key: str = "") -> LedgerEntry | Literal["values"] | None:
     """Return the result in a line, "values" for that of the settings, None for other settings.
 
     Without a key it takes those of any settings.
@@ -302,14 +303,14 @@ def _entry(line: bytes, key: str = "") -> Entry | Literal["values"] | None:
     if "values" in row:
         return "values"
     notes = tuple(row.get("notes", ()))
-    entry = Entry(row["file"], row["hash"], row["caption"], row["error"], notes)
+    entry = LedgerEntry(row["file"], row["hash"], row["caption"], row["error"], notes)
     texts = (entry.file, entry.hash, entry.caption, entry.error, *notes)
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("a result holds texts")
     return entry
 
 
-def _content(entry: Entry) -> str:
+def _content(entry: LedgerEntry) -> str:
     """Return what stands for a file's content: its hash, or its name where it has none."""
     return entry.hash or f"file {entry.file}"
 
@@ -326,3 +327,38 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+class LedgerFolder:
+    """The ledgers of one owner, found again by settings and content.
+
+    A run that ended in any way is taken up by its owner's next one with the same files and
+    settings, and two at the same time never wait for each other's ledger. Nothing is taken from
+    other owners: how fast a caption comes, and that it counts as known, would tell that somebody
+    else had captioned the same picture. Old ledgers are deleted by whoever sweeps the folder, so
+    what is used of them is written anew.
+    """
+
+    def __init__(self, folder: Path, owner: str) -> None:
+        """Keep ledgers in `folder`, which is made where it is missing.
+
+        Args:
+            folder: of all owners' ledgers.
+            owner: a secret that only the owner has; without one, nothing is found again.
+        """
+        self._folder = folder
+        self._owner = hashlib.sha256(owner.encode("utf-8", "replace")).hexdigest()[:32]
+        self._finds = bool(owner)
+
+    def open(self, settings: CaptionSettings) -> Ledger:
+        """Return a new ledger that knows the owner's captions with the same settings.
+
+        Raises:
+            DiskError: it cannot be written.
+        """
+        known: dict[str, LedgerEntry] = {}
+        stem = f"{settings.key}-{self._owner}"
+        for path in sorted(self._folder.glob(f"{stem}-*.jsonl")) if self._finds else ():
+            known.update(read_captions(path, settings))
+        name = f"{stem}-{secrets.token_urlsafe(16)}.jsonl"
+        return Ledger(self._folder / name, settings, known)

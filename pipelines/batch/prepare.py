@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from pipelines.batch.inputs import BatchInput
 from pipelines.batch.ledger import Ledger
-from pipelines.errors import MediaError
-from pipelines.images import decode_image
+from pipelines.core.errors import MediaError
+from pipelines.media.images import decode_image
+from pipelines.media.inputs import BatchInput
 
 log = logging.getLogger(__name__)
 

@@ -4,10 +4,11 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 
-from pipelines.doctor import environment
-from pipelines.doctor.page import as_text
-from pipelines.doctor.report import Finding, Outlook, Rates, Report
-from pipelines.settings import Settings, read_settings
+from pipelines.core.results import DeviceSpeed
+from pipelines.core.settings import Settings, read_settings
+from pipelines.doctor import checks
+from pipelines.doctor.report import Finding, Outlook, Report, as_text
+from pipelines.models.catalogue import CATALOGUE
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--json", action="store_true", help="the same for programs")
     args, rest = parser.parse_known_args(list(argv))
-    report = examine(read_settings(rest))
+    report = examine(read_settings(rest, taken=CATALOGUE))
     print(json.dumps(report.as_json(), indent=2) if args.json else as_text(report), end="")
     if args.json:
         print()
@@ -38,26 +39,26 @@ def main(argv: Sequence[str]) -> int:
 def examine(settings: Settings) -> Report:
     """Look at everything, the quick things first; takes some seconds, most of them torch's."""
     findings = [
-        environment.python_finding(),
-        guarded("Packages", environment.packages_finding),
-        guarded("Disk", lambda: environment.disk_finding(settings)),
-        guarded("Images", environment.images_finding),
-        guarded("Videos", environment.videos_finding),
-        guarded("Extras", lambda: environment.extras_finding(settings)),
-        guarded("Address", lambda: environment.port_finding(settings)),
+        checks.python_finding(),
+        guarded("Packages", checks.packages_finding),
+        guarded("Disk", lambda: checks.disk_finding(settings)),
+        guarded("Images", checks.images_finding),
+        guarded("Videos", checks.videos_finding),
+        guarded("Extras", lambda: checks.extras_finding(settings)),
+        guarded("Address", lambda: checks.port_finding(settings)),
     ]
     more, models, rates = _models(settings)
     return Report(findings=[*findings, *more], models=models, rates=rates)
 
 
-def _models(settings: Settings) -> tuple[list[Finding], list[Outlook], Rates | None]:
+def _models(settings: Settings) -> tuple[list[Finding], list[Outlook], DeviceSpeed | None]:
     """Return what can be told of the device and the models; without torch, that it lacks."""
     try:
         import torch  # noqa: F401
 
-        from pipelines.doctor import models
-        from pipelines.doctor.speed import measure
-        from pipelines.store import PipelineStore
+        from pipelines.compute.speed import measure_speed
+        from pipelines.doctor import checks as models
+        from pipelines.serving.store import PipelineStore
     except ImportError as error:
         return [_not_installed("Models", error)], [], None
     store = PipelineStore(settings)
@@ -66,7 +67,7 @@ def _models(settings: Settings) -> tuple[list[Finding], list[Outlook], Rates | N
     rest = [guarded("Demo models", models.demo_finding), hub]
     if device.status == "missing":
         return [device, *rest], [], None
-    rates = measure(store.device)
+    rates = measure_speed(store.device)
     memory = guarded("Memory", lambda: models.memory_finding(store))
     return [device, memory, *rest], models.outlooks(store, rates, hub.status == "ok"), rates
 
@@ -83,4 +84,4 @@ def guarded(name: str, look: Callable[[], Finding]) -> Finding:
 
 def _not_installed(name: str, error: ImportError) -> Finding:
     package = error.name or str(error)
-    return Finding(name, "missing", f"cannot import {package}", environment.INSTALL)
+    return Finding(name, "missing", f"cannot import {package}", checks.INSTALL)

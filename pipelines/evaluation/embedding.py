@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.errors import MediaError
-from pipelines.evaluation.labelled import Labelled, LabelledPictures
+from pipelines.core.errors import MediaError
+from pipelines.evaluation.dataset import LabelledImage, LabelledImages
 
 #: Pictures, and bytes of their files, that are encoded in one turn at the device.
 PICTURES_PER_TURN = 8
@@ -30,7 +30,7 @@ class Embedded:
         left_out: (file, reason) of what does not count.
     """
 
-    pictures: tuple[Labelled, ...]
+    pictures: tuple[LabelledImage, ...]
     vectors: NDArray[np.float32]
     left_out: tuple[tuple[str, str], ...]
 
@@ -39,7 +39,7 @@ class Embedded:
 class _Reading:
     """What was found so far, by position in the archive."""
 
-    pictures: Sequence[Labelled]
+    pictures: Sequence[LabelledImage]
     check: Callable[[], None]
     contents: dict[str, list[int]] = field(default_factory=dict)
     vectors: dict[int, NDArray[np.float32]] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class _Reading:
 
 
 def embed_all(
-    archive: LabelledPictures,
+    archive: LabelledImages,
     encode: Encode,
     tell: Callable[[int], None] = lambda done: None,
     check: Callable[[], None] = lambda: None,

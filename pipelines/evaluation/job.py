@@ -1,5 +1,6 @@
 """An evaluation from a zip to its result; visitors come in between, batch by batch."""
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -9,29 +10,74 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from pipelines.catalogue import ModelSpec, Task
+from pipelines.compute.background import stream_work
+from pipelines.core.errors import PipelineError
+from pipelines.core.spec import ModelSpec, Task
+from pipelines.evaluation.dataset import LabelledImage, LabelledImages, check_classes, open_labelled
 from pipelines.evaluation.embedding import Embedded, embed_all
-from pipelines.evaluation.labelled import (
-    Labelled,
-    LabelledPictures,
-    check_classes,
-    open_labelled,
+from pipelines.evaluation.results import Measured, Prediction, measure
+from pipelines.evaluation.train_probe import (
+    ProbeOptions,
+    TrainedProbe,
+    check_enough,
+    guesses_of,
+    teach,
 )
-from pipelines.evaluation.mistakes import Mistake, show_mistakes
-from pipelines.evaluation.probe import LinearProbe, ProbeFacts
-from pipelines.evaluation.results import Guess, Measured, measure
-from pipelines.evaluation.teaching import ProbeOptions, Taught, check_enough, guesses_of, teach
-from pipelines.store import PipelineStore
-from pipelines.streaming import stream_work
-from pipelines.turns import BrokenOff
-from pipelines.weights import weights_revision
+from pipelines.media.images import decode_image
+from pipelines.models.linear_probe import Guess, LinearProbe, ProbeFacts
+from pipelines.serving.device_queue import BrokenOff
+from pipelines.serving.store import PipelineStore
+from pipelines.weights.revision import weights_revision
+
+#: Mistakes that are shown, and the longest side of the copies in pixels.
+MOST_SHOWN = 12
+_SIDE_PX = 200
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A picture that was taken for another class; `jpeg` is a small copy of it, a whole file."""
+
+    prediction: Prediction
+    jpeg: bytes
+
+
+def show_mistakes(
+    pictures: Sequence[LabelledImage], found: Measured, max_pixels: int
+) -> Iterator[Mistake]:
+    """Yield the surest mistakes, one by one.
+
+    Args:
+        pictures: of an archive that is open.
+        found: what they were taken for.
+        max_pixels: most pixels of one picture.
+    """
+    by_name = {picture.item.name: picture for picture in pictures}
+    for one in found.mistakes[:MOST_SHOWN]:
+        yield Mistake(one, _small(by_name[one.file], max_pixels))
+
+
+def _small(picture: LabelledImage, max_pixels: int) -> bytes:
+    item = picture.item
+    try:
+        image = decode_image(
+            item.source.read(), item.name, max_pixels=max_pixels, draft_px=_SIDE_PX
+        )
+    except PipelineError:
+        return b""  # it was there a moment ago; what it was taken for stands all the same
+    image.thumbnail((_SIDE_PX, _SIDE_PX), Image.Resampling.BILINEAR)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
 
 TASK: Task = "image-text"
 
 
 @dataclass(frozen=True)
-class Order:
+class EvaluationRequest:
     """What is to be evaluated.
 
     Attributes:
@@ -100,12 +146,12 @@ class Evaluation:
 
 
 class EvaluationJob:
-    """Does one order; `run` is for a thread of its own (`pipelines.streaming.stream_work`)."""
+    """Does one order; `run` is for a thread (`pipelines.compute.background.stream_work`)."""
 
     def __init__(
         self,
         store: PipelineStore,
-        order: Order,
+        order: EvaluationRequest,
         emit: Callable[[Stage], None],
         stop: Callable[[], bool],
     ) -> None:
@@ -130,7 +176,7 @@ class EvaluationJob:
             PipelineError: the zip cannot be used, or the model is not to be had.
         """
         self._emit(Stage("Waiting for others' batches"))
-        with self._store.turns.place(self._stop), open_labelled(self._order.path) as archive:
+        with self._store.queue.place(self._stop), open_labelled(self._order.path) as archive:
             self._fetch()
             embedded = self._embed(archive)
             labels = sorted({picture.label for picture in embedded.pictures}, key=str.casefold)
@@ -183,7 +229,7 @@ class EvaluationJob:
             self._check()
         self._emit(Stage("Loading the model"))
 
-    def _embed(self, archive: LabelledPictures) -> Embedded:
+    def _embed(self, archive: LabelledImages) -> Embedded:
         total = len(archive.pictures)
 
         def encode(
@@ -202,7 +248,7 @@ class EvaluationJob:
     def _lent(self) -> Iterator[Any]:
         """Lend the model for a batch, when it is this batch's turn."""
         with (
-            self._store.turns.batch(self._stop),
+            self._store.queue.batch(self._stop),
             self._store.use(self._order.spec.key, TASK, self._stop, inf) as clip,
         ):
             yield clip
@@ -219,23 +265,25 @@ class EvaluationJob:
             guesses, notes = clip.guess(vectors, labels, templates=templates)
         return guesses, notes
 
-    def _teach(self, vectors: NDArray[np.float32], classes: NDArray[np.int64]) -> Taught | None:
+    def _teach(
+        self, vectors: NDArray[np.float32], classes: NDArray[np.int64]
+    ) -> TrainedProbe | None:
         if self._order.probe is None:
             return None
         steps = teach(
             vectors,
             classes,
             self._order.probe,
-            lambda: self._store.turns.batch(self._stop),
+            lambda: self._store.queue.batch(self._stop),
             self._check,
         )
         for step in steps:
-            if isinstance(step, Taught):
+            if isinstance(step, TrainedProbe):
                 return step
             self._emit(Stage("Fitting the probe", *step, "fits"))
         raise AssertionError("teaching ends with a result")
 
-    def _probe(self, taught: Taught, labels: tuple[str, ...], found: Measured) -> LinearProbe:
+    def _probe(self, taught: TrainedProbe, labels: tuple[str, ...], found: Measured) -> LinearProbe:
         spec = self._order.spec
         assert self._order.probe is not None
         return LinearProbe(
@@ -253,7 +301,7 @@ class EvaluationJob:
             ),
         )
 
-    def _mistakes(self, pictures: Sequence[Labelled], found: Measured) -> Iterator[Mistake]:
+    def _mistakes(self, pictures: Sequence[LabelledImage], found: Measured) -> Iterator[Mistake]:
         if self._order.pictures:
             max_pixels = int(self._store.settings.max_pixels_mp * 1e6)
             for mistake in show_mistakes(pictures, found, max_pixels):
@@ -284,7 +332,7 @@ def _gone_notes(labels: list[str]) -> list[str]:
     return [f"No picture of these classes could be read, so they do not count: {named}{more}."]
 
 
-def follow(store: PipelineStore, order: Order) -> Iterator[Stage | Evaluation | None]:
+def follow(store: PipelineStore, order: EvaluationRequest) -> Iterator[Stage | Evaluation | None]:
     """Do an evaluation; closing the iterator ends it.
 
     Yields:

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from math import sqrt
 
+from pipelines.models.linear_probe import NUM_GUESSES, Guess
+
 #: Quantile of the normal distribution for intervals of 95 %.
 Z_95 = 1.959963984540054
-
-#: Guesses of a prediction that are kept, for the accuracy among the best five.
-NUM_GUESSES = 5
 
 
 @dataclass(frozen=True)
@@ -47,24 +46,6 @@ class Accuracy:
         low = 0.0 if not self.correct else max(0.0, (centre - half) / scale)
         high = 1.0 if self.correct == total else min(1.0, (centre + half) / scale)
         return low, high
-
-
-@dataclass(frozen=True)
-class Guess:
-    """What pictures are taken for.
-
-    Attributes:
-        classes: positions of up to `NUM_GUESSES` classes, the likeliest first.
-        probabilities: of these classes, 0..1.
-    """
-
-    classes: tuple[int, ...]
-    probabilities: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        """Check that there is one, and a probability for each."""
-        if not self.classes or len(self.classes) != len(self.probabilities):
-            raise ValueError(f"a guess needs as many probabilities as classes, but got {self}")
 
 
 @dataclass(frozen=True)

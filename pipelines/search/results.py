@@ -3,90 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipelines.results import Verdict
-
-FileKind = Literal["picture", "video"]
-AimKind = Literal["text", "image", "both"]
+from pipelines.core.results import FileKind, Verdict
 
 #: What became of a file that was given to an index: encoded, there already, there under another
 #: name or place until now, of one content with another file of the same run, or not readable.
 Outcome = Literal["added", "known", "renamed", "same", "error"]
-
-Vectors = NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Aim:
-    """A query as a model sees it.
-
-    Attributes:
-        vector: (D,) float32, of length 1.
-        kind: what it was made of.
-        notes: what a person should know, one sentence each.
-    """
-
-    vector: Vectors
-    kind: AimKind
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judgement:
-    """What a similarity means, where the model is calibrated for such a pair.
-
-    Attributes:
-        evidence: verdict score.
-        verdict: what it means.
-    """
-
-    evidence: float
-    verdict: Verdict
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Parts:
-    """The vectors of one file: one of a picture, one for each window of a video.
-
-    Attributes:
-        starts_s: (N,) where each part starts; 0 for a picture.
-        ends_s: (N,) where it ends; 0 for a picture.
-        vectors: (N, D) float32, of length 1 each.
-        notes: what a person should know, one sentence each.
-    """
-
-    starts_s: NDArray[np.float64]
-    ends_s: NDArray[np.float64]
-    vectors: Vectors
-    notes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Check the shapes."""
-        if not len(self.starts_s) == len(self.ends_s) == len(self.vectors):
-            raise ValueError(
-                f"{len(self.starts_s)} starts, {len(self.ends_s)} ends, {len(self.vectors)} vectors"
-            )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SomeWindows:
-    """Windows of a video one after the other; whoever has them can go on with the next ones.
-
-    Attributes:
-        done: windows up to here, from the start of the video on.
-        total: windows of the whole video.
-        parts: those since the last time of which a frame can be read.
-        lost: numbers of frames that could not be read, as far as this process knows.
-        num_frames: frames that all windows are read by.
-    """
-
-    done: int
-    total: int
-    parts: Parts
-    lost: frozenset[int]
-    num_frames: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +56,7 @@ class FileOutcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Holding:
+class IndexSummary:
     """How much an owner's index holds.
 
     Attributes:
@@ -150,7 +71,7 @@ class Holding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class FoundFile:
     """One result of a search.
 
     Attributes:
@@ -180,7 +101,7 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class SearchResult:
     """The answer to a query.
 
     Attributes:
@@ -189,6 +110,6 @@ class Search:
         notes: what a person should know, one sentence each.
     """
 
-    found: tuple[Found, ...]
-    searched: Holding
+    found: tuple[FoundFile, ...]
+    searched: IndexSummary
     notes: tuple[str, ...] = ()

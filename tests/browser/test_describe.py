@@ -165,7 +165,7 @@ def test_a_question_is_asked_again_undone_and_edited(visit: Visit) -> None:
 SLOW = """
 import sys, time
 import app
-from pipelines.describe.decoding import PieceStreamer
+from pipelines.models.captioning.decoding import PieceStreamer
 put = PieceStreamer.put
 def slowly(self, value):
     time.sleep(1.0)
@@ -204,7 +204,7 @@ COUNTED = """
 import os, sys, time
 import app
 from pathlib import Path
-from pipelines.describe.decoding import StopWhenTold
+from pipelines.models.captioning.decoding import StopWhenTold
 asked = StopWhenTold.__call__
 def slowly(self, *args, **kwargs):
     with Path(os.environ["STEPS"]).open("a") as file:

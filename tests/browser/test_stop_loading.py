@@ -13,7 +13,7 @@ HELD = """
 import sys, time
 from pathlib import Path
 import app
-from pipelines.base import Pipeline
+from pipelines.models.base import Pipeline
 load = Pipeline.load
 def held(self):
     while not Path({gate!r}).exists():

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from components.example_lists import chat_videos
+from components.widgets.examples import chat_videos
 from tests.browser.browsing import at_both_widths, click_example, open_page, open_tab, press
 from tests.browser.conftest import Visit
 from tests.browser.serve import serve
@@ -88,7 +88,7 @@ def test_another_example_is_another_conversation(visit: Visit) -> None:
 SLOW = """
 import sys, time
 import app
-import pipelines.videochat_flash.pipeline as chat
+import pipelines.models.videochat_flash.pipeline as chat
 stream_text = chat.stream_text
 def slowly(*args):
     for piece in stream_text(*args):

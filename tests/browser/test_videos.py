@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from components.example_lists import drawn_videos
+from components.widgets.examples import drawn_videos
 from tests.browser.browsing import (
     at_both_widths,
     click_example,

@@ -10,10 +10,11 @@ from typing import Any
 
 from gradio.blocks import Block
 
-from components.errors import Page
-from components.layout import build_app, launch_options
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
+from components.page import build_app, launch_options
+from components.server.blocks import Page
+from components.server.services import Services
+from pipelines.core.settings import Settings
+from pipelines.serving.store import PipelineStore
 
 #: Seconds after which what is waited for counts as hanging.
 HANG_S = 60.0
@@ -75,7 +76,7 @@ def bundled_app(cache_dir: Path) -> Iterator[BundledApp]:
         offline=True,
     )
     store = PipelineStore(settings)
-    page = build_app(store)
+    page = build_app(Services.of(store))
     options = {**launch_options(settings), "quiet": True}
     _, url, _ = page.launch(**options, prevent_thread_lock=True)
     yield BundledApp(page, url, store)

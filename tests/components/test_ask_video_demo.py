@@ -9,8 +9,8 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from components.example_lists import chat_videos
-from pipelines.catalogue import MODELS
+from components.widgets.examples import chat_videos
+from pipelines.models.catalogue import MODELS
 from tests.browser.serve import RunningApp, serve
 from tests.components.raw_http import post
 from tests.components.test_video_endpoints import NOT_VIDEOS, moving_disc

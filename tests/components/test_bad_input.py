@@ -10,7 +10,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from pipelines.catalogue import MODELS
+from pipelines.models.catalogue import MODELS
 from tests.browser.serve import ROOT, RunningApp
 from tests.components.bad_files import DAMAGED, NOT_IMAGES, bomb
 from tests.components.raw_http import http, post, press, upload

@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.batch_format import (
+from components.render.batch import (
     FAILED_SHOWN,
     NEWEST_SHOWN,
     State,
@@ -14,10 +14,10 @@ from components.batch_format import (
     results_table,
     skipped_note,
 )
-from pipelines.batch.control import Progress
-from pipelines.batch.gallery import Picture
-from pipelines.batch.inputs import Skipped
+from pipelines.batch.control import RunProgress
+from pipelines.batch.job import GalleryImage
 from pipelines.batch.results import BatchResult, Origin
+from pipelines.media.inputs import Skipped
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -37,7 +37,7 @@ def result(
     )
 
 
-def progress(**changes: object) -> Progress:
+def progress(**changes: object) -> RunProgress:
     values: dict[str, object] = {
         "state": "running",
         "done": 300,
@@ -49,7 +49,7 @@ def progress(**changes: object) -> Progress:
         "batch_size": 8,
         "recent": (),
     }
-    return Progress(**{**values, **changes})  # type: ignore[arg-type]
+    return RunProgress(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def said(shown: str) -> str:
@@ -128,7 +128,9 @@ def test_ten_thousand_results_do_not_fill_the_page() -> None:
 def test_names_and_captions_are_text_never_html() -> None:
     tally = Tally()
     tally.add([result(0, name=HOSTILE, caption=HOSTILE), result(1, name=HOSTILE, error=HOSTILE)])
-    strip = pictures_strip([Picture(HOSTILE, HOSTILE, b"\xff\xd8"), Picture("a'b", "c", b"")])
+    strip = pictures_strip(
+        [GalleryImage(HOSTILE, HOSTILE, b"\xff\xd8"), GalleryImage("a'b", "c", b"")]
+    )
     for shown in (results_table(tally), strip, progress_line("running", HOSTILE, None)):
         assert "<img src=x" not in shown
     assert strip.count("<img ") == 1

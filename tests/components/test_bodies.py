@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.formparsers import MultiPartException
 
-from components.bodies import MAX_JSON_BYTES, BoundedBodies
-from pipelines.settings import Settings
+from components.server.body_limit import MAX_JSON_BYTES, BodyLimit
+from pipelines.core.settings import Settings
 from tests.browser.serve import RunningApp, serve
 from tests.components.raw_http import http, post
 
@@ -55,7 +55,7 @@ def ask(
     app: Any = None,
 ) -> tuple[int, str]:
     """Return the status and the body that a request is answered with."""
-    bounded = BoundedBodies(app or Reader(), Settings(work_dir=folder, max_upload_mb=max_upload_mb))
+    bounded = BodyLimit(app or Reader(), Settings(work_dir=folder, max_upload_mb=max_upload_mb))
     rest, sent = list(pieces), []
 
     async def receive() -> Any:
@@ -112,9 +112,9 @@ def test_an_upload_ends_when_the_disk_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = Reader()
-    monkeypatch.setattr("components.bodies._ROOM_S", 0.0)
+    monkeypatch.setattr("components.server.body_limit._ROOM_S", 0.0)
     monkeypatch.setattr(
-        "components.bodies.no_uploads_because",
+        "components.server.body_limit.no_uploads_because",
         lambda settings: "The disk is full." if len(reader.read) >= 3 else "",
     )
     status, body = ask(tmp_path, UPLOAD, [b"x"] * 9, app=reader)
@@ -127,9 +127,9 @@ def test_whether_there_is_room_is_not_asked_for_each_piece(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr("components.bodies._ROOM_S", 60.0)
+    monkeypatch.setattr("components.server.body_limit._ROOM_S", 60.0)
     monkeypatch.setattr(
-        "components.bodies.no_uploads_because", lambda settings: asked.append(1) or ""
+        "components.server.body_limit.no_uploads_because", lambda settings: asked.append(1) or ""
     )
     assert ask(tmp_path, UPLOAD, [b"x"] * 100)[0] == 200
     assert len(asked) == 1

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from components.chat_times import as_markdown, from_markdown, times_in
+from components.render.video_chat import as_markdown, from_markdown, times_in
 
 
 @pytest.mark.parametrize(

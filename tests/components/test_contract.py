@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from gradio_client import Client, handle_file
 
-from components.example_lists import chat_videos, drawn_videos
-from pipelines.catalogue import MODELS
+from components.widgets.examples import chat_videos, drawn_videos
+from pipelines.models.catalogue import MODELS
 from tests.browser.serve import RunningApp
 from tests.components.raw_http import http
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from components.conversation import as_text, back_to_question, plain_messages
-from pipelines.errors import InputError
+from components.widgets.chat import as_text, back_to_question, plain_messages
+from pipelines.core.errors import InputError
 
 TURNS = [
     {"role": "user", "content": "a?"},

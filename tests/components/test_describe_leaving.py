@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from gradio_client import Client, handle_file
 
-from pipelines.describe import stopping as stops
+from pipelines.models.captioning import stopping as stops
 from tests.components.bundled_app import BundledApp, bundled_app, wait_until
 from tests.conftest import connect, draw_circle
 

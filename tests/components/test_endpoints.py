@@ -11,8 +11,8 @@ from gradio.media import get_image
 from gradio_client import Client, handle_file
 from PIL import Image
 
-from pipelines.catalogue import MODELS
-from pipelines.sources import BUNDLE
+from pipelines.models.catalogue import MODELS
+from pipelines.weights.locate import BUNDLE
 from tests.browser.serve import ROOT
 from tests.conftest import draw_circle
 

@@ -13,8 +13,8 @@ import pytest
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 
-from components.errors import Page, _not_offered, show_errors
-from pipelines.errors import InputError, MemoryLimitError, PipelineError, WeightsError
+from components.server.blocks import Page, _not_offered, show_errors
+from pipelines.core.errors import InputError, MemoryLimitError, PipelineError, WeightsError
 from tests.conftest import FakeApp
 
 SECRET = "secret of /home/somebody/weights.bin"
@@ -117,7 +117,7 @@ def test_a_picture_that_memory_does_not_suffice_to_look_at_is_told_of(
     def look(*_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("components.files.Uploads.look", look)
+    monkeypatch.setattr("components.server.uploads.Uploads.look", look)
     with Page() as page:
         image = gr.Image()
         gr.on(fn=lambda picture: None, inputs=image)

@@ -9,7 +9,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from safetensors.numpy import load, save
 
-from pipelines.evaluation.probe import read_probe
+from pipelines.models.linear_probe import read_probe
 from tests.browser.serve import ROOT, RunningApp
 from tests.components.bad_files import DAMAGED, NOT_IMAGES, bomb
 from tests.components.raw_http import post, upload

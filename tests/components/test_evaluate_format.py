@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from components import evaluate_format as fmt
-from pipelines.evaluation.job import Evaluation
-from pipelines.evaluation.mistakes import Mistake
-from pipelines.evaluation.results import Guess, measure
+from components.render import evaluation as fmt
+from pipelines.evaluation.job import Evaluation, Mistake
+from pipelines.evaluation.results import measure
+from pipelines.models.linear_probe import Guess
 
 NASTY = "<b>&'\"cat"
 

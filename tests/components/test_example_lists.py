@@ -5,15 +5,15 @@ import re
 import gradio as gr
 import pytest
 
-from components.common import ExampleStrip, asked_in_chinese, example_strip
-from components.example_lists import (
+from components.server.translate import speaking
+from components.widgets.common import ExampleStrip, asked_in_chinese, example_strip
+from components.widgets.examples import (
     Rows,
     classify_examples,
     similarity_examples,
     video_chat_examples,
 )
-from components.language import speaking
-from pipelines.catalogue import MODELS
+from pipelines.models.catalogue import MODELS
 
 CHINESE = re.compile("[\u4e00-\u9fff]")
 

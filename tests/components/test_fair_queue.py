@@ -10,10 +10,10 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from components.common import DEVICE_QUEUE
-from components.errors import Page
-from components.fair_queue import FairLine, FairQueue
-from pipelines.fairness import asking
+from components.server.blocks import Page
+from components.server.queue import FairLine, FairQueue
+from components.widgets.common import DEVICE_QUEUE
+from pipelines.core.visitor import asking
 from tests.components.bundled_app import bundled_app, wait_until
 from tests.conftest import connect
 
@@ -124,11 +124,11 @@ def test_whoever_asks_once_does_not_wait_for_all_of_a_flood(
         flood = Client(app.url, ssl_verify=False, verbose=False, max_workers=100)
         other, queue = connect(app.url), app.page._queue
         num = DEVICE_QUEUE["concurrency_limit"] // 2 + 6  # one visitor has half of the places
-        with app.store.turns.alone(lambda: False):  # nobody is answered meanwhile
+        with app.store.queue.alone(lambda: False):  # nobody is answered meanwhile
             jobs = [ask(flood, "flood") for _ in range(num)]
             wait_until(lambda: len(queue) == 6, "half of the places are not taken")
             jobs.append(ask(other, "other"))
-            wait_until(lambda: len(app.store.turns._alone) == num - 4, "it is not let in")
+            wait_until(lambda: len(app.store.queue._alone) == num - 4, "it is not let in")
         for job in jobs:
             job.result(timeout=120)
     assert len(ended) == num + 1 and "lost" not in ended
@@ -146,7 +146,7 @@ def test_one_visitor_leaves_half_of_the_room(tmp_path: Path, red_circle: Path) -
         queue = app.page._queue
         many = Client(app.url, ssl_verify=False, verbose=False, max_workers=100)
         num = DEVICE_QUEUE["concurrency_limit"] // 2
-        with app.store.turns.alone(lambda: False):
+        with app.store.queue.alone(lambda: False):
             jobs = [ask(many) for _ in range(num)]
             wait_until(lambda: app.num_running() == num, "the places are not full")
             queue.max_size = 6

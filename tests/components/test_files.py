@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from components.files import Uploads, one_query
-from pipelines.clip.named_image import NamedImage
-from pipelines.errors import InputError, MediaError
-from pipelines.settings import Settings
+from components.server.uploads import Uploads, one_query
+from pipelines.core.errors import InputError, MediaError
+from pipelines.core.settings import Settings
+from pipelines.media.named_image import NamedImage
 
 
 @pytest.fixture

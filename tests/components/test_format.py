@@ -12,13 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components import format as fmt
-from components import format_video
-from components.common import model_hint
-from components.overlay import heat_overlay
-from pipelines.catalogue import CATALOGUE, CLIP_B32
-from pipelines.demo_card import DemoCard
-from pipelines.results import (
+from components.render import scores as fmt
+from components.render import video as format_video
+from components.tabs.classify import heat_overlay
+from components.widgets.common import model_hint
+from pipelines.core.results import (
     Classification,
     Embeddings,
     LabelScore,
@@ -28,9 +26,11 @@ from pipelines.results import (
     SimilarityMatrix,
     Verdict,
 )
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
-from pipelines.viclip.results import Moment, MomentSearch, SearchedVideo
+from pipelines.core.settings import Settings
+from pipelines.models.catalogue import CATALOGUE, CLIP_B32
+from pipelines.models.viclip.results import Moment, MomentSearch, SearchedVideo
+from pipelines.serving.store import PipelineStore
+from pipelines.weights.demo_card import DemoCard
 
 NASTY = "<script>alert('x')</script> \"a\" & <img src=x onerror=alert(1)> ' onload='y"
 
@@ -313,6 +313,34 @@ def test_what_the_model_does_not_see_stays_dim() -> None:
     assert colour[:, 60:140].min() > 60
     assert colour[:, :48].max() == colour[:, 152:].max() == 0
     assert np.asarray(overlay)[:, :48].max() < 200
+
+
+@pytest.mark.parametrize(
+    ("size", "box", "lit"),
+    [
+        ((200, 100), (0.1, 0.3, 0.4, 0.9), (20, 30, 80, 90)),
+        ((100, 200), (0.3, 0.1, 0.9, 0.4), (30, 20, 90, 80)),
+        ((1600, 400), (0.5, 0.0, 0.75, 1.0), (400, 0, 600, 200)),
+    ],
+)
+def test_the_map_lies_on_the_part_that_the_model_sees(
+    size: tuple[int, int], box: tuple[float, ...], lit: tuple[int, ...]
+) -> None:
+    """The shares of the box are of width and height, which differ."""
+    every = relevance([[1.0, 1.0], [1.0, 1.0]], box)  # type: ignore[arg-type]
+    colour = colourfulness(heat_overlay(Image.new("RGB", size, "#cc3333"), every))
+    left, top, right, bottom = lit
+    assert colour[top + 1 : bottom - 1, left + 1 : right - 1].min() > 60
+    outside = colour.copy()
+    outside[top - (top > 0) : bottom + 1, left - 1 : right + 1] = 0
+    assert outside.max() == 0
+
+
+def test_a_row_of_the_map_is_a_row_of_the_picture() -> None:
+    grid = relevance([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]], (0.0, 0.0, 1.0, 1.0))
+    colour = colourfulness(heat_overlay(Image.new("RGB", (300, 100), "#3366cc"), grid))
+    assert colour[:20, 270:].min() > 60
+    assert colour[80:, :].max() < 12 and colour[:, :100].max() < 12
 
 
 def test_the_hint_of_a_model_names_the_memory_that_it_will_take(tmp_path: Path) -> None:

@@ -5,16 +5,16 @@ import re
 import numpy as np
 import pytest
 
-from components.format_chat import (
+from components.render.video_chat import (
     FRAMES_SHOWN,
     answer_notes,
     film_strip,
     message_line,
     plan_line,
 )
-from pipelines.results import ContextUse, Step
-from pipelines.videochat_flash.looking_ahead import Ahead
-from pipelines.videochat_flash.results import Estimate, SeenFrames, VideoAnswer
+from pipelines.core.results import ContextUse, Step
+from pipelines.models.video_chat import Estimate, SeenFrames, VideoAnswer
+from pipelines.serving.video_prefetch import VideoPrefetch
 
 
 def seen(*times: float, end: float = 60.0) -> SeenFrames:
@@ -63,20 +63,20 @@ def test_close_frames_have_fine_times() -> None:
 
 
 def test_a_plan() -> None:
-    shown = plan_line(Ahead(estimate=estimate()))
+    shown = plan_line(VideoPrefetch(estimate=estimate()))
     for fact in ("3 frames, one every 20 s", "64 of 32,768 tokens", "250 MB", "about 12 s"):
         assert fact in shown
     assert "is not seen" in shown
     assert "While" not in shown
     step = Step(done=8, total=64, unit="frames")
-    assert "8 of 64 frames" in plan_line(Ahead(estimate=estimate(), step=step))
+    assert "8 of 64 frames" in plan_line(VideoPrefetch(estimate=estimate(), step=step))
     assert "first word after about 12 s" in shown
-    prepared = plan_line(Ahead(estimate=estimate(), ready=True))
+    prepared = plan_line(VideoPrefetch(estimate=estimate(), ready=True))
     assert "prepared" in prepared
     assert "first word" not in prepared, "questions start at once"
     close = estimate(seen=seen(1.0, 2.0, end=3.0), seconds=None)
-    assert "first word" not in plan_line(Ahead(estimate=close))
-    assert "warning" not in plan_line(Ahead(estimate=close))
+    assert "first word" not in plan_line(VideoPrefetch(estimate=close))
+    assert "warning" not in plan_line(VideoPrefetch(estimate=close))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_plan() -> None:
     ],
 )
 def test_what_does_not_fit_is_told(changes: dict[str, object], told: str) -> None:
-    assert told in plan_line(Ahead(estimate=estimate(**changes)))
+    assert told in plan_line(VideoPrefetch(estimate=estimate(**changes)))
 
 
 @pytest.mark.parametrize(
@@ -96,11 +96,11 @@ def test_what_does_not_fit_is_told(changes: dict[str, object], told: str) -> Non
     [(0.2, "less than a second"), (59.6, "about 60 s"), (300.0, "about 5 minutes")],
 )
 def test_rough_times(seconds: float, told: str) -> None:
-    assert told in plan_line(Ahead(estimate=estimate(seconds=seconds)))
+    assert told in plan_line(VideoPrefetch(estimate=estimate(seconds=seconds)))
 
 
 def test_messages_stay_text() -> None:
-    assert "class='warning'>no &lt;b&gt;" in plan_line(Ahead(problem="no <b>"))
+    assert "class='warning'>no &lt;b&gt;" in plan_line(VideoPrefetch(problem="no <b>"))
     assert "&lt;b&gt;" in message_line("<b>")
 
 

@@ -1,6 +1,8 @@
 """Who comes while as many wait as may is told so in a sentence of ours, whatever asks."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +12,9 @@ from gradio.queueing import Queue
 from gradio_client.exceptions import AppError
 
 from benchmarks.bench_visitors import Tally
-from components import full_queue
-from components.errors import Page
-from components.layout import MAX_WAITING
+from components.page import MAX_WAITING
+from components.server import queue as full_queue
+from components.server.blocks import Page
 from tests.browser.serve import RunningApp, serve
 from tests.components.bundled_app import wait_until
 from tests.components.raw_http import http, post, press
@@ -95,3 +97,30 @@ def test_what_nobody_fetches_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
 def held(queue: Queue) -> int:
     """Return how many visits a queue holds something of."""
     return len(queue.pending_event_ids_session) + len(queue.pending_messages_per_session)
+
+
+def test_exactly_as_many_wait_as_may() -> None:
+    """Each raw request is another visitor's, of whom none has more than half of the room."""
+    begun, over = threading.Event(), threading.Event()
+
+    def ask() -> str:
+        begun.set()
+        assert over.wait(60)
+        return "an answer"
+
+    with Page(analytics_enabled=False) as page:
+        gr.api(ask, api_name="ask")
+    page.queue(max_size=3, default_concurrency_limit=1)
+    _, url, _ = page.launch(server_port=None, quiet=True, prevent_thread_lock=True)
+    try:
+        with ThreadPoolExecutor(4) as crowd:
+            answers = [crowd.submit(post, url, "ask", [])]
+            assert begun.wait(60)
+            answers += [crowd.submit(post, url, "ask", []) for _ in range(3)]
+            wait_until(lambda: len(page._queue) == 3, "three do not wait")
+            assert post(url, "ask", [])["error"].startswith("The queue is full: 3 requests")
+            over.set()
+            assert [answer.result(60) for answer in answers] == [{"data": ["an answer"]}] * 4
+    finally:
+        over.set()
+        page.close(verbose=False)

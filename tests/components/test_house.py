@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from gradio_client import Client, handle_file
 
-from components.house import COSTLY, MOST_VISITORS, House, Refused
-from pipelines.settings import read_settings
+from components.server.rate_limit import COSTLY, MOST_VISITORS, AccessRules, RequestRefused
+from pipelines.core.settings import read_settings
 from tests.browser.serve import RunningApp, serve
 from tests.components.raw_http import http, post, upload
 
@@ -19,38 +19,38 @@ LABELS = "red circle\nblue square"
 
 
 def test_any_number_is_allowed_unless_told_otherwise() -> None:
-    house = House()
+    house = AccessRules()
     for _ in range(1000):
         house.let_in("a", "batched", now=0.0)
     assert house._asked == {}, "nothing is kept of who asks"
 
 
 def test_a_visitor_has_so_many_questions_a_minute() -> None:
-    house = House(2)
+    house = AccessRules(2)
     house.let_in("a", "batched", now=0.0)
     house.let_in("a", "device", now=10.0)
-    with pytest.raises(Refused, match=r"asked 2 times .* Try again in 40 s\."):
+    with pytest.raises(RequestRefused, match=r"asked 2 times .* Try again in 40 s\."):
         house.let_in("a", "batched", now=20.0)
     house.let_in("b", "batched", now=20.0)
     house.let_in("a", "lookup", now=20.0)
     house.let_in("a", "batched", now=60.0)
-    with pytest.raises(Refused, match="in 10 s"):
+    with pytest.raises(RequestRefused, match="in 10 s"):
         house.let_in("a", "batched", now=60.0)
 
 
 def test_only_so_many_visitors_are_remembered() -> None:
-    house = House(1)
+    house = AccessRules(1)
     for number in range(MOST_VISITORS + 5):
         house.let_in(str(number), "batch", now=0.0)
     assert len(house._asked) == MOST_VISITORS
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRefused):
         house.let_in(str(MOST_VISITORS), "batch", now=0.0)
 
 
 def test_nobody_is_let_in_while_the_house_closes() -> None:
-    house = House()
+    house = AccessRules()
     house.closing.set()
-    with pytest.raises(Refused, match="restarted"):
+    with pytest.raises(RequestRefused, match="restarted"):
         house.let_in("a", "lookup")
 
 
@@ -141,14 +141,14 @@ def test_the_end_of_grace_ends_what_runs(tmp_path: Path) -> None:
 SLOW = """
 import logging, sys, time
 import app
-import pipelines.describe.pipeline as pipeline
+import pipelines.models.captioning.pipeline as pipeline
 def slowly(function):
     def work(*args, **options):
         logging.getLogger("slow").warning("slow work begins")
         time.sleep(4)
         return (yield from function(*args, **options))
     return work
-pipeline.DescribePipeline.stream_caption = slowly(pipeline.DescribePipeline.stream_caption)
+pipeline.CaptionPipeline.stream_caption = slowly(pipeline.CaptionPipeline.stream_caption)
 app.main(sys.argv[1:])
 """
 
@@ -161,7 +161,7 @@ def wait_for(app: RunningApp, line: str) -> None:
 
 
 def test_the_costly_queues_are_those_of_the_app() -> None:
-    from components import common
+    from components.widgets import common
 
     queues = (common.DEVICE_QUEUE, common.BATCH_QUEUE, common.BATCHED_QUEUE)
     assert {queue["concurrency_id"] for queue in queues} == COSTLY

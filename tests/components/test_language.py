@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.language import (
+from components.server.translate import (
     FOLDER,
     LANGUAGES,
     Translator,
@@ -16,7 +16,7 @@ from components.language import (
     say_html,
     speaking,
 )
-from components.speaking_page import said_props
+from components.server.translated_blocks import said_props
 from tests.browser.serve import RunningApp
 from tests.components.raw_http import http, post, upload
 from tests.spoken_texts import spoken_texts
@@ -66,7 +66,9 @@ def test_the_source_has_texts() -> None:
     assert len(texts) > 300
     assert {"Classify", "The question is empty. Ask something about the image."} <= texts.keys()
     of_errors = "On this Space nothing is computed ahead: ask, and the work begins."
-    assert texts[of_errors] == "pipelines/zero_gpu.py", "errors of modules that say nothing else"
+    assert texts[of_errors] == "pipelines/serving/zero_gpu.py", (
+        "errors of modules that say nothing else"
+    )
 
 
 def test_no_translation_is_left_over() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from components.player import Player
-from pipelines.videochat_flash import videos
+from components.widgets.player import Player
+from pipelines.models.videochat_flash import video_features
 from tests.browser.serve import ROOT
 from tests.components.bundled_app import BundledApp, bundled_app
 
@@ -84,7 +84,7 @@ def test_a_strip_that_is_shown_is_not_decoded_again(
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("the video was opened again")
 
-    monkeypatch.setattr("pipelines.videochat_flash.film.open_video", never)
+    monkeypatch.setattr("pipelines.models.videochat_flash.frames.open_video", never)
     films, _, _ = ask(app, video, shown=seen)
     assert films == []
 
@@ -93,7 +93,7 @@ def test_a_damaged_video_shows_the_frames_that_could_be_read(
     app: BundledApp, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One frame that was lost took the whole strip away."""
-    original = videos.read_clips
+    original = video_features.read_clips
 
     def damaged(reader: Any, clips: Any, side_px: int, *, lost: set[int], **more: Any) -> Any:
         for clip, read in zip(clips, original(reader, clips, side_px, lost=lost, **more)):  # noqa: B905
@@ -103,6 +103,6 @@ def test_a_damaged_video_shows_the_frames_that_could_be_read(
     with app.store.use("demo-videochat", "video-chat") as chat:
         chat.forget()
         chat.videos._pictures.clear()
-    monkeypatch.setattr(videos, "read_clips", damaged)
+    monkeypatch.setattr(video_features, "read_clips", damaged)
     (film,), seen, _ = ask(app, video)
     assert times(film) == [f"{time_s:.3f}" for time_s in seen.times_s]

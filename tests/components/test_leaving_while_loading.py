@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from gradio_client import handle_file
 
-from pipelines.base import Pipeline
-from pipelines.store import PipelineStore
+from pipelines.models.base import Pipeline
+from pipelines.serving.store import PipelineStore
 from tests.components.bundled_app import HANG_S, BundledApp, bundled_app, wait_until
 from tests.conftest import connect
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from gradio_client import Client, handle_file
 
-from components import links as module
-from components.files import MOST_FILES
-from components.links import KEPT_S, Links
-from pipelines.errors import InputError, MediaError
-from pipelines.settings import Settings
+from components.server import links as module
+from components.server.links import KEPT_S, Links
+from components.server.uploads import MOST_FILES
+from pipelines.core.errors import InputError, MediaError
+from pipelines.core.settings import Settings
 from tests.browser.serve import RunningApp, serve
 from tests.components.raw_http import http, post
 from tests.conftest import connect, draw_circle
@@ -25,7 +25,7 @@ from tests.local_server import LocalServer
 OPEN = """
 import functools, sys
 from components import layout
-from components.links import Links
+from components.server.links import Links
 layout.Links = functools.partial(Links, allowed=lambda address: True)
 import app
 app.main(sys.argv[1:])

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from components.batch_order import note_over, wish
-from components.layout import build_app
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
+from components.jobs.batch_order import note_over, wish
+from components.page import build_app
+from components.server.services import Services
+from pipelines.core.settings import Settings
+from pipelines.serving.store import PipelineStore
 from tests.browser.serve import RunningApp
 from tests.components.raw_http import press, upload
 
@@ -55,7 +56,10 @@ def test_a_run_of_a_page_that_nobody_knows(running_app: RunningApp, name: str) -
 def ending(tmp_path: Path) -> tuple[Any, Any, Settings]:
     """The handlers of Pause and Cancel, and what they were made with."""
     settings = Settings(models="bundled", work_dir=tmp_path, cache_dir=tmp_path / "cache")
-    events = {event.name: event.fn for event in build_app(PipelineStore(settings)).fns.values()}
+    events = {
+        event.name: event.fn
+        for event in build_app(Services.of(PipelineStore(settings))).fns.values()
+    }
     return events["pause"], events["cancel"], settings
 
 

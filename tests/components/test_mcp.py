@@ -14,7 +14,7 @@ from mcp.client.streamable_http import streamablehttp_client
 from mcp.types import CallToolResult, Tool
 from PIL import Image
 
-from components.bodies import MAX_JSON_BYTES
+from components.server.body_limit import MAX_JSON_BYTES
 from tests.browser.serve import ROOT, RunningApp, serve
 from tests.components.raw_http import http, upload
 from tests.components.test_contract import ENDPOINTS, REQUIRED

@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from components.common import model_hint
-from pipelines.describe.checkpoints import BLIP2_OPT
-from pipelines.generation import GenerationOptions
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
+from components.widgets.common import model_hint
+from pipelines.core.options import GenerationOptions
+from pipelines.core.settings import Settings
+from pipelines.models.captioning.checkpoints import BLIP2_OPT
+from pipelines.serving.store import PipelineStore
 
 
 def test_the_memory_is_the_one_that_the_store_counts() -> None:

@@ -9,12 +9,13 @@ import gradio as gr
 import pytest
 from gradio.blocks import postprocess_update_dict
 
-from components import moments_tab
-from components.errors import Page
-from components.layout import build_app
-from components.player import Player
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
+from components.page import build_app
+from components.server.blocks import Page
+from components.server.services import Services
+from components.tabs import moments
+from components.widgets.player import Player
+from pipelines.core.settings import Settings
+from pipelines.serving.store import PipelineStore
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def page() -> Page:
     settings = Settings(
         models="bundled", offline=True, work_dir=Path(os.environ["GRADIO_TEMP_DIR"])
     )
-    return build_app(PipelineStore(settings))
+    return build_app(Services.of(PipelineStore(settings)))
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_every_video_on_the_page_is_shown_as_it_is(page: Page) -> None:
 
 def test_nothing_is_run_on_an_uploaded_file(page: Page, programs: Path) -> None:
     path = uploaded("film.mp4", b"\0\0\0\x18ftypmp42" + bytes(200))
-    _, update, *_ = handler(page, "show_first", moments_tab)([str(path)])
+    _, update, *_ = handler(page, "show_first", moments)([str(path)])
     player = Player(render=False)
     shown = postprocess_update_dict(player, update, postprocess=True)
     assert shown["value"]["path"] == str(path)
@@ -79,7 +80,7 @@ def test_nothing_is_run_on_an_uploaded_file(page: Page, programs: Path) -> None:
 def test_a_playlist_is_not_shown(page: Page) -> None:
     path = uploaded("film.mp4", b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n")
     with pytest.raises(gr.Error, match="is a playlist, not a video"):
-        handler(page, "show_first", moments_tab)([str(path)])
+        handler(page, "show_first", moments)([str(path)])
 
 
 def test_no_stub_is_written() -> None:

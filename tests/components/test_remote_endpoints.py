@@ -11,7 +11,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from pipelines.remote.entries import MOST_VISITORS
+from pipelines.serving.remote_registry import MOST_VISITORS
 from tests.browser.serve import RunningApp, serve
 from tests.conftest import connect
 from tests.fake_chat_server import PIECES, FakeChatServer

@@ -11,7 +11,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from components.example_lists import drawn_videos
+from components.widgets.examples import drawn_videos
 from tests.browser.serve import ROOT, RunningApp, serve
 from tests.components.raw_http import post
 from tests.components.test_bad_input import assert_clear

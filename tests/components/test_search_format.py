@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from components.search_format import (
+from components.render.search import (
     caption,
     found_csv,
     found_table,
@@ -13,12 +13,13 @@ from components.search_format import (
     outcome_summary,
     progress_line,
 )
-from pipelines.search.results import FileKind, FileOutcome, Found, Holding, IndexedFile, Search
+from pipelines.core.results import FileKind
+from pipelines.search.results import FileOutcome, FoundFile, IndexedFile, IndexSummary, SearchResult
 
 
-def found(name: str, kind: FileKind = "picture", start_s: float = 0.0, alike: int = 0) -> Found:
+def found(name: str, kind: FileKind = "picture", start_s: float = 0.0, alike: int = 0) -> FoundFile:
     file = IndexedFile(content="0" * 40, name=name, kind=kind, path="", num_parts=1)
-    return Found(
+    return FoundFile(
         file=file,
         start_s=start_s,
         end_s=start_s + 4.0 if kind == "video" else 0.0,
@@ -31,7 +32,9 @@ def found(name: str, kind: FileKind = "picture", start_s: float = 0.0, alike: in
 
 def test_a_name_is_no_markup() -> None:
     evil = "<img src=x onerror=alert(1)>.png"
-    search = Search(found=(found(evil, alike=1),), searched=Holding(pictures=1, vectors=1))
+    search = SearchResult(
+        found=(found(evil, alike=1),), searched=IndexSummary(pictures=1, vectors=1)
+    )
     outcome = FileOutcome(file=evil, kind="picture", outcome="error", error="<b>no</b>")
     for markup in (found_table(search), outcome_summary([outcome])):
         assert "<img" not in markup and "<b>no" not in markup
@@ -40,9 +43,9 @@ def test_a_name_is_no_markup() -> None:
 
 
 def test_a_row_says_where_and_what_is_alike() -> None:
-    search = Search(
+    search = SearchResult(
         found=(found("film.mp4", "video", 65.0), found("a.png", alike=5)),
-        searched=Holding(pictures=6, videos=1, vectors=10),
+        searched=IndexSummary(pictures=6, videos=1, vectors=10),
     )
     table = found_table(search)
     assert "1:05.0 – 1:09.0" in table
@@ -59,13 +62,13 @@ def test_a_row_says_where_and_what_is_alike() -> None:
 @pytest.mark.parametrize(
     ("holding", "keep_h", "said"),
     [
-        (Holding(), 24.0, "empty"),
-        (Holding(pictures=2, videos=1, vectors=9), 24.0, "Pictures: 2 · Videos: 1"),
-        (Holding(pictures=2, vectors=2), 24.0, "not used for 24 hours"),
-        (Holding(pictures=2, vectors=2), 0.0, "until you delete it"),
+        (IndexSummary(), 24.0, "empty"),
+        (IndexSummary(pictures=2, videos=1, vectors=9), 24.0, "Pictures: 2 · Videos: 1"),
+        (IndexSummary(pictures=2, vectors=2), 24.0, "not used for 24 hours"),
+        (IndexSummary(pictures=2, vectors=2), 0.0, "until you delete it"),
     ],
 )
-def test_what_an_index_holds(holding: Holding, keep_h: float, said: str) -> None:
+def test_what_an_index_holds(holding: IndexSummary, keep_h: float, said: str) -> None:
     assert said in holding_line(holding, keep_h)
 
 

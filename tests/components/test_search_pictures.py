@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.search_handlers import Handlers
-from pipelines.search.results import Found, IndexedFile
-from pipelines.search.thumbnails import SIDE_PX, film_thumbnails
-from pipelines.video import open_video
-from pipelines.video_key_frames import key_frames
+from components.tabs.search import Handlers
+from pipelines.media.thumbnails import SIDE_PX, film_thumbnails
+from pipelines.media.video.open import key_frames, open_video
+from pipelines.search.results import FoundFile, IndexedFile
 from tests.pipelines.made_videos import encode
 
 
@@ -22,13 +21,15 @@ def jpeg(colour: str) -> bytes:
     return buffer.getvalue()
 
 
-def found(path: Path | str, start_s: float = 0.0, kept: bytes = b"") -> Found:
+def found(path: Path | str, start_s: float = 0.0, kept: bytes = b"") -> FoundFile:
     kind: Any = "video" if str(path).endswith("mp4") else "picture"
     file = IndexedFile(
         content="0" * 40, name="a", kind=kind, path=str(path), num_parts=1, thumbnail=kept
     )
     end_s = start_s + 0.2 if kind == "video" else 0.0
-    return Found(file=file, start_s=start_s, end_s=end_s, cosine=0.2, strength=0.9, verdict="match")
+    return FoundFile(
+        file=file, start_s=start_s, end_s=end_s, cosine=0.2, strength=0.9, verdict="match"
+    )
 
 
 def test_each_moment_has_its_frame_and_a_video_is_opened_once(
@@ -41,7 +42,7 @@ def test_each_moment_has_its_frame_and_a_video_is_opened_once(
         opened.append(path)
         return open_video(path, **options)
 
-    monkeypatch.setattr("pipelines.video_key_frames.open_video", opening)
+    monkeypatch.setattr("pipelines.media.video.open.open_video", opening)
     there = {str(film): film for film in films}
     handlers = Handlers.__new__(Handlers)
     monkeypatch.setattr(handlers, "_there", there.get)

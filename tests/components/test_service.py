@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from gradio_client import handle_file
 
-from pipelines.settings import Settings
-from pipelines.upload_room import no_uploads_because
+from pipelines.core.settings import Settings
+from pipelines.serving.work_dir import no_uploads_because
 from tests.browser.serve import RunningApp, serve
 from tests.components.raw_http import http
 from tests.conftest import connect

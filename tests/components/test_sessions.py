@@ -10,14 +10,14 @@ import pytest
 from gradio.state_holder import StateHolder
 from gradio_client import handle_file
 
-from components import sessions
-from components.sessions import Ages, forget, forget_visits
+from components.server import sessions
+from components.server.sessions import SessionAges, forget, forget_visits
 from tests.browser.serve import serve
 from tests.components.bundled_app import wait_until
 from tests.conftest import connect
 
 NOW = datetime(2026, 1, 1, 12)
-AGES = Ages()
+AGES = SessionAges()
 
 
 class Visits(StateHolder):

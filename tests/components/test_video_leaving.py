@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from gradio_client import handle_file
 
-from components import moments_tab
-from pipelines.errors import ReadingStopped
-from pipelines.viclip import videos
+from components.tabs import moments
+from pipelines.core.errors import ReadingStopped
+from pipelines.models.viclip import videos
 from tests.browser.serve import ROOT
 from tests.components.bundled_app import HANG_S, BundledApp, bundled_app, wait_until
 from tests.conftest import connect
@@ -63,7 +63,7 @@ def test_cutting_out_can_be_stopped(app: BundledApp, monkeypatch: pytest.MonkeyP
     video = app.store.settings.work_dir / "cut.mp4"
     video.write_bytes(VIDEO.read_bytes())
     held = Held()
-    monkeypatch.setattr(moments_tab, "write_clip", held)
+    monkeypatch.setattr(moments, "write_clip", held)
     cut = app.event("cut_out")
     assert any(cut._id in event.cancels for event in app.page.fns.values()), "by the button"
     working = cut.fn([(str(video), 0.0, 1.0)], 0)

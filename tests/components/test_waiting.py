@@ -86,7 +86,7 @@ def test_a_script_sees_its_place(tmp_path: Path, red_circle: Path) -> None:
         def told(job: Any) -> list[str]:
             return [str(one.desc) for one in job.status().progress_data or []]
 
-        with app.store.turns.alone(lambda: False):
+        with app.store.queue.alone(lambda: False):
             for number in (1, 2):
                 jobs.append(connect(app.url).submit(**request))
                 place = f"Waiting for the model: {number} before you"

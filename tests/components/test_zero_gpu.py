@@ -10,9 +10,9 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from pipelines.generation import GenerationOptions
-from pipelines.videochat_flash.part import Part
-from pipelines.zero_gpu import LONGEST_S, SHORTEST_S, ZeroGpuStore, is_zero_gpu, make_store
+from pipelines.core.options import GenerationOptions
+from pipelines.models.video_chat import Part
+from pipelines.serving.zero_gpu import LONGEST_S, SHORTEST_S, ZeroGpuStore, is_zero_gpu, make_store
 from tests.browser.serve import ROOT, RunningApp, serve
 from tests.conftest import connect
 
@@ -138,7 +138,7 @@ class FakeSpaces:
 def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ZeroGpuStore:
     import sys
 
-    from pipelines.settings import Settings
+    from pipelines.core.settings import Settings
 
     monkeypatch.setitem(sys.modules, "spaces", FakeSpaces)
     monkeypatch.setattr("os.register_at_fork", lambda **hooks: None)
@@ -198,7 +198,7 @@ def test_what_a_worker_learns_the_next_one_knows(store: ZeroGpuStore) -> None:
 
 def test_windows_of_a_video_are_computed_once(store: ZeroGpuStore) -> None:
     """A search runs in one worker and its moments in the next, which was forked before."""
-    from pipelines.viclip.windows import SearchOptions
+    from pipelines.models.viclip.windows import SearchOptions
 
     store.preload()
     kept = store._live["demo-viclip"].caches()
@@ -215,10 +215,10 @@ def test_windows_of_a_video_are_computed_once(store: ZeroGpuStore) -> None:
 def test_every_cache_can_travel() -> None:
     import torch
 
-    from pipelines.describe.features import FeatureCache
-    from pipelines.vectors import VectorCache
-    from pipelines.viclip.videos import LostFrames
-    from pipelines.videochat_flash.clip_features import ClipFeatures
+    from pipelines.compute.vector_cache import VectorCache
+    from pipelines.models.captioning.image_cache import FeatureCache
+    from pipelines.models.viclip.videos import LostFrames
+    from pipelines.models.videochat_flash.video_features import ClipFeatures
 
     rows = torch.ones(2, 3)
     features, clips, vectors = FeatureCache(), ClipFeatures(10_000), VectorCache(None, "model")
@@ -238,7 +238,7 @@ def test_every_cache_can_travel() -> None:
 
 
 def test_nothing_is_computed_ahead(store: ZeroGpuStore) -> None:
-    from pipelines.errors import PipelineError
+    from pipelines.core.errors import PipelineError
 
     with (
         store.use("demo-clip", "image-text") as clip,
@@ -254,7 +254,7 @@ def test_nothing_is_computed_ahead(store: ZeroGpuStore) -> None:
 
 @pytest.mark.parametrize("value", ["", "0", "false"])
 def test_elsewhere_nothing_changes(value: str) -> None:
-    from pipelines.settings import Settings
+    from pipelines.core.settings import Settings
 
     assert not is_zero_gpu({"SPACES_ZERO_GPU": value})
     assert not is_zero_gpu({"SPACES_ZERO_GPU": "1"}), "without the package"

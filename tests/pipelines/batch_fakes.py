@@ -19,7 +19,7 @@ from PIL import Image
 
 import pipelines.caption_folder as command
 from pipelines.batch.ledger import CaptionSettings
-from pipelines.generation import GenerationOptions
+from pipelines.core.options import GenerationOptions
 
 ROOT = Path(__file__).parents[2]
 

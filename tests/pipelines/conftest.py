@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipelines.catalogue import CLIP_B32
+from pipelines.models.catalogue import CLIP_B32
 from tests.fake_hub import FakeHub
 from tests.pipelines.downloads import PADDING_BYTES
 from tests.tiny_models import make_tiny_clip
@@ -39,9 +39,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.setattr("pipelines.resuming.RETRY_WAIT_S", 0.05)
-    monkeypatch.setattr("pipelines.resuming.LOCK_POLL_S", 0.2)
-    monkeypatch.setattr("pipelines.fetching.POLL_S", 0.05)
+    monkeypatch.setattr("pipelines.weights.hub.RETRY_WAIT_S", 0.05)
+    monkeypatch.setattr("pipelines.weights.hub.LOCK_POLL_S", 0.2)
+    monkeypatch.setattr("pipelines.weights.download.POLL_S", 0.05)
     return folder
 
 

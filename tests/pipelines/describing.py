@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipelines.describe import traits
-from pipelines.describe.pipeline import DescribePipeline
-from pipelines.describe.traits import GenerativeTraits
-from pipelines.runtime import Device
-from pipelines.settings import Settings
+from pipelines.compute.device import Device
+from pipelines.core.settings import Settings
+from pipelines.core.spec import GenerativeTraits
+from pipelines.models.captioning import traits
+from pipelines.models.captioning.pipeline import CaptionPipeline
 from tests import tiny_describe
 
 EXACT = Device("cpu", "float32", packed=False, reason="tests")
@@ -54,10 +54,10 @@ def live(
     device: Device = EXACT,
     settings: Settings = DEFAULTS,
     **changes: Any,
-) -> DescribePipeline:
+) -> CaptionPipeline:
     """Return a loaded pipeline of the family `key`, its traits changed as told."""
     spec = Spec(key, replace(FAMILIES[key][0], **changes))
-    pipeline = DescribePipeline(spec, folder, device, settings)  # type: ignore[arg-type]
+    pipeline = CaptionPipeline(spec, folder, device, settings)  # type: ignore[arg-type]
     pipeline.load()
     return pipeline
 

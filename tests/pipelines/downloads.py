@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.catalogue import CLIP_B32, ModelSpec
-from pipelines.errors import WeightsError
-from pipelines.settings import Settings
-from pipelines.sources import Sources
+from pipelines.core.errors import WeightsError
+from pipelines.core.settings import Settings
+from pipelines.core.spec import ModelSpec
+from pipelines.models.catalogue import CLIP_B32
+from pipelines.weights.locate import Sources
 from tests.fake_hub import FakeHub
 
 #: What is added to the tiny weights so that their download takes a while.

@@ -9,10 +9,10 @@ from typing import Any
 
 #: Put into an app, with a short patience: `serve(folder, code=CODE)`.
 CODE = """
-from pipelines import apart
+from pipelines.media import isolation
 from tests.pipelines import evil_decoder
 apart.HANG_S = 2.0
-apart.crew().target = evil_decoder.serve
+isolation.decoder_pool().target = evil_decoder.serve
 import app
 app.main()
 """
@@ -27,25 +27,25 @@ def act(name: str) -> None:
 
 def ask_for_ever(conn: Any, stop: Any) -> None:
     """Answer nothing, and ask all the time whether to stop."""
-    from pipelines import apart
+    from pipelines.media import worker
 
-    sign = apart._Sign(conn, stop)
+    sign = worker._Sign(conn, stop)
     while True:
         sign()
 
 
 def serve(conn: Any, stop: Any) -> None:
     """Answer as `apart.serve` does, but for such files."""
-    from pipelines import apart, images, video
-    from pipelines.video_decoding import Worker
+    from pipelines.media import images, worker
+    from pipelines.media.video.decoder import FrameDecoder
 
-    open_image, feed, hung = images.open_image, Worker._feed, list[bool]()
+    open_image, feed, hung = images.open_image, FrameDecoder._feed, list[bool]()
 
     def evil_open_image(path: Path, **options: Any) -> Any:
         act(path.name)
         return open_image(path, **options)
 
-    class EvilReader(video.VideoReader):
+    class EvilReader(worker.VideoReader):
         def __init__(self, path: Path, **options: Any) -> None:
             act(path.name)
             super().__init__(path, **options)
@@ -60,7 +60,7 @@ def serve(conn: Any, stop: Any) -> None:
                 act("crash")
             return super().frames_in_order(*args, **options)
 
-    def evil_feed(self: Worker, *args: Any) -> Any:
+    def evil_feed(self: FrameDecoder, *args: Any) -> Any:
         in_thread = threading.current_thread() is not threading.main_thread()
         if "stuck" in self._path.name and in_thread and not hung:
             hung.append(True)
@@ -69,7 +69,7 @@ def serve(conn: Any, stop: Any) -> None:
             time.sleep(20)
         return feed(self, *args)
 
-    Worker._feed = evil_feed  # type: ignore[method-assign]
+    FrameDecoder._feed = evil_feed  # type: ignore[method-assign]
     vars(images)["open_image"] = evil_open_image
-    vars(video)["VideoReader"] = EvilReader
-    apart.serve(conn, stop)
+    vars(worker)["VideoReader"] = EvilReader
+    worker.serve(conn, stop)

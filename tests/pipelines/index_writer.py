@@ -9,14 +9,15 @@ import sys
 
 import numpy as np
 
-from pipelines.search.finding import delete_files
-from pipelines.search.library import Library
-from pipelines.search.results import IndexedFile, Parts
+from pipelines.models.search_query import FileVectors
+from pipelines.search.indexes import Indexes
+from pipelines.search.query import delete_files
+from pipelines.search.results import IndexedFile
 
 OWNER, SPACE, DIM = "owner", "picture.m.1", 16
 
 
-def entry(number: int) -> tuple[IndexedFile, Parts]:
+def entry(number: int) -> tuple[IndexedFile, FileVectors]:
     draw = np.random.default_rng(number)
     vector = draw.normal(size=(1, DIM)).astype(np.float32)
     file = IndexedFile(
@@ -27,11 +28,11 @@ def entry(number: int) -> tuple[IndexedFile, Parts]:
         num_parts=1,
         thumbnail=b"JPEG",
     )
-    return file, Parts(starts_s=np.zeros(1), ends_s=np.zeros(1), vectors=vector)
+    return file, FileVectors(starts_s=np.zeros(1), ends_s=np.zeros(1), vectors=vector)
 
 
 def main(folder: str, first: int, count: int, how: str) -> None:
-    library = Library(folder)
+    library = Indexes(folder)
     shelf = library.shelf(OWNER, SPACE)
     for number in range(first, first + 3 * count, 3):
         entries = [entry(number + offset) for offset in range(3)]

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import apart, images
-from pipelines.decode_budget import BUDGET
-from pipelines.errors import DecoderLost, MediaError, MemoryLimitError, ReadingStopped
-from pipelines.images import decode_image, open_image, true_box
-from pipelines.viclip.windows import SearchOptions
-from pipelines.video import ApartVideo, VideoReader, open_video, probe
-from pipelines.video_key_frames import key_frames
-from pipelines.videochat_flash.frames import read_clips
+from pipelines.core.errors import DecoderLost, MediaError, MemoryLimitError, ReadingStopped
+from pipelines.media import images, isolation
+from pipelines.media.images import decode_image, open_image, true_box
+from pipelines.media.isolation import BUDGET
+from pipelines.media.video.open import IsolatedVideo, key_frames, open_video, probe
+from pipelines.media.video.reader import VideoReader
+from pipelines.models.viclip.windows import SearchOptions
+from pipelines.models.videochat_flash.frames import read_clips
 from tests.pipelines import evil_decoder
 from tests.pipelines.made_videos import encode
 from tests.pipelines.viclip_golden import make_golden_folder, make_pipeline
@@ -33,19 +33,19 @@ PICTURE, VIDEO = EXAMPLES / "four-objects.png", EXAMPLES / "three-shapes.mp4"
 
 @pytest.fixture
 def apart_on() -> Iterator[None]:
-    apart.begin()
+    isolation.enable()
     yield
-    apart.end()
+    isolation.disable()
 
 
 @pytest.fixture
 def evil(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(apart, "HANG_S", 1.0)
-    crew = apart.Crew(evil_decoder.serve)
-    monkeypatch.setattr(apart, "crew", lambda: crew)
-    apart.begin()
+    monkeypatch.setattr(isolation, "HANG_S", 1.0)
+    crew = isolation.DecoderPool(evil_decoder.serve)
+    monkeypatch.setattr(isolation, "decoder_pool", lambda: crew)
+    isolation.enable()
     yield
-    apart.end()
+    isolation.disable()
 
 
 def renamed(file: Path, name: str, folder: Path) -> Path:
@@ -56,7 +56,7 @@ def renamed(file: Path, name: str, folder: Path) -> Path:
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.png")))
 def test_a_picture_is_the_same_apart(file: Path) -> None:
     there = open_image(file)
-    apart.end()
+    isolation.disable()
     assert there.tobytes() == open_image(file).tobytes()
 
 
@@ -66,7 +66,7 @@ def test_a_draft_keeps_its_box(tmp_path: Path) -> None:
     Image.effect_noise((2745, 1801), 90).convert("RGB").save(file)
     there, data = open_image(file, draft_px=224), file.read_bytes()
     assert true_box(there) == true_box(decode_image(data, draft_px=224))
-    apart.end()
+    isolation.disable()
     here = open_image(file, draft_px=224)
     assert there.size == here.size != (2745, 1801)
     assert true_box(there) == true_box(here)
@@ -88,7 +88,7 @@ def test_what_is_no_picture_is_told_as_ever(tmp_path: Path) -> None:
 def test_a_video_is_the_same_apart() -> None:
     seen: list[tuple[int, int]] = []
     with open_video(VIDEO) as there:
-        assert isinstance(there, ApartVideo)
+        assert isinstance(there, IsolatedVideo)
         frames = there.frames_at([7, 0, 7], (48, 64), on_progress=lambda *at: seen.append(at))
         late = there.frames_at_times([1.0], (48, 64))
     with VideoReader(VIDEO) as here:
@@ -112,32 +112,34 @@ def test_reading_stops_when_asked() -> None:
 @pytest.mark.usefixtures("apart_on")
 def test_a_process_is_kept_for_the_next() -> None:
     open_image(PICTURE)
-    ((first, _),) = apart.crew()._idle
+    ((first, _),) = isolation.decoder_pool()._idle
     open_image(PICTURE)
-    assert [decoder for decoder, _ in apart.crew()._idle] == [first]
+    assert [decoder for decoder, _ in isolation.decoder_pool()._idle] == [first]
 
 
 @pytest.mark.usefixtures("apart_on")
 def test_a_process_that_waited_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     open_image(PICTURE)
-    ((first, since_s),) = apart.crew()._idle
-    apart.rest()
-    assert apart.crew()._idle == [(first, since_s)], "it has not waited for a minute yet"
-    with apart.crew().one() as lent:
+    ((first, since_s),) = isolation.decoder_pool()._idle
+    isolation.end_idle()
+    assert isolation.decoder_pool()._idle == [(first, since_s)], (
+        "it has not waited for a minute yet"
+    )
+    with isolation.decoder_pool().one() as lent:
         assert lent is first
-        monkeypatch.setattr(apart, "KEPT_S", 0.0)
-        apart.rest()
+        monkeypatch.setattr(isolation, "KEPT_S", 0.0)
+        isolation.end_idle()
         assert first.is_alive, "it is in use"
-    apart.rest()
+    isolation.end_idle()
     assert not first.is_alive
-    assert apart.crew()._idle == []
+    assert isolation.decoder_pool()._idle == []
     assert open_image(PICTURE).mode == "RGB", "another one is started"
 
 
 @pytest.mark.usefixtures("apart_on")
 def test_a_process_that_ended_meanwhile_is_replaced() -> None:
     open_image(PICTURE)
-    ((waiting, _),) = apart.crew()._idle
+    ((waiting, _),) = isolation.decoder_pool()._idle
     waiting._process.kill()
     waiting._process.join()
     assert open_image(PICTURE).mode == "RGB"
@@ -194,7 +196,7 @@ def test_a_crash_while_frames_are_read_ends_in_a_message(tmp_path: Path) -> None
 def test_a_thread_that_hangs_while_frames_are_read_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apart, "HANG_S", 3.0)  # more than there is between two signs of life
+    monkeypatch.setattr(isolation, "HANG_S", 3.0)  # more than there is between two signs of life
     video = renamed(VIDEO, "stuck.mp4", tmp_path)
     with open_video(video) as reader, pytest.raises(DecoderLost, match="busy for 3 s"):
         reader.frames_at([0, 9, 30])
@@ -205,7 +207,7 @@ def test_a_thread_that_hangs_while_frames_are_read_is_noticed(
 def test_a_decoder_that_hangs_amid_a_long_group_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apart, "HANG_S", 3.0)
+    monkeypatch.setattr(isolation, "HANG_S", 3.0)
     video = encode(tmp_path / "stalled.mp4", "libx264", {"g": "300"})
     with open_video(video) as reader, pytest.raises(DecoderLost, match="busy for 3 s"):
         list(reader.frames_in_order(range(90), at_once=4))
@@ -216,7 +218,7 @@ def test_a_decoder_that_hangs_amid_a_long_group_is_noticed(
 def test_stop_does_not_wait_for_a_thread_that_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apart, "STOP_S", 0.2)
+    monkeypatch.setattr(isolation, "STOP_S", 0.2)
     with open_video(renamed(VIDEO, "stuck.mp4", tmp_path)) as reader:
         with pytest.raises(ReadingStopped):
             reader.frames_at([0, 9, 30], should_stop=lambda: True)
@@ -238,7 +240,7 @@ def test_frames_that_a_lost_decoder_owes_are_not_taken_for_damaged(tmp_path: Pat
     assert list(viclip.search([video], options)) == []
     with pytest.raises(DecoderLost):
         viclip.moments([video], "a star", options)
-    apart.end()
+    isolation.disable()
     found = viclip.moments([video], "a star", options)
     assert found.notes == viclip.moments([VIDEO], "a star", options).notes
     assert viclip.videos.vectors(video, viclip.videos.plan(video, options)).norm(dim=-1).all()
@@ -259,9 +261,9 @@ def test_an_answer_that_was_not_awaited_is_for_nobody(call: str) -> None:
 
 def test_stop_is_told_to_a_process_that_died_while_it_asked() -> None:
     """Whatever lock it held then, nobody waits for it."""
-    context = apart.Crew()._context
+    context = isolation.DecoderPool()._context
     for _ in range(8):
-        decoder = apart.Decoder(context, evil_decoder.ask_for_ever, 60.0)
+        decoder = isolation.DecoderProcess(context, evil_decoder.ask_for_ever, 60.0)
         heard: list[Exception] = []
         asking = threading.Thread(target=ask_and_stop, args=(decoder, heard), daemon=True)
         asking.start()
@@ -269,7 +271,7 @@ def test_stop_is_told_to_a_process_that_died_while_it_asked() -> None:
         assert [type(error) for error in heard] == [DecoderLost]
 
 
-def ask_and_stop(decoder: apart.Decoder, heard: list[Exception]) -> None:
+def ask_and_stop(decoder: isolation.DecoderProcess, heard: list[Exception]) -> None:
     def kill() -> bool:
         if decoder._conn.poll(10):  # it has begun
             os.kill(decoder._process.pid or 0, signal.SIGKILL)
@@ -301,8 +303,8 @@ def test_others_are_answered_while_a_decoder_hangs(tmp_path: Path) -> None:
 
 
 def test_off_means_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apart, "crew", _no_crew)
-    assert not apart.is_on()
+    monkeypatch.setattr(isolation, "decoder_pool", _no_crew)
+    assert not isolation.is_enabled()
     assert open_image(PICTURE).mode == "RGB"
     assert type(open_video(VIDEO)) is VideoReader
     assert images.BUDGET is BUDGET
@@ -317,8 +319,8 @@ def test_no_decoder_inherits_the_keys_of_servers() -> None:
     code = """
 import os
 from pathlib import Path
-from pipelines import apart
-with apart.crew().one() as decoder:
+from pipelines.media import isolation
+with isolation.decoder_pool().one() as decoder:
     print(decoder.ask("a", "call", os.getenv, ("SEESAY_REMOTE_KEY_A",), {}))
     begun_with = Path(f"/proc/{decoder.ask('a', 'call', os.getpid, (), {})}/environ")
     print(begun_with.exists() and "sk-0123456789" in begun_with.read_text())

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import images
-from pipelines.errors import MediaError
-from pipelines.images import MAX_PIXELS, decode_image, open_image
+from pipelines.core.errors import MediaError
+from pipelines.media import images
+from pipelines.media.images import MAX_PIXELS, decode_image, open_image
 from tests.pipelines.made_images import FILES, RED, chunk, halves, near, png, saved
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
@@ -145,8 +145,8 @@ def test_bombs_take_no_memory() -> None:
     code = """
 import resource
 from pathlib import Path
-from pipelines.errors import MediaError
-from pipelines.images import decode_image
+from pipelines.core.errors import MediaError
+from pipelines.media.images import decode_image
 from tests.pipelines.test_bad_images import bombs
 from tests.pipelines.made_images import halves, saved
 made = bombs()

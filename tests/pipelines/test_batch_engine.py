@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipelines.batch.control import Progress, RunControl
+from pipelines.batch.control import RunControl, RunProgress
 from pipelines.batch.engine import MAX_FAILURES, BatchRun, EngineOptions
-from pipelines.batch.inputs import from_files, from_folder
 from pipelines.batch.ledger import CaptionSettings, Ledger
-from pipelines.batch.results import BatchResult, joined
-from pipelines.errors import InputError, MemoryLimitError, NotBegunError, WeightsError
-from pipelines.images import decode_image
+from pipelines.batch.results import BatchResult, Captioned, joined
+from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError, WeightsError
+from pipelines.media.images import decode_image
+from pipelines.media.inputs import from_files, from_folder
 from tests.pipelines.batch_fakes import caption_batch, make_folder, make_picture, mean_colour
 
 SETTINGS = CaptionSettings(model="fake")
@@ -241,6 +241,26 @@ def test_a_picture_that_the_model_fails_on(folder: Path, run: Runner) -> None:
     assert model.sizes == [1]  # what failed for a reason that may pass is tried again, nothing else
 
 
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("how", ["raises", "answers with an error"])
+def test_many_failures_with_captions_between_them_end_no_run(
+    folder: Path, run: Runner, how: str, batch_size: int
+) -> None:
+    """Every third picture fails, in all more than may fail in a row."""
+    bad = captions_of(folder)[::3]
+    assert len(bad) > MAX_FAILURES
+
+    def model(images: list[Image.Image]) -> list[str | Captioned]:
+        captions = caption_batch(images)
+        if how == "raises" and set(captions) & set(bad):
+            raise ValueError("a bug")
+        return [Captioned("", error="No.") if one in bad else one for one in captions]
+
+    results = run(folder, model, batch_size=batch_size)
+    assert len(results) == len(captions_of(folder))
+    assert [result.index for result in results if result.error] == list(range(0, 20, 3))
+
+
 def test_a_model_that_fails_on_everything_ends_the_run(folder: Path, run: Runner) -> None:
     calls: list[int] = []
 
@@ -413,7 +433,7 @@ def test_progress(tmp_path: Path) -> None:
             ledger,
             EngineOptions(batch_size=2),
         )
-        assert run.progress() == Progress(
+        assert run.progress() == RunProgress(
             state="running",
             done=0,
             total=8,

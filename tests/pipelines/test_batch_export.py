@@ -5,18 +5,19 @@ import errno
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import pipelines.caption_folder as command
-from pipelines.batch.control import Progress
+from pipelines.batch.control import RunProgress
 from pipelines.batch.disk import DiskError
 from pipelines.batch.export import Exports
-from pipelines.batch.inputs import BatchInput, from_files
 from pipelines.batch.results import BatchResult
-from pipelines.errors import MediaError
+from pipelines.core.errors import MediaError
+from pipelines.media.inputs import BatchInput, from_files
 from tests.pipelines.batch_fakes import fake_captioner, lines, make_folder, make_picture
 from tests.pipelines.test_batch_inputs import make_zip, png
 
@@ -111,6 +112,21 @@ def test_every_format(tmp_path: Path) -> None:
         assert archive.read("captions/8.txt").decode() == "一只狗\n"
         assert len(archive.namelist()) == 3 + len(NASTY)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_what_was_appended_is_in_every_text_and_in_no_caption(tmp_path: Path) -> None:
+    """`text` is what a person trains on: the old caption with the new one."""
+    items = inputs_for(tmp_path, 1)
+    row = replace(results(["a dog"])[0], text="my old words, a dog")
+    export(tmp_path, items, [row], "jsonl", "csv", "metadata", "txt", "zip")
+    assert lines(tmp_path / "metadata.jsonl") == [{"file_name": "0.png", "text": row.text}]
+    (line,) = lines(tmp_path / "captions.jsonl")
+    assert (line["caption"], line["text"]) == ("a dog", row.text)
+    assert (tmp_path / "0.txt").read_text("utf-8") == f"{row.text}\n"
+    assert read_csv((tmp_path / "captions.csv").read_bytes())[1] == ["0.png", "a dog", ""]
+    with zipfile.ZipFile(tmp_path / "captions.zip") as archive:
+        assert archive.read("captions/0.txt").decode() == f"{row.text}\n"
+        assert archive.read("metadata.jsonl") == (tmp_path / "metadata.jsonl").read_bytes()
 
 
 def test_a_caption_file_that_is_right_is_left_alone(tmp_path: Path) -> None:
@@ -289,7 +305,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, cli: Any, capsys: Any) -
 
 
 def test_the_line_of_progress() -> None:
-    shot = Progress(
+    shot = RunProgress(
         state="paused",
         done=1200,
         total=10_000,

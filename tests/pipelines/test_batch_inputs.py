@@ -11,10 +11,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.batch.archive import ZipLimits, from_zip, open_inputs
-from pipelines.batch.inputs import Inputs, from_files, from_folder
-from pipelines.batch.names import caption_names, printable, unique_names
-from pipelines.errors import InputError, MediaError
+from pipelines.core.errors import InputError, MediaError
+from pipelines.media.archive import ZipLimits, from_zip, open_inputs
+from pipelines.media.inputs import (
+    Inputs,
+    caption_names,
+    from_files,
+    from_folder,
+    printable,
+    unique_names,
+)
 from tests.pipelines.batch_fakes import make_picture
 
 
@@ -52,6 +58,7 @@ def reason(inputs: Inputs, index: int = 0) -> str:
         (["A.jpg", "a.png"], ["A.jpg.txt", "a.png.txt"]),
         (["A.jpg", "a.jpg"], ["A.jpg.txt", "a.jpg (2).txt"]),
         (["é.jpg", "é.png"], ["é.jpg.txt", "é.png.txt"]),
+        (["e\u0301.jpg", "\u00e9.png"], ["e\u0301.jpg.txt", "\u00e9.png.txt"]),
         ([".jpg", "..jpg"], [".jpg.txt", "..txt"]),
     ],
 )
@@ -66,6 +73,11 @@ def test_repeated_names_are_numbered() -> None:
         "A (4).JPG",
         "a (2).jpg",
         "s/a.jpg",
+    ]
+    assert unique_names(["e\u0301.jpg", "\u00e9.jpg", "E\u0301.JPG"]) == [
+        "e\u0301.jpg",
+        "\u00e9 (2).jpg",  # the same name on a disk that keeps one form of Unicode
+        "E\u0301 (3).JPG",
     ]
     many = unique_names(["image.png"] * 10_000)  # as pasted pictures are called
     assert len(set(many)) == 10_000 and many[-1] == "image (10000).png"
@@ -161,7 +173,7 @@ def test_whatever_is_given(tmp_path: Path) -> None:
 
 
 def test_a_file_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.batch.inputs.MAX_FILE_BYTES", 1000)
+    monkeypatch.setattr("pipelines.media.inputs.MAX_FILE_BYTES", 1000)
     (tmp_path / "a.png").write_bytes(bytes(1001))
     assert "larger than the limit" in reason(from_folder(tmp_path))
 

@@ -14,17 +14,18 @@ import pytest
 from PIL import Image
 
 from pipelines.batch.captioner import make_captioner
-from pipelines.batch.job import BatchJob, Look, Order
+from pipelines.batch.job import BatchJob, BatchProgress, BatchRequest
+from pipelines.batch.ledger import LedgerFolder
 from pipelines.batch.results import BatchResult
-from pipelines.batch.shelf import Shelf
-from pipelines.catalogue import CATALOGUE, ModelSpec, demo_of
-from pipelines.describe.results import Description
-from pipelines.errors import InputError, MemoryLimitError, NotBegunError
-from pipelines.generation import GenerationOptions
-from pipelines.results import ContextUse
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
-from pipelines.turns import NUM_PLACES
+from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError
+from pipelines.core.options import GenerationOptions
+from pipelines.core.results import ContextUse
+from pipelines.core.settings import Settings
+from pipelines.core.spec import ModelSpec
+from pipelines.models.captioner import Description
+from pipelines.models.catalogue import CATALOGUE, demo_of
+from pipelines.serving.device_queue import NUM_PLACES
+from pipelines.serving.store import PipelineStore
 from tests.pipelines.batch_fakes import lines, make_picture, mean_colour
 
 SPEC = demo_of("caption")
@@ -98,10 +99,10 @@ def store(tmp_path: Path, model: FakeDescriber) -> PipelineStore:
 
 
 @pytest.fixture
-def order(tmp_path: Path) -> Callable[..., Order]:
+def order(tmp_path: Path) -> Callable[..., BatchRequest]:
     numbers = iter(range(1000))
 
-    def make(paths: Sequence[Path], **changes: Any) -> Order:
+    def make(paths: Sequence[Path], **changes: Any) -> BatchRequest:
         values: dict[str, Any] = {
             "paths": list(paths),
             "names": [path.name for path in paths],
@@ -109,9 +110,9 @@ def order(tmp_path: Path) -> Callable[..., Order]:
             "prompt": "",
             "options": GenerationOptions(),
             "folder": tmp_path / "results" / str(next(numbers)),
-            "shelf": Shelf(tmp_path / "ledgers", "me"),
+            "shelf": LedgerFolder(tmp_path / "ledgers", "me"),
         }
-        return Order(**{**values, **changes})
+        return BatchRequest(**{**values, **changes})
 
     return make
 
@@ -124,12 +125,15 @@ def pictures(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def results(looks: Sequence[Look]) -> list[BatchResult]:
+def results(looks: Sequence[BatchProgress]) -> list[BatchResult]:
     return [result for look in looks for result in look.new]
 
 
 def test_a_run_from_files_to_files(
-    store: PipelineStore, model: FakeDescriber, order: Callable[..., Order], pictures: list[Path]
+    store: PipelineStore,
+    model: FakeDescriber,
+    order: Callable[..., BatchRequest],
+    pictures: list[Path],
 ) -> None:
     pictures[3].write_bytes(b"no picture")
     wanted = order(pictures[:10], prompt="hm", pictures=True)
@@ -156,7 +160,7 @@ def test_a_run_from_files_to_files(
 
 def test_folders_that_go_while_they_are_listed_end_no_run(
     store: PipelineStore,
-    order: Callable[..., Order],
+    order: Callable[..., BatchRequest],
     pictures: list[Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -175,7 +179,7 @@ def test_folders_that_go_while_they_are_listed_end_no_run(
 def test_the_next_run_does_only_what_is_missing(
     store: PipelineStore,
     model: FakeDescriber,
-    order: Callable[..., Order],
+    order: Callable[..., BatchRequest],
     pictures: list[Path],
     tmp_path: Path,
 ) -> None:
@@ -200,7 +204,7 @@ def test_the_next_run_does_only_what_is_missing(
 def test_nobody_learns_what_others_have_captioned(
     store: PipelineStore,
     model: FakeDescriber,
-    order: Callable[..., Order],
+    order: Callable[..., BatchRequest],
     pictures: list[Path],
     tmp_path: Path,
     owner: str,
@@ -208,7 +212,7 @@ def test_nobody_learns_what_others_have_captioned(
     """A picture counted as known, and came at once, where another visitor had sent the same."""
     list(BatchJob(store, order(pictures[:3])).follow())
     for times in (2, 3):
-        theirs = order(pictures[:3], shelf=Shelf(tmp_path / "ledgers", owner))
+        theirs = order(pictures[:3], shelf=LedgerFolder(tmp_path / "ledgers", owner))
         *_, last = BatchJob(store, theirs).follow()
         own = times - 2 if owner else 0  # without an owner nobody takes up anything
         assert last.known == 3 * own
@@ -216,7 +220,7 @@ def test_nobody_learns_what_others_have_captioned(
 
 
 def test_what_comes_again_within_a_run_was_not_known(
-    store: PipelineStore, order: Callable[..., Order], pictures: list[Path]
+    store: PipelineStore, order: Callable[..., BatchRequest], pictures: list[Path]
 ) -> None:
     thrice = [path for path in pictures[:12] for _ in range(3)]
     *_, last = BatchJob(store, order(thrice)).follow()
@@ -229,7 +233,7 @@ def test_what_comes_again_within_a_run_was_not_known(
 def test_it_ends_within_a_batch_and_keeps_what_is_done(
     store: PipelineStore,
     model: FakeDescriber,
-    order: Callable[..., Order],
+    order: Callable[..., BatchRequest],
     pictures: list[Path],
     how: str,
 ) -> None:
@@ -263,13 +267,16 @@ def test_it_ends_within_a_batch_and_keeps_what_is_done(
 
 
 def test_a_visitor_is_answered_between_two_batches(
-    store: PipelineStore, model: FakeDescriber, order: Callable[..., Order], pictures: list[Path]
+    store: PipelineStore,
+    model: FakeDescriber,
+    order: Callable[..., BatchRequest],
+    pictures: list[Path],
 ) -> None:
     model.wait_s = 0.05
     looks = BatchJob(store, order(pictures)).follow()
     while len(model.asked) < 3:
         next(looks)
-    with store.turns.visitor():
+    with store.queue.visitor():
         time.sleep(1.0)
         held = len(model.asked)
         assert held in (8, 16), "the batch at hand ended"
@@ -283,12 +290,12 @@ def test_a_visitor_is_answered_between_two_batches(
 def test_two_runs_share_the_device_and_a_ledger_each(
     store: PipelineStore,
     model: FakeDescriber,
-    order: Callable[..., Order],
+    order: Callable[..., BatchRequest],
     pictures: list[Path],
     tmp_path: Path,
 ) -> None:
     model.wait_s = 0.01
-    found: dict[int, list[Look]] = {}
+    found: dict[int, list[BatchProgress]] = {}
 
     def run(number: int) -> None:
         found[number] = list(BatchJob(store, order(pictures)).follow())
@@ -303,7 +310,10 @@ def test_two_runs_share_the_device_and_a_ledger_each(
 
 
 def test_a_model_that_fails_ends_the_run_and_keeps_the_rest(
-    store: PipelineStore, model: FakeDescriber, order: Callable[..., Order], pictures: list[Path]
+    store: PipelineStore,
+    model: FakeDescriber,
+    order: Callable[..., BatchRequest],
+    pictures: list[Path],
 ) -> None:
     looks = []
     model.wait_s = 0.02
@@ -321,13 +331,13 @@ def test_a_model_that_fails_ends_the_run_and_keeps_the_rest(
 def test_a_run_waits_for_other_models_whole_and_hears_its_end(
     store: PipelineStore,
     model: FakeDescriber,
-    order: Callable[..., Order],
+    order: Callable[..., BatchRequest],
     pictures: list[Path],
     monkeypatch: pytest.MonkeyPatch,
     how: str,
 ) -> None:
     other = demo_of("image-text")
-    monkeypatch.setattr("pipelines.store.LEASE_WAIT_S", 0.1)
+    monkeypatch.setattr("pipelines.serving.store.LEASE_WAIT_S", 0.1)
     monkeypatch.setattr(store, "budget_gb", lambda: max(other.memory_gb, SPEC.memory_gb))
     monkeypatch.setattr(
         store, "build", lambda spec, *args: model if spec == SPEC else FakeOther(spec)
@@ -352,7 +362,7 @@ def test_a_run_waits_for_other_models_whole_and_hears_its_end(
 def test_a_model_that_does_not_fit_ends_the_run_at_once(
     store: PipelineStore,
     model: FakeDescriber,
-    order: Callable[..., Order],
+    order: Callable[..., BatchRequest],
     pictures: list[Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -371,13 +381,16 @@ def test_a_model_that_does_not_fit_ends_the_run_at_once(
 
 
 def test_a_run_that_waits_for_a_place_keeps_its_uploads(
-    store: PipelineStore, model: FakeDescriber, order: Callable[..., Order], pictures: list[Path]
+    store: PipelineStore,
+    model: FakeDescriber,
+    order: Callable[..., BatchRequest],
+    pictures: list[Path],
 ) -> None:
     for path in pictures[:3]:
         os.utime(path, (0, 0))
     with ExitStack() as others:
         for _ in range(NUM_PLACES):
-            others.enter_context(store.turns.place(lambda: False))
+            others.enter_context(store.queue.place(lambda: False))
         first, second = (BatchJob(store, order(pictures[:3])) for _ in range(2))
         looks, given_up = first.follow(), second.follow()
         seen = [next(looks) for _ in range(3)]
@@ -391,7 +404,7 @@ def test_a_run_that_waits_for_a_place_keeps_its_uploads(
 
 
 def test_what_is_no_batch_at_all(
-    store: PipelineStore, order: Callable[..., Order], tmp_path: Path
+    store: PipelineStore, order: Callable[..., BatchRequest], tmp_path: Path
 ) -> None:
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(InputError, match="not a zip"):

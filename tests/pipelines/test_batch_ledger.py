@@ -15,19 +15,19 @@ import pytest
 
 from pipelines.batch import ledger as module
 from pipelines.batch.disk import DiskError, remove_stale_parts, replace_text
-from pipelines.batch.ledger import CaptionSettings, Entry, Ledger, read_captions
-from pipelines.errors import InputError
+from pipelines.batch.ledger import CaptionSettings, Ledger, LedgerEntry, read_captions
+from pipelines.core.errors import InputError
 from tests.pipelines.batch_fakes import lines, result_lines
 
 SETTINGS = CaptionSettings(model="m", revision="r", prompt="p", options={"num_beams": 1})
 
 
-def entry(number: int, caption: str = "", error: str = "") -> Entry:
+def entry(number: int, caption: str = "", error: str = "") -> LedgerEntry:
     said = caption or ("" if error else f"caption {number}")
-    return Entry(f"{number}.png", f"{number:064x}", said, error)
+    return LedgerEntry(f"{number}.png", f"{number:064x}", said, error)
 
 
-def entries(count: int) -> list[Entry]:
+def entries(count: int) -> list[LedgerEntry]:
     return [entry(number) for number in range(count)]
 
 
@@ -41,7 +41,7 @@ def test_what_was_added_is_there_again(tmp_path: Path) -> None:
     with Ledger(path, SETTINGS) as ledger:
         assert ledger.caption(entry(1).hash) is None
         ledger.add(entries(3))
-        ledger.add([Entry("狗.png", "ab", "a “dog”\nof two lines", "")])
+        ledger.add([LedgerEntry("狗.png", "ab", "a “dog”\nof two lines", "")])
         assert ledger.caption(entry(1).hash) == "caption 1"
     with Ledger(path, SETTINGS) as ledger:
         assert len(ledger) == 4 and ledger.caption("ab") == "a “dog”\nof two lines"
@@ -61,7 +61,7 @@ def test_what_was_added_is_there_again(tmp_path: Path) -> None:
 
 def test_notes_are_kept_beside_their_caption(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    noted = Entry("a.png", "a1", "a dog", "", ("It is cut.",))
+    noted = LedgerEntry("a.png", "a1", "a dog", "", ("It is cut.",))
     with Ledger(path, SETTINGS) as ledger:
         ledger.add([noted, entry(1, "plain")])
     assert [row.get("notes") for row in result_lines(path)] == [["It is cut."], None]
@@ -102,7 +102,7 @@ def test_the_order_of_options_does_not_matter() -> None:
 
 def test_errors_are_noted_once_and_are_not_final(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
-    nameless = Entry("gone.png", "", "", "cannot be read")
+    nameless = LedgerEntry("gone.png", "", "", "cannot be read")
     for _ in range(2):
         with Ledger(path, SETTINGS) as ledger:
             ledger.add([entry(1, error="damaged"), nameless, entry(1, error="damaged still")])
@@ -296,6 +296,8 @@ def test_parts_of_a_killed_process_are_deleted(
 def test_lines_are_json_that_any_program_reads(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     with Ledger(path, SETTINGS) as ledger:
-        ledger.add([Entry("a.png", "1", "half a character \ud83d, a line end \u2028 and \x00", "")])
+        ledger.add(
+            [LedgerEntry("a.png", "1", "half a character \ud83d, a line end \u2028 and \x00", "")]
+        )
     (row,) = [json.loads(line) for line in path.read_bytes().split(b"\n")[1:-1]]
     assert row["caption"] == "half a character ?, a line end \u2028 and \x00"

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.batching import Batcher
+from pipelines.compute.micro_batches import MicroBatcher
 
 
-def ask_all(batcher: Batcher[Any, Any], requests: list[list[Any]]) -> list[Any]:
+def ask_all(batcher: MicroBatcher[Any, Any], requests: list[list[Any]]) -> list[Any]:
     answers: list[Any] = [None] * len(requests)
 
     def ask(index: int) -> None:
@@ -46,7 +46,7 @@ class Gate:
         return [item * 10 for item in items]
 
 
-def ask_behind(gate: Gate, batcher: Batcher[int, int], requests: list[list[int]]) -> list[Any]:
+def ask_behind(gate: Gate, batcher: MicroBatcher[int, int], requests: list[list[int]]) -> list[Any]:
     """Ask all while one request, of the item 0, is held at the gate; then open it."""
     opener = threading.Thread(target=batcher, args=([0],))
     opener.start()
@@ -64,7 +64,7 @@ def ask_behind(gate: Gate, batcher: Batcher[int, int], requests: list[list[int]]
 
 
 def test_everybody_gets_their_own() -> None:
-    batcher = Batcher[int, int](lambda items: [item * item for item in items], max_items=8)
+    batcher = MicroBatcher[int, int](lambda items: [item * item for item in items], max_items=8)
     requests = [[i, i + 1, i + 2] for i in range(40)]
     assert ask_all(batcher, requests) == [[i * i for i in request] for request in requests]
 
@@ -76,7 +76,7 @@ def test_requests_with_equal_tensors_are_told_apart() -> None:
         time.sleep(0.002)
         return [item * 2 for item in items]
 
-    batcher = Batcher[torch.Tensor, torch.Tensor](double, max_items=8)
+    batcher = MicroBatcher[torch.Tensor, torch.Tensor](double, max_items=8)
     for values in ([1.0] * 24, [float(i) for i in range(24)]):
         answers = ask_all(batcher, [[torch.full((4,), value)] for value in values])
         found = [float(answer[0][0]) for answer in answers]
@@ -86,7 +86,9 @@ def test_requests_with_equal_tensors_are_told_apart() -> None:
 
 def test_those_who_wait_are_run_together() -> None:
     gate = Gate()
-    answers = ask_behind(gate, Batcher[int, int](gate, max_items=4), [[i] for i in range(1, 7)])
+    answers = ask_behind(
+        gate, MicroBatcher[int, int](gate, max_items=4), [[i] for i in range(1, 7)]
+    )
     assert answers == [[i * 10] for i in range(1, 7)]
     assert [len(batch) for batch in gate.batches] == [1, 4, 2]
 
@@ -94,7 +96,7 @@ def test_those_who_wait_are_run_together() -> None:
 def test_a_request_is_not_torn_apart_to_fill_a_batch() -> None:
     gate = Gate()
     requests = [[1, 1, 1], [2, 2, 2], [3, 3, 3]]
-    ask_behind(gate, Batcher[int, int](gate, max_items=7), requests)
+    ask_behind(gate, MicroBatcher[int, int](gate, max_items=7), requests)
     assert sorted(len(batch) for batch in gate.batches) == [1, 3, 6]
     assert all(batch.count(i) in {0, 3} for batch in gate.batches for i in (1, 2, 3))
 
@@ -102,7 +104,7 @@ def test_a_request_is_not_torn_apart_to_fill_a_batch() -> None:
 def test_a_lone_request_does_not_wait() -> None:
     gate = Gate()
     gate.go_on.set()
-    batcher = Batcher[int, int](gate)
+    batcher = MicroBatcher[int, int](gate)
     start = time.perf_counter()
     for i in range(200):
         assert batcher([i]) == [i * 10]
@@ -114,7 +116,7 @@ def test_a_bad_request_spoils_no_other_and_costs_one_batch() -> None:
     """Whoever was in a failed batch ran in one batch after another with the culprit."""
     for bad in (1, 7, 13):
         gate = Gate(bad)
-        batcher = Batcher[int, int](gate, max_items=32)
+        batcher = MicroBatcher[int, int](gate, max_items=32)
         answers = ask_behind(gate, batcher, [[i] for i in range(1, 14)])
         assert isinstance(answers[bad - 1], ValueError)
         assert [a for a in answers if isinstance(a, list)] == [
@@ -127,14 +129,14 @@ def test_a_bad_request_spoils_no_other_and_costs_one_batch() -> None:
 def test_a_large_request_is_cut_into_batches() -> None:
     gate = Gate()
     gate.go_on.set()
-    assert Batcher[int, int](gate, max_items=8)(range(20)) == [i * 10 for i in range(20)]
+    assert MicroBatcher[int, int](gate, max_items=8)(range(20)) == [i * 10 for i in range(20)]
     assert [len(batch) for batch in gate.batches] == [8, 8, 4]
 
 
 def test_an_error_of_a_lone_request_is_its_own() -> None:
     gate = Gate(bad=1)
     gate.go_on.set()
-    batcher = Batcher[int, int](gate)
+    batcher = MicroBatcher[int, int](gate)
     with pytest.raises(ValueError, match="no 1"):
         batcher([1])
     assert batcher._waiting == []

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipelines.catalogue import CATALOGUE
-from pipelines.checkpoint_files import choose_files, is_complete
-from pipelines.sources import BUNDLE
+from pipelines.models.catalogue import CATALOGUE
+from pipelines.weights.files import choose_files, is_complete
+from pipelines.weights.locate import BUNDLE
 from tests.tiny_models import MAKERS
 
 #: The files of real repositories at the pinned revisions, weights apart, and of what we save.

@@ -13,12 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.catalogue import CLIP_B32
-from pipelines.clip.named_image import NamedImage
-from pipelines.clip.pipeline import ClipPipeline
-from pipelines.clip.templates import fill, resolve_templates
-from pipelines.settings import Settings, read_settings
-from pipelines.store import PipelineStore
+from pipelines.core.settings import Settings, read_settings
+from pipelines.media.named_image import NamedImage
+from pipelines.models.catalogue import CATALOGUE, CLIP_B32
+from pipelines.models.clip.pipeline import ClipPipeline
+from pipelines.models.clip.texts import fill, resolve_templates
+from pipelines.models.verdict import read_bank
+from pipelines.serving.store import PipelineStore
 from tests.tiny_models import FIXTURES, MAKERS
 
 TASK = "image-text"
@@ -124,6 +125,29 @@ def test_ranking_orders_by_the_stock_cosines(
         assert found == pytest.approx(expected, abs=EXACT)
         assert [row.cosine for row in rows] == sorted(found.values(), reverse=True)
         assert [row.rank for row in rows] == list(range(1, len(rows) + 1))
+
+
+@pytest.mark.parametrize("key", MAKERS)
+@torch.inference_mode()
+def test_evidence_of_two_pictures_is_how_alike_they_spread_over_the_bank(
+    key: str, folder: Path, store: PipelineStore, pictures: list[Path]
+) -> None:
+    """Computed in NumPy from the stock vectors: one softmax over the texts for each picture."""
+    model, _, _ = stock(folder / key)
+    bank = read_bank(CATALOGUE[key].contrastive.neutral_bank)  # type: ignore[union-attr]
+    output = model(**stock_inputs(folder, key, bank, pictures))
+    logits = (output.image_embeds @ output.text_embeds.T).double().numpy()
+    logits *= float(model.logit_scale.exp())
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    expected = np.sqrt(shares[2][None] * shares).sum(axis=1)
+    named = [NamedImage(path, path.name) for path in pictures]
+    with store.use(key, TASK) as clip:
+        rows = clip.rank(named[2], [], named).rows
+    found = {row.index: row.evidence for row in rows}
+    assert found == pytest.approx(dict(enumerate(expected.tolist())), abs=1e-4)
+    others = [value for index, value in found.items() if index != 2]
+    assert found[2] == pytest.approx(1.0, abs=1e-5) and max(others) < 0.999
 
 
 @torch.inference_mode()
@@ -279,7 +303,7 @@ def test_relevance_adds_up_to_what_attention_brings(
     store: PipelineStore, pictures: list[Path]
 ) -> None:
     """The patches' shares and the class token's own are all that the last attention brings."""
-    from pipelines.clip import relevance
+    from pipelines.models.clip import relevance
 
     with store.use("clip-vit-b32", TASK) as clip:
         attention = clip._model.vision_model.encoder.layers[-1].self_attn
@@ -301,6 +325,16 @@ def test_relevance_is_a_map_of_the_patches(
     assert grid.shape == (4, 4)
     assert grid.min() == 0.0
     assert grid.max() == pytest.approx(1.0)
-    left, top, right, bottom = found.box
-    assert 0.0 <= left < right <= 1.0
-    assert 0.0 <= top < bottom <= 1.0
+
+
+@pytest.mark.parametrize("key", MAKERS)
+@pytest.mark.parametrize(("index", "size"), [(1, (90, 41)), (2, (37, 120)), (4, (64, 64))])
+def test_the_part_that_is_seen_is_told_in_shares_of_width_and_height(
+    key: str, store: PipelineStore, pictures: list[Path], index: int, size: tuple[int, int]
+) -> None:
+    """Towers that crop see the square in the middle, the others the whole."""
+    with store.use(key, TASK) as clip:
+        assert isinstance(clip, ClipPipeline)
+        box, crops = clip.look(pictures[index], "a dog").box, clip.pictures.recipe.crop
+    margins = [(side - min(size)) / 2 / side if crops else 0.0 for side in size]
+    assert box == pytest.approx((*margins, *(1.0 - share for share in margins)), abs=0.02)

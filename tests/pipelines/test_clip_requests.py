@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.clip.named_image import NamedImage
-from pipelines.clip.pipeline import ClipPipeline
-from pipelines.errors import MediaError
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
+from pipelines.core.errors import MediaError
+from pipelines.core.settings import Settings
+from pipelines.media.named_image import NamedImage
+from pipelines.models.clip.pipeline import ClipPipeline
+from pipelines.serving.store import PipelineStore
 from tests.conftest import draw_circle
 from tests.tiny_models import MAKERS
 

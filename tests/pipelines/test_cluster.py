@@ -14,21 +14,27 @@ import pytest
 from PIL import Image, ImageDraw
 
 from pipelines import caption_folder
+from pipelines.batch import ray_run as cluster_run
 from pipelines.batch.control import RunControl
 from pipelines.batch.engine import EngineOptions
-from pipelines.batch.inputs import BatchInput, Refused
-from pipelines.batch.ledger import CaptionSettings, Entry, Ledger
+from pipelines.batch.ledger import CaptionSettings, Ledger, LedgerEntry
+from pipelines.batch.ray_run import (
+    FOLDER,
+    ClusterPlan,
+    ClusterRun,
+    ClusterWork,
+    Node,
+    plan_work,
+    take_up,
+)
+from pipelines.batch.ray_worker import WorkItem, as_row, failure_row, of_failure
 from pipelines.batch.results import BatchResult
 from pipelines.caption_folder import FAILED, LEDGER
-from pipelines.catalogue import demo_of
-from pipelines.cluster import run as cluster_run
-from pipelines.cluster.plan import Node, Plan, plan_work
-from pipelines.cluster.run import ClusterRun, Work
-from pipelines.cluster.shards import FOLDER, take_up
-from pipelines.cluster.worker import Errand, as_row, failure_row, of_failure
-from pipelines.errors import InputError, MemoryLimitError, NotBegunError
-from pipelines.generation import GenerationOptions
-from pipelines.settings import Settings
+from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError
+from pipelines.core.options import GenerationOptions
+from pipelines.core.settings import Settings
+from pipelines.media.inputs import BatchInput, UnreadableSource
+from pipelines.models.catalogue import demo_of
 from tests.browser.serve import FOREIGN, ROOT
 from tests.conftest import draw_circle
 from tests.fake_chat_server import PIECES, FakeChatServer
@@ -41,22 +47,22 @@ needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="requirements-ra
 @pytest.mark.parametrize(
     ("nodes", "pictures", "model_gb", "plan"),
     [
-        ([Node(1, 0, 3 * GB)] * 2, 1000, 0.05, Plan(2, 1, 0, 750_000_000, 64)),
-        ([Node(16, 0, 64 * GB)] * 3, 100_000, 15.0, Plan(12, 4, 0, 15_700_000_000, 64)),
-        ([Node(16, 0, 20 * GB)] * 3, 100_000, 15.0, Plan(3, 4, 0, 15_700_000_000, 64)),
+        ([Node(1, 0, 3 * GB)] * 2, 1000, 0.05, ClusterPlan(2, 1, 0, 750_000_000, 64)),
+        ([Node(16, 0, 64 * GB)] * 3, 100_000, 15.0, ClusterPlan(12, 4, 0, 15_700_000_000, 64)),
+        ([Node(16, 0, 20 * GB)] * 3, 100_000, 15.0, ClusterPlan(3, 4, 0, 15_700_000_000, 64)),
         (
             [Node(16, 2, 64 * GB), Node(64, 0, 512 * GB)],
             100_000,
             7.5,
-            Plan(2, 1, 1, 8_200_000_000, 64),
+            ClusterPlan(2, 1, 1, 8_200_000_000, 64),
         ),
-        ([Node(8, 0, 32 * GB)], 20, 1.0, Plan(2, 4, 0, 1_700_000_000, 8)),
-        ([Node(8, 1, 32 * GB)] * 2, 1000, 0.0, Plan(16, 1, 0, 700_000_000, 16)),
-        ([Node(4, 0, 32 * GB)], 0, 1.0, Plan(1, 4, 0, 1_700_000_000, 8)),
+        ([Node(8, 0, 32 * GB)], 20, 1.0, ClusterPlan(2, 4, 0, 1_700_000_000, 8)),
+        ([Node(8, 1, 32 * GB)] * 2, 1000, 0.0, ClusterPlan(16, 1, 0, 700_000_000, 16)),
+        ([Node(4, 0, 32 * GB)], 0, 1.0, ClusterPlan(1, 4, 0, 1_700_000_000, 8)),
     ],
 )
 def test_the_work_is_laid_out_by_what_there_is(
-    nodes: list[Node], pictures: int, model_gb: float, plan: Plan
+    nodes: list[Node], pictures: int, model_gb: float, plan: ClusterPlan
 ) -> None:
     assert plan_work(nodes, pictures, model_gb, batch_size=8) == plan
 
@@ -71,14 +77,14 @@ def test_ledgers_side_by_side_become_one(tmp_path: Path) -> None:
     settings, other = CaptionSettings(model="a"), CaptionSettings(model="b")
     for shard, names in (("1", "ab"), ("2", "bc")):
         with Ledger(tmp_path / FOLDER / f"{shard}.jsonl", settings) as ledger:
-            ledger.add([Entry(name, f"hash {name}", f"caption {name}", "") for name in names])
-            ledger.add([Entry("x", "hash x", "", "no picture")])
+            ledger.add([LedgerEntry(name, f"hash {name}", f"caption {name}", "") for name in names])
+            ledger.add([LedgerEntry("x", "hash x", "", "no picture")])
     with Ledger(tmp_path / FOLDER / "3.jsonl", other) as ledger:
-        ledger.add([Entry("d", "hash d", "caption d", "")])
+        ledger.add([LedgerEntry("d", "hash d", "caption d", "")])
     with (tmp_path / FOLDER / "2.jsonl").open("ab") as torn:
         torn.write(b'{"file": "e", "hash": "hash e", "capt')
     with Ledger(tmp_path / LEDGER, settings) as whole:
-        whole.add([Entry("a", "hash a", "caption a", "")])
+        whole.add([LedgerEntry("a", "hash a", "caption a", "")])
         assert take_up(tmp_path / FOLDER, whole) == 2
         assert take_up(tmp_path / FOLDER, whole) == 0
     assert not (tmp_path / FOLDER).exists()
@@ -109,7 +115,9 @@ def test_a_cluster_that_loses_the_work_is_given_the_rest(
 
     starts: list[int] = []
 
-    def blocks(errand: Errand, plan: Plan, first: int, end: int) -> Iterator[dict[str, list[Any]]]:
+    def blocks(
+        errand: WorkItem, plan: ClusterPlan, first: int, end: int
+    ) -> Iterator[dict[str, list[Any]]]:
         starts.append(first)
         for number in range(first, min(first + per_life, end)):
             name = errand.items[number].name
@@ -127,8 +135,10 @@ def test_a_cluster_that_loses_the_work_is_given_the_rest(
             raise RayError("a node died")
 
     monkeypatch.setattr(cluster_run, "_blocks", blocks)
-    items = [BatchInput(f"{number}.png", f"{number}.txt", Refused("")) for number in range(10)]
-    work = Work(Settings(models="bundled"), demo_of("caption"), "", GenerationOptions())
+    items = [
+        BatchInput(f"{number}.png", f"{number}.txt", UnreadableSource("")) for number in range(10)
+    ]
+    work = ClusterWork(Settings(models="bundled"), demo_of("caption"), "", GenerationOptions())
     control, nodes = RunControl(), [Node(1, 0, 9 * GB)]
     with Ledger(tmp_path / LEDGER, CaptionSettings(model="a")) as ledger:
         run = ClusterRun(items, work, ledger, nodes, EngineOptions(), control)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import decode_budget, images
-from pipelines.decode_budget import DecodeBudget, Hold
-from pipelines.errors import MemoryLimitError
-from pipelines.images import decode_image
+from pipelines.core.errors import MemoryLimitError
+from pipelines.media import images, isolation
+from pipelines.media.images import decode_image
+from pipelines.media.isolation import DecodeBudget, Hold
 from tests.pipelines.made_images import BLUE, RED, halves, near, png, saved
 from tests.pipelines.test_images import CLIP_RECIPE
 
@@ -71,7 +71,7 @@ def test_a_large_one_gets_its_turn_before_later_ones() -> None:
 
 
 def test_waiting_ends_with_need_and_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_budget, "WAIT_S", 0.1)
+    monkeypatch.setattr(isolation, "WAIT_S", 0.1)
     budget = DecodeBudget(1000 * MB)
     held = budget.take(900 * MB)
     with pytest.raises(MemoryLimitError, match=r"needs 0\.48 GB .* budget of 1\.00 GB\. Try again"):
@@ -171,8 +171,8 @@ def test_several_large_pictures_at_once_stay_within_the_budget(tmp_path: Path) -
     code = f"""
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from pipelines import images
-from pipelines.decode_budget import DecodeBudget
+from pipelines.media import images
+from pipelines.media.isolation import DecodeBudget
 from tests.pipelines.made_images import halves, saved
 images.decode_image(saved(halves(), "PNG"))
 images.BUDGET = DecodeBudget(200_000_000)

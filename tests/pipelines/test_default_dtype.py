@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.catalogue import Task
-from pipelines.generation import GenerationOptions
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
+from pipelines.core.options import GenerationOptions
+from pipelines.core.settings import Settings
+from pipelines.core.spec import Task
+from pipelines.serving.store import PipelineStore
 
 EXAMPLES = Path(__file__).parent.parent.parent / "assets" / "examples"
 PICTURE, VIDEO = EXAMPLES / "four-objects.png", EXAMPLES / "three-shapes.mp4"

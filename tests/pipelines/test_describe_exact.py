@@ -10,9 +10,9 @@ import torch
 import transformers
 from PIL import Image
 
-from pipelines.describe.pipeline import DescribePipeline
-from pipelines.generation import GenerationOptions
-from pipelines.loops import trim
+from pipelines.core.options import GenerationOptions
+from pipelines.models.captioning.pipeline import CaptionPipeline
+from pipelines.models.repetition import trim
 from tests.pipelines.describing import FAMILIES, draw, live, one_thread
 
 CAPTIONERS = [key for key, (traits, _) in FAMILIES.items() if traits.caption is not None]
@@ -41,7 +41,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def models(folder: Path) -> dict[str, DescribePipeline]:
+def models(folder: Path) -> dict[str, CaptionPipeline]:
     return {key: live(folder / key, key) for key in FAMILIES}
 
 
@@ -95,7 +95,7 @@ STOCK_TEXTS = {
 
 @pytest.mark.parametrize("key", CAPTIONERS)
 def test_captions_equal_stock(
-    key: str, folder: Path, models: dict[str, DescribePipeline], pictures: list[Path]
+    key: str, folder: Path, models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     expected = [stock_text(folder, key, picture, STOCK_TEXTS[key][0]) for picture in pictures]
     found = models[key].caption(pictures, options=SHORT)
@@ -105,7 +105,7 @@ def test_captions_equal_stock(
 
 @pytest.mark.parametrize("key", CONTINUERS)
 def test_prompted_captions_equal_stock_without_the_prompt(
-    key: str, folder: Path, models: dict[str, DescribePipeline], pictures: list[Path]
+    key: str, folder: Path, models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     expected = [stock_text(folder, key, picture, STOCK_TEXTS[key][1]) for picture in pictures]
     found = models[key].caption(pictures, "a photo of", SHORT)
@@ -114,7 +114,7 @@ def test_prompted_captions_equal_stock_without_the_prompt(
 
 @pytest.mark.parametrize("key", ANSWERERS)
 def test_answers_equal_stock(
-    key: str, folder: Path, models: dict[str, DescribePipeline], pictures: list[Path]
+    key: str, folder: Path, models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     for picture in pictures[:3]:
         expected = stock_text(folder, key, picture, STOCK_TEXTS[key][2])
@@ -123,7 +123,7 @@ def test_answers_equal_stock(
 
 @pytest.mark.parametrize("key", ["blip2-opt", "blip2-t5", "blip", "llava"])
 def test_beams_equal_stock(
-    key: str, folder: Path, models: dict[str, DescribePipeline], pictures: list[Path]
+    key: str, folder: Path, models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     expected = [
         stock_text(folder, key, picture, STOCK_TEXTS[key][1], num_beams=3)

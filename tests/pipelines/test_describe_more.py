@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.describe import support, traits
-from pipelines.describe.pipeline import DescribePipeline
-from pipelines.describe.prompts import Request
-from pipelines.generation import GenerationOptions
-from pipelines.loops import trim
-from pipelines.runtime import Device
-from pipelines.settings import Settings
+from pipelines.compute.device import Device
+from pipelines.core.options import GenerationOptions
+from pipelines.core.settings import Settings
+from pipelines.models.captioning import support, traits
+from pipelines.models.captioning.pipeline import CaptionPipeline
+from pipelines.models.captioning.prompts import PromptRequest
+from pipelines.models.repetition import trim
 from tests import tiny_describe_more
 from tests.pipelines.describing import EXACT, FAMILIES, Spec, draw, one_thread
 
@@ -50,19 +50,21 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return draw(tmp_path_factory.mktemp("pictures"))
 
 
-def open_model(folder: Path, key: str, device: Device = EXACT) -> DescribePipeline:
+def open_model(folder: Path, key: str, device: Device = EXACT) -> CaptionPipeline:
     spec = Spec(key, MORE[key][0])
-    pipeline = DescribePipeline(spec, folder / key, device, Settings())  # type: ignore[arg-type]
+    pipeline = CaptionPipeline(spec, folder / key, device, Settings())  # type: ignore[arg-type]
     pipeline.load()
     return pipeline
 
 
 @pytest.fixture(scope="module")
-def models(folder: Path) -> dict[str, DescribePipeline]:
+def models(folder: Path) -> dict[str, CaptionPipeline]:
     return {key: open_model(folder, key) for key in MORE}
 
 
-def stock_text(model: DescribePipeline, picture: Path, request: Request, **options: Any) -> str:
+def stock_text(
+    model: CaptionPipeline, picture: Path, request: PromptRequest, **options: Any
+) -> str:
     """Return what the stock model makes of the raw pixels and our tokens."""
     prepared = model._prepare(picture)
     (encoded,) = model.features.get([prepared], model.bridge.encode)
@@ -86,7 +88,7 @@ def stock_text(model: DescribePipeline, picture: Path, request: Request, **optio
 
 @pytest.mark.parametrize("key", MORE)
 def test_captions_equal_the_stock_model_alone_in_a_batch_and_streamed(
-    key: str, models: dict[str, DescribePipeline], pictures: list[Path]
+    key: str, models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     """Images of other proportions take other numbers of tokens, so batches are padded."""
     model = models[key]
@@ -102,7 +104,7 @@ def test_captions_equal_the_stock_model_alone_in_a_batch_and_streamed(
 
 @pytest.mark.parametrize("key", MORE)
 def test_beams_equal_the_stock_model(
-    key: str, models: dict[str, DescribePipeline], pictures: list[Path]
+    key: str, models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     model = models[key]
     request = model._caption_request("")
@@ -113,7 +115,7 @@ def test_beams_equal_the_stock_model(
 
 @pytest.mark.parametrize("key", CHATTERS)
 def test_a_conversation_equals_the_stock_model_and_skips_the_vision_tower(
-    key: str, models: dict[str, DescribePipeline], pictures: list[Path]
+    key: str, models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     model = models[key]
     history = [
@@ -132,7 +134,7 @@ def test_a_conversation_equals_the_stock_model_and_skips_the_vision_tower(
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
 @pytest.mark.parametrize("key", MORE)
 def test_bfloat16_computes(key: str, packed: bool, folder: Path, pictures: list[Path]) -> None:
-    from pipelines.packing import can_pack
+    from pipelines.compute.packed_linear import can_pack
 
     half = Device("cpu", "bfloat16", packed=packed and can_pack(), reason="tests")
     model = open_model(folder, key, half)
@@ -141,7 +143,7 @@ def test_bfloat16_computes(key: str, packed: bool, folder: Path, pictures: list[
 
 @pytest.mark.parametrize("key", ["qwen2-vl", "qwen3-vl", "internvl"])
 def test_visitors_at_the_same_time_get_their_own_answers(
-    key: str, models: dict[str, DescribePipeline], pictures: list[Path]
+    key: str, models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     """Qwen-VL writes `rope_deltas` on itself at every request; `generate` must not read it back."""
     model = models[key]
@@ -158,7 +160,7 @@ def test_visitors_at_the_same_time_get_their_own_answers(
 @pytest.mark.parametrize("size", [(1, 1), (3, 3), (50, 3), (3, 3000), (1, 30000)])
 @pytest.mark.parametrize("key", ["internvl", "qwen2-vl", "minicpm-v"])
 def test_tiny_images_and_strips_are_described(
-    key: str, size: tuple[int, int], models: dict[str, DescribePipeline], tmp_path: Path
+    key: str, size: tuple[int, int], models: dict[str, CaptionPipeline], tmp_path: Path
 ) -> None:
     path = tmp_path / "strip.png"
     Image.new("RGB", size, "red").save(path)

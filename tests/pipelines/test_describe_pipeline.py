@@ -10,15 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.describe.bridges import Row
-from pipelines.describe.decoding import Work
-from pipelines.describe.features import FeatureCache
-from pipelines.describe.pipeline import DescribePipeline
-from pipelines.describe.prompts import Request
-from pipelines.errors import InputError, MediaError, WeightsError
-from pipelines.generation import GenerationOptions
-from pipelines.runtime import Device
-from pipelines.settings import Quantization, Settings
+from pipelines.compute.device import Device
+from pipelines.core.errors import InputError, MediaError, WeightsError
+from pipelines.core.options import GenerationOptions
+from pipelines.core.settings import Quantization, Settings
+from pipelines.models.captioning.decoding import GenerationRun
+from pipelines.models.captioning.image_cache import FeatureCache
+from pipelines.models.captioning.image_inputs import Row
+from pipelines.models.captioning.pipeline import CaptionPipeline
+from pipelines.models.captioning.prompts import PromptRequest
 from tests.pipelines.describing import EXACT, FAMILIES, draw, live, one_thread
 
 SHORT = GenerationOptions(max_new_tokens=12)
@@ -48,11 +48,11 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def models(folder: Path) -> dict[str, DescribePipeline]:
+def models(folder: Path) -> dict[str, CaptionPipeline]:
     return {key: live(folder / key, key) for key in FAMILIES}
 
 
-def tower(pipeline: DescribePipeline) -> Any:
+def tower(pipeline: CaptionPipeline) -> Any:
     model = pipeline.bridge.model
     return getattr(model, "vision_model", None) or model.model.vision_tower
 
@@ -84,17 +84,17 @@ def test_a_batch_gives_the_texts_of_its_images_alone(
 
 @pytest.mark.parametrize("key", ["blip2-opt", "blip2-t5", "instructblip", "llava"])
 def test_prompts_of_other_lengths_share_a_batch(
-    key: str, models: dict[str, DescribePipeline], pictures: list[Path]
+    key: str, models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     """Shorter prompts are padded on the left, which must not be seen in their texts."""
     model = models[key]
     prepared = [model._prepare(picture) for picture in pictures]
     encoded = model.features.get(prepared, model.bridge.encode)
     words = ["a", "a photo of the red hat", "two", "what is this shape and colour", "cat"]
-    requests = [Request(template=str(model.traits.continuation), text=word) for word in words]
+    requests = [PromptRequest(template=str(model.traits.continuation), text=word) for word in words]
     rows = [model._row(one, request, SHORT) for one, request in zip(encoded, requests, strict=True)]
     assert len({len(row.prompt.ids) for row in rows}) > 1
-    run: Work[None] = Work(lambda _: None, lambda: False)
+    run: GenerationRun[None] = GenerationRun(lambda _: None, lambda: False)
     together = model._generate(run, rows, SHORT, [0] * len(rows))
     assert together == [model._generate(run, [row], SHORT, [0])[0] for row in rows]
 
@@ -104,7 +104,7 @@ def test_prompts_of_other_lengths_share_a_batch(
 def test_a_stream_joins_to_the_blocking_text(
     key: str,
     options: GenerationOptions,
-    models: dict[str, DescribePipeline],
+    models: dict[str, CaptionPipeline],
     pictures: list[Path],
 ) -> None:
     for picture in pictures:
@@ -117,7 +117,7 @@ def test_a_stream_joins_to_the_blocking_text(
 
 @pytest.mark.parametrize("key", CAPTIONERS)
 def test_a_seed_draws_the_same_text_again_and_another_seed_another(
-    key: str, models: dict[str, DescribePipeline], pictures: list[Path]
+    key: str, models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     def drawn(seed: int) -> str:
         options = GenerationOptions(max_new_tokens=12, temperature=1.5, seed=seed)
@@ -131,7 +131,7 @@ def test_a_seed_draws_the_same_text_again_and_another_seed_another(
 
 
 def test_draws_follow_the_probabilities() -> None:
-    from pipelines.describe.decoding import SeededSampling
+    from pipelines.models.captioning.decoding import SeededSampling
 
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
     drawn = torch.zeros(4)
@@ -210,7 +210,7 @@ def test_a_batch_keeps_no_image(folder: Path, pictures: list[Path]) -> None:
 
 @pytest.mark.parametrize("key", CAPTIONERS)
 def test_closing_a_stream_stops_the_model(
-    key: str, models: dict[str, DescribePipeline], pictures: list[Path]
+    key: str, models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     model = models[key]
     steps = 0
@@ -237,7 +237,7 @@ def test_closing_a_stream_stops_the_model(
 @pytest.mark.parametrize("kind", ["beams", "batch"])
 @pytest.mark.parametrize("key", ["blip2-opt", "blip2-t5", "blip", "llava"])
 def test_closing_what_cannot_stream_stops_the_model_too(
-    kind: str, key: str, models: dict[str, DescribePipeline], pictures: list[Path]
+    kind: str, key: str, models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     model = models[key]
     row = model._row_of(pictures[0], model._caption_request(""), SHORT)
@@ -293,7 +293,7 @@ def test_a_conversation_keeps_within_the_context(
 
 @pytest.mark.parametrize("key", ANSWERERS)
 def test_a_long_question_is_used_as_far_as_it_is_read(
-    key: str, models: dict[str, DescribePipeline], pictures: list[Path]
+    key: str, models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     result = models[key].answer(pictures[0], "what is the shape of this hat? " * 300, SHORT)
     assert result.context is not None
@@ -303,7 +303,7 @@ def test_a_long_question_is_used_as_far_as_it_is_read(
 
 
 def test_the_question_is_never_in_the_answer(
-    models: dict[str, DescribePipeline], pictures: list[Path]
+    models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     seen: list[list[int]] = []
     model = models["blip2-opt"]
@@ -315,7 +315,7 @@ def test_the_question_is_never_in_the_answer(
 
 
 def test_special_tokens_in_a_question_are_words_no_longer(
-    models: dict[str, DescribePipeline], pictures: list[Path]
+    models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     for key in ANSWERERS:
         result = models[key].answer(pictures[0], "what <image> </s> [SEP] is \ud800 this?", SHORT)
@@ -324,7 +324,7 @@ def test_special_tokens_in_a_question_are_words_no_longer(
 
 @pytest.mark.parametrize("key", CAPTIONERS)
 def test_candidates_differ_and_begin_with_the_single_text(
-    key: str, models: dict[str, DescribePipeline], pictures: list[Path]
+    key: str, models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     model = models[key]
     searched = model.candidates(pictures[0], 3, SHORT)
@@ -342,14 +342,14 @@ def test_candidates_differ_and_begin_with_the_single_text(
 
 @pytest.mark.parametrize("n", [0, 17, 2.0, True, "3"])
 def test_a_bad_number_of_candidates_is_told(
-    n: Any, models: dict[str, DescribePipeline], pictures: list[Path]
+    n: Any, models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     with pytest.raises(InputError, match="n must be a whole number from 1 to 16"):
         models["blip2-opt"].candidates(pictures[0], n)
 
 
 def test_a_bad_file_costs_only_itself(
-    models: dict[str, DescribePipeline], pictures: list[Path], tmp_path: Path
+    models: dict[str, CaptionPipeline], pictures: list[Path], tmp_path: Path
 ) -> None:
     bad = tmp_path / "notes.png"
     bad.write_text("no image", "utf-8")
@@ -363,7 +363,7 @@ def test_a_bad_file_costs_only_itself(
 
 
 def test_a_long_batch_comes_one_by_one(
-    models: dict[str, DescribePipeline], pictures: list[Path]
+    models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     model = models["blip"]
     model.features = FeatureCache()
@@ -377,7 +377,7 @@ def test_a_long_batch_comes_one_by_one(
 
 
 def test_the_model_is_given_as_many_at_once_as_is_said(
-    models: dict[str, DescribePipeline], pictures: list[Path]
+    models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     model = models["blip"]
     distinct = [Image.new("RGB", (40, 30), (20 * number, 90, 200)) for number in range(11)]
@@ -395,7 +395,7 @@ def test_the_model_is_given_as_many_at_once_as_is_said(
 
 
 def test_what_a_model_cannot_do_is_told(
-    models: dict[str, DescribePipeline], pictures: list[Path]
+    models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     image = pictures[0]
     with pytest.raises(InputError, match="answers no questions"):
@@ -414,7 +414,7 @@ def test_what_a_model_cannot_do_is_told(
 
 
 def test_notes_tell_what_a_person_may_not_expect(
-    models: dict[str, DescribePipeline], pictures: list[Path]
+    models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     result = models["blip2-opt"].answer(pictures[0], "这是什么颜色？", SHORT)
     assert any("Chinese" in note for note in result.notes)
@@ -426,7 +426,7 @@ def test_notes_tell_what_a_person_may_not_expect(
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
 @pytest.mark.parametrize("key", FAMILIES)
 def test_bfloat16_computes(key: str, packed: bool, folder: Path, pictures: list[Path]) -> None:
-    from pipelines.packing import can_pack
+    from pipelines.compute.packed_linear import can_pack
 
     half = Device("cpu", "bfloat16", packed=packed and can_pack(), reason="tests")
     model = live(folder / key, key, half)
@@ -457,7 +457,9 @@ def test_other_weights_are_refused(folder: Path, tmp_path: Path) -> None:
 def test_a_missing_extra_is_told(
     kind: Quantization, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.describe.loading.QUANTIZATION_EXTRA", ("no_such_package",))
+    monkeypatch.setattr(
+        "pipelines.models.captioning.loading.QUANTIZATION_EXTRA", ("no_such_package",)
+    )
     with pytest.raises(WeightsError, match="pip install no_such_package"):
         live(folder / "blip2-opt", "blip2-opt", settings=Settings(quantization=kind))
 
@@ -491,7 +493,7 @@ def test_unloading_drops_everything(folder: Path, pictures: list[Path]) -> None:
     assert model.caption(pictures[:1], options=SHORT)[0].text
 
 
-def test_rows_are_plain_values(models: dict[str, DescribePipeline], pictures: list[Path]) -> None:
+def test_rows_are_plain_values(models: dict[str, CaptionPipeline], pictures: list[Path]) -> None:
     model = models["blip2-opt"]
     row = model._row_of(pictures[0], model._caption_request(""), SHORT)
     assert isinstance(row, Row)

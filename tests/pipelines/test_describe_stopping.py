@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines import streaming
-from pipelines.describe import stopping as stops
-from pipelines.describe.pipeline import DescribePipeline
-from pipelines.describe.stopping import Stopped, stopping, watch_layers
-from pipelines.generation import GenerationOptions
+from pipelines.compute import background
+from pipelines.core.options import GenerationOptions
+from pipelines.models.captioning import stopping as stops
+from pipelines.models.captioning.pipeline import CaptionPipeline
+from pipelines.models.captioning.stopping import GenerationStopped, stopping, watch_layers
 from tests.pipelines.describing import FAMILIES, draw, live, one_thread
 
 #: Families whose layers differ: OPT, T5, an encoder for the question, patches, a grid of patches.
@@ -52,7 +52,7 @@ def hold(ran: list[int], at: int) -> Callable[..., None]:
     return look
 
 
-RUNS: dict[str, Callable[[DescribePipeline, list[Path]], Iterator[Any]]] = {
+RUNS: dict[str, Callable[[CaptionPipeline, list[Path]], Iterator[Any]]] = {
     "caption": lambda model, files: model.stream_caption(files[0], options=OPTIONS),
     "candidates": lambda model, files: model.iter_candidates(files[0], 5, OPTIONS),
     "batch": lambda model, files: model.iter_captions(files, options=OPTIONS),
@@ -65,7 +65,7 @@ def test_it_ends_before_the_next_layer(
     key: str, run: str, tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tower and the prompt ran to their ends, however long that took."""
-    monkeypatch.setattr(streaming, "HEARTBEAT_S", 0.002)
+    monkeypatch.setattr(background, "HEARTBEAT_S", 0.002)
     FAMILIES[key][1](tmp_path / key)
     model = live(tmp_path / key, key)
     ran: list[int] = []
@@ -102,7 +102,7 @@ def test_only_the_run_that_was_told_stops() -> None:
         seen.append("other")
 
     with stopping(lambda: True):
-        with pytest.raises(Stopped):
+        with pytest.raises(GenerationStopped):
             model.layers[1](torch.zeros(2))
         thread = Thread(target=other)
         thread.start()

@@ -11,19 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.catalogue import MODELS
-from pipelines.doctor import command, environment, models
-from pipelines.doctor.page import WIDTH, as_text, duration
-from pipelines.doctor.report import Finding, Outlook, Rates, Report
-from pipelines.doctor.speed import measure
-from pipelines.errors import PipelineError
-from pipelines.runtime import Device
-from pipelines.settings import Settings
-from pipelines.sources import BUNDLE
-from pipelines.store import PipelineStore
+from pipelines.compute.device import Device
+from pipelines.compute.speed import measure_speed
+from pipelines.core.errors import PipelineError
+from pipelines.core.results import DeviceSpeed
+from pipelines.core.settings import Settings
+from pipelines.doctor import checks, command
+from pipelines.doctor import checks as models
+from pipelines.doctor.report import WIDTH, Finding, Outlook, Report, as_text, duration
+from pipelines.models.catalogue import MODELS
+from pipelines.serving.store import PipelineStore
+from pipelines.weights.locate import BUNDLE
 from tests.browser.serve import FOREIGN, ROOT
 
-RATES = Rates(flops=1e12, read_bytes=2e10, dtype="float32")
+RATES = DeviceSpeed(flops=1e12, read_bytes=2e10, dtype="float32")
 
 
 def doctor(*flags: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -95,7 +96,7 @@ def test_without_torch_the_rest_is_still_told(
     report = command.examine(settings(tmp_path, port=0))
     found = {finding.name: finding for finding in report.findings}
     assert found["Models"].status == "missing"
-    assert found["Models"].mend == environment.INSTALL
+    assert found["Models"].mend == checks.INSTALL
     assert found["Videos"].status == "ok"
     assert not report.is_well
 
@@ -103,29 +104,29 @@ def test_without_torch_the_rest_is_still_told(
 def test_packages_that_lack_or_differ(tmp_path: Path) -> None:
     pins = tmp_path / "requirements.txt"
     pins.write_text("# pins\nno-such-package-of-ours==1.0\npillow==0.1\n")
-    finding = environment.packages_finding(pins)
-    assert (finding.status, finding.mend) == ("missing", environment.INSTALL)
+    finding = checks.packages_finding(pins)
+    assert (finding.status, finding.mend) == ("missing", checks.INSTALL)
     assert "no-such-package-of-ours" in finding.found
     pins.write_text('pillow==0.1\nno-such-package==1; platform_machine == "vax"\n')
-    finding = environment.packages_finding(pins)
+    finding = checks.packages_finding(pins)
     assert finding.status == "note"
     assert "instead of 0.1" in finding.found
-    pins.write_text("numpy==" + environment._installed("numpy").split("+")[0])  # type: ignore
-    assert environment.packages_finding(pins).status == "ok"
+    pins.write_text("numpy==" + checks._installed("numpy").split("+")[0])  # type: ignore
+    assert checks.packages_finding(pins).status == "ok"
 
 
 def test_an_old_python() -> None:
-    assert environment.python_finding((3, 10)).status == "missing"
-    assert environment.python_finding((3, 11)).status == "ok"
+    assert checks.python_finding((3, 10)).status == "missing"
+    assert checks.python_finding((3, 11)).status == "ok"
 
 
 def test_a_disk_that_cannot_be_written_or_is_full(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
-    finding = environment.disk_finding(settings(tmp_path, work_dir=file / "work"))
+    finding = checks.disk_finding(settings(tmp_path, work_dir=file / "work"))
     assert (finding.status, "--work-dir" in finding.mend) == ("missing", True)
-    assert environment.disk_finding(settings(tmp_path, max_upload_mb=1e12)).status == "missing"
-    assert environment.disk_finding(settings(tmp_path)).status in {"ok", "note"}
+    assert checks.disk_finding(settings(tmp_path, max_upload_mb=1e12)).status == "missing"
+    assert checks.disk_finding(settings(tmp_path)).status in {"ok", "note"}
 
 
 def test_a_port_that_is_taken(tmp_path: Path) -> None:
@@ -133,18 +134,18 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        finding = environment.port_finding(settings(tmp_path, port=port))
+        finding = checks.port_finding(settings(tmp_path, port=port))
         assert (finding.status, "--port 0" in finding.mend) == ("note", True)
-    assert environment.port_finding(settings(tmp_path, port=0)).status == "ok"
-    assert environment.port_finding(settings(tmp_path, host="no.such.host")).status == "note"
+    assert checks.port_finding(settings(tmp_path, port=0)).status == "ok"
+    assert checks.port_finding(settings(tmp_path, host="no.such.host")).status == "note"
 
 
 def test_an_extra_that_a_setting_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "find_spec", lambda name: None)
-    assert environment.extras_finding(settings(tmp_path)).status == "ok"
-    finding = environment.extras_finding(settings(tmp_path, quantization="nf4"))
+    monkeypatch.setattr(checks, "find_spec", lambda name: None)
+    assert checks.extras_finding(settings(tmp_path)).status == "ok"
+    finding = checks.extras_finding(settings(tmp_path, quantization="nf4"))
     assert (finding.status, finding.mend) == ("missing", "pip install bitsandbytes accelerate")
-    finding = environment.extras_finding(settings(tmp_path, source="modelscope"))
+    finding = checks.extras_finding(settings(tmp_path, source="modelscope"))
     assert finding.mend == "pip install modelscope"
 
 
@@ -202,7 +203,7 @@ def test_times_grow_with_the_model_and_shrink_with_the_rate() -> None:
 
 
 def test_rates_are_measured() -> None:
-    rates = measure(Device("cpu", "float32", False, "test"))
+    rates = measure_speed(Device("cpu", "float32", False, "test"))
     assert 1e8 < rates.flops < 1e16
     assert 1e7 < rates.read_bytes < 1e14
 
@@ -241,5 +242,5 @@ def test_a_look_that_breaks_is_a_finding() -> None:
     finding = command.guarded("B", lacks)
     assert (finding.found, finding.mend) == (
         "cannot import no_such_module_of_ours",
-        environment.INSTALL,
+        checks.INSTALL,
     )

@@ -17,16 +17,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
-from pipelines.catalogue import DEMO_CLIP
-from pipelines.errors import InputError
-from pipelines.evaluation.job import Evaluation, EvaluationJob, Order, Stage, follow
-from pipelines.evaluation.labelled import open_labelled
-from pipelines.evaluation.logistic import STRENGTHS, held_out
-from pipelines.evaluation.results import Accuracy, Guess, measure
-from pipelines.evaluation.teaching import ProbeOptions
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
-from pipelines.turns import BrokenOff
+from pipelines.core.errors import InputError
+from pipelines.core.settings import Settings
+from pipelines.evaluation.dataset import open_labelled
+from pipelines.evaluation.job import Evaluation, EvaluationJob, EvaluationRequest, Stage, follow
+from pipelines.evaluation.results import Accuracy, measure
+from pipelines.evaluation.train_probe import STRENGTHS, ProbeOptions, held_out
+from pipelines.models.catalogue import DEMO_CLIP
+from pipelines.models.linear_probe import Guess
+from pipelines.serving.device_queue import BrokenOff
+from pipelines.serving.store import PipelineStore
 from tests.pipelines.labelled_zips import dot, drawn, pack, png
 
 FOLDER = Path(__file__).parents[2] / "assets" / "checkpoints" / "demo-clip"
@@ -43,7 +43,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineStore]:
 
 
 def evaluate(store: PipelineStore, path: Path, **options: Any) -> Evaluation:
-    order = Order(path=path, spec=DEMO_CLIP, **options)
+    order = EvaluationRequest(path=path, spec=DEMO_CLIP, **options)
     return EvaluationJob(store, order, lambda stage: None, lambda: False).run()
 
 
@@ -266,12 +266,12 @@ def test_which_folder_names_the_class(names: list[str], labels: list[str], tmp_p
 def test_it_ends_when_it_is_told_to(store: PipelineStore, tmp_path: Path, when: str) -> None:
     path = pack(tmp_path / "a.zip", drawn(seed=9, num_each=4))
     seen: list[Stage] = []
-    order = Order(path=path, spec=DEMO_CLIP, probe=ProbeOptions())
+    order = EvaluationRequest(path=path, spec=DEMO_CLIP, probe=ProbeOptions())
     job = EvaluationJob(store, order, seen.append, lambda: bool(seen) and seen[-1].text == when)
     with pytest.raises(BrokenOff):
         job.run()
     assert [stage.text for stage in seen].count(when) == 1
-    with store.turns.place(lambda: True), store.turns.batch(lambda: False):
+    with store.queue.place(lambda: True), store.queue.batch(lambda: False):
         pass  # nothing is kept of what others wait for
 
 
@@ -280,7 +280,7 @@ def test_it_ends_among_pictures_that_are_all_alike(
 ) -> None:
     """Of thousands of one content only the first is encoded; nobody asked between the others."""
     members = {f"{index % 2}/{index}.png": dot(1) for index in range(300)}
-    order = Order(path=pack(tmp_path / "a.zip", members), spec=DEMO_CLIP)
+    order = EvaluationRequest(path=pack(tmp_path / "a.zip", members), spec=DEMO_CLIP)
     read = 0
 
     def counted(source: Any) -> bytes:
@@ -288,7 +288,7 @@ def test_it_ends_among_pictures_that_are_all_alike(
         read += 1
         return dot(1)
 
-    monkeypatch.setattr("pipelines.batch.archive._MemberSource.read", counted)
+    monkeypatch.setattr("pipelines.media.archive._MemberSource.read", counted)
     with pytest.raises(BrokenOff):
         EvaluationJob(store, order, lambda stage: None, lambda: read >= 20).run()
     assert read == 20
@@ -296,13 +296,13 @@ def test_it_ends_among_pictures_that_are_all_alike(
 
 def test_it_ends_when_nobody_follows_it_any_more(store: PipelineStore, tmp_path: Path) -> None:
     members = {f"{index % 2}/{index}.png": dot(3000 + index) for index in range(600)}
-    order = Order(path=pack(tmp_path / "a.zip", members), spec=DEMO_CLIP)
+    order = EvaluationRequest(path=pack(tmp_path / "a.zip", members), spec=DEMO_CLIP)
     steps = follow(store, order)
     done = next(step.done for step in steps if isinstance(step, Stage) and step.done)
     steps.close()
     assert 0 < done < len(members)
     assert not [thread for thread in threading.enumerate() if thread.name == "work"]
-    with store.turns.place(lambda: True), store.turns.batch(lambda: False):
+    with store.queue.place(lambda: True), store.queue.batch(lambda: False):
         pass  # nothing is kept of what others wait for
 
 
@@ -310,17 +310,17 @@ def test_visitors_come_in_between(store: PipelineStore, tmp_path: Path) -> None:
     """Each batch of pictures and each fit waits for its turn."""
     path = pack(tmp_path / "a.zip", drawn(seed=10, num_each=4))
     turns = []
-    batch = store.turns.batch
+    batch = store.queue.batch
 
     def counted(*args: Any) -> Any:
         turns.append(None)
         return batch(*args)
 
-    store.turns.batch = counted  # type: ignore[method-assign]
+    store.queue.batch = counted  # type: ignore[method-assign]
     try:
         evaluate(store, path, probe=ProbeOptions())
     finally:
-        store.turns.batch = batch  # type: ignore[method-assign]
+        store.queue.batch = batch  # type: ignore[method-assign]
     num_pictures, num_fits = 32, 3 * len(STRENGTHS) + 1
     assert len(turns) >= num_pictures // 8 + 1 + num_fits
 

@@ -4,7 +4,7 @@ import random
 import threading
 from collections import defaultdict
 
-from pipelines.fairness import asking, on_behalf, place_in_line
+from pipelines.core.visitor import asking, on_behalf, place_in_line
 
 
 def line_of(arrivals: str) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.errors import MediaError, ReadingStopped
-from pipelines.videochat_flash import film
-from pipelines.videochat_flash.film import PICTURE_PX, WIDEST_PX, decode_film, picture_size
+from pipelines.core.errors import MediaError, ReadingStopped
+from pipelines.models.video_chat import PICTURE_PX, WIDEST_PX, decode_film, picture_size
+from pipelines.models.videochat_flash import frames
 from tests.pipelines.made_videos import FPS, encode, number_of
 
 
@@ -56,7 +56,7 @@ def test_closing_ends_the_reading(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         ended.set()
         raise ReadingStopped
 
-    monkeypatch.setattr(film, "open_video", hang)
+    monkeypatch.setattr(frames, "open_video", hang)
     steps = decode_film(tmp_path / "a.mp4", [0.0], max_seconds=0.0, sign="alive")
     assert next(steps) == "alive"
     steps.close()

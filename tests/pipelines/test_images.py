@@ -7,8 +7,8 @@ import pytest
 from gradio.media import get_image
 from PIL import ExifTags, Image
 
-from pipelines.clip.preprocessing import PixelRecipe
-from pipelines.images import decode_image, true_box
+from pipelines.media.images import decode_image, true_box
+from pipelines.models.clip.images import PixelRecipe
 from tests.pipelines.made_images import (
     BLUE,
     FILES,

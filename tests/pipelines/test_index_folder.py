@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.core.settings import Settings
 from pipelines.index_folder import DONE, FAILED, KEY_FILE, WITH_ERRORS, main, own_key
-from pipelines.search.library import Library, owner_of
-from pipelines.settings import Settings
+from pipelines.search.indexes import Indexes, owner_of
 from tests.conftest import draw_circle
 
 ROOT = Path(__file__).parent.parent.parent
@@ -63,7 +63,7 @@ def indexed(cache: Path) -> tuple[int, int]:
     """Return how many files and how many vectors a folder's index holds."""
     if not (cache / "index").is_dir() or not (cache / KEY_FILE).is_file():
         return 0, 0
-    library = Library(Settings(cache_dir=cache).index_uri)
+    library = Indexes(Settings(cache_dir=cache).index_uri)
     holding = library.holding(owner_of(own_key(cache)))
     return holding.pictures + holding.videos, holding.vectors
 

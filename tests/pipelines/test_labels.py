@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.errors import InputError
-from pipelines.labels import MAX_CHARS, MAX_TEXTS, mend_surrogates, split_labels, split_lines
+from pipelines.core.errors import InputError
+from pipelines.core.text import MAX_CHARS, MAX_TEXTS, mend_surrogates, split_labels, split_lines
 
 
 @pytest.mark.parametrize(

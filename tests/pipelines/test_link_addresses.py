@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.link_addresses import addresses, is_public
+from pipelines.media.links import addresses, is_public
 
 PUBLIC = [
     "8.8.8.8",

@@ -11,9 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from pipelines.errors import InputError, MediaError
-from pipelines.link_addresses import is_public
-from pipelines.link_fetching import MOST_REDIRECTS, Bounds, Pinned, fetch
+from pipelines.core.errors import InputError, MediaError
+from pipelines.media.links import MOST_REDIRECTS, Bounds, Pinned, fetch, is_public
 from tests.local_server import LocalServer
 
 MAX_BYTES = 100_000

@@ -9,14 +9,14 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
-from pipelines.evaluation.logistic import (
+from pipelines.evaluation.train_probe import (
     STRENGTHS,
     choose_strength,
     fit,
     held_out,
     stratified_folds,
 )
-from pipelines.turns import BrokenOff
+from pipelines.serving.device_queue import BrokenOff
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -82,7 +82,7 @@ def test_a_probe_is_used_without_scikit_learn() -> None:
     """It takes seconds to import on a slow machine, and is for fitting only."""
     code = """
 import sys
-import pipelines.evaluation.job, pipelines.evaluation.probe
+import pipelines.evaluation.job, pipelines.models.linear_probe
 sys.exit("sklearn" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)

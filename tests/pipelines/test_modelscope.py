@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.catalogue import CLIP_B32, CLIP_L14
-from pipelines.metering import FetchProgress
-from pipelines.modelscope import NAMES
-from pipelines.settings import Settings
-from pipelines.sources import Sources
+from pipelines.core.settings import Settings
+from pipelines.models.catalogue import CLIP_B32, CLIP_L14
+from pipelines.weights.locate import Sources
+from pipelines.weights.modelscope import NAMES
+from pipelines.weights.progress import FetchProgress
 from tests.fake_hub import FakeHub
 from tests.pipelines.downloads import assert_whole, refusal, wanted_bytes
 

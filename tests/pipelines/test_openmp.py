@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines import openmp
-from pipelines.openmp import release_threads
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
+from pipelines.compute import device
+from pipelines.compute.device import release_threads
+from pipelines.core.settings import Settings
+from pipelines.serving.store import PipelineStore
 
 pytestmark = pytest.mark.skipif(
-    openmp._pause() is None or torch.get_num_threads() < 2,
+    device._pause() is None or torch.get_num_threads() < 2,
     reason="another OpenMP than GNU's, or one core",
 )
 
 
 @pytest.fixture(autouse=True)
 def looked_for_anew() -> Iterator[None]:
-    openmp._pause.cache_clear()
+    device._pause.cache_clear()
     yield
-    openmp._pause.cache_clear()
+    device._pause.cache_clear()
 
 
 def threads() -> set[str]:
@@ -90,4 +90,4 @@ def test_another_openmp_is_left_alone(there: bool, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(ctypes, "CDLL", load)
     release_threads()
-    assert openmp._pause() is None
+    assert device._pause() is None

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.clip.preprocessing import PixelRecipe
+from pipelines.models.clip.images import PixelRecipe
 
 PX = 32
 

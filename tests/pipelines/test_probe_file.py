@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from pipelines.catalogue import DEMO_CLIP
-from pipelines.errors import InputError
-from pipelines.evaluation.probe import LinearProbe, ProbeFacts, read_probe, spec_of
-from pipelines.settings import Settings
-from pipelines.sources import BUNDLE
-from pipelines.store import PipelineStore
-from pipelines.weights import weights_revision
+from pipelines.core.errors import InputError
+from pipelines.core.settings import Settings
+from pipelines.models.catalogue import DEMO_CLIP
+from pipelines.models.linear_probe import LinearProbe, ProbeFacts, read_probe, spec_of
+from pipelines.serving.store import PipelineStore
+from pipelines.weights.locate import BUNDLE
+from pipelines.weights.revision import weights_revision
 from tests.conftest import draw_circle
 
 FACTS = ProbeFacts(num_fitted=30, num_held_out=10, correct=9, strength=100.0, seed=0)

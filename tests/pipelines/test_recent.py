@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-from pipelines.recent import FileDigests, Recent
+from pipelines.compute.lru import FileDigests, LruCache
 
 
 def test_the_value_used_longest_ago_goes_first() -> None:
-    kept: Recent[str, str] = Recent(10, len)
+    kept: LruCache[str, str] = LruCache(10, len)
     for value in ("aaaa", "bbb", "ccc"):
         kept.keep(value[0], value)
     assert kept.find("a") == "aaaa"
@@ -19,13 +19,13 @@ def test_the_value_used_longest_ago_goes_first() -> None:
 
 
 def test_what_is_too_large_is_not_kept() -> None:
-    kept: Recent[str, str] = Recent(3, len)
+    kept: LruCache[str, str] = LruCache(3, len)
     kept.keep("a", "aaaa")
     assert (kept.find("a"), kept.weight) == (None, 0)
 
 
 def test_a_value_is_computed_once() -> None:
-    kept: Recent[str, int] = Recent(2)
+    kept: LruCache[str, int] = LruCache(2)
     asked: list[int] = []
 
     def compute() -> int:

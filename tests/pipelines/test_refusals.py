@@ -10,12 +10,12 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from pipelines import fetching
-from pipelines import sources as module
-from pipelines.catalogue import CLIP_B32, CLIP_L14
-from pipelines.errors import WeightsError
-from pipelines.settings import Settings
-from pipelines.sources import Sources
+from pipelines.core.errors import WeightsError
+from pipelines.core.settings import Settings
+from pipelines.models.catalogue import CLIP_B32, CLIP_L14
+from pipelines.weights import download
+from pipelines.weights import locate as module
+from pipelines.weights.locate import Sources
 from tests.fake_hub import FakeHub, Faults
 from tests.pipelines.downloads import (
     IN_TIME_S,
@@ -57,7 +57,7 @@ def test_a_download_that_stands_still_is_given_up_and_begun_afresh(
     hub: FakeHub, repositories: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second try used to join the dead one, and so failed at once for as long as that lived."""
-    monkeypatch.setattr("pipelines.fetching.READ_TIMEOUT_S", 2.0)
+    monkeypatch.setattr("pipelines.weights.download.READ_TIMEOUT_S", 2.0)
     sources = sources_of(hub, stall_limit_s=0.7)
     with hub.with_faults(Faults(weights="stall")):
         message = refusal(sources)
@@ -102,7 +102,7 @@ def test_a_full_disk_is_said_before_it_is_full(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage("/")._replace(free=1000)
-    monkeypatch.setattr("pipelines.fetching.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("pipelines.weights.download.shutil.disk_usage", lambda _: usage)
     message = refusal(sources_of(hub))
     assert "disk is full" in message
     assert "0.6 GB" in message
@@ -119,7 +119,7 @@ def test_a_disk_that_takes_no_more_is_said(
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number), "/a/path/of/the/server")
 
-    monkeypatch.setattr(fetching, "fetch_file", refuse)
+    monkeypatch.setattr(download, "fetch_file", refuse)
     message = refusal(sources_of(hub))
     assert said in message
     assert "HF_HOME" in message
@@ -154,7 +154,7 @@ def test_the_hub_is_sent_the_token_but_not_the_host_it_leads_to(
     hub: FakeHub, repositories: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    monkeypatch.setattr("pipelines.settings.HUB_ENDPOINT", hub.url)
+    monkeypatch.setattr("pipelines.core.settings.HUB_ENDPOINT", hub.url)
     with FakeHub(repositories) as cdn:
         hub.cdn = cdn.url
         cdn.faults.weights, cdn.faults.times = "drop", 1

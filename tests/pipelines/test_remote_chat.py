@@ -16,15 +16,16 @@ import pytest
 from PIL import Image
 
 from pipelines import caption_folder
-from pipelines.errors import InputError, MediaError, PipelineError, ServerError
-from pipelines.generation import GenerationOptions
-from pipelines.remote import chat, replies
-from pipelines.remote.entries import MOST_VISITORS
-from pipelines.remote.replies import EventLines
-from pipelines.remote.servers import Remote
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
-from pipelines.videochat_flash.part import Part
+from pipelines.core.errors import InputError, MediaError, PipelineError, ServerError
+from pipelines.core.options import GenerationOptions
+from pipelines.core.remote import Remote
+from pipelines.core.settings import Settings
+from pipelines.models.remote import client
+from pipelines.models.remote import stream as replies
+from pipelines.models.remote.stream import EventLines
+from pipelines.models.video_chat import Part
+from pipelines.serving.remote_registry import MOST_VISITORS
+from pipelines.serving.store import PipelineStore
 from tests.browser.serve import ROOT
 from tests.conftest import draw_circle
 from tests.fake_chat_server import PIECES, Asked, FakeChatServer
@@ -38,7 +39,7 @@ GREEDY = GenerationOptions(max_new_tokens=20)
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeChatServer]:
-    monkeypatch.setattr(chat, "FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr(client, "FIRST_WAIT_S", 0.05)
     with FakeChatServer() as fake:
         yield fake
 
@@ -188,7 +189,7 @@ def test_what_came_before_a_break_was_given(server: FakeChatServer, red_circle: 
 
 
 def test_a_server_that_is_not_there(red_circle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat, "FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr(client, "FIRST_WAIT_S", 0.05)
     with FakeChatServer() as server:
         pipeline = describer(server)
     with failing() as caught:
@@ -287,7 +288,7 @@ def test_blanks_without_end_are_an_end(
     server: FakeChatServer, red_circle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was held back did not count, and was copied with each further blank."""
-    monkeypatch.setattr(chat, "LONGEST_ANSWER_S", 5.0)
+    monkeypatch.setattr(client, "LONGEST_ANSWER_S", 5.0)
     server.faults = ["blanks"]
     answer = describer(server).answer(red_circle, "Which?", GREEDY)
     assert (answer.text, answer.finish) == (PIECES[0], "length")
@@ -541,12 +542,12 @@ def test_a_remote_model_waits_for_no_turn_and_loads_no_torch(
 import sys
 from pathlib import Path
 from PIL import Image
-from components.lending import lease
-from pipelines.settings import read_settings
-from pipelines.store import PipelineStore
+from components.widgets.model_lease import lease
+from pipelines.core.settings import read_settings
+from pipelines.serving.store import PipelineStore
 store = PipelineStore(read_settings(["--remote=fake={server.url}"], {{}}))
 Image.new("RGB", (9, 9)).save(sys.argv[1])
-with store.turns.alone(lambda: False), lease(store, "fake", "caption") as lent:
+with store.queue.alone(lambda: False), lease(store, "fake", "caption") as lent:
     list(lent.wait(None))
     print(lent.pipeline.answer(Path(sys.argv[1]), "Which?").text)
 sys.exit("torch" in sys.modules)

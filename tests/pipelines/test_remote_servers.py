@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.remote.servers import Remote
-from pipelines.settings import Settings, read_settings
-from pipelines.store import PipelineStore
+from pipelines.core.remote import Remote
+from pipelines.core.settings import Settings, read_settings
+from pipelines.models.catalogue import CATALOGUE
+from pipelines.serving.store import PipelineStore
 from tests.browser.serve import ROOT
 
 KEY = "sk-very-secret-0123456789"
 
 
 def remotes(*argv: str, **env: str) -> tuple[Remote, ...]:
-    return read_settings(argv, env).remotes
+    return read_settings(argv, env, taken=CATALOGUE).remotes
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,20 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines import packing, runtime
-from pipelines.catalogue import DEMO_CLIP
-from pipelines.errors import PipelineError
-from pipelines.packing import PackedLinear, bfloat16_gain, can_pack, pack_linear
-from pipelines.runtime import (
+from pipelines.compute import device as runtime
+from pipelines.compute import packed_linear
+from pipelines.compute.device import (
     Device,
     choose_device,
     likely_budget_gb,
     memory_budget_gb,
     warm_up,
 )
-from pipelines.settings import Settings
-from pipelines.store import build_pipeline
+from pipelines.compute.packed_linear import PackedLinear, bfloat16_gain, can_pack, pack_linear
+from pipelines.core.errors import PipelineError
+from pipelines.core.settings import Settings
+from pipelines.models.catalogue import DEMO_CLIP
+from pipelines.serving.store import build_pipeline
 
 needs_packing = pytest.mark.skipif(not can_pack(), reason="no packed bfloat16 layers here")
 
@@ -36,7 +37,7 @@ def machine(
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Some GPU")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    monkeypatch.setattr(packing, "bfloat16_gain", lambda: gain)
+    monkeypatch.setattr(packed_linear, "bfloat16_gain", lambda: gain)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_the_choice_is_logged_with_its_reason(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     machine(monkeypatch, gain=0.7)
-    with caplog.at_level("INFO", "pipelines.runtime"):
+    with caplog.at_level("INFO", "pipelines.compute.device"):
         choose_device(Settings())
     assert "cpu, float32" in caplog.text
     assert "0.7 times" in caplog.text
@@ -89,7 +90,7 @@ def test_asking_for_float32_runs_no_self_test(monkeypatch: pytest.MonkeyPatch) -
         raise AssertionError("timed")
 
     machine(monkeypatch)
-    monkeypatch.setattr(packing, "bfloat16_gain", timed)
+    monkeypatch.setattr(packed_linear, "bfloat16_gain", timed)
     assert choose_device(Settings(dtype="float32")).dtype == "float32"
 
 

@@ -13,27 +13,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.catalogue import HUB_DEFAULTS
-from pipelines.clip.named_image import NamedImage
-from pipelines.errors import InputError, MediaError
-from pipelines.results import Verdict
-from pipelines.search.adding import Look, Order, add_files
-from pipelines.search.encoding import Encoder
-from pipelines.search.finding import (
+from pipelines.core.errors import InputError, MediaError
+from pipelines.core.results import FileKind, Verdict
+from pipelines.core.settings import Settings
+from pipelines.media.named_image import NamedImage
+from pipelines.media.thumbnails import MOST_BYTES, thumbnail
+from pipelines.models.catalogue import HUB_DEFAULTS
+from pipelines.models.search_query import FileVectors
+from pipelines.search.index_run import Encoder, IndexProgress, IndexRequest, add_files
+from pipelines.search.indexes import Indexes, owner_of
+from pipelines.search.kinds import TASKS, SearchKind, kind_of, side_of
+from pipelines.search.query import (
+    KindResults,
     Query,
-    SideFound,
     delete_files,
     look_in,
     merged,
     nearest_in,
     sides_to_search,
 )
-from pipelines.search.library import Library, owner_of
-from pipelines.search.results import FileKind, FileOutcome, Found, IndexedFile, Parts, Search
-from pipelines.search.sides import TASKS, Side, kind_of, side_of
-from pipelines.search.thumbnails import MOST_BYTES, thumbnail
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
+from pipelines.search.results import FileOutcome, FoundFile, IndexedFile, SearchResult
+from pipelines.serving.store import PipelineStore
 from tests.conftest import draw_circle
 
 EXAMPLES = Path(__file__).parent.parent.parent / "assets" / "examples"
@@ -43,7 +43,7 @@ FILES = ("red-circle.png", "yellow-star.png", "three-hearts.png", "circle-moves-
 #: No model is asked for.
 ANY: dict[FileKind, str] = {"picture": "", "video": ""}
 
-Sides = dict[FileKind, Side]
+Sides = dict[FileKind, SearchKind]
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +57,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineStore]:
 
 
 @pytest.fixture
-def library(store: PipelineStore, tmp_path: Path) -> Library:
-    """An empty index, which the store takes for its own."""
-    store.library = Library(str(tmp_path / "index"))
-    return store.library
+def library(tmp_path: Path) -> Indexes:
+    """Indexes with no file."""
+    return Indexes(str(tmp_path / "index"))
 
 
 @pytest.fixture
@@ -82,9 +81,9 @@ def here(tmp_path: Path) -> Callable[..., NamedImage]:
 
 
 def add(
-    store: PipelineStore, library: Library, sides: Sides, files: list[NamedImage], **options: Any
+    store: PipelineStore, library: Indexes, sides: Sides, files: list[NamedImage], **options: Any
 ) -> dict[str, FileOutcome]:
-    order = Order(files=files, owner=OWNER, sides=sides, **options)
+    order = IndexRequest(files=files, owner=OWNER, sides=sides, **options)
     told = [each for look in add_files(store, library, order) for each in look.new]
     assert sorted(index for index, _ in told) == list(range(len(files)))
     return {outcome.file: outcome for _, outcome in told}
@@ -94,9 +93,9 @@ def outcomes(told: dict[str, FileOutcome]) -> dict[str, str]:
     return {name: outcome.outcome for name, outcome in told.items()}
 
 
-def find(store: PipelineStore, library: Library, sides: Sides, query: Query) -> Search:
+def find(store: PipelineStore, library: Indexes, sides: Sides, query: Query) -> SearchResult:
     found = []
-    for side in sides_to_search(store, OWNER, ANY):
+    for side in sides_to_search(store, library, OWNER, ANY):
         with store.use(side.spec.key, side.task) as pipeline:
             found.append(look_in(pipeline, library, OWNER, side, query))
     return merged(found, query)
@@ -104,14 +103,14 @@ def find(store: PipelineStore, library: Library, sides: Sides, query: Query) -> 
 
 @pytest.fixture
 def filled(
-    store: PipelineStore, library: Library, sides: Sides, here: Callable[..., NamedImage]
-) -> Library:
+    store: PipelineStore, library: Indexes, sides: Sides, here: Callable[..., NamedImage]
+) -> Indexes:
     assert set(outcomes(add(store, library, sides, [here(f) for f in FILES])).values()) == {"added"}
     return library
 
 
 def test_a_text_finds_the_picture_and_not_the_others(
-    store: PipelineStore, filled: Library, sides: Sides
+    store: PipelineStore, filled: Indexes, sides: Sides
 ) -> None:
     search = find(store, filled, sides, Query(text="a yellow star"))
     assert [one.file.name for one in search.found] == ["yellow-star.png"]
@@ -121,7 +120,7 @@ def test_a_text_finds_the_picture_and_not_the_others(
     assert (search.searched.pictures, search.searched.videos) == (3, 1)
 
 
-def test_motion_is_found_in_videos(store: PipelineStore, filled: Library, sides: Sides) -> None:
+def test_motion_is_found_in_videos(store: PipelineStore, filled: Indexes, sides: Sides) -> None:
     search = find(store, filled, sides, Query(text="a red circle moves left"))
     best = search.found[0]
     assert (best.file.name, best.file.kind, best.verdict) == (FILES[3], "video", "match")
@@ -129,7 +128,7 @@ def test_motion_is_found_in_videos(store: PipelineStore, filled: Library, sides:
 
 
 def test_a_score_is_that_of_the_models_own_tab(
-    store: PipelineStore, filled: Library, sides: Sides
+    store: PipelineStore, filled: Indexes, sides: Sides
 ) -> None:
     (best,) = find(store, filled, sides, Query(text="a yellow star")).found
     with store.use("demo-clip", "image-text") as clip:
@@ -139,7 +138,7 @@ def test_a_score_is_that_of_the_models_own_tab(
 
 
 def test_an_image_finds_itself_in_another_form(
-    store: PipelineStore, filled: Library, sides: Sides, tmp_path: Path
+    store: PipelineStore, filled: Indexes, sides: Sides, tmp_path: Path
 ) -> None:
     other = tmp_path / "small.jpg"
     Image.open(EXAMPLES / "red-circle.png").convert("RGB").resize((150, 150)).save(other)
@@ -150,7 +149,7 @@ def test_an_image_finds_itself_in_another_form(
 
 
 def test_text_and_image_together(
-    store: PipelineStore, filled: Library, sides: Sides, tmp_path: Path
+    store: PipelineStore, filled: Indexes, sides: Sides, tmp_path: Path
 ) -> None:
     """The text alone finds the star, the image alone the circle; the weight says which counts."""
     image, text = EXAMPLES / "red-circle.png", "a yellow star"
@@ -170,34 +169,69 @@ def test_text_and_image_together(
     assert any("whether they fit is not known" in note for note in half.notes)
 
 
-def found(verdict: Verdict | None, kind: FileKind = "picture") -> Found:
-    file = IndexedFile(content="a" * 40, name="a", kind=kind, path="/a", num_parts=1)
-    return Found(file=file, start_s=0.0, end_s=0.0, cosine=0.5, strength=1.0, verdict=verdict)
+def found(
+    verdict: Verdict | None,
+    kind: FileKind = "picture",
+    name: str = "a",
+    cosine: float = 0.5,
+    strength: float = 1.0,
+) -> FoundFile:
+    file = IndexedFile(content="a" * 40, name=name, kind=kind, path="/a", num_parts=1)
+    return FoundFile(
+        file=file, start_s=0.0, end_s=0.0, cosine=cosine, strength=strength, verdict=verdict
+    )
+
+
+def test_both_kinds_go_by_verdict_and_then_by_strength() -> None:
+    """Cosines of two models cannot be compared: those of one may all be higher."""
+    pictures = KindResults(
+        found=(
+            found("match", name="p1", cosine=0.30, strength=0.9),
+            found("unsure", name="p2", cosine=0.29, strength=1.0),
+            found("unsure", name="p3", cosine=0.28, strength=0.4),
+        )
+    )
+    videos = KindResults(
+        found=(
+            found("match", "video", "v1", cosine=0.10, strength=1.0),
+            found("unsure", "video", "v2", cosine=0.95, strength=0.7),
+            found("no match", "video", "v3", cosine=0.99, strength=1.0),
+        )
+    )
+    for sides in ([pictures, videos], [videos, pictures]):
+        names = [one.file.name for one in merged(sides, Query(text="a")).found]
+        assert names == ["v1", "p1", "p2", "v2", "p3"]
+    assert [
+        one.file.name for one in merged([pictures, videos], Query(text="a", top_k=2)).found
+    ] == [
+        "v1",
+        "p1",
+    ]
 
 
 def test_what_has_no_verdict_does_not_hide_that_nothing_fits() -> None:
     """As videos, for an image that is like no picture of the index."""
     query = Query(text="a")
-    pictures = SideFound(found=(found("no match"),))
-    videos = SideFound(found=(found(None, "video"),))
+    pictures = KindResults(found=(found("no match"),))
+    videos = KindResults(found=(found(None, "video"),))
     search = merged([pictures, videos], query)
     assert [one.verdict for one in search.found] == [None, "no match"]
     assert "Nothing in the index clearly fits" in search.notes[0]
     assert "whether they fit is not known" in search.notes[-1]
-    fits = merged([SideFound(found=(found("unsure"),)), pictures, videos], query)
+    fits = merged([KindResults(found=(found("unsure"),)), pictures, videos], query)
     assert [one.verdict for one in fits.found] == ["unsure", None]
     assert "whether they fit is not known" in fits.notes[-1]
-    assert merged([SideFound(found=(found("match"),)), pictures], query).notes == ()
+    assert merged([KindResults(found=(found("match"),)), pictures], query).notes == ()
 
 
-def test_what_is_nowhere_is_said(store: PipelineStore, filled: Library, sides: Sides) -> None:
+def test_what_is_nowhere_is_said(store: PipelineStore, filled: Indexes, sides: Sides) -> None:
     search = find(store, filled, sides, Query(text="a bus on the road"))
     assert search.notes[0] == "Nothing in the index clearly fits; these come nearest."
     assert search.found
 
 
 def test_near_duplicates_are_folded(
-    store: PipelineStore, filled: Library, sides: Sides, tmp_path: Path
+    store: PipelineStore, filled: Indexes, sides: Sides, tmp_path: Path
 ) -> None:
     image = Image.open(EXAMPLES / "yellow-star.png").convert("RGB")
     copies = []
@@ -215,7 +249,7 @@ def test_near_duplicates_are_folded(
 
 def test_nothing_is_encoded_twice(
     store: PipelineStore,
-    filled: Library,
+    filled: Indexes,
     sides: Sides,
     here: Callable[..., NamedImage],
     monkeypatch: pytest.MonkeyPatch,
@@ -223,8 +257,8 @@ def test_nothing_is_encoded_twice(
     def refuse(*args: Any) -> None:
         raise AssertionError("a file that is in the index was encoded again")
 
-    monkeypatch.setattr("pipelines.search.adding.Encoder.pictures", refuse)
-    monkeypatch.setattr("pipelines.search.adding.Encoder.video", refuse)
+    monkeypatch.setattr("pipelines.search.index_run.Encoder.pictures", refuse)
+    monkeypatch.setattr("pipelines.search.index_run.Encoder.video", refuse)
     again = [here("red-circle.png", "renamed.png"), here("three-hearts.png"), here(FILES[3])]
     told = add(store, filled, sides, [*again, here("three-hearts.png", "twice.png")])
     assert outcomes(told) == {
@@ -238,7 +272,7 @@ def test_nothing_is_encoded_twice(
 
 
 def test_bad_files_stop_no_others(
-    store: PipelineStore, library: Library, sides: Sides, here: Callable[..., NamedImage]
+    store: PipelineStore, library: Indexes, sides: Sides, here: Callable[..., NamedImage]
 ) -> None:
     good = [here("red-circle.png"), here("circle-moves-left.mp4")]
     bad = {
@@ -259,7 +293,7 @@ def test_bad_files_stop_no_others(
 
 
 def test_a_name_that_no_text_can_hold_stops_no_others(
-    store: PipelineStore, library: Library, sides: Sides, here: Callable[..., NamedImage]
+    store: PipelineStore, library: Indexes, sides: Sides, here: Callable[..., NamedImage]
 ) -> None:
     good, named = here("red-circle.png"), here("yellow-star.png")
     path = good.path.with_name(os.fsdecode(b"caf\xe9.png"))
@@ -277,7 +311,7 @@ def test_a_name_that_no_text_can_hold_stops_no_others(
     assert library.holding(OWNER).vectors == 2
 
 
-def test_one_long_video_hides_no_other(library: Library) -> None:
+def test_one_long_video_hides_no_other(library: Indexes) -> None:
     """1,200 windows of it are nearer than the best one of three pictures' worth of videos."""
     space = "video.m.1"
     query = np.zeros(8, np.float32)
@@ -286,13 +320,13 @@ def test_one_long_video_hides_no_other(library: Library) -> None:
     other = np.zeros((1, 8), np.float32)
     other[0, :2] = 0.8, 0.6
 
-    def film(number: int, vectors: np.ndarray) -> tuple[IndexedFile, Parts]:
+    def film(number: int, vectors: np.ndarray) -> tuple[IndexedFile, FileVectors]:
         starts = np.arange(len(vectors)) * 4.0
         file = IndexedFile(
             content=f"{number:040x}", name=f"{number}.mp4", kind="video", path=f"/{number}.mp4",
             num_parts=len(vectors), thumbnail=b"",
         )  # fmt: skip
-        return file, Parts(starts_s=starts, ends_s=starts + 4.0, vectors=vectors)
+        return file, FileVectors(starts_s=starts, ends_s=starts + 4.0, vectors=vectors)
 
     library.note(OWNER, space)
     library.shelf(OWNER, space).add([film(0, near), film(1, other), film(2, other)])
@@ -309,14 +343,14 @@ def test_a_film_is_a_film_whatever_its_name(here: Callable[..., NamedImage]) -> 
 
 
 def test_a_run_that_is_left_goes_on(
-    store: PipelineStore, library: Library, sides: Sides, tmp_path: Path
+    store: PipelineStore, library: Indexes, sides: Sides, tmp_path: Path
 ) -> None:
     files = []
     for number in range(40):
         path = tmp_path / f"{number}.png"
         draw_circle(f"#{number:02x}40{255 - number:02x}", 64).save(path)
         files.append(NamedImage(path, path.name))
-    run = add_files(store, library, Order(files=files, owner=OWNER, sides=sides))
+    run = add_files(store, library, IndexRequest(files=files, owner=OWNER, sides=sides))
     for look in run:
         if look.done >= 16:
             break
@@ -330,7 +364,7 @@ def test_a_run_that_is_left_goes_on(
 
 
 def test_a_full_index_says_so(
-    store: PipelineStore, library: Library, sides: Sides, here: Callable[..., NamedImage]
+    store: PipelineStore, library: Indexes, sides: Sides, here: Callable[..., NamedImage]
 ) -> None:
     told = add(store, library, sides, [here(f) for f in FILES[:3]], most_vectors=2)
     assert list(outcomes(told).values()) == ["added", "added", "error"]
@@ -338,11 +372,11 @@ def test_a_full_index_says_so(
 
 
 def test_two_runs_at_once_do_not_exceed_the_limit(
-    store: PipelineStore, library: Library, sides: Sides, here: Callable[..., NamedImage]
+    store: PipelineStore, library: Indexes, sides: Sides, here: Callable[..., NamedImage]
 ) -> None:
     """Both begin while the index is empty; each alone would fit."""
     orders = [
-        Order(files=[here(f) for f in files], owner=OWNER, sides=sides, most_vectors=3)
+        IndexRequest(files=[here(f) for f in files], owner=OWNER, sides=sides, most_vectors=3)
         for files in (FILES[:2], [FILES[2], "two-objects.png"])
     ]
     first = add_files(store, library, orders[0])
@@ -357,7 +391,7 @@ def test_two_runs_at_once_do_not_exceed_the_limit(
 
 def test_a_video_of_many_turns_goes_on_with_another_model(
     store: PipelineStore,
-    library: Library,
+    library: Indexes,
     sides: Sides,
     here: Callable[..., NamedImage],
     monkeypatch: pytest.MonkeyPatch,
@@ -371,13 +405,13 @@ def test_a_video_of_many_turns_goes_on_with_another_model(
     assert len(at_once.contents) == 22
     library.forget(OWNER)
     store.unload_all()
-    monkeypatch.setattr("pipelines.search.encoding.TURN_S", -1.0)
-    monkeypatch.setattr("pipelines.viclip.encoding.ViClipEncoder.clips_per_batch", 8)
+    monkeypatch.setattr("pipelines.search.index_run.TURN_S", -1.0)
+    monkeypatch.setattr("pipelines.models.viclip.encoding.ViClipEncoder.clips_per_batch", 8)
     turns = 0
     turn = Encoder._turn
 
     @contextmanager
-    def counted(encoder: Encoder, side: Side) -> Iterator[Any]:
+    def counted(encoder: Encoder, side: SearchKind) -> Iterator[Any]:
         nonlocal turns
         turns += 1
         assert turns <= 3, "it begins anew"
@@ -396,13 +430,13 @@ def test_a_video_of_many_turns_goes_on_with_another_model(
 
 def test_stop_ends_a_wait_for_another_writer(
     store: PipelineStore,
-    library: Library,
+    library: Indexes,
     sides: Sides,
     here: Callable[..., NamedImage],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Closing waits for the run, which once waited for the lock, and for it again at its end."""
-    run = add_files(store, library, Order(files=[here(FILES[0])], owner=OWNER, sides=sides))
+    run = add_files(store, library, IndexRequest(files=[here(FILES[0])], owner=OWNER, sides=sides))
     waits, changing = threading.Event(), library.changing
 
     def told(*args: Any) -> Any:
@@ -436,7 +470,7 @@ def test_a_thumbnail_is_small(tmp_path: Path, text: str) -> None:
 
 
 def test_single_files_and_all_are_deleted(
-    store: PipelineStore, filled: Library, sides: Sides
+    store: PipelineStore, filled: Indexes, sides: Sides
 ) -> None:
     assert delete_files(filled, OWNER, ["yellow-star.png", "nothing.png"]) == ["yellow-star.png"]
     search = find(store, filled, sides, Query(text="a yellow star"))
@@ -444,21 +478,21 @@ def test_single_files_and_all_are_deleted(
     assert filled.holding(OWNER).pictures == 2
     assert filled.forget(OWNER) == 3
     with pytest.raises(InputError, match="Nothing is indexed here"):
-        sides_to_search(store, OWNER, ANY)
+        sides_to_search(store, filled, OWNER, ANY)
 
 
-def test_an_index_of_another_model_is_named(store: PipelineStore, filled: Library) -> None:
+def test_an_index_of_another_model_is_named(store: PipelineStore, filled: Indexes) -> None:
     with pytest.raises(InputError, match="demo-clip and demo-viclip"):
-        sides_to_search(store, OWNER, {"picture": "clip-vit-b32", "video": "viclip-l14"})
+        sides_to_search(store, filled, OWNER, {"picture": "clip-vit-b32", "video": "viclip-l14"})
     with pytest.raises(InputError, match="Choose one of"):
-        sides_to_search(store, OWNER, {"picture": "no-such-model"})
+        sides_to_search(store, filled, OWNER, {"picture": "no-such-model"})
 
 
 def test_an_index_is_found_where_the_default_has_changed(
-    store: PipelineStore, filled: Library, monkeypatch: pytest.MonkeyPatch
+    store: PipelineStore, filled: Indexes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "default_spec", lambda task: HUB_DEFAULTS[task][0])
-    assert [side.spec.key for side in sides_to_search(store, OWNER, ANY)] == [
+    assert [side.spec.key for side in sides_to_search(store, filled, OWNER, ANY)] == [
         "demo-clip",
         "demo-viclip",
     ]
@@ -487,7 +521,7 @@ def test_bad_queries(options: dict[str, Any], said: str) -> None:
 
 
 def test_a_query_image_that_is_none(
-    store: PipelineStore, filled: Library, sides: Sides, tmp_path: Path
+    store: PipelineStore, filled: Indexes, sides: Sides, tmp_path: Path
 ) -> None:
     (tmp_path / "a.png").write_text("no image")
     with pytest.raises(MediaError):
@@ -495,7 +529,7 @@ def test_a_query_image_that_is_none(
 
 
 def test_long_and_foreign_texts_are_noted(
-    store: PipelineStore, filled: Library, sides: Sides
+    store: PipelineStore, filled: Indexes, sides: Sides
 ) -> None:
     notes = find(store, filled, sides, Query(text="a red circle " * 100)).notes
     assert any("read" in note for note in notes)
@@ -503,11 +537,13 @@ def test_long_and_foreign_texts_are_noted(
 
 
 def test_visitors_come_between_two_turns(
-    store: PipelineStore, library: Library, sides: Sides, here: Callable[..., NamedImage]
+    store: PipelineStore, library: Indexes, sides: Sides, here: Callable[..., NamedImage]
 ) -> None:
     """While a visitor is being answered, no batch of an index begins."""
-    run = add_files(store, library, Order(files=[here("red-circle.png")], owner=OWNER, sides=sides))
-    with store.turns.visitor():
+    run = add_files(
+        store, library, IndexRequest(files=[here("red-circle.png")], owner=OWNER, sides=sides)
+    )
+    with store.queue.visitor():
         looks = [next(run) for _ in range(8)]
-    assert all(isinstance(look, Look) and not look.new for look in looks)
+    assert all(isinstance(look, IndexProgress) and not look.new for look in looks)
     assert [outcome.outcome for look in run for _, outcome in look.new] == ["added"]

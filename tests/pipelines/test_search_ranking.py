@@ -3,14 +3,8 @@
 import numpy as np
 import pytest
 
-from pipelines.search.ranking import (
-    MOST_OF_A_VIDEO,
-    aim_kind,
-    apart_in_time,
-    blend,
-    fold,
-    strengths,
-)
+from pipelines.models.search_query import blend, query_kind
+from pipelines.search.query import MOST_OF_A_VIDEO, apart_in_time, fold, strengths
 
 
 def unit(*values: float) -> np.ndarray:
@@ -25,7 +19,7 @@ def test_a_blend_is_the_weighted_sum() -> None:
     assert blend(text, image, 0.5) == pytest.approx(unit(1, 1, 0))
     assert blend(text, image, 0.2) == pytest.approx(unit(2, 8, 0))
     assert blend(text, image, 1.0) == pytest.approx(text)
-    assert [aim_kind(text, None), aim_kind(None, image), aim_kind(text, image)] == [
+    assert [query_kind(text, None), query_kind(None, image), query_kind(text, image)] == [
         "text",
         "image",
         "both",

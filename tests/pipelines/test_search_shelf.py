@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.errors import InputError
-from pipelines.search.database import Database, IndexUnavailable
-from pipelines.search.library import LEAST_KEY, Entry, Library, owner_of
-from pipelines.search.results import IndexedFile, Parts
-from pipelines.search.shelf import Shelf
-from pipelines.turns import BrokenOff
+from pipelines.core.errors import InputError
+from pipelines.models.search_query import FileVectors
+from pipelines.search.indexes import LEAST_KEY, IndexEntry, Indexes, owner_of
+from pipelines.search.results import IndexedFile
+from pipelines.search.tables import Database, IndexUnavailable, VectorTables
+from pipelines.serving.device_queue import BrokenOff
 
 DIM = 64
 ROOT = Path(__file__).parent.parent.parent
@@ -28,7 +28,7 @@ def clustered(count: int, seed: int = 0) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def entry(number: int, vectors: np.ndarray, name: str = "") -> tuple[IndexedFile, Parts]:
+def entry(number: int, vectors: np.ndarray, name: str = "") -> tuple[IndexedFile, FileVectors]:
     file = IndexedFile(
         content=f"{number:040x}",
         name=name or f"{number}.png",
@@ -38,20 +38,20 @@ def entry(number: int, vectors: np.ndarray, name: str = "") -> tuple[IndexedFile
         thumbnail=b"JPEG-%d-END" % number,
     )
     zeros = np.zeros(len(vectors))
-    return file, Parts(starts_s=zeros, ends_s=zeros, vectors=vectors)
+    return file, FileVectors(starts_s=zeros, ends_s=zeros, vectors=vectors)
 
 
-def entries(vectors: np.ndarray, start: int = 0) -> list[tuple[IndexedFile, Parts]]:
+def entries(vectors: np.ndarray, start: int = 0) -> list[tuple[IndexedFile, FileVectors]]:
     return [entry(start + row, vectors[row : row + 1]) for row in range(len(vectors))]
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return Library(str(tmp_path / "index"))
+def library(tmp_path: Path) -> Indexes:
+    return Indexes(str(tmp_path / "index"))
 
 
 @pytest.fixture
-def shelf(library: Library) -> Shelf:
+def shelf(library: Indexes) -> VectorTables:
     return library.shelf("owner", "picture.model.1")
 
 
@@ -59,7 +59,7 @@ def numbers(contents: tuple[str, ...]) -> list[int]:
     return [int(content, 16) for content in contents]
 
 
-def recall(shelf: Shelf, vectors: np.ndarray, queries: np.ndarray) -> float:
+def recall(shelf: VectorTables, vectors: np.ndarray, queries: np.ndarray) -> float:
     hits = 0
     for query in queries:
         true = set(np.argsort(-(vectors @ query), kind="stable")[:10].tolist())
@@ -68,15 +68,15 @@ def recall(shelf: Shelf, vectors: np.ndarray, queries: np.ndarray) -> float:
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shelf, np.ndarray]]:
+def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[VectorTables, np.ndarray]]:
     vectors = clustered(20_000)
-    shelf = Library(str(tmp_path_factory.mktemp("large"))).shelf("o", "picture.m.1")
+    shelf = Indexes(str(tmp_path_factory.mktemp("large"))).shelf("o", "picture.m.1")
     for start in range(0, len(vectors), 4000):
         shelf.add(entries(vectors[start : start + 4000], start))
     yield shelf, vectors
 
 
-def test_what_lancedb_keeps_goes_when_nobody_asks(library: Library, shelf: Shelf) -> None:
+def test_what_lancedb_keeps_goes_when_nobody_asks(library: Indexes, shelf: VectorTables) -> None:
     vectors = clustered(50)
     shelf.add(entries(vectors))
     kept = library._database._connection
@@ -88,20 +88,20 @@ def test_what_lancedb_keeps_goes_when_nobody_asks(library: Library, shelf: Shelf
 
 
 def test_an_index_in_memory_stays() -> None:
-    library = Library("memory://test")
+    library = Indexes("memory://test")
     shelf, vectors = library.shelf("owner", "picture.model.1"), clustered(5)
     shelf.add(entries(vectors))
     library.rest(0.0)
     assert numbers(shelf.nearest(vectors[3], 1).contents) == [3]
 
 
-def test_recall_at_20_000_vectors(large: tuple[Shelf, np.ndarray]) -> None:
+def test_recall_at_20_000_vectors(large: tuple[VectorTables, np.ndarray]) -> None:
     shelf, vectors = large
     assert shelf.holding().vectors == 20_000
     assert recall(shelf, vectors, clustered(50, seed=1)) >= 0.99
 
 
-def test_recall_of_a_large_index_in_cells(large: tuple[Shelf, np.ndarray]) -> None:
+def test_recall_of_a_large_index_in_cells(large: tuple[VectorTables, np.ndarray]) -> None:
     """Beyond a number of vectors only the nearest cells are looked into; what is added later
     counts all the same."""
     shelf, vectors = large
@@ -114,7 +114,7 @@ def test_recall_of_a_large_index_in_cells(large: tuple[Shelf, np.ndarray]) -> No
     assert 30_000 not in numbers(shelf.nearest(late[0], 10).contents)
 
 
-def test_the_nearest_come_first_with_their_vectors(shelf: Shelf) -> None:
+def test_the_nearest_come_first_with_their_vectors(shelf: VectorTables) -> None:
     vectors = clustered(50)
     shelf.add(entries(vectors))
     near = shelf.nearest(vectors[7], 5)
@@ -126,7 +126,7 @@ def test_the_nearest_come_first_with_their_vectors(shelf: Shelf) -> None:
     assert shelf.sample(500).shape == (50, DIM)
 
 
-def test_an_index_that_is_not_there_is_empty(shelf: Shelf) -> None:
+def test_an_index_that_is_not_there_is_empty(shelf: VectorTables) -> None:
     assert shelf.files() == {}
     assert shelf.nearest(clustered(1)[0], 5).contents == ()
     assert shelf.sample().shape == (0, 0)
@@ -135,7 +135,7 @@ def test_an_index_that_is_not_there_is_empty(shelf: Shelf) -> None:
     shelf.drop()
 
 
-def test_added_and_deleted_while_searched(shelf: Shelf) -> None:
+def test_added_and_deleted_while_searched(shelf: VectorTables) -> None:
     """Ten vectors stay; a search sees each of them every time, whatever comes and goes."""
     stays, comes = clustered(10), clustered(400, seed=5)
     shelf.add(entries(stays))
@@ -169,14 +169,14 @@ def test_added_and_deleted_while_searched(shelf: Shelf) -> None:
 
 def test_opened_again_after_a_restart(tmp_path: Path) -> None:
     vectors = clustered(30)
-    Library(str(tmp_path)).shelf("o", "picture.m.1").add(entries(vectors))
-    again = Library(str(tmp_path)).shelf("o", "picture.m.1")
+    Indexes(str(tmp_path)).shelf("o", "picture.m.1").add(entries(vectors))
+    again = Indexes(str(tmp_path)).shelf("o", "picture.m.1")
     assert numbers(again.nearest(vectors[3], 1).contents) == [3]
     file = again.some([f"{3:040x}"], thumbnails=True)[f"{3:040x}"]
     assert (file.name, file.thumbnail) == ("3.png", b"JPEG-3-END")
 
 
-def test_content_that_comes_again_is_there_once(shelf: Shelf) -> None:
+def test_content_that_comes_again_is_there_once(shelf: VectorTables) -> None:
     """As after a kill between the vectors and the file that they belong to."""
     vectors = clustered(3)
     shelf.add([entry(1, vectors)])
@@ -185,7 +185,7 @@ def test_content_that_comes_again_is_there_once(shelf: Shelf) -> None:
     assert [file.name for file in shelf.files().values()] == ["new.png"]
 
 
-def test_a_renamed_file_keeps_its_thumbnail(shelf: Shelf) -> None:
+def test_a_renamed_file_keeps_its_thumbnail(shelf: VectorTables) -> None:
     made = entries(clustered(2))
     shelf.add(made)
     file, _ = entry(1, clustered(1), name="new.png")
@@ -200,8 +200,8 @@ def test_what_is_deleted_is_gone_from_the_disk(
 ) -> None:
     from datetime import timedelta
 
-    monkeypatch.setattr("pipelines.search.database.KEEP_VERSIONS", timedelta(0))
-    shelf = Library(str(tmp_path)).shelf("o", "picture.m.1")
+    monkeypatch.setattr("pipelines.search.tables.KEEP_VERSIONS", timedelta(0))
+    shelf = Indexes(str(tmp_path)).shelf("o", "picture.m.1")
     shelf.add(entries(clustered(20)))
 
     def on_disk(text: bytes) -> bool:
@@ -213,7 +213,7 @@ def test_what_is_deleted_is_gone_from_the_disk(
     assert not on_disk(b"JPEG-7-END") and on_disk(b"JPEG-8-END")
 
 
-def test_owners_do_not_see_each_other(library: Library) -> None:
+def test_owners_do_not_see_each_other(library: Indexes) -> None:
     mine, theirs = owner_of("mine" * 8), owner_of("theirs" * 8)
     library.note(mine, "picture.m.1")
     library.shelf(mine, "picture.m.1").add(entries(clustered(5)))
@@ -225,7 +225,7 @@ def test_owners_do_not_see_each_other(library: Library) -> None:
     assert library.spaces(mine) == [] and library.holding(mine).pictures == 0
 
 
-def test_who_deletes_waits_for_who_writes(library: Library) -> None:
+def test_who_deletes_waits_for_who_writes(library: Indexes) -> None:
     """Tables that came after their entry in the register was gone, nobody would ever delete."""
     mine = owner_of("mine" * 8)
     deleter = threading.Thread(target=lambda: library.forget(mine))
@@ -253,7 +253,7 @@ def test_two_processes_lose_nothing_of_each_other(tmp_path: Path, how: str) -> N
     for process in processes:
         _, said = process.communicate(timeout=120)
         assert process.returncode == 0, said.decode()[-2000:]
-    shelf = Library(folder).shelf("owner", "picture.m.1")
+    shelf = Indexes(folder).shelf("owner", "picture.m.1")
     left = [number for number in range(6 * count) if number % 3 != 1]
     assert sorted(numbers(tuple(shelf.files()))) == left
     assert shelf.holding().vectors == len(left)
@@ -262,8 +262,8 @@ def test_two_processes_lose_nothing_of_each_other(tmp_path: Path, how: str) -> N
 def test_a_process_that_writes_for_long_is_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.search.locks.WAIT_S", 0.1)
-    first, second = (Library(str(tmp_path / "index")) for _ in range(2))
+    monkeypatch.setattr("pipelines.search.indexes.WAIT_S", 0.1)
+    first, second = (Indexes(str(tmp_path / "index")) for _ in range(2))
     held, over = threading.Event(), threading.Event()
 
     def write() -> None:
@@ -283,7 +283,7 @@ def test_a_process_that_writes_for_long_is_told_of(
 
 
 @pytest.fixture
-def busy(library: Library) -> Iterator[Library]:
+def busy(library: Indexes) -> Iterator[Indexes]:
     """Yield the library while another thread writes for "owner"."""
     held, over = threading.Event(), threading.Event()
 
@@ -301,9 +301,9 @@ def busy(library: Library) -> Iterator[Library]:
 
 
 @pytest.mark.parametrize("where", ["thread", "process"])
-def test_a_wait_for_who_writes_can_be_given_up(busy: Library, tmp_path: Path, where: str) -> None:
+def test_a_wait_for_who_writes_can_be_given_up(busy: Indexes, tmp_path: Path, where: str) -> None:
     """It once took five minutes, and within a process it had no end."""
-    waiting = busy if where == "thread" else Library(str(tmp_path / "index"))
+    waiting = busy if where == "thread" else Indexes(str(tmp_path / "index"))
     asked = iter([False, False])
     with pytest.raises(BrokenOff), waiting.changing("owner", lambda: next(asked, True)):
         pass
@@ -314,11 +314,11 @@ def test_a_wait_for_who_writes_can_be_given_up(busy: Library, tmp_path: Path, wh
 
 
 def test_an_index_that_is_written_to_keeps_no_other_from_expiring(
-    busy: Library, monkeypatch: pytest.MonkeyPatch
+    busy: Indexes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.search.library.EXPIRE_WAIT_S", 0.1)
+    monkeypatch.setattr("pipelines.search.indexes.EXPIRE_WAIT_S", 0.1)
     for name in ("owner", "other"):
-        busy._write(Entry(owner=name, space="picture.m.1", used_at=1.0, kept=False, vectors=0))
+        busy._write(IndexEntry(owner=name, space="picture.m.1", used_at=1.0, kept=False, vectors=0))
     assert busy.expire(1.0) == 1
     assert busy.spaces("owner") and not busy.spaces("other")
 
@@ -330,7 +330,7 @@ def test_a_key_that_could_be_guessed_is_refused(key: object) -> None:
     assert len(owner_of("x" * LEAST_KEY)) == 32
 
 
-def test_the_key_is_not_stored(tmp_path: Path, library: Library) -> None:
+def test_the_key_is_not_stored(tmp_path: Path, library: Indexes) -> None:
     key = "a very secret key"
     library.note(owner_of(key), "picture.m.1")
     library.shelf(owner_of(key), "picture.m.1").add(entries(clustered(2)))
@@ -339,7 +339,7 @@ def test_the_key_is_not_stored(tmp_path: Path, library: Library) -> None:
         assert not path.is_file() or key.encode() not in path.read_bytes()
 
 
-def test_unused_indexes_are_deleted(library: Library) -> None:
+def test_unused_indexes_are_deleted(library: Indexes) -> None:
     for name, kept in (("old", False), ("folder", True), ("new", False)):
         library.note(name, "picture.m.1", kept=kept, vectors=5)
         library.shelf(name, "picture.m.1").add(entries(clustered(5)))
@@ -353,7 +353,18 @@ def test_unused_indexes_are_deleted(library: Library) -> None:
     assert library.holding("folder").pictures == library.holding("new").pictures == 5
 
 
-def test_beyond_a_size_the_longest_unused_goes(library: Library) -> None:
+def test_the_index_of_a_folder_is_kept_however_it_is_used_again(library: Indexes) -> None:
+    """A search notes the use of an index without saying that it is a folder's."""
+    library.note("folder", "picture.m.1", kept=True, vectors=5)
+    library.shelf("folder", "picture.m.1").add(entries(clustered(5)))
+    library._noted.clear()  # as after the minutes in which a use is not noted again
+    library.note("folder", "picture.m.1")
+    library.note("folder", "picture.m.1", vectors=4)
+    assert library.expire(1.0, now=1e10) == 0
+    assert library.holding("folder").pictures == 5
+
+
+def test_beyond_a_size_the_longest_unused_goes(library: Indexes) -> None:
     for name in ("first", "second", "third"):
         library.note(name, "picture.m.1", vectors=5)
         library.shelf(name, "picture.m.1").add(entries(clustered(5)))
@@ -363,7 +374,7 @@ def test_beyond_a_size_the_longest_unused_goes(library: Library) -> None:
 
 
 def test_no_folder_is_made_before_something_is_indexed(tmp_path: Path) -> None:
-    library = Library(str(tmp_path / "index"))
+    library = Indexes(str(tmp_path / "index"))
     assert library.expire(1.0) == 0
     assert not (tmp_path / "index").exists()
 
@@ -371,7 +382,7 @@ def test_no_folder_is_made_before_something_is_indexed(tmp_path: Path) -> None:
 def test_a_database_that_cannot_be_used_is_told_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.search.database.RETRY_WAIT_S", 0.0)
+    monkeypatch.setattr("pipelines.search.tables.RETRY_WAIT_S", 0.0)
     file = tmp_path / "file"
     file.write_text("no folder")
     with pytest.raises(IndexUnavailable, match="cannot be read or written") as caught:
@@ -381,7 +392,7 @@ def test_a_database_that_cannot_be_used_is_told_in_a_sentence(
 
 def test_other_users_of_the_machine_do_not_read_an_index(tmp_path: Path) -> None:
     folder = tmp_path / "cache" / "index"
-    shelf = Shelf(Database(str(folder)), "tables")
+    shelf = VectorTables(Database(str(folder)), "tables")
     shelf.add(entries(clustered(3)))
     assert folder.stat().st_mode & 0o077 == 0
 
@@ -395,14 +406,14 @@ def test_other_users_do_not_read_an_index_that_was_locked_first(
     if before == "open to all":
         (folder / "locks").mkdir(parents=True)
         folder.chmod(0o755)
-    with Library(str(folder)).changing("owner"):
+    with Indexes(str(folder)).changing("owner"):
         pass
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_folder_that_holds_no_index_yet_is_left_as_it_is(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
-    with Library(str(tmp_path)).changing("owner"):
+    with Indexes(str(tmp_path)).changing("owner"):
         pass
     assert tmp_path.stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "locks").stat().st_mode & 0o777 == 0o700

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.settings import HUB_ENDPOINT, Settings, read_settings
+from pipelines.core.settings import HUB_ENDPOINT, Settings, read_settings
 
 
 def test_defaults() -> None:
@@ -106,7 +106,7 @@ def test_every_field_can_be_set_by_flag_and_by_variable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["mcp", "metrics"])
 def test_switches_are_off_unless_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.settings.find_spec", lambda name: object())
+    monkeypatch.setattr("pipelines.core.settings.find_spec", lambda name: object())
     variable = f"SEESAY_{name.upper()}"
     assert not getattr(read_settings([], {}), name)
     assert getattr(read_settings([f"--{name}"], {}), name)
@@ -121,7 +121,7 @@ def test_switches_are_off_unless_asked_for(name: str, monkeypatch: pytest.Monkey
 def test_without_its_package_mcp_is_refused_with_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("pipelines.settings.find_spec", lambda name: None)
+    monkeypatch.setattr("pipelines.core.settings.find_spec", lambda name: None)
     with pytest.raises(SystemExit):
         read_settings(["--mcp"], {})
     assert "pip install -r requirements.txt" in capsys.readouterr().err

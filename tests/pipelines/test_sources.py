@@ -14,12 +14,12 @@ import huggingface_hub
 import pytest
 from huggingface_hub.utils import WeakFileLock
 
-from pipelines import sources as module
-from pipelines.catalogue import CHINESE_CLIP_B16, CLIP_B32, DEMO_CLIP, MODELS
-from pipelines.metering import FetchProgress
-from pipelines.settings import Settings
-from pipelines.sources import Sources
-from pipelines.store import PipelineStore
+from pipelines.core.settings import Settings
+from pipelines.models.catalogue import CHINESE_CLIP_B16, CLIP_B32, DEMO_CLIP, MODELS
+from pipelines.serving.store import PipelineStore
+from pipelines.weights import locate as module
+from pipelines.weights.locate import Sources
+from pipelines.weights.progress import FetchProgress
 from tests.fake_hub import FakeHub, Faults
 from tests.pipelines.downloads import (
     IN_TIME_S,
@@ -186,8 +186,9 @@ def test_a_connection_that_breaks_for_good_is_said_and_resumed_later(
 def test_a_killed_process_loses_nothing(hub: FakeHub, repositories: Path, cache: Path) -> None:
     hub.faults.bytes_per_s = 4_000_000
     code = (
-        "from pipelines.sources import Sources; from pipelines.settings import Settings\n"
-        "from pipelines.catalogue import CLIP_B32\n"
+        "from pipelines.core.settings import Settings\n"
+        "from pipelines.weights.locate import Sources\n"
+        "from pipelines.models.catalogue import CLIP_B32\n"
         f"list(Sources(Settings(endpoint={hub.url!r})).fetch(CLIP_B32))"
     )
     env = {**os.environ, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "0"}
@@ -229,7 +230,7 @@ def test_an_error_that_passes_is_not_even_seen(hub: FakeHub, repositories: Path)
 def test_a_connection_gone_silent_is_replaced(
     hub: FakeHub, repositories: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.fetching.READ_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("pipelines.weights.download.READ_TIMEOUT_S", 0.5)
     hub.faults.weights, hub.faults.times = "stall", 1
     sources = sources_of(hub)
     list(sources.fetch(CLIP_B32))

@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines import idle
-from pipelines.base import Pipeline
-from pipelines.catalogue import (
+from pipelines.compute.device import Device
+from pipelines.core.errors import InputError, MemoryLimitError, WeightsError
+from pipelines.core.settings import Settings
+from pipelines.models.base import Pipeline
+from pipelines.models.catalogue import (
     CATALOGUE,
     CHINESE_CLIP_B16,
     CLIP_B32,
@@ -28,12 +30,10 @@ from pipelines.catalogue import (
     DEMO_CLIP,
     SIGLIP2_B16,
 )
-from pipelines.errors import InputError, MemoryLimitError, WeightsError
-from pipelines.idle import start_giving_back, start_unloading
-from pipelines.runtime import Device
-from pipelines.settings import Settings
-from pipelines.store import PipelineStore
-from pipelines.turns import BrokenOff
+from pipelines.serving import memory
+from pipelines.serving.device_queue import BrokenOff
+from pipelines.serving.memory import start_giving_back, start_unloading
+from pipelines.serving.store import PipelineStore
 
 TASK = "image-text"
 ROOT = Path(__file__).parent.parent.parent
@@ -146,7 +146,7 @@ def test_a_model_in_use_is_not_dropped_but_waited_for(store: PipelineStore) -> N
 
 
 def test_waiting_for_a_lease_ends(store: PipelineStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.store.LEASE_WAIT_S", 0.05)
+    monkeypatch.setattr("pipelines.serving.store.LEASE_WAIT_S", 0.05)
     with (
         store.use("clip-vit-l14", TASK),
         pytest.raises(MemoryLimitError, match="in use"),
@@ -159,7 +159,7 @@ def test_waiting_for_a_lease_ends_under_steady_traffic(
     store: PipelineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each lease given back started the wait anew, so two visitors taking turns made it endless."""
-    monkeypatch.setattr("pipelines.store.LEASE_WAIT_S", 0.3)
+    monkeypatch.setattr("pipelines.serving.store.LEASE_WAIT_S", 0.3)
     stop = threading.Event()
     leases = [store.use("clip-vit-l14", TASK), store.use("clip-vit-l14", TASK)]
     leases[0].__enter__()
@@ -185,7 +185,9 @@ def test_the_budget_holds_and_nothing_in_use_is_dropped(
     store: PipelineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Random visitors of models that do not fit together."""
-    monkeypatch.setattr("pipelines.base.gc", SimpleNamespace(collect=lambda: 0))  # takes 0.1 s
+    monkeypatch.setattr(
+        "pipelines.models.base.gc", SimpleNamespace(collect=lambda: 0)
+    )  # takes 0.1 s
     keys = ["clip-vit-l14", "clip-vit-b32", "siglip2-b16", "chinese-clip-b16", "demo-clip"]
     broken: list[str] = []
 
@@ -423,13 +425,14 @@ def test_the_choice_of_a_tab_waits_for_no_device(monkeypatch: pytest.MonkeyPatch
     def choose(settings: Settings) -> Device:
         raise AssertionError("the device was chosen")
 
-    monkeypatch.setattr("pipelines.store.choose_device", choose)
-    monkeypatch.setattr("pipelines.store.likely_budget_gb", lambda settings: 1.5)
+    monkeypatch.setattr("pipelines.serving.store.choose_device", choose)
+    monkeypatch.setattr("pipelines.serving.store.likely_budget_gb", lambda settings: 1.5)
     store = PipelineStore(Settings(), Shelf("clip-vit-b32", "clip-vit-l14", hub=False))  # type: ignore[arg-type]
     assert store.default_spec(TASK) is CLIP_B32
-    monkeypatch.setattr("pipelines.store.memory_budget_gb", lambda settings, kind: 8.0)
+    monkeypatch.setattr("pipelines.serving.store.memory_budget_gb", lambda settings, kind: 8.0)
     monkeypatch.setattr(
-        "pipelines.store.choose_device", lambda settings: Device("cpu", "float32", False, "test")
+        "pipelines.serving.store.choose_device",
+        lambda settings: Device("cpu", "float32", False, "test"),
     )
     assert store.device.kind == "cpu"
     assert store.default_spec(TASK) is CLIP_L14, "once it is known, its own memory counts"
@@ -439,10 +442,10 @@ def test_the_choice_of_a_tab_imports_no_torch() -> None:
     code = """
 import sys
 from pathlib import Path
-from pipelines.settings import Settings
-from pipelines.sources import Sources
-from pipelines.store import PipelineStore
-from pipelines.turns import BrokenOff
+from pipelines.core.settings import Settings
+from pipelines.weights.locate import Sources
+from pipelines.serving.store import PipelineStore
+from pipelines.serving.device_queue import BrokenOff
 Sources.locate = lambda self, spec: Path("/nowhere")
 print(PipelineStore(Settings()).default_spec("image-text").key, "torch" in sys.modules)
 """
@@ -460,7 +463,7 @@ def test_the_device_is_chosen_once(monkeypatch: pytest.MonkeyPatch) -> None:
         calls.append(settings)
         return Device("cpu", "float32", False, "test")
 
-    monkeypatch.setattr("pipelines.store.choose_device", choose)
+    monkeypatch.setattr("pipelines.serving.store.choose_device", choose)
     store = PipelineStore(Settings())
     in_threads(8, lambda: str(store.device) and None)
     assert len(calls) == 1
@@ -517,7 +520,7 @@ def test_models_are_kept_for_ever_where_that_is_asked_for(
     store: PipelineStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rounds = threading.Semaphore(0)
-    monkeypatch.setattr(idle.apart, "rest", rounds.release)
+    monkeypatch.setattr(memory.isolation, "end_idle", rounds.release)
     with store.use("clip-vit-b32", "image-text"):
         start_unloading(store, 0, every_s=0.02)
     for _ in range(3):
@@ -534,18 +537,15 @@ def test_giving_up_goes_on_after_a_failure(
         rounds.release()
         raise OSError("no process")
 
-    monkeypatch.setattr(idle.apart, "rest", fail)
+    monkeypatch.setattr(memory.isolation, "end_idle", fail)
     start_unloading(store, 0.05, every_s=0.02)
     for _ in range(3):
         assert rounds.acquire(timeout=30)
 
 
-def test_what_the_database_keeps_goes_with_the_models(
-    store: PipelineStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_database_keeps_goes_with_the_models(store: PipelineStore) -> None:
     rested: queue.Queue[float] = queue.Queue()
-    monkeypatch.setattr(store.library, "rest", rested.put)
-    start_unloading(store, 0.05, every_s=0.02)
+    start_unloading(store, 0.05, rest=rested.put, every_s=0.02)
     assert rested.get(timeout=30) == 0.05
 
 
@@ -578,7 +578,7 @@ def test_when_a_model_was_used_last(store: PipelineStore) -> None:
 def test_many_threads_share_few_pools_of_memory() -> None:
     program = """
 import ctypes, sys, threading
-from pipelines.idle import share_free_memory
+from pipelines.serving.memory import share_free_memory
 if sys.argv[1] == "share":
     share_free_memory()
 libc, held = ctypes.CDLL(None), []
@@ -612,8 +612,8 @@ def test_free_memory_is_given_back_once_nobody_asks(
 ) -> None:
     trimmed: list[int] = []
     libc = SimpleNamespace(malloc_trim=trimmed.append)
-    monkeypatch.setattr(idle, "ctypes", SimpleNamespace(CDLL=lambda name: libc))
-    monkeypatch.setattr(idle.sys, "platform", "linux")
+    monkeypatch.setattr(memory, "ctypes", SimpleNamespace(CDLL=lambda name: libc))
+    monkeypatch.setattr(memory.sys, "platform", "linux")
     start_giving_back(store, quiet_s=0.1, every_s=0.02)
     with store.use("clip-vit-b32", "image-text"):
         time.sleep(0.3)
@@ -632,9 +632,9 @@ def test_free_memory_is_given_back_while_a_model_is_at_work(
     trimmed: list[float] = []
     held_mb = [500.0]
     libc = SimpleNamespace(malloc_trim=lambda pad: trimmed.append(held_mb[0]))
-    monkeypatch.setattr(idle, "ctypes", SimpleNamespace(CDLL=lambda name: libc))
-    monkeypatch.setattr(idle.sys, "platform", "linux")
-    monkeypatch.setattr(idle, "resident_mb", lambda: held_mb[0])
+    monkeypatch.setattr(memory, "ctypes", SimpleNamespace(CDLL=lambda name: libc))
+    monkeypatch.setattr(memory.sys, "platform", "linux")
+    monkeypatch.setattr(memory, "resident_mb", lambda: held_mb[0])
     with store.use("clip-vit-b32", "image-text"):
         start_giving_back(store, every_s=0.02, growth_mb=100)
         held_mb[0] = 590.0

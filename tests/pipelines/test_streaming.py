@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, TextStreamer
 
-from pipelines import streaming
-from pipelines.describe.decoding import StopWhenTold, Work, run_stoppable
+from pipelines.compute import background
+from pipelines.models.captioning.decoding import GenerationRun, StopOnCancel, run_stoppable
 
 STEPS = 60
 
@@ -65,7 +65,7 @@ class Handing(TextStreamer):
 
 
 def stream(model: Any) -> Iterator[str]:
-    def work(run: Work[str]) -> None:
+    def work(run: GenerationRun[str]) -> None:
         run.generate(model, streamer=Handing(run.emit), **inputs())
 
     running = run_stoppable(work)
@@ -114,7 +114,7 @@ def test_a_stream_that_nobody_reads_computes_nothing() -> None:
 
 def test_every_row_of_a_batch_is_stopped() -> None:
     stop = threading.Event()
-    criterion = StopWhenTold(stop.is_set)
+    criterion = StopOnCancel(stop.is_set)
     ids = torch.zeros(3, 5, dtype=torch.long)
     assert criterion(ids, None).tolist() == [False] * 3
     stop.set()
@@ -168,7 +168,7 @@ def test_any_thread_may_advance_and_close_it() -> None:
 
 
 def test_work_streams_its_items_and_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(background, "HEARTBEAT_S", 0.01)
     go = Event()
 
     def work(emit: Callable[[int], None], should_stop: Callable[[], bool]) -> None:
@@ -176,7 +176,7 @@ def test_work_streams_its_items_and_signs_of_life(monkeypatch: pytest.MonkeyPatc
         go.wait(10)
         emit(2)
 
-    items = streaming.stream_work(work)
+    items = background.stream_work(work)
     assert [next(items), next(items)] == [1, None]
     go.set()
     assert [item for item in items if item is not None] == [2]
@@ -191,7 +191,7 @@ def test_closing_work_tells_it_to_stop_and_waits_for_it() -> None:
             sleep(0.001)
         ended.set()
 
-    items = streaming.stream_work(work)
+    items = background.stream_work(work)
     assert next(items) == 1
     items.close()  # type: ignore[attr-defined]
     assert ended.is_set()
@@ -202,7 +202,7 @@ def test_what_work_raises_comes_after_its_items() -> None:
         emit(1)
         raise ValueError("broken")
 
-    items = streaming.stream_work(work)
+    items = background.stream_work(work)
     assert next(items) == 1
     with pytest.raises(ValueError, match="broken"):
         next(items)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import sweeping
-from pipelines.sweeping import MARK, claim, start_sweeping, sweep
+from pipelines.serving import work_dir
+from pipelines.serving.work_dir import MARK, claim, start_sweeping, sweep
 
 HASH = "5180d259d73211aade4da66c62762c2676454a16deadde2a2b4cb0f9c7a45845"
 
@@ -71,7 +71,7 @@ def test_a_folder_with_files_of_somebody_s_own_is_let_be(
     letter.write_text("a")
     uploaded = upload(tmp_path)
     assert not claim(tmp_path)
-    monkeypatch.setattr(sweeping, "KEEP_FILES_S", -1000.0)
+    monkeypatch.setattr(work_dir, "KEEP_FILES_S", -1000.0)
     start_sweeping(tmp_path)
     assert letter.is_file()
     assert uploaded.is_file()
@@ -98,7 +98,7 @@ def test_a_folder_of_somebody_else_is_not_taken(
 def test_it_is_done_at_once_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "work"
     assert claim(folder)
-    monkeypatch.setattr(sweeping, "KEEP_FILES_S", 0.2)
+    monkeypatch.setattr(work_dir, "KEEP_FILES_S", 0.2)
     first = upload(folder)
     time.sleep(0.3)
     start_sweeping(folder)

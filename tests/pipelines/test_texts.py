@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.catalogue import CATALOGUE
-from pipelines.clip import texts as module
-from pipelines.clip.templates import fill
-from pipelines.clip.texts import TextEncoder, Tokenised
-from pipelines.texts import clean_text
-from pipelines.vectors import VectorCache
+from pipelines.compute.vector_cache import VectorCache
+from pipelines.models.catalogue import CATALOGUE
+from pipelines.models.clip import texts as module
+from pipelines.models.clip.texts import TextEncoder, Tokenised, fill
+from pipelines.models.text_cleaning import clean_text
 from tests.tiny_models import MAKERS
 
 EXACT = 1e-5  # float32, other order of the same sums
@@ -237,7 +236,7 @@ def test_the_opening_of_a_cut_text_is_the_template_s(folders: dict[str, Path]) -
 
 
 def test_few_openings_are_kept(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.clip.openings.NUM_KEPT", 2)
+    monkeypatch.setattr("pipelines.models.clip.prefix_cache.NUM_KEPT", 2)
     made = encoder(folders["clip-vit-b32"], "clip-vit-b32")
     templates = ("a {}", "the {}", "one {}", "my {}", "a photo of {}")
     first = made.vectors(["dog"], templates)

@@ -7,17 +7,17 @@ from functools import partial
 
 import pytest
 
-import pipelines.turns
-from pipelines.fairness import asking
-from pipelines.turns import NUM_PLACES, PLACES_OF_ONE, BrokenOff, Turns
+import pipelines.serving.device_queue
+from pipelines.core.visitor import asking
+from pipelines.serving.device_queue import NUM_PLACES, PLACES_OF_ONE, BrokenOff, DeviceQueue
 
 #: Seconds after which something that should come counts as not coming.
 HANG_S = 10.0
 
 
 @pytest.fixture
-def turns() -> Turns:
-    return Turns()
+def turns() -> DeviceQueue:
+    return DeviceQueue()
 
 
 def wait_until(what: Callable[[], bool]) -> None:
@@ -34,7 +34,7 @@ def start(*works: object) -> list[threading.Thread]:
     return threads
 
 
-def test_a_batch_waits_for_the_visitor(turns: Turns) -> None:
+def test_a_batch_waits_for_the_visitor(turns: DeviceQueue) -> None:
     log: list[str] = []
 
     def batch() -> None:
@@ -50,13 +50,13 @@ def test_a_batch_waits_for_the_visitor(turns: Turns) -> None:
     assert log == ["visitor", "batch"]
 
 
-def test_a_visitor_never_waits(turns: Turns) -> None:
+def test_a_visitor_never_waits(turns: DeviceQueue) -> None:
     with turns.batch(), turns.visitor(), turns.visitor():
         assert turns._visitors == 2
     assert turns._visitors == 0
 
 
-def test_a_visitor_may_leave_in_another_thread(turns: Turns) -> None:
+def test_a_visitor_may_leave_in_another_thread(turns: DeviceQueue) -> None:
     """Gradio advances a generator in one thread and closes it in another."""
 
     def handler() -> Iterator[int]:
@@ -75,16 +75,16 @@ def test_a_visitor_may_leave_in_another_thread(turns: Turns) -> None:
 
 
 def test_visitors_cannot_hold_a_batch_back_for_ever(
-    turns: Turns, monkeypatch: pytest.MonkeyPatch
+    turns: DeviceQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipelines.turns, "MAX_WAIT_S", 0.2)
+    monkeypatch.setattr(pipelines.serving.device_queue, "MAX_WAIT_S", 0.2)
     start = time.monotonic()
     with turns.visitor(), turns.batch():
         assert turns._visitors == 1, "the visitor is still there"
     assert time.monotonic() - start >= 0.2, "it did wait for the visitor"
 
 
-def test_two_runs_take_turns(turns: Turns) -> None:
+def test_two_runs_take_turns(turns: DeviceQueue) -> None:
     log: list[str] = []
 
     def run(name: str) -> None:
@@ -99,7 +99,7 @@ def test_two_runs_take_turns(turns: Turns) -> None:
     assert all(log[i] != log[i + 1] for i in range(1, 8)), log
 
 
-def test_one_batch_at_a_time(turns: Turns) -> None:
+def test_one_batch_at_a_time(turns: DeviceQueue) -> None:
     inside, most = 0, 0
 
     def run() -> None:
@@ -116,7 +116,7 @@ def test_one_batch_at_a_time(turns: Turns) -> None:
     assert most == 1
 
 
-def test_a_wait_that_is_given_up_holds_nobody(turns: Turns) -> None:
+def test_a_wait_that_is_given_up_holds_nobody(turns: DeviceQueue) -> None:
     gone = threading.Event()
     broken: list[bool] = []
 
@@ -137,7 +137,7 @@ def test_a_wait_that_is_given_up_holds_nobody(turns: Turns) -> None:
         pass
 
 
-def test_one_visitors_second_request_waits_for_anothers_first(turns: Turns) -> None:
+def test_one_visitors_second_request_waits_for_anothers_first(turns: DeviceQueue) -> None:
     log: list[str] = []
     lines: list[threading.Thread] = []
 
@@ -161,7 +161,7 @@ def test_one_visitors_second_request_waits_for_anothers_first(turns: Turns) -> N
     assert log == ["a1", "b1", "a2", "b2", "a3"]
 
 
-def test_one_visitor_leaves_places_for_others(turns: Turns) -> None:
+def test_one_visitor_leaves_places_for_others(turns: DeviceQueue) -> None:
     inside: list[str] = []
     leave = threading.Event()
 

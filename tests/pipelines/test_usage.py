@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipelines.errors import InputError
-from pipelines.usage import Usage
+from pipelines.core.errors import InputError
+from pipelines.serving.metrics import Metrics
 
 
 def test_each_way_to_end_is_told_apart() -> None:
-    usage = Usage()
+    usage = Metrics()
     with usage.counted("a"):
         assert usage.snapshot()[0][1].now == 1
     for error in (InputError("no"), KeyError("x")):
@@ -32,7 +32,7 @@ def test_each_way_to_end_is_told_apart() -> None:
 
 
 def test_threads_lose_no_count() -> None:
-    usage = Usage()
+    usage = Metrics()
 
     def work(number: int) -> None:
         with usage.counted(f"model-{number % 3}"):

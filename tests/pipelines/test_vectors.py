@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.vectors import VectorCache
+from pipelines.compute.vector_cache import VectorCache
 
 
 class Source:

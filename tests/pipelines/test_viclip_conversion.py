@@ -15,15 +15,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipelines.errors import WeightsError
-from pipelines.viclip.conversion_viclip import (
+from pipelines.core.errors import WeightsError
+from pipelines.models.viclip.conversion_viclip import (
     find_weights,
     is_viclip,
     load_viclip,
     save_viclip,
     strip_prefixes,
 )
-from pipelines.viclip.modeling_viclip import ViClipModel
+from pipelines.models.viclip.modeling_viclip import ViClipModel
 from tests.pipelines.viclip_golden import EXACT, HEADS, golden, make_golden_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -5,18 +5,19 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.errors import InputError
-from pipelines.viclip.processing_viclip import (
+from pipelines.core.errors import InputError
+from pipelines.models.viclip.processing_viclip import (
     BAR_COLOUR,
     IMAGE_MEAN,
     IMAGE_STD,
+    Pixels,
     ViClipProcessor,
     fit_frames,
     normalise_frames,
+    resize_like_opencv,
     spread_indices,
     stride_indices,
 )
-from pipelines.viclip.resizing import Pixels, resize_like_opencv
 from tests.pipelines.viclip_golden import golden, golden_json
 
 CLIPS = ("a", "b", "c")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.viclip.configuration_viclip import ViClipConfig
-from pipelines.viclip.conversion_viclip import load_viclip
-from pipelines.viclip.modeling_viclip import ViClipModel, end_positions, unit
+from pipelines.models.viclip.configuration_viclip import ViClipConfig
+from pipelines.models.viclip.conversion_viclip import load_viclip
+from pipelines.models.viclip.modeling_viclip import ViClipModel, end_positions, unit
 from tests.pipelines.viclip_golden import EXACT, golden, make_golden_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread")

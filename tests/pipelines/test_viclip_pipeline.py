@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import packing
-from pipelines.errors import InputError
-from pipelines.spec import VideoTextTraits
-from pipelines.viclip import encoding as module
-from pipelines.viclip.pipeline import ViClipPipeline
-from pipelines.viclip.processing_viclip import stride_indices
-from pipelines.viclip.resizing import Pixels
-from pipelines.viclip.results import VideoTextScores
+from pipelines.compute import packed_linear
+from pipelines.core.errors import InputError
+from pipelines.core.spec import VideoTextTraits
+from pipelines.models.viclip import encoding as module
+from pipelines.models.viclip.pipeline import ViClipPipeline
+from pipelines.models.viclip.processing_viclip import Pixels, stride_indices
+from pipelines.models.viclip.results import VideoTextScores
 from tests.pipelines.viclip_golden import (
     EXACT,
     golden,
@@ -143,7 +142,7 @@ def test_any_text_has_a_unit_vector(viclip: ViClipPipeline, text: str) -> None:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_bfloat16_comes_close(folder: Path, clips: list[Pixels], packed: bool) -> None:
-    packed = packed and packing.can_pack()
+    packed = packed and packed_linear.can_pack()
     expected = golden("expected")
     half = make_pipeline(folder, "bfloat16", packed=packed)
     found = [half.embed_frames(clips), half.embed_texts(TEXTS).vectors]

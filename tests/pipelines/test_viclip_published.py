@@ -16,15 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.runtime import Device
-from pipelines.settings import read_settings
-from pipelines.sources import Sources
-from pipelines.spec import ModelSpec
-from pipelines.viclip.checkpoints import VICLIP_B16, VICLIP_L14
-from pipelines.viclip.pipeline import ViClipPipeline
-from pipelines.viclip.processing_viclip import stride_indices
-from pipelines.viclip.resizing import Pixels, resize_like_opencv
-from pipelines.video import open_video
+from pipelines.compute.device import Device
+from pipelines.core.settings import read_settings
+from pipelines.core.spec import ModelSpec
+from pipelines.media.video.open import open_video
+from pipelines.models.viclip.checkpoints import VICLIP_B16, VICLIP_L14
+from pipelines.models.viclip.pipeline import ViClipPipeline
+from pipelines.models.viclip.processing_viclip import Pixels, resize_like_opencv, stride_indices
+from pipelines.weights.locate import Sources
 from tests.pipelines.viclip_golden import golden, golden_json
 
 CLIP_VARIABLE = "SEESAY_TEST_CLIP"
@@ -128,6 +127,6 @@ def test_what_is_missing_is_told(
 ) -> None:
     monkeypatch.delenv(CLIP_VARIABLE, raising=False)
     monkeypatch.setenv("SEESAY_MODELS_DIR", str(tmp_path))
-    monkeypatch.setattr("pipelines.sources._cached_snapshot", lambda spec: None)
+    monkeypatch.setattr("pipelines.weights.locate._cached_snapshot", lambda spec: None)
     with pytest.raises(pytest.fail.Exception, match=r"is not there.*(Set it to|Put OpenGVLab)"):
         need()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.errors import WeightsError
-from pipelines.viclip.tokens import (
+from pipelines.core.errors import WeightsError
+from pipelines.models.viclip.tokens import (
     BUNDLED_MERGES,
     GZIPPED_VOCABULARY,
     ViClipTokeniser,

@@ -13,17 +13,22 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.errors import MediaError, ReadingStopped
-from pipelines.vectors import VectorCache
-from pipelines.viclip import videos as module
-from pipelines.viclip.configuration_viclip import ViClipConfig
-from pipelines.viclip.framing import Fit
-from pipelines.viclip.pipeline import ViClipPipeline
-from pipelines.viclip.processing_viclip import ViClipProcessor, fit_frames
-from pipelines.viclip.resizing import Pixels, resize_like_opencv
-from pipelines.viclip.videos import VideoEncoder
-from pipelines.viclip.windows import SearchOptions
-from pipelines.video import VideoReader, open_video
+from pipelines.compute.vector_cache import VectorCache
+from pipelines.core.errors import MediaError, ReadingStopped
+from pipelines.core.options import SquareFit
+from pipelines.media.video.open import open_video
+from pipelines.media.video.reader import VideoReader
+from pipelines.models.viclip import videos as module
+from pipelines.models.viclip.configuration_viclip import ViClipConfig
+from pipelines.models.viclip.pipeline import ViClipPipeline
+from pipelines.models.viclip.processing_viclip import (
+    Pixels,
+    ViClipProcessor,
+    fit_frames,
+    resize_like_opencv,
+)
+from pipelines.models.viclip.videos import VideoEncoder
+from pipelines.models.viclip.windows import SearchOptions
 from tests.pipelines.made_videos import encode
 from tests.pipelines.viclip_golden import make_golden_folder, make_pipeline
 
@@ -221,7 +226,7 @@ def test_many_videos_are_opened_once_for_many_queries(
 
 
 @pytest.mark.parametrize("fit", ["squash", "letterbox", "centre-crop"])
-def test_frames_are_made_square_as_asked(tmp_path: Path, fit: Fit) -> None:
+def test_frames_are_made_square_as_asked(tmp_path: Path, fit: SquareFit) -> None:
     """Encoded once for each way, and the model's own way is the same as none."""
     path = encode(tmp_path / "wide.mp4", "libx264", num_frames=30)
     seen = Seen(remember=True)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipelines.errors import InputError
-from pipelines.viclip.windows import (
+from pipelines.core.errors import InputError
+from pipelines.models.viclip.windows import (
     MAX_WINDOWS,
     SearchOptions,
     check_total,

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from av.video.reformatter import Colorspace, Interpolation
 
-from pipelines.errors import InputError, MediaError, MemoryLimitError
-from pipelines.video import ReadingStopped, VideoReader, open_video, probe
-from pipelines.video_index import build_index
+from pipelines.core.errors import InputError, MediaError, MemoryLimitError, ReadingStopped
+from pipelines.media.video.container import open_container, video_stream
+from pipelines.media.video.index import Listing, build_index
+from pipelines.media.video.open import open_video, probe
+from pipelines.media.video.reader import VideoReader
 from tests.pipelines.made_videos import (
     FPS,
     HEIGHT,
@@ -54,6 +56,23 @@ def decoded(path: Path, size: tuple[int, int] | None = None) -> list[Any]:
                 found += packet.decode()
         how = {"format": "rgb24", "interpolation": Interpolation.BICUBIC}
         return [frame.reformat(width, height, **how).to_ndarray() for frame in found]
+
+
+@pytest.mark.parametrize("name", ["many.mp4", "many.mkv", "many.avi"])
+def test_the_list_of_packets_can_be_stopped(tmp_path: Path, name: str) -> None:
+    """A long film on a slow disk is listed for minutes before its first frame is decoded."""
+    path = encode(tmp_path / name, "mpeg4", num_frames=1200, size=(HEIGHT, WIDTH))
+    asked = [0]
+
+    def stop() -> bool:
+        asked[0] += 1
+        return True
+
+    with pytest.raises(ReadingStopped):
+        build_index(path, stop)
+    assert asked == [1], "it goes on with nothing after that"
+    with open_container(path) as container, pytest.raises(ReadingStopped):
+        Listing.of(container, video_stream(container, path), lambda: True)
 
 
 @pytest.mark.parametrize("kind", KINDS)

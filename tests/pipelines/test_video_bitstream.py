@@ -5,7 +5,7 @@ from pathlib import Path
 import av
 import pytest
 
-from pipelines.video_bitstream import can_skip, has_zeros, is_entry, is_shown, may_hold_zeros
+from pipelines.media.video.index import can_skip, has_zeros, is_entry, is_shown, may_hold_zeros
 from tests.pipelines.made_videos import make
 
 AVCC = b"\x01\x64\x00\x1f\xff"  # lengths of four bytes

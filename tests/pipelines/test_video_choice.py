@@ -5,8 +5,8 @@ from math import inf, nan
 import numpy as np
 import pytest
 
-from pipelines.errors import InputError
-from pipelines.video_choice import indices_at, indices_between, spread_indices, usual_step_s
+from pipelines.core.errors import InputError
+from pipelines.media.video.frames import indices_at, indices_between, spread_indices, usual_step_s
 
 EVEN = [0.0, 0.5, 1.0, 1.5, 2.0]
 UNEVEN = [0.0, 0.1, 0.2, 3.0, 3.1]

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import pipelines.video_opening
-import pipelines.video_reading
-from pipelines.errors import MediaError
-from pipelines.video import VideoFrames, VideoReader, probe
-from pipelines.video_choice import Times
-from pipelines.video_writing import write_clip
+import pipelines.media.video.container
+import pipelines.media.video.reader
+from pipelines.core.errors import MediaError
+from pipelines.media.video.frames import Times, VideoFrames
+from pipelines.media.video.open import probe
+from pipelines.media.video.reader import VideoReader
+from pipelines.media.video.writer import write_clip
 from tests.pipelines.made_videos import (
     FPS,
     HEIGHT,
@@ -242,7 +243,7 @@ def test_a_frame_that_is_larger_than_the_header_says(
     path.write_bytes(small.read_bytes() + large.read_bytes())
     with VideoReader(path) as reader:
         assert reader.frames_at(range(20)).num_lost == 0
-    monkeypatch.setattr(pipelines.video_opening, "MAX_FRAME_PIXELS", HEIGHT * WIDTH * 2)
+    monkeypatch.setattr(pipelines.media.video.container, "MAX_FRAME_PIXELS", HEIGHT * WIDTH * 2)
     with VideoReader(path) as reader:
         read = reader.frames_at(range(reader.info.num_frames))
     assert numbers_of(read.pixels) == list(range(10))
@@ -284,7 +285,7 @@ def test_decord_where_pyav_cannot_open(
     def closed(path: Path) -> None:
         raise av.error.InvalidDataError(1, "no")
 
-    monkeypatch.setattr(pipelines.video_reading, "open_container", closed)
+    monkeypatch.setattr(pipelines.media.video.reader, "open_container", closed)
     with VideoReader(path) as reader:
         assert reader.info.num_frames == NUM_FRAMES
         assert reader.info.duration_s == pytest.approx(expected.duration_s, abs=0.04)

@@ -10,17 +10,18 @@ import av
 import numpy as np
 import pytest
 
-import pipelines.video_reading
-from pipelines import apart
-from pipelines.errors import InputError, MediaError, MemoryLimitError
-from pipelines.viclip import videos as viclip_videos
-from pipelines.viclip.windows import SearchOptions
-from pipelines.video import ReadingStopped, VideoFrames, VideoReader, open_video
-from pipelines.video_decoding import Worker
-from pipelines.video_in_order import pieces_of
-from pipelines.video_writing import write_clip
-from pipelines.videochat_flash import frames as chat_frames
-from pipelines.videochat_flash.frames import read_clips
+import pipelines.media.video.reader
+from pipelines.core.errors import InputError, MediaError, MemoryLimitError, ReadingStopped
+from pipelines.media import isolation
+from pipelines.media.video.decoder import FrameDecoder, pieces_of
+from pipelines.media.video.frames import VideoFrames
+from pipelines.media.video.open import open_video
+from pipelines.media.video.reader import VideoReader
+from pipelines.media.video.writer import write_clip
+from pipelines.models.viclip import videos as viclip_videos
+from pipelines.models.viclip.windows import SearchOptions
+from pipelines.models.videochat_flash import frames as chat_frames
+from pipelines.models.videochat_flash.frames import read_clips
 from tests.pipelines.made_videos import (
     FPS,
     HEIGHT,
@@ -57,13 +58,13 @@ class Fed:
 
 @pytest.fixture
 def fed(monkeypatch: pytest.MonkeyPatch) -> Fed:
-    found, feed = Fed(), Worker._feed
+    found, feed = Fed(), FrameDecoder._feed
 
-    def counting(self: Worker, *args: Any) -> Any:
+    def counting(self: FrameDecoder, *args: Any) -> Any:
         found.count += 1
         return feed(self, *args)
 
-    monkeypatch.setattr(Worker, "_feed", counting)
+    monkeypatch.setattr(FrameDecoder, "_feed", counting)
     return found
 
 
@@ -149,14 +150,14 @@ class Passes:
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> Passes:
-    found, outputs = Passes(), Worker.outputs
+    found, outputs = Passes(), FrameDecoder.outputs
 
     def noted(worker: Any, group: Any, threads: int, stopped: Any) -> Any:
         strict = threads > 1 and worker._strict
         found.seen.append((group.start, threads, strict))
         return outputs(worker, group, threads, stopped)
 
-    monkeypatch.setattr(Worker, "outputs", noted)
+    monkeypatch.setattr(FrameDecoder, "outputs", noted)
     return found
 
 
@@ -276,7 +277,7 @@ def test_decord_where_pyav_cannot_open(
     def closed(path: Path) -> None:
         raise av.error.InvalidDataError(1, "no")
 
-    monkeypatch.setattr(pipelines.video_reading, "open_container", closed)
+    monkeypatch.setattr(pipelines.media.video.reader, "open_container", closed)
     with VideoReader(make(kind, folder)) as reader:
         assert reader.info.codec == "unknown"
         pixels, indices, _ = joined(reader.frames_in_order(range(5, 70), at_once=16), 16)
@@ -286,7 +287,7 @@ def test_decord_where_pyav_cannot_open(
 def test_progress_and_stop_come_in_the_callers_thread(
     long: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipelines.video_reading, "POLL_S", 0.0)
+    monkeypatch.setattr(pipelines.media.video.reader, "POLL_S", 0.0)
     told: list[tuple[int, int]] = []
 
     def note(done: int, wanted: int) -> None:
@@ -369,9 +370,9 @@ def test_groups_are_not_split_unless_they_are_long(
 
 @pytest.fixture
 def apart_on() -> Iterator[None]:
-    apart.begin()
+    isolation.enable()
     yield
-    apart.end()
+    isolation.disable()
 
 
 @pytest.mark.usefixtures("apart_on")

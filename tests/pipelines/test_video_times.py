@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.format_video import moments_srt
-from pipelines.errors import InputError, MediaError
-from pipelines.viclip.pipeline import ViClipPipeline
-from pipelines.viclip.results import Moment, SearchedVideo
-from pipelines.viclip.windows import SearchOptions
-from pipelines.video import VideoReader, open_video, probe
-from pipelines.video_key_frames import key_frames
-from pipelines.video_writing import write_clip
-from pipelines.videochat_flash.frames import FramePlan, plan_frames
-from pipelines.videochat_flash.part import Part
+from components.render.video import moments_srt
+from pipelines.core.errors import InputError, MediaError
+from pipelines.media.video.open import key_frames, open_video, probe
+from pipelines.media.video.reader import VideoReader
+from pipelines.media.video.writer import write_clip
+from pipelines.models.viclip.pipeline import ViClipPipeline
+from pipelines.models.viclip.results import Moment, SearchedVideo
+from pipelines.models.viclip.windows import SearchOptions
+from pipelines.models.video_chat import Part
+from pipelines.models.videochat_flash.frames import FramePlan, plan_frames
 from tests.pipelines.made_videos import FPS, NUM_FRAMES, VFR_TIMES, encode, number_of, numbers_of
 from tests.pipelines.viclip_golden import make_golden_folder, make_pipeline
 

@@ -6,9 +6,10 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.errors import InputError
-from pipelines.video import ReadingStopped, VideoReader, probe
-from pipelines.video_writing import write_clip, write_frames
+from pipelines.core.errors import InputError, ReadingStopped
+from pipelines.media.video.open import probe
+from pipelines.media.video.reader import VideoReader
+from pipelines.media.video.writer import write_clip, write_frames
 from tests.pipelines.made_videos import HEIGHT, WIDTH, encode, make, numbered, numbers_of
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from pipelines.runtime import Device
-from pipelines.settings import Settings
-from pipelines.sources import BUNDLE
-from pipelines.videochat_flash.checkpoints import DEMO_VIDEOCHAT
-from pipelines.videochat_flash.pipeline import VideoChatPipeline
-from pipelines.videochat_flash.results import VideoAnswer
+from pipelines.compute.device import Device
+from pipelines.core.settings import Settings
+from pipelines.models.video_chat import VideoAnswer
+from pipelines.models.videochat_flash.checkpoints import DEMO_VIDEOCHAT
+from pipelines.models.videochat_flash.pipeline import VideoChatPipeline
+from pipelines.weights.locate import BUNDLE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.errors import InputError, MediaError
-from pipelines.video import open_video
-from pipelines.videochat_flash.frames import FramePlan, lost_notes, plan_frames, read_clips
-from pipelines.videochat_flash.part import Part
-from pipelines.videochat_flash.processing_videochat_flash import choose_frames, iter_clips
+from pipelines.core.errors import InputError, MediaError
+from pipelines.media.video.open import open_video
+from pipelines.models.video_chat import Part
+from pipelines.models.videochat_flash.frames import FramePlan, lost_notes, plan_frames, read_clips
+from pipelines.models.videochat_flash.processing_videochat_flash import choose_frames, iter_clips
 from tests.pipelines.made_videos import FPS, NUM_FRAMES, encode
 
 

@@ -9,17 +9,17 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from pipelines.videochat_flash.configuration_videochat_flash import (
+from pipelines.models.videochat_flash.configuration_videochat_flash import (
     VideoChatFlashConfig,
     vision_config,
 )
-from pipelines.videochat_flash.conversion_videochat_flash import Files, fill, visual_origins
-from pipelines.videochat_flash.generation import Decoding, generate
-from pipelines.videochat_flash.key_values import KeyValues
-from pipelines.videochat_flash.modeling_language import prefill, splice, step
-from pipelines.videochat_flash.modeling_umt import position_table
-from pipelines.videochat_flash.modeling_vision import VisualEncoder
-from pipelines.videochat_flash.processing_videochat_flash import (
+from pipelines.models.videochat_flash.conversion_videochat_flash import Files, fill, visual_origins
+from pipelines.models.videochat_flash.generation import Decoding, generate
+from pipelines.models.videochat_flash.kv_cache import KeyValues
+from pipelines.models.videochat_flash.modeling_language import prefill, splice, step
+from pipelines.models.videochat_flash.modeling_umt import position_table
+from pipelines.models.videochat_flash.modeling_vision import VisualEncoder
+from pipelines.models.videochat_flash.processing_videochat_flash import (
     image_tiles,
     iter_clips,
     resize_frame,

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from pipelines.videochat_flash.clip_features import ClipFeatures
-from pipelines.videochat_flash.configuration_videochat_flash import CARD_DROPPING
-from pipelines.videochat_flash.conversations import Conversations
-from pipelines.videochat_flash.key_values import KeyValues
-from pipelines.videochat_flash.modeling_language import VISUAL
-from pipelines.videochat_flash.stopping import Stopped
+from pipelines.core.cancel import Stopped
+from pipelines.models.videochat_flash.configuration_videochat_flash import CARD_DROPPING
+from pipelines.models.videochat_flash.conversation_cache import Conversations
+from pipelines.models.videochat_flash.kv_cache import KeyValues
+from pipelines.models.videochat_flash.modeling_language import VISUAL
+from pipelines.models.videochat_flash.video_features import ClipFeatures
 
 
 def never() -> bool:

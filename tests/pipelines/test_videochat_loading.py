@@ -8,22 +8,22 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipelines.errors import WeightsError
-from pipelines.packing import can_pack, pack_linear
-from pipelines.videochat_flash.configuration_videochat_flash import (
+from pipelines.compute.packed_linear import can_pack, pack_linear
+from pipelines.core.errors import WeightsError
+from pipelines.models.videochat_flash.configuration_videochat_flash import (
     Dropping,
     is_videochat_flash,
     parse_config,
     read_config,
 )
-from pipelines.videochat_flash.conversion_videochat_flash import (
+from pipelines.models.videochat_flash.conversion_videochat_flash import (
     load_model,
     model_origins,
     original_tensors,
 )
-from pipelines.videochat_flash.key_values import KeyValues
-from pipelines.videochat_flash.modeling_language import prefill
-from pipelines.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
+from pipelines.models.videochat_flash.kv_cache import KeyValues
+from pipelines.models.videochat_flash.modeling_language import prefill
+from pipelines.models.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
 from tests.pipelines.videochat_golden import (  # noqa: F401
     GOLDEN,
     error,
@@ -124,7 +124,7 @@ def test_untied_needs_the_output_layer(folder: Path) -> None:
 @pytest.mark.parametrize("part", sorted(set(model_origins(model()))))
 def test_no_parameter_may_be_missing(part: str) -> None:
     """Names and shapes are read from headers, so all of them are tried, with none loaded."""
-    from pipelines.videochat_flash import conversion_videochat_flash as conversion
+    from pipelines.models.videochat_flash import conversion_videochat_flash as conversion
 
     class Lacking:
         def shapes(self) -> dict[str, tuple[int, ...]]:

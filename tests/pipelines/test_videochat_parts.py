@@ -7,18 +7,22 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.errors import InputError, WeightsError
-from pipelines.videochat_flash.attention import full_attention
-from pipelines.videochat_flash.configuration_videochat_flash import (
+from pipelines.core.cancel import Stopped
+from pipelines.core.errors import InputError, WeightsError
+from pipelines.models.videochat_flash.configuration_videochat_flash import (
     CARD_DROPPING,
     Dropping,
     VisionConfig,
 )
-from pipelines.videochat_flash.modeling_dropping import evenly, most_attended, num_kept
-from pipelines.videochat_flash.modeling_language import VISUAL
-from pipelines.videochat_flash.modeling_merging import merge_tokens
-from pipelines.videochat_flash.modeling_umt import UmtTower
-from pipelines.videochat_flash.processing_videochat_flash import (
+from pipelines.models.videochat_flash.modeling_language import (
+    VISUAL,
+    evenly,
+    most_attended,
+    num_kept,
+)
+from pipelines.models.videochat_flash.modeling_umt import UmtTower, full_attention
+from pipelines.models.videochat_flash.modeling_vision import merge_tokens
+from pipelines.models.videochat_flash.processing_videochat_flash import (
     chat_prompt,
     choose_frames,
     choose_grid,
@@ -31,7 +35,6 @@ from pipelines.videochat_flash.processing_videochat_flash import (
     time_message,
     whole_clips,
 )
-from pipelines.videochat_flash.stopping import Stopped
 from tests.pipelines.videochat_golden import (  # noqa: F401
     error,
     features,
@@ -123,7 +126,7 @@ def test_tower_agrees_with_plain_attention(image_px: int) -> None:
     volume = torch.nn.functional.conv3d(
         pixels.transpose(1, 2), kernel, tower.patch_embed.bias, stride=(1, 16, 16)
     )
-    from pipelines.videochat_flash.modeling_umt import position_table
+    from pipelines.models.videochat_flash.modeling_umt import position_table
 
     x = volume.flatten(2).transpose(1, 2) + position_table(4, image_px // 16, 32)
     for block in tower.blocks:

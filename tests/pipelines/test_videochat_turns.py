@@ -4,19 +4,30 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import Qwen2ForCausalLM
 
-from pipelines.errors import InputError
-from pipelines.videochat_flash import modeling_language
-from pipelines.videochat_flash.configuration_videochat_flash import Dropping, GenerationDefaults
-from pipelines.videochat_flash.generation import Decoding, TokenChooser, generate
-from pipelines.videochat_flash.key_values import KeyValues
-from pipelines.videochat_flash.modeling_language import VISUAL, Prompt, prefill, splice, step
-from pipelines.videochat_flash.modeling_videochat_flash import text_config
-from pipelines.videochat_flash.stopping import Stopped
+from pipelines.core.cancel import Stopped
+from pipelines.core.errors import InputError
+from pipelines.models.videochat_flash import modeling_language
+from pipelines.models.videochat_flash.configuration_videochat_flash import (
+    Dropping,
+    GenerationDefaults,
+)
+from pipelines.models.videochat_flash.generation import Decoding, TokenChooser, generate
+from pipelines.models.videochat_flash.kv_cache import KeyValues
+from pipelines.models.videochat_flash.modeling_language import (
+    VISUAL,
+    VideoPrompt,
+    prefill,
+    splice,
+    step,
+)
+from pipelines.models.videochat_flash.modeling_videochat_flash import text_config
 from tests.pipelines.videochat_golden import (  # noqa: F401
     MODES,
     STOP,
@@ -117,7 +128,7 @@ def test_generated_tokens_are_kept_too(mode: str) -> None:
     language, cache = model().language, KeyValues()
     said = answered("v8.turn1", mode, cache)
     first = prompt("v8.turn1")
-    longer = Prompt([*first.ids, *said, 10, 65, 66], first.features)
+    longer = VideoPrompt([*first.ids, *said, 10, 65, 66], first.features)
     kept = prefill(language, longer, cache, dropping=dropping(mode))
     assert len(longer) - kept.num_reused == 4  # the last generated token was never read
     fresh = prefill(language, longer, KeyValues(), dropping=dropping(mode))
@@ -143,7 +154,7 @@ def test_another_video_or_mode_on_the_same_cache(before: str, after: str) -> Non
     answered("v8.turn1", before, cache, number=3)
     read = prefill(language, prompt("v20.turn1"), cache, dropping=dropping(after))
     assert error(read.logits, expected(f"v20.turn1.{after}.logits_last")) < CLOSE
-    other = Prompt(prompt("v20.turn1").ids, features("v20") + 1)
+    other = VideoPrompt(prompt("v20.turn1").ids, features("v20") + 1)
     moved = prefill(language, other, cache, dropping=dropping(after))
     fresh = prefill(language, other, KeyValues(), dropping=dropping(after))
     assert error(moved.logits, fresh.logits) < CLOSE
@@ -153,8 +164,8 @@ def test_another_video_or_mode_on_the_same_cache(before: str, after: str) -> Non
 
 def test_text_alone_and_then_a_video() -> None:
     language, cache = model().language, KeyValues()
-    words = Prompt(list(b"hello there"))
-    for text in (words, Prompt(list(b"hello where")), words):
+    words = VideoPrompt(list(b"hello there"))
+    for text in (words, VideoPrompt(list(b"hello where")), words):
         ours = prefill(language, text, cache, dropping=dropping("u0a"))
         assert error(ours.logits, prefill(language, text, KeyValues()).logits) < CLOSE
     for mode in ("u0a", "off"):
@@ -342,17 +353,17 @@ def test_a_checkpoints_own_decoding() -> None:
 def test_prompts_are_checked() -> None:
     for ids, rows in (([1, VISUAL, 2], None), ([1, 2], features("v8")), ([VISUAL] * 2 + [1], None)):
         with pytest.raises(InputError, match="one place"):
-            Prompt(ids, rows)
+            VideoPrompt(ids, rows)
     for ids, rows in (([], None), ([1, VISUAL], features("v8"))):
         with pytest.raises(InputError, match="end with text"):
-            Prompt(ids, rows)
+            VideoPrompt(ids, rows)
 
 
 def test_a_prompt_that_is_too_long_is_refused() -> None:
     """The reference cuts the question off without a word."""
     rows = torch.zeros(model().config.max_tokens, 64)
     with pytest.raises(InputError, match="32768 tokens at most, but are 32770"):
-        model().answer(Prompt([1, VISUAL, 2], rows), Decoding())
+        model().answer(VideoPrompt([1, VISUAL, 2], rows), Decoding())
 
 
 def test_the_whole_model_answers() -> None:
@@ -385,3 +396,22 @@ def test_a_buffer_grows() -> None:
     cache.cut(0, 10)
     keys, _ = cache.update(rows[:, :, :1], rows[:, :, :1], 0)
     assert torch.equal(keys, torch.cat([rows[:, :, :10], rows[:, :, :1]], dim=2))
+
+
+@pytest.mark.parametrize(
+    ("options", "shares"),
+    [
+        ({"temperature": 1.0}, [0.1, 0.3, 0.6]),
+        ({"temperature": 0.5}, [1 / 46, 9 / 46, 36 / 46]),
+        ({"temperature": 1.0, "top_p": 0.85}, [0.0, 1 / 3, 2 / 3]),
+        ({"temperature": 1.0, "top_k": 1}, [0.0, 0.0, 1.0]),
+    ],
+)
+def test_tokens_are_drawn_as_often_as_asked_for(
+    options: dict[str, Any], shares: list[float]
+) -> None:
+    decoding = Decoding(sample=True, seed=1, **{"top_k": 0, "top_p": 1.0, **options})
+    chooser, logits = TokenChooser(decoding), torch.tensor([0.1, 0.3, 0.6]).log()
+    draws = [chooser.choose(logits) for _ in range(3000)]
+    found = np.bincount(draws, minlength=3) / len(draws)
+    assert found == pytest.approx(shares, abs=0.04)

@@ -10,8 +10,8 @@ import threading
 import time
 from pathlib import Path
 
+from pipelines.batch.ray_run import FOLDER
 from pipelines.caption_folder import main
-from pipelines.cluster.shards import FOLDER
 
 
 def num_captions(shard: Path) -> int:

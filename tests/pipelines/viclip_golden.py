@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from pipelines.runtime import Device
-from pipelines.settings import Settings
-from pipelines.viclip.checkpoints import VICLIP_B16
-from pipelines.viclip.pipeline import ViClipPipeline
+from pipelines.compute.device import Device
+from pipelines.core.settings import Settings
+from pipelines.models.viclip.checkpoints import VICLIP_B16
+from pipelines.models.viclip.pipeline import ViClipPipeline
 from tests.tiny_models import FIXTURES
 
 GOLDEN = FIXTURES / "viclip"

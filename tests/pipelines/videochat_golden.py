@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipelines.videochat_flash.configuration_videochat_flash import Dropping
-from pipelines.videochat_flash.conversion_videochat_flash import load_model
-from pipelines.videochat_flash.modeling_language import Prompt
-from pipelines.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
-from pipelines.videochat_flash.processing_videochat_flash import image_tiles, iter_clips
+from pipelines.models.videochat_flash.configuration_videochat_flash import Dropping
+from pipelines.models.videochat_flash.conversion_videochat_flash import load_model
+from pipelines.models.videochat_flash.modeling_language import VideoPrompt
+from pipelines.models.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
+from pipelines.models.videochat_flash.processing_videochat_flash import image_tiles, iter_clips
 
 GOLDEN = Path(__file__).parent.parent / "fixtures" / "videochat_flash"
 VIDEOS = ("v8", "v20")
@@ -85,8 +85,8 @@ def features(source: str) -> torch.Tensor:
     return visual.encode_video(iter_clips(given(f"{source}.frames_u8").numpy(), 144))
 
 
-def prompt(case: str) -> Prompt:
-    return Prompt(given(f"{case}.input_ids").tolist(), features(case.partition(".")[0]))
+def prompt(case: str) -> VideoPrompt:
+    return VideoPrompt(given(f"{case}.input_ids").tolist(), features(case.partition(".")[0]))
 
 
 def error(ours: torch.Tensor, theirs: torch.Tensor) -> float:

@@ -37,7 +37,7 @@ from demo_models.world.motion_sampling import MotionOptions, sample_motion, samp
 from demo_models.world.scenes import IMAGE_PX
 from demo_models.world.unrelated_images import HELD_OUT_KINDS, KINDS, draw_unrelated_image
 from demo_models.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES
-from pipelines.viclip.resizing import resize_like_opencv
+from pipelines.models.viclip.processing_viclip import resize_like_opencv
 
 NUM_FRAMES = 8
 STILL = len(EVENT_KINDS)

@@ -30,8 +30,8 @@ from demo_models.training.viclip.data import (
 from demo_models.training.viclip.heads import stack_labels
 from demo_models.training.viclip.model import HEADS, MOTION_PLACE, NUM_PATCHES, TIME_PLACE, WIDTH
 from demo_models.world.vocabulary import COLOURS, SHAPES
-from pipelines.viclip.modeling_viclip import ViClipModel
-from pipelines.viclip.processing_viclip import normalise_frames
+from pipelines.models.viclip.modeling_viclip import ViClipModel
+from pipelines.models.viclip.processing_viclip import normalise_frames
 
 SHARPNESS = 9.0
 """Logits that an agreement in shape, in colour and in time are each worth."""

@@ -14,10 +14,10 @@ from demo_models.training.checkpoints import write_card
 from demo_models.training.tokenizers import MAX_TOKENS, clip_tokenizer
 from demo_models.training.viclip.data import NUM_FRAMES, motion_corpus
 from demo_models.world.scenes import IMAGE_PX
-from pipelines.viclip.configuration_viclip import ViClipConfig
-from pipelines.viclip.conversion_viclip import save_viclip
-from pipelines.viclip.modeling_viclip import ViClipAttention, ViClipModel
-from pipelines.viclip.processing_viclip import IMAGE_MEAN, IMAGE_STD
+from pipelines.models.viclip.configuration_viclip import ViClipConfig
+from pipelines.models.viclip.conversion_viclip import save_viclip
+from pipelines.models.viclip.modeling_viclip import ViClipAttention, ViClipModel
+from pipelines.models.viclip.processing_viclip import IMAGE_MEAN, IMAGE_STD
 
 WIDTH, HEADS = 128, 4
 VISION_LAYERS, TEXT_LAYERS = 6, 3

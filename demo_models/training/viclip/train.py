@@ -30,9 +30,9 @@ from demo_models.training.viclip.model import (
     plain_attention,
     save_checkpoint,
 )
-from pipelines.viclip.conversion_viclip import load_viclip
-from pipelines.viclip.modeling_viclip import ViClipAttention, ViClipModel, unit
-from pipelines.viclip.tokens import ViClipTokeniser
+from pipelines.models.viclip.conversion_viclip import load_viclip
+from pipelines.models.viclip.modeling_viclip import ViClipAttention, ViClipModel, unit
+from pipelines.models.viclip.tokens import ViClipTokeniser
 
 MAX_LOGIT_SCALE = math.log(60.0)
 

@@ -26,7 +26,7 @@ from demo_models.training.videochat.labels import merge_with, merged_owner, owne
 from demo_models.training.videochat.tower import MERGED, random_flips, video_batch
 from demo_models.world.motion import EVENT_KINDS
 from demo_models.world.vocabulary import COLOURS, SHAPES
-from pipelines.videochat_flash.modeling_internvideo2 import InternVideo2Tower
+from pipelines.models.videochat_flash.modeling_internvideo2 import InternVideo2Tower
 
 BATCH = 16
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from transformers import CLIPModel
 
 from demo_models.training.videochat.data import CLIP_FRAMES, GRID, NUM_CLIPS
-from pipelines.videochat_flash.modeling_internvideo2 import InternVideo2Tower
-from pipelines.videochat_flash.modeling_umt import to_patches
-from pipelines.videochat_flash.processing_videochat_flash import to_pixels
+from pipelines.models.videochat_flash.modeling_internvideo2 import InternVideo2Tower
+from pipelines.models.videochat_flash.modeling_umt import to_patches
+from pipelines.models.videochat_flash.processing_videochat_flash import to_pixels
 
 WIDTH = 128
 NUM_HEADS = 4

@@ -94,7 +94,7 @@ def clip_labels(
 
 
 def merge_with(tokens: Tensor, extra: Tensor, num_heads: int, target: int) -> tuple[Tensor, Tensor]:
-    """Merge tokens as `pipelines.videochat_flash.modeling_merging` does, and sum `extra` along.
+    """Merge tokens as the package's `merge_tokens` does, and sum `extra` along.
 
     Args:
         tokens: (B, P, C) float32; gradients pass.

@@ -13,9 +13,9 @@ from demo_models.training.checkpoints import write_card
 from demo_models.training.tokenizers import QWEN2_END, QWEN2_PAD, qwen2_tokenizer
 from demo_models.training.videochat.data import CLIP_FRAMES, NUM_FRAMES, PATCH_PX, SIDE_PX
 from demo_models.training.videochat.initialisation import NUM_BLOCKS, NUM_HEADS, WIDTH
-from pipelines.videochat_flash.configuration_videochat_flash import parse_config
-from pipelines.videochat_flash.conversion_videochat_flash import original_tensors
-from pipelines.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
+from pipelines.models.videochat_flash.configuration_videochat_flash import parse_config
+from pipelines.models.videochat_flash.conversion_videochat_flash import original_tensors
+from pipelines.models.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
 
 MAX_TOKENS = 4096
 NUM_VISUAL_TOKENS = NUM_FRAMES * 16

@@ -19,8 +19,8 @@ from demo_models.language.video_facts import facts_of
 from demo_models.training.tokenizers import QWEN2_END, QWEN2_START, CachedEncoder
 from demo_models.training.videochat.data import NUM_FRAMES
 from demo_models.world.motion_sampling import sample_motion
-from pipelines.videochat_flash.modeling_language import VISUAL
-from pipelines.videochat_flash.processing_videochat_flash import (
+from pipelines.models.videochat_flash.modeling_language import VISUAL
+from pipelines.models.videochat_flash.processing_videochat_flash import (
     chat_prompt,
     encode_prompt,
     first_question,

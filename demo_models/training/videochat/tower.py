@@ -54,7 +54,7 @@ from demo_models.training.videochat.labels import (
     owner_masses,
     patch_loss,
 )
-from pipelines.videochat_flash.modeling_internvideo2 import InternVideo2Tower
+from pipelines.models.videochat_flash.modeling_internvideo2 import InternVideo2Tower
 
 MERGED = 64
 

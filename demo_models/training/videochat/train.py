@@ -40,8 +40,8 @@ from demo_models.training.videochat.text import (
     pack,
 )
 from demo_models.training.videochat.tower import TowerRecipe, TowerStage, make_tower
-from pipelines.videochat_flash.conversion_videochat_flash import load_model
-from pipelines.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
+from pipelines.models.videochat_flash.conversion_videochat_flash import load_model
+from pipelines.models.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
 
 HEADS_AFTER = 2  # layers of the language model
 

@@ -9,7 +9,7 @@ from demo_models.language.unanswerable import DONT_KNOW
 from demo_models.training.videochat.data import NUM_FRAMES
 from demo_models.world.motion import EVENT_KINDS
 from demo_models.world.vocabulary import ALL_PAIRS, BACKGROUNDS, COLOURS, HELD_OUT_PAIRS, SHAPES
-from pipelines.demo_card import read_demo_card
+from pipelines.weights.demo_card import read_demo_card
 from tests.demo_models.bundled import CHECKPOINTS, load_json
 
 IMAGE_MODELS, VIDEO_MODELS = ("demo-clip", "demo-blip2"), ("demo-viclip", "demo-videochat")

@@ -4,7 +4,7 @@ from transformers import AutoProcessor
 
 from demo_models.evaluation.clip import StockClip, measure_questions
 from demo_models.evaluation.clip_questions import GATES_PERCENT, gated_questions
-from pipelines.catalogue import DEMO_CLIP
+from pipelines.models.catalogue import DEMO_CLIP
 from tests.demo_models.bundled import CHECKPOINTS, load_json
 
 CHECKPOINT = CHECKPOINTS / "demo-clip"

@@ -14,7 +14,7 @@ from demo_models.evaluation.viclip import (
 from demo_models.evaluation.video_verdict import video_pairs
 from demo_models.world.motion import SUDDEN
 from demo_models.world.video_files import FORMATS
-from pipelines.viclip.checkpoints import DEMO_VICLIP
+from pipelines.models.viclip.checkpoints import DEMO_VICLIP
 from tests.demo_models.bundled import load_json, slack_percent
 
 QUICK_FORMATS = (FORMATS[1], *FORMATS[3:])

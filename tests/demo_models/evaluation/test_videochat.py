@@ -21,8 +21,8 @@ from demo_models.evaluation.videochat_questions import (
 from demo_models.language.unanswerable import DONT_KNOW
 from demo_models.make_assets import VIDEOS, find_motion, question_entry
 from demo_models.training.videochat.data import NUM_FRAMES
-from pipelines.videochat_flash.configuration_videochat_flash import read_config
-from pipelines.videochat_flash.processing_videochat_flash import choose_frames
+from pipelines.models.videochat_flash.configuration_videochat_flash import read_config
+from pipelines.models.videochat_flash.processing_videochat_flash import choose_frames
 from tests.demo_models.bundled import ASSETS, CHECKPOINTS, load_json, slack_percent
 
 CHECKPOINT = CHECKPOINTS / "demo-videochat"

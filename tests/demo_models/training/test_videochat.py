@@ -40,11 +40,11 @@ from demo_models.training.videochat.text import DialogueCoder, pack
 from demo_models.training.videochat.train import dialogue_loss
 from demo_models.world.motion import clip_times
 from demo_models.world.motion_sampling import sample_motion
-from pipelines.videochat_flash.conversion_videochat_flash import load_model
-from pipelines.videochat_flash.key_values import KeyValues
-from pipelines.videochat_flash.modeling_language import Prompt, prefill
-from pipelines.videochat_flash.modeling_merging import merge_tokens
-from pipelines.videochat_flash.processing_videochat_flash import (
+from pipelines.models.videochat_flash.conversion_videochat_flash import load_model
+from pipelines.models.videochat_flash.kv_cache import KeyValues
+from pipelines.models.videochat_flash.modeling_language import VideoPrompt, prefill
+from pipelines.models.videochat_flash.modeling_vision import merge_tokens
+from pipelines.models.videochat_flash.processing_videochat_flash import (
     chat_prompt,
     encode_prompt,
     first_question,
@@ -153,7 +153,7 @@ def test_packed_loss_is_that_of_each_conversation_alone(smoke: Path) -> None:
         for place, target in enumerate(targets):
             if target >= 0:
                 read = [*coder.before, -200, *coder.message(3.25), *ids[: place + 1]]
-                logits = prefill(model.language, Prompt(read, rows), KeyValues()).logits
+                logits = prefill(model.language, VideoPrompt(read, rows), KeyValues()).logits
                 parts.append(-logits.log_softmax(-1)[target].item() * shares[place])
                 weights.append(shares[place])
     assert loss.item() == pytest.approx(sum(parts) / sum(weights), rel=0.02)  # bfloat16

@@ -1,0 +1,1 @@
+"""Public endpoints, one file for each family of models."""

@@ -1,0 +1,144 @@
+"""The public endpoints that index files and search them; see `components.api.publish`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import gradio as gr
+
+from components.jobs.search_run import make_order, new_key, search
+from components.render.search import as_found, as_index, as_outcomes
+from components.server.services import Services
+from components.server.uploads import Uploads
+from pipelines.core.errors import InputError, kind_of
+from pipelines.core.results import FileKind
+from pipelines.search.index_run import add_files
+from pipelines.search.indexes import DELETE_WAIT_S, owner_of
+from pipelines.search.query import Query, delete_files
+from pipelines.search.results import FileOutcome
+
+
+class SearchEndpoints:
+    """What is published of indexes of files."""
+
+    def __init__(self, services: Services) -> None:
+        """Answer with the models and the indexes of `services`."""
+        self._store, self._indexes = services.store, services.indexes
+        self._uploads = Uploads(services.store.settings)
+
+    def index_files(
+        self, files: list[gr.FileData], index_key: str = "", model: str = "", video_model: str = ""
+    ) -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
+        """Bring pictures and videos into an index of your own, to search in them.
+
+        Args:
+            files: image and video files; one that is there already is not encoded again.
+            index_key: the key that an earlier call gave back; "" for a new index.
+            model: key of an image-text model for pictures (see /list_models); "" for the default.
+            video_model: key of a video-text model for videos; "" for the default.
+
+        Returns:
+            rows: file, kind ("picture" or "video"), outcome ("added", "known", "renamed", "same"
+                or "error"), error and notes for each file in order, so far; they stream.
+            index: index_key, which only you know and which finds the index again; the pictures,
+                videos and vectors that it holds; kept_h, hours without use after which it is
+                deleted, 0 for never.
+        """
+        key = index_key or new_key()
+        order = make_order(self._store, self._uploads, files, key, model, video_model)
+        told: dict[int, FileOutcome] = {}
+        keep_h = self._store.settings.index_hours
+        with closing(add_files(self._store, self._indexes, order)) as looks:
+            for look in looks:
+                told.update(look.new)
+                rows = as_outcomes([told[index] for index in sorted(told)])
+                yield rows, {"index_key": key}
+        holding = self._indexes.holding(order.owner)
+        yield as_outcomes([told[index] for index in sorted(told)]), as_index(key, holding, keep_h)
+
+    def search_files(
+        self,
+        index_key: str,
+        query_text: str = "",
+        query_image: gr.FileData | None = None,
+        text_weight: float = 0.5,
+        top_k: int = 20,
+        model: str = "",
+        video_model: str = "",
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Find the pictures and the moments of videos in your index that fit a text or an image.
+
+        Args:
+            index_key: the key that /index_files gave back.
+            query_text: what should be seen or happen.
+            query_image: an image like which it should look; with a text, both count.
+            text_weight: share of the text where both are given, 0 to 1.
+            top_k: most results.
+            model: key of the image-text model of the index; "" for the one it was made with.
+            video_model: key of its video-text model; "" likewise.
+
+        Returns:
+            Rows best first: rank, file, kind, start_s and end_s (where in a video), cosine,
+            strength (1 for the best of its kind, 0 for what is as good as the rest of the index),
+            verdict (of a text, or of an image with a picture, else ""), alike (names of
+            near-duplicates that it stands for), note.
+        """
+        image = self._uploads.image(query_image, "query_image")
+        query = Query(
+            text="" if query_text is None else query_text,
+            image=image.path if image else None,
+            text_weight=text_weight,
+            top_k=top_k,
+        )
+        models: dict[FileKind, str] = {"picture": model, "video": video_model}
+        for found in search(self._store, self._indexes, index_key, query, models):
+            yield [] if found is None else as_found(found)
+
+    def forget_files(
+        self, index_key: str, files: str = "", everything: bool = False
+    ) -> dict[str, Any]:
+        """Delete files from your index, or all of it.
+
+        Args:
+            index_key: the key that /index_files gave back.
+            files: names, one per line; all files of such a name are deleted. Blanks around a name
+                are left out where no file is called so with them.
+            everything: delete the whole index.
+
+        Returns:
+            deleted: the names that were found; and index_key, pictures, videos, vectors and kept_h
+            of what is left.
+        """
+        owner, library = owner_of(index_key), self._indexes
+        if not isinstance(files, str):
+            raise InputError(f"files must be text but got {kind_of(files)}.")
+        names = _named(files, set(library.names(owner)))
+        if not names and everything is not True:
+            raise InputError(
+                "Nothing was named. Give names of files, one per line, or everything=True."
+            )
+        if everything is True:
+            deleted = library.names(owner)
+            library.forget(owner, DELETE_WAIT_S)
+        else:
+            deleted = delete_files(library, owner, names, DELETE_WAIT_S)
+        keep_h = self._store.settings.index_hours
+        return {"deleted": deleted, **as_index(index_key, library.holding(owner), keep_h)}
+
+
+def endpoints(services: Services) -> list[Callable[..., Any]]:
+    """Return the functions to publish that work at the device; the first for long."""
+    own = SearchEndpoints(services)
+    return [own.index_files, own.search_files]
+
+
+def lookups(services: Services) -> list[Callable[..., Any]]:
+    """Return the functions to publish that need no model."""
+    return [SearchEndpoints(services).forget_files]
+
+
+def _named(files: str, known: set[str]) -> list[str]:
+    """Return the names in a text, one per line, as the files that are known are called."""
+    lines = [line.removesuffix("\r") for line in files.split("\n")]
+    names = [line if line in known else line.strip() for line in lines]
+    return [name for name in names if name]

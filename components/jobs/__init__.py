@@ -1,0 +1,1 @@
+"""Work that a tab and its endpoint share."""

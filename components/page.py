@@ -1,0 +1,136 @@
+"""The page: header, tabs, look."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.media import MEDIA_ROOT as MEDIA
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from components.api import publish
+from components.server.blocks import Page, close_off_the_loop
+from components.server.body_limit import MAX_JSON_BYTES, BodyLimit
+from components.server.links import Links, fetch_nothing_else
+from components.server.mcp import serve_agents, take_bodies
+from components.server.rate_limit import AccessRules
+from components.server.services import Services
+from components.server.sessions import forget_visits
+from components.server.translated_blocks import LanguageMiddleware
+from components.server.uploads import Uploads
+from components.tabs import (
+    batch,
+    classify,
+    describe,
+    evaluate,
+    match,
+    moments,
+    search,
+    similarity,
+    video_chat,
+)
+from components.widgets.common import ASSETS, MOST_AT_ONCE, is_bundled
+from components.widgets.theme import THEME
+from pipelines.core.settings import Settings
+from pipelines.serving.work_dir import KEEP_FILES_S
+
+#: Requests that may wait; one more is refused with a clear message.
+MAX_WAITING = 256
+
+#: Folders of pictures that the page shows to everybody.
+PUBLIC_FOLDERS = (ASSETS / "examples", Path(MEDIA))
+
+#: What Gradio's own languages lack: it would show, and read out, the key.
+LACKING_IN_ENGLISH = {"common.upload": "Upload", "common.complete": "Complete"}
+LACKING_IN_CHINESE = {"common.upload": "上传", "common.complete": "完成"}
+
+TABS = (
+    classify,
+    similarity,
+    describe,
+    batch,
+    video_chat,
+    match,
+    moments,
+    search,
+    evaluate,
+)
+
+
+def build_app(services: Services) -> Page:
+    """Lay out the whole app."""
+    close_off_the_loop()
+    fetch_nothing_else()
+    keep_s = int(KEEP_FILES_S)  # gradio deletes the rest when it ends, which sweeping cannot
+    with Page(title="SeeSay", analytics_enabled=False, delete_cache=(keep_s, keep_s)) as app:
+        gr.HTML(
+            "<h1>SeeSay</h1><p>See an image or a video, say what it is; "
+            "say something, and see where it is.</p>",
+            elem_id="masthead",
+        )
+        with gr.Tabs() as tabs:
+            for tab in TABS:
+                if is_bundled(services.store, tab.TASK):
+                    tab.build(services, app)
+        _take_out_what_is_no_tab(tabs, app)
+        publish.build(services)
+    app.uploads = Uploads(services.store.settings)
+    app.links = Links(services.store.settings)
+    app.house = AccessRules(services.store.settings.requests_per_minute)
+    app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
+    return app
+
+
+def _take_out_what_is_no_tab(tabs: gr.Tabs, page: gr.Blocks) -> None:
+    """Move states that tabs made beside themselves to the end of the page.
+
+    Gradio numbers tabs by their place among all children, so that a state between two of them
+    makes one show twice; inside a tab a browser's state is not read until the tab is opened.
+    """
+    for child in [child for child in tabs.children if not isinstance(child, gr.Tab)]:
+        tabs.children.remove(child)
+        page.children.append(child)
+        child.parent = page
+
+
+@asynccontextmanager
+async def _serving(app: Any) -> AsyncIterator[None]:
+    """What goes on beside the requests, for as long as Gradio's server runs."""
+    async with serve_agents(app), forget_visits(app):
+        yield
+
+
+def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str, Any]:
+    """Return the arguments of `launch`; `routes` are served beside the page."""
+    if settings.mcp:
+        take_bodies(MAX_JSON_BYTES)
+    served: dict[str, Any] = {
+        "middleware": [
+            Middleware(LanguageMiddleware),
+            Middleware(BodyLimit, settings=settings),
+        ],
+        "routes": list(routes),
+        "lifespan": _serving,
+    }
+    return {
+        "auth": [tuple(settings.auth.split(":", 1))] if settings.auth else None,
+        "server_name": settings.host,
+        "server_port": settings.port or None,  # None: the first free one
+        "theme": THEME,
+        "allowed_paths": [str(folder) for folder in PUBLIC_FOLDERS],
+        "css_paths": [ASSETS / "style.css"],
+        "head": f"<script>{(ASSETS / 'page.js').read_text(encoding='utf-8')}</script>",
+        "max_threads": MOST_AT_ONCE,  # else Gradio has 40 over all queues
+        "max_file_size": int(settings.max_upload_mb * 1e6),
+        "share": False,
+        "enable_monitoring": False,
+        "run_history": False,  # its routes ask no password, and act with the owner's token
+        "ssr_mode": False,
+        "show_error": False,
+        "quiet": False,
+        "i18n": gr.I18n(**{"en": LACKING_IN_ENGLISH, "zh-CN": LACKING_IN_CHINESE}),
+        "mcp_server": settings.mcp,
+        "app_kwargs": served,
+    }

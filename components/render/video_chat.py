@@ -1,0 +1,245 @@
+"""Pure functions: what a model looks at in a video -> HTML."""
+
+import base64
+import html
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from PIL import Image
+
+from components.render.video import clock
+from pipelines.media.video.frames import Pixels
+from pipelines.models.video_chat import Estimate, SeenFrames, VideoAnswer
+from pipelines.serving.video_prefetch import VideoPrefetch
+
+#: What has a meaning in Markdown or HTML, wherever it stands.
+_SPECIAL = re.compile(r"([\\`*_\[\]<>#|~&$@])")
+_ADDRESS = re.compile(r"(?i)(https?|ftp)(://)|(www)(\.)")
+_LINE_START = re.compile(r"(?m)^([ \t]*)([-+=]|\d{1,9}(?=[.)]))?")
+_WRITTEN = re.compile(
+    r"\\(?P<plain>[^\w\s]|_)|\[(?P<linked>(?:\\.|[^\[\]\\])*)\]\(#t=[0-9.]+\)|&#(?P<code>32|9);"
+)
+
+_NUMBER = r"\d{1,5}(?:\.\d+)?"
+_UNIT = r"(?:seconds?|secs?|s)\b"
+_TIME = re.compile(
+    rf"(?<![\w.:])(?:(?P<clock>(?:\d{{1,2}}:)?\d{{1,2}}:\d{{2}}(?:\.\d+)?)(?![\d:])"
+    rf"|(?P<plain>{_NUMBER})(?=[ -]?{_UNIT}|\s?(?:-|–|to|and)\s?{_NUMBER}[ -]?{_UNIT})"
+    rf"(?P<unit>[ -]?{_UNIT})?)"
+)
+
+
+@dataclass(frozen=True)
+class NamedTime:
+    """A time that a text names.
+
+    Attributes:
+        start: where its words start in the text.
+        end: where they end.
+        seconds: the time.
+    """
+
+    start: int
+    end: int
+    seconds: float
+
+
+def times_in(text: str, most_s: float) -> list[NamedTime]:
+    """Return the times up to `most_s` that a text names, in order.
+
+    They are written as clocks ("0:12", "1:02:03.4") or with their unit ("12 s", "12.5 seconds",
+    "3 to 5 seconds").
+    """
+    found = []
+    for match in _TIME.finditer(text):
+        seconds = _clock(match["clock"]) if match["clock"] else float(match["plain"])
+        if seconds <= most_s + 0.5:
+            found.append(NamedTime(match.start(), match.end(), seconds))
+    return found
+
+
+def as_markdown(text: str, video_end_s: float = -1.0, counted_from_s: float = 0.0) -> str:
+    """Return a text as Markdown, its times within a video as links.
+
+    Args:
+        text: what to write.
+        video_end_s: when the video ends on its player's clock; before 0 there are no links.
+        counted_from_s: when on that clock the text's second 0 is.
+    """
+    parts, at = [], 0
+    for time in times_in(text, video_end_s - counted_from_s):
+        parts.append(_escaped(text[at : time.start], first=at == 0))
+        seconds = round(time.seconds + counted_from_s, 3)
+        parts.append(f"[{_escaped(text[time.start : time.end], first=False)}](#t={seconds:.12g})")
+        at = time.end
+    return "".join([*parts, _escaped(text[at:], first=at == 0)])
+
+
+def from_markdown(shown: str) -> str:
+    """Return the text that `as_markdown` was given."""
+    return _WRITTEN.sub(_read, shown)
+
+
+def _read(match: re.Match[str]) -> str:
+    if match["code"]:
+        return chr(int(match["code"]))
+    return match["plain"] or from_markdown(match["linked"] or "")
+
+
+def _clock(shown: str) -> float:
+    seconds = 0.0
+    for part in shown.split(":"):
+        seconds = seconds * 60 + float(part)
+    return seconds
+
+
+def _escaped(text: str, *, first: bool) -> str:
+    """Return a text as Markdown without meaning; `first` where a line starts with it."""
+    text = _SPECIAL.sub(r"\\\1", text)
+    text = _ADDRESS.sub(_broken_address, text)
+    head, line_end, rest = text.partition("\n")
+    if first:
+        head = _LINE_START.sub(_plain_start, head, count=1)
+    return head + line_end + (_LINE_START.sub(_plain_start, rest) if line_end else "")
+
+
+def _broken_address(match: re.Match[str]) -> str:
+    return f"{match[1]}\\{match[2]}" if match[1] else f"{match[3]}\\{match[4]}"
+
+
+def _plain_start(match: re.Match[str]) -> str:
+    blank = match[1].replace(" ", "&#32;").replace("\t", "&#9;")
+    mark = match[2] or ""
+    if mark.isdigit():
+        return f"{blank}{mark}\\"
+    return f"{blank}\\{mark}" if mark else blank
+
+
+#: Frames in the strip; of more, so many evenly spread ones are shown.
+FRAMES_SHOWN = 96
+
+_QUALITY = 72
+
+
+def times_shown(seen: SeenFrames) -> list[float]:
+    """Return the times of the frames that the strip shows."""
+    times = list(dict.fromkeys(seen.times_s))
+    return times[:: max(1, -(-len(times) // FRAMES_SHOWN))]
+
+
+def film_strip(seen: SeenFrames, pictures: Mapping[float, Pixels]) -> str:
+    """Return the frames that were looked at, each with its time as a link, as HTML.
+
+    Args:
+        seen: their times.
+        pictures: (H, W, 3) uint8 RGB, by time; a frame without one is left out.
+    """
+    shown, number = times_shown(seen), len(set(seen.times_s))
+    fine = seen.every_s < 0.1
+
+    def named(time_s: float) -> str:
+        return f"{time_s:.2f} s" if fine else clock(time_s)
+
+    cells = "".join(
+        f"<a href='#t={time_s:.3f}' title='Go to {named(time_s)}'><img alt='' "
+        f"src='{_jpeg(pictures[time_s])}'><span>{named(time_s)}</span></a>"
+        for time_s in shown
+        if time_s in pictures
+    )
+    what = f"{len(shown)} of the {number} frames" if len(shown) < number else _count(number)
+    return (
+        f"<p class='film-label'>What the model saw: {what}{_spacing(seen)}. Click one to go "
+        f"there.</p><div class='film'>{cells}</div>"
+    )
+
+
+#: From so many seconds on it is told that the model counts from a later time than a player.
+_SHIFT_S = 0.5
+
+
+def answer_notes(answer: VideoAnswer) -> list[str]:
+    """Return what a person should know about an answer, also from where its times count."""
+    notes, seen = list(answer.notes), answer.seen
+    from_s = seen.counted_from_s
+    if from_s >= _SHIFT_S and times_in(answer.text, seen.video_end_s - from_s):
+        notes.append(
+            f"Times in the answer count from {clock(from_s)}, where the part that the model saw "
+            "starts."
+        )
+    return notes
+
+
+def plan_line(ahead: VideoPrefetch) -> str:
+    """Return what a question would take and how far the video is prepared, as HTML."""
+    estimate = ahead.estimate
+    if estimate is None:
+        return message_line(ahead.problem, "warning")
+    facts = [
+        f"{_count(len(set(estimate.seen.times_s)))}{_spacing(estimate.seen)}",
+        f"{estimate.num_tokens:,} of {estimate.limit_tokens:,} tokens",
+        f"{_memory(estimate.need_gb)} of memory",
+    ]
+    if estimate.seconds is not None and estimate.fits and not ahead.ready:
+        facts.append(f"first word after {_duration(estimate.seconds)}")
+    lines = [f"<p>{' · '.join(facts)}</p>", *_warnings(estimate)]
+    if ahead.ready:
+        lines.append("<p>The video is prepared: questions start at once.</p>")
+    elif ahead.step is not None:
+        lines.append(
+            f"<p>Preparing the video while you type: {ahead.step.done} of {ahead.step.total} "
+            "frames.</p>"
+        )
+    return f"<div class='plan'>{''.join(lines)}</div>"
+
+
+def message_line(text: str, kind: str = "") -> str:
+    """Return one sentence in place of a plan, as HTML."""
+    return f"<div class='plan'><p class='{kind}'>{html.escape(text)}</p></div>"
+
+
+def _warnings(estimate: Estimate) -> list[str]:
+    if not estimate.fits:
+        what = (
+            f"{_memory(estimate.need_gb)} are needed and {_memory(max(0, estimate.free_gb))} free"
+            if estimate.need_gb > estimate.free_gb
+            else "that is more than the model reads at once"
+        )
+        smaller = f"Allow {estimate.smaller} frames" if estimate.smaller else "Choose another model"
+        return [f"<p class='warning'>This does not fit: {what}. {smaller}.</p>"]
+    if estimate.seen.every_s >= 2.5:
+        return [
+            "<p class='warning'>What happens between two frames is not seen. For a closer look, "
+            "choose a part of the video below, or allow more frames.</p>"
+        ]
+    return []
+
+
+def _spacing(seen: SeenFrames) -> str:
+    if len(set(seen.times_s)) < 2:
+        return ""
+    every = seen.every_s
+    return f", one every {every:.0f} s" if every >= 10 else f", one every {every:.2g} s"
+
+
+def _count(number: int) -> str:
+    return "one frame" if number == 1 else f"{number:,} frames"
+
+
+def _memory(gigabytes: float) -> str:
+    return f"{gigabytes:.1f} GB" if gigabytes >= 0.95 else f"{gigabytes * 1000:.0f} MB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return "less than a second"
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} minutes"
+
+
+def _jpeg(picture: Pixels) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,1 @@
+"""HTTP server, queue, uploads, limits and translation."""

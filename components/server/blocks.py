@@ -1,0 +1,231 @@
+"""The one place that turns an error into what people see."""
+
+import functools
+import inspect
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import anyio
+import gradio as gr
+from gradio import utils
+from gradio.exceptions import ComponentProcessingError
+
+from components.server.links import Links, own_links
+from components.server.queue import FairQueue, is_agent
+from components.server.rate_limit import AccessRules, RequestRefused
+from components.server.translate import say, speaking
+from components.server.translated_blocks import TranslatedBlocks, language_of
+from components.server.uploads import Uploads
+from pipelines.core.errors import MediaError, PipelineError
+from pipelines.core.settings import Settings
+from pipelines.core.visitor import asking
+
+
+async def close_in_thread(self: Any, timeout: float = 60.0, retry_interval: float = 0.05) -> None:
+    """Close the generator of a request, as `gradio.utils.SyncToAsyncIterator.aclose` does.
+
+    Closing waits for the work to end, up to a step of a model; on the event loop every other
+    visitor would wait with it.
+
+    Args:
+        self: the iterator whose `iterator` is closed.
+        timeout: seconds for a worker thread to leave it.
+        retry_interval: seconds between two tries.
+
+    Raises:
+        ValueError: a worker thread did not leave it in time.
+    """
+
+    def close() -> None:
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                self.iterator.close()
+                return
+            except ValueError as error:
+                if "executing" not in str(error) or time.monotonic() >= end:
+                    raise
+            time.sleep(retry_interval)
+
+    limiter = anyio.CapacityLimiter(1)  # of its own: the common one may be full
+    with anyio.CancelScope(shield=True):
+        await anyio.to_thread.run_sync(close, limiter=limiter)
+
+
+def close_off_the_loop() -> None:
+    """Have Gradio close generators with `close_in_thread`."""
+    utils.SyncToAsyncIterator.aclose = close_in_thread  # type: ignore[method-assign]
+
+
+def with_defaults(event: Any, inputs: list[Any]) -> list[Any]:
+    """Return the inputs of a public endpoint with the defaults of what is left out at the end.
+
+    The Python client fills them in by itself; what posts a bare list does not, and would stop
+    working whenever an endpoint gains a parameter. Where a required argument is missing the
+    inputs stay as they are, and are refused.
+
+    Args:
+        event: Gradio's block function.
+        inputs: as they were sent, in order.
+    """
+    if getattr(event, "api_visibility", "") != "public" or len(inputs) >= len(event.inputs):
+        return inputs
+    left_out = list(inspect.signature(event.fn).parameters.values())[len(inputs) :]
+    if any(one.default is inspect.Parameter.empty for one in left_out):
+        return inputs
+    return [*inputs, *(one.default for one in left_out)]
+
+
+log = logging.getLogger(__name__)
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+def show_errors(handler: Handler) -> Handler:
+    """Show the error family as it stands, anything else as an internal error with a reference.
+
+    A browser gets a toast, a script an `AppError` with the same title and text. Generators stay
+    generators: a plain wrapper would hand the client the generator object itself.
+    """
+    if inspect.isgeneratorfunction(handler):
+
+        @functools.wraps(handler)
+        def stream(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            with _translated():
+                yield from handler(*args, **kwargs)
+
+        return stream  # type: ignore[return-value]
+
+    @functools.wraps(handler)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with _translated():
+            return handler(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except gr.Error:
+        raise
+    except PipelineError as error:
+        raise said_error(error.message, error.title) from error
+    except Exception as error:
+        reference = secrets.token_hex(4)
+        log.exception("Internal error, reference %s", reference)
+        raise said_error(
+            f"This is a fault of SeeSay, not of your input. Try again; if it stays, report it "
+            f"with the reference {reference}, which the server's log explains.",
+            "Internal error",
+        ) from error
+
+
+def said_error(message: str, title: str) -> gr.Error:
+    """Return an error in the visitor's language, for a toast or a script."""
+    return gr.Error(say(message), title=say(title), print_exception=False)
+
+
+def _not_offered(told: str) -> str:
+    """Say what is wrong with the value of a field, which Gradio's `told` repeats."""
+    if re.search("is not in the list", told):
+        return (
+            "A field holds something that is not in its list, perhaps because the answer that it "
+            "belongs to is gone. Choose from its list; for a label, press Classify again first."
+        )
+    return (
+        "A field holds something that it does not take, such as a number out of its range. Change "
+        "it and try again."
+    )
+
+
+class Page(TranslatedBlocks):
+    """Blocks that say in one sentence why gradio itself turns a request away.
+
+    Gradio checks arguments and opens files before a handler is called. What it raises there
+    would reach a browser as nothing at all, and a script as advice to the server's owner.
+    """
+
+    #: Its rules, and what guards uploads and links; `build_app` sets those that were asked for.
+    house = AccessRules()
+    uploads = Uploads(Settings())
+    links = Links(Settings())
+
+    def queue(self, *args: Any, **kwargs: Any) -> "Page":
+        """Let requests wait, as `gradio.Blocks.queue` does, with visitors taking turns."""
+        super().queue(*args, **kwargs)
+        self._queue = FairQueue.of(self._queue)
+        return self
+
+    async def process_api(  # type: ignore[override]
+        self,
+        block_fn: Any,
+        inputs: list[Any],
+        state: Any = None,
+        request: Any = None,
+        iterator: Any = None,
+        **rest: Any,
+    ) -> dict[str, Any]:
+        """Answer a request that the rules of the house let in."""
+        visitor = None if is_agent(request) else getattr(request, "session_hash", None)
+        asking.set(visitor)
+        if iterator is None:
+            if state is not None:  # a page that was taken for closed while its device slept
+                state.is_closed = False
+            event = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
+            client = getattr(request, "client", None)
+            try:
+                self.house.let_in(getattr(client, "host", ""), event.concurrency_id)
+            except RequestRefused as refused:
+                with speaking(language_of(request)):
+                    raise said_error(refused.message, refused.title) from refused
+        return await super().process_api(
+            block_fn, inputs, state, request, iterator=iterator, **rest
+        )
+
+    async def preprocess_data(self, *args: Any, **kwargs: Any) -> list[Any]:
+        """Check and convert the inputs of a request."""
+        inputs = own_links(with_defaults(args[0], args[1]), self.local_url)
+        try:
+            inputs = await self.links.fetched(inputs)
+            return await super().preprocess_data(args[0], inputs, *args[2:], **kwargs)
+        except PipelineError as error:
+            raise said_error(error.message, error.title) from error
+        except gr.Error as error:  # its message repeats what was typed, and it would be logged
+            raise said_error(_not_offered(error.message), "Check your input") from error
+        except ComponentProcessingError as error:
+            wrong = await self._wrong_picture(args[0], inputs)
+            raise said_error(wrong.message, wrong.title) from error
+        except Exception as error:
+            raise said_error(
+                "This request lacks an argument, or names a file that was not uploaded to this "
+                "app or a link that cannot be fetched. Give every required argument, and send "
+                "files with gradio_client's handle_file().",
+                "Check your input",
+            ) from error
+
+    async def _wrong_picture(self, event: Any, inputs: list[Any]) -> PipelineError:
+        """Return what is wrong with the pictures of a request, which gradio could not open."""
+        pairs = zip(event.inputs, inputs, strict=False)
+        pictures = [value for block, value in pairs if isinstance(block, gr.Image) and value]
+
+        def look() -> None:
+            for picture in pictures:
+                self.uploads.look(picture, "The picture")
+
+        try:
+            await anyio.to_thread.run_sync(look)
+        except PipelineError as error:
+            return error
+        except MemoryError:
+            log.warning("A picture that gradio could not open takes too much memory")
+        return MediaError(
+            "The file is not an image that can be read, or it is damaged or far too large. "
+            "Expected a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF file."
+        )

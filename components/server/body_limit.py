@@ -1,0 +1,160 @@
+"""Bodies of requests: no more of them is taken than a request can need, or the disk can hold."""
+
+import json
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+from starlette.formparsers import MultiPartException
+
+from components.server.translate import say
+from pipelines.core.settings import Settings
+from pipelines.serving.work_dir import THEN, no_uploads_because
+
+#: Most bytes of a request in JSON: the names of the most files that it may have, its texts, or
+#: files of agents in base64.
+MAX_JSON_BYTES = 32_000_000
+
+#: Bytes around a file: the heads of a form.
+_AROUND_BYTES = 1_000_000
+
+#: Seconds for which it is not asked again whether the disk has room.
+_ROOM_S = 1.0
+
+#: Seconds for which the rest of a refused body is read and dropped: a client that still sends
+#: would see the connection break in place of the answer.
+_DROP_S = 5.0
+
+#: Methods of requests whose body nobody reads.
+_WITHOUT = frozenset({"GET", "HEAD", "OPTIONS"})
+
+_API = "/gradio_api/"
+
+
+class _Refused(MultiPartException):
+    """Ends the reading of a body; of the kind upon which Gradio deletes half an upload."""
+
+
+@dataclass
+class _Course:
+    """How far a request is.
+
+    Attributes:
+        taken: bytes of its body that came.
+        refusal: with which status and sentence it is refused, or None.
+        more: whether its body goes on.
+        answering: whether its answer has begun.
+    """
+
+    taken: int = 0
+    refusal: tuple[int, str] | None = None
+    more: bool = True
+    answering: bool = False
+
+
+class BodyLimit:
+    """ASGI middleware: refuses bodies that are too large, and uploads for which there is no room.
+
+    Nothing is held back: what comes is counted and passed on.
+    """
+
+    def __init__(self, app: Any, settings: Settings) -> None:
+        """Wrap an application."""
+        self.app = app
+        self._settings = settings
+        self._file_bytes = int(settings.max_upload_mb * 1e6)
+        self._no_room, self._asked_at = "", float("-inf")
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        if scope["type"] != "http" or scope["method"] in _WITHOUT:
+            await self.app(scope, receive, send)
+            return
+        path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
+        course = _Course(refusal=await self._refusal(path, _told_length(scope)))
+
+        async def bounded() -> Any:
+            message = await receive()
+            if message["type"] == "http.request":
+                course.taken += len(message.get("body", b""))
+                course.more = message.get("more_body", False)
+                course.refusal = course.refusal or await self._refusal(path, course.taken)
+            if course.refusal and not course.answering:
+                raise _Refused(course.refusal[1])
+            return message
+
+        async def unless_refused(message: Any) -> None:
+            if course.answering or course.refusal is None:
+                course.answering = True
+                await send(message)
+
+        if course.refusal is None:
+            with suppress(_Refused):
+                await self.app(scope, bounded, unless_refused)
+        if course.refusal and not course.answering:
+            if course.more:
+                await _drop(receive)
+            await _answer(send, *course.refusal, plain=path == f"{_API}upload")
+
+    async def _refusal(self, path: str, num_bytes: int) -> tuple[int, str] | None:
+        """Return with which status and sentence a body is refused, or None.
+
+        Args:
+            path: of the request.
+            num_bytes: how much of the body has come, or will.
+        """
+        if path in {f"{_API}upload", f"{_API}component_server", f"{_API}process_recording"}:
+            full = await self._full()
+            if full:
+                return 507, f"{full} {THEN}"
+        limit = self._limit(path)
+        if limit is None or num_bytes <= limit:
+            return None
+        return 413, (
+            f"The body of this request has more than {limit / 1e6:.0f} MB, which is the limit. "
+            "Upload files first and name them in the request, or send less at once."
+        )
+
+    def _limit(self, path: str) -> int | None:
+        """Return the most bytes of a body, None where Gradio bounds each of its files."""
+        if path == f"{_API}upload":
+            return None
+        if path in {f"{_API}component_server", f"{_API}process_recording"}:  # drawings come so
+            return self._file_bytes + _AROUND_BYTES
+        return MAX_JSON_BYTES
+
+    async def _full(self) -> str:
+        """Return why no upload can be taken, "" where one can."""
+        if time.monotonic() - self._asked_at >= _ROOM_S:
+            self._asked_at = time.monotonic()
+            self._no_room = await anyio.to_thread.run_sync(no_uploads_because, self._settings)
+        return self._no_room
+
+
+def _told_length(scope: Any) -> int:
+    """Return the length that the head of a request tells, 0 without one."""
+    told = dict(scope["headers"]).get(b"content-length", b"0")
+    return int(told) if told.isdigit() else 0
+
+
+async def _drop(receive: Any) -> None:
+    """Read the rest of a body, for a while."""
+    with anyio.move_on_after(_DROP_S):
+        while (await receive()).get("more_body"):
+            continue
+
+
+async def _answer(send: Any, status: int, sentence: str, *, plain: bool) -> None:
+    """Answer as Gradio's routes do; its page shows what the one for uploads says as it stands."""
+    said = say(sentence)
+    body = said if plain else json.dumps({"detail": said}, ensure_ascii=False)
+    kind = b"text/plain; charset=utf-8" if plain else b"application/json"
+    head = [
+        (b"content-type", kind),
+        (b"content-length", str(len(body.encode())).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": body.encode()})

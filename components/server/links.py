@@ -1,0 +1,203 @@
+"""Links that a request names in place of files: fetched by us, within bounds, never by Gradio."""
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import unquote, urlsplit
+
+import anyio
+from gradio import processing_utils
+from gradio_client.utils import strip_invalid_filename_characters, traverse
+
+from components.server.uploads import MOST_FILES
+from pipelines.core.errors import InputError, MediaError, PipelineError
+from pipelines.core.settings import Settings
+from pipelines.media.links import FETCH_S, Allowed, Bounds, fetch, is_public
+from pipelines.serving.work_dir import THEN, no_uploads_because, unwritable
+
+#: Seconds that all links of one request may take.
+REQUEST_S = 300.0
+
+#: Links of one request that are fetched at once.
+AT_ONCE = 4
+
+#: Seconds for which a file that was fetched is taken again for the same link; half of what
+#: `pipelines.serving.work_dir` leaves it.
+KEPT_S = 1800.0
+
+
+class Links:
+    """Puts files of the upload folder in the place of links."""
+
+    def __init__(
+        self, settings: Settings, allowed: Allowed = is_public, fetch_s: float = FETCH_S
+    ) -> None:
+        """Remember the upload folder, the largest file, and where links may lead."""
+        self._settings = settings
+        self._bounds = Bounds(
+            max_bytes=int(settings.max_upload_mb * 1e6), deadline_s=fetch_s, allowed=allowed
+        )
+
+    async def fetched(self, inputs: Any) -> Any:
+        """Return the inputs of a request with files for links, as Gradio would fetch them.
+
+        Args:
+            inputs: what a request holds, of any depth.
+
+        Raises:
+            InputError: a link cannot be fetched, or all of them take too long.
+            MediaError: a file is too large, or there is no room for it.
+        """
+        links: dict[str, Path] = {}
+        traverse(inputs, lambda file: links.update({file["path"]: Path()}), _is_link)
+        if not links:
+            return inputs
+        if len(links) > MOST_FILES:
+            raise InputError(
+                f"A request may name at most {MOST_FILES:,} links but got {len(links):,}. Split "
+                "them over several requests."
+            )
+        try:
+            with anyio.fail_after(REQUEST_S):
+                await self._fetch_all(links)
+        except TimeoutError as error:
+            raise InputError(
+                f"The {len(links):,} links of this request did not give their files within "
+                f"{REQUEST_S:.0f} s. Send fewer at once, or upload the files instead.",
+                title="Check your links",
+            ) from error
+        return traverse(
+            inputs, lambda file: {**file, "path": str(links[file["path"]]), "url": None}, _is_link
+        )
+
+    async def no_room(self) -> str:
+        """Return in a sentence why no file can be taken, "" where one can."""
+        full = await anyio.to_thread.run_sync(no_uploads_because, self._settings)
+        return f"{full} {THEN}" if full else ""
+
+    async def _fetch_all(self, links: dict[str, Path]) -> None:
+        """Fill in the file of each link; the first failure ends all."""
+        failures: list[PipelineError] = []
+        left = iter(list(links))
+
+        async def fill_in() -> None:
+            for link in left:
+                try:
+                    links[link] = await self._file_of(link)
+                except PipelineError as error:
+                    failures.append(error)
+                    group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            for _ in range(AT_ONCE):
+                group.start_soon(fill_in)
+        if failures:
+            raise failures[0]
+
+    async def _file_of(self, link: str) -> Path:
+        """Return the file of a link, fetched now or a short while ago."""
+        try:
+            name = _name_of(link)
+            folder = self._settings.work_dir.resolve() / processing_utils.hash_url(link)
+        except ValueError as error:  # half a code point, or half an address
+            raise InputError(
+                "A link of this request is none that can be read. Check the link, or upload the "
+                "file instead.",
+                title="Check your link",
+            ) from error
+        file = folder / name
+        if await anyio.to_thread.run_sync(_is_fresh, file):
+            return file
+        full = await self.no_room()
+        if full:
+            raise MediaError(full, title="No room")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as half:
+                await fetch(link, Path(half) / name, self._bounds)
+                (Path(half) / name).replace(file)
+        except OSError as error:
+            raise MediaError(f"{unwritable(error)} {THEN}", title="No room") from error
+        return file
+
+
+def _is_link(value: Any) -> bool:
+    """Whether Gradio takes a value for a file that it is to fetch."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("path"), str)
+        and value["path"].startswith(("http://", "https://"))
+        and isinstance(value.get("meta"), dict)
+        and value["meta"].get("_type") == "gradio.FileData"
+    )
+
+
+def _name_of(link: str) -> str:
+    """Return the name of the file that a link leads to, as Gradio names it."""
+    name = strip_invalid_filename_characters(Path(urlsplit(link).path.rstrip("/")).name)
+    return "file" if name in {"", ".", ".."} else name
+
+
+def _is_fresh(file: Path) -> bool:
+    try:
+        return time.time() - file.stat().st_mtime < KEPT_S
+    except OSError:
+        return False
+
+
+async def _refuse(*_: Any, **__: Any) -> NoReturn:
+    raise ValueError("links are fetched by components.server.links only")
+
+
+def fetch_nothing_else() -> None:
+    """Keep Gradio from fetching anything itself: it bounds neither size nor time.
+
+    That ends `/gradio_api/file=https://...` too, through which anybody could have the server ask
+    others.
+    """
+    processing_utils.async_ssrf_protected_download = _refuse
+    processing_utils.async_ssrf_protected_get = _refuse
+    processing_utils.sh.async_validate_url = _refuse
+
+
+#: Where gradio serves uploads.
+_SERVED = "/gradio_api/file="
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0"})
+
+
+def own_links(inputs: Any, local_url: str | None) -> Any:
+    """Return the inputs of a request with links to this app's own uploads as files.
+
+    SeeSay fetches a link that comes as a file, but never from this machine, so an upload to an
+    app on one's own machine could not be named by its link. The path that comes of it is
+    checked like any other that a request names.
+
+    Args:
+        inputs: what a request holds, of any depth.
+        local_url: where this app listens, None as long as it does not.
+    """
+    if local_url is None:
+        return inputs
+    if isinstance(inputs, list):
+        return [own_links(value, local_url) for value in inputs]
+    if not isinstance(inputs, dict):
+        return inputs
+    path = _own_path(inputs.get("path"), local_url)
+    if path and isinstance(inputs.get("meta"), dict):
+        return {**inputs, "path": path, "url": None}
+    return {key: own_links(value, local_url) for key, value in inputs.items()}
+
+
+def _own_path(link: Any, local_url: str) -> str:
+    """Return the path that a link to this app names, "" where it is no such link."""
+    if not isinstance(link, str) or not link.startswith(("http://", "https://")):
+        return ""
+    try:
+        asked, ours = urlsplit(link), urlsplit(local_url)
+        same = asked.port == ours.port and asked.hostname in _LOOPBACK | {ours.hostname}
+    except ValueError:  # a port that is no number
+        return ""
+    served = asked.path.startswith(_SERVED)
+    return unquote(asked.path.removeprefix(_SERVED)) if same and served else ""

@@ -1,0 +1,179 @@
+"""Gradio's queue, in which visitors take turns, and which remembers no more than it needs."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import gradio as gr
+from gradio.queueing import Event, EventQueue, Queue
+from gradio.route_utils import get_fn
+from gradio.server_messages import ProcessCompletedMessage
+from gradio.utils import LRUCache, error_payload
+
+from components.server.translate import chosen_language, say, speaking
+from pipelines.core.visitor import place_in_line
+
+#: Seconds within which a client fetches what it is told, and how many may not have done so yet;
+#: of more, each gets Gradio's own answer.
+TOLD_S = 60.0
+MOST_TOLD = 1000
+
+Pushed = tuple[bool, str, str]
+
+
+async def answer_when_full(
+    queue: Queue, body: Any, request: Any, username: str | None, told: str
+) -> Pushed:
+    """Tell who sent a request what keeps it out; returns what pushing it comes to."""
+    if len(queue.pending_event_ids_session) >= MOST_TOLD:
+        return False, told, "queue_full"
+    event = Event(body.session_hash, get_fn(queue.blocks, None, body), request, username)
+    with speaking(chosen_language(request.headers.get("accept-language", ""))):
+        error = gr.Error(say(told), title=say("Server busy"), print_exception=False)
+    await _tell(queue, event, error)
+    return True, event._id, "success"
+
+
+async def _tell(queue: Queue, event: Event, error: gr.Error) -> None:
+    """Put an error into the stream of the client that sent `event`, for as long as it may come."""
+    visit = event.session_hash
+    async with queue.pending_message_lock:
+        if visit not in queue.pending_messages_per_session:
+            queue.pending_messages_per_session[visit] = asyncio.Queue()
+        queue.pending_event_ids_session.setdefault(visit, set()).add(event._id)
+    told = error_payload(error, show_error=False)
+    message = ProcessCompletedMessage(output=told, success=False, title=error.title)
+    queue.send_message(event, message)
+    asyncio.get_running_loop().call_later(TOLD_S, _forget, queue, visit, event._id)
+
+
+def _forget(queue: Queue, visit: str, event_id: str) -> None:
+    """Let go of what a client was told, and of its visit if nothing else is on its way to it."""
+    waiting = queue.pending_event_ids_session.get(visit, set())
+    waiting.discard(event_id)
+    if not waiting:
+        queue.pending_event_ids_session.pop(visit, None)
+        queue.pending_messages_per_session.pop(visit, None)
+
+
+#: Visits whose messages are kept until they are fetched; beyond, those of the oldest go.
+MOST_READERS = 20_000
+
+
+def is_agent(request: Any) -> bool:
+    """Whether a request comes through Gradio's MCP server, which has one visit for all agents."""
+    return bool(getattr(request, "headers", {}).get("x-gradio-user") == "mcp")
+
+
+def visitor_of(event: Event) -> str:
+    """Return whose a request is: a page's or a client's; of an agent each is another visitor's."""
+    return event._id if is_agent(event.request) else event.session_hash
+
+
+class FairLine(list[Event]):
+    """The requests that wait for one kind of place; a new one stands where it is its turn.
+
+    Attributes:
+        newest: where the last one that came stood then.
+    """
+
+    newest = 0
+
+    def append(self, event: Event) -> None:
+        """Let a new request in."""
+        self.newest = place_in_line([visitor_of(waiting) for waiting in self], visitor_of(event))
+        self.insert(self.newest, event)
+
+
+class FairQueue(Queue):
+    """Gradio's queue with fair lines, and without its statistics.
+
+    One visitor has at most half of the places of a kind, and of the room to wait. Gradio itself
+    remembers 10,000 requests and whose they were, and makes tables of them after each, for a page
+    that is not served here.
+    """
+
+    @classmethod
+    def of(cls, queue: Queue) -> "FairQueue":
+        """Return a fair queue with the settings of a plain one that nobody has used yet."""
+        fair = cls(
+            live_updates=queue.live_updates,
+            concurrency_count=queue.max_thread_count,
+            update_intervals=queue.update_intervals,
+            max_size=queue.max_size,
+            blocks=queue.blocks,
+            default_concurrency_limit=queue.default_concurrency_limit,
+        )
+        fair.ANALYTICS_MAX_EVENTS = 1
+        fair.pending_messages_per_session = LRUCache(MOST_READERS)
+        return fair
+
+    async def push(self, body: Any, request: Any, username: str | None) -> Any:
+        """Let a request in; where as many wait as may, in all or of one visitor, tell so."""
+        if self.max_size is None or body.fn_index is None:
+            return await super().push(body, request, username)
+        full, most = len(self) >= self.max_size, max(1, self.max_size // 2)
+        own = 0 if is_agent(request) else self._waiting_of(body.session_hash)
+        if not full and own < most:
+            return await super().push(body, request, username)
+        told = (
+            f"The queue is full: {self.max_size} requests are waiting, the most that may. Try "
+            "again in a minute."
+            if full
+            else f"The queue is full for you: {most} of your requests are waiting, half of all "
+            "that may. Go on when some of them are answered."
+        )
+        return await answer_when_full(self, body, request, username, told)
+
+    def _waiting_of(self, visitor: str | None) -> int:
+        """Return how many requests of a visitor wait; of one without a name none does."""
+        lines = self.event_queue_per_concurrency_id.values()
+        return sum(event.session_hash == visitor for line in lines for event in line.queue)
+
+    def get_events(self) -> tuple[list[Event], bool, str] | None:
+        """Return the next request of any kind for which there is a place, or None."""
+        kinds = list(self.event_queue_per_concurrency_id.values())
+        random.shuffle(kinds)
+        for kind in kinds:
+            event = self._next(kind)
+            if event is not None:
+                kind.queue.remove(event)
+                return [event], event.fn.batch, kind.concurrency_id
+        return None
+
+    def _next(self, kind: EventQueue) -> Event | None:
+        """Return who is next in a line, passing over who has half of its places already."""
+        limit = kind.concurrency_limit
+        if not kind.queue or limit is None:
+            return kind.queue[0] if kind.queue else None
+        if kind.current_concurrency >= limit:
+            return None
+        running = (event for job in self.active_jobs for event in job or ())
+        held = Counter(visitor_of(e) for e in running if e.concurrency_id == kind.concurrency_id)
+        most = max(1, limit // 2)
+        return next((event for event in kind.queue if held[visitor_of(event)] < most), None)
+
+    def broadcast_estimations(self, concurrency_id: str, after: int | None = None) -> None:
+        """Tell who waits where they stand: after a newcomer, whoever stands there or behind."""
+        line = self.event_queue_per_concurrency_id[concurrency_id].queue
+        if after is not None and isinstance(line, FairLine):
+            after = min(after, line.newest)
+        super().broadcast_estimations(concurrency_id, after)
+
+    def send_message(self, event: Event, event_message: Any) -> None:
+        """Put a message where its visit fetches it; one that is remembered no more gets none."""
+        if event.session_hash in self.pending_messages_per_session:
+            super().send_message(event, event_message)
+
+    def create_event_queue_for_fn(self, block_fn: Any) -> None:
+        """Make the line in which requests of a function wait, where there is none yet."""
+        super().create_event_queue_for_fn(block_fn)
+        place = self.event_queue_per_concurrency_id[block_fn.concurrency_id]
+        if not isinstance(place.queue, FairLine):
+            place.queue = FairLine(place.queue)
+
+    def compute_analytics_summary(self, records: Iterable[Any]) -> dict[str, Any]:
+        """Make no statistics."""
+        return self.cached_event_analytics_summary

@@ -1,0 +1,288 @@
+"""A conversation as tabs show it: asked, streamed, stopped, asked again, edited, undone."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from components.server.blocks import show_errors
+from components.widgets.common import DEVICE_QUEUE, PAGE_EVENT
+from pipelines.core.errors import InputError
+
+#: {"role": "user" or "assistant", "content": text}, as it travels with a request.
+Message = dict[str, str]
+
+
+def plain_messages(value: Any) -> list[Message]:
+    """Return the messages of a chat component: roles and texts, nothing else of them."""
+    return [
+        {"role": str(item["role"]), "content": _text_of(item.get("content"))}
+        for item in value or ()
+    ]
+
+
+def _text_of(content: Any) -> str:
+    """Return the text of a message's content: a text, a part, or a list of parts."""
+    if isinstance(content, (list, tuple)):
+        return "".join(_text_of(part) for part in content)
+    if isinstance(content, dict):
+        return str(content.get("text") or "")
+    return "" if content is None else str(content)
+
+
+def back_to_question(messages: Sequence[Message], index: int) -> tuple[list[Message], str]:
+    """Return (what came before, the question) for the last question at or before `index`.
+
+    Raises:
+        InputError: there is no question there.
+    """
+    for at in range(min(index, len(messages) - 1), -1, -1):
+        if messages[at]["role"] == "user":
+            return list(messages[:at]), messages[at]["content"]
+    raise InputError("There is no question to go back to. Ask one.")
+
+
+def as_text(messages: Sequence[Message]) -> str:
+    """Return a conversation as a text file."""
+    names = {"user": "Question", "assistant": "Answer"}
+    return "".join(f"{names.get(m['role'], m['role'])}: {m['content']}\n\n" for m in messages)
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How the texts of a conversation are written on the page, and read back from it.
+
+    Attributes:
+        shown: text of a message -> what the chat component holds.
+        said: the way back.
+        markdown: whether what it holds is Markdown.
+    """
+
+    shown: Callable[[str], str] = str
+    said: Callable[[str], str] = str
+    markdown: bool = False
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a conversation is about.
+
+    Attributes:
+        media: the component that holds it; its value is a path.
+        missing: what is said where it holds nothing.
+        empty: what is said where there is no question.
+    """
+
+    media: Any
+    missing: str
+    empty: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The components.
+
+    Attributes:
+        about: the file that the conversation is about; None too where Gradio has given up what it
+            held of a visit, of which the page still shows the conversation.
+        busy: whether an answer is being given.
+    """
+
+    notices: gr.HTML
+    chat: gr.Chatbot
+    question: gr.Textbox
+    ask: gr.Button
+    stop: gr.Button
+    clear: gr.Button
+    meter: gr.HTML
+    download: gr.DownloadButton
+    about: gr.State
+    busy: gr.State
+    wording: Wording
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The outputs of an answer, in order."""
+        return [self.notices, self.chat, self.meter, self.download]
+
+    @property
+    def state(self) -> list[Any]:
+        """What changes with `busy`."""
+        return [self.busy, self.ask]
+
+    def messages(self, value: Any) -> list[Message]:
+        """Return the conversation that the chat component holds."""
+        said = self.wording.said
+        return [{**each, "content": said(each["content"])} for each in plain_messages(value)]
+
+    def asking(self, value: Any, number: int, question: str) -> list[Message]:
+        """Return what the chat component is to hold: its first messages, and a question."""
+        asked = {"role": "user", "content": self.wording.shown(question)}
+        return [*plain_messages(value)[:number], asked]
+
+
+def lay_out(placeholder: str, example: str, wording: Wording = Wording()) -> Panel:  # noqa: B008
+    """Lay out a conversation.
+
+    Args:
+        placeholder: shown while nothing was said.
+        example: of a question.
+        wording: how its texts are written.
+    """
+    notices = gr.HTML(visible=False, padding=False)
+    chat = gr.Chatbot(
+        label="Conversation",
+        show_label=False,
+        height=360,
+        placeholder=placeholder,
+        editable="user",
+        buttons=[] if wording.markdown else ["copy", "copy_all"],
+        feedback_options=None,
+        render_markdown=wording.markdown,
+        latex_delimiters=[],
+        allow_tags=False,
+        layout="bubble",
+    )
+    meter = gr.HTML(visible=False, padding=False)
+    question = gr.Textbox(label="Question", placeholder=example, max_lines=4, autofocus=False)
+    with gr.Row():
+        ask = gr.Button("Ask", variant="primary", elem_classes="go")
+        stop = gr.Button("Stop", min_width=80, scale=0)
+    with gr.Row():
+        clear = gr.Button("New conversation", size="sm", min_width=140)
+        download = gr.DownloadButton("Download", visible=False, size="sm", min_width=140)
+    about, busy = gr.State(None), gr.State(False)
+    return Panel(notices, chat, question, ask, stop, clear, meter, download, about, busy, wording)
+
+
+def wire(
+    panel: Panel,
+    subject: Subject,
+    answer: Callable[..., Any],
+    inputs: Sequence[Any],
+    *,
+    also: Sequence[Any] = (),
+    emptied: Sequence[Any] = (),
+) -> None:
+    """Wire a conversation.
+
+    Args:
+        panel: its components.
+        subject: what it is about.
+        answer: streams values for the panel's outputs and for `also`, given the values by
+            component of the subject, the chat and `inputs`.
+        inputs: what else `answer` reads.
+        also: what else it writes.
+        emptied: values of `also` without a conversation.
+    """
+    reply: dict[str, Any] = {
+        "fn": answer,
+        "inputs": {subject.media, panel.chat, *inputs},
+        "outputs": [*panel.outputs, *also],
+        "show_progress_on": [panel.chat],
+        "api_visibility": "private",
+        **DEVICE_QUEUE,
+    }
+    running = [start.success(**reply) for start in _questions(panel, subject)]
+    # only a run that has come to its end, cancelled ones too, lets the next question in: the page
+    # loses what is asked while a cancellation is under way; `then` leaves out runs that raise
+    for run in running:
+        for ended in (run.then, run.failure):
+            ended(lambda: _BUSY[False], None, panel.state, **PAGE_EVENT)
+    panel.stop.click(None, None, None, cancels=running)
+
+    hidden = gr.update(visible=False)
+    empty: tuple[Any, ...] = (hidden, [], gr.update(value="", visible=False), hidden, *emptied)
+
+    def other_subject(media: str | None, about: str | None) -> Any:
+        return gr.skip() if media == about else (*empty, None)
+
+    shown = [*panel.outputs, *also, panel.about]
+    panel.clear.click(lambda: (*empty, None), None, shown, cancels=running, **PAGE_EVENT)
+    subject.media.change(
+        other_subject, [subject.media, panel.about], shown, cancels=running, **PAGE_EVENT
+    )
+
+
+#: Whether an answer is on its way -> values of `Panel.state`.
+_BUSY = {busy: (busy, gr.update(interactive=not busy)) for busy in (False, True)}
+
+
+def said(text: str) -> Message:
+    """Return an answer as a message."""
+    return {"role": "assistant", "content": text}
+
+
+def _questions(panel: Panel, subject: Subject) -> list[Any]:
+    """Wire what puts a question into the conversation; returns the events to answer after."""
+
+    def add(
+        question: str, chat: Any, media: str | None, about: str | None, busy: bool
+    ) -> tuple[Any, ...]:
+        if not media:
+            raise InputError(subject.missing, title="No file")
+        if not question.strip():
+            raise InputError(subject.empty)
+        settled = _settled(panel, chat, busy)
+        before = answered(settled) if about in (None, media) else 0
+        return panel.asking(chat, before, question), "", media, *_BUSY[True]
+
+    def again(chat: Any, busy: bool, event: gr.RetryData) -> tuple[Any, ...]:
+        before, question = back_to_question(_settled(panel, chat, busy), _index(event))
+        return panel.asking(chat, len(before), question), *_BUSY[True]
+
+    def edited(chat: Any, busy: bool, event: gr.EditData) -> tuple[Any, ...]:
+        before, _ = back_to_question(_settled(panel, chat, busy), _index(event))
+        question = panel.wording.said(str(event.value))
+        if not question.strip():
+            raise InputError(subject.empty)
+        return panel.asking(chat, len(before), question), *_BUSY[True]
+
+    def undone(chat: Any, busy: bool, event: gr.UndoData) -> tuple[Any, str]:
+        before, question = back_to_question(_settled(panel, chat, busy), _index(event))
+        return plain_messages(chat)[: len(before)], question
+
+    both, held = [panel.chat, panel.question], [panel.chat, panel.busy]
+    begun = [panel.chat, *panel.state]
+    panel.chat.undo(show_errors(undone), held, both, **PAGE_EVENT)
+    asked = gr.on(
+        [panel.ask.click, panel.question.submit],
+        show_errors(add),
+        [panel.question, panel.chat, subject.media, panel.about, panel.busy],
+        [*both, panel.about, *panel.state],
+        **PAGE_EVENT,
+    )
+    return [
+        asked,
+        panel.chat.retry(show_errors(again), held, begun, **PAGE_EVENT),
+        panel.chat.edit(show_errors(edited), held, begun, **PAGE_EVENT),
+    ]
+
+
+def answered(messages: Sequence[Message]) -> int:
+    """Return how many messages there are up to the last answer; what failed has none."""
+    number = len(messages)
+    while number and messages[number - 1]["role"] == "user":
+        number -= 1
+    return number
+
+
+def _settled(panel: Panel, chat: Any, busy: bool) -> list[Message]:
+    """Return the messages of a conversation that may change: no answer is on its way.
+
+    Raises:
+        InputError: one is; its next piece would write over what is changed.
+    """
+    if busy:
+        raise InputError(
+            "An answer is still coming. Wait for its end, or press Stop; then ask again.",
+            title="One question at a time",
+        )
+    return panel.messages(chat)
+
+
+def _index(event: Any) -> int:
+    """Return the message that an event is about; in groups Gradio gives (message, part)."""
+    index = event.index
+    return int(index[0] if isinstance(index, (list, tuple)) else index)

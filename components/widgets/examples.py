@@ -1,0 +1,155 @@
+"""Examples: drawn scenes for the demo model, gradio's own photos for the real ones.
+
+The words of drawn scenes are English, which is all that the demo models read.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from gradio.media import get_image, get_video
+
+from components.widgets.common import ASSETS
+
+Rows = Sequence[Sequence[Any]]
+
+#: Labels of the photos of `classify_examples`, for models that are asked in Chinese.
+CHINESE_LABELS = (
+    "猎豹\n豹子\n家猫\n狮子\n狗",
+    "狮子\n老虎\n马\n草原\n城市街道",
+    "公交车\n火车\n卡车\n自行车\n桥",
+    "塔\n灯塔\n教堂\n摩天大楼\n桥",
+)
+
+#: Query and texts of the photos of `similarity_examples`, likewise.
+CHINESE_QUERIES = (
+    ("野外的大型猫科动物", "一只猎豹\n路上的公交车\n一座古老的塔"),
+    ("人们乘坐的交通工具", "一头狮子\n一列火车\n一辆自行车"),
+)
+
+#: Questions about the videos of `video_chat_examples`, likewise.
+CHINESE_QUESTIONS = ("从头到尾描述看到了什么。", "出现了哪些文字，分别在什么时候？")
+
+
+def drawn_examples() -> list[dict[str, Any]]:
+    """Return the entries of `assets/examples/examples.json` with absolute paths."""
+    folder = ASSETS / "examples"
+    entries = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
+    return [{**entry, "path": str(folder / entry["file"])} for entry in entries]
+
+
+def classify_examples() -> tuple[Rows, Rows, Rows]:
+    """Return (drawn, photos, photos in Chinese): rows of picture and labels."""
+    drawn = [[entry["path"], "\n".join(entry["labels"])] for entry in drawn_examples()]
+    photos = [
+        [get_image("cheetah1.jpg"), "cheetah\nleopard\nhouse cat\nlion\ndog"],
+        [get_image("lion.jpg"), "lion\ntiger\nhorse\nsavanna\ncity street"],
+        [get_image("bus.png"), "bus\ntrain\ntruck\nbicycle\nbridge"],
+        [get_image("tower.jpg"), "tower\nlighthouse\nchurch\nskyscraper\nbridge"],
+    ]
+    chinese = [[row[0], said] for row, said in zip(photos, CHINESE_LABELS, strict=True)]
+    return drawn, photos, chinese
+
+
+def similarity_examples() -> tuple[Rows, Rows, Rows]:
+    """Return (drawn, photos, photos in Chinese): rows of query, candidate texts and images."""
+    drawn = drawn_examples()
+    pictures = [entry["path"] for entry in drawn]
+    truths = [entry["captions"][0] for entry in drawn]
+    demo = [
+        [
+            truths[index],
+            "\n".join(truths[(index + step) % len(truths)] for step in (1, 2, 3)),
+            pictures[:8],
+        ]
+        for index in (0, 1, 3)
+    ]
+    photos = [get_image(n) for n in ("cheetah1.jpg", "lion.jpg", "bus.png", "tower.jpg")]
+    real = [
+        ["a big cat in the wild", "a cheetah\na bus on the road\nan old tower", photos],
+        ["something people travel in", "a lion\na train\na bicycle", photos],
+    ]
+    chinese = [[query, texts, photos] for query, texts in CHINESE_QUERIES]
+    return demo, real, chinese
+
+
+def describe_examples() -> tuple[Rows, Rows]:
+    """Return (drawn, photos): rows of a picture."""
+    drawn = [[entry["path"]] for entry in drawn_examples()]
+    photos = [[get_image(n)] for n in ("cheetah1.jpg", "lion.jpg", "bus.png", "tower.jpg")]
+    return drawn, photos
+
+
+def batch_examples() -> tuple[list[str], list[str]]:
+    """Return (drawn, photos): pictures to caption."""
+    drawn, photos = describe_examples()
+    return [row[0] for row in drawn], [row[0] for row in photos]
+
+
+def drawn_videos() -> list[dict[str, Any]]:
+    """Return the entries of `assets/examples/videos.json` with absolute paths; none without it.
+
+    Each has "file", and "texts", of which some fit, or a "query" that happens somewhere in it.
+    """
+    folder = ASSETS / "examples"
+    if not (folder / "videos.json").is_file():
+        return []
+    entries = json.loads((folder / "videos.json").read_text(encoding="utf-8"))
+    return [{**entry, "path": str(folder / entry["file"])} for entry in entries]
+
+
+def match_examples() -> tuple[Rows, Rows]:
+    """Return (drawn, filmed): rows of video and texts."""
+    drawn = [[e["path"], "\n".join(e["texts"])] for e in drawn_videos() if e["texts"]]
+    filmed = [
+        [
+            get_video("world.mp4"),
+            "the earth turns at night, seen from space\nthe moon rises over a lake\n"
+            "a ball rolls over a table\nfish swim in an aquarium",
+        ],
+        [
+            get_video("a.mp4"),
+            "the words thanks for watching appear\na counter runs down to zero\n"
+            "a person waves goodbye\na map is drawn",
+        ],
+    ]
+    return drawn, filmed
+
+
+def moments_examples() -> tuple[Rows, Rows]:
+    """Return (drawn, filmed): rows of video and query."""
+    drawn = [[e["path"], e["query"]] for e in drawn_videos() if e["query"]]
+    filmed = [
+        [get_video("a.mp4"), "the words thanks for watching"],
+        [get_video("world.mp4"), "the lights of North America at night"],
+    ]
+    return drawn, filmed
+
+
+def search_examples() -> tuple[tuple[list[str], str], tuple[list[str], str]]:
+    """Return (drawn, filmed): pictures and videos to search in, and what to look for."""
+    pictures, photos = batch_examples()
+    drawn = [entry["path"] for entry in drawn_videos()]
+    filmed = [get_video("world.mp4"), get_video("a.mp4")]
+    return ([*pictures, *drawn], "a red circle"), ([*photos, *filmed], "a big cat in the wild")
+
+
+def chat_videos() -> list[dict[str, Any]]:
+    """Return the entries of `assets/examples/chat_videos.json` with absolute paths.
+
+    Each has "file", what it "shows", and "questions": a conversation with the true answers.
+    """
+    folder = ASSETS / "examples"
+    entries = json.loads((folder / "chat_videos.json").read_text(encoding="utf-8"))
+    return [{**entry, "path": str(folder / entry["file"])} for entry in entries]
+
+
+def video_chat_examples() -> tuple[Rows, Rows, Rows]:
+    """Return (drawn, filmed, filmed in Chinese): rows of a video and a first question."""
+    drawn = [[entry["path"], entry["questions"][0]["question"]] for entry in chat_videos()]
+    filmed = [
+        [get_video("world.mp4"), "Describe what is seen from beginning to end."],
+        [get_video("a.mp4"), "Which words appear, and when?"],
+    ]
+    chinese = [[row[0], said] for row, said in zip(filmed, CHINESE_QUESTIONS, strict=True)]
+    return drawn, filmed, chinese

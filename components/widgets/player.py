@@ -1,0 +1,93 @@
+"""A video on the page, played as it was uploaded, and pictures that one clicks to go there."""
+
+from abc import ABCMeta
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gradio as gr
+from gradio.component_meta import ComponentMeta
+from gradio.data_classes import FileData
+
+from pipelines.core.errors import InputError
+
+Item = TypeVar("Item")
+
+
+class _Plain(ComponentMeta):
+    """Makes a class without writing a type stub beside its module, as gradio does."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> Any:
+        """Make the class; it has the events of its base."""
+        return ABCMeta.__new__(cls, name, bases, attrs)
+
+
+class Player(gr.Video, metaclass=_Plain):
+    """Plays a file as it stands.
+
+    Gradio runs ffprobe on whatever it is to show, and ffmpeg where it takes a browser to be unable
+    to play it: outside of `pipelines.media.isolation`, without limits and without an
+    end when their visitor leaves. A file that a browser cannot play is one that its player says so
+    of; it is searched and asked about all the same.
+    """
+
+    is_template = True  # on the page it is a gr.Video
+
+    def postprocess(self, value: str | Path | None) -> FileData | None:
+        """Return the file for the page."""
+        return FileData(path=str(value), orig_name=Path(value).name) if value else None
+
+
+def result_player() -> Player:
+    """Lay out the player of what was found; it is shown once there is something."""
+    return Player(
+        label="Player", height=300, interactive=False, visible=False, elem_classes="player"
+    )
+
+
+def fit_choice() -> gr.Dropdown:
+    """Return the choice of how frames become the square that a model reads."""
+    return gr.Dropdown(
+        [
+            ("Squash it, as in training", "squash"),
+            ("Keep all of it, between bars", "letterbox"),
+            ("Cut off what is outside the middle", "centre-crop"),
+        ],
+        value="squash",
+        label="A frame that is not square",
+        info="The model reads squares. What is cut off is not seen.",
+    )
+
+
+def frame_gallery(label: str) -> gr.Gallery:
+    """Lay out small pictures to click, of frames or of what was found; shown once there are any."""
+    return gr.Gallery(
+        label=label,
+        visible=False,
+        columns=4,
+        height="auto",
+        object_fit="contain",
+        allow_preview=False,
+        interactive=False,
+        buttons=[],
+        elem_classes="frames",
+    )
+
+
+def chosen_of(listed: Sequence[Item], number: int) -> Item:
+    """Return what a click chose of a list that the page shows.
+
+    Args:
+        listed: the list, of a `gr.State`, which Gradio gives up some time after a page was left.
+        number: from 0.
+
+    Raises:
+        InputError: the list is not there any more.
+    """
+    if not 0 <= number < len(listed):
+        raise InputError(
+            "This list is no longer on the server, which gives it up some time after its page was "
+            "left. Ask again, then choose from the new list.",
+            title="Deleted meanwhile",
+        )
+    return listed[number]

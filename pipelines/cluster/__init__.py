@@ -1,1 +1,0 @@
-"""A batch over many machines, by Ray Data."""

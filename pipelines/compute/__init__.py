@@ -1,0 +1,1 @@
+"""Devices, background work, caches in memory and packed layers."""

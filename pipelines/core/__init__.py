@@ -1,0 +1,1 @@
+"""Plain values that pass between the layers; standard library only."""

@@ -1,0 +1,258 @@
+"""From vectors and classes to a linear probe, measured on pictures that it never saw."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.core.errors import InputError, shown
+from pipelines.models.linear_probe import NUM_GUESSES, Floats, Guess, Linear
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
+
+Ints = NDArray[np.int64]
+
+#: Inverse strengths of the penalty that are tried, the strongest penalty first; on vectors of
+#: unit length the best one is as a rule between 10 and 1000.
+STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0)
+
+#: A fit is over when no derivative of the mean loss is larger, or after so many steps.
+TOLERANCE = 1e-6
+MAX_STEPS = 1000
+
+#: Most folds of a cross-validation.
+_MOST_FOLDS = 5
+
+
+def fit(
+    vectors: Floats, classes: Ints, strength: float, check: Callable[[], None] = lambda: None
+) -> Linear:
+    """Fit a classifier.
+
+    Args:
+        vectors: (N, D).
+        classes: (N,) positions of the classes, each of which comes at least once.
+        strength: scikit-learn's `C`.
+        check: called at every step; may raise to end the fit.
+    """
+    model = _fitted(_estimator(), vectors, classes, strength, check)
+    weight, bias = np.asarray(model.coef_), np.asarray(model.intercept_)
+    if len(bias) == 1:  # of two classes it fits the difference
+        weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    return Linear(weight, bias)
+
+
+def choose_strength(
+    vectors: Floats, classes: Ints, seed: int, check: Callable[[], None] = lambda: None
+) -> Iterator[tuple[int, int, float]]:
+    """Choose the penalty by cross-validation, one fit at a time.
+
+    Args:
+        vectors: (N, D).
+        classes: (N,) positions of the classes; every class comes at least twice.
+        seed: of the folds.
+        check: called at every step of a fit; may raise to end it.
+
+    Yields:
+        After each fit: how many are done, of how many, and the strength with the smallest mean
+        loss (negative log-likelihood) on the folds left out, which is the answer at the end.
+    """
+    from sklearn.metrics import log_loss
+
+    folds = stratified_folds(classes, seed)
+    number = int(folds.max()) + 1
+    losses = np.zeros((number, len(STRENGTHS)))
+    for fold in range(number):
+        inside, outside = folds != fold, folds == fold
+        model = _estimator(warm_start=True)
+        for position, strength in enumerate(STRENGTHS):
+            _fitted(model, vectors[inside], classes[inside], strength, check)
+            shares = model.predict_proba(vectors[outside])
+            losses[fold, position] = log_loss(classes[outside], shares, labels=model.classes_)
+            best = STRENGTHS[int(losses.mean(axis=0).argmin())]
+            yield fold * len(STRENGTHS) + position + 1, number * len(STRENGTHS), best
+
+
+def stratified_folds(classes: Ints, seed: int) -> Ints:
+    """Return the fold of each picture, (N,), 0..K-1: each class is spread evenly over them.
+
+    There are as many folds as the smallest class has pictures, at least 2 and at most 5.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    number = max(2, min(_MOST_FOLDS, int(np.bincount(classes).min())))
+    folds = np.zeros(len(classes), dtype=np.int64)
+    drawn = StratifiedKFold(number, shuffle=True, random_state=seed)
+    for fold, (_, outside) in enumerate(drawn.split(classes, classes)):
+        folds[outside] = fold
+    return folds
+
+
+def held_out(classes: Ints, share: float, seed: int) -> NDArray[np.bool_]:
+    """Return which pictures are never seen in fitting, (N,): about `share` of each class.
+
+    Of every class at least one is held out, and at least two are left.
+    """
+    draw = np.random.default_rng([seed, 0])
+    chosen = np.zeros(len(classes), dtype=np.bool_)
+    for label in np.unique(classes):
+        members = draw.permutation(np.flatnonzero(classes == label))
+        number = min(max(1, int(share * len(members) + 0.5)), len(members) - 2)
+        chosen[members[:number]] = True
+    return chosen
+
+
+class _Asks:
+    """A callback of one fit that asks at every step whether to go on."""
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        self._check = check
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        """Called before the fit."""
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        """Called after it; scikit-learn remembers callbacks for longer, but not who asked."""
+        del self._check
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        """Called before each step."""
+        self._check()
+
+    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
+        """Called after each step."""
+
+
+def _estimator(*, warm_start: bool = False) -> "LogisticRegression":
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(tol=TOLERANCE, max_iter=MAX_STEPS, warm_start=warm_start)
+
+
+def _fitted(
+    model: "LogisticRegression",
+    vectors: Floats,
+    classes: Ints,
+    strength: float,
+    check: Callable[[], None],
+) -> "LogisticRegression":
+    return model.set_params(C=strength).set_callbacks(_Asks(check)).fit(vectors, classes)
+
+
+#: Fewest pictures of a class: one is held out, and each fold of the rest needs another.
+MIN_PER_CLASS = 4
+
+#: Shares of the pictures that may be held out, and seeds.
+SHARES = (0.1, 0.5)
+MAX_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions:
+    """How a probe is made.
+
+    Attributes:
+        held_out: share of each class that is never seen in fitting, within `SHARES`.
+        seed: of the split and of the folds, 0..`MAX_SEED`.
+    """
+
+    held_out: float = 0.25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            InputError: says what is expected.
+        """
+        share, seed = self.held_out, self.seed
+        low, high = SHARES
+        is_number = isinstance(share, int | float) and not isinstance(share, bool)
+        if not is_number or not low <= share <= high:
+            raise InputError(f"held_out must be within {low}..{high} but got {shown(share)}.")
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+            raise InputError(f"seed must be a whole number, 0..{MAX_SEED}, but got {shown(seed)}.")
+
+
+@dataclass(frozen=True)
+class TrainedProbe:
+    """A classifier and the pictures that it never saw.
+
+    Attributes:
+        linear: the classifier; weights and biases are exact in float32.
+        strength: scikit-learn's `C`, chosen by cross-validation.
+        unseen: (N,), which pictures were held out.
+    """
+
+    linear: Linear
+    strength: float
+    unseen: NDArray[np.bool_]
+
+
+def check_enough(labels: tuple[str, ...], classes: NDArray[np.int64]) -> None:
+    """Refuse classes of too few pictures.
+
+    Raises:
+        InputError: names the smallest ones.
+    """
+    counts = np.bincount(classes, minlength=len(labels))
+    few = [(labels[i], int(counts[i])) for i in np.argsort(counts, kind="stable")]
+    few = [(label, count) for label, count in few if count < MIN_PER_CLASS]
+    if few:
+        named = ", ".join(f"{label[:40]!r} ({count})" for label, count in few[:3])
+        more = f" and {len(few) - 3} more" if len(few) > 3 else ""
+        raise InputError(
+            f"A probe needs at least {MIN_PER_CLASS} pictures of each class that can be read, but "
+            f"these classes have fewer: {named}{more}. Add pictures, or leave such classes out.",
+            title="Too few pictures",
+        )
+
+
+def teach(
+    vectors: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    options: ProbeOptions,
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[int, int] | TrainedProbe]:
+    """Fit a probe on all pictures but those held out.
+
+    Args:
+        vectors: (N, D), unit length.
+        classes: (N,), positions of the classes, enough of each; see `check_enough`.
+        options: how it is made.
+        turn: entered around each fit, so that others come in between.
+        check: called at every step of a fit; may raise to end it.
+
+    Yields:
+        (done, total) fits, and at last the result.
+    """
+    unseen = held_out(classes, options.held_out, options.seed)
+    seen, theirs = vectors[~unseen].astype(np.float64), classes[~unseen]
+    fits = choose_strength(seen, theirs, options.seed, check)
+    strength, total = 0.0, 0
+    while True:
+        with turn():
+            following = next(fits, None)
+        if following is None:
+            break
+        done, total, strength = following
+        yield done, total + 1
+    with turn():
+        found = fit(seen, theirs, strength, check)
+    yield total + 1, total + 1
+    exact = (part.astype(np.float32).astype(np.float64) for part in (found.weight, found.bias))
+    yield TrainedProbe(Linear(*exact), strength, unseen)
+
+
+def guesses_of(probabilities: NDArray[np.float64]) -> list[Guess]:
+    """Return what (N, L) probabilities say, the likeliest classes first."""
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :NUM_GUESSES]
+    return [
+        Guess(tuple(order), tuple(row[order].tolist()))
+        for order, row in zip(best.tolist(), probabilities, strict=True)
+    ]

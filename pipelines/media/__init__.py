@@ -1,0 +1,1 @@
+"""Images, videos and links: opened, checked and decoded."""

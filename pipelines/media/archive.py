@@ -1,0 +1,304 @@
+"""Images in a zip, read one by one where they lie; nothing of it is unpacked to disk."""
+
+import re
+import stat
+import struct
+import threading
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from pipelines.core.errors import InputError, MediaError
+from pipelines.media.inputs import (
+    MAX_CAPTION_BYTES,
+    MAX_FILE_BYTES,
+    Inputs,
+    Skipped,
+    Source,
+    UnreadableSource,
+    caption_names,
+    from_files,
+    from_folder,
+    is_image_name,
+    name_all,
+    printable,
+)
+
+_CHUNK_BYTES = 1 << 20
+
+#: Letters of a member's name with its folders; more are not unpacked on any common disk.
+_MAX_NAME = 1000
+_UTF8_FLAG, _ENCRYPTED_FLAG = 0x800, 0x1
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+#: Formats of which a short input cannot become a huge output between two looks at its size.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+_NOT_ALONE = (
+    "It is a zip, which is opened only where it comes alone. Send it alone, or the images in it."
+)
+
+#: What `zipfile` raises on an archive that is damaged or made to harm.
+_BAD_ZIP = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZipLimits:
+    """What is still taken for an archive of images.
+
+    Attributes:
+        num_members: most members.
+        total_bytes: most bytes of all members unpacked.
+        ratio: how many times larger than itself the archive, or a member, may unpack.
+        free_bytes: what unpacks to no more than this may have any ratio.
+    """
+
+    num_members: int = 100_000
+    total_bytes: int = 100_000_000_000
+    ratio: float = 200.0
+    free_bytes: int = 20_000_000
+
+
+def is_zip(path: Path) -> bool:
+    """Return whether a file is a zip by its name, or, where that has no ending, by its bytes.
+
+    An office document is a zip too, but nobody means the pictures in it.
+    """
+    if not path.is_file():
+        return False
+    if path.suffix:
+        return path.suffix.lower() == ".zip"
+    with path.open("rb") as file:
+        return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+
+
+def open_inputs(
+    paths: Sequence[Path], names: Sequence[str] | None = None, *, recursive: bool = True
+) -> Inputs:
+    """Take one folder, one zip, or any number of files.
+
+    Args:
+        paths: the folder, the zip, or the files in order; a zip among other files is not opened
+            and gets a result that says so.
+        names: what people call the files, if not by their file names.
+        recursive: whether the folders in a folder are entered.
+
+    Raises:
+        InputError: nothing was given, there is no image, or the zip cannot be used.
+        ValueError: not as many names as paths.
+    """
+    if len(paths) == 1 and paths[0].is_dir():
+        return from_folder(paths[0], recursive=recursive)
+    if len(paths) == 1 and is_zip(paths[0]):
+        return from_zip(paths[0])
+    given = from_files(paths, names)
+    items = [
+        replace(item, source=UnreadableSource(_NOT_ALONE)) if is_zip(path) else item
+        for path, item in zip(paths, given.items, strict=True)
+    ]
+    return replace(given, items=tuple(items))
+
+
+def from_zip(path: Path, limits: ZipLimits | None = None) -> Inputs:
+    """Take every image of a zip, in the archive's order.
+
+    A member that has an image's name but must not be read (a name that leads out of the archive,
+    a link, a password, a bomb) becomes an input whose `read` raises the reason, so that it gets
+    a result; anything else is in `skipped`.
+
+    Raises:
+        InputError: no zip, damaged, beyond `limits`, or no image in it.
+    """
+    limits = limits or ZipLimits()
+    try:
+        _check_count(path, limits)
+        archive = zipfile.ZipFile(path)
+    except (*_BAD_ZIP, struct.error) as error:
+        raise InputError(
+            "The archive is not a zip, or is damaged or cut off. Pack the images again as .zip."
+        ) from error
+    try:
+        _check_whole(archive.infolist(), path.stat().st_size, limits)
+        return _members(archive, limits)
+    except BaseException:
+        archive.close()
+        raise
+
+
+@dataclass(frozen=True)
+class _MemberSource:
+    """A member of an open archive, and its caption file there."""
+
+    archive: zipfile.ZipFile
+    lock: threading.Lock
+    member: zipfile.ZipInfo
+    caption: zipfile.ZipInfo | None
+
+    @property
+    def caption_path(self) -> Path | None:
+        return None
+
+    def read(self) -> bytes:
+        return self._read(self.member, MAX_FILE_BYTES, "It")
+
+    def read_caption(self) -> bytes:
+        if self.caption is None:
+            return b""
+        return self._read(self.caption, MAX_CAPTION_BYTES, "Its caption file")
+
+    def _read(self, member: zipfile.ZipInfo, max_bytes: int, what: str) -> bytes:
+        data = bytearray()
+        try:  # the lock: `zipfile` counts its open members without one
+            with self.lock, self.archive.open(member) as file:
+                while len(data) <= max_bytes and (chunk := file.read(_CHUNK_BYTES)):
+                    data += chunk
+        except (*_BAD_ZIP, RuntimeError) as error:
+            raise MediaError(f"{what} is damaged in the archive. Pack it again.") from error
+        if len(data) > max_bytes:
+            raise MediaError(f"{what} is larger than the limit of {max_bytes / 1e6:.0f} MB.")
+        return bytes(data)
+
+
+def _members(archive: zipfile.ZipFile, limits: ZipLimits) -> Inputs:
+    lock = threading.Lock()
+    images: list[tuple[str, zipfile.ZipInfo]] = []
+    texts: dict[str, zipfile.ZipInfo] = {}
+    skipped: list[Skipped] = []
+    for member in archive.infolist():
+        name = _name(member)
+        if name.endswith("/") or member.is_dir() or _is_clutter(name):
+            continue
+        if is_image_name(name):
+            images.append((name, member))
+            continue
+        if name.lower().endswith(".txt") and not _refusal(name, member, limits):
+            texts[name] = member
+        skipped.append(Skipped(printable(name), _why_no_image(name)))
+    if not images:
+        raise InputError(
+            "There is no image in the archive. Expected files such as .jpg, .png or .webp in it."
+        )
+    found: list[tuple[str, Source]] = []
+    for (name, member), text in zip(
+        images, caption_names([name for name, _ in images]), strict=True
+    ):
+        refusal = _refusal(name, member, limits)
+        source: Source = _MemberSource(archive, lock, member, texts.get(text))
+        found.append((_harmless(name), UnreadableSource(refusal) if refusal else source))
+    return Inputs(name_all(found), tuple(skipped), archive.close)
+
+
+def _name(member: zipfile.ZipInfo) -> str:
+    """Return a member's name with "/" between folders; macOS writes UTF-8 without saying so."""
+    name = member.filename
+    if not member.flag_bits & _UTF8_FLAG and not name.isascii():
+        try:
+            name = name.encode("cp437").decode("utf-8")
+        except UnicodeError:
+            name = member.filename
+    return name.replace("\\", "/")
+
+
+def _harmless(name: str) -> str:
+    """Return a name that leads nowhere, to be shown and to be written."""
+    parts = [part for part in printable(_DRIVE.sub("", name)).split("/") if part not in ("", ".")]
+    name = "/".join("_" if part == ".." else part for part in parts) or "image"
+    return name if len(name) <= _MAX_NAME else f"{name[:100]}…{name[-20:]}"
+
+
+def _is_clutter(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    return bool(parts) and (parts[0] == "__MACOSX" or parts[-1].startswith("."))
+
+
+def _why_no_image(name: str) -> str:
+    if name.lower().endswith((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")):
+        return "an archive within the archive is not opened"
+    return "not an image by its name"
+
+
+def _refusal(name: str, member: zipfile.ZipInfo, limits: ZipLimits) -> str:
+    """Return why a member is not read, or ""."""
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if name.startswith("/") or _DRIVE.match(name) or ".." in name.split("/"):
+        return "Its name leads out of the archive, so it is not read. Pack it under a plain name."
+    if len(name) > _MAX_NAME:
+        return f"Its name is longer than {_MAX_NAME:,} letters. Pack it under a shorter one."
+    if kind not in (0, stat.S_IFREG):
+        return "It is a link, not a file, so it is not followed. Pack the file itself."
+    if member.flag_bits & _ENCRYPTED_FLAG:
+        return "It is locked with a password. Pack it without one."
+    if member.compress_type not in _METHODS:
+        return "It is packed in a way that is not read. Pack it as a common zip (deflate)."
+    if member.file_size > MAX_FILE_BYTES:
+        return (
+            f"It unpacks to {member.file_size / 1e6:,.0f} MB; "
+            f"the limit is {MAX_FILE_BYTES / 1e6:.0f} MB."
+        )
+    if _swells(member.file_size, member.compress_size, limits):
+        return (
+            f"It unpacks to more than {limits.ratio:.0f} times its size, as no image does. "
+            "Save it as PNG or JPEG and pack it again."
+        )
+    return ""
+
+
+def _swells(unpacked: int, packed: int, limits: ZipLimits) -> bool:
+    return unpacked > limits.free_bytes and unpacked > limits.ratio * packed
+
+
+def _check_whole(members: list[zipfile.ZipInfo], archive_bytes: int, limits: ZipLimits) -> None:
+    """Refuse an archive that unpacks to far too much, or whose members share their bytes."""
+    total = sum(member.file_size for member in members)
+    if total > limits.total_bytes:
+        raise InputError(
+            f"The archive unpacks to {total / 1e9:,.1f} GB; the limit is "
+            f"{limits.total_bytes / 1e9:,.1f} GB. Split it."
+        )
+    if _swells(total, archive_bytes, limits):
+        raise InputError(
+            f"The archive unpacks to {total / archive_bytes:,.0f} times its size; the limit is "
+            f"{limits.ratio:.0f} times, which no archive of images reaches. Pack PNG or JPEG files."
+        )
+    end = 0
+    for member in sorted(members, key=lambda member: member.header_offset):
+        if member.header_offset < end:
+            raise InputError(
+                "Files in the archive overlap, as in one made to harm. Pack the images again."
+            )
+        end = member.header_offset + 30 + member.compress_size
+
+
+def _check_count(path: Path, limits: ZipLimits) -> None:
+    """Count the members before `zipfile` makes an object of each, which takes much memory."""
+    with path.open("rb") as file:
+        size, end = _directory(file)
+        if size > 200 * limits.num_members:
+            count = limits.num_members + 1
+        else:
+            file.seek(max(0, end - size))
+            count = file.read(size).count(b"PK\x01\x02")
+    if count > limits.num_members:
+        raise InputError(
+            f"The archive holds more than {limits.num_members:,} files, the limit. Split it."
+        )
+
+
+def _directory(file: BinaryIO) -> tuple[int, int]:
+    """Return the size of the archive's table of contents, and the position where it ends."""
+    length = file.seek(0, 2)
+    start = max(0, length - 65557)  # the last record, and the longest comment after it
+    file.seek(start)
+    tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if at < 0:
+        raise zipfile.BadZipFile("no table of contents")
+    (size,) = struct.unpack_from("<I", tail, at + 12)
+    end = start + at
+    if at >= 76 and tail[at - 20 : at - 16] == b"PK\x06\x07":  # zip64: its record comes before
+        (size,) = struct.unpack_from("<Q", tail, at - 76 + 40)
+        end -= 76
+    return size, end

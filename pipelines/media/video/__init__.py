@@ -1,0 +1,1 @@
+"""Exact video reading: container, index, decoder and frames."""

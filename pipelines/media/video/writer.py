@@ -1,0 +1,124 @@
+"""Write frames as a small H.264 MP4 that every browser plays."""
+
+from collections.abc import Callable, Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from pipelines.core.errors import InputError
+from pipelines.media.video.container import nothing_left
+from pipelines.media.video.frames import Pixels, indices_between
+from pipelines.media.video.open import open_video
+
+#: Ticks a second of the files written: frame times of any rate fit.
+_TICKS = 90_000
+
+#: Frames held in memory at once: of short groups of pictures, several are decoded together.
+_AT_ONCE = 32
+
+
+def write_frames(frames: Pixels | Iterable[Pixels], path: Path, *, fps: float = 25.0) -> None:
+    """Write frames at an even rate.
+
+    Args:
+        frames: RGB (N, H, W, 3), uint8, or one after the other; of an odd height or width the
+            last row or column is left out, as H.264 has none.
+        path: the MP4 file to write.
+        fps: frames per second.
+
+    Raises:
+        InputError: no frames, not of that shape and type, or an impossible rate.
+    """
+    if not 0 < fps <= 1000:
+        raise InputError(f"Frames per second must be within 0..1000 but got {fps:g}.")
+    _write(((number / fps, frame) for number, frame in enumerate(frames)), path, fps)
+
+
+def write_clip(
+    path_in: Path,
+    start_s: float,
+    end_s: float,
+    path_out: Path,
+    *,
+    max_side_px: int = 640,
+    should_stop: Callable[[], bool] | None = None,
+) -> None:
+    """Cut a part out of a video as a small MP4 without sound; its frames keep their times.
+
+    Args:
+        path_in: the video.
+        start_s: start of the part.
+        end_s: end of the part; 0.0 means the end of the video.
+        path_out: the MP4 file to write.
+        max_side_px: the longer side is shrunk to at most this.
+        should_stop: asked now and then; when true, `ReadingStopped` is raised.
+
+    Raises:
+        InputError: the part is not in the video.
+        MediaError: the video cannot be read.
+        ReadingStopped: the caller said so.
+    """
+    with open_video(path_in, should_stop=should_stop) as reader:
+        indices = indices_between(reader.times_s, start_s, end_s)
+        info = reader.info
+        shrink = min(1.0, max_side_px / max(info.height_px, info.width_px))
+        height, width = (
+            max(2, round(side * shrink / 2) * 2) for side in (info.height_px, info.width_px)
+        )
+        first_s = float(reader.times_s[indices[0]])
+
+        def frames() -> Iterable[tuple[float, Pixels]]:
+            num_lost = 0
+            parts = reader.frames_in_order(
+                indices, (height, width), at_once=_AT_ONCE, should_stop=should_stop
+            )
+            for part in parts:
+                num_lost += part.num_lost
+                for time_s, pixels in zip(part.times_s, part.pixels, strict=True):
+                    yield float(time_s) - first_s, pixels
+            if num_lost == len(indices):
+                raise nothing_left(path_in, num_lost)
+
+        _write(frames(), path_out, info.average_fps or 25.0)
+
+
+def _write(frames: Iterable[tuple[float, Pixels]], path: Path, fps: float) -> None:
+    """Encode (time in seconds, frame) pairs; a file that is not finished is deleted."""
+    try:
+        with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+            stream: Any = None
+            for time_s, pixels in frames:
+                frame = _frame(pixels)
+                if stream is None:
+                    stream = _stream(container, frame, fps)
+                frame.pts = round(time_s * _TICKS)
+                frame.time_base = Fraction(1, _TICKS)
+                container.mux(stream.encode(frame))
+            if stream is None:
+                raise InputError("There are no frames to write. Give at least one.")
+            container.mux(stream.encode(None))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def _stream(container: Any, frame: Any, fps: float) -> Any:
+    rate = Fraction(fps).limit_denominator(1001)
+    stream = container.add_stream("libx264", rate=rate, options={"crf": "23", "preset": "veryfast"})
+    stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
+    stream.codec_context.time_base = Fraction(1, _TICKS)
+    return stream
+
+
+def _frame(pixels: Pixels) -> Any:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise InputError(
+            f"Frames must be (H, W, 3) of uint8 but got {pixels.shape} of {pixels.dtype}."
+        )
+    height, width = (side // 2 * 2 for side in pixels.shape[:2])
+    if not height or not width:
+        raise InputError(f"Frames must be 2 x 2 pixels or more but got {pixels.shape[:2]}.")
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels[:height, :width]), "rgb24")

@@ -1,0 +1,155 @@
+"""How tokens are chosen, when to stop, and how they become pieces of text."""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, suppress
+from typing import Any, Generic, TypeVar
+
+import torch
+from transformers import LogitsProcessor, StoppingCriteria, TopPLogitsWarper
+from transformers.generation.streamers import BaseStreamer
+
+from pipelines.compute.background import stream_work
+from pipelines.core.options import GenerationOptions
+from pipelines.models.captioning.stopping import GenerationStopped, stopping
+from pipelines.models.repetition import LoopGuard
+
+Decode = Callable[[list[int]], str]
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+
+class SeededSampling(LogitsProcessor):
+    """Makes greedy decoding draw at random, each row from its own seed.
+
+    Adding Gumbel noise to the logits and taking the largest draws from their softmax. A row's
+    noise depends on its seed and on how many tokens came before alone, so a text is the same
+    whoever else is in the batch, and no other request's draws move it.
+    """
+
+    def __init__(self, options: GenerationOptions, seeds: Sequence[int]) -> None:
+        """Draw with `options`' temperature and top_p; `seeds` has one for each row."""
+        self._temperature = options.temperature
+        self._top_p = TopPLogitsWarper(options.top_p) if options.top_p < 1.0 else None
+        self._seeds = list(seeds)
+        self._generators = {seed: torch.Generator().manual_seed(seed) for seed in set(seeds)}
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Return noisy logits, (rows, vocabulary) float32, for logits of that shape."""
+        scores = scores.float() / self._temperature
+        if self._top_p is not None:
+            scores = self._top_p(input_ids, scores)
+        size = scores.shape[-1]
+        noise = {seed: _gumbel(size, source) for seed, source in self._generators.items()}
+        return scores + torch.stack([noise[seed] for seed in self._seeds]).to(scores.device)
+
+
+def _gumbel(size: int, source: torch.Generator) -> torch.Tensor:
+    uniform = torch.rand(size, generator=source, dtype=torch.float64)
+    return -torch.log(-torch.log(uniform.clamp(1e-300, 1.0 - 1e-16))).float()
+
+
+class StopOnRepetition(StoppingCriteria):
+    """Ends each row that has begun to repeat itself, or has reached a stop."""
+
+    def __init__(self, decode: Decode, stops: Sequence[str], rows: int, skip: int) -> None:
+        """Watch `rows` rows; the first `skip` tokens of each are not part of the text."""
+        self._decode = decode
+        self._guards = [LoopGuard(stops) for _ in range(rows)]
+        self._skip = skip
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        """Return (rows,) bool for ids of shape (rows, length)."""
+        ended = []
+        for guard, ids in zip(self._guards, input_ids[:, self._skip :].tolist(), strict=True):
+            guard.feed(self._decode(ids).lstrip())
+            ended.append(guard.finish is not None)
+        return torch.tensor(ended, device=input_ids.device)
+
+
+class StopOnCancel(StoppingCriteria):
+    """Ends every row once a function says so."""
+
+    def __init__(self, should_stop: Callable[[], bool]) -> None:
+        """Ask `should_stop` before each token."""
+        self._should_stop = should_stop
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        """Return (rows,) bool for ids of shape (rows, length)."""
+        return torch.full((input_ids.shape[0],), self._should_stop(), device=input_ids.device)
+
+
+class GenerationRun(Generic[Piece]):
+    """What a run may do in its thread: say something, and ask `generate`.
+
+    Attributes:
+        emit: hands a piece on to whoever reads.
+    """
+
+    def __init__(self, emit: Callable[[Piece], None], should_stop: Callable[[], bool]) -> None:
+        """Hand on to `emit`; end once `should_stop` says so."""
+        self.emit = emit
+        self._should_stop = should_stop
+
+    def generate(self, model: Any, **inputs: Any) -> torch.Tensor:
+        """Return the tokens of `model.generate`, fewer once the run was told to stop."""
+        criteria = [*inputs.pop("stopping_criteria", ()), StopOnCancel(self._should_stop)]
+        made: torch.Tensor = model.generate(**inputs, stopping_criteria=criteria)
+        return made
+
+
+def run_stoppable(
+    work: Callable[[GenerationRun[Piece]], Result],
+) -> Generator[Piece | None, None, Result]:
+    """Do `work` in a thread of its own, yielding its pieces, or None as a sign of life.
+
+    Whoever reads this may close it at each yield; then the computation stops within a layer of
+    the model that is being run, and has stopped when `close` returns.
+
+    Raises:
+        Exception: whatever `work` raised, in the caller's thread.
+    """
+    made: list[Result] = []
+
+    def run(emit: Callable[[Piece], None], should_stop: Callable[[], bool]) -> None:
+        with suppress(GenerationStopped), stopping(should_stop):
+            made.append(work(GenerationRun(emit, should_stop)))
+
+    with closing(stream_work(run)) as pieces:
+        yield from pieces
+    return made[0]
+
+
+class PieceStreamer(BaseStreamer):
+    """Takes tokens from `generate` and hands on pieces of text that stay as they are."""
+
+    def __init__(self, decode: Decode, guard: LoopGuard, emit: Callable[[str], None]) -> None:
+        """Decode with `decode`, hold back with `guard`; `ids` collects the tokens."""
+        self._decode = decode
+        self._guard = guard
+        self._emit = emit
+        self._prompt_came = False
+        self.ids: list[int] = []
+
+    def put(self, value: torch.Tensor) -> None:
+        """Take one token; the first call is the prompt, or the decoder's start."""
+        if not self._prompt_came:
+            self._prompt_came = True
+            return
+        self.ids += value.reshape(-1).tolist()
+        self._emit(self._guard.feed(self._decode(self.ids).lstrip()))
+
+    def end(self) -> None:
+        """Hand on what was held back."""
+        self._emit(self._guard.end(self._decode(self.ids).strip()))
+
+
+class StopGuarded(StoppingCriteria):
+    """Ends the one row that a guard has found the end of."""
+
+    def __init__(self, guard: LoopGuard) -> None:
+        """Ask `guard`, which is fed elsewhere."""
+        self._guard = guard
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        """Return (1,) bool for ids of shape (1, length)."""
+        return torch.full((1,), self._guard.finish is not None, device=input_ids.device)

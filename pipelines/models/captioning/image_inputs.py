@@ -1,0 +1,381 @@
+"""From an image to what the language model reads: one class for each way that there is.
+
+Shapes: B images, P patches, Q query tokens, N tokens an image takes in the prompt, D width of the
+language model, V width of the vision tower, L tokens of the longest prompt.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from PIL import Image
+
+from pipelines.core.errors import WeightsError
+from pipelines.core.spec import GenerativeTraits
+from pipelines.models.captioning.image_cache import Tensors
+from pipelines.models.captioning.prompts import ImagePrompt
+
+#: The longer side of an image as a multiple of the shorter one; what is longer is shortened.
+MAX_ASPECT = 100
+
+
+@dataclass(frozen=True)
+class InputParts:
+    """What a checkpoint is loaded into; `qformer_tokenizer` where there is one."""
+
+    model: Any
+    image_processor: Any
+    tokenizer: Any
+    traits: GenerativeTraits
+    qformer_tokenizer: Any = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image with its prompt, ready for `generate`."""
+
+    encoded: Tensors
+    prompt: ImagePrompt
+
+
+@dataclass(frozen=True)
+class Job:
+    """A call of `generate`.
+
+    Attributes:
+        model: whose `generate` is called.
+        inputs: its inputs.
+        skip: tokens at the start of each row it returns that are not the answer.
+    """
+
+    model: Any
+    inputs: dict[str, Any]
+    skip: int
+
+
+class ImageConnector(ABC):
+    """Prepares and encodes images, and joins them with prompts."""
+
+    def __init__(self, parts: InputParts) -> None:
+        """Use the loaded `parts`."""
+        self.parts = parts
+        self.model, self.traits = parts.model, parts.traits
+
+    def check(self) -> None:
+        """Make sure that the image's place in the prompt is the one that the model looks for.
+
+        Raises:
+            WeightsError: the declared text holds no image token of this checkpoint, so that the
+                model would answer without the image.
+        """
+        if not self.traits.image_text:
+            return
+        ids = self.parts.tokenizer(self.traits.image_text, add_special_tokens=False)["input_ids"]
+        if list(ids).count(int(self.model.config.image_token_id)) != 1:
+            raise WeightsError(
+                "The files hold a model that marks images in another way than its catalogue entry "
+                "says: this is another model. Delete it so that it is fetched again."
+            )
+
+    def prepare(self, image: Image.Image) -> Tensors:
+        """Return what the stock image processor makes of an RGB image, tensors on the CPU.
+
+        A strip of more than 1:100 is shortened to that: some processors refuse it, others make
+        gigabytes of it.
+        """
+        processor, options = self.parts.image_processor, dict[str, Any](self.traits.image_options)
+        if self.traits.max_image_pixels:
+            least, most = processor.size["shortest_edge"], processor.size["longest_edge"]
+            most = min(most, self.traits.max_image_pixels)
+            options["size"] = {"shortest_edge": least, "longest_edge": most}
+        made = processor(images=[_within_reason(image)], return_tensors="pt", **options)
+        return {name: made[name] for name in made if isinstance(made[name], torch.Tensor)}
+
+    @torch.no_grad()
+    def encode(self, prepared: Sequence[Tensors]) -> list[Tensors]:
+        """Run the vision tower; returns one entry for each image, on the model's device."""
+        return self._encode([self._placed(one) for one in prepared])
+
+    def tokenise(self, text: str, encoded: Tensors) -> list[int]:
+        """Return the ids of a prompt as the stock processor would make them."""
+        count = self.image_tokens(encoded)
+        image = [int(self.model.config.image_token_id)] if count else []
+        ids = self.parts.tokenizer(
+            text, add_special_tokens=self.traits.special_tokens, verbose=False
+        )["input_ids"]
+        if self.traits.image_first:
+            return image * count + list(ids)
+        return [token for one in ids for token in ([one] * count if [one] == image else [one])]
+
+    @torch.no_grad()
+    def job(self, rows: Sequence[Row]) -> Job:
+        """Join the rows, padded on the left, into one call of `generate`."""
+        return self._job(rows)
+
+    @abstractmethod
+    def image_tokens(self, encoded: Tensors) -> int:
+        """Return how many tokens of the prompt an encoded image takes."""
+
+    @abstractmethod
+    def _encode(self, images: list[Tensors]) -> list[Tensors]: ...
+
+    @abstractmethod
+    def _job(self, rows: Sequence[Row]) -> Job: ...
+
+    def _placed(self, prepared: Tensors) -> Tensors:
+        """Move to the model's device; floats also to the vision tower's dtype."""
+        device, dtype = self.model.device, self._dtype()
+        return {
+            name: tensor.to(device, dtype if tensor.is_floating_point() else None)
+            for name, tensor in prepared.items()
+        }
+
+    def _dtype(self) -> torch.dtype:
+        """Return the dtype of the first convolution: others may be quantised or kept apart."""
+        for module in self.model.modules():
+            if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d):
+                return module.weight.dtype
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
+    def _padded(self, rows: Sequence[Row]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ids and mask, (B, L) int64 each, padded on the left."""
+        pad = pad_token(self.parts.tokenizer)
+        length = max(len(row.prompt.ids) for row in rows)
+        missing = [length - len(row.prompt.ids) for row in rows]
+        ids = [[pad] * m + list(row.prompt.ids) for m, row in zip(missing, rows, strict=True)]
+        mask = [[0] * m + [1] * (length - m) for m in missing]
+        device = self.model.device
+        return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+class QueryTokens(ImageConnector):
+    """BLIP-2: the Q-Former's output, (Q, D), takes the place of Q image tokens."""
+
+    def image_tokens(self, encoded: Tensors) -> int:
+        """Return Q."""
+        return int(self.model.config.num_query_tokens)
+
+    def _encode(self, images: list[Tensors]) -> list[Tensors]:
+        pixels = torch.cat([image["pixel_values"] for image in images])  # (B, 3, H, W)
+        features = self.model.get_image_features(pixel_values=pixels).pooler_output  # (B, Q, D)
+        return [{"features": one} for one in features]
+
+    def _features(self, rows: Sequence[Row]) -> torch.Tensor:
+        """Return (B, Q, D)."""
+        return torch.stack([row.encoded["features"] for row in rows])
+
+    def _job(self, rows: Sequence[Row]) -> Job:
+        ids, mask = self._padded(rows)
+        embeds = self.model.get_input_embeddings()(ids)  # (B, L, D)
+        where = (ids == self.model.config.image_token_id).unsqueeze(-1)
+        embeds = embeds.masked_scatter(where, self._features(rows).to(embeds.dtype))
+        inputs = {"inputs_embeds": embeds, "attention_mask": mask}
+        skip = 1 if self.traits.decoder == "seq2seq" else 0
+        return Job(self.model.language_model, inputs, skip)
+
+
+class InstructedQueryTokens(QueryTokens):
+    """InstructBLIP: the vision tower's output, (P, V), is kept; the Q-Former reads the question."""
+
+    def _encode(self, images: list[Tensors]) -> list[Tensors]:
+        pixels = torch.cat([image["pixel_values"] for image in images])
+        states = self.model.vision_model(pixel_values=pixels).last_hidden_state  # (B, P, V)
+        return [{"states": one} for one in states]
+
+    def _features(self, rows: Sequence[Row]) -> torch.Tensor:
+        return torch.stack([self._instructed(row) for row in rows])
+
+    def _instructed(self, row: Row) -> torch.Tensor:
+        """Return (Q, D) for one image: what `get_image_features` does behind the vision tower."""
+        model, states = self.model, row.encoded["states"].unsqueeze(0)
+        room = int(model.config.qformer_config.max_position_embeddings)
+        ids = self.parts.qformer_tokenizer(row.prompt.text, verbose=False)["input_ids"]
+        ids = ids if len(ids) <= room else [*ids[: room - 1], ids[-1]]
+        text = torch.tensor([ids], device=states.device)
+        queries = model.query_tokens
+        mask = torch.ones(1, queries.shape[1] + len(ids), dtype=torch.long, device=states.device)
+        output = model.qformer(
+            input_ids=text,
+            attention_mask=mask,
+            query_embeds=queries,
+            encoder_hidden_states=states,
+            encoder_attention_mask=torch.ones(states.shape[:2], dtype=torch.long).to(mask),
+        ).last_hidden_state[:, : queries.shape[1]]
+        # the Q-Former may be kept in float32
+        return model.language_projection(output.to(states.dtype))[0]
+
+
+class CrossAttention(ImageConnector):
+    """BLIP captions: the decoder looks at the patches, (P, V)."""
+
+    def image_tokens(self, encoded: Tensors) -> int:
+        """Return 0: the image stands beside the prompt."""
+        return 0
+
+    def tokenise(self, text: str, encoded: Tensors) -> list[int]:
+        """Return the decoder's start token and those of the prompt."""
+        return [int(self.model.config.text_config.bos_token_id), *super().tokenise(text, encoded)]
+
+    def _encode(self, images: list[Tensors]) -> list[Tensors]:
+        pixels = torch.cat([image["pixel_values"] for image in images])
+        states = self.model.vision_model(pixel_values=pixels).last_hidden_state
+        return [{"states": one} for one in states]
+
+    def _ends(self) -> dict[str, int]:
+        text = self.model.config.text_config
+        return {"eos_token_id": text.sep_token_id, "pad_token_id": text.pad_token_id}
+
+    def _job(self, rows: Sequence[Row]) -> Job:
+        ids, mask = self._padded(rows)
+        states = torch.stack([row.encoded["states"] for row in rows])
+        inputs = {"input_ids": ids, "attention_mask": mask, "encoder_hidden_states": states}
+        inputs["encoder_attention_mask"] = torch.ones(states.shape[:2], dtype=torch.long).to(ids)
+        return Job(self.model.text_decoder, inputs | self._ends(), ids.shape[1])
+
+
+class QuestionEncoder(CrossAttention):
+    """BLIP answers: an encoder reads the question looking at the patches, the decoder reads it."""
+
+    def tokenise(self, text: str, encoded: Tensors) -> list[int]:
+        """Return the ids of the question, with the tokeniser's own start and end."""
+        return ImageConnector.tokenise(self, text, encoded)
+
+    def _job(self, rows: Sequence[Row]) -> Job:
+        questions = torch.cat([self._question(row) for row in rows])
+        device = self.model.device
+        start = torch.full((len(rows), 1), self.model.decoder_start_token_id, device=device)
+        inputs = {"input_ids": start, "encoder_hidden_states": questions}
+        shape = questions.shape[:2]
+        inputs["encoder_attention_mask"] = torch.ones(shape, dtype=torch.long, device=device)
+        return Job(self.model.text_decoder, inputs | self._ends(), 1)
+
+    def _question(self, row: Row) -> torch.Tensor:
+        """Return (1, L, V)."""
+        states = row.encoded["states"].unsqueeze(0)
+        ids = torch.tensor([list(row.prompt.ids)], device=states.device)
+        states_mask = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
+        read: torch.Tensor = self.model.text_encoder(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            encoder_hidden_states=states,
+            encoder_attention_mask=states_mask,
+        ).last_hidden_state
+        return read
+
+
+class ProjectedPatches(ImageConnector):
+    """LLaVA, InternVL, Florence-2: every patch, or tile of patches, takes image tokens."""
+
+    #: Whether the model gives its features, and takes them back, as a list or as one tensor.
+    _listed = False
+
+    def image_tokens(self, encoded: Tensors) -> int:
+        """Return N: what the projector made of this image."""
+        return encoded["features"].shape[:-1].numel()
+
+    def _encode(self, images: list[Tensors]) -> list[Tensors]:
+        tiles = [len(image["pixel_values"]) for image in images]
+        pixels = torch.cat([image["pixel_values"] for image in images])
+        features = self.model.get_image_features(pixel_values=pixels).pooler_output
+        self._listed = not isinstance(features, torch.Tensor)
+        stacked = torch.stack(list(features)) if self._listed else features
+        return [{"features": one} for one in stacked.split(tiles)]  # each (tiles, N / tiles, D)
+
+    def _job(self, rows: Sequence[Row]) -> Job:
+        ids, mask = self._padded(rows)
+        features = torch.cat([row.encoded["features"] for row in rows])
+        given = list(features) if self._listed else features
+        seen = SimpleNamespace(pooler_output=given)
+        inputs = {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": {"image": seen}}
+        seq2seq = self.traits.decoder == "seq2seq"
+        return Job(self.model, inputs, 1 if seq2seq else ids.shape[1])
+
+
+class GriddedPatches(ProjectedPatches):
+    """Qwen-VL: as many patches as the image's proportions call for, placed by their grid.
+
+    Qwen3-VL also feeds patches of earlier layers into the first layers of its language model;
+    they are kept as "deep 0", "deep 1", …, each of the shape of "features".
+    """
+
+    def _encode(self, images: list[Tensors]) -> list[Tensors]:
+        return [self._encode_one(image) for image in images]
+
+    def _encode_one(self, image: Tensors) -> Tensors:
+        grid = image["image_grid_thw"]  # (1, 3) int64: frames, rows, columns of patches
+        seen = self.model.get_image_features(
+            pixel_values=image["pixel_values"], image_grid_thw=grid
+        )
+        deep = getattr(seen, "deepstack_features", None) or []
+        return {
+            "features": torch.cat(list(seen.pooler_output)),
+            "grid": grid,
+            **{f"deep {layer}": torch.cat(list(one)) for layer, one in enumerate(deep)},
+        }
+
+    def _job(self, rows: Sequence[Row]) -> Job:
+        ids, mask = self._padded(rows)
+        seen = SimpleNamespace(pooler_output=[row.encoded["features"] for row in rows])
+        deep = [name for name in rows[0].encoded if name.startswith("deep ")]
+        if deep:
+            layers = [[row.encoded[name] for row in rows] for name in deep]
+            seen.deepstack_features = layers
+        inputs = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "mm_encoder_outputs": {"image": seen},
+            "image_grid_thw": torch.cat([row.encoded["grid"] for row in rows]),
+            "mm_token_type_ids": (ids == self.model.config.image_token_id).long(),
+        }
+        return Job(self.model, inputs, ids.shape[1])
+
+
+class SizedPatches(ProjectedPatches):
+    """MiniCPM-V: likewise, placed by their size; one view of the whole image, no slices."""
+
+    def _encode(self, images: list[Tensors]) -> list[Tensors]:
+        return [{"features": torch.cat(self._features(image))} for image in images]
+
+    def _features(self, image: Tensors) -> list[torch.Tensor]:
+        seen = self.model.get_image_features(
+            pixel_values=image["pixel_values"], target_sizes=image["target_sizes"]
+        )
+        return list(seen.pooler_output)
+
+    def _job(self, rows: Sequence[Row]) -> Job:
+        ids, mask = self._padded(rows)
+        seen = SimpleNamespace(pooler_output=[row.encoded["features"] for row in rows])
+        inputs = {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": {"image": seen}}
+        return Job(self.model, inputs, ids.shape[1])
+
+
+def _within_reason(image: Image.Image) -> Image.Image:
+    width, height = image.size
+    if max(width, height) <= MAX_ASPECT * min(width, height):
+        return image
+    most = MAX_ASPECT * min(width, height)
+    return image.resize((min(width, most), min(height, most)))
+
+
+#: What each `GenerativeTraits.bridge` is built by.
+BRIDGES: dict[str, Callable[[InputParts], ImageConnector]] = {
+    "query tokens": QueryTokens,
+    "instructed query tokens": InstructedQueryTokens,
+    "cross attention": CrossAttention,
+    "question encoder": QuestionEncoder,
+    "projected patches": ProjectedPatches,
+    "gridded patches": GriddedPatches,
+    "sized patches": SizedPatches,
+}
+
+
+def pad_token(tokenizer: Any) -> int:
+    """Return the id that fills up a batch: the padding token's, else the end token's."""
+    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0):
+        if token is not None:
+            return int(token)
+    return 0

@@ -1,0 +1,119 @@
+"""A checkpoint's files -> the stock model, image processor and tokenisers."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipelines.compute.device import Device
+from pipelines.compute.packed_linear import PackedLinear, pack_linear
+from pipelines.core.errors import WeightsError
+from pipelines.core.settings import Quantization
+from pipelines.core.spec import GenerativeTraits
+from pipelines.models.captioning.image_inputs import InputParts
+
+#: What a quantised model needs beside the runtime pins.
+QUANTIZATION_EXTRA = ("bitsandbytes", "accelerate")
+
+
+def load_parts(
+    folder: Path,
+    traits: GenerativeTraits,
+    device: Device,
+    *,
+    key: str,
+    dtype: str,
+    quantization: Quantization = "none",
+) -> InputParts:
+    """Load a checkpoint of `traits.model_class` for inference.
+
+    Args:
+        folder: the checkpoint in Hub format.
+        traits: what it is.
+        device: where it goes.
+        key: public name of the model, for messages.
+        dtype: "float32" or "bfloat16".
+        quantization: what the Linear layers' weights are turned into while they are loaded.
+
+    Raises:
+        WeightsError: tensors are missing or of another shape, a file is missing, or the weights
+            are to be quantised and what that takes is not installed.
+    """
+    import transformers
+    from transformers import AutoImageProcessor, AutoTokenizer
+
+    quantized = _quantized(quantization, key, dtype)
+    model, info = getattr(transformers, traits.model_class).from_pretrained(
+        folder,
+        dtype=getattr(torch, dtype),
+        local_files_only=True,
+        output_loading_info=True,
+        **quantized,
+    )
+    if info["missing_keys"] or info["mismatched_keys"]:
+        raise WeightsError(
+            f"The weights of {key} lack {len(info['missing_keys'])} tensors and "
+            f"{len(info['mismatched_keys'])} have another shape: this is another model or a "
+            "damaged file. Delete it so that it is fetched again."
+        )
+    model = model.eval().requires_grad_(False)
+    if not quantized:
+        model = model.to(device.kind)
+    if device.packed and dtype == "bfloat16" and not quantized:
+        _pack(model)
+    return InputParts(
+        model=model,
+        image_processor=AutoImageProcessor.from_pretrained(
+            folder, local_files_only=True, backend="pil"
+        ),
+        tokenizer=AutoTokenizer.from_pretrained(folder, local_files_only=True),
+        traits=traits,
+        qformer_tokenizer=_qformer_tokenizer(folder, traits, key),
+    )
+
+
+def _pack(model: Any) -> None:
+    """Pack the Linear layers; T5 looks at the weight of one, and takes None for a packed one's."""
+    pack_linear(model)
+    for module in model.modules():
+        if isinstance(module, PackedLinear):
+            module.weight = None  # type: ignore[assignment]
+
+
+def _qformer_tokenizer(folder: Path, traits: GenerativeTraits, key: str) -> Any:
+    if traits.bridge != "instructed query tokens":
+        return None
+    from transformers import AutoTokenizer
+
+    if not (folder / "qformer_tokenizer").is_dir():
+        raise WeightsError(
+            f"The files of {key} lack the folder qformer_tokenizer. Delete them so that they are "
+            "fetched again."
+        )
+    return AutoTokenizer.from_pretrained(
+        folder, subfolder="qformer_tokenizer", local_files_only=True
+    )
+
+
+def _quantized(quantization: Quantization, key: str, dtype: str) -> dict[str, Any]:
+    """Return the arguments of `from_pretrained` for quantised weights, {} for plain ones."""
+    if quantization == "none":
+        return {}
+    missing = [name for name in QUANTIZATION_EXTRA if importlib.util.find_spec(name) is None]
+    if missing:
+        raise WeightsError(
+            f"{key} was to be loaded in {quantization}, which needs {' and '.join(missing)}. "
+            f"Install with: pip install {' '.join(QUANTIZATION_EXTRA)}; "
+            "or start without --quantization."
+        )
+    from transformers import BitsAndBytesConfig
+
+    if quantization == "int8":
+        return {"quantization_config": BitsAndBytesConfig(load_in_8bit=True)}
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+    )
+    return {"quantization_config": config}

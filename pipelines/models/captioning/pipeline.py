@@ -1,0 +1,388 @@
+"""Captions, answers and conversations about images, over stock transformers models."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipelines.compute.lru import Kept
+from pipelines.core.errors import InputError, MediaError, kind_of
+from pipelines.core.options import GenerationOptions
+from pipelines.core.results import Finish
+from pipelines.core.spec import GenerativeTraits
+from pipelines.core.text import read_history
+from pipelines.media.images import open_image
+from pipelines.models.base import Pipeline
+from pipelines.models.captioner import (
+    BATCH_SIZE,
+    DEFAULTS,
+    Description,
+    History,
+    ImageToTextModel,
+    Picture,
+    TextDelta,
+    check_candidates,
+)
+from pipelines.models.captioning.decoding import (
+    GenerationRun,
+    PieceStreamer,
+    SeededSampling,
+    StopGuarded,
+    StopOnRepetition,
+    run_stoppable,
+)
+from pipelines.models.captioning.image_cache import FeatureCache, Tensors
+from pipelines.models.captioning.image_inputs import BRIDGES, ImageConnector, Job, Row, pad_token
+from pipelines.models.captioning.loading import load_parts
+from pipelines.models.captioning.prompts import ImagePrompt, PromptRequest, PromptWriter, notes_on
+from pipelines.models.captioning.scene_check import CaptionSceneCheck
+from pipelines.models.captioning.stopping import check_stop, watch_layers
+from pipelines.models.repetition import LoopGuard, trim
+
+
+@dataclass(frozen=True)
+class _Generated:
+    """A text as generated, and why it ended."""
+
+    text: str
+    finish: Finish
+
+
+class CaptionPipeline(ImageToTextModel, Pipeline):
+    """One image-to-text model.
+
+    Closing a stream stops the computation within a layer. Every method gives the same text for the
+    same image, words, options and model, alone or in a batch, whether or not the image was encoded
+    before.
+    """
+
+    @property
+    def traits(self) -> GenerativeTraits:
+        """What differs between the models that this class runs."""
+        traits = self.spec.generative
+        assert traits is not None, "the catalogue gives every caption model its traits"
+        return traits
+
+    def _load(self) -> None:
+        # a demo model is small: float32 costs it nothing and keeps its measured numbers
+        dtype = "float32" if self.spec.demo else self.device.dtype
+        parts = load_parts(
+            self.folder,
+            self.traits,
+            self.device,
+            key=self.spec.key,
+            dtype=dtype,
+            quantization="none" if self.spec.demo else self.settings.quantization,
+        )
+        self._tokenizer = parts.tokenizer
+        positions = getattr(parts.model.config.get_text_config(), "max_position_embeddings", None)
+        self._context = min(self.traits.context_tokens, positions or self.traits.context_tokens)
+        self.bridge: ImageConnector = BRIDGES[self.traits.bridge](parts)
+        self.bridge.check()
+        watch_layers(parts.model)
+        self.features = FeatureCache()
+        self._scenes = CaptionSceneCheck.of(self.folder, self._tokenizer)
+
+    def caches(self) -> tuple[Kept, ...]:
+        """Return the encoded pictures."""
+        return (self.features,)
+
+    def _unload(self) -> None:
+        for name in ("_tokenizer", "bridge", "features", "_scenes"):
+            if hasattr(self, name):
+                delattr(self, name)
+
+    def iter_captions(
+        self,
+        images: Sequence[Picture],
+        prompt: str = "",
+        options: GenerationOptions = DEFAULTS,
+        batch_size: int = BATCH_SIZE,
+    ) -> Iterator[Description | None]:
+        """Describe images as `caption` does, one after the other as batches are done.
+
+        Yields None a few times a second while a batch is computed: whoever reads this may close
+        it then, which stops the computation within a layer. The images are not kept encoded, so
+        that thousands of them push out none that somebody asks about.
+
+        Raises:
+            InputError: the model does not caption, or takes no prompt, or `batch_size` is below 1.
+        """
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1 but got {batch_size}.")
+        return self._describe_all(images, self._caption_request(prompt), options, batch_size)
+
+    def _describe_all(
+        self,
+        images: Sequence[Picture],
+        request: PromptRequest,
+        options: GenerationOptions,
+        batch_size: int,
+    ) -> Iterator[Description | None]:
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size]
+            yield from (yield from run_stoppable(self._describing(batch, request, options)))
+
+    def stream_caption(
+        self, image: Path, prompt: str = "", options: GenerationOptions = DEFAULTS
+    ) -> Iterator[TextDelta]:
+        """Describe one image, piece by piece.
+
+        Raises:
+            MediaError: the file is not a readable image.
+            InputError: the model does not caption, or takes no prompt.
+        """
+        return self._stream(image, self._caption_request(prompt), options)
+
+    def stream_answer(
+        self, image: Path, question: str, options: GenerationOptions = DEFAULTS
+    ) -> Iterator[TextDelta]:
+        """Answer a question about an image, piece by piece.
+
+        Raises:
+            MediaError: the file is not a readable image.
+            InputError: there is no question, or the model answers none.
+        """
+        return self._stream(image, self._question_request(question, None), options)
+
+    def stream_chat(
+        self,
+        image: Path,
+        message: str,
+        history: History = None,
+        options: GenerationOptions = DEFAULTS,
+    ) -> Iterator[TextDelta]:
+        """Answer the next message of a conversation about an image, piece by piece.
+
+        Raises:
+            MediaError: the file is not a readable image.
+            InputError: no message, a history of another form, or a model that holds no
+                conversations.
+        """
+        return self._stream(image, self._question_request(message, history), options)
+
+    def iter_candidates(
+        self,
+        image: Path,
+        n: int,
+        options: GenerationOptions = DEFAULTS,
+        prompt: str = "",
+    ) -> Iterator[Description | None]:
+        """Yield up to `n` different captions, best first where they are searched.
+
+        At temperature 0 they are the `n` likeliest of a beam search over max(n, num_beams)
+        texts; above it, they are drawn with the seeds `seed`, `seed + 1`, …, and those that come
+        twice are given once. None, as a sign of life, comes before; closing the iterator stops
+        the computation within a layer.
+
+        Raises:
+            MediaError: the file is not a readable image.
+            InputError: `n` is not within 1..16, or as for `caption`.
+        """
+        check_candidates(n)
+        request = self._caption_request(prompt)
+
+        def work(run: GenerationRun[None]) -> list[Description]:
+            row = self._row_of(image, request, options)
+            if options.temperature > 0.0:
+                seeds = [options.seed + i for i in range(n)]
+                made = self._generate(run, [row] * n, options, seeds)
+            else:
+                wide = replace(options, num_beams=max(n, options.num_beams))
+                made = self._generate(run, [row], wide, [options.seed], texts=n)
+            distinct: dict[str, _Generated] = {}
+            for one in made:
+                distinct.setdefault(one.text, one)
+            return [self._description(one, row) for one in distinct.values()]
+
+        yield from (yield from run_stoppable(work))
+
+    def _caption_request(self, prompt: str) -> PromptRequest:
+        template = self.traits.continuation if _text("prompt", prompt) else self.traits.caption
+        if template is None:
+            what = "go on from a prompt; leave the prompt empty" if prompt.strip() else "caption"
+            raise InputError(f"{self.spec.key} does not {what}. Or choose another model.")
+        return PromptRequest(template=template, text=prompt)
+
+    def _question_request(self, question: str, history: History) -> PromptRequest:
+        if self.traits.question is None:
+            raise InputError(
+                f"{self.spec.key} writes captions but answers no questions. Choose another model."
+            )
+        if not _text("The question", question):
+            raise InputError("The question is empty. Ask something about the image.")
+        turns = read_history(history)
+        if turns and self.traits.turn is None:
+            raise InputError(
+                f"{self.spec.key} answers single questions but holds no conversation. Start a new "
+                "one, or choose another model."
+            )
+        return PromptRequest(template=self.traits.question, text=question, turns=turns)
+
+    def _prepare(self, image: Picture) -> Tensors:
+        if isinstance(image, Path):
+            image = open_image(image, max_pixels=int(self.settings.max_pixels_mp * 1e6))
+        return self.bridge.prepare(image)
+
+    def _row_of(self, image: Picture, request: PromptRequest, options: GenerationOptions) -> Row:
+        encoded = self.features.get([self._prepare(image)], self.bridge.encode)
+        return self._row(encoded[0], request, options)
+
+    def _row(self, encoded: Tensors, request: PromptRequest, options: GenerationOptions) -> Row:
+        answer = options.max_new_tokens if self.traits.decoder == "causal" else 0
+        limit = self._context - answer
+        if limit < 1:
+            raise InputError(
+                f"max_new_tokens must be below {self._context} for {self.spec.key} "
+                f"but got {options.max_new_tokens}. The picture, the prompt and the answer share "
+                "that many tokens."
+            )
+        limit = min(limit, self.traits.prompt_tokens or limit)
+        writer = PromptWriter(
+            self.traits,
+            lambda text: self.bridge.tokenise(text, encoded),
+            self._tokenizer.all_special_tokens + list(self._tokenizer.get_added_vocab()),
+        )
+        return Row(encoded, writer.write(request, limit=limit))
+
+    def _describing(
+        self, images: Sequence[Picture], request: PromptRequest, options: GenerationOptions
+    ) -> Callable[[GenerationRun[None]], list[Description]]:
+        """Return the work of describing a batch of images."""
+
+        def work(run: GenerationRun[None]) -> list[Description]:
+            results: list[Description | None] = [None] * len(images)
+            prepared: dict[int, Tensors] = {}
+            for index, image in enumerate(images):
+                check_stop()
+                try:
+                    prepared[index] = self._prepare(image)
+                except MediaError as error:
+                    results[index] = Description(
+                        text="", model=self.spec.key, error=error.message, context=None
+                    )
+            if prepared:
+                given = list(prepared.values())
+                encoded = self.features.get(given, self.bridge.encode, keep=False)
+                rows = [self._row(one, request, options) for one in encoded]
+                made = self._generate(run, rows, options, [options.seed] * len(rows))
+                for index, one, row in zip(prepared, made, rows, strict=True):
+                    results[index] = self._description(one, row)
+            return [result for result in results if result is not None]
+
+        return work
+
+    def _stream(
+        self, image: Path, request: PromptRequest, options: GenerationOptions
+    ) -> Iterator[TextDelta]:
+        def work(run: GenerationRun[str]) -> Description:
+            row = self._row_of(image, request, options)
+            if options.num_beams == 1:
+                return self._description(self._write(run, row, options), row)
+            made = self._generate(run, [row], options, [options.seed])[0]
+            run.emit(made.text)  # no word of a search is certain before its end
+            return self._description(made, row)
+
+        running = run_stoppable(work)
+        with closing(running) as pieces:
+            while True:
+                try:
+                    piece = next(pieces)
+                except StopIteration as ended:
+                    yield TextDelta(text="", result=ended.value)
+                    return
+                yield TextDelta(text=piece or "")
+
+    def _write(self, run: GenerationRun[str], row: Row, options: GenerationOptions) -> _Generated:
+        """Generate one text token by token, handing on its pieces."""
+        guard, pieces = LoopGuard(self.traits.stops), list[str]()
+
+        def emit(piece: str) -> None:
+            if piece:
+                pieces.append(piece)
+                run.emit(piece)
+
+        streamer = PieceStreamer(self._decode, guard, emit)
+        job = self.bridge.job([row])
+        run.generate(
+            job.model,
+            **job.inputs,
+            **self._settings(options, [options.seed], job),
+            streamer=streamer,
+            stopping_criteria=[StopGuarded(guard)],
+        )
+        return _Generated("".join(pieces), guard.finish or self._finish(streamer.ids, options))
+
+    def _generate(
+        self,
+        run: GenerationRun[Any],
+        rows: Sequence[Row],
+        options: GenerationOptions,
+        seeds: Sequence[int],
+        texts: int = 1,
+    ) -> list[_Generated]:
+        """Generate `texts` texts for each row, those of a row together."""
+        job = self.bridge.job(rows)
+        extra = self._settings(options, seeds, job)
+        if options.num_beams == 1:
+            extra["stopping_criteria"] = [
+                StopOnRepetition(self._decode, self.traits.stops, len(rows), job.skip)
+            ]
+        output = run.generate(job.model, **job.inputs, **extra, num_return_sequences=texts)
+        check_stop()
+        made = []
+        for ids in output[:, job.skip :].tolist():
+            text, finish = trim(self._decode(ids), self.traits.stops)
+            ended = self._finish(ids, options) if finish == "end" else finish
+            made.append(_Generated(text, ended))
+        return made
+
+    def _settings(
+        self, options: GenerationOptions, seeds: Sequence[int], job: Job
+    ) -> dict[str, Any]:
+        """Return the arguments of `generate` that `options` mean, whatever the checkpoint's are."""
+        settings: dict[str, Any] = {
+            "max_new_tokens": options.max_new_tokens,
+            "num_beams": options.num_beams,
+            "do_sample": False,
+        }
+        if "pad_token_id" not in job.inputs:
+            settings["pad_token_id"] = pad_token(self._tokenizer)
+        if options.temperature > 0.0:
+            settings["logits_processor"] = [SeededSampling(options, seeds)]
+        return settings
+
+    def _decode(self, ids: list[int]) -> str:
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
+        return text
+
+    def _finish(self, ids: list[int], options: GenerationOptions) -> Finish:
+        """Return "length" where a text took all the tokens there were without an end."""
+        special = set(self._tokenizer.all_special_ids)
+        full = len(ids) >= options.max_new_tokens and ids[-1] not in special
+        return "length" if full else "end"
+
+    def _description(self, made: _Generated, row: Row) -> Description:
+        prompt: ImagePrompt = row.prompt
+        return Description(
+            text=made.text,
+            model=self.spec.key,
+            finish=made.finish,
+            context=prompt.context,
+            notes=notes_on(prompt, made.finish, self.traits) + self._scene_notes(row),
+        )
+
+    def _scene_notes(self, row: Row) -> tuple[str, ...]:
+        """Return a hint where the demo model is shown what it does not know."""
+        if self._scenes is None:
+            return ()
+        caption = self._row(row.encoded, self._caption_request(""), DEFAULTS)
+        return self._scenes.notes(self.bridge.job([caption]))
+
+
+def _text(name: str, value: object) -> bool:
+    """Return whether there is a text; raise where it is something else."""
+    if not isinstance(value, str):
+        raise InputError(f"{name} must be text but got {kind_of(value)}.")
+    return bool(value.strip())

@@ -1,0 +1,380 @@
+"""CLIP, SigLIP 2 and Chinese-CLIP: one pipeline over the stock transformers models."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipelines.compute.lru import Kept
+from pipelines.compute.vector_cache import VectorCache, fingerprint
+from pipelines.core.errors import InputError
+from pipelines.core.results import (
+    Classification,
+    Embeddings,
+    LabelScore,
+    Ranking,
+    Relevance,
+    SimilarityMatrix,
+    Step,
+)
+from pipelines.core.spec import ContrastiveTraits
+from pipelines.core.text import cut_note
+from pipelines.media.named_image import NamedImage
+from pipelines.models.base import Pipeline
+from pipelines.models.clip.comparing import Comparer
+from pipelines.models.clip.images import IMAGES_PER_STEP, ImageEncoder
+from pipelines.models.clip.loading import load_model
+from pipelines.models.clip.relevance import normalise, patch_relevance
+from pipelines.models.clip.texts import PROMPTS_PER_STEP, TextEncoder, resolve_templates
+from pipelines.models.clip.verdict import ImageTextJudge
+from pipelines.models.linear_probe import NUM_GUESSES, Guess, LinearProbe, check_model, probe_note
+from pipelines.models.notes import language_notes
+from pipelines.models.scene_check import SceneCheck
+from pipelines.models.search_query import Assessment, QueryVector, Vectors, blend, query_kind
+from pipelines.weights.revision import weights_revision
+
+#: Raised when vectors come out otherwise than before, so that kept ones are not taken for new.
+VECTORS_FORMAT = 2
+
+#: Vectors of images that are compared with all labels at once.
+VECTORS_PER_STEP = 1024
+
+
+class ClipPipeline(Pipeline):
+    """Images and texts in one space of unit vectors.
+
+    Every method may be called from any number of threads at once; images that come at the same
+    time share a batch.
+    """
+
+    @property
+    def traits(self) -> ContrastiveTraits:
+        """What differs between the models that this class runs."""
+        traits = self.spec.contrastive
+        assert traits is not None, "the catalogue gives every image-text model its traits"
+        return traits
+
+    def _load(self) -> None:
+        from transformers import AutoImageProcessor, AutoTokenizer
+
+        # a demo model is small: float32 costs it nothing and keeps its measured numbers
+        dtype = "float32" if self.spec.demo else self.device.dtype
+        self._model = load_model(self.folder, self.device, key=self.spec.key, dtype=dtype)
+        tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
+        processor = AutoImageProcessor.from_pretrained(
+            self.folder, local_files_only=True, backend="pil"
+        )
+        self._kept = VectorCache(
+            self.settings.cache_dir / "text-vectors.sqlite",
+            fingerprint(
+                self.folder,
+                self.device,
+                VECTORS_FORMAT,
+                self.traits.cleaning,
+                self.traits.padding,
+                self.traits.max_text_tokens,
+            ),
+        )
+        self.texts = TextEncoder(self._model, tokenizer, self.traits, self._kept)
+        self.pictures = ImageEncoder(
+            self._model, processor, max_pixels=int(self.settings.max_pixels_mp * 1e6)
+        )
+        self.judge = ImageTextJudge(self.traits, self.texts, self.scale)
+        self._comparer = Comparer(
+            self.spec.key, self.texts, self.pictures, self.judge, self.traits.max_text_tokens
+        )
+        self._scene_check = SceneCheck.of(self.folder, self.texts.vectors, self.scale)
+
+    def caches(self) -> tuple[Kept, ...]:
+        """Return the vectors of texts and of pictures."""
+        return (self._kept, self.pictures.kept)
+
+    def _unload(self) -> None:
+        if hasattr(self, "_kept"):
+            self._kept.close()
+        parts = ("_model", "texts", "pictures", "judge", "_comparer", "_kept", "_scene_check")
+        for name in parts:
+            if hasattr(self, name):
+                delattr(self, name)
+
+    def classify(
+        self, image: Path, labels: Sequence[str], *, templates: str = ""
+    ) -> Classification:
+        """Score `labels` against an image.
+
+        Args:
+            image: an image file.
+            labels: at least one, distinct.
+            templates: as `resolve_templates` takes them.
+
+        Returns:
+            A score for each label, best first.
+
+        Raises:
+            MediaError: the file is not a readable image.
+            InputError: `templates` is neither a known name nor a template.
+        """
+        chosen = resolve_templates(templates, self.traits.languages)
+        vector = self.pictures.encode([image])
+        cosines = vector @ self.texts.vectors(labels, chosen).T
+        evidence = self.judge.text_evidence(cosines, vector, chosen)
+        probabilities = self._probabilities(cosines[0])
+        cut = self.texts.cut(labels, chosen)
+        scores = [
+            LabelScore(
+                label=label,
+                probability=float(probabilities[index]),
+                cosine=float(cosines[0, index]),
+                evidence=float(evidence[0, index]),
+                verdict=self.judge.of_text(float(evidence[0, index])),
+                note=cut_note(self.traits.max_text_tokens) if cut[index] else "",
+            )
+            for index, label in enumerate(labels)
+        ]
+        scores.sort(key=lambda score: -score.probability)
+        notes = self._scene_check.notes(vector) + language_notes(
+            labels, self.traits.languages, self.spec.task
+        )
+        return Classification(scores=tuple(scores), model=self.spec.key, notes=tuple(notes))
+
+    def classify_by_probe(
+        self, image: Path, probe: LinearProbe, *, templates: str = ""
+    ) -> Classification:
+        """Score the classes of a probe against an image; the probabilities are the probe's.
+
+        Cosines and verdicts compare the image with the names of the classes, as `classify` does.
+
+        Raises:
+            MediaError: the file is not a readable image.
+            InputError: the probe was made with another model, or `templates` is no template.
+        """
+        vector = self.pictures.encode([image])
+        revision = weights_revision(self.spec, self.folder)
+        check_model(probe, self.spec.key, revision, vector.shape[1])
+        by_name = self.classify(image, probe.labels, templates=templates)
+        shares = dict(zip(probe.labels, probe.probabilities(vector.numpy())[0], strict=True))
+        scores = [
+            replace(score, probability=min(1.0, float(shares[score.label])))
+            for score in by_name.scores
+        ]
+        scores.sort(key=lambda score: -score.probability)
+        # hints on the language of the labels are about cosines, which a probe does not use
+        notes = (probe_note(probe), *self._scene_check.notes(vector))
+        return replace(by_name, scores=tuple(scores), notes=notes)
+
+    def embed_contents(
+        self, files: Sequence[tuple[str, bytes]]
+    ) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """Return the unit vectors of contents of files, as `ImageEncoder.encode_contents`."""
+        vectors, bad = self.pictures.encode_contents(files)
+        return vectors.numpy(), bad
+
+    def guess(
+        self, vectors: NDArray[np.float32], labels: Sequence[str], *, templates: str = ""
+    ) -> tuple[list[Guess], list[str]]:
+        """Return what (N, D) unit vectors of images are taken for, and notes on the whole.
+
+        The probabilities are those of `classify`.
+
+        Raises:
+            InputError: `templates` is neither a known name nor a template.
+        """
+        chosen = resolve_templates(templates, self.traits.languages)
+        words = self.texts.vectors(labels, chosen)
+        pictures = torch.from_numpy(vectors)
+        guesses: list[Guess] = []
+        for part in pictures.split(VECTORS_PER_STEP):
+            best = self._probabilities(part @ words.T).topk(min(NUM_GUESSES, len(labels)))
+            guesses += [
+                Guess(tuple(classes), tuple(shares))
+                for classes, shares in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            ]
+        notes = self._scene_check.notes(pictures) + language_notes(
+            labels, self.traits.languages, self.spec.task
+        )
+        if cut := sum(self.texts.cut(labels, chosen)):
+            notes.insert(
+                0,
+                f"Names of {cut} of {len(labels)} classes are longer than the model reads: only "
+                f"the first {self.traits.max_text_tokens} tokens of each were used.",
+            )
+        return guesses, notes
+
+    def look(self, image: Path, label: str, templates: str = "") -> Relevance:
+        """Return where in an image the model finds `label`.
+
+        The direction followed is the label's vector less the mean of the neutral texts', so
+        that what every text finds in a picture does not count.
+
+        Raises:
+            MediaError: the file is not a readable image.
+            InputError: `templates` is neither a known name nor a template.
+        """
+        chosen = resolve_templates(templates, self.traits.languages)
+        picture = self.pictures.open(image)
+        direction = self.judge.direction(label, chosen)
+        pixels = self.pictures.recipe.pixels(picture)
+        shares = patch_relevance(self._model, pixels, direction, pooling=self.traits.pooling)
+        left, top, right, bottom = self.pictures.recipe.seen_box(*picture.size)
+        width, height = picture.size
+        return Relevance(
+            label=label,
+            grid=tuple(tuple(row) for row in normalise(shares).tolist()),
+            box=(left / width, top / height, right / width, bottom / height),
+        )
+
+    def prepare(
+        self,
+        texts: Sequence[str] = (),
+        images: Sequence[NamedImage] = (),
+        templates: str = "",
+    ) -> Iterator[Step]:
+        """Compute what a request needs in steps of a second or so, before it is asked.
+
+        What was computed is kept, so the request itself then takes milliseconds; whoever stops
+        between two steps stops the work. Nothing is yielded where one step is enough.
+
+        Raises:
+            InputError: `templates` is neither a known name nor a template.
+        """
+        chosen = resolve_templates(templates, self.traits.languages) if texts else ()
+        if len(texts) * len(chosen) > PROMPTS_PER_STEP:
+            for done in self.texts.prepare(texts, chosen):
+                yield Step(done=done, total=len(texts), unit="texts")
+        if len(images) > IMAGES_PER_STEP:
+            for done in self.pictures.prepare([image.path for image in images]):
+                yield Step(done=done, total=len(images), unit="pictures")
+
+    def rank(
+        self, query: str | NamedImage, texts: Sequence[str], images: Sequence[NamedImage]
+    ) -> Ranking:
+        """Order texts and images by their similarity to a text or an image.
+
+        A candidate image that cannot be read comes last, with the reason as its note.
+
+        Raises:
+            InputError: there is no candidate.
+            MediaError: the query cannot be read, or no candidate is left.
+        """
+        if not texts and not images:
+            raise InputError("There is nothing to compare with. Give candidate texts or images.")
+        if isinstance(query, str):
+            vector = self.texts.vectors([query])
+            given, pictures = [query, *texts], torch.empty(0, 0)
+        else:
+            vector = pictures = self.pictures.encode([query.path])
+            given = list(texts)
+        rows = self._comparer.ranked(query, vector, texts, images)
+        notes = self._scene_check.notes(pictures) + language_notes(
+            given, self.traits.languages, self.spec.task
+        )
+        if isinstance(query, str) and self.texts.cut([query])[0]:
+            notes.insert(0, "The query is " + cut_note(self.traits.max_text_tokens).lower())
+        return Ranking(rows=rows, model=self.spec.key, notes=tuple(notes))
+
+    def embed_texts(self, texts: Sequence[str]) -> Embeddings:
+        """Return the unit vectors of texts."""
+        vectors = self.texts.vectors(texts)
+        return self._embeddings(vectors, {}, list(texts), self._notes(texts, torch.empty(0, 0)))
+
+    def embed_images(self, images: Sequence[NamedImage]) -> Embeddings:
+        """Return the unit vectors of image files; an unreadable one gets none, and its reason.
+
+        Raises:
+            MediaError: none of them can be read.
+        """
+        vectors, bad = self.pictures.encode_readable([image.path for image in images])
+        notes = self._notes((), vectors)
+        return self._embeddings(vectors, bad, [image.name for image in images], notes)
+
+    def aim(self, text: str, image: Path | None, text_weight: float = 0.5) -> QueryVector:
+        """Return what to look for in an index of image vectors.
+
+        Args:
+            text: what should be seen, or "".
+            image: an image file like which it should be, or None; one of the two is given.
+            text_weight: share of the text where both are given, 0..1.
+
+        Raises:
+            MediaError: the image cannot be read.
+        """
+        word = self.texts.vectors([text])[0].numpy() if text else None
+        seen = self.pictures.encode([image])[0].numpy() if image is not None else None
+        notes = self._notes([text] if text else [], torch.empty(0, 0))
+        return QueryVector(
+            vector=blend(word, seen, text_weight), kind=query_kind(word, seen), notes=tuple(notes)
+        )
+
+    def judge_found(self, aim: QueryVector, vectors: Vectors) -> list[Assessment | None]:
+        """Return what the similarity of each of (N, D) image vectors to an aim means.
+
+        None for a text and an image together, for which nothing is calibrated.
+        """
+        if aim.kind == "both" or not len(vectors):
+            return [None] * len(vectors)
+        pictures, sought = torch.from_numpy(vectors), torch.from_numpy(aim.vector)[None]
+        if aim.kind == "text":
+            found = self.judge.text_evidence(pictures @ sought.T, pictures, ("{}",))[:, 0].tolist()
+            return [Assessment(evidence=e, verdict=self.judge.of_text(e)) for e in found]
+        found = self.judge.image_evidence(pictures, sought)[:, 0].tolist()
+        return [Assessment(evidence=e, verdict=self.judge.of_images(e)) for e in found]
+
+    def matrix(self, texts: Sequence[str], images: Sequence[NamedImage]) -> SimilarityMatrix:
+        """Compare texts with images, or, where only one kind is given, each with all of it.
+
+        An image that cannot be read is left out, and a note says why.
+
+        Raises:
+            InputError: nothing is given.
+            MediaError: none of the images can be read.
+        """
+        if not texts and not images:
+            raise InputError("There is nothing to compare. Give texts, images, or both.")
+        pictures, bad = self.pictures.encode_readable([image.path for image in images])
+        words = self.texts.vectors(texts)
+        names = tuple(image.name for index, image in enumerate(images) if index not in bad)
+        made = self._comparer.matrix(tuple(texts), names, words, pictures)
+        left_out = [f"Left out: {images[index].name}. {reason}" for index, reason in bad.items()]
+        notes = [*left_out, *self._notes(texts, pictures)]
+        return replace(made, notes=tuple(notes))
+
+    def _notes(self, texts: Sequence[str], pictures: torch.Tensor) -> list[str]:
+        """Return what a person should know about texts and (N, D) image vectors together."""
+        notes = self._scene_check.notes(pictures) + language_notes(
+            texts, self.traits.languages, self.spec.task
+        )
+        cut = sum(self.texts.cut(texts))
+        if cut:
+            notes.insert(
+                0, f"{cut} of {len(texts)} texts: " + cut_note(self.traits.max_text_tokens).lower()
+            )
+        return notes
+
+    def _embeddings(
+        self, vectors: torch.Tensor, bad: dict[int, str], names: list[str], notes: list[str]
+    ) -> Embeddings:
+        good = iter(vectors.tolist())
+        rows = tuple(None if i in bad else tuple(next(good)) for i in range(len(names)))
+        return Embeddings(
+            vectors=rows,
+            names=tuple(names),
+            model=self.spec.key,
+            dim=vectors.shape[1],
+            errors=tuple((names[index], message) for index, message in bad.items()),
+            notes=tuple(notes),
+        )
+
+    @property
+    def scale(self) -> float:
+        """The factor from cosines to logits."""
+        return float(self._model.logit_scale.detach().exp())
+
+    def _probabilities(self, cosines: torch.Tensor) -> torch.Tensor:
+        """Turn (..., L) cosines into probabilities as the model was trained to."""
+        logits = cosines.double() * self.scale
+        if self.traits.probability == "sigmoid":
+            return (logits + float(self._model.logit_bias.detach())).sigmoid()
+        return logits.softmax(dim=-1)

@@ -1,0 +1,127 @@
+"""What a person should know about an answer: foreign languages, repeated labels. Torch-free."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import regex
+
+from pipelines.core.results import Finish
+from pipelines.core.spec import Task
+from pipelines.models.catalogue import MODELS
+
+_SCRIPTS = {
+    "zh": (regex.compile(r"\p{Han}"), "Chinese"),
+    "ja": (regex.compile(r"[\p{Hiragana}\p{Katakana}]"), "Japanese"),
+    "ko": (regex.compile(r"\p{Hangul}"), "Korean"),
+    "ru": (regex.compile(r"\p{Cyrillic}"), "Cyrillic"),
+}
+_LATIN = regex.compile(r"\p{Latin}{2,}")
+
+#: Why there is no answer about a video.
+VIDEO_LOST = (
+    "Not one of the frames that the model would look at can be read: the video is damaged. "
+    "Save it again, or choose another video."
+)
+
+
+def language_notes(texts: Iterable[str], languages: tuple[str, ...], task: Task) -> list[str]:
+    """Return a hint where texts are in a language that the model was not trained on.
+
+    The texts are answered all the same; the hint names a model of `task` that reads them.
+
+    Args:
+        texts: what a person typed.
+        languages: ISO 639-1 codes of the languages that the model reads well.
+        task: what the model does.
+    """
+    joined = "\n".join(texts)[:20_000]
+    for code, (script, name) in _SCRIPTS.items():
+        if code not in languages and script.search(joined):
+            return [_hint(code, name, languages, task)]
+    if "en" not in languages and _LATIN.search(joined):
+        return [_hint("en", "English", languages, task)]
+    return []
+
+
+def _hint(code: str, name: str, languages: tuple[str, ...], task: Task) -> str:
+    found = [
+        (spec.contrastive.languages.index(code), spec)
+        for spec in MODELS
+        if spec.contrastive is not None and not spec.demo and code in spec.contrastive.languages
+    ]
+    # a model made for the language comes before one that reads it among others
+    able = [spec for _, spec in sorted(found, key=lambda pair: pair[0]) if spec.task == task]
+    reads = "English" if languages[:1] == ("en",) else "other languages"
+    if not able:
+        return f"Your text looks {name}; this model reads {reads}, so do not trust the scores."
+    named = " or ".join(f"{spec.key} ({spec.title})" for spec in able[:2])
+    return (
+        f"Your text looks {name}, which this model was not trained on: do not trust these scores. "
+        f"Choose the model {named}."
+    )
+
+
+def lost_frames_notes(num_lost: int, num_frames: int) -> list[str]:
+    """Return a note where some of the frames that count could not be read."""
+    if not num_lost:
+        return []
+    return [
+        f"{num_lost} of {num_frames} frames could not be read because the video is damaged "
+        "there; their neighbours are used."
+    ]
+
+
+def repeated_notes(repeated: Iterable[str]) -> list[str]:
+    """Return a note on texts that were given more than once and count once."""
+    names = list(repeated)
+    if not names:
+        return []
+    shown = ", ".join(f"“{name[:40]}”" for name in names[:3])
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return [f"Given more than once and counted once: {shown}{more}."]
+
+
+#: Language code -> its letters, its name.
+_LETTERS = {
+    "ja": (re.compile("[\u3040-\u30ff]"), "Japanese"),
+    "ko": (re.compile("[\uac00-\ud7af]"), "Korean"),
+    "zh": (re.compile("[\u3400-\u4dbf\u4e00-\u9fff]"), "Chinese"),
+    "ru": (re.compile("[\u0400-\u04ff]"), "Cyrillic"),
+}
+
+
+def script_notes(written: str, languages: Sequence[str]) -> list[str]:
+    """Return a note where a person wrote in a language that the model was not trained on."""
+    for code, (letters, name) in _LETTERS.items():
+        if code not in languages and letters.search(written):
+            return [
+                f"Your text looks {name}, which this model was not trained on: do not trust the "
+                "answer, or write in English."
+            ]
+    return []
+
+
+def finish_notes(finish: Finish) -> list[str]:
+    """Return a note where a text did not end by itself."""
+    if finish == "length":
+        return ["The text stopped at the longest length that was asked for (max_new_tokens)."]
+    if finish == "loop":
+        return ["The model began to repeat itself; the repetition was cut off."]
+    return []
+
+
+def cut_note(read_chars: int, given_chars: int) -> str:
+    """Return the note that only the beginning of a text was read."""
+    return (
+        f"Your text is longer than the model reads: only its first {read_chars} of "
+        f"{given_chars} characters were used."
+    )
+
+
+def dropped_note(num_turns: int) -> str:
+    """Return the note that the oldest turns of a conversation did not count."""
+    turns = "turn" if num_turns == 1 else f"{num_turns} turns"
+    return (
+        f"The conversation is longer than the model reads: its oldest {turns} "
+        "did not count for this answer."
+    )

@@ -1,0 +1,281 @@
+"""Captions, answers and conversations about images, by a model on a server. Torch-free."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from pipelines.compute.background import stream_work
+from pipelines.core.errors import InputError, MediaError, ServerError, kind_of
+from pipelines.core.options import GenerationOptions
+from pipelines.core.settings import Settings
+from pipelines.core.spec import ModelSpec
+from pipelines.core.text import read_history
+from pipelines.media.images import open_image
+from pipelines.models.captioner import (
+    BATCH_SIZE,
+    DEFAULTS,
+    Description,
+    History,
+    ImageToTextModel,
+    Picture,
+    TextDelta,
+    check_candidates,
+)
+from pipelines.models.remote.client import ChatServer
+from pipelines.models.remote.errors import RefusedByServer
+from pipelines.models.remote.messages import (
+    DESCRIBE,
+    Question,
+    check_beams,
+    conversation,
+    picture_part,
+)
+from pipelines.models.remote.stopping import RequestStopped, run_stoppable
+from pipelines.models.remote.stream import Emit, Reply
+
+#: Temperature at which captions to choose from are drawn, where none is asked for.
+_VARIED = 1.0
+
+#: Seconds between two looks at whether a batch may send one more request.
+_LOOK_S = 0.02
+
+
+class RemoteCaptioner(ImageToTextModel):
+    """One image-to-text model on a server.
+
+    Closing a stream closes the connection. Pictures are sent upright, in RGB, with nothing else
+    that their files held.
+    """
+
+    def __init__(self, spec: ModelSpec, settings: Settings, server: ChatServer) -> None:
+        """Remember whom to ask; nobody is asked yet."""
+        self.spec = spec
+        self.settings = settings
+        self._server = server
+        self._places = threading.Semaphore(server.remote.concurrency)
+
+    def model_name(self, should_stop: Callable[[], bool] = lambda: False) -> str:
+        """Return what the server calls the model, "" where it lists none, or was not waited for.
+
+        Raises:
+            ServerError: the server cannot be reached.
+        """
+
+        async def ask() -> str:
+            async with self._server.client() as client:
+                return (await self._server.model(client))[0]
+
+        try:
+            return run_stoppable(ask(), should_stop)
+        except RequestStopped:
+            return ""
+
+    def iter_captions(
+        self,
+        images: Sequence[Picture],
+        prompt: str = "",
+        options: GenerationOptions = DEFAULTS,
+        batch_size: int = BATCH_SIZE,
+    ) -> Iterator[Description | None]:
+        """Describe images, several at once, as many as the server is asked at most.
+
+        `batch_size` changes nothing: each image is a request of its own.
+
+        Yields:
+            A description for each image, in order, one with `error` set where there is none; None
+            as a sign of life.
+
+        Raises:
+            InputError: beams are asked for.
+            ServerError: the server gives no caption at all.
+        """
+        question = self._caption_question(prompt, options)
+
+        async def describe(client: Any, image: Picture) -> Description:
+            async with self._place():
+                return await self._described(client, image, question, options)
+
+        return self._all([(describe, image) for image in images])
+
+    def stream_caption(
+        self, image: Path, prompt: str = "", options: GenerationOptions = DEFAULTS
+    ) -> Iterator[TextDelta]:
+        """Describe one image, piece by piece.
+
+        Raises:
+            MediaError: the file is not a readable image.
+            InputError: beams are asked for.
+            ServerError: the server gives no answer.
+        """
+        return self._stream(image, self._caption_question(prompt, options), options)
+
+    def stream_answer(
+        self, image: Path, question: str, options: GenerationOptions = DEFAULTS
+    ) -> Iterator[TextDelta]:
+        """Answer a question about an image, piece by piece.
+
+        Raises:
+            MediaError: the file is not a readable image.
+            InputError: there is no question, or beams are asked for.
+            ServerError: the server gives no answer.
+        """
+        return self.stream_chat(image, question, None, options)
+
+    def stream_chat(
+        self,
+        image: Path,
+        message: str,
+        history: History = None,
+        options: GenerationOptions = DEFAULTS,
+    ) -> Iterator[TextDelta]:
+        """Answer the next message of a conversation about an image, piece by piece.
+
+        Raises:
+            MediaError: the file is not a readable image.
+            InputError: no message, a history of another form, or beams are asked for.
+            ServerError: the server gives no answer.
+        """
+        check_beams(options)
+        if not isinstance(message, str):
+            raise InputError(f"The question must be text but got {kind_of(message)}.")
+        if not message.strip():
+            raise InputError("The question is empty. Ask something about the image.")
+        return self._stream(image, Question.of(message, read_history(history)), options)
+
+    def iter_candidates(
+        self, image: Path, n: int, options: GenerationOptions = DEFAULTS, prompt: str = ""
+    ) -> Iterator[Description | None]:
+        """Yield up to `n` different captions, drawn with `seed`, `seed + 1`, …; None meanwhile.
+
+        At temperature 0 they would all be the same, so they are drawn at 1.
+
+        Raises:
+            InputError: `n` is not within 1..16, or as for `stream_caption`.
+            MediaError, ServerError: as for `stream_caption`.
+        """
+        check_candidates(n)
+        drawn = replace(options, num_beams=1, temperature=options.temperature or _VARIED)
+        question = self._caption_question(prompt, drawn)
+        picture = self._opened(image)
+
+        async def describe(client: Any, seed: int) -> Description:
+            async with self._place():
+                mine = replace(drawn, seed=seed)
+                return await self._described(client, picture, question, mine)
+
+        seen: set[str] = set()
+        for one in self._all([(describe, (options.seed + i) % 2**32) for i in range(n)]):
+            if one is None:
+                yield None
+            elif not one.error and one.text not in seen:
+                seen.add(one.text)
+                yield one
+
+    def _caption_question(self, prompt: str, options: GenerationOptions) -> Question:
+        check_beams(options)
+        if not isinstance(prompt, str):
+            raise InputError(f"prompt must be text but got {kind_of(prompt)}.")
+        return Question.of(prompt) if prompt.strip() else Question(DESCRIBE)
+
+    def _opened(self, image: Picture) -> Image.Image:
+        if isinstance(image, Path):
+            return open_image(image, max_pixels=int(self.settings.max_pixels_mp * 1e6))
+        return image
+
+    def _stream(
+        self, image: Path, question: Question, options: GenerationOptions
+    ) -> Iterator[TextDelta]:
+        def work(emit: Callable[[TextDelta], None], should_stop: Callable[[], bool]) -> None:
+            picture = self._opened(image)
+
+            async def ask() -> Description:
+                async with self._server.client() as client:
+                    return await self._asked(
+                        client, picture, question, options, lambda text: emit(TextDelta(text=text))
+                    )
+
+            with suppress(RequestStopped):
+                emit(TextDelta(text="", result=run_stoppable(ask(), should_stop)))
+
+        for delta in stream_work(work):
+            yield TextDelta(text="") if delta is None else delta
+
+    async def _asked(
+        self,
+        client: Any,
+        picture: Image.Image,
+        question: Question,
+        options: GenerationOptions,
+        emit: Emit | None = None,
+    ) -> Description:
+        messages = conversation([picture_part(picture)], question.turns, question.text)
+        reply: Reply = await self._server.ask(client, messages, options, emit)
+        context = question.context(reply)
+        return Description(
+            text=reply.text,
+            model=self.spec.key,
+            finish=reply.finish,
+            context=context,
+            notes=question.notes(reply, context),
+        )
+
+    async def _described(
+        self, client: Any, image: Picture, question: Question, options: GenerationOptions
+    ) -> Description:
+        """Return the description of an image; what is wrong with this one only is its error."""
+        try:
+            return await self._asked(client, self._opened(image), question, options)
+        except (MediaError, RefusedByServer) as error:
+            return Description(text="", model=self.spec.key, error=error.message, context=None)
+
+    def _all(self, jobs: Sequence[tuple[Callable[..., Any], Any]]) -> Iterator[Description | None]:
+        """Do jobs at once and yield their descriptions in order, None as a sign of life.
+
+        The server's failure is that of a job, as long as another one has a text.
+        """
+
+        async def work_all(emit: Callable[[Description], None]) -> None:
+            async with self._server.client() as client:
+                tasks = [asyncio.ensure_future(describe(client, what)) for describe, what in jobs]
+                try:
+                    made = await asyncio.gather(*tasks, return_exceptions=True)
+                finally:
+                    for task in tasks:
+                        task.cancel()
+            for one in self._settled(made):
+                emit(one)
+
+        def work(emit: Callable[[Description], None], should_stop: Callable[[], bool]) -> None:
+            with suppress(RequestStopped):
+                run_stoppable(work_all(emit), should_stop)
+
+        return stream_work(work) if jobs else iter(())
+
+    def _settled(self, made: Sequence[Description | BaseException]) -> Iterator[Description]:
+        wrong = [one for one in made if isinstance(one, BaseException)]
+        for error in wrong:
+            if not isinstance(error, ServerError):
+                raise error
+        if wrong and not any(isinstance(one, Description) and not one.error for one in made):
+            raise wrong[0]
+        for one in made:
+            if isinstance(one, ServerError):
+                yield Description(text="", model=self.spec.key, error=one.message, context=None)
+            elif isinstance(one, Description):
+                yield one
+
+    @asynccontextmanager
+    async def _place(self) -> Any:
+        """Wait until few enough requests of batches are under way, and be one."""
+        while not self._places.acquire(blocking=False):
+            await asyncio.sleep(_LOOK_S)
+        try:
+            yield
+        finally:
+            self._places.release()

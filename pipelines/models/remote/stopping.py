@@ -1,0 +1,72 @@
+"""Requests that end within a moment once they are given up. Torch-free."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from threading import Thread
+from typing import Any, TypeVar
+
+#: Seconds between two looks at whether a request was given up.
+_LOOK_S = 0.05
+
+Result = TypeVar("Result")
+
+
+class RequestStopped(Exception):
+    """The request was given up."""
+
+
+def run_stoppable(work: Coroutine[Any, Any, Result], should_stop: Callable[[], bool]) -> Result:
+    """Do `work` in a loop of its own in this thread; its connections are closed once told to stop.
+
+    Raises:
+        Stopped: `should_stop` said so.
+        Exception: whatever `work` raised.
+    """
+
+    async def watched() -> Result:
+        task = asyncio.ensure_future(work)
+        while not task.done():
+            await asyncio.wait({task}, timeout=_LOOK_S)
+            if not task.done() and should_stop():
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+                raise RequestStopped
+        return task.result()
+
+    with asyncio.Runner(loop_factory=_Loop) as runner:
+        return runner.run(watched())
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Leaves a name server that keeps silent alone.
+
+    Names are resolved by a call of the system that nothing ends. In its own executor, asyncio
+    would wait for that call before the loop ends, for half a minute or more.
+    """
+
+    async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:  # type: ignore[override]
+        """Return what `socket.getaddrinfo` does, from a thread that nobody waits for."""
+        answer: asyncio.Future[Any] = self.create_future()
+
+        def settle(found: Any, error: BaseException | None) -> None:
+            if answer.done():  # it was given up meanwhile
+                return
+            if error is None:
+                answer.set_result(found)
+            else:
+                answer.set_exception(error)
+
+        def resolve() -> None:
+            found, failure = None, None
+            try:
+                found = socket.getaddrinfo(host, port, **options)
+            except Exception as error:
+                failure = error
+            with suppress(RuntimeError):  # the loop has ended
+                self.call_soon_threadsafe(settle, found, failure)
+
+        Thread(target=resolve, name="resolve", daemon=True).start()
+        return await answer

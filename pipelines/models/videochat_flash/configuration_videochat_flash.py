@@ -1,0 +1,380 @@
+"""What a VideoChat-Flash checkpoint is: read from the fields of its original files. Torch-free."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pipelines.core.errors import InputError, WeightsError
+
+TowerKind = Literal["umt", "internvideo2"]
+DroppingKind = Literal["uniform", "attention", "uniform0_attention"]
+
+#: The class that every published checkpoint names in `architectures`.
+ARCHITECTURE = "VideoChatFlashQwenForCausalLM"
+
+#: What all published checkpoints have in common; anything else is another model.
+_FIXED_FIELDS: dict[str, Any] = {
+    "mm_projector_type": "tome16_mlp_hd64",
+    "mm_patch_merge_type": "spatial_nopad",
+    "mm_newline_position": "nothing",
+    "vision_encode_type": "video_image",
+    "rope_scaling": None,
+    "use_sliding_window": False,
+}
+
+#: Fields of the language model that pass to `transformers.Qwen2Config`, and their kind. The 1M
+#: checkpoint's `dual_chunk_attention_config` is not read, by the reference neither.
+_TEXT_FIELDS: dict[str, type] = {
+    "bos_token_id": int,
+    "hidden_act": str,
+    "hidden_size": int,
+    "initializer_range": float,
+    "intermediate_size": int,
+    "max_position_embeddings": int,
+    "num_attention_heads": int,
+    "num_hidden_layers": int,
+    "num_key_value_heads": int,
+    "rms_norm_eps": float,
+    "tie_word_embeddings": bool,
+    "vocab_size": int,
+}
+
+#: Without these there is no telling how large the model is.
+_NEEDED = {
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "num_key_value_heads",
+    "rms_norm_eps",
+    "vocab_size",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """Dimensions of a vision tower.
+
+    Attributes:
+        kind: "umt" or "internvideo2".
+        image_px: side of the square frames that it reads.
+        patch_px: side of a patch.
+        hidden_size: width C.
+        num_layers: blocks that are run, which are those in the file.
+        num_heads: attention heads; token merging averages over them too.
+        mlp_size: width inside a block's MLP.
+        clip_frames: frames that attend to one another.
+    """
+
+    kind: TowerKind
+    image_px: int
+    patch_px: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_size: int
+    clip_frames: int = 4
+
+    def __post_init__(self) -> None:
+        """Check what the towers rely on.
+
+        Raises:
+            WeightsError: the dimensions do not fit one another.
+        """
+        if self.image_px % self.patch_px or self.hidden_size % self.num_heads:
+            raise WeightsError(
+                f"The vision tower must have frames of whole patches and equal heads, but got "
+                f"{self.image_px} px in patches of {self.patch_px} and {self.hidden_size} "
+                f"features in {self.num_heads} heads. This is another model."
+            )
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of a frame."""
+        return self.image_px // self.patch_px
+
+
+@dataclass(frozen=True)
+class Dropping:
+    """Which visual tokens leave the language model on their way through its layers.
+
+    Attributes:
+        kind: how tokens are chosen: evenly spread ("uniform"), by the attention that the last
+            token of the prompt pays them ("attention"), or evenly at the first stage and by
+            attention at the later ones ("uniform0_attention").
+        layers: before which layers (counted from 0) tokens are dropped, increasing.
+        ratios: share of all visual tokens that is left at the beginning (1) and after each stage.
+    """
+
+    kind: DroppingKind
+    layers: tuple[int, ...]
+    ratios: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check the lists against one another.
+
+        Raises:
+            InputError: they describe no dropping.
+        """
+        if self.kind not in get_args(DroppingKind):
+            raise InputError(
+                f"The kind of token dropping must be one of {', '.join(get_args(DroppingKind))}, "
+                f"but got {str(self.kind)[:40]!r}."
+            )
+        if len(self.ratios) != len(self.layers) + 1 or self.ratios[0] != 1:
+            raise InputError(
+                f"{len(self.layers)} dropping layers need {len(self.layers) + 1} ratios of which "
+                f"the first is 1, but got {list(self.ratios)}."
+            )
+        if list(self.layers) != sorted(set(self.layers)) or min(self.layers, default=1) < 1:
+            raise InputError(
+                f"Dropping layers must increase from 1 on, but got {list(self.layers)}."
+            )
+        if any(not 0 < after <= before for before, after in pairwise(self.ratios)):
+            raise InputError(
+                f"Ratios must fall from 1 and stay above 0, but got {list(self.ratios)}."
+            )
+
+    def by_attention(self, stage: int) -> bool:
+        """Whether the stage, counted from 0, chooses by attention."""
+        return self.kind == "attention" or (self.kind == "uniform0_attention" and stage > 0)
+
+    @property
+    def first_scored_layer(self) -> int | None:
+        """The first layer before which attention chooses; None where none does."""
+        scored = [layer for stage, layer in enumerate(self.layers) if self.by_attention(stage)]
+        return scored[0] if scored else None
+
+    def check_fits(self, num_layers: int) -> None:
+        """Check that every stage lies before a layer of the language model.
+
+        Raises:
+            InputError: one does not.
+        """
+        if self.layers and self.layers[-1] >= num_layers:
+            raise InputError(
+                f"The language model has the layers 0 to {num_layers - 1}, but tokens were to be "
+                f"dropped before layer {self.layers[-1]}."
+            )
+
+
+#: What the model cards recommend for long videos; no published file turns it on by itself.
+CARD_DROPPING = Dropping("uniform0_attention", (4, 18), (1.0, 0.75, 0.25))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationDefaults:
+    """What `generation_config.json` says.
+
+    Attributes:
+        repetition_penalty: over the generated tokens, in greedy decoding too.
+        temperature: of sampling.
+        top_k: of sampling; 0 for no limit.
+        top_p: of sampling.
+        stop_ids: token ids that end an answer.
+    """
+
+    repetition_penalty: float = 1.05
+    temperature: float = 0.7
+    top_k: int = 20
+    top_p: float = 0.8
+    stop_ids: tuple[int, ...] = (151645, 151643)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoChatFlashConfig:
+    """A whole checkpoint.
+
+    Attributes:
+        vision: the vision tower.
+        text: arguments of `transformers.Qwen2Config`.
+        max_tokens: the longest prompt, text and visual tokens together.
+        image_grids: the (width, height) in pixels to which a still image may be cut into tiles.
+        dropping: what the file turns on; None in every published file.
+        generation: defaults of decoding.
+        merged_tokens: visual tokens left of each clip or tile.
+    """
+
+    vision: VisionConfig
+    text: Mapping[str, Any]
+    max_tokens: int = 32768
+    image_grids: tuple[tuple[int, int], ...] = ()
+    dropping: Dropping | None = None
+    generation: GenerationDefaults = field(default_factory=GenerationDefaults)
+    merged_tokens: int = 64
+
+    @property
+    def hidden_size(self) -> int:
+        """Width D of the language model."""
+        return int(self.text["hidden_size"])
+
+    @property
+    def tied(self) -> bool:
+        """Whether the output layer is the embedding, as the file says."""
+        return bool(self.text.get("tie_word_embeddings", False))
+
+
+def is_videochat_flash(fields: Mapping[str, Any]) -> bool:
+    """Whether a `config.json` is of this family.
+
+    `model_type` does not tell: one published file says "qwen2" there.
+    """
+    named = fields.get("architectures") or []
+    return ARCHITECTURE in named or {"mm_vision_tower", "mm_projector_type"} <= set(fields)
+
+
+def vision_config(fields: Mapping[str, Any]) -> VisionConfig:
+    """Return the tower that `mm_vision_tower` names.
+
+    No field of a published file holds its dimensions; they are constants of the architecture. A
+    miniature declares its own in `fixture_vision_config`.
+
+    Raises:
+        WeightsError: it names no tower of this family.
+    """
+    name = str(fields.get("mm_vision_tower"))
+    if "internvideo2" in name:
+        kind: TowerKind = "internvideo2"
+        size = {"image_size": 224, "patch_size": 14, "hidden_size": 1408, "num_hidden_layers": 40}
+        ratio = 48 / 11
+    elif "umt" in name:
+        kind, ratio = "umt", 4.0
+        size = {"patch_size": 16, "hidden_size": 1024, "num_hidden_layers": 24}
+        size["image_size"] = 448 if "umt-hd" in name else 224
+    else:
+        raise WeightsError(
+            f"The vision tower must be umt-large, umt-hd-large or internvideo2, but the "
+            f"configuration names {name[:60]!r}. This is another model."
+        )
+    given: dict[str, Any] = {
+        **size,
+        "num_attention_heads": 16,
+        "mlp_ratio": ratio,
+        **(fields.get("fixture_vision_config") or {}),
+    }
+    # the reference counts the layer to read from the end and builds none behind it
+    select = int(fields.get("mm_vision_select_layer", -2))
+    return VisionConfig(
+        kind=kind,
+        image_px=int(given["image_size"]),
+        patch_px=int(given["patch_size"]),
+        hidden_size=int(given["hidden_size"]),
+        num_layers=int(given["num_hidden_layers"]) + select + 1,
+        num_heads=int(given["num_attention_heads"]),
+        mlp_size=int(given["hidden_size"] * given["mlp_ratio"]),
+        clip_frames=int(fields.get("mm_local_num_frames", 4)),
+    )
+
+
+def parse_config(
+    fields: Mapping[str, Any], generation: Mapping[str, Any] | None = None
+) -> VideoChatFlashConfig:
+    """Return the configuration that the original `config.json` describes.
+
+    Args:
+        fields: what `config.json` holds.
+        generation: what `generation_config.json` holds, where there is one.
+
+    Raises:
+        WeightsError: it is of another family, or a variant that was never published.
+    """
+    if not is_videochat_flash(fields):
+        raise WeightsError(
+            f"The configuration must name {ARCHITECTURE} in `architectures`, but names "
+            f"{str(fields.get('architectures'))[:80]}. This is another model."
+        )
+    for name, only in _FIXED_FIELDS.items():
+        if fields.get(name, only) != only:
+            raise WeightsError(
+                f"{name} must be {only!r}, but the configuration says "
+                f"{str(fields[name])[:60]!r}. This variant is not supported."
+            )
+    if missing := {name for name in _NEEDED if fields.get(name) is None}:
+        raise WeightsError(f"The configuration lacks {', '.join(sorted(missing))}.")
+    try:
+        return _parse(fields, generation or {})
+    except (TypeError, ValueError, AttributeError) as error:
+        raise WeightsError(
+            f"The configuration holds a value of another kind than it must: {error}."
+        ) from error
+
+
+def _parse(fields: Mapping[str, Any], generation: Mapping[str, Any]) -> VideoChatFlashConfig:
+    vision = vision_config(fields)
+    if fields.get("mm_hidden_size", vision.hidden_size) != vision.hidden_size:
+        raise WeightsError(
+            f"mm_hidden_size must be {vision.hidden_size} with this vision tower, but the "
+            f"configuration says {fields['mm_hidden_size']}."
+        )
+    grids = fields.get("image_grid_pinpoints") or ()
+    return VideoChatFlashConfig(
+        vision=vision,
+        text=_text(fields),
+        max_tokens=int(fields.get("tokenizer_model_max_length") or 32768),
+        image_grids=tuple((int(width), int(height)) for width, height in grids),
+        dropping=_dropping(fields),
+        generation=_generation(generation, fields.get("eos_token_id")),
+    )
+
+
+def read_config(folder: Path) -> VideoChatFlashConfig:
+    """Read `config.json`, and `generation_config.json` where there is one.
+
+    Raises:
+        WeightsError: a file is missing, no JSON, or describes another model.
+    """
+    fields = _read_json(folder / "config.json")
+    path = folder / "generation_config.json"
+    return parse_config(fields, _read_json(path) if path.is_file() else None)
+
+
+def _text(fields: Mapping[str, Any]) -> dict[str, Any]:
+    theta = float(fields.get("rope_theta", 1e6))
+    return {
+        **{
+            name: kind(fields[name])
+            for name, kind in _TEXT_FIELDS.items()
+            if fields.get(name) is not None
+        },
+        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
+    }
+
+
+def _dropping(fields: Mapping[str, Any]) -> Dropping | None:
+    if not fields.get("mm_llm_compress"):
+        return None
+    layers = fields.get("llm_compress_layer_list") or ()
+    ratios = fields.get("llm_image_token_ratio_list") or ()
+    try:
+        return Dropping(fields.get("llm_compress_type", "attention"), tuple(layers), tuple(ratios))
+    except InputError as error:
+        raise WeightsError(f"The configuration turns on token dropping: {error.message}") from error
+
+
+def _generation(given: Mapping[str, Any], eos: int | Sequence[int] | None) -> GenerationDefaults:
+    plain = GenerationDefaults()
+    stop = given.get("eos_token_id", eos)
+    if stop is None:
+        stop = plain.stop_ids
+    return GenerationDefaults(
+        repetition_penalty=float(given.get("repetition_penalty", plain.repetition_penalty)),
+        temperature=float(given.get("temperature", plain.temperature)),
+        top_k=int(given.get("top_k", plain.top_k)),
+        top_p=float(given.get("top_p", plain.top_p)),
+        stop_ids=(stop,) if isinstance(stop, int) else tuple(stop),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        read = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"{path.name} cannot be read. Delete the model's folder so that it is fetched again."
+        ) from error
+    if not isinstance(read, dict):
+        raise WeightsError(f"{path.name} must hold an object, but holds something else.")
+    return read

@@ -1,0 +1,213 @@
+"""Which frames of a video are looked at, and those frames as clips of pixels."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pipelines.core.errors import MediaError
+from pipelines.media.video.frames import Pixels, VideoFrames, VideoInfo, indices_at, indices_between
+from pipelines.media.video.reader import VideoReader, num_cores
+from pipelines.models.video_chat import PICTURE_PX, WHOLE, Part, SeenFrames, picture_size
+from pipelines.models.videochat_flash.processing_videochat_flash import (
+    FrameChoice,
+    choose_frames,
+    resize_frame,
+    to_pixels,
+    whole_clips,
+)
+
+#: So many frames even of a short video, where as many are allowed; as the models were trained.
+LEAST_FRAMES = 64
+
+#: Bytes of whole frames that are decoded at once; a frame for each core though they be larger.
+DECODED_BYTES = 4_000_000
+
+#: From so many seconds between two frames on, a person is told.
+COARSE_S = 2.5
+
+
+@dataclass(frozen=True)
+class FramePlan:
+    """The frames of one video that are looked at.
+
+    Attributes:
+        digest: of the file's content.
+        choice: their numbers, and what the prompt says about time.
+        seen: their times.
+        clip_frames: frames that make a clip.
+        notes: what a person should know about the choice.
+    """
+
+    digest: str
+    choice: FrameChoice
+    seen: SeenFrames
+    clip_frames: int
+    notes: tuple[str, ...]
+
+    @property
+    def clips(self) -> list[tuple[int, ...]]:
+        """The numbers of the frames of each clip."""
+        indices, step = self.choice.indices, self.clip_frames
+        return [indices[start : start + step] for start in range(0, len(indices), step)]
+
+    @property
+    def keys(self) -> list[str]:
+        """What each clip is kept under."""
+        return [f"{self.digest}:{','.join(map(str, clip))}" for clip in self.clips]
+
+    @property
+    def key(self) -> str:
+        """What tells these frames from any others."""
+        return (
+            f"{self.digest}:{self.choice.duration_s:.3f}:{','.join(map(str, self.choice.indices))}"
+        )
+
+
+def plan_frames(
+    reader: VideoReader,
+    digest: str,
+    part: Part = WHOLE,
+    *,
+    clip_frames: int = 4,
+) -> FramePlan:
+    """Choose the frames of an open video.
+
+    Args:
+        reader: the video.
+        digest: of the file's content.
+        part: what is looked at; a number of frames that makes no whole clips is rounded down.
+        clip_frames: frames that make a clip.
+
+    Raises:
+        InputError: the part is not in the video.
+    """
+    most, start_s, end_s = whole_clips(part.max_frames), part.start_s, part.end_s
+    info, times = reader.info, reader.times_s
+    indices_between(times, start_s, end_s)  # refuses what is not in the video
+    whole = start_s <= info.start_s and not 0 < end_s < info.end_s
+    rate = _rate(info)
+    choice = choose_frames(
+        info.num_frames,
+        rate,
+        max_num_frames=most,
+        min_num_frames=min(LEAST_FRAMES, most),
+        start_s=None if whole else start_s - info.start_s,
+        end_s=None if whole or end_s == 0 else end_s - info.start_s,
+    )
+    if info.variable_rate:  # numbered as if frames came evenly: take what is on show then
+        moments = info.start_s + (np.array(choice.indices) + 0.5) / rate
+        choice = replace(choice, indices=tuple(indices_at(times, moments).tolist()))
+    start = info.start_s if whole else max(start_s, info.start_s)
+    seen = SeenFrames(
+        times_s=tuple(times[list(choice.indices)].tolist()),
+        start_s=start,
+        end_s=start + choice.duration_s,
+        video_end_s=info.end_s,
+        counted_from_s=start,
+    )
+    return FramePlan(digest, choice, seen, clip_frames, tuple(_notes(seen, end_s)))
+
+
+def read_clips(
+    reader: VideoReader,
+    clips: Sequence[Sequence[int]],
+    side_px: int,
+    *,
+    lost: set[int],
+    should_stop: Callable[[], bool],
+) -> Iterator[tuple[torch.Tensor, list[Pixels]]]:
+    """Decode clips one after the other; whole frames of a few are in memory at once.
+
+    A frame that cannot be read is replaced by the nearest of its clip, a clip without any by
+    black.
+
+    Args:
+        reader: the video.
+        clips: numbers of the frames of each, ascending from clip to clip.
+        side_px: side S of the frames that the tower reads.
+        lost: takes the numbers of the frames that cannot be read.
+        should_stop: asked every 50 ms.
+
+    Yields:
+        (T, 3, S, S) float32, normalised; and small pictures of the frames, (H, W, 3) uint8.
+
+    Raises:
+        ReadingStopped: `should_stop` said yes.
+    """
+    wanted = sorted({index for clip in clips for index in clip})
+    frame_bytes = reader.info.height_px * reader.info.width_px * 3
+    at_once = max(num_cores(), DECODED_BYTES // frame_bytes)
+    parts = reader.frames_in_order(wanted, at_once=at_once, should_stop=should_stop)
+    black = np.zeros((side_px, side_px, 3), np.uint8)
+    held: dict[int, tuple[Pixels, Pixels]] = {}
+    read = -1
+    for clip in clips:
+        while read < max(clip):
+            frames = next(parts)
+            read = frames.highest
+            lost.update(frames.lost)
+            held |= _resized(frames, side_px)
+            del frames  # whole frames are not held while the tower encodes
+        there = [index for index in clip if index in held]
+        nearest = [min(there, key=lambda at: abs(at - i), default=-1) for i in clip]
+        shown = [held.get(index, (black, black[:PICTURE_PX])) for index in nearest]
+        yield to_pixels([square for square, _ in shown]), [small for _, small in shown]
+        held = {index: each for index, each in held.items() if index >= max(clip)}
+
+
+def lost_notes(plan: FramePlan, lost: set[int]) -> list[str]:
+    """Return a note where frames of a plan could not be read.
+
+    Raises:
+        MediaError: not one could.
+    """
+    asked = set(plan.choice.indices)
+    missing = asked & lost
+    if missing == asked:
+        raise MediaError(
+            "Not one of the frames that the model would look at can be read: the video is "
+            "damaged there. Choose another part, or save the video again."
+        )
+    if not missing:
+        return []
+    return [
+        f"{len(missing)} of {len(asked)} frames could not be read because the video is damaged "
+        "there; their neighbours are used."
+    ]
+
+
+def _resized(frames: VideoFrames, side_px: int) -> dict[int, tuple[Pixels, Pixels]]:
+    """Return by number each frame as the tower reads it, and a small picture of it."""
+    high, across = picture_size(*frames.pixels.shape[1:3])
+
+    def both(frame: Pixels) -> tuple[Pixels, Pixels]:
+        small = Image.fromarray(frame).resize((across, high), reducing_gap=2.0)
+        return resize_frame(frame, side_px), np.asarray(small)
+
+    with ThreadPoolExecutor(num_cores()) as pool:
+        made = pool.map(both, frames.pixels)
+        return {int(index): each for index, each in zip(frames.indices, made, strict=True)}
+
+
+def _rate(info: VideoInfo) -> float:
+    """Return frames per second, of a single frame too."""
+    if info.average_fps > 0 and not info.variable_rate:
+        return info.average_fps
+    return info.num_frames / info.duration_s if info.duration_s > 0 else 1.0
+
+
+def _notes(seen: SeenFrames, end_s: float) -> Iterator[str]:
+    if end_s > seen.video_end_s + 0.5:
+        yield f"The video ends at {seen.video_end_s:.1f} s: the part ends there."
+    number = len(set(seen.times_s))
+    if number == 1:
+        yield "There is only one frame here, so no motion can be seen."
+    elif seen.every_s >= COARSE_S:
+        yield (
+            f"The model looked at one frame every {seen.every_s:.0f} s: what happens between them "
+            "it did not see. For more, ask about a part of the video or allow more frames."
+        )

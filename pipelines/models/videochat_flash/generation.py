@@ -1,0 +1,162 @@
+"""Decoding: one token after the other, greedy or sampled, ended by closing the iterator."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pipelines.core.cancel import ShouldStop
+from pipelines.core.errors import InputError
+from pipelines.models.videochat_flash.configuration_videochat_flash import (
+    Dropping,
+    GenerationDefaults,
+)
+from pipelines.models.videochat_flash.kv_cache import KeyValues
+from pipelines.models.videochat_flash.modeling_language import VideoPrompt, prefill, step
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoding:
+    """How tokens are chosen.
+
+    Attributes:
+        max_new_tokens: an answer ends after so many.
+        sample: whether to draw tokens; else the most likely one is taken.
+        temperature: of drawing.
+        top_k: draw among so many; 0 for all.
+        top_p: draw among the most likely ones that have this much probability together.
+        repetition_penalty: scores of tokens that the answer already has are weakened by this
+            factor; 1 for not at all. The prompt does not count.
+        seed: of drawing; None for another answer every time.
+        stop_ids: tokens that end an answer; they are not part of it.
+    """
+
+    max_new_tokens: int = 1024
+    sample: bool = False
+    temperature: float = 0.7
+    top_k: int = 20
+    top_p: float = 0.8
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            InputError: one is left.
+        """
+        for name, low, high in (
+            ("max_new_tokens", 1, 32768),
+            ("temperature", 0.0001, 10),
+            ("top_k", 0, 1_000_000),
+            ("top_p", 1e-12, 1),
+            ("repetition_penalty", 0.1, 10),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"{name} must lie in {low} to {high}, but got {value}.")
+
+    @classmethod
+    def of(cls, defaults: GenerationDefaults, **changes: Any) -> "Decoding":
+        """Return greedy decoding with a checkpoint's own numbers, and `changes` to them.
+
+        The repetition penalty is the checkpoint's in greedy decoding too, as in the reference.
+        """
+        own = {
+            "temperature": defaults.temperature,
+            "top_k": defaults.top_k,
+            "top_p": defaults.top_p,
+            "repetition_penalty": defaults.repetition_penalty,
+            "stop_ids": defaults.stop_ids,
+        }
+        return cls(**{**own, **changes})
+
+
+class TokenChooser:
+    """Chooses the tokens of one answer."""
+
+    def __init__(self, decoding: Decoding) -> None:
+        """Start an answer."""
+        from transformers import (
+            LogitsProcessorList,
+            RepetitionPenaltyLogitsProcessor,
+            TemperatureLogitsWarper,
+            TopKLogitsWarper,
+            TopPLogitsWarper,
+        )
+
+        self._sample = decoding.sample
+        self._chosen: list[int] = []
+        self._processors: Any = LogitsProcessorList()
+        if decoding.repetition_penalty != 1:
+            penalty = RepetitionPenaltyLogitsProcessor(float(decoding.repetition_penalty))
+            self._processors.append(penalty)
+        if decoding.sample:
+            self._processors.append(TemperatureLogitsWarper(float(decoding.temperature)))
+            if decoding.top_k:
+                self._processors.append(TopKLogitsWarper(decoding.top_k))
+            if decoding.top_p < 1:
+                self._processors.append(TopPLogitsWarper(float(decoding.top_p)))
+            # on the CPU, so that a seed means the same on every device
+            self._random = torch.Generator()
+            if decoding.seed is None:
+                self._random.seed()
+            else:
+                self._random.manual_seed(decoding.seed)
+
+    @torch.inference_mode()
+    def choose(self, logits: torch.Tensor) -> int:
+        """Return the next token id for (V,) float32 logits."""
+        before = torch.tensor([self._chosen], dtype=torch.int64, device=logits.device)
+        scores = self._processors(before, logits[None].clone())[0]
+        if self._sample:
+            shares = scores.cpu().softmax(dim=-1)
+            token = int(torch.multinomial(shares, 1, generator=self._random))
+        else:
+            token = int(scores.argmax())
+        self._chosen.append(token)
+        return token
+
+
+def generate(
+    model: Any,
+    prompt: VideoPrompt,
+    decoding: Decoding,
+    *,
+    cache: KeyValues | None = None,
+    dropping: Dropping | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Generator[int, None, None]:
+    """Answer a prompt, token by token.
+
+    The prompt is read when the first token is asked for. Closing the iterator ends the work; no
+    lock, `inference_mode` or autocast is held across a `yield`.
+
+    Args:
+        model: as `prefill` takes it.
+        prompt: what to answer.
+        decoding: how tokens are chosen.
+        cache: keys and values of the conversation so far; afterwards it holds this turn too.
+        dropping: which visual tokens leave on the way; None for none.
+        should_stop: asked between the layers while the prompt is read, which takes long.
+
+    Yields:
+        Token ids, `decoding.max_new_tokens` at most.
+
+    Raises:
+        InputError: as `prefill` does.
+        Stopped: `should_stop` said yes.
+    """
+    cache = KeyValues() if cache is None else cache
+    chooser = TokenChooser(decoding)
+    read = prefill(model, prompt, cache, dropping=dropping, should_stop=should_stop)
+    logits = read.logits
+    for number in range(1, decoding.max_new_tokens + 1):
+        token = chooser.choose(logits)
+        if token in decoding.stop_ids:
+            return
+        yield token
+        if number < decoding.max_new_tokens:
+            logits = step(model, token, cache)

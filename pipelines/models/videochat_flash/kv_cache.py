@@ -1,0 +1,93 @@
+"""Keys and values of a conversation, kept between its turns."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from pipelines.models.videochat_flash.configuration_videochat_flash import Dropping
+
+#: Room that a layer's buffer gets beyond what it needs now, so that a token copies nothing.
+_SPARE_TOKENS = 256
+
+
+@dataclass
+class KeyValues:
+    """What the language model keeps of the tokens it has read, one conversation's at a time.
+
+    Layers hold different numbers of tokens once some were dropped. Stands in for transformers'
+    `Cache` towards the decoder layers, which call nothing but `update`. Not for two threads at
+    once.
+
+    Attributes:
+        ids: token ids that were read, with `VISUAL` once in place of all visual tokens.
+        features: (n, D) the visual tokens' rows, None where there were none.
+        dropping: how tokens were dropped on the way; None for not at all.
+        entering: (1, L', D) the hidden states that entered the first stage which chooses by
+            attention, of every token that reached it; None where there is no such stage.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    features: torch.Tensor | None = None
+    dropping: Dropping | None = None
+    entering: torch.Tensor | None = None
+    _layers: dict[int, "_Layer"] = field(default_factory=dict)
+
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, *_: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append (1, K, L, E) keys and values to a layer; return all that it now holds."""
+        return self._layers.setdefault(layer_idx, _Layer()).append(keys, values)
+
+    def length(self, layer: int) -> int:
+        """Return how many tokens a layer holds."""
+        return self._layers[layer].length if layer in self._layers else 0
+
+    def lengths(self) -> list[int]:
+        """Return how many tokens every layer holds."""
+        return [self.length(layer) for layer in range(max(self._layers, default=-1) + 1)]
+
+    def cut(self, layer: int, length: int) -> None:
+        """Forget what a layer holds beyond `length` tokens."""
+        if layer in self._layers:
+            self._layers[layer].length = min(self._layers[layer].length, length)
+
+    def clear(self) -> None:
+        """Forget everything and give the memory back."""
+        self.ids, self.features, self.entering = [], None, None
+        self._layers.clear()
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of all buffers, with their spare room."""
+        kept = [part for layer in self._layers.values() for part in (layer.keys, layer.values)]
+        kept += [self.features, self.entering]
+        return sum(part.numel() * part.element_size() for part in kept if part is not None)
+
+
+@dataclass
+class _Layer:
+    """Growing buffers of one layer."""
+
+    length: int = 0
+    keys: torch.Tensor | None = None
+    values: torch.Tensor | None = None
+
+    def append(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        end = self.length + keys.shape[2]
+        self.keys = _with_room(self.keys, keys, self.length, end)
+        self.values = _with_room(self.values, values, self.length, end)
+        self.keys[:, :, self.length : end] = keys
+        self.values[:, :, self.length : end] = values
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+
+def _with_room(held: torch.Tensor | None, new: torch.Tensor, length: int, end: int) -> torch.Tensor:
+    """Return a buffer for `end` tokens that begins with the `length` tokens of `held`."""
+    if held is not None and held.shape[2] >= end:
+        return held
+    heads, width = new.shape[1], new.shape[3]
+    grown = new.new_empty(1, heads, end + max(_SPARE_TOKENS, end // 8), width)
+    if held is not None:
+        grown[:, :, :length] = held[:, :, :length]
+    return grown

@@ -1,0 +1,407 @@
+"""The language model: stock Qwen2 layers, with visual tokens that leave on the way.
+
+Every token's position in a layer is its place among the tokens which that layer holds, so that
+dropping closes the gaps: the text after a video moves down by the number of dropped tokens.
+
+Source: the checkpoints' `modeling_qwen2_flash.py`, which OpenGVLab/VideoChat-Flash@2f8e2f5
+mirrors, licence: NOTES.md; differs: own loop over the layers of a stock `Qwen2ForCausalLM`, keys
+and values kept between turns, only the last row of logits, scores in float32.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from pipelines.core.cancel import ShouldStop, check_stop
+from pipelines.core.errors import InputError
+from pipelines.models.videochat_flash.configuration_videochat_flash import Dropping
+from pipelines.models.videochat_flash.kv_cache import KeyValues
+
+
+def num_kept(num_visual: int, ratio: float) -> int:
+    """Return how many of all visual tokens a ratio leaves: truncated, not rounded."""
+    return int(num_visual * ratio)
+
+
+def evenly(num_tokens: int, keep: int) -> torch.Tensor:
+    """Return (keep,) int64, increasing: places spread evenly over `num_tokens`.
+
+    The truncated values of a float64 line that is counted from both of its ends towards the
+    middle. Written out, because torch's `linspace` gives other places on a GPU.
+    """
+    if keep == 1:
+        return torch.zeros(1, dtype=torch.int64)
+    last = num_tokens - 1
+    step = last / (keep - 1)
+    places = torch.arange(keep, dtype=torch.float64)
+    spread = torch.where(
+        torch.arange(keep) < keep // 2, places * step, last - step * (keep - 1 - places)
+    )
+    return spread.long()
+
+
+def most_attended(
+    query: torch.Tensor, keys: torch.Tensor, visual: slice, keep: int
+) -> torch.Tensor:
+    """Return (keep,) int64, increasing: the visual tokens that a token attends to most.
+
+    Args:
+        query: (H, 1, E) of the last token of the prompt, rotated to its position.
+        keys: (K, L, E) of all tokens, rotated; every one serves H/K queries.
+        visual: where the visual tokens lie among the L.
+        keep: how many stay.
+
+    Returns:
+        Places counted from the first visual token, on the device of `keys`.
+    """
+    grouped = query.view(keys.shape[0], -1, keys.shape[-1])  # (K, H/K, E)
+    scores = grouped.float() @ keys.float().transpose(1, 2) / keys.shape[-1] ** 0.5
+    attention = scores.softmax(dim=-1).flatten(0, 1).mean(dim=0)  # (L,)
+    return attention[visual].topk(keep).indices.sort().values
+
+
+#: Stands in a list of token ids where the rows of a video or image come.
+VISUAL = -200
+
+#: Rows of a prompt that go through an MLP together; between them work can be stopped.
+ROWS = 1024
+
+
+@dataclass(frozen=True)
+class VideoPrompt:
+    """What the language model reads.
+
+    Attributes:
+        ids: token ids, with `VISUAL` once at most.
+        features: (n, D) rows that come in its place.
+    """
+
+    ids: Sequence[int]
+    features: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check that rows and place come together.
+
+        Raises:
+            InputError: there is no text, or one without the other, or more than one place.
+        """
+        places = list(self.ids).count(VISUAL)
+        if places != (self.features is not None):
+            raise InputError(
+                f"A prompt must have one place for its video, and a video for it, but got "
+                f"{places} places and {'no' if self.features is None else 'a'} video."
+            )
+        if not self.ids or self.ids[-1] == VISUAL:
+            raise InputError("A prompt must end with text, but got none.")
+
+    @property
+    def first_visual(self) -> int:
+        """Where the visual tokens begin; the number of tokens where there are none."""
+        return self.ids.index(VISUAL) if self.features is not None else len(self.ids)
+
+    @property
+    def num_visual(self) -> int:
+        """Number of visual tokens."""
+        return 0 if self.features is None else len(self.features)
+
+    def __len__(self) -> int:
+        """Return how many tokens are read, text and visual."""
+        return _num_tokens(self.ids, self.num_visual)
+
+
+@dataclass
+class Prefilled:
+    """The state after a prompt was read.
+
+    Attributes:
+        logits: (V,) float32 for the token that follows.
+        num_reused: tokens of the prompt that were already in the key-value cache.
+        kept: for every stage, which visual tokens stayed: (k,) int64, counted from the first
+            visual token among those that reached the stage. Stages that a reused cache has
+            behind it are left out.
+    """
+
+    logits: torch.Tensor
+    num_reused: int
+    kept: list[torch.Tensor] = field(default_factory=list)
+
+
+def splice(model: Any, prompt: VideoPrompt) -> torch.Tensor:
+    """Return (1, L, D): embedded text with the visual rows in their place."""
+    table = model.get_input_embeddings()
+    at = prompt.first_visual
+    device = table.weight.device
+    before, after = (
+        table(torch.tensor(list(part), dtype=torch.int64, device=device))
+        for part in (prompt.ids[:at], prompt.ids[at + 1 :])
+    )
+    if prompt.features is None:
+        return before[None]
+    rows = prompt.features.to(before.device, before.dtype)
+    return torch.cat([before, rows, after])[None]
+
+
+@torch.inference_mode()
+def prefill(
+    model: Any,
+    prompt: VideoPrompt,
+    cache: KeyValues,
+    *,
+    dropping: Dropping | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Prefilled:
+    """Read a prompt, as far as `cache` does not hold it already.
+
+    The result is that of a fresh cache, but for the rounding of other kernel shapes. With
+    dropping a cache is used from the end of the visual tokens on: evenly dropped tokens are the
+    same in every turn; what attention chooses is chosen anew, from hidden states that the cache
+    keeps, and only the layers behind that are run again for the whole prompt.
+
+    Args:
+        model: a `Qwen2ForCausalLM` in evaluation mode with SDPA attention.
+        prompt: what to read.
+        cache: is brought up to the prompt.
+        dropping: which visual tokens leave; None for none.
+        should_stop: asked before every layer.
+
+    Returns:
+        The logits that follow, and what was kept.
+
+    Raises:
+        InputError: `dropping` names a layer that the model does not have, or leaves nothing.
+        Stopped: `should_stop` said yes; the cache stays usable.
+    """
+    if dropping is not None:
+        dropping.check_fits(model.config.num_hidden_layers)
+        if prompt.num_visual and not num_kept(prompt.num_visual, dropping.ratios[-1]):
+            raise InputError("Token dropping must leave a visual token, but would leave none.")
+    run = _Prefill(model, prompt, cache, dropping if prompt.num_visual else None)
+    for layer in range(model.config.num_hidden_layers):
+        check_stop(should_stop)
+        run.layer(layer, should_stop)
+    return run.finish()
+
+
+@torch.inference_mode()
+def step(model: Any, token: int, cache: KeyValues) -> torch.Tensor:
+    """Read one more token and return the (V,) float32 logits for the next.
+
+    Args:
+        model: as `prefill` takes it.
+        token: a token id.
+        cache: as `prefill` left it; is brought up to the token.
+    """
+    base = model.model
+    hidden = model.get_input_embeddings()(torch.tensor([[token]], device=model.device))
+    scored = None if cache.dropping is None else cache.dropping.first_scored_layer
+    entering = cache.entering
+    positions = -1
+    for index, layer in enumerate(base.layers):
+        if index == scored and entering is not None:
+            entering = torch.cat([entering, hidden], dim=1)
+        if cache.length(index) != positions:
+            positions = cache.length(index)
+            rotation = _rotation(model, hidden, positions)
+            mask = _mask(1, positions + 1, hidden.device)
+        hidden = layer(
+            hidden, attention_mask=mask, position_embeddings=rotation, past_key_values=cache
+        )
+    cache.entering = entering
+    cache.ids.append(token)
+    return _logits(model, hidden)
+
+
+class _Prefill:
+    """One run of a prompt through the layers."""
+
+    def __init__(
+        self, model: Any, prompt: VideoPrompt, cache: KeyValues, dropping: Dropping | None
+    ) -> None:
+        self.model, self.prompt, self.cache, self.dropping = model, prompt, cache, dropping
+        self.kept: list[torch.Tensor] = []
+        self.num_reused = _reuse(cache, prompt, dropping, model.config.num_hidden_layers)
+        # only what is in all layers is known to be held, should the run be stopped
+        self.first_visual, self.num_visual = prompt.first_visual, prompt.num_visual
+        self.hidden = splice(model, prompt)[:, self.num_reused :]
+        self.whole = self.num_reused == 0  # whether `hidden` begins with the first token
+        self._begin_segment(0)
+
+    def layer(self, index: int, should_stop: ShouldStop | None) -> None:
+        """Run one layer, after the stage before it; what stops it leaves its keys and values."""
+        if self.dropping is not None and index in self.dropping.layers:
+            self._stage(index, self.dropping.layers.index(index))
+            self._begin_segment(index)
+        layer = self.model.model.layers[index]
+        how: dict[str, Any] = {
+            "attention_mask": self.mask,
+            "position_embeddings": self.rotation,
+            "past_key_values": self.cache,
+        }
+        if self.hidden.shape[1] <= ROWS:
+            self.hidden = layer(self.hidden, **how)
+            return
+        normed = layer.input_layernorm(self.hidden)
+        hidden = self.hidden + layer.self_attn(hidden_states=normed, **how)[0]
+        parts = []
+        for part in hidden.split(ROWS, dim=1):
+            check_stop(should_stop)
+            parts.append(part + layer.mlp(layer.post_attention_layernorm(part)))
+        self.hidden = torch.cat(parts, dim=1)
+
+    def finish(self) -> Prefilled:
+        """Note what the cache now holds and compute the logits."""
+        self.cache.ids = list(self.prompt.ids)
+        self.cache.features = self.prompt.features
+        return Prefilled(_logits(self.model, self.hidden), self.num_reused, self.kept)
+
+    def _begin_segment(self, layer: int) -> None:
+        """Prepare positions and mask for the layers from here to the next stage."""
+        held = 0 if self.whole else self.cache.length(layer)
+        rows = self.hidden.shape[1]
+        self.rotation = _rotation(self.model, self.hidden, held)
+        fresh = held == 0 and rows > 1
+        self.mask = None if fresh else _mask(rows, held + rows, self.hidden.device)
+
+    def _stage(self, layer: int, stage: int) -> None:
+        dropping = self.dropping
+        assert dropping is not None
+        if layer == dropping.first_scored_layer:
+            if not self.whole and self.cache.entering is not None:
+                self.hidden = torch.cat([self.cache.entering, self.hidden], dim=1)
+                self.whole = True
+                self._begin_segment(layer)
+            self.cache.entering = self.hidden
+        before, keep = (
+            num_kept(self.num_visual, ratio) for ratio in dropping.ratios[stage : stage + 2]
+        )
+        if not self.whole:
+            return  # evenly dropped in an earlier turn: the cache holds what stays
+        if dropping.by_attention(stage):
+            kept = self._score(layer, before, keep)
+        else:
+            kept = evenly(before, keep).to(self.hidden.device)
+        self.kept.append(kept)
+        start = self.first_visual
+        self.hidden = torch.cat(
+            [
+                self.hidden[:, :start],
+                self.hidden[:, start : start + before][:, kept],
+                self.hidden[:, start + before :],
+            ],
+            dim=1,
+        )
+
+    def _score(self, layer: int, num_visual: int, keep: int) -> torch.Tensor:
+        """Choose with the weights of the layer that comes next, at the current positions."""
+        block = self.model.model.layers[layer]
+        attention = block.self_attn
+        normed = block.input_layernorm(self.hidden)
+        cosines, sines = _rotation(self.model, self.hidden, 0)
+        width = attention.head_dim
+        keys = attention.k_proj(normed)[0].unflatten(-1, (-1, width)).transpose(0, 1)
+        query = attention.q_proj(normed[:, -1:])[0].unflatten(-1, (-1, width)).transpose(0, 1)
+        keys = _rotate(keys, cosines[0], sines[0])  # (K, L, E)
+        query = _rotate(query, cosines[0, -1:], sines[0, -1:])  # (H, 1, E)
+        visual = slice(self.first_visual, self.first_visual + num_visual)
+        return most_attended(query, keys, visual, keep)
+
+
+def _reuse(
+    cache: KeyValues, prompt: VideoPrompt, dropping: Dropping | None, num_layers: int
+) -> int:
+    """Cut `cache` to what it shares with `prompt` and return how many tokens that is.
+
+    At least the last token of the prompt is left to be read.
+    """
+    common = common_prefix(cache.ids, prompt.ids)
+    held = _held_visual(cache)
+    if VISUAL in cache.ids[:common] and not _same_rows(cache.features, prompt.features):
+        common = cache.ids.index(VISUAL)
+    common = min(common, len(prompt.ids) - 1)
+    shared = _num_tokens(prompt.ids[:common], prompt.num_visual)
+    # with dropping, stages need all visual tokens in one run
+    changed = cache.dropping != dropping and (held or prompt.num_visual)
+    partial = dropping is not None and VISUAL not in prompt.ids[:common]
+    if changed or partial or not shared:
+        cache.clear()
+        cache.dropping = dropping
+        return 0
+    cache.dropping = dropping
+    cache.ids = cache.ids[:common]
+    if VISUAL not in cache.ids:
+        cache.features = None
+    _cut(cache, shared, prompt.num_visual, num_layers)
+    return shared
+
+
+def _cut(cache: KeyValues, shared: int, num_visual: int, num_layers: int) -> None:
+    """Bring every layer to the tokens that it holds of the first `shared`."""
+    dropping, lost = cache.dropping, 0
+    scored = None if dropping is None else dropping.first_scored_layer
+    for layer in range(num_layers):
+        if layer == scored:
+            cache.entering = None if cache.entering is None else cache.entering[:, : shared - lost]
+        if dropping is not None and layer in dropping.layers:
+            ratio = dropping.ratios[dropping.layers.index(layer) + 1]
+            lost = num_visual - num_kept(num_visual, ratio)
+        behind = scored is not None and layer >= scored
+        cache.cut(layer, 0 if behind else shared - lost)
+
+
+def _held_visual(cache: KeyValues) -> int:
+    return 0 if cache.features is None else len(cache.features)
+
+
+def _num_tokens(ids: Sequence[int], num_visual: int) -> int:
+    return len(ids) + (num_visual - 1 if VISUAL in ids else 0)
+
+
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """Return how many ids two lists have in common from their beginning."""
+    pairs = zip(first, second, strict=False)
+    length = min(len(first), len(second))
+    return next((place for place, (one, other) in enumerate(pairs) if one != other), length)
+
+
+def _same_rows(first: torch.Tensor | None, second: torch.Tensor | None) -> bool:
+    if first is None or second is None:
+        return False
+    return first is second or (
+        first.shape == second.shape
+        and first.device == second.device
+        and bool(torch.equal(first, second))
+    )
+
+
+def _rotation(model: Any, hidden: torch.Tensor, start: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return cosines and sines, (1, L, E) each, for rows at the positions from `start` on."""
+    positions = torch.arange(start, start + hidden.shape[1], device=hidden.device)
+    cosines, sines = model.model.rotary_emb(hidden, positions[None])
+    return cosines, sines
+
+
+def _rotate(heads: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> torch.Tensor:
+    """Rotate (H, L, E) by (L, E): the halves of every head are its real and imaginary parts."""
+    real, imaginary = heads.chunk(2, dim=-1)
+    return heads * cosines + torch.cat([-imaginary, real], dim=-1) * sines
+
+
+def _mask(rows: int, held: int, device: torch.device) -> torch.Tensor | None:
+    """Return (1, 1, rows, held) bool, True where the last `rows` tokens may look.
+
+    One token may look everywhere. Off the CPU it needs no mask; on the CPU a mask of all True
+    makes transformers fold the heads that share keys into one product instead of taking torch's
+    grouped kernel, which is ten times slower for one bfloat16 row.
+    """
+    if rows == 1 and device.type != "cpu":
+        return None
+    mask = torch.ones(rows, held, dtype=torch.bool, device=device)
+    return mask.tril(held - rows)[None, None]
+
+
+def _logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:
+    """Return the (V,) float32 logits of the last row of (1, L, D)."""
+    logits: torch.Tensor = model.lm_head(model.model.norm(hidden[:, -1:]))
+    return logits[0, 0].float()

@@ -1,0 +1,193 @@
+"""UMT-L, the vision tower of four of the five checkpoints.
+
+Shapes as in NOTES.md: B clips, T frames of a clip, G patches along a side, P = T*G*G tokens, C
+width.
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import nn
+from torch.nn.functional import interpolate, pad, scaled_dot_product_attention
+
+from pipelines.core.cancel import ShouldStop, check_stop
+from pipelines.models.videochat_flash.configuration_videochat_flash import VisionConfig
+
+#: Queries whose scores are computed together: with 4,096 keys 4 MB in bfloat16.
+BLOCK = 512
+
+#: One key out of so many tells about how large the scores of a query are.
+SAMPLE = 8
+
+#: Tokens from which on the blocks are worth it; below, SDPA is as fast.
+MIN_TOKENS = 512
+
+
+def full_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Let all tokens attend to all tokens, each head scaled by its width**-0.5.
+
+    Args:
+        query: (B, heads, P, width), any floating dtype.
+        key: the same shape.
+        value: the same shape.
+
+    Returns:
+        (B, heads, P, width) in the dtype of the query.
+    """
+    is_long = query.shape[2] >= MIN_TOKENS
+    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and is_long:
+        return attend_in_blocks(query, key, value)
+    return scaled_dot_product_attention(query, key, value)
+
+
+def attend_in_blocks(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Return what `full_attention` does, head by head and block by block.
+
+    softmax(x) is softmax(x - m) for any m: here m is nearly the largest score of a query, taken
+    from a sample of the keys, and leaves within the product, whose sums are float32: it is one
+    more column of the queries, beside a column of ones of the keys. So the scores that count are
+    small numbers, which bfloat16 rounds by little, and exp needs no second pass for their
+    maximum. Scores far above m would be rounded by more, and overflow in the end; then the sum
+    below the fraction is larger than the number of keys, and the block is computed again with
+    the true maximum.
+    """
+    batch, num_heads, length, width = query.shape
+    result = query.new_empty(batch, length, num_heads, width)
+    for item in range(batch):
+        for head in range(num_heads):
+            keys = pad(key[item, head], (0, 1), value=1.0)
+            sample = keys[::SAMPLE].contiguous()
+            values = value[item, head].contiguous()
+            for start in range(0, length, BLOCK):
+                rows = pad(query[item, head, start : start + BLOCK], (0, 1))
+                for seen in (sample, keys):
+                    weights = weights_of_block(rows, keys, seen)
+                    sums = weights.sum(1, keepdim=True)
+                    if bool((sums <= length).all()):
+                        break
+                result[item, start : start + BLOCK, head] = (weights @ values) / sums
+    return result.transpose(1, 2)
+
+
+def weights_of_block(rows: torch.Tensor, keys: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Return exp(score - m) of some queries, m their largest score among the keys `seen`.
+
+    Args:
+        rows: (Q, width + 1), the queries; the last column is overwritten with -m.
+        keys: (P, width + 1), the last column ones.
+        seen: (S, width + 1), some or all of the keys.
+
+    Returns:
+        (Q, P), not yet divided by their sums.
+    """
+    width = rows.shape[1] - 1
+    rows[:, -1] = 0
+    rows[:, -1] = -(rows @ seen.T).amax(1)
+    # exp2 is cheaper than exp; log2(e) costs nothing beside the scale.
+    in_powers_of_two = width**-0.5 * math.log2(math.e)
+    ignored = rows.new_zeros(1)
+    return torch.addmm(ignored, rows, keys.T, beta=0, alpha=in_powers_of_two).exp2_()
+
+
+#: Patches along a side of the grid that the positional table was trained for.
+BASE_GRID = 14
+
+
+class UmtTower(nn.Module):
+    """Pre-norm transformer with full attention over all patches of a clip; no class token.
+
+    Source: OpenGVLab/VideoChat-Flash@2f8e2f5 and the checkpoints' `vision_tower_builder.py`,
+    licence: NOTES.md; differs: patches go through one Linear, attention is `full_attention`, the
+    missing bias of the keys is a row of zeros, the positional table is computed when needed.
+    """
+
+    def __init__(self, config: VisionConfig) -> None:
+        """Lay out the tower without weights that mean anything."""
+        super().__init__()
+        self.config = config
+        self.patch_embed = nn.Linear(3 * config.patch_px**2, config.hidden_size)
+        self.blocks = nn.ModuleList(UmtBlock(config) for _ in range(config.num_layers))
+        self.norm = nn.LayerNorm(config.hidden_size, eps=1e-12)
+
+    def forward(self, pixels: torch.Tensor, should_stop: ShouldStop | None = None) -> torch.Tensor:
+        """Encode clips.
+
+        Args:
+            pixels: (B, T, 3, S, S) normalised; T is 4 for video and 1 for images.
+            should_stop: asked before every block.
+
+        Returns:
+            (B, T*G*G, C), in the order time, row, column.
+
+        Raises:
+            Stopped: `should_stop` said yes.
+        """
+        tokens = self.patch_embed(to_patches(pixels, self.config.patch_px))  # (B, P, C)
+        table = position_table(pixels.shape[1], self.config.grid, self.config.hidden_size)
+        tokens = tokens + table.to(tokens.device, tokens.dtype)
+        for block in self.blocks:
+            check_stop(should_stop)
+            tokens = block(tokens)
+        result: torch.Tensor = self.norm(tokens)
+        return result
+
+
+class UmtBlock(nn.Module):
+    """One block: attention, then an MLP, each on normalised input and added to what came in."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        """Lay out the block."""
+        super().__init__()
+        width = config.hidden_size
+        self.num_heads = config.num_heads
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.fc1 = nn.Linear(width, config.mlp_size)
+        self.fc2 = nn.Linear(config.mlp_size, width)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return (B, P, C) for (B, P, C)."""
+        query, key, value = self.qkv(self.norm1(tokens)).chunk(3, dim=-1)
+        tokens = tokens + self.proj(attend(query, key, value, self.num_heads))
+        inner = nn.functional.gelu(self.fc1(self.norm2(tokens)))
+        result: torch.Tensor = tokens + self.fc2(inner)
+        return result
+
+
+def to_patches(pixels: torch.Tensor, patch_px: int) -> torch.Tensor:
+    """Cut (B, T, 3, S, S) into (B, T*G*G, 3*patch_px**2), ordered time, row, column."""
+    clips, frames, channels, side, _ = pixels.shape
+    grid = side // patch_px
+    cut = pixels.view(clips, frames, channels, grid, patch_px, grid, patch_px)
+    cut = cut.permute(0, 1, 3, 5, 2, 4, 6)  # (B, T, G, G, 3, patch, patch)
+    return cut.reshape(clips, frames * grid * grid, channels * patch_px**2)
+
+
+def attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, num_heads: int
+) -> torch.Tensor:
+    """Full attention of (B, P, C) over itself, each head scaled by its width**-0.5."""
+    parts = (part.unflatten(-1, (num_heads, -1)).transpose(1, 2) for part in (query, key, value))
+    return full_attention(*parts).transpose(1, 2).flatten(2)  # (B, P, C)
+
+
+@lru_cache(maxsize=4)
+def position_table(frames: int, grid: int, width: int) -> torch.Tensor:
+    """Return the (1, frames*grid*grid, width) float32 positional table.
+
+    Sines (even columns) and cosines (odd ones) of the position in a clip of 14 by 14 patches,
+    computed in float64. For another grid every frame's 14 by 14 is resized bicubically: it is
+    not the sinusoid of the larger grid.
+    """
+    positions = torch.arange(frames * BASE_GRID**2, dtype=torch.float64)
+    columns = torch.arange(width, dtype=torch.float64)
+    angles = positions[:, None] / 10000 ** (2 * (columns // 2) / width)
+    table = torch.where(columns % 2 == 0, angles.sin(), angles.cos()).float()
+    if grid == BASE_GRID:
+        return table[None]
+    maps = table.view(frames, BASE_GRID, BASE_GRID, width).permute(0, 3, 1, 2)
+    maps = interpolate(maps, size=(grid, grid), mode="bicubic", align_corners=False)
+    return maps.permute(0, 2, 3, 1).reshape(1, frames * grid**2, width)

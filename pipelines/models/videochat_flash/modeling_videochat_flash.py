@@ -1,0 +1,86 @@
+"""The whole model: what sees and what speaks."""
+
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from pipelines.core.cancel import ShouldStop
+from pipelines.core.errors import InputError
+from pipelines.models.videochat_flash.configuration_videochat_flash import (
+    Dropping,
+    VideoChatFlashConfig,
+)
+from pipelines.models.videochat_flash.generation import Decoding, generate
+from pipelines.models.videochat_flash.kv_cache import KeyValues
+from pipelines.models.videochat_flash.modeling_language import VideoPrompt
+from pipelines.models.videochat_flash.modeling_vision import VisualEncoder
+
+
+class VideoChatFlashModel(nn.Module):
+    """VideoChat-Flash.
+
+    Attributes:
+        config: of the checkpoint.
+        visual: `VisualEncoder`, frames to rows.
+        language: a stock `transformers.Qwen2ForCausalLM`.
+    """
+
+    def __init__(self, config: VideoChatFlashConfig, *, merge_in_float32: bool = True) -> None:
+        """Lay out the model with random weights.
+
+        Args:
+            config: of the checkpoint.
+            merge_in_float32: as `merge_tokens` takes it.
+        """
+        super().__init__()
+        self.config = config
+        self.visual = VisualEncoder(config, merge_in_float32=merge_in_float32)
+        self.language: Any = Qwen2ForCausalLM(text_config(config))
+        self.eval()
+
+    def answer(
+        self,
+        prompt: VideoPrompt,
+        decoding: Decoding,
+        *,
+        cache: KeyValues | None = None,
+        dropping: Dropping | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Generator[int, None, None]:
+        """Answer a prompt, token by token; see `generation.generate`.
+
+        Args:
+            prompt: token ids, and the rows that `visual` made of a video or image.
+            decoding: how tokens are chosen; the checkpoint's own stop tokens end it too.
+            cache: keys and values of the conversation so far; afterwards it holds this turn too.
+            dropping: which visual tokens leave on the way; None for none.
+            should_stop: asked while the prompt is read.
+
+        Returns:
+            The token ids, as they come.
+
+        Raises:
+            InputError: the prompt is longer than the model takes.
+        """
+        if len(prompt) > self.config.max_tokens:
+            raise InputError(
+                f"Video and conversation must be {self.config.max_tokens} tokens at most, but are "
+                f"{len(prompt)}. Use fewer frames or begin a new conversation."
+            )
+        stop_ids = (*decoding.stop_ids, *self.config.generation.stop_ids)
+        return generate(
+            self.language,
+            prompt,
+            replace(decoding, stop_ids=stop_ids),
+            cache=cache,
+            dropping=dropping,
+            should_stop=should_stop,
+        )
+
+
+def text_config(config: VideoChatFlashConfig) -> Any:
+    """Return the `Qwen2Config` of the language model, with SDPA attention."""
+    return Qwen2Config(**config.text, attn_implementation="sdpa")

@@ -1,0 +1,191 @@
+"""Frames -> rows that the language model reads: tower, merging, projector."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import nn
+
+from pipelines.core.cancel import ShouldStop
+from pipelines.models.videochat_flash.configuration_videochat_flash import VideoChatFlashConfig
+from pipelines.models.videochat_flash.modeling_internvideo2 import InternVideo2Tower
+from pipelines.models.videochat_flash.modeling_umt import UmtTower
+
+
+def merge_tokens(
+    tokens: torch.Tensor, num_heads: int, *, target: int = 64, in_float32: bool = True
+) -> torch.Tensor:
+    """Merge the tokens of each clip until `target` are left.
+
+    In every round the tokens at even places (A) look for their most similar one at the odd
+    places (B); the best matches are averaged, each token weighing as much as it already stands
+    for. A round halves the number at most.
+
+    The order of the result is neither of time nor of place: tokens of A that found no partner,
+    best match first, then those of B. It is part of the model: positions follow it.
+
+    Source: OpenGVLab/VideoChat-Flash@2f8e2f5 `tome16_mlp_hd64.py`, licence: NOTES.md, after
+    Bolya et al. (2023), "Token Merging: Your ViT But Faster"; differs: float32 by default.
+
+    Args:
+        tokens: (B, P, C) of any floating dtype.
+        num_heads: into so many parts of equal width the features are cut for the comparison,
+            which is of their mean.
+        target: tokens left of each clip.
+        in_float32: whether to compute in float32; else in the dtype of `tokens`, where near-ties
+            fall differently from device to device.
+
+    Returns:
+        (B, target, C) of the dtype of `tokens`; unchanged where P is no more than `target`.
+    """
+    merged = tokens.float() if in_float32 else tokens
+    sizes = merged.new_ones(*merged.shape[:2], 1)  # (B, P, 1)
+    while (count := merged.shape[1]) > target:
+        merged, sizes = _merge_round(merged, sizes, num_heads, min(count // 2, count - target))
+    return merged.to(tokens.dtype)
+
+
+def _merge_round(
+    tokens: torch.Tensor, sizes: torch.Tensor, num_heads: int, num_merged: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return tokens and sizes of which there are `num_merged` fewer."""
+    metric = tokens.unflatten(-1, (num_heads, -1)).mean(dim=2)  # (B, P, C / heads)
+    metric = metric / metric.norm(dim=-1, keepdim=True)
+    scores = metric[:, ::2] @ metric[:, 1::2].transpose(1, 2)  # (B, A, B)
+    best, partner = scores.max(dim=-1)  # (B, A)
+    order = best.argsort(dim=-1, descending=True)
+    going, staying = order[:, :num_merged, None], order[:, num_merged:, None]
+    into = partner[..., None].gather(1, going)  # (B, num_merged, 1)
+
+    def join(values: torch.Tensor) -> torch.Tensor:
+        across = (-1, -1, values.shape[-1])
+        even, odd = values[:, ::2], values[:, 1::2]
+        moved = even.gather(1, going.expand(across))
+        summed = odd.scatter_add(1, into.expand(across), moved)
+        return torch.cat([even.gather(1, staying.expand(across)), summed], dim=1)
+
+    total = join(sizes)
+    return join(tokens * sizes) / total, total
+
+
+class Projector(nn.Module):
+    """Two layers from the width of the tower to that of the language model."""
+
+    def __init__(self, width: int, text_width: int) -> None:
+        """Lay out the layers."""
+        super().__init__()
+        self.fc1 = nn.Linear(width, text_width)
+        self.fc2 = nn.Linear(text_width, text_width)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return (..., D) for (..., C)."""
+        result: torch.Tensor = self.fc2(nn.functional.gelu(self.fc1(tokens)))
+        return result
+
+
+class VisualEncoder(nn.Module):
+    """Tower, token merging and projector of a checkpoint."""
+
+    def __init__(self, config: VideoChatFlashConfig, *, merge_in_float32: bool = True) -> None:
+        """Lay out the modules without weights that mean anything.
+
+        Args:
+            config: of the checkpoint.
+            merge_in_float32: as `merge_tokens` takes it.
+        """
+        super().__init__()
+        vision = config.vision
+        self.config = config
+        self.merge_in_float32 = merge_in_float32
+        tower = UmtTower if vision.kind == "umt" else InternVideo2Tower
+        self.tower: nn.Module = tower(vision)
+        self.projector = Projector(vision.hidden_size, config.hidden_size)
+
+    @torch.inference_mode()
+    def encode(self, pixels: torch.Tensor, should_stop: ShouldStop | None = None) -> torch.Tensor:
+        """Encode clips (T = 4) or images (T = 1).
+
+        Args:
+            pixels: (B, T, 3, S, S) normalised, on any device, of any floating dtype.
+            should_stop: asked before every block of the tower.
+
+        Returns:
+            (B, 64, D), on the device and of the dtype of the weights.
+
+        Raises:
+            Stopped: `should_stop` said yes.
+        """
+        weight = self.projector.fc1.bias
+        tokens = self.tower(pixels.to(weight.device, weight.dtype), should_stop)
+        merged: torch.Tensor = self.projector(self.merge(tokens))
+        return merged
+
+    def merge(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return (B, 64, C) for the tower's (B, P, C)."""
+        return merge_tokens(
+            tokens,
+            self.config.vision.num_heads,
+            target=self.config.merged_tokens,
+            in_float32=self.merge_in_float32,
+        )
+
+    def encode_clips(
+        self, clips: Iterable[torch.Tensor], should_stop: ShouldStop | None = None
+    ) -> Iterator[torch.Tensor]:
+        """Encode a video clip by clip; nothing but the clip at hand is in memory.
+
+        Clips know nothing of one another, so that each may be kept and used again.
+
+        Args:
+            clips: of (4, 3, S, S) normalised pixels each, as `processing.iter_clips` yields them.
+            should_stop: asked before every block of the tower.
+
+        Yields:
+            (64, D) of each clip, in order.
+
+        Raises:
+            Stopped: `should_stop` said yes.
+        """
+        for clip in clips:
+            yield self.encode(clip[None], should_stop)[0]
+
+    def encode_video(
+        self, clips: Iterable[torch.Tensor], should_stop: ShouldStop | None = None
+    ) -> torch.Tensor:
+        """Encode a whole video.
+
+        Args:
+            clips: as `encode_clips` takes them, one at least.
+            should_stop: asked before every block of the tower.
+
+        Returns:
+            (16*N, D) for N frames: 64 rows of each clip.
+
+        Raises:
+            Stopped: `should_stop` said yes.
+        """
+        return torch.cat(list(self.encode_clips(clips, should_stop)))
+
+    def encode_tiles(
+        self, tiles: torch.Tensor, columns: int, should_stop: ShouldStop | None = None
+    ) -> torch.Tensor:
+        """Encode a still image that was cut into tiles.
+
+        Args:
+            tiles: (1 + rows*columns, 3, S, S) normalised: the whole image, then its tiles row by
+                row, as `processing.image_tiles` gives them.
+            columns: tiles in a row.
+            should_stop: asked before every block of the tower.
+
+        Returns:
+            (64*(1 + rows*columns), D): the rows of the whole image, then those of the tiles,
+            read row by row across the whole map as if every tile's 64 were 8 by 8.
+
+        Raises:
+            Stopped: `should_stop` said yes.
+        """
+        rows = [self.encode(tile[None, None], should_stop) for tile in tiles]
+        encoded = torch.cat(rows)  # (1 + n, 64, D)
+        side = int(self.config.merged_tokens**0.5)
+        maps = encoded[1:].unflatten(1, (side, side)).unflatten(0, (-1, columns))
+        whole = maps.transpose(1, 2).flatten(0, 3)  # (rows, 8, columns, 8, D) -> (n*64, D)
+        return torch.cat([encoded[0], whole])

@@ -1,0 +1,404 @@
+"""VideoChat-Flash live: conversations about videos, nothing of which is computed twice."""
+
+import gc
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipelines.compute.device import is_out_of_memory, memory_budget_gb
+from pipelines.compute.lru import Kept
+from pipelines.compute.packed_linear import pack_linear
+from pipelines.core.cancel import ShouldStop, Stopped, check_stop
+from pipelines.core.errors import InputError, ReadingStopped
+from pipelines.core.options import GenerationOptions
+from pipelines.core.results import Finish, Step
+from pipelines.core.spec import VideoChatTraits
+from pipelines.core.text import extend_history, read_history
+from pipelines.models.base import Pipeline
+from pipelines.models.notes import cut_note, finish_notes, script_notes
+from pipelines.models.repetition import LoopGuard
+from pipelines.models.video_chat import (
+    DEFAULTS,
+    MAX_FRAMES,
+    MIN_FRAMES,
+    WHOLE,
+    AnswerDelta,
+    Emit,
+    Estimate,
+    History,
+    Part,
+    VideoAnswer,
+    VideoChatModel,
+)
+from pipelines.models.videochat_flash.configuration_videochat_flash import CARD_DROPPING, Dropping
+from pipelines.models.videochat_flash.conversation_cache import Conversations
+from pipelines.models.videochat_flash.conversion_videochat_flash import load_model
+from pipelines.models.videochat_flash.estimate import ChatRates, Need, need_of, token_share
+from pipelines.models.videochat_flash.frames import FramePlan
+from pipelines.models.videochat_flash.generation import Decoding
+from pipelines.models.videochat_flash.modeling_language import VideoPrompt
+from pipelines.models.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
+from pipelines.models.videochat_flash.processing_videochat_flash import (
+    chat_prompt,
+    encode_prompt,
+    first_question,
+    stream_text,
+)
+from pipelines.models.videochat_flash.prompts import WrittenPrompt, control_texts, write_prompt
+from pipelines.models.videochat_flash.video_features import VideoRows
+from pipelines.weights.demo_card import read_demo_card
+
+#: Most memory of encoded clips, and of keys and values of conversations, of one model.
+FEATURE_BYTES = 500_000_000
+CONVERSATION_BYTES = 1_000_000_000
+
+#: Tokens that a conversation is taken to have when the memory is counted beforehand.
+TEXT_TOKENS = 600
+
+
+@dataclass
+class _Question:
+    """One question on its way; `said` once a word of the answer has gone out."""
+
+    video: Path
+    text: str
+    history: History
+    options: GenerationOptions
+    dropping: Dropping | None
+    notes: list[str] = field(default_factory=list)
+    said: bool = False
+
+
+class VideoChatPipeline(VideoChatModel, Pipeline):
+    """One VideoChat-Flash checkpoint.
+
+    Encoded clips are kept by the file's content and the frames, what was read of a conversation
+    by its frames and token ids; so a further question costs its own words. Answers at temperature
+    0 are those of an empty cache. Any number of threads may ask.
+    """
+
+    @property
+    def traits(self) -> VideoChatTraits:
+        """What differs between the models that this class runs."""
+        traits = self.spec.video_chat
+        assert traits is not None, "the catalogue gives every video-chat model its traits"
+        return traits
+
+    def _load(self) -> None:
+        from transformers import AutoTokenizer
+
+        # a demo model is small: float32 costs it nothing and keeps its measured numbers
+        dtype = "float32" if self.spec.demo else self.device.dtype
+        model = load_model(self.folder, dtype=getattr(torch, dtype), device=self.device.kind)
+        if self.device.packed and dtype == "bfloat16":
+            pack_linear(model)
+        self._model: VideoChatFlashModel = model
+        self._value_bytes = 2 if dtype == "bfloat16" else 4
+        # with the language model's own configuration, else the code that the repository names for
+        # the whole is asked for
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(
+            self.folder, config=model.language.config, local_files_only=True
+        )
+        self._reserved = control_texts(self._tokenizer)
+        self.conversations = Conversations(self._conversation_bytes())
+        self.rates = ChatRates(token_share(model.config))
+        card = read_demo_card(self.folder) if self.spec.demo else None
+        self.videos = VideoRows(
+            model.visual,
+            self.rates,
+            max_bytes=FEATURE_BYTES,
+            max_seconds=self.settings.max_video_s,
+            max_frames=(card and card.frames) or MAX_FRAMES,
+        )
+
+    def caches(self) -> tuple[Kept, ...]:
+        """Return the encoded clips."""
+        return (self.videos.clips,)
+
+    def _unload(self) -> None:
+        for name in ("_model", "_tokenizer", "videos", "conversations"):
+            if hasattr(self, name):
+                delattr(self, name)
+
+    def _asked(
+        self,
+        video: Path,
+        question: str,
+        history: History,
+        options: GenerationOptions,
+        part: Part,
+        compress: bool,
+    ) -> Callable[[Emit, ShouldStop], None]:
+        """Return the work of answering, which ends within a layer of the model.
+
+        `compress` drops most visual tokens inside the language model. Where memory runs out before
+        the first word, half as many frames are looked at, and the answer says so.
+
+        Raises:
+            InputError: a history of another form, or beams are asked for.
+        """
+        if options.num_beams > 1:
+            raise InputError(
+                "Answers about videos are not searched with beams. Set num_beams to 1."
+            )
+        read_history(history)
+        dropping = self.dropping if compress else self._model.config.dropping
+        asked = _Question(video, question, history, options, dropping)
+
+        def work(emit: Emit, should_stop: ShouldStop) -> None:
+            with suppress(Stopped, ReadingStopped):
+                self._answer_somehow(asked, part, emit, should_stop)
+
+        return work
+
+    def look(
+        self, video: Path, part: Part = WHOLE, should_stop: ShouldStop = lambda: False
+    ) -> Iterator[Step]:
+        """Encode what of a video is not kept, clip by clip, for the questions to come.
+
+        Yields:
+            After each clip, how many frames are ready; nothing where all are.
+
+        Raises:
+            InputError: the part is not in the video.
+            MediaError: the file is not a video that can be read, or too long.
+        """
+        plan = self.videos.plan(video, part, should_stop)
+        for done, _ in self.videos.of(video, plan, should_stop):
+            if done is not None:
+                yield done
+
+    def estimate(
+        self,
+        video: Path,
+        part: Part = WHOLE,
+        *,
+        compress: bool = False,
+    ) -> Estimate:
+        """Say what a question would take, without computing anything.
+
+        Raises:
+            InputError: the part is not in the video.
+            MediaError: the file is not a video that can be read, or too long.
+        """
+        plan, config = self.videos.plan(video, part), self._model.config
+        num_frames = len(plan.choice.indices)
+        dropping = self.dropping if compress else config.dropping
+        free = self._free_bytes()
+
+        def fits(frames: int) -> bool:
+            tokens = self._num_visual(frames) + DEFAULTS.max_new_tokens + TEXT_TOKENS // 10
+            return tokens <= config.max_tokens and self._need(frames, dropping).total <= free
+
+        smaller = None
+        if not fits(num_frames):
+            halves = [num_frames >> times for times in range(1, 10)]
+            fitting = [half // 4 * 4 for half in halves if half >= MIN_FRAMES and fits(half)]
+            smaller = next(iter(fitting), 0)
+        tokens = self._num_visual(num_frames)
+        return Estimate(
+            seen=plan.seen,
+            num_frames=num_frames,
+            num_tokens=tokens,
+            limit_tokens=config.max_tokens,
+            need_gb=self._need(num_frames, dropping).total / 1e9,
+            free_gb=free / 1e9,
+            seconds=self.rates.until_first_word(self.videos.clips.missing(plan.keys), tokens),
+            smaller=smaller,
+        )
+
+    @property
+    def dropping(self) -> Dropping:
+        """How visual tokens are dropped where that is asked for."""
+        config = self._model.config
+        layers = int(config.text["num_hidden_layers"])
+        if config.dropping is not None or layers > CARD_DROPPING.layers[-1]:
+            return config.dropping or CARD_DROPPING
+        # a miniature: at the same shares of its layers as in the published models, which have 28
+        first = max(1, round(CARD_DROPPING.layers[0] / 28 * layers))
+        second = min(layers - 1, max(first + 1, round(CARD_DROPPING.layers[1] / 28 * layers)))
+        if second <= first:
+            return Dropping("uniform", (first,), (1.0, 0.5))
+        return Dropping(CARD_DROPPING.kind, (first, second), CARD_DROPPING.ratios)
+
+    def _answer_somehow(
+        self, asked: _Question, part: Part, emit: Emit, should_stop: ShouldStop
+    ) -> None:
+        """Answer, with half as many frames each time that memory runs out."""
+        plan = self.videos.plan(asked.video, part, should_stop)
+        before = len(plan.choice.indices)
+        while True:
+            try:
+                self._answer(asked, plan, emit, should_stop)
+                return
+            except Exception as error:
+                number = len(plan.choice.indices) // 8 * 4
+                if not is_out_of_memory(error) or asked.said or number < MIN_FRAMES:
+                    raise
+            self.forget()
+            part = Part(max_frames=number, start_s=part.start_s, end_s=part.end_s)
+            plan = self.videos.plan(asked.video, part, should_stop)
+            asked.notes[:] = [
+                f"There was not enough memory for {before} frames: the model looked at "
+                f"{len(plan.choice.indices)}."
+            ]
+
+    def _answer(
+        self, asked: _Question, plan: FramePlan, emit: Emit, should_stop: ShouldStop
+    ) -> None:
+        emit(AnswerDelta(seen=plan.seen))
+        written = self._write(asked, plan)
+        rows: list[torch.Tensor] = []
+        for done, encoded in self.videos.of(asked.video, plan, should_stop):
+            rows.append(encoded)
+            if done is not None:
+                emit(AnswerDelta(step=done))
+        lost = self.videos.lost_notes(plan)
+        emit(AnswerDelta(pictures=tuple(self.videos.pictures(plan))))
+        prompt, decoding = VideoPrompt(written.ids, torch.cat(rows)), self._decoding(asked.options)
+        values, num_known = self.conversations.take(written.ids, plan.key, asked.dropping)
+        known = num_known - 1 + prompt.num_visual if num_known else 0
+        guard, text = LoopGuard(), ""
+        ids = _Counted(
+            self._model.answer(
+                prompt,
+                decoding,
+                cache=values,
+                dropping=asked.dropping,
+                should_stop=should_stop,
+            ),
+            should_stop,
+        )
+        try:
+            with closing(self._pieces(ids, guard)) as pieces:
+                for piece in pieces:
+                    text += piece
+                    asked.said = asked.said or bool(piece)
+                    emit(AnswerDelta(text=piece))
+            self.rates.note("prompt token", len(prompt) - known, ids.first_s)
+            self.rates.note("answer token", ids.number - 1, ids.all_s - ids.first_s)
+        finally:
+            self.conversations.give_back(values, plan.key)
+        full = ids.number >= asked.options.max_new_tokens
+        finish: Finish = guard.finish or ("length" if full else "end")
+        emit(AnswerDelta(result=self._result(asked, plan, written, text, finish, known, lost)))
+
+    def _result(
+        self,
+        asked: _Question,
+        plan: FramePlan,
+        written: WrittenPrompt,
+        text: str,
+        finish: Finish,
+        known: int,
+        lost: list[str],
+    ) -> VideoAnswer:
+        notes = [*asked.notes, *plan.notes, *lost]
+        if written.context.cut:
+            notes.append(cut_note(written.context.read_chars, written.context.given_chars))
+        notes += [*script_notes(written.question, self.traits.languages), *finish_notes(finish)]
+        return VideoAnswer(
+            text=text,
+            model=self.spec.key,
+            finish=finish,
+            history=tuple(extend_history(asked.history, asked.text, text)),
+            seen=plan.seen,
+            context=written.context,
+            num_reused=known,
+            notes=tuple(notes),
+        )
+
+    def _write(self, asked: _Question, plan: FramePlan) -> WrittenPrompt:
+        """Return the prompt: what was asked first comes after the video and its times."""
+
+        def encode(turns: Sequence[tuple[str, str]], question: str) -> list[int]:
+            message = plan.choice.message
+            if not turns:
+                text = chat_prompt((), first_question(question, message))
+            else:
+                (first, answer), *later = turns
+                text = chat_prompt([(first_question(first, message), answer), *later], question)
+            return encode_prompt(self._tokenizer, text)
+
+        return write_prompt(
+            encode,
+            read_history(asked.history),
+            asked.text,
+            num_visual=self._num_visual(len(plan.choice.indices)),
+            limit=self._model.config.max_tokens - asked.options.max_new_tokens,
+            reserved=self._reserved,
+        )
+
+    def _pieces(self, ids: "_Counted", guard: LoopGuard) -> Generator[str, None, None]:
+        """Yield pieces of the answer that stay as they are, some of them empty."""
+        text = ""
+        with closing(stream_text(self._tokenizer, ids.all())) as parts:  # type: ignore[type-var]
+            for part in parts:
+                text += part
+                yield guard.feed(text)
+                if guard.finish is not None:
+                    return
+        yield guard.end(text)
+
+    def _decoding(self, options: GenerationOptions) -> Decoding:
+        changes: dict[str, Any] = {"max_new_tokens": options.max_new_tokens}
+        if options.temperature > 0:
+            changes |= {
+                "sample": True,
+                "temperature": options.temperature,
+                "top_p": options.top_p,
+                "seed": options.seed,
+            }
+        return Decoding.of(self._model.config.generation, **changes)
+
+    def forget(self) -> None:
+        """Give back the memory of everything that is kept of videos and conversations."""
+        self.videos.clips.clear()
+        self.conversations.clear()
+        gc.collect()
+        if self.device.kind == "cuda":
+            torch.cuda.empty_cache()
+
+    def _conversation_bytes(self) -> int:
+        """Return the most memory of kept conversations: one of the longest is always kept."""
+        return max(CONVERSATION_BYTES, self._need(MAX_FRAMES, None).kept)
+
+    def _num_visual(self, num_frames: int) -> int:
+        config = self._model.config
+        return num_frames // config.vision.clip_frames * config.merged_tokens
+
+    def _need(self, num_frames: int, dropping: Dropping | None) -> Need:
+        config, text = self._model.config, DEFAULTS.max_new_tokens + TEXT_TOKENS
+        return need_of(config, num_frames, text, self._value_bytes, dropping)
+
+    def _free_bytes(self) -> float:
+        """Return the memory that there is beside the weights, what is kept counted as free."""
+        if self.device.kind == "cuda":
+            return torch.cuda.mem_get_info()[0] + self.conversations.num_bytes
+        weights_gb = self.spec.memory_gb * self._value_bytes / 4
+        return 1e9 * (memory_budget_gb(self.settings, self.device.kind) - weights_gb)
+
+
+class _Counted:
+    """Token ids, counted and timed as they come; ended between two of them."""
+
+    def __init__(self, ids: Generator[int, None, None], should_stop: ShouldStop) -> None:
+        self._ids = ids
+        self._should_stop = should_stop
+        self._start = time.monotonic()
+        self.number = 0
+        self.first_s = self.all_s = 0.0
+
+    def all(self) -> Generator[int, None, None]:
+        with closing(self._ids):
+            for token in self._ids:
+                self.number += 1
+                self.all_s = time.monotonic() - self._start
+                self.first_s = self.first_s or self.all_s
+                yield token
+                check_stop(self._should_stop)

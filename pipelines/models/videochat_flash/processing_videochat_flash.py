@@ -1,0 +1,298 @@
+"""Frames and texts as VideoChat-Flash was trained to read them.
+
+Source: the checkpoints' `mm_utils.py`, `conversation.py` and `modeling_videochat_flash.py`, which
+OpenGVLab/VideoChat-Flash@2f8e2f5 mirrors; licence and differences: NOTES.md.
+"""
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipelines.core.errors import InputError
+from pipelines.models.videochat_flash.modeling_language import VISUAL
+
+#: Where the rows of a video or image come in a prompt.
+IMAGE_MARK = "<image>"
+
+SYSTEM_TEXT = "You are a helpful assistant."
+_START, _END = "<|im_start|>", "<|im_end|>"
+
+#: Per channel, RGB, of values in 0..1.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+_INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+
+
+@dataclass(frozen=True)
+class FrameChoice:
+    """Which frames of a video are looked at.
+
+    Attributes:
+        indices: of the frames, counted from 0; the last may come several times.
+        duration_s: of the part of the video that they are from.
+    """
+
+    indices: tuple[int, ...]
+    duration_s: float
+
+    @property
+    def message(self) -> str:
+        """What the prompt says about time; repeated frames count."""
+        return time_message(self.duration_s, len(self.indices))
+
+
+def choose_frames(
+    total_frames: int,
+    fps: float,
+    *,
+    max_num_frames: int = 512,
+    min_num_frames: int = 64,
+    start_s: float | None = None,
+    end_s: float | None = None,
+) -> FrameChoice:
+    """Choose frames evenly: about one a second, in eights, from 64 to 512 where there are enough.
+
+    Args:
+        total_frames: that the file has.
+        fps: average frames per second.
+        max_num_frames: upper limit; as in the reference a smaller one than `min_num_frames`
+            gives way to it. 0 or less for none.
+        min_num_frames: so many even of a short video, as far as it has them.
+        start_s: look only from here on.
+        end_s: look only up to here; at most a tenth of a second before the end.
+
+    Returns:
+        The choice. A video of fewer than 8 frames repeats its last one.
+
+    Raises:
+        InputError: there is no frame in the part that was asked for.
+    """
+    duration, first = total_frames / fps if fps > 0 else 0.0, 0
+    if duration > 0 and (start_s is not None or end_s is not None):
+        start = max(0.0, start_s or 0.0)
+        end = duration - 0.1 if end_s is None else min(duration - 0.1, end_s)
+        duration = end - start
+        total_frames, first = int(duration * fps), int(start * fps)
+    if total_frames < 1 or duration <= 0:
+        raise InputError(
+            "There is no frame in this part of the video. Choose a longer part, within the video."
+        )
+    wanted = 8 * max(1, int(total_frames / fps / 8))
+    if max_num_frames > 0:
+        wanted = min(wanted, max_num_frames)
+    least = min_num_frames if total_frames >= min_num_frames else total_frames // 8 * 8
+    indices = spread_evenly(total_frames, max(wanted, least))
+    return FrameChoice(tuple(first + index for index in indices), duration)
+
+
+def spread_evenly(total: int, number: int) -> list[int]:
+    """Return `number` places of 0..total-1, each the middle of an equal part.
+
+    Where there are fewer than `number`, the last one is repeated.
+    """
+    parts = min(number, total)
+    edges = np.linspace(0, total, parts + 1).astype(np.int64)
+    middles = [int(place) for place in (edges[:-1] + edges[1:] - 1) // 2]
+    return middles + middles[-1:] * (number - parts)
+
+
+def whole_clips(num_frames: int) -> int:
+    """Return the largest number of whole clips of four frames' frames, 4 at least.
+
+    For limits that people choose: the tower reads nothing but whole clips.
+    """
+    return max(4, num_frames // 4 * 4)
+
+
+def time_message(duration_s: float, num_frames: int) -> str:
+    """Return the sentence about time that comes before the first question."""
+    return (
+        f"The video lasts for {duration_s:.2f} seconds, and {num_frames} frames are uniformly "
+        "sampled from it."
+    )
+
+
+def resize_frame(frame: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
+    """Return (S, S, 3) uint8 for (H, W, 3) uint8 RGB: bicubic by PIL, proportions not kept."""
+    if frame.shape[:2] == (size_px, size_px):
+        return frame
+    picture = Image.fromarray(np.ascontiguousarray(frame))
+    return np.asarray(picture.resize((size_px, size_px), Image.Resampling.BICUBIC))
+
+
+def to_pixels(frames: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+    """Return (T, 3, S, S) float32, normalised, for T frames of (S, S, 3) uint8 RGB."""
+    values = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() * (1 / 255)
+    mean, std = (torch.tensor(each, dtype=torch.float32) for each in (_MEAN, _STD))
+    return (values - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+
+
+def iter_clips(
+    frames: Iterable[NDArray[np.uint8]], size_px: int, *, clip_frames: int = 4
+) -> Iterator[torch.Tensor]:
+    """Cut a video into clips, each made when it is asked for.
+
+    Args:
+        frames: (H, W, 3) uint8 RGB each, or all at once as (T, H, W, 3).
+        size_px: side S of the frames that the tower reads.
+        clip_frames: frames of a clip.
+
+    Yields:
+        (4, 3, S, S) float32, normalised.
+
+    Raises:
+        InputError: there is no frame, or their number is no multiple of `clip_frames`.
+    """
+    held: list[NDArray[np.uint8]] = []
+    number = 0
+    for frame in frames:
+        held.append(resize_frame(frame, size_px))
+        number += 1
+        if len(held) == clip_frames:
+            yield to_pixels(held)
+            held.clear()
+    if held or not number:
+        raise InputError(
+            f"The number of frames must be a multiple of {clip_frames}, but got {number}."
+        )
+
+
+def choose_grid(width: int, height: int, grids: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Return the (width, height) in pixels, of `grids`, that a still image is resized to.
+
+    The one that keeps most of the image's pixels, and of those the smallest.
+
+    Raises:
+        InputError: `grids` is empty.
+    """
+    if not grids:
+        raise InputError("This model has no sizes for still images; ask about a video instead.")
+
+    def merit(grid: tuple[int, int]) -> tuple[int, int]:
+        scale = min(grid[0] / width, grid[1] / height)
+        kept = min(int(width * scale) * int(height * scale), width * height)
+        return kept, kept - grid[0] * grid[1]
+
+    return max(grids, key=merit)
+
+
+def image_tiles(
+    image: Image.Image, size_px: int, grids: Sequence[tuple[int, int]]
+) -> tuple[torch.Tensor, int]:
+    """Cut a still image into tiles.
+
+    Args:
+        image: any PIL image.
+        size_px: side S of a tile.
+        grids: sizes in pixels, multiples of S, that the image may be resized to.
+
+    Returns:
+        (1 + n, 3, S, S) float32, normalised: the whole image, then its tiles row by row; and the
+        number of tiles in a row.
+
+    Raises:
+        InputError: `grids` is empty.
+    """
+    image = image.convert("RGB")
+    width, height = choose_grid(*image.size, grids)
+    large = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+    tiles = [resize_frame(np.asarray(image), size_px)]
+    for top in range(0, height, size_px):
+        for left in range(0, width, size_px):
+            tiles.append(large[top : top + size_px, left : left + size_px])
+    return to_pixels(tiles), width // size_px
+
+
+def first_question(question: str, message: str = "") -> str:
+    """Return the first turn about a video or image: its place, the time message, the question."""
+    text = f"{message} {question}" if message else question
+    return f"{IMAGE_MARK}\n{text}"
+
+
+def chat_prompt(turns: Iterable[tuple[str, str]], question: str) -> str:
+    """Return the prompt of a conversation.
+
+    Args:
+        turns: questions and answers so far, the first one as `first_question` gave it where
+            there is a video.
+        question: what is asked now, likewise if it is the first.
+
+    Returns:
+        The text, with `IMAGE_MARK` where the rows come. An empty answer is left open, as in the
+        reference.
+    """
+    parts = [f"{_START}system\n{SYSTEM_TEXT}{_END}\n"]
+    for asked, answered in turns:
+        parts += [_turn("user", asked), _turn("assistant", answered)]
+    parts += [_turn("user", question), _turn("assistant", "")]
+    return "".join(parts)
+
+
+def _turn(role: str, text: str) -> str:
+    return f"{_START}{role}\n{text}{_END}\n" if text else f"{_START}{role}\n"
+
+
+def encode_prompt(tokenizer: Any, prompt: str, *, visual: bool = True) -> list[int]:
+    """Return the token ids of a prompt.
+
+    Args:
+        tokenizer: of the checkpoint.
+        prompt: as `chat_prompt` gives it.
+        visual: whether there is a video or image. Only the first `IMAGE_MARK` is its place; a
+            person who types one asks about those seven characters.
+
+    Returns:
+        Ids, with `VISUAL` at the place. Each side of it is tokenised by itself; the padding
+        token is left out wherever it comes.
+    """
+    pieces = prompt.split(IMAGE_MARK, 1) if visual else [prompt]
+    ids: list[int] = []
+    for number, piece in enumerate(pieces):
+        if number:
+            ids.append(VISUAL)
+        read = tokenizer(piece, add_special_tokens=False).input_ids if piece else []
+        ids += [int(token) for token in read if token != tokenizer.pad_token_id]
+    return ids
+
+
+def clean_answer(text: str) -> str:
+    """Return an answer as it goes into the conversation: without surrounding space."""
+    return text.strip().removesuffix(_END).strip()
+
+
+def stream_text(tokenizer: Any, ids: Generator[int, None, None]) -> Iterator[str]:
+    """Turn token ids into text as they come.
+
+    Joined, the pieces are the answer without surrounding space. A character whose bytes are
+    spread over tokens comes when it is whole.
+
+    Args:
+        tokenizer: of the checkpoint.
+        ids: of an answer; is closed when this iterator is.
+
+    Yields:
+        Non-empty pieces.
+    """
+    held: list[int] = []
+    space, begun = "", False
+    with closing(ids):
+        for token in ids:
+            held.append(token)
+            text = tokenizer.decode(held, skip_special_tokens=True)
+            if text.endswith(_INCOMPLETE):
+                continue
+            held.clear()
+            text = space + text if begun else text.lstrip()
+            shown = text.rstrip()
+            space = text[len(shown) :]
+            if shown:
+                begun = True
+                yield shown
+    if held:  # ended in the middle of a character
+        yield space + tokenizer.decode(held, skip_special_tokens=True)

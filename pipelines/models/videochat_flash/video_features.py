@@ -1,0 +1,216 @@
+"""Videos -> rows that the language model reads, kept by what the file holds."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from pipelines.compute.lru import FileDigests, LruCache
+from pipelines.core.cancel import ShouldStop, Stopped
+from pipelines.core.results import Step
+from pipelines.media.video.frames import Pixels
+from pipelines.media.video.open import open_video
+from pipelines.media.video.reader import VideoReader
+from pipelines.models.video_chat import MAX_FRAMES, Part
+from pipelines.models.videochat_flash.estimate import ChatRates
+from pipelines.models.videochat_flash.frames import FramePlan, lost_notes, plan_frames, read_clips
+from pipelines.models.videochat_flash.modeling_vision import VisualEncoder
+
+#: Seconds between two looks at whether somebody who waits was told to stop.
+_LOOK_S = 0.05
+
+
+class ClipFeatures:
+    """Keeps the (64, D) rows of the clips that were used last, on the CPU.
+
+    Any number of threads may ask: a clip that one of them encodes, the others wait for.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        """Keep at most so many bytes."""
+        self._kept: LruCache[str, torch.Tensor] = LruCache(max_bytes, lambda rows: rows.nbytes)
+        self._running: dict[str, threading.Event] = {}
+        self._lock = threading.Lock()
+
+    def find(self, key: str) -> torch.Tensor | None:
+        """Return the rows of a clip, or None where they are not kept."""
+        return self._kept.find(key)
+
+    def missing(self, keys: Sequence[str]) -> int:
+        """Return how many clips are not kept."""
+        return sum(self._kept.find(key) is None for key in keys)
+
+    def get(
+        self, key: str, encode: Callable[[], torch.Tensor], should_stop: ShouldStop
+    ) -> torch.Tensor:
+        """Return the rows of a clip, which `encode` makes where they are not kept.
+
+        Raises:
+            Stopped: `should_stop` said yes while another thread's work was waited for.
+        """
+        while True:
+            with self._lock:
+                found = self._kept.find(key)
+                if found is not None:
+                    return found
+                running = self._running.get(key)
+                if running is None:
+                    mine = self._running[key] = threading.Event()
+                    break
+            if not running.wait(_LOOK_S) and should_stop():
+                raise Stopped
+        try:
+            rows = encode()
+            self._kept.keep(key, rows)
+            return rows
+        finally:
+            with self._lock:
+                del self._running[key]
+            mine.set()
+
+    def held(self) -> dict[str, torch.Tensor]:
+        """Return what is kept, by clip."""
+        return self._kept.values()
+
+    def take(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Keep clips that another process has encoded; see `pipelines.compute.lru`."""
+        for key, rows in values.items():
+            self._kept.keep(key, rows)
+
+    def move_in(self, kind: str) -> None:
+        """Nothing to do: rows are kept on the CPU."""
+
+    def clear(self) -> None:
+        """Give the memory back."""
+        self._kept.clear()
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that are kept."""
+        return self._kept.weight
+
+
+#: Plans, and files with frames that cannot be read, that are remembered.
+PLANS_KEPT = 32
+
+#: Most memory of the small pictures of frames.
+PICTURE_BYTES = 100_000_000
+
+
+class VideoRows:
+    """The video half of a model: chooses frames, encodes them clip by clip, keeps what it made.
+
+    A clip is found again by the file's content and its frames, whatever the file is called.
+    """
+
+    def __init__(
+        self,
+        visual: VisualEncoder,
+        rates: ChatRates,
+        *,
+        max_bytes: int,
+        max_seconds: float,
+        max_frames: int = MAX_FRAMES,
+    ) -> None:
+        """Encode with `visual`.
+
+        Args:
+            visual: tower, merging and projector.
+            rates: takes how long a clip takes.
+            max_bytes: most memory of kept clips.
+            max_seconds: longest video that is taken.
+            max_frames: most frames that the model reads; who asks for more gets these.
+        """
+        self._visual = visual
+        self._max_frames = max_frames
+        self._rates = rates
+        self._max_seconds = max_seconds
+        self.clips = ClipFeatures(max_bytes)
+        self._digests = FileDigests()
+        self._plans: LruCache[tuple[str, Part], FramePlan] = LruCache(PLANS_KEPT)
+        self._lost: LruCache[str, set[int]] = LruCache(PLANS_KEPT)
+        self._pictures: LruCache[str, list[Pixels]] = LruCache(
+            PICTURE_BYTES, lambda pictures: sum(picture.nbytes for picture in pictures)
+        )
+
+    def plan(self, video: Path, part: Part, should_stop: ShouldStop | None = None) -> FramePlan:
+        """Return which frames of a video are looked at.
+
+        Raises:
+            ReadingStopped: `should_stop` said yes while the file was opened.
+            InputError: the part is not in the video.
+            MediaError: the file is not a video that can be read, or too long.
+        """
+        digest = self._digests.of(video)
+        part = replace(part, max_frames=min(part.max_frames, self._max_frames))
+
+        def make() -> FramePlan:
+            with self._open(video, should_stop) as reader:
+                clip_frames = self._visual.config.vision.clip_frames
+                return plan_frames(reader, digest, part, clip_frames=clip_frames)
+
+        return self._plans.get((digest, part), make)
+
+    def of(
+        self, video: Path, plan: FramePlan, should_stop: ShouldStop
+    ) -> Iterator[tuple[Step | None, torch.Tensor]]:
+        """Yield the (64, D) rows of every clip in order, those that had to be encoded with a step.
+
+        Raises:
+            ReadingStopped: `should_stop` said yes while the file was read.
+            Stopped: it said so while a clip was encoded.
+        """
+        found = [self.clips.find(key) for key in plan.keys]
+        todo = [clip for clip, rows in zip(plan.clips, found, strict=True) if rows is None]
+        if not todo:
+            yield from ((None, rows) for rows in found if rows is not None)
+            return
+        total, done = len(plan.choice.indices), 0
+        lost = self._lost_of(plan)
+        side_px = self._visual.config.vision.image_px
+        with self._open(video, should_stop) as reader:
+            pixels = read_clips(reader, todo, side_px, lost=lost, should_stop=should_stop)
+            for key, frames, rows in zip(plan.keys, plan.clips, found, strict=True):
+                done += plan.clip_frames
+                if rows is not None:
+                    yield None, rows
+                    continue
+                clip, pictures = next(pixels)
+                if lost.intersection(frames):  # not kept: whoever asks is to hear of it
+                    encoded = self._visual.encode(clip[None], should_stop)[0].cpu()
+                else:
+                    self._pictures.keep(key, pictures)
+                    encoded = self._encoded(key, clip, should_stop)
+                yield Step(done=done, total=total, unit="frames"), encoded
+
+    def pictures(self, plan: FramePlan) -> list[Pixels]:
+        """Return a small picture of each frame that was looked at, (H, W, 3) uint8, in order.
+
+        None where they are kept no more.
+        """
+        clips = [self._pictures.find(key) for key in plan.keys]
+        if any(pictures is None for pictures in clips):
+            return []
+        return [picture for pictures in clips if pictures for picture in pictures]
+
+    def lost_notes(self, plan: FramePlan) -> list[str]:
+        """Return a note where frames could not be read; raises where none could."""
+        return lost_notes(plan, self._lost_of(plan))
+
+    def _encoded(self, key: str, clip: torch.Tensor, should_stop: ShouldStop) -> torch.Tensor:
+        def encode() -> torch.Tensor:
+            start = time.monotonic()
+            rows = self._visual.encode(clip[None], should_stop)[0].cpu()
+            self._rates.note("clip", 1, time.monotonic() - start)
+            return rows
+
+        return self.clips.get(key, encode, should_stop)
+
+    def _open(self, video: Path, should_stop: ShouldStop | None = None) -> VideoReader:
+        return open_video(video, max_seconds=self._max_seconds, should_stop=should_stop)
+
+    def _lost_of(self, plan: FramePlan) -> set[int]:
+        return self._lost.get(plan.digest, set)

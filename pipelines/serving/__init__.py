@@ -1,0 +1,1 @@
+"""Loaded models, the device queue, memory and metrics of a running app."""

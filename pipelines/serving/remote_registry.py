@@ -1,0 +1,99 @@
+"""Remote models as entries beside those of the catalogue. Torch-free."""
+
+import importlib
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pipelines.core.remote import Remote
+from pipelines.core.spec import ModelSpec, Task
+
+if TYPE_CHECKING:
+    from pipelines.core.settings import Settings
+    from pipelines.models.remote.client import ChatServer
+
+FAMILY = "remote"
+
+#: Visitors whom servers answer at once; half of the places of the queue, so that a slow server
+#: keeps nobody from the models of this machine.
+MOST_VISITORS = 32
+
+
+def specs_of(remotes: Sequence[Remote]) -> tuple[ModelSpec, ...]:
+    """Return a catalogue entry for each remote model and task: images, and videos if enabled.
+
+    The entries of a remote share one key; they take no memory, and have no files on disk.
+    """
+    package = "pipelines.models.remote"
+    images = [_spec(one, "caption", f"{package}.captions:RemoteCaptioner") for one in remotes]
+    videos = [
+        _spec(one, "video-chat", f"{package}.video_chat:RemoteVideoChat")
+        for one in remotes
+        if one.videos != "none"
+    ]
+    return (*images, *videos)
+
+
+def _spec(remote: Remote, task: Task, pipeline: str) -> ModelSpec:
+    return ModelSpec(
+        key=remote.name,
+        title=f"{remote.title or remote.name}: through a server",
+        task=task,
+        family=FAMILY,
+        pipeline=pipeline,
+        repo=remote.model,
+        revision="",
+        licence=remote.licence,
+        memory_gb=0.0,
+        download_gb=0.0,
+        remote=remote,
+    )
+
+
+class RemoteModels:
+    """The remote models of an app, each made when it is first asked for; one server for each.
+
+    Visitors whom servers answer, at any speed, are let in through the same queue as those of the
+    models here. So there are never so many of them that the others find no place in it.
+    """
+
+    def __init__(self, settings: "Settings") -> None:
+        """Remember the settings; nobody is asked."""
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._servers: dict[str, ChatServer] = {}
+        self._made: dict[tuple[str, Task], Any] = {}
+        self._num_visitors = 0
+
+    def of(self, spec: ModelSpec) -> Any:
+        """Return what answers for a spec, whose `remote` is set."""
+        from pipelines.models.remote.client import ChatServer
+
+        assert spec.remote is not None
+        with self._lock:
+            if (spec.key, spec.task) not in self._made:
+                server = self._servers.setdefault(spec.key, ChatServer(spec.remote))
+                module, _, name = spec.pipeline.partition(":")
+                made = getattr(importlib.import_module(module), name)
+                self._made[spec.key, spec.task] = made(spec, self._settings, server)
+            return self._made[spec.key, spec.task]
+
+    @contextmanager
+    def visitor(self, remote: Remote) -> Iterator[None]:
+        """Be one of those whom a server answers, for the length of the block.
+
+        Raises:
+            ServerError: there are as many of them as may be.
+        """
+        from pipelines.models.remote.errors import too_many
+
+        with self._lock:
+            if self._num_visitors >= MOST_VISITORS:
+                raise too_many(remote, self._num_visitors)
+            self._num_visitors += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._num_visitors -= 1

@@ -1,0 +1,384 @@
+"""Catalogue entry -> live pipeline: loaded once, leased, evicted by a memory budget."""
+
+import gc
+import importlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from pipelines.compute.device import (
+    Device,
+    choose_device,
+    import_libraries,
+    is_out_of_memory,
+    likely_budget_gb,
+    memory_budget_gb,
+    release_threads,
+)
+from pipelines.core.errors import MemoryLimitError, PipelineError, WeightsError
+from pipelines.core.settings import Settings
+from pipelines.core.spec import ModelSpec, Task
+from pipelines.models.base import Pipeline
+from pipelines.models.catalogue import HUB_DEFAULTS, MODELS, demo_of, find
+from pipelines.serving.device_queue import LOOK_S, BrokenOff, DeviceQueue
+from pipelines.serving.metrics import Metrics
+from pipelines.serving.remote_registry import RemoteModels, specs_of
+from pipelines.weights.locate import Sources
+from pipelines.weights.progress import FetchProgress
+
+log = logging.getLogger(__name__)
+
+#: Memory of a caption model with quantised layers, as a share of its float32 weights. Tables of
+#: tokens stay as they are; counted for BLIP-2 OPT 2.7B it is 0.27 and 0.17.
+QUANTIZED_SHARE = {"int8": 0.3, "nf4": 0.2}
+
+#: Held while a model is built. transformers puts functions in place of some of its classes' for
+#: that time, and then what it found there: of two models built at once, the second would put back
+#: the first one's replacement, and no checkpoint with shared weights could be read any more.
+_LOADING = threading.Lock()
+
+#: Seconds that a request waits for a model in use to be given back.
+LEASE_WAIT_S = 120.0
+
+Builder = Callable[[ModelSpec, Path, Device, Settings], Pipeline]
+
+
+@dataclass
+class _Slot:
+    """A pipeline, live or being loaded, with the number of requests that use or await it."""
+
+    pipeline: Pipeline
+    ready: threading.Event = field(default_factory=threading.Event)
+    error: PipelineError | None = None
+    leases: int = 1
+    last_used: int = 0
+    free_since_s: float = 0.0
+
+
+class PipelineStore:
+    """Lends pipelines out.
+
+    `use` loads a model once however many ask at the same time, counts a lease while it is used
+    and, where a new one does not fit, drops the least recently used one that nobody uses.
+    """
+
+    def __init__(self, settings: Settings, sources: Sources | None = None) -> None:
+        """Remember the settings; nothing is loaded, nobody is asked."""
+        self.settings = settings
+        self.models = (*MODELS, *specs_of(settings.remotes))
+        self.sources = sources or Sources(settings)
+        self.remotes = RemoteModels(settings)
+        self.queue = DeviceQueue()
+        self.metrics = Metrics()
+        self._slots: dict[str, _Slot] = {}
+        self._lock = threading.Lock()
+        self._freed = threading.Condition(self._lock)
+        self._clock = count(1)
+        self._last_used_s: float | None = None
+        self._device: Device | None = None
+        self._device_lock = threading.Lock()
+        self.build: Builder = build_pipeline
+
+    @property
+    def device(self) -> Device:
+        """The compute device; chosen, with a self-test, when first asked for."""
+        with self._device_lock:
+            if self._device is None:
+                self._device = choose_device(self.settings)
+                release_threads()  # of the self-test
+            return self._device
+
+    def budget_gb(self) -> float:
+        """Return the memory that all loaded models together may take, in GB."""
+        return memory_budget_gb(self.settings, self.device.kind)
+
+    def _budget_so_far_gb(self) -> float:
+        """Return the budget, or, until the device is chosen, what it is likely to be."""
+        return likely_budget_gb(self.settings) if self._device is None else self.budget_gb()
+
+    def need_gb(self, spec: ModelSpec) -> float:
+        """Return the GB that a model takes, in the precision of the device once that is known."""
+        share = QUANTIZED_SHARE.get(self.settings.quantization)
+        if share is not None and spec.generative is not None and not spec.demo:
+            return spec.memory_gb * share
+        half = self._device is not None and self._device.dtype != "float32" and not spec.demo
+        return spec.memory_gb / 2 if half else spec.memory_gb
+
+    def default_spec(self, task: Task) -> ModelSpec:
+        """Return what `model=""` means for `task` just now.
+
+        "bundled": the demo model. "hub": the family's real default. "auto": the first remote
+        model; else the best real model that is on disk and fits; else, where the hub answers, the
+        default if it fits; else the demo model. Waits for the hub's probe at most its few
+        seconds, and only in the last case; never for torch: a page that opens meanwhile would
+        start as the demo.
+        """
+        if self.settings.models == "bundled":
+            return demo_of(task)
+        remote = [spec for spec in self.models if spec.task == task and spec.remote is not None]
+        if remote and self.settings.models == "auto":
+            return remote[0]
+        budget = self._budget_so_far_gb()
+        defaults = HUB_DEFAULTS[task]
+        fits = [spec for spec in defaults if self.need_gb(spec) <= budget]
+        if self.settings.models == "hub":
+            return (fits or defaults)[0]
+        real = [spec for spec in MODELS if spec.task == task and not spec.demo]
+        on_disk = [spec for spec in real if self.sources.locate(spec) is not None]
+        fitting = [spec for spec in on_disk if self.need_gb(spec) <= budget]
+        if fitting:
+            return fitting[0]
+        if fits and self.sources.hub_answers():
+            return fits[0]
+        return demo_of(task)
+
+    def resolve(self, key: str, task: Task) -> ModelSpec:
+        """Return the spec of `key`; the empty key is the task's default.
+
+        Raises:
+            InputError: unknown key; the message lists the valid ones.
+        """
+        return find(key, task, self.models) if key else self.default_spec(task)
+
+    def fetch(self, key: str, task: Task) -> Iterator[FetchProgress]:
+        """Yield progress until the weights of a model are on disk; call it before `use`.
+
+        Raises:
+            InputError: unknown key.
+            WeightsError: the weights cannot be had.
+            MemoryLimitError: the model would not fit anyway.
+        """
+        spec = self.resolve(key, task)
+        if spec.remote is not None:
+            return iter(())
+        self._check_fits(spec)
+        return self.sources.fetch(spec)
+
+    @contextmanager
+    def use(
+        self,
+        key: str,
+        task: Task,
+        given_up: Callable[[], bool] = lambda: False,
+        wait_s: float | None = None,
+    ) -> Iterator[Any]:
+        """Lend the pipeline of `key` for the length of a `with` block, loading it if need be.
+
+        Args:
+            key: of the model; "" for the default.
+            task: what it is for.
+            given_up: asked a few times a second while other models fill the budget and while the
+                model is loaded, which then goes on for whoever asks next.
+            wait_s: seconds to wait for other models to be given back; None for `LEASE_WAIT_S`.
+
+        Raises:
+            BrokenOff: it was given up.
+            InputError: unknown key.
+            WeightsError: not on disk (call `fetch` first), or not what it should be.
+            MemoryLimitError: it does not fit, or the work inside the block ran out of memory.
+
+        A remote model takes no memory and is lent at once, to any number.
+        """
+        spec = self.resolve(key, task)
+        with self.metrics.counted(spec.key):
+            if spec.remote is not None:
+                yield self.remotes.of(spec)
+                return
+            self._check_fits(spec)
+            with self._lent(spec, given_up, wait_s) as pipeline:
+                yield pipeline
+
+    @contextmanager
+    def _lent(
+        self, spec: ModelSpec, given_up: Callable[[], bool], wait_s: float | None
+    ) -> Iterator[Any]:
+        slot = self._lease(spec, given_up, LEASE_WAIT_S if wait_s is None else wait_s)
+        try:
+            yield slot.pipeline
+        except BaseException as error:
+            if is_out_of_memory(error):
+                gc.collect()
+                raise MemoryLimitError(
+                    f"This request needs more memory than is free with {spec.key} "
+                    f"({self.need_gb(spec):.1f} GB of a budget of {self.budget_gb():.1f} GB). "
+                    "Ask for less at once, or choose a smaller model."
+                ) from error
+            raise
+        finally:
+            self._release(slot)
+            release_threads()  # of whoever asked; work in a thread of its own ends with it
+
+    def loaded_keys(self) -> list[str]:
+        """Return the keys of the live models, least recently used first."""
+        with self._lock:
+            return sorted(self._slots, key=lambda key: self._slots[key].last_used)
+
+    def unload_all(self) -> None:
+        """Drop every model that nobody uses."""
+        with self._lock:
+            for key in [key for key, slot in self._slots.items() if not slot.leases]:
+                self._slots.pop(key).pipeline.unload()
+
+    def unload_idle(self, idle_s: float) -> list[str]:
+        """Drop the models that nobody has used for `idle_s` seconds; returns their keys."""
+        latest = time.monotonic() - idle_s
+        with self._lock:
+            idle = [
+                key
+                for key, slot in self._slots.items()
+                if not slot.leases and slot.free_since_s <= latest
+            ]
+            for key in idle:
+                log.info("Unloading %s, which nobody used for %.0f s", key, idle_s)
+                self._last_used_s = time.monotonic()
+                self._slots.pop(key).pipeline.unload()
+        return idle
+
+    def last_used_s(self) -> float | None:
+        """Return when a model was used or dropped last, on the monotonic clock.
+
+        None while one is in use, and before the first.
+        """
+        with self._lock:
+            in_use = any(slot.leases for slot in self._slots.values())
+            return None if in_use else self._last_used_s
+
+    def _check_fits(self, spec: ModelSpec) -> None:
+        if spec.demo:  # a few megabytes always fit; do not wait for the device's self-test
+            return
+        budget = self.budget_gb()
+        if self.need_gb(spec) > budget:
+            raise MemoryLimitError(
+                f"{spec.key} needs {self.need_gb(spec):.1f} GB but the budget for models is "
+                f"{budget:.1f} GB. Choose a smaller model, or raise --memory-gb."
+            )
+
+    def _lease(self, spec: ModelSpec, given_up: Callable[[], bool], wait_s: float) -> _Slot:
+        """Return a slot with a lease on it, whose pipeline is live."""
+        folder = self.sources.locate(spec)
+        device = self.device
+        slot, is_new = self._reserve(spec, folder, device, given_up, wait_s)
+        if is_new:  # in a thread of its own, so that whoever asked can leave
+            Thread(target=self._fill, args=(slot,), name=f"load-{spec.key}", daemon=True).start()
+        try:
+            while not slot.ready.wait(LOOK_S):
+                if given_up():
+                    raise BrokenOff
+            if slot.error is not None:
+                raise type(slot.error)(slot.error.message, title=slot.error.title) from slot.error
+        except BaseException:
+            self._release(slot)
+            raise
+        return slot
+
+    def _fill(self, slot: _Slot) -> None:
+        """Load the pipeline of a new slot, and give back the lease that kept it meanwhile."""
+        key = slot.pipeline.spec.key
+        try:
+            with _LOADING:
+                self._load(slot.pipeline)
+        except BaseException as error:
+            broken_off = WeightsError(f"Loading {key} was broken off. Try again.")
+            slot.error = error if isinstance(error, PipelineError) else broken_off
+            with self._freed:
+                self._slots.pop(key)
+        finally:
+            slot.ready.set()
+            self._release(slot)
+
+    def _reserve(
+        self,
+        spec: ModelSpec,
+        folder: Path | None,
+        device: Device,
+        given_up: Callable[[], bool],
+        wait_s: float,
+    ) -> tuple[_Slot, bool]:
+        """Return a leased slot and whether it has to be loaded, which has a lease of its own."""
+        budget = self.budget_gb()
+        give_up_at = time.monotonic() + wait_s
+        with self._freed:
+            while True:
+                slot = self._slots.get(spec.key)
+                if slot is not None:
+                    slot.leases += 1
+                    slot.last_used = next(self._clock)
+                    return slot, False
+                if folder is None:
+                    raise WeightsError(
+                        f"The weights of {spec.key} are not on this machine yet. "
+                        "Try again: they are downloaded on first use."
+                    )
+                if self._make_room(spec, budget, give_up_at, given_up):
+                    made = self.build(spec, folder, device, self.settings)
+                    slot = _Slot(made, leases=2, last_used=next(self._clock))
+                    self._slots[spec.key] = slot
+                    return slot, True
+
+    def _make_room(
+        self,
+        spec: ModelSpec,
+        budget: float,
+        give_up_at: float,
+        given_up: Callable[[], bool],
+    ) -> bool:
+        """Drop the least recently used idle model, or wait for one; true once `spec` fits."""
+        taken = sum(self.need_gb(slot.pipeline.spec) for slot in self._slots.values())
+        if taken + self.need_gb(spec) <= budget or not self._slots:
+            return True
+        idle = [key for key, slot in self._slots.items() if not slot.leases]
+        if idle:
+            oldest = min(idle, key=lambda key: self._slots[key].last_used)
+            log.info("Unloading %s to make room for %s", oldest, spec.key)
+            self._slots.pop(oldest).pipeline.unload()
+            return False
+        if given_up():
+            raise BrokenOff
+        left_s = give_up_at - time.monotonic()
+        if left_s <= 0.0:
+            raise MemoryLimitError(
+                f"{spec.key} needs {self.need_gb(spec):.1f} GB but the models in use fill the "
+                f"budget of {budget:.1f} GB. Try again in a moment."
+            )
+        self._freed.wait(timeout=min(LOOK_S, left_s))
+        return False
+
+    def _release(self, slot: _Slot) -> None:
+        with self._freed:
+            slot.leases -= 1
+            self._last_used_s = slot.free_since_s = time.monotonic()
+            self._freed.notify_all()
+
+    def _load(self, pipeline: Pipeline) -> None:
+        spec = pipeline.spec
+        try:
+            pipeline.load()
+        except PipelineError:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise MemoryLimitError(
+                    f"{spec.key} needs {self.need_gb(spec):.1f} GB, more than is free. "
+                    "Close other programs, or choose a smaller model."
+                ) from error
+            log.exception("Loading %s failed", spec.key)
+            raise WeightsError(
+                f"The files of {spec.key} on this machine cannot be loaded: they are damaged or "
+                "of another model. Delete them so that they are fetched again, or mend "
+                "--models-dir."
+            ) from error
+
+
+def build_pipeline(spec: ModelSpec, folder: Path, device: Device, settings: Settings) -> Pipeline:
+    """Import the pipeline class that `spec` names and make one, without loading it."""
+    import_libraries()
+    module, _, name = spec.pipeline.partition(":")
+    made: type[Pipeline] = getattr(importlib.import_module(module), name)
+    return made(spec, folder, device, settings)

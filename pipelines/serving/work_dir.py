@@ -1,0 +1,160 @@
+"""Deletes uploads and results by their age, also those that an earlier run left behind."""
+
+import logging
+import os
+import re
+import shutil
+import stat
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipelines.core.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Seconds after which uploads and results are deleted, and between two looks for such.
+KEEP_FILES_S = 3600.0
+SWEEP_EVERY_S = 600.0
+
+#: A file that says that a folder is for uploads, and nothing in it is anybody's own.
+MARK = ".seesay-work"
+
+#: What gradio and SeeSay put into a folder for uploads: such a folder is taken without a mark.
+_OURS = re.compile(r"[0-9a-f]{40,64}|tmp\w+|results|vibe_edit_history")
+
+#: Name and size of a file that is public anyway: the page's own pictures.
+Public = frozenset[tuple[str, int]]
+
+
+def start_sweeping(folder: Path, public_folders: Iterable[Path] = ()) -> None:
+    """Sweep `folder` now and every few minutes, in a thread that ends with the process.
+
+    Copies of what lies in `public_folders` stay: the page shows its examples from there.
+    """
+    if not claim(folder):
+        log.warning("The work folder holds other files: old uploads in it are not deleted")
+        return
+    public = frozenset(
+        (file.name, file.stat().st_size)
+        for root in public_folders
+        for file in root.rglob("*")
+        if file.is_file()
+    )
+    sweep(folder, KEEP_FILES_S, public)
+
+    def work() -> None:
+        while True:
+            time.sleep(min(SWEEP_EVERY_S, KEEP_FILES_S))
+            sweep(folder, KEEP_FILES_S, public)
+
+    threading.Thread(target=work, name="sweep", daemon=True).start()
+
+
+def claim(folder: Path) -> bool:
+    """Make `folder` where there is none; returns whether what is in it may be deleted.
+
+    It may not where somebody named a folder with files of their own, or one of another user.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    status = folder.stat()
+    if hasattr(os, "getuid") and status.st_uid != os.getuid():
+        return False
+    mark = folder / MARK
+    if mark.is_file() and not mark.is_symlink():
+        return True
+    if not all(_OURS.fullmatch(entry.name) for entry in folder.iterdir()):
+        return False
+    mark.touch()
+    return True
+
+
+def sweep(folder: Path, keep_s: float, public: Public = frozenset(), now: float = 0.0) -> int:
+    """Delete files that are older than `keep_s` seconds, and empty folders as old.
+
+    Never follows a link; an old link itself is deleted. What another process deletes meanwhile,
+    or may not be deleted, is passed over.
+
+    Args:
+        folder: nothing outside it is touched.
+        keep_s: age in seconds from which on a file goes.
+        public: files that stay.
+        now: the time, as `time.time` gives it, if not the present.
+
+    Returns:
+        How many files were deleted.
+    """
+    oldest, deleted = (now or time.time()) - keep_s, 0
+    for root, folders, files in os.walk(folder.resolve(), topdown=False, followlinks=False):
+        here = Path(root)
+        was_old = here != folder.resolve() and _is_old(here, oldest)
+        links = [name for name in folders if (here / name).is_symlink()]
+        for path in (here / name for name in files + links):
+            if path.name != MARK and _is_old(path, oldest) and not _is_public(path, public):
+                deleted += _delete(path)
+        if was_old:
+            _delete_if_empty(here)
+    if deleted:
+        log.info("%d old files of visitors were deleted", deleted)
+    return deleted
+
+
+def _is_old(path: Path, oldest: float) -> bool:
+    """Whether nothing was done to a file or folder since; a copy keeps its original's time."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return max(status.st_mtime, status.st_ctime) < oldest
+
+
+def _is_public(path: Path, public: Public) -> bool:
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and (path.name, status.st_size) in public
+
+
+def _delete(path: Path) -> int:
+    try:
+        path.unlink()
+    except OSError as error:
+        log.info("An old file cannot be deleted: %s", type(error).__name__)
+        return 0
+    return 1
+
+
+def _delete_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError as error:
+        log.debug("A folder stays: %s", type(error).__name__)
+
+
+#: What a visitor can do about it.
+THEN = "Try again later, or tell whoever runs this server."
+
+
+def no_uploads_because(settings: Settings) -> str:
+    """Return why uploads cannot be taken, "" where they can; names no path of the server."""
+    try:
+        settings.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe = settings.work_dir / f"tmp{time.monotonic_ns()}"
+        probe.touch()
+        probe.unlink()
+        free_mb = shutil.disk_usage(settings.work_dir).free / 1e6
+    except OSError as error:
+        return unwritable(error)
+    if free_mb < settings.max_upload_mb:
+        return (
+            f"The disk for uploads has {free_mb:,.0f} MB free, less than the largest upload "
+            f"({settings.max_upload_mb:,.0f} MB)."
+        )
+    return ""
+
+
+def unwritable(error: OSError) -> str:
+    """Return in a sentence, without a path, what the system said when a file was to be written."""
+    return f"The folder for uploads cannot be written: {error.strerror}."

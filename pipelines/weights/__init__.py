@@ -1,0 +1,1 @@
+"""Weight files: where they are, and how they are downloaded."""

@@ -1,0 +1,139 @@
+"""Downloads: from a hub or ModelScope, shared by all who wait, resumed where they broke off."""
+
+import errno
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipelines.core.errors import PipelineError
+from pipelines.core.settings import Settings
+from pipelines.core.spec import ModelSpec
+from pipelines.weights.errors import explain, stalled
+from pipelines.weights.files import choose_files
+from pipelines.weights.hub import ASK_TIMEOUT_S, READ_TIMEOUT_S, fetch_file
+from pipelines.weights.modelscope import fetch_from_modelscope
+from pipelines.weights.progress import Abandoned, DownloadMeter, FetchProgress
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two reports of progress.
+POLL_S = 0.25
+
+
+class Download:
+    """One running download; several visitors may follow it."""
+
+    def __init__(self, spec: ModelSpec, settings: Settings, stall_limit_s: float) -> None:
+        """Prepare the download of `spec`; nothing happens before `start`."""
+        self._spec = spec
+        self._settings = settings
+        self._stall_limit_s = stall_limit_s
+        self._error: PipelineError | None = None
+        self._ended = threading.Event()
+        self._meter = DownloadMeter()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended, well or not; one that stands still is ended here."""
+        if not self._ended.is_set() and self._meter.still_for_s() > self._stall_limit_s:
+            self._error = stalled(self._spec, self._settings, self._stall_limit_s)
+            self._meter.abandon()
+            self._ended.set()
+        return self._ended.is_set()
+
+    @property
+    def progress(self) -> FetchProgress:
+        """How far it is."""
+        return self._meter.progress()
+
+    def start(self) -> None:
+        """Download in a thread of its own."""
+        threading.Thread(target=self._work, name=f"fetch-{self._spec.key}", daemon=True).start()
+
+    def follow(self) -> Iterator[FetchProgress]:
+        """Yield progress a few times a second until the end.
+
+        Raises:
+            WeightsError: it failed, or nothing came for as long as the limit allows.
+        """
+        while not self.ended:
+            yield self.progress
+            self._ended.wait(POLL_S)
+        if self._error is not None:
+            raise type(self._error)(self._error.message, title=self._error.title)
+        yield self.progress
+
+    def _work(self) -> None:
+        error: PipelineError | None = None
+        try:
+            if self._settings.source == "modelscope":
+                fetch_from_modelscope(self._spec, self._meter)
+            else:
+                _from_hub(self._spec, self._settings, self._meter)
+            self._meter.finish()
+        except Abandoned:
+            log.info("The abandoned download of %s has ended", self._spec.repo)
+        except PipelineError as known:
+            error = known
+        except Exception as unknown:  # the libraries raise many kinds; all end in one sentence
+            log.warning("Download of %s failed", self._spec.repo, exc_info=unknown)
+            error = explain(unknown, self._spec, self._settings)
+        if not self._ended.is_set():  # else it was given up, and said so
+            self._error = error
+            self._ended.set()
+
+
+def _from_hub(spec: ModelSpec, settings: Settings, meter: DownloadMeter) -> None:
+    """Download a checkpoint into the Hugging Face cache.
+
+    The library throws half a file away when it is interrupted, so every file is brought by
+    `fetch_file`, which goes on where it stopped; the library then ties up the snapshot.
+    """
+    import httpx
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    token = False if settings.is_mirror else None
+    facts = HfApi(endpoint=settings.endpoint, token=token).model_info(
+        spec.repo, revision=spec.revision, files_metadata=True, timeout=ASK_TIMEOUT_S
+    )
+    sizes = {file.rfilename: file.size or 0 for file in facts.siblings or []}
+    names = choose_files(sizes)
+    total = sum(sizes[name] for name in names)
+    _check_space(Path(constants.HF_HUB_CACHE), spec, total)
+    meter.expect(total)
+    timeout = httpx.Timeout(ASK_TIMEOUT_S, read=READ_TIMEOUT_S)
+    with httpx.Client(timeout=timeout, follow_redirects=True) as client:
+        for name in names:
+            fetch_file(spec, name, settings.endpoint, token, client, meter)
+    snapshot_download(
+        spec.repo,
+        revision=spec.revision,
+        endpoint=settings.endpoint,
+        token=token,
+        allow_patterns=names,
+        tqdm_class=_silent_bar(),
+    )
+
+
+def _check_space(cache: Path, spec: ModelSpec, total: int) -> None:
+    """Raise the error of a full disk before it is full."""
+    cache.mkdir(parents=True, exist_ok=True)
+    blobs = cache / ("models--" + spec.repo.replace("/", "--")) / "blobs"
+    there = sum(file.stat().st_size for file in blobs.glob("*") if file.is_file())
+    if total - there > shutil.disk_usage(cache).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _silent_bar() -> type:
+    """Return a progress bar that prints nothing."""
+    from tqdm.auto import tqdm
+
+    class Silent(tqdm):  # type: ignore[type-arg]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+    return Silent
