@@ -7,7 +7,11 @@ ARG TORCH_INDEX=""
 RUN useradd --create-home --uid 1000 seesay
 
 WORKDIR /app
-COPY requirements.txt .
+COPY requirements.txt packages.txt ./
+# System libraries that OpenCV is linked against.
+RUN apt-get update \
+ && xargs -a packages.txt apt-get install -y --no-install-recommends \
+ && rm -rf /var/lib/apt/lists/*
 RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
       "torch==$(sed -n 's/^torch==//p' requirements.txt)" \
  && pip install --no-cache-dir -r requirements.txt

@@ -76,7 +76,7 @@ def test_caption_models_are_of_families_that_were_tried() -> None:
 def test_traits_name_what_there_is(spec: ModelSpec) -> None:
     traits = spec.contrastive
     assert traits is not None
-    assert (ROOT / "pipelines" / "banks" / f"{traits.neutral_bank}.txt").is_file()
+    assert (ROOT / "pipelines" / "models" / "banks" / f"{traits.neutral_bank}.txt").is_file()
     assert all(re.fullmatch(r"[a-z]{2}", code) for code in traits.languages)
     assert traits.max_text_tokens > 2
     assert 0.0 <= traits.neutral_weight <= 1.0

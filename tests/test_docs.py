@@ -337,10 +337,10 @@ def endpoints_table() -> str:
 
 
 def settings_table() -> str:
-    from pipelines.core.settings import _parser
+    from pipelines.core.settings import make_parser
 
     rows = ["| flag | values | default | meaning |", "|---|---|---|---|"]
-    for action in _parser({})._actions:
+    for action in make_parser({})._actions:
         if action.dest == "help":
             continue
         default = action.default

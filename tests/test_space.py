@@ -149,6 +149,7 @@ def test_the_container_is_what_it_says() -> None:
     copied = [word for kind, rest in lines if kind == "COPY" for word in rest.split()[:-1]]
     assert all((ROOT / word).exists() for word in copied)
     assert {"app.py", "components", "pipelines", "assets", "requirements.txt"} <= set(copied)
+    assert set((ROOT / "packages.txt").read_text("utf-8").split()) == {"libgl1", "libglib2.0-0"}
     ignored = (ROOT / ".dockerignore").read_text("utf-8").split()
     assert not set(copied) & set(ignored)
     order = [kind for kind, _ in lines]

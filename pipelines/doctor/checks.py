@@ -147,6 +147,18 @@ def videos_finding() -> Finding:
     return Finding("Videos", "ok", found)
 
 
+def opencv_finding() -> Finding:
+    """Check that OpenCV and the system libraries that it is linked against can be loaded."""
+    try:
+        import cv2
+    except ImportError as error:
+        if find_spec("cv2") is None:
+            raise
+        libraries = (ROOT / "packages.txt").read_text("utf-8").split()
+        return Finding("OpenCV", "missing", str(error), f"apt-get install {' '.join(libraries)}")
+    return Finding("OpenCV", "ok", f"{cv2.__version__}, for frames of videos and heat maps")
+
+
 def _decodes(codec: str) -> bool:
     import av
 

@@ -44,6 +44,7 @@ def examine(settings: Settings) -> Report:
         guarded("Disk", lambda: checks.disk_finding(settings)),
         guarded("Images", checks.images_finding),
         guarded("Videos", checks.videos_finding),
+        guarded("OpenCV", checks.opencv_finding),
         guarded("Extras", lambda: checks.extras_finding(settings)),
         guarded("Address", lambda: checks.port_finding(settings)),
     ]

@@ -101,6 +101,15 @@ def test_without_torch_the_rest_is_still_told(
     assert not report.is_well
 
 
+def test_opencv_without_its_system_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checks.opencv_finding().status == "ok"
+    monkeypatch.delitem(sys.modules, "cv2")
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    monkeypatch.setattr(checks, "find_spec", lambda name: True)
+    finding = checks.opencv_finding()
+    assert (finding.status, finding.mend) == ("missing", "apt-get install libgl1 libglib2.0-0")
+
+
 def test_packages_that_lack_or_differ(tmp_path: Path) -> None:
     pins = tmp_path / "requirements.txt"
     pins.write_text("# pins\nno-such-package-of-ours==1.0\npillow==0.1\n")

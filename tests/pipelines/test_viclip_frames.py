@@ -14,7 +14,7 @@ from pipelines.models.viclip.processing_viclip import (
     ViClipProcessor,
     fit_frames,
     normalise_frames,
-    resize_like_opencv,
+    resize_frames,
     spread_indices,
     stride_indices,
 )
@@ -61,7 +61,7 @@ def test_the_spread_reaches_over_the_whole_range(wanted: int) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_resizing_equals_the_recorded_opencv(case: str) -> None:
     source, target = (golden("resize_cases")[f"{kind}.{case}"].numpy() for kind in ("src", "dst"))
-    assert np.array_equal(resize_like_opencv(source[None], *target.shape[:2])[0], target)
+    assert np.array_equal(resize_frames(source[None], *target.shape[:2])[0], target)
 
 
 def test_resizing_equals_the_installed_opencv() -> None:
@@ -73,18 +73,16 @@ def test_resizing_equals_the_installed_opencv() -> None:
     for number, (height, width, down, across) in enumerate(sizes):
         frame = noise(height, width, 3, seed=number)
         expected = cv2.resize(frame, (int(across), int(down)))
-        assert np.array_equal(resize_like_opencv(frame[None], down, across)[0], expected), sizes[
-            number
-        ]
+        assert np.array_equal(resize_frames(frame[None], down, across)[0], expected), sizes[number]
 
 
 def test_frames_are_resized_apart_and_left_as_they_were() -> None:
     frames = noise(4, 50, 70, 3)
     before = frames.copy()
-    together = resize_like_opencv(frames, 31, 22)
-    apart = [resize_like_opencv(frame[None], 31, 22)[0] for frame in frames]
+    together = resize_frames(frames, 31, 22)
+    apart = [resize_frames(frame[None], 31, 22)[0] for frame in frames]
     assert np.array_equal(together, np.stack(apart))
-    same = resize_like_opencv(frames, 50, 70)
+    same = resize_frames(frames, 50, 70)
     same[:] = 0
     assert np.array_equal(frames, before)
 
@@ -131,7 +129,7 @@ def test_letterbox_keeps_the_proportions(height: int, width: int) -> None:
     inner = [max(1, round(side * 48 / max(height, width))) for side in (height, width)]
     top, left = (48 - inner[0]) // 2, (48 - inner[1]) // 2
     picture = boxed[:, top : top + inner[0], left : left + inner[1]]
-    assert np.array_equal(picture, resize_like_opencv(frames, *inner))
+    assert np.array_equal(picture, resize_frames(frames, *inner))
     bars = np.ones((48, 48), bool)
     bars[top : top + inner[0], left : left + inner[1]] = False
     assert (boxed[:, bars] == BAR_COLOUR).all()
@@ -140,11 +138,11 @@ def test_letterbox_keeps_the_proportions(height: int, width: int) -> None:
 
 def test_centre_crop_sees_the_middle_square() -> None:
     wide = noise(2, 40, 90, 3)
-    expected = resize_like_opencv(wide[:, :, 25:65], 48, 48)
+    expected = resize_frames(wide[:, :, 25:65], 48, 48)
     assert np.array_equal(fit_frames(wide, 48, "centre-crop"), expected)
     tall = np.ascontiguousarray(wide.transpose(0, 2, 1, 3))
     found = fit_frames(tall, 48, "centre-crop")
-    assert np.array_equal(found, resize_like_opencv(tall[:, 25:65], 48, 48))
+    assert np.array_equal(found, resize_frames(tall[:, 25:65], 48, 48))
 
 
 def test_a_square_is_fitted_alike_in_every_way() -> None:

@@ -22,7 +22,7 @@ from pipelines.core.spec import ModelSpec
 from pipelines.media.video.open import open_video
 from pipelines.models.viclip.checkpoints import VICLIP_B16, VICLIP_L14
 from pipelines.models.viclip.pipeline import ViClipPipeline
-from pipelines.models.viclip.processing_viclip import Pixels, resize_like_opencv, stride_indices
+from pipelines.models.viclip.processing_viclip import Pixels, resize_frames, stride_indices
 from pipelines.weights.locate import Sources
 from tests.pipelines.viclip_golden import golden, golden_json
 
@@ -100,7 +100,7 @@ def test_the_clip_is_read_as_the_reference_reads_it() -> None:
     frames, recorded = chosen_frames(), golden("example1")
     thin = frames[:, ::8, ::8].astype(int)
     assert np.abs(thin - recorded["source_rgb_stride8"].numpy()).max() <= 4  # colour conversion
-    small = resize_like_opencv(frames, 224, 224).astype(int)
+    small = resize_frames(frames, 224, 224).astype(int)
     assert np.abs(small - recorded["resized_rgb"].numpy()).max() <= 4
 
 

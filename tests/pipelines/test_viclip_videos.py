@@ -25,7 +25,7 @@ from pipelines.models.viclip.processing_viclip import (
     Pixels,
     ViClipProcessor,
     fit_frames,
-    resize_like_opencv,
+    resize_frames,
 )
 from pipelines.models.viclip.videos import VideoEncoder
 from pipelines.models.viclip.windows import SearchOptions
@@ -87,7 +87,7 @@ def test_frames_read_in_pieces_are_the_same(
     plan = videos.plan(path, ALMOST_EVERY_FRAME)
     videos.vectors(path, plan)
     with VideoReader(path) as reader:
-        whole = resize_like_opencv(reader.frames_at(np.arange(60)).pixels, SIDE, SIDE)
+        whole = resize_frames(reader.frames_at(np.arange(60)).pixels, SIDE, SIDE)
     assert len(seen.clips) == len(plan.indices)
     for clip, indices in zip(seen.clips, plan.indices, strict=True):
         assert np.array_equal(clip, whole[indices])

@@ -37,7 +37,7 @@ from demo_models.world.motion_sampling import MotionOptions, sample_motion, samp
 from demo_models.world.scenes import IMAGE_PX
 from demo_models.world.unrelated_images import HELD_OUT_KINDS, KINDS, draw_unrelated_image
 from demo_models.world.vocabulary import BACKGROUNDS, COLOURS, SHAPES
-from pipelines.models.viclip.processing_viclip import resize_like_opencv
+from pipelines.models.viclip.processing_viclip import resize_frames
 
 NUM_FRAMES = 8
 STILL = len(EVENT_KINDS)
@@ -179,7 +179,7 @@ def render_clip(motion: Motion, times: NDArray[np.float64], rng: Rng) -> NDArray
     if rng.random() < 0.5:
         return degrade(render_frames(motion, times), rng)
     large = degrade(render_frames(motion, times, LARGE_PX), rng)
-    return resize_like_opencv(large, IMAGE_PX, IMAGE_PX)
+    return resize_frames(large, IMAGE_PX, IMAGE_PX)
 
 
 def motion_corpus(seed: int, num: int) -> list[str]:

@@ -1,8 +1,9 @@
-"""Frames -> what the vision tower reads: chosen, fitted to the square, normalised."""
+"""Choice of frames, their resize to a square, and their normalisation."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -12,65 +13,9 @@ from pipelines.core.options import SquareFit
 
 Pixels = NDArray[np.uint8]
 
-#: Fractions are multiples of 1/2048.
-_ONE = np.float32(2048)
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """Of each target position: its two source positions and their weights, which add to 2048."""
-
-    first: NDArray[np.intp]
-    second: NDArray[np.intp]
-    first_weight: NDArray[np.int32]
-    second_weight: NDArray[np.int32]
-
-
-def resize_like_opencv(frames: Pixels, height: int, width: int) -> Pixels:
-    """Return (T, height, width, 3) uint8 for (T, H, W, 3) uint8.
-
-    No antialiasing, whatever the factor: shrinking picks single neighbours, as the model was
-    trained.
-
-    Source: behaviour of opencv/opencv 4.x `cv::resize`, INTER_LINEAR on 8 bits, Apache-2.0;
-    described by rule and written anew; differs: nothing in the values. OpenCV's own branch
-    for halving, and its different borders for rows and columns, come to the same values.
-    """
-    source_height, source_width = frames.shape[1:3]
-    if (source_height, source_width) == (height, width):
-        return frames.copy()
-    down, across = _axis(source_height, height), _axis(source_width, width)
-    upper = _mix_columns(frames[:, down.first], across)
-    lower = _mix_columns(frames[:, down.second], across)
-    weights = (down.first_weight[:, None, None], down.second_weight[:, None, None])
-    total = ((weights[0] * (upper >> 4)) >> 16) + ((weights[1] * (lower >> 4)) >> 16)
-    result: Pixels = ((total + 2) >> 2).astype(np.uint8)
-    return result
-
-
-def _mix_columns(rows: Pixels, axis: _Axis) -> NDArray[np.int32]:
-    """Return (T, rows, width, 3) int32, 2048 times the values."""
-    left = rows[:, :, axis.first].astype(np.int32) * axis.first_weight[:, None]
-    return left + rows[:, :, axis.second].astype(np.int32) * axis.second_weight[:, None]
-
-
-def _axis(source: int, target: int) -> _Axis:
-    """Lay `target` positions over `source`; outside, both neighbours are the outermost one."""
-    position = ((np.arange(target) + 0.5) * source / target - 0.5).astype(np.float32)
-    first = np.floor(position)
-    fraction = position - first
-    start = first.astype(np.intp)
-    return _Axis(
-        first=start.clip(0, source - 1),
-        second=(start + 1).clip(0, source - 1),
-        first_weight=np.rint(_ONE * (np.float32(1) - fraction)).astype(np.int32),
-        second_weight=np.rint(_ONE * fraction).astype(np.int32),
-    )
-
-
 ChannelOrder = Literal["rgb", "bgr"]
 
-#: ImageNet's statistics, RGB. CLIP's own, which several wrappers use, depart from the training.
+#: ImageNet's statistics, RGB, as in training; CLIP's own, which several wrappers use, differ.
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 
@@ -79,9 +24,9 @@ BAR_COLOUR = tuple(round(255 * mean) for mean in IMAGE_MEAN)
 
 
 def stride_indices(num_available: int, num_frames: int = 8) -> list[int]:
-    """Choose frames as the reference demo does: from the first on, at a whole stride.
+    """Choose frames as the reference demo does: from the first, at a stride of whole frames.
 
-    The tail is left out, of 15 frames nearly half; use it to reproduce published demo outputs.
+    The tail is left out, nearly half of 15 frames; use it to reproduce published demo outputs.
 
     Source: OpenGVLab/InternVideo@3965eef Data/InternVid/viclip, Apache-2.0; differs: a clear
     error in place of a failed assertion.
@@ -101,10 +46,10 @@ def stride_indices(num_available: int, num_frames: int = 8) -> list[int]:
 def spread_indices(num_available: int, num_frames: int = 8) -> list[int]:
     """Choose frames over the whole range: the middle of each of `num_frames` equal parts.
 
-    A video of fewer frames gives all of them, the last one repeated.
+    A video with fewer frames gives all of them, with the last one repeated.
 
-    Source: OpenGVLab/InternVideo@3965eef InternVideo1/Pretrain/ViCLIP, Apache-2.0 (how its
-    zero-shot evaluation samples); differs: whole numbers throughout.
+    Source: OpenGVLab/InternVideo@3965eef InternVideo1/Pretrain/ViCLIP, Apache-2.0 (the
+    sampling of its zero-shot evaluation); differs: integer arithmetic.
 
     Raises:
         InputError: there is no frame.
@@ -117,34 +62,46 @@ def spread_indices(num_available: int, num_frames: int = 8) -> list[int]:
     return [(start + end - 1) // 2 for start, end in zip(edges, edges[1:], strict=False)]
 
 
+def resize_frames(frames: Pixels, height: int, width: int) -> Pixels:
+    """Return (T, height, width, 3) uint8 for (T, H, W, 3) uint8.
+
+    OpenCV's bilinear interpolation without antialiasing, as the model was trained. Its thread
+    pool is left as it is: OpenCV resizes images of this size in the calling thread.
+    """
+    resized = np.empty((len(frames), height, width, 3), np.uint8)
+    for frame, target in zip(frames, resized, strict=True):
+        cv2.resize(frame, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
+    return resized
+
+
 def fit_frames(frames: Pixels, size: int, fit: SquareFit = "squash") -> Pixels:
-    """Bring frames to a square.
+    """Resize frames to a square.
 
     Args:
         frames: (T, H, W, 3) uint8.
         size: side of the square, in pixels.
-        fit: how; see `framing.SquareFit`.
+        fit: see `options.SquareFit`.
 
     Returns:
-        (T, size, size, 3) uint8, in the channel order given; the bars are RGB.
+        (T, size, size, 3) uint8, in the channel order given; letterbox bars are RGB.
 
     Raises:
         InputError: `fit` is unknown.
     """
     height, width = frames.shape[1:3]
     if fit == "squash":
-        return resize_like_opencv(frames, size, size)
+        return resize_frames(frames, size, size)
     if fit == "centre-crop":
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
-        return resize_like_opencv(frames[:, top : top + side, left : left + side], size, size)
+        return resize_frames(frames[:, top : top + side, left : left + side], size, size)
     if fit == "letterbox":
         scale = size / max(height, width)
         inner = [max(1, round(length * scale)) for length in (height, width)]
         top, left = (size - inner[0]) // 2, (size - inner[1]) // 2
         canvas = np.empty((len(frames), size, size, 3), np.uint8)
         canvas[:] = BAR_COLOUR
-        resized = resize_like_opencv(frames, inner[0], inner[1])
+        resized = resize_frames(frames, inner[0], inner[1])
         canvas[:, top : top + inner[0], left : left + inner[1]] = resized
         return canvas
     raise InputError(f"fit must be one of {', '.join(get_args(SquareFit))} but got {shown(fit)}.")
@@ -153,7 +110,7 @@ def fit_frames(frames: Pixels, size: int, fit: SquareFit = "squash") -> Pixels:
 def normalise_frames(frames: Pixels) -> torch.Tensor:
     """Return (T, 3, H, W) float32 for (T, H, W, 3) uint8 RGB: (x / 255 - mean) / std.
 
-    Computed in float64 for each of the 256 values and looked up, so rounded once.
+    Computed in float64 for the 256 values and looked up, so rounded only once.
     """
     levels = np.arange(256, dtype=np.float64)[:, None] / 255
     table = ((levels - np.array(IMAGE_MEAN)) / np.array(IMAGE_STD)).astype(np.float32)  # (256, 3)
@@ -163,12 +120,12 @@ def normalise_frames(frames: Pixels) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class ViClipProcessor:
-    """How a model's frames are prepared.
+    """Frame preparation of one model.
 
     Attributes:
-        image_size: side of the frames that the model reads, in pixels.
-        num_frames: frames that it reads.
-        fit: as `fit_frames` takes it.
+        image_size: side of the model's input frames, in pixels.
+        num_frames: number of the model's input frames.
+        fit: see `fit_frames`.
     """
 
     image_size: int = 224
@@ -179,15 +136,15 @@ class ViClipProcessor:
         """Prepare the frames of one video.
 
         Args:
-            frames: (T, H, W, 3) uint8. T frames other than the model's number are spread over
-                it with `spread_indices`; one frame stays one, a still picture.
-            channel_order: "rgb" as PyAV, decord and Pillow give it; "bgr" as OpenCV does.
+            frames: (T, H, W, 3) uint8. If T differs from `num_frames`, `spread_indices` chooses
+                among them; a single frame stays single, a still image.
+            channel_order: "rgb" (PyAV, decord, Pillow) or "bgr" (OpenCV).
 
         Returns:
             (num_frames or 1, 3, image_size, image_size) float32, normalised.
 
         Raises:
-            InputError: the frames are not what they should be.
+            InputError: the frames have another shape or dtype, or the channel order is unknown.
         """
         if channel_order not in get_args(ChannelOrder):
             raise InputError(f"channel_order must be rgb or bgr but got {channel_order!r}.")
