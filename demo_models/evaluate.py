@@ -1,4 +1,4 @@
-"""Measures a demo model: `python -m demo_models.evaluate MODEL [KIND ...] [--via app]`.
+"""Measure a demo model: `python -m demo_models.evaluate MODEL [KIND ...] [--via app]`.
 
 Without a kind everything is measured that the model, or the app, can be asked. Figures are written
 to a report beside the checkpoint. `--via app` asks an app that is started, or the one at `--url`,

@@ -1,4 +1,4 @@
-"""Makes the example files of the app: `python -m demo_models.make_assets`.
+"""Make the example files of the app: `python -m demo_models.make_assets`.
 
 `examples.toml` says what they show: images with labels, clips and stories with texts and questions,
 and a zip of folders for the Evaluate tab.

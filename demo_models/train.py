@@ -1,4 +1,4 @@
-"""Trains a bundled demo model: `python -m demo_models.train MODEL --out FOLDER`.
+"""Train a bundled demo model: `python -m demo_models.train MODEL --out FOLDER`.
 
 A run is fixed by its seed and its numbers of steps, never by the clock. The other models start
 from the trained `demo-clip`.

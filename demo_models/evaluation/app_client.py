@@ -1,4 +1,4 @@
-"""A running app, asked over its public endpoints as a visitor's script does."""
+"""Client of a running app, over its public endpoints as a visitor's script does."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _await(url: str, app: subprocess.Popen[bytes]) -> None:
 
 
 class AppClient:
-    """Clients of one app, one for each thread; pictures travel as PNG files."""
+    """Clients of one app, one for each thread; images travel as PNG files."""
 
     def __init__(self, url: str) -> None:
         """Connect on the first request."""
@@ -84,7 +84,7 @@ class AppClient:
         return path
 
     def predict(self, image: Image.Image, **arguments: Any) -> Any:
-        """Ask about one picture; `arguments` are those of the endpoint, with its `api_name`."""
+        """Ask about one image; `arguments` are those of the endpoint, with its `api_name`."""
         from gradio_client import handle_file
 
         return self._client().predict(image=handle_file(self._file(image)), **arguments)

@@ -76,7 +76,7 @@ class StockBlip2:
         return [text.strip() for text in texts]
 
     def answers(self, cases: Sequence[Case]) -> list[str]:
-        """Ask in batches, captions and questions apart."""
+        """Ask in batches of captions or of questions."""
         found = [""] * len(cases)
         for captions in (True, False):
             rows = [row for row, case in enumerate(cases) if (not case.prompt) == captions]
@@ -162,21 +162,21 @@ def measure_reworded(ask: Ask, seed: int, num: int) -> Figures:
 
 
 def calibrate_hint(ask: StockBlip2, answer: str, num: int) -> float:
-    """Return the probability of the unknown answer from which a picture gets the hint."""
-    pictures = hint_images(CALIBRATION_SEED, num)
-    scenes = [*pictures["scene_of_1_to_4"], *pictures["paint_picture"]]
+    """Return the probability of the unknown answer from which an image gets the hint."""
+    images = hint_images(CALIBRATION_SEED, num)
+    scenes = [*images["scene_of_1_to_4"], *images["paint_picture"]]
     highest = sorted(ask.unknown(scenes, answer), reverse=True)
     return float(f"{highest[math.floor(FALSE_HINTS * len(scenes))]:.3g}")
 
 
 def measure_hint(ask: StockBlip2, demo: dict[str, Any], seed: int, num: int) -> Figures:
     """Return how often the hint is shown, for each kind of image."""
-    pictures = {**hint_images(seed, num), "real_photo": real_photos()}
+    by_kind = {**hint_images(seed, num), "real_photo": real_photos()}
     return {
         kind: share(
             [p >= demo["unknown_threshold"] for p in ask.unknown(images, demo["unknown_answer"])]
         )
-        for kind, images in pictures.items()
+        for kind, images in by_kind.items()
     }
 
 

@@ -36,7 +36,7 @@ ASKED = tuple(kind for kind in KIND_SHARES if kind not in ("describe", "strange"
 
 @dataclass(frozen=True)
 class Case:
-    """One picture, a prompt ("" for a caption) and the right answer."""
+    """One image, a prompt ("" for a caption) and the right answer."""
 
     kind: str
     image: Image.Image
@@ -89,7 +89,7 @@ def questions(seed: int, num: int, gated_only: bool = False) -> Iterator[Case]:
     """Yield `num` cases of every kind in canonical wording, on scenes of 1 to 4 objects.
 
     "one_object_..." asks the same of scenes of one object, "unseen_..." of colour-shape pairs
-    that training never shows, "strange" what no picture can answer, in held-out words.
+    that training never shows, "strange" what no image can answer, in held-out words.
     """
     for kind in ASKED:
         if gated_only and kind not in GATES_PERCENT:
@@ -112,17 +112,17 @@ def questions(seed: int, num: int, gated_only: bool = False) -> Iterator[Case]:
 
 
 def drawing_questions(seed: int, num: int) -> Iterator[Case]:
-    """Yield questions about, and captions of, pictures of the other renderer."""
+    """Yield questions about, and captions of, images of the other renderer."""
     for technique in ("tool", "freehand"):
-        for picture in drawing_cases(seed, num, technique):
+        for drawing in drawing_cases(seed, num, technique):
             name = f"paint_{technique}"
             colour, shape = "What colour is it?", "What shape is this?"
-            yield Case(f"{name}_colour", picture.image, FRAME.format(colour), picture.colour)
-            yield Case(f"{name}_shape", picture.image, FRAME.format(shape), picture.shape)
+            yield Case(f"{name}_colour", drawing.image, FRAME.format(colour), drawing.colour)
+            yield Case(f"{name}_shape", drawing.image, FRAME.format(shape), drawing.shape)
             text = (
-                f"{article(picture.colour)} {picture.colour} {picture.shape} on a white background"
+                f"{article(drawing.colour)} {drawing.colour} {drawing.shape} on a white background"
             )
-            yield Case(f"{name}_caption", picture.image, "", text)
+            yield Case(f"{name}_caption", drawing.image, "", text)
 
 
 def reworded(seed: int, num: int, held_out: bool) -> Iterator[tuple[Case, Case]]:

@@ -45,7 +45,7 @@ class Answer:
 
 
 Ask = Callable[[Image.Image, Sequence[str], str], Answer]
-"""A back end: (picture, labels, template) -> answer."""
+"""A back end: (image, labels, template) -> answer."""
 
 
 class StockClip:
@@ -73,18 +73,18 @@ class StockClip:
 
     @torch.inference_mode()
     def embed_images(self, images: Sequence[Image.Image]) -> Tensor:
-        """Return unit picture embeddings (B, D)."""
+        """Return unit image embeddings (B, D)."""
         inputs = self.processor(images=list(images), return_tensors="pt")
         features = self.model.get_image_features(**inputs).pooler_output
         return functional.normalize(features, dim=-1)
 
     def match(self, images: Sequence[Image.Image], text: str) -> list[float]:
-        """Return the cosine of each picture with one text."""
+        """Return the cosine of each image with one text."""
         cosines: list[float] = (self.embed_images(images) @ self.embed_texts([text])[0]).tolist()
         return cosines
 
     def __call__(self, image: Image.Image, labels: Sequence[str], template: str) -> Answer:
-        """Classify one picture."""
+        """Classify one image."""
         texts = self.embed_texts([template.format(label) for label in labels])
         cosines = (texts @ self.embed_images([image])[0]).tolist()
         scale = self.model.logit_scale.exp().item()
@@ -98,7 +98,7 @@ class ClipApp(AppClient):
     """The back end over the public endpoint of a running app."""
 
     def __call__(self, image: Image.Image, labels: Sequence[str], template: str) -> Answer:
-        """Classify one picture."""
+        """Classify one image."""
         # A single line would be split at its commas, so it gets company, which is dropped below.
         lines = [*labels, "nothing"] if len(labels) == 1 else labels
         _, scores = self.predict(
@@ -146,7 +146,7 @@ def measure_pairs(ask: Ask, seed: int, num: int, workers: int = 1) -> Figures:
 def bank_scores(
     ask: Ask, images: Sequence[Image.Image], workers: int = 1
 ) -> dict[str, list[float]]:
-    """Return for each picture the highest "softmax" and "cosine" over the scene bank."""
+    """Return for each image the highest "softmax" and "cosine" over the scene bank."""
     answers = in_parallel(lambda image: ask(image, PAIR_LABELS, PHOTO), images, workers)
     return {
         "softmax": [max(answer.probabilities.values()) for answer in answers],
@@ -167,10 +167,10 @@ def calibrate_hint(ask: Ask, num: int) -> HintRule:
 
 def measure_hint(ask: Ask, rule: HintRule, seed: int, num: int, workers: int = 1) -> Figures:
     """Return how often the hint is shown, for each kind of image."""
-    pictures = {**hint_images(seed, num), "real_photo": real_photos()}
+    by_kind = {**hint_images(seed, num), "real_photo": real_photos()}
     return {
         kind: share([s < rule.threshold for s in bank_scores(ask, images, workers)[rule.score]])
-        for kind, images in pictures.items()
+        for kind, images in by_kind.items()
     }
 
 

@@ -68,9 +68,9 @@ def _unseen_object(seed: int, num: int) -> Iterator[Question]:
 
 
 def _drawings(seed: int, num: int, technique: str) -> Iterator[Question]:
-    for picture in drawing_cases(seed, num, technique):
-        pair = f"{picture.colour} {picture.shape}"
-        yield Question(f"paint_{technique}_of_80", picture.image, PAIR_LABELS, PHOTO, pair)
+    for drawing in drawing_cases(seed, num, technique):
+        pair = f"{drawing.colour} {drawing.shape}"
+        yield Question(f"paint_{technique}_of_80", drawing.image, PAIR_LABELS, PHOTO, pair)
 
 
 def _captions(seed: int, num: int, kind: str) -> Iterator[Question]:

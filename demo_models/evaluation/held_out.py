@@ -19,7 +19,7 @@ from demo_models.world.scenes import Scene, SceneOptions, object_masks, render, 
 from demo_models.world.unrelated_images import HELD_OUT_KINDS, KINDS, draw_unrelated_image
 from demo_models.world.vocabulary import HELD_OUT_PAIRS, SEEN_PAIRS
 
-SEED_OFFSET = 1_000_003  # keeps every evaluation seed apart from the training seeds
+SEED_OFFSET = 1_000_003  # separates evaluation seeds from training seeds
 NUM_CAPTIONS = 20
 PAIR_KINDS = (
     "object",
@@ -36,7 +36,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class LabelledPair:
-    """A picture, a text, and whether the text is true of the picture."""
+    """An image, a text, and the truth of the text."""
 
     image: Image.Image
     text: str
@@ -46,7 +46,7 @@ class LabelledPair:
 
 @dataclass(frozen=True)
 class LocalisationCase:
-    """A picture, the label of one of its objects, and where that object lies.
+    """An image, the label of one of its objects, and where that object lies.
 
     `mask` is (H, W) bool, the filled outline of the object the label names.
     """
@@ -66,7 +66,7 @@ class SceneCase:
 
 @dataclass(frozen=True)
 class CaptionCase:
-    """One picture and captions of which only the first is true."""
+    """One image and captions of which only the first is true."""
 
     image: Image.Image
     captions: tuple[str, ...]
@@ -109,14 +109,14 @@ def drawing_cases(seed: int, num: int, technique: str) -> list[Drawing]:
 
 
 def unrelated_images(seed: int, num: int, held_out_kinds: bool = False) -> list[Image.Image]:
-    """Return pictures without any shape, of kinds that training shows or never shows."""
+    """Return images without any shape, of kinds that training shows or never shows."""
     kinds = HELD_OUT_KINDS if held_out_kinds else KINDS
     rng = evaluation_rng(seed, f"non-scenes {held_out_kinds}")
     return [augment(draw_unrelated_image(rng, kinds[i % len(kinds)])[0], rng) for i in range(num)]
 
 
 def unrelated_texts(seed: int, num: int) -> list[str]:
-    """Return texts with words that training never used and no picture of this world shows."""
+    """Return texts with words that training never used and no image of this world shows."""
     rng = evaluation_rng(seed, "off-world")
     return [sample_unrelated_text(rng, held_out=True) for _ in range(num)]
 
@@ -215,11 +215,11 @@ def _insist(rng: Rng, kind: str, wanted: bool) -> LabelledPair:
 
 
 def labelled_pairs(seed: int, num: int) -> list[LabelledPair]:
-    """Return `num` pairs of picture and text, half of them true, of all `PAIR_KINDS`.
+    """Return `num` pairs of image and text, half of them true, of all `PAIR_KINDS`.
 
     Kinds: "object" and "caption" (false ones describe another scene), "object-hard" and
     "caption-hard" (one attribute changed), "count", "place" (one attribute changed),
-    "off-world" (a text about something else) and "non-scene" (a picture without shapes).
+    "off-world" (a text about something else) and "non-scene" (an image without shapes).
 
     Args:
         seed: Fixes the set; use different seeds for calibration and for testing.
@@ -235,7 +235,7 @@ def localisation_cases(seed: int, num: int, size: int = 64) -> list[Localisation
     Args:
         seed: Fixes the set.
         num: How many.
-        size: Side of the pictures and masks in px.
+        size: Side of the images and masks in px.
     """
     rng = evaluation_rng(seed, "pointing")
     options = SceneOptions(count_shares=(0.0, 0.6, 0.4, 0.0), distinct=True, hollow_share=0.0)

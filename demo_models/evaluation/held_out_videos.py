@@ -106,7 +106,7 @@ def text_questions(
 ) -> Iterator[VideoQuestion]:
     """Yield one of 20: texts of other videos, and texts that differ in a word or two.
 
-    Texts of two events in the wrong order are asked apart, one of 2.
+    Texts of two events in the wrong order are a kind of their own, one of 2.
     """
     pairs = SEEN_PAIRS if seen else HELD_OUT_PAIRS
     start = "" if seen else "unseen_"

@@ -23,17 +23,17 @@ from pipelines.models.clip.pipeline import ClipPipeline
 WINDOW_PX, STRIDE_PX = 16, 6
 
 Match = Callable[[Sequence[Image.Image], str], list[float]]
-"""(pictures, text) -> the cosine of each picture with the text."""
+"""(images, text) -> the cosine of each image with the text."""
 
 
 def occlusion_map(match: Match, image: Image.Image, text: str) -> NDArray[np.float64]:
     """Return how much the cosine drops, on average, when a pixel is hidden.
 
-    A window of the page's median colour slides over the picture.
+    A window of the page's median colour slides over the image.
 
     Args:
         match: The model.
-        image: An RGB picture (64, 64).
+        image: An RGB image (64, 64).
         text: The text to match.
 
     Returns:
@@ -64,7 +64,7 @@ def occlusion_map(match: Match, image: Image.Image, text: str) -> NDArray[np.flo
 def measure_occlusion(match: Match, seed: int, num: int) -> dict[str, float | int]:
     """Return how often the peak of the map lies on the named object, in percent.
 
-    "chance_percent" is the mean share of the picture that the object covers.
+    "chance_percent" is the mean share of the image that the object covers.
     """
     hits, areas = [], []
     for case in localisation_cases(seed, num):

@@ -29,7 +29,7 @@ def real_photos() -> list[Image.Image]:
 
 
 def hint_images(seed: int, num: int) -> dict[str, list[Image.Image]]:
-    """Return the pictures that the hint is measured on, by kind."""
+    """Return the images that the hint is measured on, by kind."""
     return {
         "one_object_scene": [case.image for case in scene_cases(seed, num)],
         "scene_of_1_to_4": [case.image for case in scene_cases(seed + 1, num, None)],
@@ -48,7 +48,7 @@ def choose_rule(scores: dict[str, dict[str, list[float]]]) -> HintRule:
 
     Args:
         scores: For "softmax" and for "cosine" the maxima over the scene bank by kind of
-            picture, measured on the calibration seed.
+            image, measured on the calibration seed.
     """
     best: dict[str, tuple[float, float]] = {}
     for name, by_kind in scores.items():

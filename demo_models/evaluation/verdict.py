@@ -79,14 +79,14 @@ def encode(clip: ClipPipeline, images: Sequence[Image.Image]) -> Tensor:
 
 def score_pairs(clip: ClipPipeline, pairs: Sequence[LabelledPair]) -> dict[str, Floats]:
     """Return for each pair the evidence, the cosine and a softmax among ten labels."""
-    pictures = encode(clip, [pair.image for pair in pairs])
+    images = encode(clip, [pair.image for pair in pairs])
     texts = clip.texts.vectors([pair.text for pair in pairs])
-    cosines = (pictures * texts).sum(dim=-1)
-    evidence = clip.judge.text_evidence(cosines[:, None], pictures, ("{}",))[:, 0]
+    cosines = (images * texts).sum(dim=-1)
+    evidence = clip.judge.text_evidence(cosines[:, None], images, ("{}",))[:, 0]
     return {
         "evidence": evidence.double().numpy(),
         "cosine": cosines.double().numpy(),
-        "softmax": softmax_among(pictures, texts, cosines, clip.scale).double().numpy(),
+        "softmax": softmax_among(images, texts, cosines, clip.scale).double().numpy(),
     }
 
 
@@ -130,7 +130,7 @@ def report(
 
 
 def pairs_of_images(clip: ClipPipeline, seed: int, num: int = 500) -> dict[str, Any]:
-    """Return how well the overlap tells pictures of the same object from others."""
+    """Return how well the overlap separates images of the same object from others."""
     cases = scene_cases(seed, num)
     vectors = encode(clip, [case.image for case in cases])
     names = [(case.scene.objects[0].colour, case.scene.objects[0].shape) for case in cases]
@@ -184,7 +184,7 @@ def gap(evidence: Floats, same: NDArray[np.bool_]) -> tuple[float, float]:
 
 
 def pairs_of_texts(clip: ClipPipeline) -> dict[str, Any]:
-    """Return how well two texts that mean the same object are told from others."""
+    """Return how well two texts of the same object are separated from others."""
     found, same = score_pairs_of_texts(clip, CALIBRATION_SEED)
     bounds = gap(found["evidence"], same)
     found, same = score_pairs_of_texts(clip, TEST_SEED)

@@ -123,18 +123,18 @@ def measure(
         wrong: Gets one line for each wrong answer, to read.
         workers: How many conversations are held at once.
     """
-    told: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    answered_by_kind: dict[str, list[tuple[str, str]]] = defaultdict(list)
     dialogues = list(dialogues)
     answered = in_parallel(ask, dialogues, workers)
     for dialogue, answers in zip(dialogues, answered, strict=True):
         for turn, (asked, answer) in enumerate(zip(dialogue.asked, answers, strict=True), 1):
-            told[asked.kind].append((asked.answer, answer))
+            answered_by_kind[asked.kind].append((asked.answer, answer))
             if len(dialogue.asked) > 1:
-                told[f"turn_{turn}"].append((asked.answer, answer))
+                answered_by_kind[f"turn_{turn}"].append((asked.answer, answer))
             if asked.answer != answer:
                 line = (asked.kind, str(turn), asked.question, asked.answer, answer)
                 wrong.append(" | ".join((*line, dialogue.video.facts.description())))
-    return {kind: _figure(kind, entries) for kind, entries in told.items()}
+    return {kind: _figure(kind, entries) for kind, entries in answered_by_kind.items()}
 
 
 def missed(figures: Figures) -> list[str]:

@@ -30,7 +30,7 @@ GATES_PERCENT = {
 }
 MAX_TURN_GAP = 5.0  # points by which the second and third answers may be worse than the first
 CHANCE_PERCENT = {"direction": 25.0, "does": 50.0, "yes_no": 50.0}
-"""Of guessing among the answers; of the other kinds the most frequent answer is told."""
+"""Share of right guesses among the answers; for other kinds that of the most frequent answer."""
 DIALOGUE_KINDS = tuple(GATES_PERCENT)
 SINGLE = ("which", "does", "happens", "order", "describe", "turns", "no_direction", "absent")
 UNSEEN = ("colour", "shape", "count", "action", "direction")
@@ -39,7 +39,7 @@ VIDEO_PX = 160
 
 @dataclass(frozen=True)
 class HeldOutVideo:
-    """A video: its motion, and the degradation_seed that its frames suffer."""
+    """A video: its motion, and the seed of the degradation of its frames."""
 
     motion: Motion
     duration_s: float
@@ -122,7 +122,7 @@ def _talk(rng: Rng, kinds: list[str]) -> Conversation | None:
 
 
 def single_questions(seed: int, num: int) -> Iterator[Conversation]:
-    """Yield one question each: further kinds, strange ones in held-out words, unseen pairs."""
+    """Yield one question each: further kinds, unanswerable ones in held-out words, unseen pairs."""
     for kind in SINGLE:
         yield from _singles(seed, num, kind, kind)
     yield from _singles(seed, num, "strange", "strange")

@@ -63,8 +63,8 @@ def draw_query(rng: Rng, facts: Facts, mix: str, last: int | None) -> VideoQuery
             return query
 
 
-def _said(query: VideoQuery, told: str) -> bool:
-    return query.kind in ("colour", "shape", "direction") and query.answer in told.split()
+def _said(query: VideoQuery, said: str) -> bool:
+    return query.kind in ("colour", "shape", "direction") and query.answer in said.split()
 
 
 def sample_dialogue(rng: Rng, facts: Facts, num_turns: int, mix: str) -> list[Turn]:
@@ -78,15 +78,15 @@ def sample_dialogue(rng: Rng, facts: Facts, num_turns: int, mix: str) -> list[Tu
     """
     turns: list[Turn] = []
     last: int | None = None
-    told = ""
+    said = ""
     while len(turns) < num_turns:
         first = num_turns > 1 and not turns
         query = draw_query(rng, facts, "moving" if first and mix == "even" else mix, last)
         again = any(turn.kind == query.kind and turn.answer == query.answer for turn in turns)
-        if turns and (again or _said(query, told)) and rng.random() > REPEAT_SHARE:
+        if turns and (again or _said(query, said)) and rng.random() > REPEAT_SHARE:
             continue
         question = phrase(query, rng)
         turns.append(Turn(question, query.answer, query.kind, query.about))
-        told = f"{told} {question.rstrip('?.')} {query.answer}"
+        said = f"{said} {question.rstrip('?.')} {query.answer}"
         last = query.about if query.about is not None else last
     return turns

@@ -15,7 +15,7 @@ NUM_LOOKS = 8
 
 @dataclass(frozen=True)
 class Act:
-    """What a text says of one object; None leaves a property open.
+    """Claim about one object; None leaves a property open.
 
     `kind` is an event kind, "move" for any direction, "still", or None: it is only there.
     """
@@ -67,7 +67,7 @@ class SeenObject:
 
 @dataclass(frozen=True)
 class View:
-    """What one window of a motion shows, or what a video outside this world does not.
+    """Content of one window of a motion; that of a video outside this world is empty.
 
     `counts` holds the numbers of objects that its frames show; `background` is None where
     the video is no scene.
@@ -120,7 +120,7 @@ def _kind_fits(asked: str, kind: str) -> bool | None:
 
 
 def event_fits(act: Act, event: SeenEvent, view: View) -> bool | None:
-    """Tell whether an event is what an act says."""
+    """Return whether an event is what an act says."""
     owner = view.objects[event.owner]
     if act.shape not in (None, owner.shape):
         return False
@@ -135,7 +135,7 @@ def event_fits(act: Act, event: SeenEvent, view: View) -> bool | None:
 
 
 def _object_fits(act: Act, index: int, view: View) -> bool | None:
-    """Tell whether an object is there, or still, as an act says."""
+    """Return whether an object is there, or still, as an act says."""
     one = view.objects[index]
     if act.shape not in (None, one.shape) or not one.colours:
         return False
@@ -149,7 +149,7 @@ def _object_fits(act: Act, index: int, view: View) -> bool | None:
 
 
 def act_holds(act: Act, view: View) -> bool | None:
-    """Tell whether any object of a view is or does what an act says."""
+    """Return whether any object of a view is or does what an act says."""
     if act.kind in (None, "still"):
         return any_of(_object_fits(act, index, view) for index in range(len(view.objects)))
     return any_of(event_fits(act, event, view) for event in view.events)

@@ -1,4 +1,4 @@
-"""Puts claims about moving scenes into words, and finds true and nearly true ones."""
+"""Wordings of claims about moving scenes, random true claims and nearly true ones."""
 
 from __future__ import annotations
 

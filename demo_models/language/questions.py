@@ -1,8 +1,8 @@
 """Captions, and questions about a scene with their true answers.
 
 A question is made of its meaning (`Query`: what is asked of which object, and the answer) and
-of a wording (`question_words`), so that one question can be asked in many ways. What eyes
-cannot decide (a middling size, an object almost in the middle) is not asked.
+of a wording (`question_words`), so that one question can be asked in many ways. What is
+undecidable (a middling size, an object almost in the middle) is not asked.
 """
 
 from __future__ import annotations
@@ -303,13 +303,13 @@ def _where(rng: Rng, scene: Scene) -> Query | None:
 
 
 def _places(rng: Rng, scene: Scene) -> Query | None:
-    """Ask for every object with its place; equal objects could be told in any order."""
+    """Ask for every object with its place; equal objects would have no order."""
     places = {(item.colour, item.shape): place_name(item) for item in scene.objects}
     if None in places.values() or len(places) < len(scene.objects):
         return None
     pairs = sorted(places, key=lambda pair: (COLOURS.index(pair[0]), SHAPES.index(pair[1])))
-    told = [f"{article(pair[0])} {' '.join(pair)} {places[pair]}" for pair in pairs]
-    return Query("places", "places", ", ".join(told))
+    named = [f"{article(pair[0])} {' '.join(pair)} {places[pair]}" for pair in pairs]
+    return Query("places", "places", ", ".join(named))
 
 
 def _relation(rng: Rng, scene: Scene) -> Query | None:

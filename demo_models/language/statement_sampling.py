@@ -1,4 +1,4 @@
-"""Finds true and nearly true statements about a scene."""
+"""Random true statements about a scene, and false ones that differ in an attribute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Puts statements about a scene into words."""
+"""Wordings of statements about a scene."""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ CORNERS = ("top left", "top right", "bottom left", "bottom right")
 RELATIONS = ("left of", "right of", "above", "below")
 SIZES = ("small", "large")
 
-PLACE_SURE, PLACE_UNSURE = 0.19, 0.09  # offset from the centre in picture widths
+PLACE_SURE, PLACE_UNSURE = 0.19, 0.09  # offset from the centre in image widths
 RELATION_SURE, RELATION_UNSURE = 0.13, 0.04
-SMALL_SURE, SMALL_NOT = 0.12, 0.16  # radius in picture widths
+SMALL_SURE, SMALL_NOT = 0.12, 0.16  # radius in image widths
 LARGE_SURE, LARGE_NOT = 0.22, 0.17
 
 
@@ -40,7 +40,7 @@ class Statement:
     """One text and what it claims.
 
     `possible` is False for texts about things that this world does not have; they are true
-    of no picture.
+    of no image.
     """
 
     text: str
@@ -80,7 +80,7 @@ def _beyond(offset: float, sure: float, unsure: float) -> bool | None:
 
 
 def at_place(item: SceneObject, place: str) -> bool | None:
-    """Tell whether an object lies at a place such as "left" or "top right"."""
+    """Return whether an object lies at a place such as "left" or "top right"."""
     dx, dy = item.x - 0.5, item.y - 0.5
     if " " in place:
         vertical, horizontal = place.split(" ")
@@ -93,21 +93,21 @@ def at_place(item: SceneObject, place: str) -> bool | None:
 
 
 def has_size(item: SceneObject, size: str) -> bool | None:
-    """Tell whether an object is "small" or "large"."""
+    """Return whether an object is "small" or "large"."""
     if size == "small":
         return _beyond(-item.radius, -SMALL_SURE, -SMALL_NOT)
     return _beyond(item.radius, LARGE_SURE, LARGE_NOT)
 
 
 def related(first: SceneObject, second: SceneObject, relation: str) -> bool | None:
-    """Tell whether the first object lies "left of", "right of", "above", "below" the second."""
+    """Return whether the first object lies "left of", "right of", "above", "below" the second."""
     dx, dy = second.x - first.x, second.y - first.y
     offset = {"left of": dx, "right of": -dx, "above": dy, "below": -dy}[relation]
     return _beyond(offset, RELATION_SURE, RELATION_UNSURE)
 
 
 def fits(item: Item, candidate: SceneObject) -> bool | None:
-    """Tell whether one object has the properties of an item, its count apart."""
+    """Return whether one object has the properties of an item, its count apart."""
     if item.shape is not None and candidate.shape != item.shape:
         return False
     if item.colour is not None and candidate.colour != item.colour:

@@ -1,4 +1,4 @@
-"""Questions that no picture of this world answers: the right answer is "I don't know".
+"""Questions that no image of this world answers: the right answer is "I don't know".
 
 Wordings and nouns for evaluation are never trained on.
 """

@@ -1,7 +1,7 @@
-"""Texts about things the demo world does not have: they are true of none of its pictures.
+"""Texts about things the demo world does not have: they are true of none of its images.
 
-A third of the nouns and of the strange strings is never trained on, so that an evaluation
-can ask what the model does with words it has not met.
+A third of the nouns and of the strings is never trained on, so that an evaluation can use words
+that the model has not met.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NOUNS, STRINGS = _WORDINGS["nouns"], _WORDINGS["strings"]
 
 
 def is_held_out(index: int) -> bool:
-    """Tell whether the noun or strange string at this index is kept for evaluation."""
+    """Return whether the noun or string at this index is kept for evaluation."""
     return index % 3 == 2
 
 
@@ -36,7 +36,7 @@ def _letters(rng: np.random.Generator) -> str:
 
 
 def sample_unrelated_text(rng: np.random.Generator, held_out: bool = False) -> str:
-    """Return one text that is true of no picture of this world.
+    """Return one text that is true of no image of this world.
 
     Args:
         rng: Source of randomness.

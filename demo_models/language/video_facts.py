@@ -1,4 +1,4 @@
-"""What a moving scene shows, as facts that questions are made of; what is doubtful is left out."""
+"""Facts of a moving scene that questions are made of; doubtful ones are left out."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Actor:
         moves = [kind for kind in self.kinds if kind in DIRECTIONS]
         return moves[0] if len(moves) == 1 and "bounce" not in self.kinds else None
 
-    def told(self, kind: str) -> str:
+    def verb_phrase(self, kind: str) -> str:
         """Return what it does: "moves left", "turns blue"."""
         return f"turns {self.new_colour}" if kind == "recolour" else VERBS[kind][0]
 
     def has(self, colour: str | None, shape: str | None) -> bool | None:
-        """Tell whether it is of a colour and a shape; None if only for a part of the time."""
+        """Return whether it is of a colour and a shape; None if only for a part of the time."""
         if shape is not None and shape != self.shape:
             return False
         if colour is None or self.new_colour is None:
@@ -51,7 +51,7 @@ class Actor:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a video shows: its objects, and all events in the order of time."""
+    """Content of a video: its objects, and all events in the order of time."""
 
     actors: tuple[Actor, ...]
     events: tuple[tuple[int, str], ...]
@@ -70,7 +70,7 @@ class Facts:
     def event_text(self, number: int) -> str:
         """Return one event as a sentence: "the red circle moves left"."""
         index, kind = self.events[number]
-        return f"the {self.actors[index].name} {self.actors[index].told(kind)}"
+        return f"the {self.actors[index].name} {self.actors[index].verb_phrase(kind)}"
 
     def happens(self) -> str:
         """Return all events in order: "the red circle moves left, then the star grows"."""
@@ -90,7 +90,7 @@ class Facts:
         actor = self.actors[index]
         if not actor.kinds:
             return "it stays still"
-        return ", then ".join(f"it {actor.told(kind)}" for kind in actor.kinds)
+        return ", then ".join(f"it {actor.verb_phrase(kind)}" for kind in actor.kinds)
 
 
 def facts_of(motion: Motion) -> Facts:

@@ -25,7 +25,7 @@ KINDS = (*STATIC_KINDS, *MOTION_KINDS, *OTHER_KINDS)
 
 @dataclass(frozen=True)
 class VideoQuery:
-    """The meaning of a question: kind, family of wordings, slots, answer, and about whom.
+    """Meaning of a question: kind, family of wordings, slots, answer, and its object.
 
     `verb` is the kind of event that the question names; its form is chosen with the wording.
     """
@@ -204,13 +204,16 @@ def _does(rng: Rng, facts: Facts, last: int | None) -> VideoQuery | None:
     if not facts.sure:
         return None
     answer = rng.random() < 0.5
+    yes_or_no = "yes" if answer else "no"
     done = [kind for _, kind in facts.events]
     if rng.random() < 0.25:
         kinds = done if answer else [kind for kind in EVENT_KINDS if kind not in done]
         if not kinds or ("bounce" in done and not answer):
             return None
-        told = "yes" if answer else "no"
-        return VideoQuery("does", "does any", told, (("a", "an object"),), verb=pick(rng, kinds))
+        yes_or_no = "yes" if answer else "no"
+        return VideoQuery(
+            "does", "does any", yes_or_no, (("a", "an object"),), verb=pick(rng, kinds)
+        )
     index = _target(rng, facts, last)
     ref = references(rng, facts, index, last=last)
     own = facts.actors[index].kinds
@@ -221,8 +224,7 @@ def _does(rng: Rng, facts: Facts, last: int | None) -> VideoQuery | None:
         kinds = [kind for kind in kinds if kind not in barred]
     if ref is None or not kinds:
         return None
-    told = "yes" if answer else "no"
-    return VideoQuery("does", "does", told, _ref(ref), index, pick(rng, kinds))
+    return VideoQuery("does", "does", yes_or_no, _ref(ref), index, pick(rng, kinds))
 
 
 def _happens(rng: Rng, facts: Facts, last: int | None) -> VideoQuery | None:

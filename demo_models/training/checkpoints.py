@@ -1,4 +1,4 @@
-"""What all demo checkpoints have in common: `demo.json`, caches of drawn data, run folders."""
+"""Common parts of all demo checkpoints: `demo.json`, caches of drawn data, run folders."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def write_card(out: Path, model: nn.Module, facts: dict[str, Any], events: bool 
 def cached(folder: Path, make: Callable[[Path], Labels]) -> Labels:
     """Return what `make(folder)` returned at its first call; it writes large arrays itself.
 
-    Delete the folder after a change to the code that draws: its name tells the sizes only.
+    Delete the folder after a change to the code that draws: its name depends on the sizes only.
     """
     path = folder / "labels.pickle"
     if not path.exists():

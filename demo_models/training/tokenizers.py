@@ -40,7 +40,7 @@ QWEN2_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""How Qwen2 cuts texts into words. Source: transformers, models/qwen2, Apache-2.0."""
+"""Qwen2's pattern of words. Source: transformers, models/qwen2, Apache-2.0."""
 
 
 def encode_by_length(texts: list[str], encode: Callable[[list[str]], Tensor]) -> Tensor:

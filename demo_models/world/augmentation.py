@@ -1,4 +1,4 @@
-"""Small harms that pictures suffer on their way to a model: blur, JPEG, noise, rescaling."""
+"""Augmentations of images: blur, JPEG, noise, rescaling."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _rescale(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def augment(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Return the picture, in about one of three cases blurred, compressed, grainy or rescaled."""
+    """Return the image, in about one of three cases blurred, compressed, grainy or rescaled."""
     if rng.random() < 0.08:
         image = image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.3, 0.9))))
     if rng.random() < 0.08:

@@ -1,4 +1,4 @@
-"""Backgrounds in six styles, the same picture at any size."""
+"""Backgrounds in six styles, the same image at any size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def enlarge(field: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 
 
 def _ramp(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
-    """Return distances (size, size) in picture widths along a random direction."""
+    """Return distances (size, size) in image widths along a random direction."""
     angle = rng.uniform(0, 2 * np.pi)
     axis = (np.arange(size) + 0.5) / size - 0.5
     return axis[None, :] * np.cos(angle) + axis[:, None] * np.sin(angle)
@@ -50,7 +50,7 @@ def draw_background(style: str, tones: tuple[Rgb, Rgb], seed: int, size: int) ->
         style: One of `STYLES`.
         tones: The two colours that the style mixes, 0..255.
         seed: Fixes grain, direction and spacing.
-        size: Side of the picture, px.
+        size: Side of the image, px.
 
     Returns:
         Pixels (size, size, 3), uint8.

@@ -1,8 +1,8 @@
-"""Draws single shapes as a person does in a paint program; never used for training.
+"""Drawings of single shapes as in a paint program; never used for training.
 
 This is deliberately another renderer than `scenes`: its own geometry, the program's own
 tools (ellipse, rectangle, polygon, brush), hard edges, pure palette colours, a white page of
-any size. It answers: does a model trained on `scenes` understand a visitor's drawing?
+any size. It measures how a model trained on `scenes` generalises to a visitor's drawing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Pen:
-    """Where a shape goes: centre and half-extent in px, and its colour."""
+    """Centre and half-extent of a shape in px, and its colour."""
 
     draw: ImageDraw.ImageDraw
     x: float

@@ -1,4 +1,4 @@
-"""Moving scenes as plain data: who does what, from when to when, and what one window shows of it.
+"""Moving scenes as plain data: the events of objects in time, and the content of a window.
 
 A `Motion` is a scene whose objects have events on a time line. Time is counted in clips: 1.0 is
 the span that a video model sees at once, whatever its length in seconds. `motion_sampling` draws
@@ -15,7 +15,7 @@ motions, `motion_rendering` turns them into frames; here is the exact truth abou
     story = sample_story(rng, num_events=5)               # several clips long
     seen_events(story, 1.5, 2.5)                          # what the window 1.5..2.5 shows
 
-Only what eyes can tell at eight frames a clip is ever counted as true or false; the rest is None.
+Only what is visible at eight frames a clip is counted as true or false; the rest is None.
 Pairs of colour and shape that are held out never appear, not even as what an object turns into.
 """
 
@@ -33,7 +33,7 @@ from demo_models.world.vocabulary import Rgb
 DIRECTIONS = ("left", "right", "up", "down")
 SUDDEN = ("appear", "disappear", "recolour")
 EVENT_KINDS = (*DIRECTIONS, "spin", "grow", "shrink", "bounce", *SUDDEN)
-"""What an object can do; an object without an event stays still."""
+"""Kinds of events; an object without an event stays still."""
 
 OPPOSITES = {
     "left": "right",
@@ -47,16 +47,16 @@ OPPOSITES = {
 }
 STEPS = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
 
-SLOW, FAST = 0.6, 1.1  # at most, at least; picture widths per clip
+SLOW, FAST = 0.6, 1.1  # at most, at least; image widths per clip
 SURE_SHARE, UNSURE_SHARE = 0.5, 0.15  # of an event that a window shows
 SUDDEN_MARGIN = 0.13  # clips between a sudden change and a window's edge: one of 8 frames
 
 
 @dataclass(frozen=True)
 class Event:
-    """What one object does from `start` to `end`, in clips; a sudden change has both equal.
+    """Event of one object from `start` to `end`, in clips; a sudden change has both equal.
 
-    `amount` is the way in picture widths for the directions and the height of a bounce, degrees
+    `amount` is the way in image widths for the directions and the height of a bounce, degrees
     (clockwise positive) for a spin, the factor on the radius (above 1) for grow and shrink, and
     0 for the sudden ones. `before` and `after` are (name, RGB) of a recolouring.
     """
@@ -90,8 +90,8 @@ class Mover:
 class Motion:
     """A moving scene. Equal motions render to equal frames.
 
-    `page` is the background, a scene without objects; `duration` is in clips; `mirror` tells
-    that left and right are exchanged in everything that is rendered or told.
+    `page` is the background, a scene without objects; `duration` is in clips; with `mirror`
+    left and right are exchanged in frames and labels.
     """
 
     page: Scene
@@ -155,7 +155,7 @@ def tracks(motion: Motion, times: Sequence[float] | NDArray[np.float64]) -> NDAr
     """Return where the objects are at each time.
 
     Returns:
-        (N, T, 4) float32: x, y, radius in picture widths, and 1 where visible. Positions of
+        (N, T, 4) float32: x, y, radius in image widths, and 1 where visible. Positions of
         an invisible object are those where it was or will be.
     """
     table = np.zeros((len(motion.movers), len(times), 4), dtype=np.float32)
@@ -175,7 +175,7 @@ def visible_kind(motion: Motion, event: Event) -> str:
 
 
 def visible_in(event: Event, start: float, end: float) -> bool | None:
-    """Tell whether a window shows an event: True, False, or None where eyes could not decide.
+    """Return whether a window shows an event: True, False, or None where it is undecidable.
 
     A sudden change must lie at least one of eight frames inside the window. Of other events
     the window must show half, and a bounce whole.

@@ -1,4 +1,4 @@
-"""Renders moving scenes to frames, and to maps of which object is where."""
+"""Rendering of moving scenes to frames and to maps of the object that covers each pixel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def render_frames(
         motion: The moving scene.
         times: When, in clips.
         size: Height of the frames, px.
-        width: Their width, px; None for squares. Other widths stretch the picture.
+        width: Their width, px; None for squares. Other widths stretch the image.
 
     Returns:
         (T, size, width, 3) uint8 RGB.

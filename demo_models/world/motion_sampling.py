@@ -1,4 +1,4 @@
-"""Draws moving scenes: clips with none to two events, and stories of several clips."""
+"""Random moving scenes: clips with none to two events, and stories of several clips."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ BOUNCE_HEIGHTS = (0.20, 0.40)
 BOUNCE_CLIPS = 0.6  # shortest span that shows a bounce at 8 frames
 FACTORS = (1.7, 2.4)
 TURN_DEG_PER_CLIP = (200.0, 320.0)
-SMALLEST, LARGEST = 0.065, 0.34  # radius in picture widths
+SMALLEST, LARGEST = 0.065, 0.34  # radius in image widths
 MARGIN = 0.01
 RECOLOUR_DISTANCE = 200.0
 
@@ -59,7 +59,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class MotionOptions:
-    """Which motions to sample."""
+    """Options of the motions to sample."""
 
     pairs: tuple[tuple[str, str], ...] = SEEN_PAIRS
     count_shares: tuple[float, ...] = COUNT_SHARES  # of 1, 2, 3 objects
@@ -77,7 +77,7 @@ def _inside(item: SceneObject) -> bool:
 
 
 def _room(item: SceneObject, direction: str) -> float:
-    """Return how far an object can move before it leaves the picture, in picture widths."""
+    """Return how far an object can move before it leaves the image, in image widths."""
     dx, dy = STEPS[direction]
     place, sign = (item.x, dx) if dx else (item.y, dy)
     return (1 - MARGIN - item.reach - place) if sign > 0 else (place - MARGIN - item.reach)
@@ -148,7 +148,7 @@ def _event(rng: Rng, kind: str, mover: Mover, page: Scene, span: Span) -> Event 
 
 
 def _free(movers: list[Mover], duration: float) -> bool:
-    """Tell whether no two objects ever touch and none leaves the picture."""
+    """Return whether the objects never touch and never leave the image."""
     for time in np.linspace(0, duration, 1 + int(16 * duration)):
         items = [state_at(mover, float(time))[0] for mover in movers]
         for index, item in enumerate(items):

@@ -1,6 +1,6 @@
-"""Samples scenes of one to four coloured shapes and renders them at any size.
+"""Random scenes of one to four coloured shapes, rendered at any size.
 
-A scene is plain data: the same scene gives the training picture (64 px), a large example
+A scene is plain data: the same scene gives the training image (64 px), a large example
 (384 px), the mask of each object and the truth of every sentence about it.
 """
 
@@ -35,7 +35,7 @@ JITTER = 14
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One shape of a scene; lengths are in picture widths, the origin is the top left."""
+    """One shape of a scene; lengths are in image widths, the origin is the top left."""
 
     shape: str
     colour: str
@@ -59,7 +59,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """What one picture shows. Equal scenes render to equal pictures."""
+    """Content of one image. Equal scenes render to equal images."""
 
     objects: tuple[SceneObject, ...]
     background: str
@@ -71,7 +71,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """Which scenes to sample."""
+    """Options of the scenes to sample."""
 
     pairs: tuple[tuple[str, str], ...] = SEEN_PAIRS
     count_shares: tuple[float, ...] = COUNT_SHARES  # of 1, 2, 3, 4 objects
@@ -124,7 +124,7 @@ def _pick_angle(rng: np.random.Generator, shape: str) -> float:
 def sample_object(
     rng: np.random.Generator, pair: tuple[str, str], rgb: Rgb, radius: float, squash: float
 ) -> SceneObject:
-    """Return an object at no particular place; `squash` is the stretch of the whole page."""
+    """Return an object in the middle; `squash` is the stretch of all objects of the scene."""
     stretch = float(np.exp(squash + rng.uniform(-0.16, 0.16) * (rng.random() < 0.7))) ** 0.5
     shaky = rng.random() < 0.45
     amplitudes = rng.uniform(-0.045, 0.045, 3) if shaky else np.zeros(3)
@@ -251,7 +251,7 @@ def render(scene: Scene, size: int = IMAGE_PX) -> Image.Image:
     """Render a scene, without augmentation.
 
     Returns:
-        An RGB picture of (size, size) px.
+        An RGB image of (size, size) px.
     """
     base = Image.fromarray(draw_background(scene.style, scene.tones, scene.texture_seed, size))
     factor = 3 if scene.smooth else 1

@@ -20,7 +20,7 @@ ROTATION_LIMIT_DEG = {
     "cross": 15.0,
     "moon": 40.0,
 }
-"""How far a shape may turn either way and still be itself (a square must not be a diamond)."""
+"""Largest rotation of a shape that keeps its name (a square must not become a diamond)."""
 
 
 def _circle(radius: float = 1.0, num: int = NUM_POINTS) -> Points:

@@ -1,4 +1,4 @@
-"""Pictures that are not scenes of this world: blobs, noise, textures, collages, blank pages."""
+"""Images that are not scenes of this world: blobs, noise, textures, collages, blank pages."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _blank(rng: Rng, size: int) -> tuple[Image.Image, str]:
 
 
 def draw_unrelated_image(rng: Rng, kind: str, size: int = 64) -> tuple[Image.Image, str | None]:
-    """Paint one picture that shows no shape of this world.
+    """Paint one image that shows no shape of this world.
 
     Args:
         rng: Source of randomness.
@@ -160,7 +160,7 @@ def draw_unrelated_image(rng: Rng, kind: str, size: int = 64) -> tuple[Image.Ima
         size: Side in px.
 
     Returns:
-        An RGB picture (size, size), and the name of its background colour if it is a blank
+        An RGB image (size, size), and the name of its background colour if it is a blank
         page of such a colour, else None.
     """
     if kind == "blank":

@@ -23,7 +23,7 @@ SHAPES: tuple[str, ...] = tuple(_WORDS["shapes"])
 COLOURS, BACKGROUNDS = tuple(ANCHORS), tuple(BACKGROUND_ANCHORS)
 STYLES: tuple[str, ...] = tuple(_WORDS["styles"])
 HELD_OUT_PAIRS = tuple((colour, shape) for colour, shape in _WORDS["held_out_pairs"])
-"""Pairs (colour, shape) that no training picture and no training text shows together."""
+"""Pairs (colour, shape) that no training image and no training text shows together."""
 
 ALL_PAIRS = tuple((colour, shape) for colour in COLOURS for shape in SHAPES)
 SEEN_PAIRS = tuple(pair for pair in ALL_PAIRS if pair not in HELD_OUT_PAIRS)

@@ -64,9 +64,9 @@ def test_the_example_folders_are_drawn_alike_again():
         assert names == drawn.namelist()
         assert len(names) == FOLDER_IMAGES * len(FOLDERS)
         for name in names[::7]:
-            pictures = [Image.open(io.BytesIO(file.read(name))) for file in (ours, drawn)]
-            assert pictures[0].size == (FOLDER_IMAGE_PX, FOLDER_IMAGE_PX)
-            assert pictures[0].tobytes() == pictures[1].tobytes()
+            images = [Image.open(io.BytesIO(file.read(name))) for file in (ours, drawn)]
+            assert images[0].size == (FOLDER_IMAGE_PX, FOLDER_IMAGE_PX)
+            assert images[0].tobytes() == images[1].tobytes()
     assert bundled.stat().st_size < 250_000
 
 

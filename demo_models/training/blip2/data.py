@@ -20,14 +20,14 @@ CAPTION_SHARES = {"even": 0.2, "late": 0.12, "places": 0.04, "several": 0.12}
 WORDS_OF_MIX = {"even": "first", "late": "first", "places": "first", "several": "all"}
 HISTORY_SHARE = 0.1
 MAX_PACKED = 144
-"""Tokens of the texts of one picture; texts that do not fit are left out."""
+"""Tokens of the texts of one image; texts that do not fit are left out."""
 
 Rng = np.random.Generator
 
 
 @dataclass(frozen=True)
 class TextPair:
-    """What the model reads and what it shall write after it."""
+    """A prompt and the answer to write after it."""
 
     prompt: str
     answer: str
@@ -37,7 +37,7 @@ class TextPair:
 
 @dataclass(frozen=True)
 class PackedTexts:
-    """The texts of B pictures after their image tokens; L is the longest sequence.
+    """The texts of B images after their image tokens; L is the longest sequence.
 
     `ids` (B, L) int64; `positions` (B, L) int64, each text goes on after the image tokens;
     `segments` (B, L) int64: which text a token belongs to, -1 for padding; `targets` (B, L)
@@ -56,7 +56,7 @@ class PackedTexts:
 
 
 def _answer_without_scene(query: Query, background: str | None) -> str:
-    """Return the answer about a picture without objects; a blank page shows its colour."""
+    """Return the answer about an image without objects; a blank page shows its colour."""
     if background is None:
         return DONT_KNOW
     if query.kind == "background":
@@ -85,9 +85,9 @@ def sample_text(
 
     Args:
         rng: Source of randomness.
-        scene: What the picture shows, or for a non-scene any scene, to ask about.
+        scene: What the image shows, or for a non-scene any scene, to ask about.
         background: The name of the background, None where there is none.
-        is_scene: False for pictures that do not show the scene.
+        is_scene: False for images that do not show the scene.
         mix: One of `MIXES`: the later ones have fewer captions and more of what is hard.
     """
     if rng.random() < CAPTION_SHARES[mix]:
@@ -99,12 +99,12 @@ def sample_text(
     if rng.random() >= HISTORY_SHARE:
         return replace(asked, prompt=pick(rng, FRAMES).format(asked.prompt))
     earlier = [_pair(rng, scene, background, is_scene, mix) for _ in range(int(rng.integers(1, 4)))]
-    told = " ".join(f"{FRAME.format(turn.prompt)} {turn.answer}." for turn in earlier)
-    return replace(asked, prompt=f"{told} {FRAME.format(asked.prompt)}")
+    history = " ".join(f"{FRAME.format(turn.prompt)} {turn.answer}." for turn in earlier)
+    return replace(asked, prompt=f"{history} {FRAME.format(asked.prompt)}")
 
 
 def question_corpus(seed: int, num: int) -> list[str]:
-    """Return the prompts and answers of `num` random texts; strange questions are left out."""
+    """Return the prompts and answers of `num` random texts; unanswerable questions are left out."""
     rng = np.random.default_rng([seed, 2])
     texts = []
     for _ in range(num):
@@ -128,7 +128,7 @@ class TextCoder(CachedEncoder):
 
 
 CHANNELS = {"ids": 0, "positions": 0, "segments": -1, "targets": -100, "first": -1, "last": -1}
-"""What `pack` writes for each token, and what stands for no token."""
+"""Channels that `pack` writes for each token, with their values for padding."""
 
 
 def _table(text: TextPair, coder: TextCoder, index: int, start: int) -> NDArray[np.int64]:
@@ -140,7 +140,7 @@ def _table(text: TextPair, coder: TextCoder, index: int, start: int) -> NDArray[
 
 
 def pack(texts: list[list[TextPair]], coder: TextCoder, num_image_tokens: int) -> PackedTexts:
-    """Lay the texts of each picture one after another."""
+    """Lay the texts of each image one after another."""
     rows: list[list[NDArray[np.int64]]] = []
     for own in texts:
         parts: list[NDArray[np.int64]] = []

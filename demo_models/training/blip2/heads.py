@@ -2,7 +2,7 @@
 
 The object in a cell is named by that cell's query: shape, colour, place and size. The language
 model then finds an object, its place and the number of objects by looking at the right query.
-In the stages with `Stage.pointing` the answers' names of place and size are labels too, and the
+In the stages with `Stage.attention` the answers' names of place and size are labels too, and the
 language model learns which query a question is about. The heads are thrown away after training.
 """
 
@@ -95,7 +95,7 @@ class SlotHeads(nn.Module):
         self.box = nn.Linear(width, 3)
 
     def forward(self, queries: Tensor, labels: dict[str, Tensor]) -> Tensor:
-        """Return the summed loss of queries (B, 16, D); full and empty cells averaged apart."""
+        """Return the loss of queries (B, 16, D); full and empty cells are averaged separately."""
         shape = labels["shape"]
         full, empty = shape < len(SHAPES), shape == len(SHAPES)
         found = self.shape(queries)
@@ -124,7 +124,7 @@ class NameHeads(nn.Module):
         self.number = nn.Linear(width, MAX_OBJECTS + 1)
 
     def forward(self, queries: Tensor, labels: dict[str, Tensor]) -> Tensor:
-        """Return the summed loss of queries (B, 16, D); their mean tells the number."""
+        """Return the summed loss of queries (B, 16, D); their mean predicts the number."""
         loss = functional.cross_entropy(self.number(queries.mean(dim=1)), labels["number"])
         for name in ("place", "size"):
             known = labels[name] != IGNORE
@@ -135,7 +135,7 @@ class NameHeads(nn.Module):
 
 
 def attention_loss(attention: Tensor, about: Tensor, cells: Tensor) -> Tensor:
-    """Return how little the answers' positions look at the query of the object asked for.
+    """Return the loss of attention from the answers to the query of the object asked about.
 
     Args:
         attention: (B, H, I + L, I + L), of the language model's last layer, H >= 2. The first

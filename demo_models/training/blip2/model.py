@@ -42,7 +42,7 @@ def build_tokenizer(texts: list[str]) -> Any:
 
 
 def build_processor(tokenizer: Any) -> Any:
-    """Return the stock processor; it squashes the whole picture to 64 x 64, without a crop.
+    """Return the stock processor; it squashes the whole image to 64 x 64, without a crop.
 
     It adds the `<image>` token to the tokenizer.
     """

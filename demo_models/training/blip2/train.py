@@ -75,7 +75,7 @@ class Recipe:
     seed: int = 7
     num_scenes: int = 120_000
     num_non_scenes: int = 14_000
-    texts: int = 6  # of one picture
+    texts: int = 6  # of one image
     muon_rate: float = 0.012
     adam_rate: float = 1e-3
     slot_weight: float = 0.5  # of the loss of `SlotHeads`
@@ -98,7 +98,7 @@ SMOKE = Recipe(
 def make_batch(
     cache: ImageCache, rng: np.random.Generator, coder: TextCoder, stage: Stage, texts: int
 ) -> tuple[Tensor, PackedTexts, dict[str, Tensor]]:
-    """Return pixels (B, 3, 64, 64), new texts of each picture, and labels for `SlotHeads`."""
+    """Return pixels (B, 3, 64, 64), new texts of each image, and labels for `SlotHeads`."""
     chosen = rng.integers(0, cache.num_scenes, stage.scenes)
     if stage.crowded:
         alone = np.array([len(getattr(cache.scenes[row], "objects", ())) == 1 for row in chosen])
@@ -106,16 +106,16 @@ def make_batch(
         chosen[again] = rng.integers(0, cache.num_scenes, int(again.sum()))
     strange = rng.integers(cache.num_scenes, len(cache.scenes), stage.non_scenes)
     rows = np.concatenate([chosen, strange])
-    told = []
+    pairs = []
     for row in rows:
         scene, is_scene = cache.scenes[row], row < cache.num_scenes
         if scene is None:  # ask about another one, the answer will be that nobody knows
             scene = cache.scenes[int(rng.integers(cache.num_scenes))]
         assert scene is not None
         name = cache.backgrounds[row]
-        told.append([sample_text(rng, scene, name, is_scene, stage.mix) for _ in range(texts)])
+        pairs.append([sample_text(rng, scene, name, is_scene, stage.mix) for _ in range(texts)])
     labels = slot_labels([cache.scenes[i] for i in rows], [cache.backgrounds[i] for i in rows])
-    return to_pixels(cache.pixels[rows]), pack(told, coder, NUM_QUERIES), labels
+    return to_pixels(cache.pixels[rows]), pack(pairs, coder, NUM_QUERIES), labels
 
 
 def query_image(model: Any, features: Tensor) -> Tensor:
@@ -135,7 +135,7 @@ def text_loss(
     Args:
         model: A `Blip2ForConditionalGeneration`.
         queries: (B, 16, D), what the Q-Former read.
-        packed: The texts of each picture.
+        packed: The texts of each image.
         cells: (B, 4), the cell of each object, to compute `attention_loss` too; it is the
             second value, otherwise 0.
     """

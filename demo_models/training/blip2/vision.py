@@ -1,6 +1,6 @@
-"""The vision tower of the demo BLIP-2: the demo CLIP's, folded, then taught with dense labels.
+"""Vision tower of demo-blip2: that of demo-clip, folded, then trained with dense labels.
 
-The language side can only speak of what the frozen tower's tokens tell, so everything that is
+The language side depends on what the tokens of the frozen tower hold, so everything that is
 asked later is a label here: shape, colour, background, position, size and the number of objects.
 """
 
@@ -36,16 +36,16 @@ class VisionRecipe:
     warmup: int = 40
 
 
-def to_pixels(pictures: NDArray[np.uint8]) -> Tensor:
-    """Return what the stock processor makes of 64 px pictures (B, 64, 64, 3): (B, 3, 64, 64)."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+def to_pixels(images: NDArray[np.uint8]) -> Tensor:
+    """Return what the stock processor makes of 64 px images (B, 64, 64, 3): (B, 3, 64, 64)."""
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _fold_embeddings(clip: Any, vision: Any, pixels: Tensor) -> None:
     """Fold CLIP's first layer norm, which this tower lacks, into the embeddings.
 
     The norm divides each token by its own deviation; a constant takes its place, the mean
-    deviation of the patches of some pictures, so that the result is near, not equal.
+    deviation of the patches of some images, so that the result is near, not equal.
     """
     source, target, norm = clip.embeddings, vision.embeddings, clip.pre_layrnorm
     weight = source.patch_embedding.weight  # (D, 3, 8, 8)
@@ -61,17 +61,17 @@ def _fold_embeddings(clip: Any, vision: Any, pixels: Tensor) -> None:
 
 
 @torch.no_grad()
-def fold_clip(clip_folder: Any, vision: Any, pictures: NDArray[np.uint8]) -> None:
+def fold_clip(clip_folder: Any, vision: Any, images: NDArray[np.uint8]) -> None:
     """Copy a CLIP's vision layers, all but the last, into a `Blip2VisionModel`.
 
     Args:
         clip_folder: A stock CLIP checkpoint of the same width, patch size and activation.
         vision: The tower to fill.
-        pictures: (B, 64, 64, 3) uint8, to measure the deviation of the tokens.
+        images: (B, 64, 64, 3) uint8, to measure the deviation of the tokens.
     """
     whole: Any = CLIPModel.from_pretrained(clip_folder, dtype=torch.float32, local_files_only=True)
     clip = whole.vision_model
-    _fold_embeddings(clip, vision, to_pixels(pictures))
+    _fold_embeddings(clip, vision, to_pixels(images))
     for mine, other in zip(vision.encoder.layers, clip.encoder.layers, strict=False):
         attention = other.self_attn
         parts = (attention.q_proj, attention.k_proj, attention.v_proj)
@@ -100,7 +100,7 @@ def _batch(
 
 @torch.no_grad()
 def patch_figures(heads: DenseHeads, tokens: Tensor, labels: dict[str, Tensor]) -> dict[str, float]:
-    """Return how well patches of objects tell shape, colour and place (RMS, picture widths)."""
+    """Return the accuracy of the heads on patches of objects; places as RMS in image widths."""
     shape = labels["patch_shape"]
     mine = (shape >= 0) & (shape < heads.shape.out_features - 1)
     flat = heads.norm(tokens[:, 1:])[mine]

@@ -1,4 +1,4 @@
-"""The cached pictures of a training run, and the batches made of them."""
+"""The cached images of a training run, and the batches made of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NO_BACKGROUND = len(BACKGROUNDS)
 
 @dataclass(frozen=True)
 class ImageCache:
-    """Rendered pictures with their labels; row i of each belongs together.
+    """Rendered images with their labels; row i of each belongs together.
 
     `pixels` (N, 64, 64, 3) uint8; `owners` (N, 64) uint8, the object that covers a patch, or
     `EMPTY`, or `EDGE` for a patch that is neither; `scenes` holds None for non-scenes;
@@ -48,7 +48,7 @@ class ImageCache:
 
 @dataclass(frozen=True)
 class BatchSizes:
-    """How many pictures and texts of each kind make a batch."""
+    """Numbers of images and texts of each kind in a batch."""
 
     scenes: int = 112
     non_scenes: int = 16
@@ -155,7 +155,7 @@ def _batch_statements(
 def dense_labels(
     scene: Scene | None, owners: NDArray[np.uint8]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Return shape (64,), colour (64,) and box (64, 3) labels of one picture's patches."""
+    """Return shape (64,), colour (64,) and box (64, 3) labels of one image's patches."""
     objects = scene.objects if scene is not None else ()
     shape = np.full(GRID * GRID, len(SHAPES), dtype=np.int64)
     colour = np.full(GRID * GRID, len(COLOURS), dtype=np.int64)

@@ -34,7 +34,7 @@ def contrastive_loss(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 class MatchLoss(nn.Module):
-    """A yes-or-no loss for each pair, so that cosines mean the same for every picture."""
+    """A yes-or-no loss for each pair, so that cosines mean the same for every image."""
 
     def __init__(self) -> None:
         """Start with the threshold at a cosine of 0.3."""
@@ -52,7 +52,7 @@ class MatchLoss(nn.Module):
 
 
 class DenseHeads(nn.Module):
-    """Linear heads on patch tokens that are thrown away after training."""
+    """Linear heads on patch tokens; they are discarded after training."""
 
     def __init__(self, width: int) -> None:
         """Make the heads for tokens of `width` channels."""
@@ -65,7 +65,7 @@ class DenseHeads(nn.Module):
         self.count = nn.Linear(width, 5)
 
     def forward(self, tokens: Tensor, pooled: Tensor, labels: dict[str, Tensor]) -> Tensor:
-        """Return the summed loss; patches of objects and empty ones are averaged apart.
+        """Return the summed loss; patches of objects and empty ones are averaged separately.
 
         Args:
             tokens: (B, 1 + 64, D), the second-last layer, class token first.

@@ -61,7 +61,7 @@ def build_model(tokenizer: CLIPTokenizer) -> CLIPModel:
 
 
 def build_processor(tokenizer: CLIPTokenizer) -> CLIPProcessor:
-    """Return the stock processor: the whole picture is squashed to 64 x 64."""
+    """Return the stock processor: the whole image is squashed to 64 x 64."""
     images = CLIPImageProcessorPil(
         size={"height": IMAGE_PX, "width": IMAGE_PX},
         do_center_crop=False,

@@ -49,7 +49,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class VideoSizes:
-    """How many videos and texts of each kind make a batch."""
+    """Numbers of videos and texts of each kind in a batch."""
 
     motions: int = 44
     twins: int = 12  # of the new motions; run backwards or mirrored, beside the originals
@@ -156,7 +156,7 @@ def empty_labels(background: int) -> VideoLabels:
 
 
 def degrade(frames: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
-    """Return frames as a video file gives them back: compressed, grainy or blurred, all alike."""
+    """Return frames with the losses of video files: compression, noise or blur, all alike."""
     if rng.random() < 0.6:
         return frames
     seed = int(rng.integers(2**31))
@@ -175,7 +175,7 @@ def degrade(frames: NDArray[np.uint8], rng: Rng) -> NDArray[np.uint8]:
 
 
 def render_clip(motion: Motion, times: NDArray[np.float64], rng: Rng) -> NDArray[np.uint8]:
-    """Render frames (8, 64, 64, 3) uint8, half of them through a larger size, as files come."""
+    """Render frames (8, 64, 64, 3) uint8, half of the clips through a larger size, as in files."""
     if rng.random() < 0.5:
         return degrade(render_frames(motion, times), rng)
     large = degrade(render_frames(motion, times, LARGE_PX), rng)
@@ -183,7 +183,7 @@ def render_clip(motion: Motion, times: NDArray[np.float64], rng: Rng) -> NDArray
 
 
 def motion_corpus(seed: int, num: int) -> list[str]:
-    """Return true texts about `num` motions, each kind equally often, and as many of pictures."""
+    """Return true texts about `num` motions, each kind equally often, and as many of images."""
     rng = np.random.default_rng(seed)
     kinds = tuple(CLAIM_KINDS)
     views = (view_of(sample_motion(rng)) for _ in range(num))
@@ -202,7 +202,7 @@ WEAK = MotionOptions(
     kinds=(*EVENT_KINDS, "bounce", "grow", "shrink", "appear", "appear", "disappear", "recolour"),
     even=True,
 )
-"""What was told worst comes twice or three times as often as the rest."""
+"""The kinds with the lowest accuracy come twice or three times as often as the rest."""
 
 MIXES = {"all": MotionOptions(), "simple": SIMPLE, "even": EVEN, "weak": WEAK}
 
@@ -232,7 +232,7 @@ VideoSample = tuple[NDArray[np.uint8], VideoLabels, View]
 
 
 def draw_samples(rng: Rng, twins: int, num: int, mix: str = "all") -> list[VideoSample]:
-    """Return `num` filmed motions; beside the first `twins` each one mirrored or reversed.
+    """Return `num` rendered motions, the first `twins` of them mirrored or reversed as well.
 
     `mix` is one of `MIXES`.
     """
@@ -252,7 +252,7 @@ def draw_samples(rng: Rng, twins: int, num: int, mix: str = "all") -> list[Video
 def _twin(
     rng: Rng, motion: Motion, frames: NDArray[np.uint8], start: float, times: NDArray[np.float64]
 ) -> VideoSample:
-    """Return a shot backwards or mirrored, with the labels that then hold."""
+    """Return a sample reversed or mirrored, with the labels that then hold."""
     if rng.random() < 0.35:
         other, frames = mirrored(motion), frames[:, :, ::-1]
     else:
@@ -263,7 +263,7 @@ def _twin(
 
 
 class SamplePool:
-    """The motions filmed last; each is used in about `uses` batches, with new texts each time."""
+    """Pool of the motions rendered last; each is used in about `uses` batches, with new texts."""
 
     def __init__(self, sizes: VideoSizes, uses: int = 1, mix: str = "all") -> None:
         """Start empty; `mix` is one of `MIXES`."""
@@ -271,7 +271,7 @@ class SamplePool:
         self.samples: list[VideoSample] = []
 
     def draw(self, rng: Rng) -> list[VideoSample]:
-        """Film a few new motions and return a batch of those at hand, the new ones among them."""
+        """Render a few new motions and return a batch of the pool with the new ones among them."""
         batch = self.sizes.motions + self.sizes.twins
         new = -(-self.sizes.motions // self.uses) if self.samples else self.sizes.motions
         twins = round(new * self.sizes.twins / self.sizes.motions)

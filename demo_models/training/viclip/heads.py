@@ -68,7 +68,7 @@ def take(tables: dict[str, Tensor], chosen: Tensor) -> dict[str, Tensor]:
 
 
 class MotionHeads(nn.Module):
-    """Linear heads on the patches of all frames that are thrown away after training."""
+    """Linear heads on the patches of all frames; they are discarded after training."""
 
     def __init__(self, width: int) -> None:
         """Make the heads for tokens of `width` channels."""
@@ -87,7 +87,7 @@ class MotionHeads(nn.Module):
     def forward(
         self, patches: Tensor, pooled: Tensor, labels: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Return the losses by name; patches of objects and empty ones are averaged apart.
+        """Return the losses by name; patches of objects and empty ones are averaged separately.
 
         Args:
             patches: (B, N, D) float32, of the second-last layer, without the class token.

@@ -1,15 +1,15 @@
-"""Gives the demo ViCLIP's two new layers a start from which motion is easily learned.
+"""Initial weights of the two new layers of demo-viclip, from which motion is easily learned.
 
-Two things keep joint attention from finding motion within minutes. The layers of the demo CLIP
-write so loudly that the frame's number, which only the input carries, is drowned: behind the third
-one a linear probe tells 42 % of the frames. And attention over 512 patches does not find out by
-itself that an object should be compared with itself at other times.
+Two things keep joint attention from finding motion within minutes. The layers of the demo CLIP add
+so much that the frame's number, which only the input carries, is lost: behind the third one a
+linear probe is right for 42 % of the frames. And attention over 512 patches does not learn by
+itself to compare an object with itself at other times.
 
-So both layers are first solved for, by linear regressions from tokens to labels that are known.
-The first, early one repeats the frame's number loudly. In the second each head reads the object
-under a patch elsewhere in time (first frame, last frame, two frames earlier, two later), found by
-shape, colour and frame, and writes down where and what it is there, so that velocity becomes a
-difference of what the heads wrote. Training goes on from there freely.
+So both layers are first set by linear regressions from tokens to known labels. The first, early
+one adds the frame's number with a large scale. In the second each head reads the object under a
+patch elsewhere in time (first frame, last frame, two frames earlier, two later), found by shape,
+colour and frame, and writes its place and properties there, so that velocity becomes a difference
+of what the heads wrote. Training goes on from there freely.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from pipelines.models.viclip.modeling_viclip import ViClipModel
 from pipelines.models.viclip.processing_viclip import normalise_frames
 
 SHARPNESS = 9.0
-"""Logits that an agreement in shape, in colour and in time are each worth."""
+"""Logit of an agreement in shape, in colour or in time."""
 
 TIME_GAIN = 2.0
 TIME_SCALE = 0.6
-"""What the first layer adds, beside what is there, in standard deviations."""
+"""Scale of what the first layer adds, in standard deviations of the stream."""
 
 OUTPUT_SCALE = 0.5
 MOTION_SCALE = 1.0
@@ -144,7 +144,7 @@ def write_estimates(block: Any, tokens: Tensor, targets: Tensor, gain: float, se
 
 @torch.no_grad()
 def start_time(model: ViClipModel, seed: int, num_batches: int, num_motions: int) -> float:
-    """Set the first new layer; returns the share of frames that its regression tells right.
+    """Set the first new layer; returns the share of frames that its regression predicts right.
 
     Its attention adds nothing; its MLP is linear where it is used.
     """
@@ -156,23 +156,25 @@ def start_time(model: ViClipModel, seed: int, num_batches: int, num_motions: int
     for layer in (block.attn.out_proj, block.mlp.c_proj):
         layer.weight.zero_()
         layer.bias.zero_()
-    told = write_estimates(block, tokens, one_hot(labels["frame"], NUM_FRAMES), TIME_SCALE, seed)
-    return float((told.argmax(dim=1) == labels["frame"]).float().mean())
+    predicted = write_estimates(
+        block, tokens, one_hot(labels["frame"], NUM_FRAMES), TIME_SCALE, seed
+    )
+    return float((predicted.argmax(dim=1) == labels["frame"]).float().mean())
 
 
 @torch.no_grad()
 def repeat_motion(model: ViClipModel, seed: int, num_batches: int, num_motions: int) -> float:
-    """Let the second new layer say loudly what its patches know of motion by now.
+    """Let the second new layer add what its patches hold of motion, with a large scale.
 
-    Returns the share of moving patches whose direction the regression tells right.
+    Returns the share of moving patches whose direction the regression predicts right.
     """
     tokens, labels = collect(model, MOTION_PLACE, seed, num_batches, num_motions, attended=True)
     block: Any = model.vision_encoder.transformer.resblocks[MOTION_PLACE]
     targets = torch.cat([labels["ever"], labels["pace"]], dim=1)
-    told = write_estimates(block, tokens, targets, MOTION_SCALE, seed)
+    predicted = write_estimates(block, tokens, targets, MOTION_SCALE, seed)
     ways = labels["ever"][:, :4]
     moving = ways.sum(dim=1) == 1
-    right = told[moving, :4].argmax(dim=1) == ways[moving].argmax(dim=1)
+    right = predicted[moving, :4].argmax(dim=1) == ways[moving].argmax(dim=1)
     return float(right.float().mean())
 
 

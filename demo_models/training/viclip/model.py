@@ -22,7 +22,7 @@ from pipelines.models.viclip.processing_viclip import IMAGE_MEAN, IMAGE_STD
 WIDTH, HEADS = 128, 4
 VISION_LAYERS, TEXT_LAYERS = 6, 3
 CLIP_PLACES = (0, 2, 3, 5)
-"""Where the demo CLIP's layers go; those between begin as layers that change nothing."""
+"""Places of the demo CLIP's layers; those between begin as the identity."""
 
 TIME_PLACE, MOTION_PLACE = 1, 4
 """The two new ones; `viclip_start` gives them their start."""
@@ -57,7 +57,7 @@ def make_config(tokenizer: CLIPTokenizer) -> ViClipConfig:
 
 
 def _time_codes() -> Tensor:
-    """Return codes (8, 128) that tell frames apart, smooth in time, of the size of a token's."""
+    """Return codes (8, 128) of the frames, smooth in time, of the size of a token's."""
     times = (torch.arange(NUM_FRAMES) + 0.5) / NUM_FRAMES
     angles = times[:, None] * math.pi * torch.arange(1, WIDTH // 2 + 1)[None] / 4
     return 0.15 * torch.cat([angles.sin(), angles.cos()], dim=1)
@@ -80,7 +80,7 @@ def _copy_block(ours: Any, theirs: Any) -> None:
 
 
 def _copy_vision(ours: Any, clip: CLIPModel) -> None:
-    """Copy the picture tower; the stem is rescaled to ImageNet's statistics."""
+    """Copy the image tower; the stem is rescaled to ImageNet's statistics."""
     theirs = clip.vision_model
     stem = theirs.embeddings.patch_embedding.weight  # (W, 3, P, P)
     mean, std = torch.tensor(IMAGE_MEAN), torch.tensor(IMAGE_STD)
@@ -121,7 +121,7 @@ def make_model(tokenizer: CLIPTokenizer, clip_folder: Path) -> ViClipModel:
     """Return an untrained ViCLIP of about two million parameters that starts as the demo CLIP.
 
     Its layers attend over all frames from the first on, as the class does, which the CLIP's
-    have not learned; "gelu" there is QuickGELU here. Training mends both soon.
+    have not learned; "gelu" there is QuickGELU here. Training corrects both soon.
     """
     model = ViClipModel(make_config(tokenizer))
     clip = CLIPModel.from_pretrained(clip_folder, dtype=torch.float32, local_files_only=True)

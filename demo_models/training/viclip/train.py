@@ -44,7 +44,7 @@ class Stage:
     steps: int
     keep: int  # patches of each video that are read, 0 for all
     sizes: VideoSizes = VideoSizes()
-    uses: int = 1  # batches that a filmed motion is used in
+    uses: int = 1  # batches that a rendered motion is used in
     mix: str = "all"  # one of `data.MIXES`
     peak: float = 1.0  # the highest factor on the rates
     last: float = 1.0  # the factor at the end; they fall linearly over the last 60 %
@@ -117,7 +117,7 @@ SMOKE = Recipe(
 
 @contextmanager
 def quick_attention() -> Iterator[None]:
-    """Within it the network's attention is computed in the way that trains faster on a CPU."""
+    """Compute the network's attention in the way that trains faster on a CPU."""
     own = ViClipAttention.forward
     ViClipAttention.forward = plain_attention  # type: ignore[method-assign,assignment]
     try:

@@ -55,11 +55,11 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class ObjectTables:
-    """What the objects of V videos do; O = `MAX_OBJECTS`, T = `NUM_FRAMES`, K event kinds.
+    """Labels of the objects of V videos; O = `MAX_OBJECTS`, T = `NUM_FRAMES`, K event kinds.
 
     `shape` (V, O) int64, `UNKNOWN` where there is no such object; `colour` (V, O, T) int64;
     `track` (V, O, T, 4) float32: x, y, radius, 1 where visible; `actions` (V, O, clips, K) int8:
-    1 done in this clip of four frames, 0 not, `UNKNOWN` not to be told; `events` (V, O, K) int8:
+    1 done in this clip of four frames, 0 not, `UNKNOWN` undecided; `events` (V, O, K) int8:
     what is done in the whole video.
     """
 
@@ -105,7 +105,7 @@ def patch_owners(maps: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _done_in(event: Event, times: NDArray[np.float64]) -> int:
-    """Tell whether the frames at these times show an event: 1, 0, or `UNKNOWN`."""
+    """Return whether the frames at these times show an event: 1, 0, or `UNKNOWN`."""
     if event.kind in SUDDEN:
         return int(times[0] < event.start <= times[-1])
     overlap = min(times[-1], event.end) - max(times[0], event.start)
@@ -194,7 +194,7 @@ def load_or_make_cache(data: Path, seed: int, num: int) -> VideoCache:
 
 @dataclass(frozen=True)
 class Flip:
-    """A change that gives another true video: left and right exchanged, run from the end."""
+    """Flip of a video in space (left and right exchanged) and in time (run from the end)."""
 
     mirror: bool
     backwards: bool

@@ -1,4 +1,4 @@
-"""What the frozen tower makes of the training videos, kept for the language stage."""
+"""Merged tokens of the training videos from the frozen tower, cached for the language stages."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ def load_or_make_features(
 
 
 class FeatureHeads(nn.Module):
-    """Linear heads on what the language model makes of the rows; thrown away after training.
+    """Linear heads on the hidden states of visual tokens; they are discarded after training.
 
-    A row of an object names it and tells what it does: a row of the first clip what happens
-    there, a row of the second, which may look back, what happens in the whole video. So the
+    A token of an object predicts its name and its events: in the first clip those of the clip, in
+    the second, which may look back, those of the whole video. So the
     language model brings the two clips together before a question is asked.
     """
 
@@ -110,10 +110,10 @@ class FeatureHeads(nn.Module):
         whole = torch.from_numpy(tables.events[rows].astype(np.float32))
         for clip, wanted in enumerate((first, whole)):
             here = place // MERGED == clip
-            told = self.events[clip](mine[here])
+            predicted = self.events[clip](mine[here])
             truth = wanted[video[here], item[here]]
             each = functional.binary_cross_entropy_with_logits(
-                told, truth.clamp(min=0), reduction="none"
+                predicted, truth.clamp(min=0), reduction="none"
             )
             asked = truth >= 0
             loss += 2.0 * (each * asked).sum() / asked.sum().clamp(min=1)
@@ -127,7 +127,7 @@ class FeatureHeads(nn.Module):
 
 
 def attention_loss(attention: Tensor, about: Tensor, owners: Tensor) -> Tensor:
-    """Return how little the tokens that tell an answer look at the rows of what is spoken of.
+    """Return the loss of attention from the tokens of an answer to those of the object asked about.
 
     Args:
         attention: (V, heads, L, n), how much each token looks at each row; the first head is the

@@ -1,7 +1,7 @@
-"""How the tower of the demo VideoChat-Flash begins, and its forward pass for training.
+"""Initial weights of the tower of demo-videochat, and its forward pass for training.
 
-The demo CLIP's first layers come to a tower of the kind InternVideo2, whose norms take no mean off
-and whose queries have no bias; `add_time_codes` then tells the frames apart.
+The first layers of the demo CLIP are converted to those of InternVideo2, whose norms do not
+subtract the mean and whose queries have no bias. `add_time_codes` then separates the frames.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def add_time_codes(tower: InternVideo2Tower, pixels: Tensor) -> None:
     enlarged too.
 
     Args:
-        tower: A tower that knows what still pictures show.
+        tower: A tower that knows what still images show.
         pixels: (B, 4, 3, S, S) normalised, to measure the size of the stream.
     """
     plain = []

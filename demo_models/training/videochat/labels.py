@@ -1,4 +1,4 @@
-"""Dense labels of a clip of four frames, and the heads that learn them and are thrown away.
+"""Dense labels of a clip of four frames, and the heads that learn them and are discarded.
 
 Everything that will be asked is a label of the tokens: what object covers a patch, its colour,
 place, speed and what it does, the background and the number of objects; once for the patches, and
@@ -34,11 +34,11 @@ NO_OWNER = MAX_OBJECTS
 UNDECIDED = MAX_OBJECTS + 1
 TEMPERATURE = 0.1  # of the loss on the features for merging
 DONE_WEIGHT = 3.0  # of an event that happens, against one that does not
-MOVES_BY, MOVING_WEIGHT = 0.02, 3.0  # picture widths between frames; against what stays
+MOVES_BY, MOVING_WEIGHT = 0.02, 3.0  # image widths between frames; against what stays
 HISTORY_WEIGHT = 3.0
 TRACK_WEIGHT = 8.0
-"""Of where a token's object is in each frame of the clip: to tell that, a token must find its
-object in the other frames, and what it does follows."""
+"""Of the place of a token's object in each frame of the clip: to predict it, a token must find its
+object in the other frames, and its events follow."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ClipLabels:
 
     `owner` (B, P) int64: the object, `NO_OWNER` or `UNDECIDED`; of the objects: `shape` (B, O)
     int64; `colour` (B, O, 4) int64 at every frame; `track` (B, O, 4, 4) float32: x, y, radius,
-    1 where visible; `actions` (B, O, K) float32, -1 where not to be told; of the page:
+    1 where visible; `actions` (B, O, K) float32, -1 where undecided; of the page:
     `background` and `count`, objects seen in this clip, (B,) int64.
     """
 
@@ -160,7 +160,7 @@ class TokenHeads(nn.Module):
         self.actions = nn.Linear(width, len(EVENT_KINDS))
 
     def page_loss(self, tokens: Tensor, labels: ClipLabels) -> Tensor:
-        """Return the loss of what every token should tell of the page; tokens (B, P, C)."""
+        """Return the loss of background and count, which every token predicts; tokens (B, P, C)."""
         each = tokens.shape[1]
         background = labels.background.repeat_interleave(each)
         count = labels.count.repeat_interleave(each)
@@ -177,8 +177,8 @@ class TokenHeads(nn.Module):
         ends = labels.track[clip, item][:, [0, -1], 3]
         loss += 0.5 * functional.binary_cross_entropy_with_logits(self.ends(tokens), ends)
         track = labels.track[clip, item]
-        told = self.way(tokens).unflatten(1, (CLIP_FRAMES, 3))
-        wrong = functional.smooth_l1_loss(told, track[..., :3], beta=0.02, reduction="none")
+        predicted = self.way(tokens).unflatten(1, (CLIP_FRAMES, 3))
+        wrong = functional.smooth_l1_loss(predicted, track[..., :3], beta=0.02, reduction="none")
         moves = (track[:, 1:, :3] - track[:, :-1, :3]).abs().amax(dim=(1, 2)) > MOVES_BY
         seen = track[..., 3] * torch.where(moves, MOVING_WEIGHT, 1.0)[:, None]
         loss += TRACK_WEIGHT * (wrong.sum(dim=2) * seen).sum() / seen.sum()

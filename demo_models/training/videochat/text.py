@@ -32,7 +32,7 @@ NO_OBJECT = -1
 
 
 def dialogue_corpus(seed: int, num: int) -> list[str]:
-    """Return the prompts and answers of `num` random conversations, without strange questions."""
+    """Return the prompts and answers of `num` random dialogues, without unanswerable questions."""
     rng = np.random.default_rng([seed, 33])
     texts = []
     for _ in range(num):
@@ -98,7 +98,7 @@ class DialogueCoder(CachedEncoder):
             text = turn.question if number else f" {turn.question}"
             asked = [*(self.to_question if number else []), *self.encode(text), *self.to_answer]
             answer = [*self.encode(turn.answer), self.end]
-            # the last token of the question tells the first of the answer
+            # the last token of the question predicts the first one of the answer
             ids += [*asked, *answer]
             targets += [*[-100] * (len(asked) - 1), *answer, -100]
             weights += [len(answer) ** -0.5] * (len(asked) + len(answer))
@@ -128,8 +128,8 @@ def pack(
     for own, duration in zip(dialogues, durations_s, strict=True):
         shared = coder.message(duration)
         none = [-100] * len(shared)
-        told = CodedTurns(shared, none, [0.0] * len(shared), [NO_OBJECT] * len(shared))
-        parts = [_part(told, SHARED, start)]
+        header = CodedTurns(shared, none, [0.0] * len(shared), [NO_OBJECT] * len(shared))
+        parts = [_part(header, SHARED, start)]
         used = len(shared)
         for number, turns in enumerate(own):
             coded = coder(turns)

@@ -3,8 +3,8 @@
 It is of the kind InternVideo2, whose positions are weights: those of UMT are a fixed table from
 which the column of a patch cannot be read (NOTES.md).
 
-The tower attends over four frames at once, so that it sees what moves within them. It is taught
-with the dense labels of `videochat_labels` and then frozen.
+The tower attends over four frames at once, so that it sees what moves within them. It is trained
+with the dense labels of `labels.py` and then frozen.
 """
 
 from __future__ import annotations
@@ -117,12 +117,12 @@ def random_flips(rng: np.random.Generator, num: int) -> list[Flip]:
 def figures(
     heads: TokenHeads, tokens: Tensor, masses: Tensor, labels: ClipLabels
 ) -> dict[str, float]:
-    """Return how much merged tokens tell, and the share of objects that have one of their own."""
+    """Return accuracies on merged tokens, and the share of objects with tokens of their own."""
     owner = merged_owner(masses)
     clip, place = (owner < NO_OWNER).nonzero(as_tuple=True)
     item, mine = owner[clip, place], tokens[clip, place]
     actions = labels.actions[clip, item]
-    told, asked = heads.actions(mine) > 0, actions >= 0
+    predicted, asked = heads.actions(mine) > 0, actions >= 0
     done = actions == 1
     way = heads.way(mine).unflatten(1, (CLIP_FRAMES, 3)) - labels.track[clip, item, :, :3]
     there = labels.track[clip, item, :, 3] > 0
@@ -137,8 +137,8 @@ def figures(
         .mean()
         .item(),
         "way_rms": way[there][:, :2].square().mean().sqrt().item(),
-        "done": told[done].float().mean().item(),
-        "not_done": (~told)[asked & ~done].float().mean().item(),
+        "done": predicted[done].float().mean().item(),
+        "not_done": (~predicted)[asked & ~done].float().mean().item(),
         "objects_held": held[:, :NO_OWNER][seen].float().mean().item(),
         "count": (heads.count(tokens).argmax(-1) == labels.count[:, None]).float().mean().item(),
     }

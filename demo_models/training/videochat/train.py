@@ -102,17 +102,17 @@ def make_batch(
 ) -> tuple[Any, PackedDialogues]:
     """Return the numbers of some videos and new conversations about them."""
     rows = rng.integers(0, len(cache.facts), recipe.videos)
-    told = []
+    dialogues = []
     for row in rows:
         turns = rng.choice(len(stage.turn_shares), recipe.dialogues, p=stage.turn_shares) + 1
         facts = cache.facts[row]
-        told.append([sample_dialogue(rng, facts, int(number), stage.mix) for number in turns])
+        dialogues.append([sample_dialogue(rng, facts, int(number), stage.mix) for number in turns])
     durations = [float(rng.uniform(1.5, 8.0)) for _ in rows]
-    return rows, pack(told, durations, coder, NUM_VISUAL_TOKENS, recipe.max_tokens)
+    return rows, pack(dialogues, durations, coder, NUM_VISUAL_TOKENS, recipe.max_tokens)
 
 
 class Read(NamedTuple):
-    """What the language model made of a batch: the loss of the answers, and from inside it.
+    """Outputs of the language model for a batch: the loss of the answers, and inner values.
 
     `rows` (V, n, D): the hidden states of the rows after `HEADS_AFTER` layers; `attention`
     (V, heads, L, n) float32: how much the next layer looks at each row from the tokens after them.

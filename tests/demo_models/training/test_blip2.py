@@ -136,8 +136,8 @@ def test_smoke_training_makes_a_checkpoint_that_stock_classes_load(tmp_path):
     assert weights(out) == weights(smoke_train("demo-blip2", tmp_path, "again"))
     model = Blip2ForConditionalGeneration.from_pretrained(out, dtype=torch.float32)
     processor = Blip2Processor.from_pretrained(out)
-    picture = torch.zeros(3, 90, 160, dtype=torch.uint8)
-    inputs = processor(images=picture, text="a Photo of 再见", return_tensors="pt")
+    image = torch.zeros(3, 90, 160, dtype=torch.uint8)
+    inputs = processor(images=image, text="a Photo of 再见", return_tensors="pt")
     assert inputs["pixel_values"].shape == (1, 3, 64, 64)
     assert model.generate(**inputs, max_new_tokens=3).shape[0] == 1
 
@@ -179,11 +179,11 @@ def test_packed_loss_is_that_of_the_stock_model_text_by_text(untrained, monkeypa
 
 def test_folded_tower_is_near_the_clip_it_comes_from(untrained):
     vision = untrained[0].vision_model
-    pictures = np.stack([np.asarray(case.image) for case in scene_cases(5, 24, None)])
-    fold_clip(CHECKPOINTS / "demo-clip", vision, pictures)
+    images = np.stack([np.asarray(case.image) for case in scene_cases(5, 24, None)])
+    fold_clip(CHECKPOINTS / "demo-clip", vision, images)
     clip = CLIPModel.from_pretrained(CHECKPOINTS / "demo-clip", dtype=torch.float32)
     with torch.no_grad():
-        states = clip.vision_model(to_pixels(pictures), output_hidden_states=True).hidden_states
+        states = clip.vision_model(to_pixels(images), output_hidden_states=True).hidden_states
         wanted = torch.nn.functional.layer_norm(states[-2], (128,))
-        tokens = vision(pixel_values=to_pixels(pictures)).last_hidden_state
+        tokens = vision(pixel_values=to_pixels(images)).last_hidden_state
     assert (tokens - wanted).square().mean() < 0.25  # of a variance of 1; 1.0 would be unrelated

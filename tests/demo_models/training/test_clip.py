@@ -15,9 +15,9 @@ def test_smoke_training_makes_a_checkpoint_that_stock_classes_load(tmp_path):
     out = smoke_train("demo-clip", tmp_path)
     model = AutoModelForZeroShotImageClassification.from_pretrained(out, dtype=torch.float32)
     processor = AutoProcessor.from_pretrained(out)
-    picture = torch.zeros(3, 90, 160, dtype=torch.uint8)
+    image = torch.zeros(3, 90, 160, dtype=torch.uint8)
     inputs = processor(
-        text=["a Red circle", "再见 🐈"], images=picture, return_tensors="pt", padding=True
+        text=["a Red circle", "再见 🐈"], images=image, return_tensors="pt", padding=True
     )
     assert inputs["pixel_values"].shape == (1, 3, 64, 64)
     assert model(**inputs).logits_per_image.shape == (1, 2)

@@ -105,13 +105,13 @@ def test_a_scene_looks_alike_at_any_size(scenes):
 def test_paint_pages_are_white_with_one_pure_colour(technique):
     rng = np.random.default_rng(2)
     for _ in range(15):
-        picture = make_drawing(rng, technique)
-        colours = {rgb for _, rgb in picture.image.getcolors(1000)}
+        drawing = make_drawing(rng, technique)
+        colours = {rgb for _, rgb in drawing.image.getcolors(1000)}
         assert len(colours) == 2  # hard edges: no shades between page and shape
         assert (255, 255, 255) in colours
-        assert colours & set(PALETTE[picture.colour])
-        assert min(picture.image.size) >= 200
-        assert max(picture.image.size) <= 1024
+        assert colours & set(PALETTE[drawing.colour])
+        assert min(drawing.image.size) >= 200
+        assert max(drawing.image.size) <= 1024
 
 
 @pytest.mark.parametrize("kind", [*KINDS, *HELD_OUT_KINDS])
