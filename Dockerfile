@@ -1,4 +1,4 @@
-# A server of one's own; README.md says how it is built and started, with a GPU and without.
+# Container of a server; docs/server.md shows how to build and start it, with and without a GPU.
 FROM python:3.12-slim
 
 # Where torch is installed from; empty for the registry's own build, which holds CUDA.

@@ -13,7 +13,7 @@ help:
 	@echo "make test         all checks: ruff, mypy, all tests, those in a browser too"
 	@echo "make bench        the benchmark of the image-text models; the others: benchmarks/bench_*.py"
 	@echo "make demo-models  draw the scenes and train the bundled checkpoints again"
-	@echo "make screenshots  the pictures in README.md"
+	@echo "make screenshots  the screenshots in README.md and docs/tabs.md"
 	@echo "make audit        known weaknesses of what is installed, asked of PyPI's database"
 	@echo "make format       bring the code into form"
 

@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two layers, to see that it runs")
     parser.add_argument("--vision-layers", type=int, default=REAL_LAYERS[0] // 3)
     parser.add_argument("--text-layers", type=int, default=REAL_LAYERS[1] // 3)
-    parser.add_argument("--write", action="store_true", help="keep the figures for the README")
+    parser.add_argument("--write", action="store_true", help="store the figures for docs/speed.md")
     args = parser.parse_args()
     layers = (2, 2) if args.quick else (args.vision_layers, args.text_layers)
     times = 1 if args.quick else 3

@@ -2,7 +2,7 @@
 
 Every figure is a ratio of CPU time (all threads of the process), the best of several alternating
 repetitions, except the last: throughput of 32 simultaneous clients against one at a time. The
-last line is JSON; `--write` also keeps it beside this script for the README's table.
+last line is JSON; `--write` also stores it beside this script for the table in docs/speed.md.
 """
 
 import argparse
@@ -196,7 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     parser.add_argument("--labels", type=int, default=1000, help="labels of the cold text bank")
-    parser.add_argument("--write", action="store_true", help="keep the figures for the README")
+    parser.add_argument("--write", action="store_true", help="store the figures for docs/speed.md")
     args = parser.parse_args()
     times = 2 if args.quick else 6
     with TemporaryDirectory() as name:

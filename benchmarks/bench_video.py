@@ -4,7 +4,7 @@ Files are made first, of four codecs and two lengths. Each reading has a process
 are its CPU seconds over all threads, opening included, the best of several rounds in which the
 readers take turns; memory is what it adds at its highest. Then, per kind of file, how many frames
 are right, wrong or lost. torchcodec takes part where it is installed. The last line is JSON;
-`--write` also keeps it beside this script for the README's tables. `--memory` measures the lines
+`--write` also stores it beside this script for docs/speed.md. `--memory` measures the lines
 of memory anew, `--only` those of one kind of file, and leaves the others as they were kept.
 """
 
@@ -151,7 +151,7 @@ def main() -> None:
     """Measure, print, and keep where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small files, to see that it runs")
-    parser.add_argument("--write", action="store_true", help="keep the figures for the README")
+    parser.add_argument("--write", action="store_true", help="store the figures for docs/speed.md")
     parser.add_argument("--memory", action="store_true", help="memory only; the rest stays as kept")
     parser.add_argument(
         "--only", choices=[kind.name for kind in FAST], help="speed with these files only"

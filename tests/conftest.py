@@ -24,7 +24,7 @@ from pipelines.core.spec import ModelSpec  # noqa: E402
 from pipelines.media.named_image import NamedImage  # noqa: E402
 from pipelines.models.catalogue import DEMO_CLIP  # noqa: E402
 from pipelines.serving.store import PipelineStore  # noqa: E402
-from tests.browser.serve import RunningApp, serve  # noqa: E402
+from tests.support.app_process import RunningApp, serve  # noqa: E402
 
 LOOPBACK = ("127.", "::1", "localhost")
 
@@ -187,3 +187,14 @@ def save(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def red_circle(save: Callable[..., Path]) -> Path:
     return save("red-circle.png", draw_circle())
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Tiny models on a busy machine spend their time on waiting for the other thread."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

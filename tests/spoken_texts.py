@@ -2,7 +2,7 @@
 
 A text is every string, or f-string with `{}` for what is filled in, of `components/` and
 `pipelines/` that has words, less what `NOT_SHOWN`, `NOT_TEXTS` and `AS_IT_IS` name. In HTML it is
-what stands between tags, and titles.
+what stands between tags, and titles; in a template what `say` is called with.
 """
 
 import ast
@@ -12,6 +12,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from jinja2 import nodes
+
+from components.render.html import TEMPLATES
 from pipelines.core.errors import PipelineError
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +62,7 @@ AS_IT_IS = re.compile(
     re.DOTALL,
 )
 
+_VALUE = re.compile(r"\{[a-z_]+(:[^{}]*)?\}")
 _TAG = re.compile(r"<[^<>]*>")
 _READ = re.compile(r"(?:title|alt|placeholder|aria-label)='([^']*)'")
 _TECHNICAL = re.compile(r"[a-z0-9_.\-/*{}:#=\[\]<>|,]+")
@@ -125,7 +129,7 @@ class _Strings(ast.NodeVisitor):
             super().visit(node)
             return
         if self._wanted:
-            self.found.append(text)
+            self.found.append(_VALUE.sub("{}", text))
         if isinstance(node, ast.JoinedStr):
             for value in node.values:
                 if isinstance(value, ast.FormattedValue):
@@ -148,6 +152,18 @@ def _is_read(piece: str) -> bool:
     return not AS_IT_IS.fullmatch(piece)
 
 
+def _said_in_templates() -> Iterator[tuple[str, str]]:
+    """Yield the texts of the templates, each with the template."""
+    for name in TEMPLATES.list_templates():
+        source = TEMPLATES.get_template(name).filename or ""
+        tree = TEMPLATES.parse(Path(source).read_text(encoding="utf-8"))
+        for call in tree.find_all(nodes.Call):
+            if isinstance(call.node, nodes.Name) and call.node.name == "say":
+                for text in call.args:
+                    if isinstance(text, nodes.Const):
+                        yield _VALUE.sub("{}", text.value), f"components/render/templates/{name}"
+
+
 def spoken_texts() -> dict[str, str]:
     """Return the texts that people may read, with the file that each is first found in."""
     found: dict[str, str] = {}
@@ -162,6 +178,8 @@ def spoken_texts() -> dict[str, str]:
                 for piece in _pieces(text):
                     if _is_read(piece):
                         found.setdefault(piece, name)
+    for text, name in _said_in_templates():
+        found.setdefault(text, name)
     return found
 
 

@@ -1,457 +1,67 @@
-"""README's tables are made from the code; `python -m tests.test_docs --write` makes them anew."""
+"""Checks of the manual: README and docs/.
 
-import inspect
-import json
+`python -m tests.test_docs --write` writes the generated tables into the pages;
+`--write NAME ...` only those tables.
+"""
+
 import re
 import sys
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).parent.parent
+import pytest
+
+from tests.doc_tables import ROOT, TABLES, goal_of
+
 README = ROOT / "README.md"
+INDEX = ROOT / "docs" / "README.md"
+
+#: Pages whose tables are generated.
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+
+#: Everything that is read as documentation: its links, paths and modules must exist.
+DOCUMENTS = [
+    *sorted({*PAGES, *ROOT.glob("*.md")} - {ROOT / "CHANGELOG.md"}),
+    ROOT / "assets" / "README.md",
+    *sorted((ROOT / "pipelines").rglob("NOTES.md")),
+]
+
+FOLDERS = "app\\.py|assets|benchmarks|components|demo_models|docs|pipelines|tests"
 
 
-#: What the models do that compare, or talk about, videos.
-DOES = {
-    "video-text": "scores of videos and texts, moments",
-    "video-chat": "conversations about videos",
-}
-
-SCORES = {"softmax": "softmax", "sigmoid": "sigmoid: each label by itself"}
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
-def models_table() -> str:
-    from pipelines.models.catalogue import MODELS
-
-    rows = ["| key | model | does | languages | memory | download | licence |", "|" + "---|" * 7]
-    for spec in MODELS:
-        link = f"[{spec.repo}](https://huggingface.co/{spec.repo})" if spec.repo else "bundled"
-        shown = ", ".join(spec.languages)
-        if spec.demo:
-            what = "moving" if spec.video_text or spec.video_chat else "drawings of"
-            shown = f"{what} coloured shapes only"
-        does = ", ".join(spec.generative.tasks) if spec.generative else DOES.get(spec.task, "")
-        if spec.contrastive:
-            does = f"scores ({SCORES[spec.contrastive.probability]})"
-        download = f"{spec.download_gb:.2f} GB" if spec.download_gb else "–"
-        rows.append(
-            f"| `{spec.key}` | {link} | {does} | {shown} "
-            f"| {spec.memory_gb:g} GB | {download} | {spec.licence} |"
-        )
-    return "\n".join(rows)
+def marks(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(<!-- {name}:begin.*?-->\n).*?(<!-- {name}:end -->)", re.DOTALL)
 
 
-def families_table() -> str:
-    from pipelines.models.captioning.support import FAMILIES
-
-    how = {
-        "stock processor": "yes: every text equals that of the stock processor and `generate`",
-        "stock model": "yes: every text equals that of the stock model on the same tokens",
-        "remote": "on a server of its own, with `--remote`",
-    }
-    rows = ["| family | runs | does | note |", "|---|---|---|---|"]
-    rows += [
-        f"| {family.family} | {how[family.checked]} | {', '.join(family.tasks)} | {family.note} |"
-        for family in FAMILIES
-    ]
-    return "\n".join(rows)
-
-
-def verdict_table() -> str:
-    folder = ROOT / "assets" / "checkpoints" / "demo-clip"
-    facts = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
-    total, kinds = facts["auroc"], facts["auroc_by_kind"]
-    rows = [
-        "Measured with the demo model on held-out pairs of picture and text "
-        f"(`{facts['script']}`, n = {facts['n']:,}): area under the ROC curve, that is how often "
-        "a true pair scores above a false one.",
-        "",
-        "| pairs | verdict | raw cosine | softmax among ten labels |",
-        "|---|---|---|---|",
-        f"| all | {total['evidence']:.3f} | {total['cosine']:.3f} | {total['softmax']:.3f} |",
-    ]
-    rows += [
-        f"| {kind} (n = {row['n']}) | {row['evidence']:.3f} | {row['cosine']:.3f} "
-        f"| {row['softmax']:.3f} |"
-        for kind, row in kinds.items()
-    ]
-    pictures = facts["pairs_of_pictures"]["auroc"]
-    rows += [
-        "",
-        f"“match” was right in {facts['match_is_right']:.1%} of its cases, “no match” in "
-        f"{facts['no_match_is_right']:.1%}; {facts['share_unsure']:.0%} were “unsure”. Two "
-        f"pictures of the same thing are told from others with an area of "
-        f"{pictures['overlap']:.3f} (raw cosine {pictures['cosine']:.3f}), two texts that mean the "
-        f"same with {facts['pairs_of_texts']['auroc']['evidence']:.3f}. The demo model was "
-        "trained to keep its raw cosines comparable from picture to picture, which real CLIP "
-        "models are not, so there the raw cosine does better than it will on photos. The "
-        "thresholds of the real models are a priori ones: no match where a text weighs less than "
-        "2 % of all neutral texts together, match from 22 %; they were not calibrated on real "
-        "weights.",
-    ]
-    return "\n".join(rows)
-
-
-#: Kind in eval.json -> what is asked, and what guessing would reach in percent.
-DEMO_KINDS = {
-    "pair_of_80": ("colour and shape, among 80", 1.25),
-    "paint_tool_of_80": ("the same, drawn as with a paint program's tools", 1.25),
-    "paint_freehand_of_80": ("the same, drawn freehand", 1.25),
-    "unseen_pair_of_80": ("colour and shape never seen together in training", 1.25),
-    "caption_of_20": ("one caption among 20", 5),
-    "hard_caption_of_20": ("one caption among 20 that differ in a word or two", 5),
-    "count_of_4": ("how many, one to four", 25),
-    "background_of_7": ("background, among 7", 14.3),
-    "place_of_5": ("place in the picture, among 5", 20),
-    "relation_of_2": ("above, below, left or right of", 50),
-}
-
-
-def demo_table() -> str:
-    folder = ROOT / "assets" / "checkpoints" / "demo-clip"
-    facts = json.loads((folder / "eval.json").read_text(encoding="utf-8"))
-    where = json.loads((folder / "where.json").read_text(encoding="utf-8"))
-    stock, app = facts["transformers"]["accuracy"], facts["app"]["accuracy"]
-    rows = [
-        f"`demo-clip` on held-out scenes ({facts['checkpoint_steps']:,} steps, seed "
-        f"{facts['checkpoint_seed']}; `{facts['script']}`, with `--via app` "
-        f"through `/classify_image`). n = {stock['pair_of_80']['n']:,} and "
-        f"{app['pair_of_80']['n']:,} unless said.",
-        "",
-        "| asked | guessing | stock transformers | `/classify_image` |",
-        "|---|---|---|---|",
-    ]
-    for kind, (asked, chance) in DEMO_KINDS.items():
-        cells = []
-        for found in (stock, app):
-            few = found[kind]["n"] != found["pair_of_80"]["n"]
-            shown = f" (n = {found[kind]['n']:,})" if few else ""
-            cells.append(f"{found[kind]['percent']:.1f} %{shown}")
-        rows.append(f"| {asked} | {chance:g} % | {' | '.join(cells)} |")
-    rows += [
-        "",
-        f"The map of where it looks has its peak on the named object in {where['percent']} % of "
-        f"{where['n']} scenes of two or three objects, a patch at random in "
-        f"{where['chance_percent']} % (`{where['script']}`). It does not know relations; do not "
-        "ask for them.",
-    ]
-    return "\n".join(rows)
-
-
-#: Kind in demo-viclip's eval.json -> what is asked, and what guessing would reach in percent.
-VIDEO_KINDS = {
-    "direction_of_4": ("which way an object moves, among 4", 25),
-    "event_of_11": ("what an object does, among 11", 9.1),
-    "text_of_20": ("one text among 20", 5),
-    "hard_text_of_20": ("one text among 20 that differ in a word or two", 5),
-    "order_of_2": ("which of two events comes first", 50),
-    "unseen_direction_of_4": ("which way, colour and shape never seen together", 25),
-    "unseen_text_of_20": ("one text among 20, colour and shape never seen together", 5),
-}
-
-
-def video_demo_table() -> str:
-    folder = ROOT / "assets" / "checkpoints" / "demo-viclip"
-    facts, verdict, moments = (
-        json.loads((folder / name).read_text(encoding="utf-8"))
-        for name in ("eval.json", "verdict.json", "moments.json")
-    )
-    app = facts["app"]["accuracy"]
-    found, area = moments["app"], verdict["auroc"]
-    recall = found["recall"]
-    rows = [
-        f"`demo-viclip` on held-out videos, written as files of six sizes, rates and qualities and "
-        f"asked through `/match_video` (`{facts['script']} --via app`):",
-        "",
-        "| asked | guessing | right | n |",
-        "|---|---|---|---|",
-    ]
-    for kind, (asked, chance) in VIDEO_KINDS.items():
-        row = app[kind]
-        rows.append(f"| {asked} | {chance:g} % | {row['percent']:.1f} % | {row['n']:,} |")
-    rows += [
-        "",
-        f"Moments of {found['stories']} rendered videos of 10 to 30 seconds with several events in "
-        f"a row, through `/find_moments` (`{moments['script']} --via app`): the best "
-        f"moment overlaps an event by half (IoU 0.5) in {recall['IoU 0.5 best']['percent']:.0f} % "
-        f"of {recall['IoU 0.5 best']['n']} cases, by IoU 0.7 in "
-        f"{recall['IoU 0.7 best']['percent']:.0f} %; one of the best three in "
-        f"{recall['IoU 0.5 top 3']['percent']:.0f} % and {recall['IoU 0.7 top 3']['percent']:.0f} "
-        f"%. A sudden change lies within the best moment in "
-        f"{recall['sudden best']['percent']:.0f} % (n = {recall['sudden best']['n']}).",
-        "",
-        f"Verdicts on videos (`{verdict['script']}`, n = {verdict['n']:,}): area under the ROC "
-        f"curve {area['evidence']:.3f}, raw cosine {area['cosine']:.3f}, softmax among ten texts "
-        f"{area['softmax']:.3f}; “match” was right in {verdict['match_is_right']:.1%} of its "
-        f"cases, “no match” in {verdict['no_match_is_right']:.1%}, "
-        f"{verdict['share_unsure']:.0%} were “unsure”.",
-    ]
-    return "\n".join(rows)
-
-
-#: Kind in eval.json -> what is asked.
-BLIP2_KINDS = {
-    "caption": "caption of one object, word for word",
-    "caption_of_1_to_4": "caption of one to four objects, word for word",
-    "colour": "colour of an object",
-    "shape": "shape of an object",
-    "count": "how many, of all or of a kind",
-    "yes_no": "is there …, is it …: yes or no",
-    "size": "large or small",
-    "background": "background",
-    "where": "where, nine places",
-    "one_object_where": "where, the only object",
-    "relation": "above, below, left or right of: yes or no",
-    "strange": "“I don't know” to what no picture tells, in words never trained on",
-    "paint_tool_colour": "colour, drawn as with a paint program's tools",
-    "paint_tool_shape": "shape, the same",
-    "paint_freehand_colour": "colour, drawn freehand",
-    "paint_freehand_shape": "shape, the same",
-    "same_answer_in_other_words": "the same answer to the same question in other words",
-}
-
-
-def demo_blip2_table() -> str:
-    folder = ROOT / "assets" / "checkpoints" / "demo-blip2"
-    facts = json.loads((folder / "eval.json").read_text(encoding="utf-8"))
-    stock, app = facts["transformers"]["accuracy"], facts["app"]["accuracy"]
-    rows = [
-        f"`demo-blip2` on held-out scenes of one to four objects ({facts['checkpoint_steps']:,} "
-        f"steps, seed {facts['checkpoint_seed']}; `{facts['script']}`, with "
-        "`--via app` through `/caption_image` and `/answer_image`). Only the exact text counts. "
-        f"n = {stock['colour']['n']:,} and {app['colour']['n']:,} unless said.",
-        "",
-        "| asked | gate | stock transformers | endpoints |",
-        "|---|---|---|---|",
-    ]
-    for kind, asked in BLIP2_KINDS.items():
-        gate = facts["gates_percent"].get(kind)
-        cells = []
-        for found in (stock, app):
-            if kind not in found:
-                cells.append("–")
-                continue
-            few = found[kind]["n"] != found["colour"]["n"]
-            shown = f" (n = {found[kind]['n']:,})" if few else ""
-            cells.append(f"{found[kind]['percent']:.1f} %{shown}")
-        rows.append(f"| {asked} | {f'{gate:g} %' if gate else '–'} | {' | '.join(cells)} |")
-    hint, words = facts["transformers"]["hint"], "held_out_words_"
-    others = ", ".join(
-        f"{kind.removeprefix(words).replace('_', ' or ')} {figure['percent']:.0f} %"
-        for kind, figure in stock.items()
-        if kind.startswith(words) and not kind.endswith("off_the_middle")
-    )
-    num = stock[f"{words}colour"]["n"]
-    rows += [
-        "",
-        f"In wordings that training never used (n = {num} each): {others}. The hint that a "
-        "picture does not look like a drawing of shapes comes for "
-        f"{hint['non_scene']['percent']:.0f} % of pictures without shapes, "
-        f"{hint['non_scene_of_unseen_kind']['percent']:.0f} % of those of kinds never trained on, "
-        f"{hint['real_photo']['percent']:.0f} % of {hint['real_photo']['n']} photographs and "
-        f"{hint['scene_of_1_to_4']['percent']:.1f} % of scenes.",
-    ]
-    return "\n".join(rows)
-
-
-#: Kind in eval.json -> what is asked.
-VIDEOCHAT_KINDS = {
-    "count": "how many, of all or of a kind",
-    "background": "background",
-    "colour": "colour of an object",
-    "shape": "shape of an object",
-    "yes_no": "is there …: yes or no",
-    "direction": "which way it moves",
-    "action": "what an object does, first and then",
-    "which": "which object does it",
-    "does": "does it …: yes or no",
-    "happens": "what happens in the video, in order",
-    "order": "what happens first, or last",
-    "describe": "description, word for word",
-    "turns": "what colour it turns",
-    "no_direction": "“it does not move”",
-    "absent": "“there is no …”",
-    "strange": "“I don't know”, in words never trained on",
-    "unseen_colour": "colour of a pair of colour and shape never trained on",
-    "unseen_shape": "shape, the same",
-    "unseen_action": "what it does, the same",
-}
-
-
-def demo_videochat_table() -> str:
-    folder = ROOT / "assets" / "checkpoints" / "demo-videochat"
-    facts = json.loads((folder / "eval.json").read_text(encoding="utf-8"))
-    package = facts["package"]["accuracy"]
-    app = facts.get("app", {}).get("accuracy", {})
-    rows = [
-        f"`demo-videochat` on held-out videos of one to three moving shapes "
-        f"({facts['checkpoint_steps']:,} steps, seed {facts['checkpoint_seed']}; "
-        f"`{facts['script']}`, with `--via app` through `/ask_video` and "
-        "files). Only the exact text counts; guessing is the best that an answer without looking "
-        "can get.",
-        "",
-        "| asked | guessing | gate | model package | `/ask_video` |",
-        "|---|---|---|---|---|",
-    ]
-    for kind, asked in VIDEOCHAT_KINDS.items():
-        gate = facts["gates_percent"].get(kind)
-        blind = max(
-            package[kind].get("chance_percent", 0), package[kind]["most_frequent_answer_percent"]
-        )
-        cells = [f"{blind:.0f} %", f"{gate:g} %" if gate else "–"]
-        for found in (package, app):
-            told = found.get(kind)
-            cells.append(f"{told['percent']:.1f} % (n = {told['n']:,})" if told else "–")
-        rows.append(f"| {asked} | {' | '.join(cells)} |")
-    first, second, third = (package[f"turn_{turn}"]["percent"] for turn in (1, 2, 3))
-    words = "held_out_words_"
-    others = ", ".join(
-        f"{kind.removeprefix(words).replace('_', ' or ')} {figure['percent']:.0f} %"
-        for kind, figure in package.items()
-        if kind.startswith(words)
-    )
-    rows += [
-        "",
-        f"In conversations, with the model's own answers before: {first:.1f} % of the first "
-        f"answers are right, {second:.1f} % of the second, {third:.1f} % of the third (the first "
-        "seven kinds, as often in each turn). In wordings that "
-        f"training never used (n = {package[f'{words}colour']['n']} each): {others}.",
-    ]
-    return "\n".join(rows)
-
-
-def endpoints_table() -> str:
-    rows = ["| endpoint | parameters | what it does and returns |", "|---|---|---|"]
-    for function in _endpoints():
-        signature = inspect.signature(function)
-        shown = ", ".join(
-            name if p.default is inspect.Parameter.empty else f"{name}={p.default!r}"
-            for name, p in signature.parameters.items()
-        ).replace("'", '"')
-        doc = inspect.getdoc(function) or ""
-        purpose = doc.splitlines()[0]
-        returns = re.sub(r"\s+", " ", doc.partition("Returns:")[2]).strip()
-        text = f"{purpose} {returns}".strip().replace("|", "\\|")
-        rows.append(f"| `/{function.__name__}` | `{shown}` | {text} |".replace("``", "–"))
-    return "\n".join(rows)
-
-
-def settings_table() -> str:
-    from pipelines.core.settings import make_parser
-
-    rows = ["| flag | values | default | meaning |", "|---|---|---|---|"]
-    for action in make_parser({})._actions:
-        if action.dest == "help":
-            continue
-        default = action.default
-        if isinstance(default, Path):
-            default = {"cache_dir": "~/.cache/seesay", "work_dir": "temporary folder"}[action.dest]
-        values = ", ".join(action.choices) if action.choices else ""
-        if action.nargs == 0:
-            default = "off"
-        meaning = (action.help or "").replace("%%", "%")
-        rows.append(
-            f"| `{action.option_strings[0]}` | {values} "
-            f"| {'–' if default is None else default} | {meaning} |"
-        )
-    return "\n".join(rows)
-
-
-def _figures(script: str) -> Any:
-    """Return what a benchmark kept, None where it was never kept."""
-    file = ROOT / "benchmarks" / f"{script}.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-
-
-def frames_table() -> str:
-    """Return how many frames each reader got right, by kind of file."""
-    facts = _figures("bench_video")
-    if facts is None:
-        return "Not measured yet."
-    told: dict[str, dict[str, str]] = {}
-    for each in facts["frames"]:
-        cell = "{right} / {wrong} / {lost}".format(**each)
-        told.setdefault(each["kind"], {})[each["reader"]] = cell
-    readers = list(next(iter(told.values())))
-    rows = [f"| right / wrong / lost | {' | '.join(readers)} |", "|---" * (len(readers) + 1) + "|"]
-    rows += [f"| {kind} | {' | '.join(cells.values())} |" for kind, cells in told.items()]
-    return "\n".join(rows)
-
-
-def moments_speed() -> str:
-    """Return what searching an hour takes, in one sentence."""
-    facts = _figures("bench_moments")
-    if facts is None:
-        return "Not measured yet."
-    return (
-        f"{facts['minutes']} minutes of video ({facts['windows']:,} windows, "
-        f"{facts['file_mb']:.1f} MB) with `demo-viclip` on {facts['machine'].split(';')[0]}: CPU "
-        f"time of the first query {facts['first_query_s']:.0f} s, of a second one "
-        f"{facts['second_query_s']:.2f} s ({facts['ratio']}, goal {goal_of(facts)}); "
-        f"{facts['peak_added_mb']:.0f} MB of memory added at the highest."
-    )
-
-
-def speed_table(script: str = "bench_clip") -> str:
-    facts = _figures(script)
-    if facts is None:
-        return "Not measured yet."
-    rows = [facts["machine"], "", "| what | ratio | goal |", "|---|---|---|"]
-    rows += [f"| {row['what']} | {row['ratio']} | {goal_of(row)} |" for row in facts["rows"]]
-    return "\n".join(rows)
-
-
-def goal_of(row: dict[str, Any]) -> str:
-    """Return the goal of a row of figures, marked where it was missed."""
-    return f"{row['goal']} (missed)" if row["goal"] and not row["met"] else str(row["goal"])
-
-
-TABLES = {
-    "models": models_table,
-    "families": families_table,
-    "verdict": verdict_table,
-    "demo": demo_table,
-    "videos": video_demo_table,
-    "demo-blip2": demo_blip2_table,
-    "demo-videochat": demo_videochat_table,
-    "endpoints": endpoints_table,
-    "settings": settings_table,
-    "speed": speed_table,
-    "captions-speed": lambda: speed_table("bench_captions"),
-    "chat-speed": lambda: speed_table("bench_video_chat"),
-    "reading-speed": lambda: speed_table("bench_video"),
-    "reading-frames": frames_table,
-    "moments-speed": moments_speed,
-    "search-speed": lambda: speed_table("bench_search"),
-}
-
-
-def _endpoints() -> list[Any]:
-    """Return the functions that are published, in order."""
-    import gradio as gr
-
-    from components.api.publish import build
-    from pipelines.core.settings import Settings
-    from pipelines.serving.store import PipelineStore
-
-    with gr.Blocks() as app:
-        build(PipelineStore(Settings(models="bundled")))
-    return [event.fn for event in app.fns.values() if event.api_visibility == "public"]
-
-
-def rendered(text: str) -> str:
-    """Return README with its tables made anew."""
-    for name, make in TABLES.items():
-        pattern = re.compile(rf"(<!-- {name}:begin.*?-->\n).*?(<!-- {name}:end -->)", re.DOTALL)
-        assert pattern.search(text), f"README lacks the marks of the table {name}"
-        table = make()
-        text = pattern.sub(lambda m, table=table: f"{m[1]}{table}\n{m[2]}", text)
+def rendered(text: str, names: Collection[str] = TABLES) -> str:
+    """Return a page with its generated tables replaced."""
+    for name in names:
+        if marks(name).search(text):
+            table = TABLES[name]()
+            text = marks(name).sub(lambda m, table=table: f"{m[1]}{table}\n{m[2]}", text)
     return text
 
 
-def test_tables_are_not_stale() -> None:
-    text = README.read_text(encoding="utf-8")
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_tables_are_not_stale(page: Path) -> None:
+    text = page.read_text("utf-8")
     assert rendered(text) == text, "run: python -m tests.test_docs --write"
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_is_on_one_page(name: str) -> None:
+    (_,) = [page for page in PAGES if marks(name).search(page.read_text("utf-8"))]
 
 
 def test_a_goal_that_was_missed_is_marked() -> None:
@@ -460,12 +70,38 @@ def test_a_goal_that_was_missed_is_marked() -> None:
     assert goal_of({"goal": "", "met": False}) == "", "a row without a goal misses none"
 
 
-def test_every_picture_and_link_of_readme_exists() -> None:
-    text = README.read_text(encoding="utf-8")
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
-    assert targets
-    missing = [target for target in targets if not (ROOT / target).exists()]
-    assert not missing
+@pytest.mark.parametrize("page", DOCUMENTS, ids=name_of)
+def test_every_image_and_link_exists(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text("utf-8")):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), target
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=name_of)
+def test_every_path_and_module_exists(page: Path) -> None:
+    text = page.read_text("utf-8")
+    for path in re.findall(rf"(?<![\w/.-])(?:{FOLDERS})/[\w./*-]*[\w/*]", text):
+        assert any(ROOT.glob(path.rstrip("/"))), path
+    for path, name in re.findall(rf"((?:{FOLDERS})/[\w./]+\.py):(\w+)", text):
+        assert re.search(rf"(?:def|class) {name}\b", (ROOT / path).read_text("utf-8")), (path, name)
+    for module in re.findall(r"python -m ((?:pipelines|demo_models|tests)[\w.]*\w)", text):
+        file = ROOT / module.replace(".", "/")
+        assert file.is_dir() or file.with_suffix(".py").is_file(), module
+    for file_name in re.findall(r"`(\w+\.py)`", text):
+        assert any(ROOT.glob(file_name)) or any(page.parent.rglob(file_name)), file_name
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = INDEX.read_text("utf-8")
+    for page in PAGES:
+        assert page in {README, INDEX} or f"]({page.name})" in index, page
+    assert "](docs/README.md)" in README.read_text("utf-8")
+
+
+def test_readme_is_short() -> None:
+    assert README.stat().st_size <= 10_000
 
 
 def test_front_matter_is_what_a_space_needs() -> None:
@@ -478,12 +114,13 @@ def test_front_matter_is_what_a_space_needs() -> None:
     assert f"gradio=={facts['sdk_version']}\n" in pins
 
 
-def test_the_snippet_of_readme_is_python() -> None:
-    snippets = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert snippets
-    for snippet in snippets:
-        compile(snippet, "README.md", "exec")
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_snippets_are_python(page: Path) -> None:
+    for snippet in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+        compile(snippet, page.name, "exec")
 
 
 if __name__ == "__main__" and "--write" in sys.argv:
-    README.write_text(rendered(README.read_text(encoding="utf-8")), encoding="utf-8")
+    names = sys.argv[sys.argv.index("--write") + 1 :] or list(TABLES)
+    for page in PAGES:
+        page.write_text(rendered(page.read_text("utf-8"), names), encoding="utf-8")

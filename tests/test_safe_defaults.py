@@ -20,9 +20,9 @@ from pipelines.media.links import FETCH_S, MOST_REDIRECTS
 from pipelines.media.video.container import MAX_FRAME_PIXELS, MAX_FRAMES_GB
 from pipelines.serving.work_dir import KEEP_FILES_S
 from pipelines.weights.locate import MOST_WAITING_IN_ALL
-from tests.browser.serve import ROOT, RunningApp, serve
-from tests.components.raw_http import http
 from tests.conftest import connect
+from tests.support.app_process import ROOT, RunningApp, serve
+from tests.support.raw_http import http
 
 
 def test_options_of_the_launch() -> None:
@@ -123,8 +123,8 @@ def test_what_a_visitor_types_is_not_logged(running_app: RunningApp, red_circle:
     assert red_circle.name not in log
 
 
-def test_the_bounds_that_are_told_are_those_of_the_code() -> None:
-    told = (ROOT / "SECURITY.md").read_text("utf-8")
+def test_the_documented_limits_are_those_of_the_code() -> None:
+    page = (ROOT / "docs" / "server.md").read_text("utf-8")
     defaults, zips = Settings(), ZipLimits()
     for bound in (
         f"{defaults.max_upload_mb:.0f} MB",
@@ -137,10 +137,10 @@ def test_the_bounds_that_are_told_are_those_of_the_code() -> None:
         f"{MAX_NEW_TOKENS:,} new tokens, {MAX_BEAMS} beams",
         f"{FETCH_S:.0f} seconds for one, {REQUEST_S:.0f} seconds for all of a request",
         f"{MOST_REDIRECTS} redirects",
-        f"the body of a request | {MAX_JSON_BYTES / 1e6:.0f} MB",
-        f"{MAX_WAITING}; one more is refused",
+        f"body of a request | {MAX_JSON_BYTES / 1e6:.0f} MB",
+        f"{MAX_WAITING} places",
         f"{MOST_WAITING_IN_ALL} of {BATCHED_QUEUE['concurrency_limit']} places",
     ):
-        assert bound in told, bound
+        assert bound in page, bound
     assert MAX_FRAME_PIXELS == 8192 * 8192
     assert KEEP_FILES_S == 3600

@@ -1,11 +1,12 @@
-"""Every snippet of the documents at the top does what it says, run as it stands there.
+"""Run every snippet of the manual as it stands.
 
-Only the address is changed, to that of an app that runs for the tests.
+Only the address is changed, to that of an app started for the tests.
 """
 
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,22 +16,30 @@ from pathlib import Path
 
 import pytest
 
+from pipelines import index_folder
 from pipelines.caption_folder import make_parser
 from pipelines.core.settings import read_settings
-from tests.browser.serve import ROOT, RunningApp, serve
-from tests.components.test_contract import ENDPOINTS
+from tests.components.api.test_contract import ENDPOINTS
+from tests.support.app_process import ROOT, RunningApp, serve
 
 ADDRESS = "http://127.0.0.1:7860"
-DOCUMENTS = sorted(path.name for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md")
+SCRIPTS = "docs/scripts.md"
+DOCUMENTS = sorted(
+    str(path.relative_to(ROOT))
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
+    if path.name != "CHANGELOG.md"
+)
 
-#: What a snippet may be in; json is read, text is neither; toml is read in
-#: tests/pipelines/test_remote_servers.py.
+#: Languages of snippets that are run. json is parsed, text is not checked; toml is parsed in
+#: tests/core/test_remote.py.
 RUN = {"python", "bash", "javascript"}
 
-#: What a shell snippet begins its lines with that takes minutes, a network or another machine.
-LOOKED_AT = ("make ", "docker ", "pip install ", "python app.py", "python -m pipelines.")
+#: Shell commands that take minutes, a network or another machine: parsed, not run. Variables may
+#: stand in front.
+PARSED = ("make ", "docker ", "pip install ", "python app.py", "python -m pipelines.")
+VARIABLES = re.compile(r"^(?:[A-Z_]+=\S+ )+")
 
-#: What the output of every endpoint's example holds.
+#: Text in the output of the example of every endpoint.
 SHOWN = {
     "classify_image": "red circle",
     "rank_similarity": "match",
@@ -54,7 +63,7 @@ SHOWN = {
 
 @dataclass(frozen=True)
 class Snippet:
-    """A fenced block of a document."""
+    """Fenced block of a document."""
 
     document: str
     language: str
@@ -62,9 +71,14 @@ class Snippet:
 
     @property
     def endpoints(self) -> set[str]:
-        """Return the endpoints that it calls."""
+        """Return the endpoints that the snippet calls."""
         found = re.findall(r'api_name="/(\w+)"|^call (\w+)', self.text, re.MULTILINE)
         return {"".join(names) for names in found}
+
+    @property
+    def parsed_only(self) -> bool:
+        """Return True if the snippet is parsed and not run."""
+        return VARIABLES.sub("", self.text).startswith(PARSED)
 
 
 def snippets(language: str, document: str = "") -> list[Snippet]:
@@ -77,12 +91,12 @@ def snippets(language: str, document: str = "") -> list[Snippet]:
 
 
 def runnable(language: str, document: str) -> list[Snippet]:
-    """Return the snippets to run: not those of an endpoint that nothing is bundled for."""
+    """Return the snippets to run, except those of endpoints without a bundled model."""
     published = {endpoint.removeprefix("/") for endpoint in ENDPOINTS}
     return [
         one
         for one in snippets(language, document)
-        if one.endpoints <= published and not one.text.startswith(LOOKED_AT)
+        if one.endpoints <= published and not one.parsed_only
     ]
 
 
@@ -115,14 +129,14 @@ def test_every_block_is_in_a_language_that_is_checked() -> None:
 
 def test_every_endpoint_has_an_example_in_python_and_in_the_shell() -> None:
     for language in ("python", "bash"):
-        shown = set().union(*(one.endpoints for one in snippets(language, "SCRIPTS.md")))
+        shown = set().union(*(one.endpoints for one in snippets(language, SCRIPTS)))
         assert shown >= {endpoint.removeprefix("/") for endpoint in ENDPOINTS}
         assert shown == set(SHOWN)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_python(document: str, app: RunningApp, tmp_path: Path) -> None:
-    """The snippets of a document run one after another, as a reader would paste them."""
+    """Run the snippets of a document one after another, as a reader would paste them."""
     found = runnable("python", document)
     if not found:
         assert "```python" not in (ROOT / document).read_text(encoding="utf-8")
@@ -131,16 +145,16 @@ def test_python(document: str, app: RunningApp, tmp_path: Path) -> None:
     script.write_text(placed("\n".join(one.text for one in found), app), encoding="utf-8")
     output = run([sys.executable, str(script)])
     assert len(output.splitlines()) >= sum(one.text.count("print(") for one in found)
-    if document == "SCRIPTS.md":
-        for said in ("red circle", "a red circle on", "Choose one of", "crimson", "True"):
-            assert said in output
+    if document == SCRIPTS:
+        for shown in ("red circle", "a red circle on", "Choose one of", "crimson", "True"):
+            assert shown in output
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_shell(document: str, app: RunningApp, tmp_path: Path) -> None:
     found = runnable("bash", document)
     if not found:
-        assert set(snippets("bash", document)) <= set(looked_at())
+        assert set(snippets("bash", document)) <= set(parsed_snippets())
         return
     script = tmp_path / "snippets.sh"
     script.write_text(placed("\n".join(one.text for one in found), app), encoding="utf-8")
@@ -154,25 +168,28 @@ def test_shell(document: str, app: RunningApp, tmp_path: Path) -> None:
         assert SHOWN[name] in data, name
 
 
-def looked_at() -> list[Snippet]:
-    return [one for one in snippets("bash") if one.text.startswith(LOOKED_AT)]
+def parsed_snippets() -> list[Snippet]:
+    return [one for one in snippets("bash") if one.parsed_only]
 
 
-@pytest.mark.parametrize("snippet", looked_at(), ids=lambda one: f"{one.document}-{one.text[:20]}")
-def test_commands_name_what_there_is(snippet: Snippet) -> None:
-    """`make` its targets, `docker` and `pip` their files, our commands their flags."""
+@pytest.mark.parametrize(
+    "snippet", parsed_snippets(), ids=lambda one: f"{one.document}-{one.text[:20]}"
+)
+def test_commands_name_existing_targets_files_and_flags(snippet: Snippet) -> None:
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     for line in snippet.text.splitlines():
-        words = line.partition("#")[0].split()
+        words = shlex.split(VARIABLES.sub("", line), comments=True)
         if not words:
             continue
-        assert line.startswith(LOOKED_AT), f"{line!r} is neither run nor looked at"
+        assert VARIABLES.sub("", line).startswith(PARSED), f"{line!r} is neither run nor parsed"
         if words[0] == "make":
             assert words[1] in targets
         elif words[0] == "pip":
             assert (ROOT / words[words.index("-r") + 1]).is_file()
         elif words[2] == "pipelines.caption_folder":
             make_parser().parse_args(words[3:])
+        elif words[2] == "pipelines.index_folder":
+            index_folder._parser().parse_args(words[3:])
         elif words[0] == "docker":
             files = [words[i + 1] for i, word in enumerate(words) if word in {"-f", "--file"}]
             assert all((ROOT / file).is_file() for file in files)
@@ -189,7 +206,7 @@ def test_json(document: str) -> None:
 
 
 def test_javascript(app: RunningApp, tmp_path: Path) -> None:
-    """With the real client; it is not part of the repository and is fetched for the test."""
+    """Run it with the real client, which is fetched for the test."""
     (snippet,) = snippets("javascript")
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.skip("Node and npm are not on this machine")

@@ -16,8 +16,8 @@ import yaml
 from gradio_client import handle_file
 
 from pipelines.models.catalogue import MODELS
-from tests.browser.serve import ROOT, serve
 from tests.conftest import connect
+from tests.support.app_process import ROOT, serve
 from tests.test_architecture import imports, sources
 
 #: Fields that the reference of Spaces documents.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from gradio_client import Client, handle_file
 
-from tests.browser.serve import ROOT, serve
-from tests.components.raw_http import upload
+from tests.support.app_process import ROOT, serve
+from tests.support.raw_http import upload
 
 EMPTY = (
     "import gradio as gr, sys\n"

@@ -1,7 +1,7 @@
 """The public endpoints: typed functions of `components/api`, which lease, call and format.
 
 Names, parameters and result fields are public: a change is a breaking change in the changelog,
-and `tests/components/test_contract.py` pins them.
+and `tests/components/api/test_contract.py` pins them.
 """
 
 import inspect

@@ -1,7 +1,5 @@
-"""Pure functions: what a model looks at in a video -> HTML."""
+"""Answers about a video: times as links, the frames that the model saw, what a question takes."""
 
-import base64
-import html
 import io
 import re
 from collections.abc import Mapping
@@ -9,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from components.render.video import clock
+from components.render.html import clock, render, say
 from pipelines.media.video.frames import Pixels
 from pipelines.models.video_chat import Estimate, SeenFrames, VideoAnswer
 from pipelines.serving.video_prefetch import VideoPrefetch
@@ -129,38 +127,31 @@ def times_shown(seen: SeenFrames) -> list[float]:
     return times[:: max(1, -(-len(times) // FRAMES_SHOWN))]
 
 
-def film_strip(seen: SeenFrames, pictures: Mapping[float, Pixels]) -> str:
-    """Return the frames that were looked at, each with its time as a link, as HTML.
+def frame_strip(seen: SeenFrames, images: Mapping[float, Pixels]) -> str:
+    """Return the frames that the model saw, each with its time as a link.
 
     Args:
         seen: their times.
-        pictures: (H, W, 3) uint8 RGB, by time; a frame without one is left out.
+        images: (H, W, 3) uint8 RGB, by time; a frame without one is left out.
     """
     shown, number = times_shown(seen), len(set(seen.times_s))
-    fine = seen.every_s < 0.1
-
-    def named(time_s: float) -> str:
-        return f"{time_s:.2f} s" if fine else clock(time_s)
-
-    cells = "".join(
-        f"<a href='#t={time_s:.3f}' title='Go to {named(time_s)}'><img alt='' "
-        f"src='{_jpeg(pictures[time_s])}'><span>{named(time_s)}</span></a>"
+    frames = [
+        (time_s, f"{time_s:.2f} s" if seen.every_s < 0.1 else clock(time_s), _jpeg(images[time_s]))
         for time_s in shown
-        if time_s in pictures
-    )
-    what = f"{len(shown)} of the {number} frames" if len(shown) < number else _count(number)
-    return (
-        f"<p class='film-label'>What the model saw: {what}{_spacing(seen)}. Click one to go "
-        f"there.</p><div class='film'>{cells}</div>"
-    )
+        if time_s in images
+    ]
+    what = _count(number)
+    if len(shown) < number:
+        what = say("{shown} of the {n} frames", shown=len(shown), n=number)
+    return render("video_chat.frame_strip", frames=frames, what=what, spacing=_spacing(seen))
 
 
-#: From so many seconds on it is told that the model counts from a later time than a player.
+#: Offset of the model's times from the player's, in seconds, from which on a note says so.
 _SHIFT_S = 0.5
 
 
 def answer_notes(answer: VideoAnswer) -> list[str]:
-    """Return what a person should know about an answer, also from where its times count."""
+    """Return the notes on an answer, also from where its times count."""
     notes, seen = list(answer.notes), answer.seen
     from_s = seen.counted_from_s
     if from_s >= _SHIFT_S and times_in(answer.text, seen.video_end_s - from_s):
@@ -172,59 +163,65 @@ def answer_notes(answer: VideoAnswer) -> list[str]:
 
 
 def plan_line(ahead: VideoPrefetch) -> str:
-    """Return what a question would take and how far the video is prepared, as HTML."""
+    """Return what a question would take and how far the video is prepared."""
     estimate = ahead.estimate
     if estimate is None:
         return message_line(ahead.problem, "warning")
-    facts = [
-        f"{_count(len(set(estimate.seen.times_s)))}{_spacing(estimate.seen)}",
-        f"{estimate.num_tokens:,} of {estimate.limit_tokens:,} tokens",
-        f"{_memory(estimate.need_gb)} of memory",
-    ]
-    if estimate.seconds is not None and estimate.fits and not ahead.ready:
-        facts.append(f"first word after {_duration(estimate.seconds)}")
-    lines = [f"<p>{' · '.join(facts)}</p>", *_warnings(estimate)]
+    lines: list[tuple[str, str | None]] = [(" · ".join(_facts(estimate, ahead.ready)), None)]
+    lines += [(warning, "warning") for warning in _warnings(estimate)]
     if ahead.ready:
-        lines.append("<p>The video is prepared: questions start at once.</p>")
+        lines.append((say("The video is prepared: questions start at once."), None))
     elif ahead.step is not None:
-        lines.append(
-            f"<p>Preparing the video while you type: {ahead.step.done} of {ahead.step.total} "
-            "frames.</p>"
-        )
-    return f"<div class='plan'>{''.join(lines)}</div>"
+        told = "Preparing the video while you type: {done} of {total} frames."
+        lines.append((say(told, done=ahead.step.done, total=ahead.step.total), None))
+    return render("video_chat.plan", lines=lines)
 
 
 def message_line(text: str, kind: str = "") -> str:
-    """Return one sentence in place of a plan, as HTML."""
-    return f"<div class='plan'><p class='{kind}'>{html.escape(text)}</p></div>"
+    """Return one sentence in place of a plan."""
+    return render("video_chat.plan", lines=[(say(text), kind)])
+
+
+def _facts(estimate: Estimate, ready: bool) -> list[str]:
+    facts = [
+        f"{_count(len(set(estimate.seen.times_s)))}{_spacing(estimate.seen)}",
+        say("{n:,} of {limit:,} tokens", n=estimate.num_tokens, limit=estimate.limit_tokens),
+        say("{size} of memory", size=_memory(estimate.need_gb)),
+    ]
+    if estimate.seconds is not None and estimate.fits and not ready:
+        facts.append(say("first word after {time}", time=_duration(estimate.seconds)))
+    return facts
 
 
 def _warnings(estimate: Estimate) -> list[str]:
-    if not estimate.fits:
-        what = (
-            f"{_memory(estimate.need_gb)} are needed and {_memory(max(0, estimate.free_gb))} free"
-            if estimate.need_gb > estimate.free_gb
-            else "that is more than the model reads at once"
-        )
-        smaller = f"Allow {estimate.smaller} frames" if estimate.smaller else "Choose another model"
-        return [f"<p class='warning'>This does not fit: {what}. {smaller}.</p>"]
-    if estimate.seen.every_s >= 2.5:
+    if estimate.fits:
+        if estimate.seen.every_s < 2.5:
+            return []
         return [
-            "<p class='warning'>What happens between two frames is not seen. For a closer look, "
-            "choose a part of the video below, or allow more frames.</p>"
+            say(
+                "What happens between two frames is not seen. For a closer look, choose a part of "
+                "the video below, or allow more frames."
+            )
         ]
-    return []
+    reason = say("that is more than the model reads at once")
+    if estimate.need_gb > estimate.free_gb:
+        need, free = _memory(estimate.need_gb), _memory(max(0, estimate.free_gb))
+        reason = say("{need} are needed and {free} free", need=need, free=free)
+    advice = say("Choose another model")
+    if estimate.smaller:
+        advice = say("Allow {n} frames", n=estimate.smaller)
+    return [say("This does not fit: {reason}. {advice}.", reason=reason, advice=advice)]
 
 
 def _spacing(seen: SeenFrames) -> str:
     if len(set(seen.times_s)) < 2:
         return ""
     every = seen.every_s
-    return f", one every {every:.0f} s" if every >= 10 else f", one every {every:.2g} s"
+    return say(", one every {s} s", s=f"{every:.0f}" if every >= 10 else f"{every:.2g}")
 
 
 def _count(number: int) -> str:
-    return "one frame" if number == 1 else f"{number:,} frames"
+    return say("one frame") if number == 1 else say("{n:,} frames", n=number)
 
 
 def _memory(gigabytes: float) -> str:
@@ -233,13 +230,13 @@ def _memory(gigabytes: float) -> str:
 
 def _duration(seconds: float) -> str:
     if seconds < 1:
-        return "less than a second"
+        return say("less than a second")
     if seconds < 90:
-        return f"about {seconds:.0f} s"
-    return f"about {seconds / 60:.0f} minutes"
+        return say("about {n:.0f} s", n=seconds)
+    return say("about {n:.0f} minutes", n=seconds / 60)
 
 
-def _jpeg(picture: Pixels) -> str:
+def _jpeg(image: Pixels) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    Image.fromarray(image).save(buffer, "JPEG", quality=_QUALITY)
+    return buffer.getvalue()

@@ -9,6 +9,7 @@ import gradio as gr
 
 from components.render import scores as fmt
 from components.render import video as format_video
+from components.render.html import clock
 from components.server.blocks import show_errors
 from components.server.services import Services
 from components.server.translate import say
@@ -206,7 +207,7 @@ def _handler(store: PipelineStore) -> Callable[..., Any]:
                     yield (gr.skip(),) * 6
         notes = format_video.match_notes(found, repeated)
         csv = save_result(store.settings, "scores.csv", fmt.scores_csv(found.answer))
-        times = [format_video.clock(time_s) for time_s in found.frame_times_s]
+        times = [clock(time_s) for time_s in found.frame_times_s]
         frames = yield from stoppable(
             lambda stop: key_frames(file, found.frame_times_s, should_stop=stop),
             (gr.skip(),) * 6,

@@ -10,6 +10,7 @@ import gradio as gr
 
 from components.render import scores as fmt
 from components.render import video as format_video
+from components.render.html import clock
 from components.server.blocks import show_errors
 from components.server.services import Services
 from components.server.uploads import Uploads
@@ -334,5 +335,5 @@ def _gallery(
         frames = key_frames(files[video.index], times, should_stop=should_stop)
         for moment, frame in zip(video.moments, frames, strict=True):
             number = len(pictures) + 1
-            pictures.append((frame, f"{number} · {format_video.clock(moment.start_s)}"))
+            pictures.append((frame, f"{number} · {clock(moment.start_s)}"))
     return pictures

@@ -174,7 +174,7 @@ class _Reply:
 
 def _film(seen: SeenFrames, pictures: Mapping[float, Pixels]) -> tuple[Any, ...]:
     """Return the values of the last two outputs, the strip of frames and what it shows."""
-    return gr.update(value=video_chat.film_strip(seen, pictures), visible=True), seen
+    return gr.update(value=video_chat.frame_strip(seen, pictures), visible=True), seen
 
 
 def looking_ahead(store: PipelineStore, controls: Controls) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ import gradio as gr
 
 from components.server.translate import say
 from pipelines.compute.background import stream_work
+from pipelines.core.results import Step
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.serving.store import PipelineStore
 from pipelines.weights.progress import FetchProgress
@@ -37,8 +38,16 @@ class Lease:
         self._left = False
         self._handing_over = Lock()
 
-    def wait(self, sign: Sign) -> Iterator[Sign]:
+    def wait(
+        self,
+        sign: Sign,
+        prepare: Callable[[Any], Iterator[Step | None]] | None = None,
+        progress: gr.Progress | None = None,
+    ) -> Iterator[Sign]:
         """Wait for the model, yielding `sign` a few times a second: there a handler can be ended.
+
+        Then do the steps of `prepare(pipeline)`, yielding `sign` after each and showing how far
+        they are as `progress`.
 
         What it waits for is told as the progress of the request, to a page and to a script. The
         weights are fetched before there is a turn at the device, so that a download keeps nobody
@@ -47,6 +56,25 @@ class Lease:
         Raises:
             WeightsError, MemoryLimitError: there is no model to be had.
         """
+        if not self._take_loaded():
+            yield from self._wait_in_thread(sign)
+        for step in prepare(self.pipeline) if prepare is not None else ():
+            if progress is not None and step is not None:
+                progress((step.done, step.total), unit=step.unit)
+            yield sign
+
+    def _take_loaded(self) -> bool:
+        """Take a loaded model that needs no turn; false where it has to be waited for."""
+        if self._spec.task not in TOGETHER:
+            return False
+        use = self._store.try_use(self._spec)
+        if use is None:
+            return False
+        self._stack.enter_context(self._store.queue.visitor())
+        self.pipeline = self._stack.enter_context(use)
+        return True
+
+    def _wait_in_thread(self, sign: Sign) -> Iterator[Sign]:
         progress, latest = gr.Progress(), None
         try:
             with closing(stream_work(self._get, linger=False)) as steps:
@@ -59,8 +87,7 @@ class Lease:
                 self._left = True
 
     def _get(self, emit: Callable[[FetchProgress | int], None], stop: Callable[[], bool]) -> None:
-        key, task = self._spec.key, self._spec.task
-        for step in self._store.fetch(key, task):
+        for step in self._store.fetch_spec(self._spec):
             if stop():
                 return
             emit(step)
@@ -69,10 +96,10 @@ class Lease:
                 mine.enter_context(self._store.remotes.visitor(self._spec.remote))
             else:
                 turns = self._store.queue
-                turn = turns.visitor() if task in TOGETHER else turns.alone(stop, emit)
+                turn = turns.visitor() if self._spec.task in TOGETHER else turns.alone(stop, emit)
                 mine.enter_context(turn)
                 self._loading = True
-            pipeline = mine.enter_context(self._store.use(key, task, stop))
+            pipeline = mine.enter_context(self._store.use_spec(self._spec, stop))
             with self._handing_over:
                 if not self._left:  # else all is given back here and now
                     self.pipeline = pipeline
@@ -94,16 +121,17 @@ class Lease:
 
 
 @contextmanager
-def lease(store: PipelineStore, key: str, task: Task) -> Iterator[Lease]:
-    """Lend a model for the length of a `with` block; in it, `wait` comes first.
+def lease(store: PipelineStore, model: ModelSpec | str, task: Task) -> Iterator[Lease]:
+    """Hold a model for the length of a `with` block; in it, `wait` comes first.
 
     Args:
-        store: lends it.
-        key: of the model; "" for the default.
+        store: has it.
+        model: its spec, or its key; "" for the default.
         task: what it is for.
 
     Raises:
         InputError: unknown key.
     """
     with ExitStack() as stack:
-        yield Lease(store, store.resolve(key, task), stack)
+        spec = store.resolve(model, task) if isinstance(model, str) else model
+        yield Lease(store, spec, stack)

@@ -195,7 +195,7 @@ def make_parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
         "are such models. Its key comes from SEESAY_REMOTE_KEY",
     )
     parser.add_argument(
-        "--remotes-file", type=Path, help="TOML with more about such models; see README"
+        "--remotes-file", type=Path, help="TOML with options of such models; see docs/remote.md"
     )
     return parser
 

@@ -181,7 +181,7 @@ class ModelSpec:
         key: the public name.
         title: what the picker shows.
         task: what it can do.
-        family: the family it belongs to, as in the README.
+        family: the family it belongs to, as in docs/models.md.
         pipeline: "module:Class", imported on first use.
         repo: hub repository; empty for a bundled checkpoint.
         revision: full commit hash where established, else "main"; empty for a bundled one.

@@ -1,7 +1,7 @@
-"""The models there are. Torch-free, so that the UI, the README and the tests read it for nothing.
+"""Catalogue of all models.
 
-A model is added with one entry here, or in the list of its family; pickers, the README's table,
-the store and the tests read the same tuple.
+A model is added with one entry here, or in the list of its family; pickers, the tables of the
+manual, the store and the tests read the same tuple.
 """
 
 from collections.abc import Iterable

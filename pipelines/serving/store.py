@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -26,7 +26,7 @@ from pipelines.core.errors import MemoryLimitError, PipelineError, WeightsError
 from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.models.base import Pipeline
-from pipelines.models.catalogue import HUB_DEFAULTS, MODELS, demo_of, find
+from pipelines.models.catalogue import HUB_DEFAULTS, MODELS, find
 from pipelines.serving.device_queue import LOOK_S, BrokenOff, DeviceQueue
 from pipelines.serving.metrics import Metrics
 from pipelines.serving.remote_registry import RemoteModels, specs_of
@@ -84,6 +84,8 @@ class PipelineStore:
         self._last_used_s: float | None = None
         self._device: Device | None = None
         self._device_lock = threading.Lock()
+        self._specs = {(spec.key, spec.task): spec for spec in self.models}
+        self._demos = {spec.task: spec for spec in MODELS if spec.demo}
         self.build: Builder = build_pipeline
 
     @property
@@ -121,7 +123,7 @@ class PipelineStore:
         start as the demo.
         """
         if self.settings.models == "bundled":
-            return demo_of(task)
+            return self._demos[task]
         remote = [spec for spec in self.models if spec.task == task and spec.remote is not None]
         if remote and self.settings.models == "auto":
             return remote[0]
@@ -137,7 +139,7 @@ class PipelineStore:
             return fitting[0]
         if fits and self.sources.hub_answers():
             return fits[0]
-        return demo_of(task)
+        return self._demos[task]
 
     def resolve(self, key: str, task: Task) -> ModelSpec:
         """Return the spec of `key`; the empty key is the task's default.
@@ -145,7 +147,9 @@ class PipelineStore:
         Raises:
             InputError: unknown key; the message lists the valid ones.
         """
-        return find(key, task, self.models) if key else self.default_spec(task)
+        if not key:
+            return self.default_spec(task)
+        return self._specs.get((key, task)) or find(key, task, self.models)
 
     def fetch(self, key: str, task: Task) -> Iterator[FetchProgress]:
         """Yield progress until the weights of a model are on disk; call it before `use`.
@@ -155,7 +159,10 @@ class PipelineStore:
             WeightsError: the weights cannot be had.
             MemoryLimitError: the model would not fit anyway.
         """
-        spec = self.resolve(key, task)
+        return self.fetch_spec(self.resolve(key, task))
+
+    def fetch_spec(self, spec: ModelSpec) -> Iterator[FetchProgress]:
+        """Do as `fetch` does, for a spec that is resolved."""
         if spec.remote is not None:
             return iter(())
         self._check_fits(spec)
@@ -186,20 +193,54 @@ class PipelineStore:
 
         A remote model takes no memory and is lent at once, to any number.
         """
-        spec = self.resolve(key, task)
+        with self.use_spec(self.resolve(key, task), given_up, wait_s) as pipeline:
+            yield pipeline
+
+    @contextmanager
+    def use_spec(
+        self,
+        spec: ModelSpec,
+        given_up: Callable[[], bool] = lambda: False,
+        wait_s: float | None = None,
+    ) -> Iterator[Any]:
+        """Do as `use` does, for a spec that is resolved."""
         with self.metrics.counted(spec.key):
             if spec.remote is not None:
                 yield self.remotes.of(spec)
                 return
-            self._check_fits(spec)
-            with self._lent(spec, given_up, wait_s) as pipeline:
+            slot = self._take_loaded(spec) or self._lease(
+                spec, given_up, LEASE_WAIT_S if wait_s is None else wait_s
+            )
+            with self._used(slot) as pipeline:
                 yield pipeline
 
+    def try_use(self, spec: ModelSpec) -> AbstractContextManager[Any] | None:
+        """Return a context that gives the pipeline if it is loaded, else None; never waits.
+
+        What is returned must be entered: it holds a lease.
+        """
+        slot = self._take_loaded(spec)
+        return None if slot is None else self._counted_use(slot)
+
     @contextmanager
-    def _lent(
-        self, spec: ModelSpec, given_up: Callable[[], bool], wait_s: float | None
-    ) -> Iterator[Any]:
-        slot = self._lease(spec, given_up, LEASE_WAIT_S if wait_s is None else wait_s)
+    def _counted_use(self, slot: _Slot) -> Iterator[Any]:
+        with self.metrics.counted(slot.pipeline.spec.key), self._used(slot) as pipeline:
+            yield pipeline
+
+    def _take_loaded(self, spec: ModelSpec) -> _Slot | None:
+        """Return the slot of a loaded model with a lease on it; None where it is not loaded."""
+        with self._lock:
+            slot = self._slots.get(spec.key)
+            if slot is None or not slot.ready.is_set() or slot.error is not None:
+                return None
+            slot.leases += 1
+            slot.last_used = next(self._clock)
+            return slot
+
+    @contextmanager
+    def _used(self, slot: _Slot) -> Iterator[Any]:
+        """Give the pipeline of a leased slot, and give the lease back at the end."""
+        spec = slot.pipeline.spec
         try:
             yield slot.pipeline
         except BaseException as error:
@@ -262,6 +303,7 @@ class PipelineStore:
 
     def _lease(self, spec: ModelSpec, given_up: Callable[[], bool], wait_s: float) -> _Slot:
         """Return a slot with a lease on it, whose pipeline is live."""
+        self._check_fits(spec)
         folder = self.sources.locate(spec)
         device = self.device
         slot, is_new = self._reserve(spec, folder, device, given_up, wait_s)

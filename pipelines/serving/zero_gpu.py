@@ -93,17 +93,15 @@ class ZeroGpuStore(PipelineStore):
             self._live[spec.key] = self._loaded(spec)
 
     @contextmanager
-    def use(
+    def use_spec(
         self,
-        key: str,
-        task: Task,
+        spec: ModelSpec,
         given_up: Callable[[], bool] = lambda: False,
         wait_s: float | None = None,
     ) -> Iterator[Any]:
-        """Lend a stand-in for the pipeline of `key`; see `PipelineStore.use`."""
-        spec = self.resolve(key, task)
+        """Give a stand-in for the pipeline of `spec`; see `PipelineStore.use`."""
         if spec.remote is not None:
-            with super().use(key, task, given_up, wait_s) as remote:
+            with super().use_spec(spec, given_up, wait_s) as remote:
                 yield remote
             return
         with self.metrics.counted(spec.key):

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request
 
 from tests.browser.browsing import chromium, open_page, overflow_px
-from tests.browser.serve import RunningApp
+from tests.support.app_process import RunningApp
 
 Visit = Callable[..., Page]
 

@@ -1,4 +1,4 @@
-"""Pictures of the tabs: `python -m tests.browser.screenshots` makes those of README.md.
+"""Pictures of the tabs: `python -m tests.browser.screenshots` makes those of the manual.
 
 With `--all FOLDER` every tab at both widths and in both themes is written there, for review.
 """
@@ -12,9 +12,9 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 
 from tests.browser.browsing import chromium, click_example, open_page, open_tab, press
-from tests.browser.serve import ROOT, serve
+from tests.support.app_process import ROOT, serve
 
-#: The tabs that are shown in README.md.
+#: The tabs that are shown in docs/tabs.md.
 TABS = (
     "Classify",
     "Similarity",

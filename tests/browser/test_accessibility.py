@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.browsing import click_example, open_tab, press, rows
 from tests.browser.conftest import Visit
-from tests.browser.serve import ROOT
+from tests.support.app_process import ROOT
 
 CHINESE = json.loads((ROOT / "assets" / "languages" / "zh.json").read_text("utf-8"))
 

@@ -23,9 +23,9 @@ from tests.browser.browsing import (
 )
 from tests.browser.conftest import Visit
 from tests.browser.contrast import contrasts
-from tests.browser.serve import RunningApp
 from tests.browser.test_describe import caption
 from tests.conftest import draw_circle
+from tests.support.app_process import RunningApp
 
 Save = Callable[..., Path]
 

@@ -22,8 +22,8 @@ from tests.browser.browsing import (
 )
 from tests.browser.conftest import Visit
 from tests.browser.contrast import contrasts
-from tests.browser.serve import serve
 from tests.conftest import draw_circle
+from tests.support.app_process import serve
 
 Save = Callable[..., Path]
 

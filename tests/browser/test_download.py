@@ -5,9 +5,9 @@ from pathlib import Path
 from gradio_client import Client, handle_file
 from playwright.sync_api import Browser, expect
 
-from tests.browser.serve import serve
-from tests.fake_hub import FakeHub
-from tests.tiny_models import make_tiny_clip
+from tests.fakes.hub import FakeHub
+from tests.fakes.tiny_clip import make_tiny_clip
+from tests.support.app_process import serve
 
 REPO = "openai/clip-vit-base-patch32"
 

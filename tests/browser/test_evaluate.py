@@ -19,9 +19,9 @@ from tests.browser.browsing import (
 )
 from tests.browser.conftest import Visit
 from tests.browser.contrast import contrasts
-from tests.browser.serve import ROOT
-from tests.pipelines.labelled_zips import dot, drawn, pack
-from tests.pipelines.test_probe_file import make_probe
+from tests.fakes.labelled_zips import dot, drawn, pack
+from tests.models.test_linear_probe import make_probe
+from tests.support.app_process import ROOT
 
 Save = Callable[..., Path]
 

@@ -6,8 +6,8 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.browser.browsing import open_page, press
-from tests.browser.serve import serve
-from tests.components.test_full_queue import FULL
+from tests.components.server.test_queue_full import FULL
+from tests.support.app_process import serve
 
 
 @pytest.mark.parametrize(

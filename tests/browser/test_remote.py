@@ -15,9 +15,9 @@ from tests.browser.browsing import (
     press,
     toast,
 )
-from tests.browser.serve import RunningApp, serve
-from tests.fake_chat_server import PIECES, FakeChatServer
-from tests.pipelines.made_videos import encode
+from tests.fakes.chat_server import PIECES, FakeChatServer
+from tests.fakes.videos import encode
+from tests.support.app_process import RunningApp, serve
 
 TEXT = "".join(PIECES)
 

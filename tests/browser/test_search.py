@@ -20,8 +20,8 @@ from tests.browser.browsing import (
 )
 from tests.browser.conftest import Visit
 from tests.browser.contrast import contrasts
-from tests.browser.serve import ROOT, RunningApp
 from tests.browser.test_accessibility import grave_findings, unfold
+from tests.support.app_process import ROOT, RunningApp
 
 Save = Callable[..., Path]
 

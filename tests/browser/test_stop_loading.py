@@ -5,8 +5,8 @@ from pathlib import Path
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.browsing import open_page, open_tab, press
-from tests.browser.serve import serve
 from tests.browser.test_describe import answers, ask, get_drawing, settled, show_picture
+from tests.support.app_process import serve
 
 #: Loads weights only once a file is there.
 HELD = """

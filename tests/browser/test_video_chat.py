@@ -16,11 +16,11 @@ from tests.browser.browsing import (
     toast,
 )
 from tests.browser.contrast import contrasts
-from tests.browser.serve import RunningApp, serve
 from tests.browser.test_describe import retry, settled
-from tests.pipelines.made_videos import encode
-from tests.tiny_viclip import SERVE_CODE
-from tests.tiny_videochat import make_bundle
+from tests.fakes.tiny_viclip import SERVE_CODE
+from tests.fakes.tiny_videochat import make_bundle
+from tests.fakes.videos import encode
+from tests.support.app_process import RunningApp, serve
 
 SAYS = "The bar turns at 0:01 and rests after 2 seconds."
 

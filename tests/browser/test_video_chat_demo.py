@@ -9,9 +9,9 @@ from playwright.sync_api import Browser, Page, expect
 from components.widgets.examples import chat_videos
 from tests.browser.browsing import at_both_widths, click_example, open_page, open_tab, press
 from tests.browser.conftest import Visit
-from tests.browser.serve import serve
 from tests.browser.test_describe import answers, ask, edit, questions, settled
 from tests.browser.test_video_chat import position_s
+from tests.support.app_process import serve
 
 
 def enter(visit: Visit, width: int = 1280) -> Page:

@@ -22,7 +22,7 @@ from tests.browser.browsing import (
 )
 from tests.browser.conftest import Visit
 from tests.browser.contrast import contrasts
-from tests.pipelines.made_videos import FPS, HEIGHT, WIDTH, encode, number_of
+from tests.fakes.videos import FPS, HEIGHT, WIDTH, encode, number_of
 
 #: The red values of what a video shows, row by row.
 PAINTED = """video => {

@@ -6,8 +6,8 @@ from pathlib import Path
 from playwright.sync_api import Browser
 
 from tests.browser.browsing import open_page
-from tests.browser.serve import serve
-from tests.components.bundled_app import wait_until
+from tests.support.app_in_process import wait_until
+from tests.support.app_process import serve
 
 #: `python app.py` that gives up closed visits at once, and prints how many there are.
 QUICK = (

@@ -1,6 +1,7 @@
 """Which families of image-to-text models run, and how that is known. Torch-free.
 
-The README's table is made from this; a test keeps it in step with what is tested.
+The table of families in docs/models.md is generated from this. A test compares it with what is
+tested.
 """
 
 from dataclasses import dataclass

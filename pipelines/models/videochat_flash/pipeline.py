@@ -44,12 +44,14 @@ from pipelines.models.videochat_flash.generation import Decoding
 from pipelines.models.videochat_flash.modeling_language import VideoPrompt
 from pipelines.models.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
 from pipelines.models.videochat_flash.processing_videochat_flash import (
+    WrittenPrompt,
     chat_prompt,
+    control_texts,
     encode_prompt,
     first_question,
     stream_text,
+    write_prompt,
 )
-from pipelines.models.videochat_flash.prompts import WrittenPrompt, control_texts, write_prompt
 from pipelines.models.videochat_flash.video_features import VideoRows
 from pipelines.weights.demo_card import read_demo_card
 

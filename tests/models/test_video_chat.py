@@ -1,0 +1,63 @@
+"""Small pictures of frames, decoded anew for those who want to see what a model looked at."""
+
+import threading
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.core.errors import MediaError, ReadingStopped
+from pipelines.models import video_chat
+from pipelines.models.video_chat import PICTURE_PX, WIDEST_PX, decode_film, picture_size
+from tests.fakes.videos import FPS, encode, number_of
+
+
+def whole(steps: Generator[None, None, Any]) -> Any:
+    """Return what a generator returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def test_each_picture_is_that_of_its_time(tmp_path: Path) -> None:
+    video = encode(tmp_path / "a.mp4", "libx264", {"crf": "8"}, size=(192, 320))
+    numbers = [0, 7, 44, 89]
+    times = [number / FPS for number in numbers]
+    pictures = whole(decode_film(video, times, max_seconds=60.0, sign=None))
+    assert list(pictures) == pytest.approx(times)
+    assert {picture.shape for picture in pictures.values()} == {(PICTURE_PX, 150, 3)}
+    assert [number_of(picture) for picture in pictures.values()] == numbers
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((1080, 1920), 160), ((96, 160), 150), ((4000, 3), 2), ((10, 4000), WIDEST_PX)],
+)
+def test_the_size_of_a_picture(size: tuple[int, int], expected: int) -> None:
+    assert picture_size(*size) == (PICTURE_PX, expected)
+
+
+def test_what_is_no_video_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    with pytest.raises(MediaError):
+        whole(decode_film(tmp_path / "a.mp4", [0.0], max_seconds=0.0, sign=None))
+
+
+def test_closing_ends_the_reading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ended = threading.Event()
+
+    def hang(path: Path, *, should_stop: Any, **options: Any) -> Any:
+        while not should_stop():
+            time.sleep(0.01)
+        ended.set()
+        raise ReadingStopped
+
+    monkeypatch.setattr(video_chat, "open_video", hang)
+    steps = decode_film(tmp_path / "a.mp4", [0.0], max_seconds=0.0, sign="alive")
+    assert next(steps) == "alive"
+    steps.close()
+    assert ended.is_set()
