@@ -57,7 +57,9 @@ class FakeChatServer(LocalServer):
             "silence" says nothing after the first piece, "silence at once" nothing at all;
             "blanks" says nothing but blanks after the first piece, without end;
             "error" tells of one in mid-stream; "echo" refuses with all headers repeated;
-            "redirect" sends elsewhere; "whole" does not stream; "endless" never ends.
+            "redirect" sends elsewhere; "whole" does not stream; "endless" never ends;
+            "endless line" and "endless refusal" send a line and an error without end;
+            "silence at the end" keeps the connection open after the last event.
         refuses: options that are refused, with `refusal` as the status.
         usage: whether it says how many tokens it read.
         slow_s: seconds before each piece.
@@ -108,15 +110,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(404, {"detail": "Not Found"})
             return
         if self.owner.endless_list:
-            self._list_without_end()
+            self._endless(200)
             return
         length = self.owner.max_model_len
         more = {"max_model_len": length} if length else {}
         data = [{"id": name, "object": "model", **more} for name in self.owner.models]
         self._json(200, {"object": "list", "data": data})
 
-    def _list_without_end(self) -> None:
-        self.send_response(200)
+    def _endless(self, status: int) -> None:
+        """Send a JSON body without end."""
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
         try:
@@ -156,6 +159,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(int(status), {"error": {"message": "not now"}}, {"Retry-After": wait})
         elif fault == "echo":
             self._json(400, {"error": {"message": f"bad request with {asked.headers}"}})
+        elif fault == "endless refusal":
+            self._endless(400)
         elif fault == "redirect":
             self._json(307, {}, {"Location": f"{owner.url}/elsewhere"})
         elif fault == "close":
@@ -185,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
             if self.owner.closing.wait(self.owner.slow_s):
                 return
             self._data({"choices": [{"delta": {"content": piece}, "finish_reason": None}]})
-            if number == 0 and fault:
+            if number == 0 and fault and fault != "silence at the end":
                 self._go_wrong(fault)
                 return
         end: dict[str, Any] = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
@@ -193,6 +198,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.owner.usage:
             self._data({"choices": [], "usage": {"prompt_tokens": 321, "completion_tokens": 5}})
         self._chunk(b"data: [DONE]\n\n")
+        if fault:
+            self._wait_for_the_end()
         self._chunk(b"")
 
     def _go_wrong(self, fault: str) -> None:
@@ -200,6 +207,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._chunk(b"data: {this is no JSON\n\n")
         elif fault == "error":
             self._data({"error": {"message": "the engine died"}})
+        elif fault == "endless line":
+            while not self.owner.closing.is_set():
+                self._chunk(b"data: " + b"a" * 100_000)
         elif fault == "silence":
             self._wait_for_the_end()
         elif fault in {"endless", "blanks"}:

@@ -1,4 +1,4 @@
-"""One server asked over HTTP: streamed, asked again where that may help, broken off when told."""
+"""Client of an OpenAI-compatible server: streamed answers, retries, refused options."""
 
 import asyncio
 import logging
@@ -20,64 +20,64 @@ from pipelines.core.options import GenerationOptions
 from pipelines.core.remote import Remote
 from pipelines.models.remote import errors, stream
 from pipelines.models.remote.messages import STEPS, Message, request_body
-from pipelines.models.remote.stream import Emit, Reply, beginning, read_answer
+from pipelines.models.remote.stream import Emit, Reply, read_answer, read_at_most
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a server has to take a connection, and to list its models.
+#: Time limit in seconds of a connection, and of each part of the list of models.
 CONNECT_S = 5.0
 
-#: Longest that a list of models may take from its first to its last byte.
+#: Time limit in seconds of the whole list of models.
 LONGEST_LIST_S = 10.0
 
-#: Times that a request is sent while a server is busy or not well.
+#: Most attempts of a request while the server is busy or faulty.
 ATTEMPTS = 4
 
-#: Seconds before the second attempt, doubled for each further one; and the longest wait, which a
-#: server may also ask for.
+#: Seconds before the second attempt, doubled for each further one, and the longest wait, also of
+#: those that a server asks for.
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 
-#: Longest that an answer may take from its first to its last word.
+#: Time limit in seconds of a whole answer.
 LONGEST_ANSWER_S = 1800.0
 
-#: Characters of an answer for each token that was asked for, at most.
+#: Most characters of an answer for each requested token.
 _CHARS_PER_TOKEN = 64
 
-#: Statuses that say: not now.
-_LATER = frozenset({408, 425, 429, 502, 503, 504})
+#: Statuses of temporary failures.
+_TEMPORARY = frozenset({408, 425, 429, 502, 503, 504})
 
-#: Statuses with which servers refuse options that they do not know.
+#: Statuses of servers that refuse options that they do not know.
 _OPTIONS = frozenset({400, 422, 500})
 
-#: First step of `request_body` at which the server samples as it likes.
+#: First step of `request_body` without temperature, top_p and seed.
 _FIRST_WITHOUT_SAMPLING = 2
 
-#: Bytes of a refusal that are read.
-_REFUSAL_BYTES = 64_000
+#: Most bytes of an error's body that are read.
+_ERROR_BYTES = 64_000
 
 
-class _Status(Exception):
-    """An answer with a status other than 200."""
+class _StatusError(Exception):
+    """A response with another status than 200."""
 
-    def __init__(self, status: int, said: str, wait_s: float | None) -> None:
+    def __init__(self, status: int, message: str, wait_s: float | None) -> None:
         super().__init__(status)
-        self.status, self.said, self.wait_s = status, said, wait_s
+        self.status, self.message, self.wait_s = status, message, wait_s
 
 
 class ChatServer:
-    """Asks one server; learns which options it takes. Any number of threads may ask."""
+    """Client of one server that learns which options it accepts; safe in several threads."""
 
     def __init__(self, remote: Remote) -> None:
-        """Remember whom to ask; nobody is asked yet."""
+        """Store the settings, without a request."""
         self.remote = remote
         self._step = 0
-        self._hunch = 0
+        self._candidate_step = 0
         self._model: tuple[str, int] | None = (remote.model, 0) if remote.model else None
         self._tls: ssl.SSLContext | None = None
 
     def client(self) -> httpx.AsyncClient:
-        """Return a client of this server, to be used with `async with`."""
-        if self._tls is None:  # takes 50 ms to make
+        """Return an HTTP client for `async with`; the key is sent to this server only."""
+        if self._tls is None:  # takes 50 ms
             self._tls = httpx.create_ssl_context()
         host = urlsplit(self.remote.url).hostname or ""
         key = {"Authorization": f"Bearer {self.remote.key}"} if self.remote.key else {}
@@ -88,40 +88,39 @@ class ChatServer:
             follow_redirects=False,
             verify=self._tls,
             # a proxy of plain HTTP would read the key
-            trust_env=self.remote.url.startswith("https:") and not _is_here(host),
+            trust_env=self.remote.url.startswith("https:") and not _is_loopback(host),
         )
 
     async def model(self, client: httpx.AsyncClient) -> tuple[str, int]:
-        """Return the model that is asked for, and the tokens that it reads, 0 where not told.
+        """Return the model's name and the length of its context in tokens, 0 if unknown.
 
-        A server that lists no model chooses itself: the name is "" then.
+        The name is "" if the server lists no model; it then chooses one itself.
 
         Raises:
-            ServerError: the server cannot be reached, or does not take the key.
+            ServerError: the server cannot be reached, or refuses the key.
         """
         if self._model is None:
             try:
-                status, body = await self._listed(client)
+                status, body = await self._list_models(client)
             except (httpx.ConnectError, httpx.TimeoutException, TimeoutError) as error:
                 raise errors.unreachable(self.remote) from error
             except (httpx.HTTPError, httpx.InvalidURL):
                 return "", 0
             if status in {401, 403}:
                 raise errors.of_status(self.remote, status, "")
-            if status not in {200, 404}:  # it may be starting
+            if status not in {200, 404}:  # it may still be starting
                 return "", 0
-            listed = stream.of_models(body) if status == 200 else []
+            listed = stream.parse_models(body) if status == 200 else []
             self._model = listed[0] if listed else ("", 0)
         return self._model
 
-    async def _listed(self, client: httpx.AsyncClient) -> tuple[int, bytes]:
-        """Return the status and the body of the server's list of models, cut where it is huge."""
+    async def _list_models(self, client: httpx.AsyncClient) -> tuple[int, bytes]:
         url = f"{self.remote.url}/models"
         async with (
             asyncio.timeout(LONGEST_LIST_S),
-            client.stream("GET", url, timeout=CONNECT_S) as answer,
+            client.stream("GET", url, timeout=CONNECT_S) as response,
         ):
-            return answer.status_code, await beginning(answer, stream.MAX_BYTES)
+            return response.status_code, await read_at_most(response, stream.MAX_BYTES)
 
     async def ask(
         self,
@@ -130,13 +129,13 @@ class ChatServer:
         options: GenerationOptions,
         emit: Emit | None = None,
     ) -> Reply:
-        """Return the answer; its pieces go to `emit` as they come.
+        """Return the answer; `emit` is called with each piece when it arrives.
 
-        It is sent again while the server is busy or not well, as long as no piece has gone out;
-        and with fewer options where those may be what it refuses.
+        The request is repeated while the server is busy or faulty, unless a piece was emitted
+        already, and with fewer options while the server may refuse some of them.
 
         Raises:
-            ServerError: there is no answer; a `Refused` concerns this request only.
+            ServerError: there is no answer; a `RefusedByServer` concerns this request only.
         """
         model, limit_tokens = await self.model(client)
         sent: list[str] = []
@@ -146,25 +145,23 @@ class ChatServer:
             try:
                 body = request_body(model, messages, options, step)
                 reply = await self._once(client, body, sent, emit)
-            except _Status as answer:
-                error = self._error(answer)
-                if answer.status in _OPTIONS and step + 1 < STEPS:
-                    first, sure = first or error, sure and answer.status != 500
+            except _StatusError as refusal:
+                error = self._error(refusal)
+                if refusal.status in _OPTIONS and step + 1 < STEPS:
+                    first, sure = first or error, sure and refusal.status != 500
                     step += 1
-                    if answer.status == 500 and step > self._step + 1:
+                    if refusal.status == 500 and step > self._step + 1:
                         await asyncio.sleep(_wait_s(step - self._step - 1, None))
                     continue
-                if not self._may_mend(answer, attempt):
+                if attempt >= ATTEMPTS or not _is_worth_waiting(refusal):
                     raise (first or error) from None
-                await asyncio.sleep(_wait_s(attempt, answer.wait_s))
+                await asyncio.sleep(_wait_s(attempt, refusal.wait_s))
             except ServerError as error:
-                if sent or attempt >= ATTEMPTS or not isinstance(error.__cause__, httpx.HTTPError):
-                    raise
-                if isinstance(error.__cause__, httpx.TimeoutException):
+                if sent or attempt >= ATTEMPTS or not _is_broken_connection(error):
                     raise
                 await asyncio.sleep(_wait_s(attempt, None))
             else:
-                # a value that is too large is refused as one that is not known is
+                # a value out of range is refused like an unknown option, so it teaches nothing
                 if step < _FIRST_WITHOUT_SAMPLING or (sure and not options.temperature):
                     self._learn(step, sure)
                 return replace(
@@ -175,7 +172,7 @@ class ChatServer:
     async def _once(
         self, client: httpx.AsyncClient, body: dict[str, Any], sent: list[str], emit: Emit | None
     ) -> Reply:
-        """Send a request once; what goes to `emit` is noted in `sent`."""
+        """Send a request once; append what `emit` is called with to `sent`."""
         remote = self.remote
         limit = _CHARS_PER_TOKEN * int(body.get("max_tokens") or body["max_completion_tokens"])
         try:
@@ -184,58 +181,54 @@ class ChatServer:
                 client.stream("POST", f"{remote.url}/chat/completions", json=body) as response,
             ):
                 if response.status_code != 200:
-                    raise await _refusal(response)
+                    raise await _status_error(response)
                 reply = await read_answer(response, limit, sent, emit)
                 if not reply.text:
                     raise errors.empty(remote)
                 return reply
         except httpx.ReadTimeout as error:
             raise errors.silent(remote) from error
-        except httpx.ConnectError as error:
-            raise errors.unreachable(remote) from error
-        except httpx.TimeoutException as error:
+        except (httpx.ConnectError, httpx.TimeoutException) as error:
             raise errors.unreachable(remote) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise errors.broken_off(remote) from error
         except TimeoutError as error:
             raise errors.too_long(remote, LONGEST_ANSWER_S) from error
-        except stream.Garbage as error:
+        except stream.InvalidResponse as error:
             raise errors.no_completion(remote) from error
-        except stream.ToldError as error:
+        except stream.StreamFailure as error:
             raise errors.failed(remote, str(error)) from error
 
-    def _error(self, answer: _Status) -> ServerError:
-        if answer.status == 404 and not self.remote.model:
-            self._model = None  # it may have another one by now
-        return errors.of_status(self.remote, answer.status, answer.said, answer.wait_s or 0.0)
-
-    def _may_mend(self, answer: _Status, attempt: int) -> bool:
-        """Whether waiting may help, and not for longer than people wait."""
-        return (
-            answer.status in _LATER
-            and attempt < ATTEMPTS
-            and (answer.wait_s or 0.0) <= LONGEST_WAIT_S
-        )
+    def _error(self, refusal: _StatusError) -> ServerError:
+        if refusal.status == 404 and not self.remote.model:
+            self._model = None  # the server may have loaded another one
+        return errors.of_status(self.remote, refusal.status, refusal.message, refusal.wait_s or 0.0)
 
     def _learn(self, step: int, sure: bool) -> None:
-        """Remember which options were taken; what may have been chance counts from twice on."""
-        if step == self._step:
-            self._hunch = step
-        elif sure or self._hunch == step:
-            log.info("%s takes fewer options: step %d", self.remote.name, step)
+        """Remember the accepted options; an unsure step must be accepted twice."""
+        if step != self._step and (sure or self._candidate_step == step):
+            log.info("%s accepts fewer options: step %d", self.remote.name, step)
             self._step = step
-        else:
-            self._hunch = step
+        self._candidate_step = step
 
 
-async def _refusal(response: httpx.Response) -> _Status:
-    body = await beginning(response, _REFUSAL_BYTES)
-    wait_s = _asked_wait_s(response.headers.get("retry-after", ""))
-    return _Status(response.status_code, stream.said_in(body), wait_s)
+async def _status_error(response: httpx.Response) -> _StatusError:
+    body = await read_at_most(response, _ERROR_BYTES)
+    wait_s = _retry_after_s(response.headers.get("retry-after", ""))
+    return _StatusError(response.status_code, stream.parse_error(body), wait_s)
 
 
-def _asked_wait_s(text: str) -> float | None:
-    """Return the seconds of a Retry-After, which is a number or a date; None for neither."""
+def _is_worth_waiting(refusal: _StatusError) -> bool:
+    return refusal.status in _TEMPORARY and (refusal.wait_s or 0.0) <= LONGEST_WAIT_S
+
+
+def _is_broken_connection(error: ServerError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, httpx.HTTPError) and not isinstance(cause, httpx.TimeoutException)
+
+
+def _retry_after_s(text: str) -> float | None:
+    """Return the seconds of a Retry-After header, a number or a date; None for neither."""
     with suppress(ValueError):
         seconds = float(text)
         return max(0.0, seconds) if isfinite(seconds) else None
@@ -248,11 +241,11 @@ def _asked_wait_s(text: str) -> float | None:
 
 
 def _wait_s(attempt: int, asked_s: float | None) -> float:
-    """Return how long to wait after an attempt: as asked, else longer each time."""
+    """Return the wait after an attempt: as the server asks, else longer each time."""
     if asked_s is not None:
         return asked_s
     return float(min(FIRST_WAIT_S * 2 ** (attempt - 1), LONGEST_WAIT_S)) * random.uniform(0.8, 1.2)
 
 
-def _is_here(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     return host == "localhost" or host.startswith("127.") or host == "::1"

@@ -1,7 +1,7 @@
-"""What a chat-completions server sends back, made sense of piece by piece. Torch-free."""
+"""Parsing of the responses of a chat-completions server."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,30 +9,32 @@ import httpx
 
 from pipelines.core.results import Finish
 
-#: Longest line of a stream, and longest answer that comes in one piece, in bytes.
+#: Longest line of an event stream, and longest response that is not streamed, in bytes.
 MAX_BYTES = 4_000_000
 
-#: Ends a stream.
-_DONE = "[DONE]"
+#: Data of the event that ends a stream.
+_DONE = b"[DONE]"
+
+Emit = Callable[[str], None]
 
 
-class Garbage(Exception):
-    """What came is no chat completion."""
+class InvalidResponse(Exception):
+    """The response is not a chat completion."""
 
 
-class ToldError(Exception):
-    """The server says, in the middle of an answer, that it failed."""
+class StreamFailure(Exception):
+    """The server reports a failure in the middle of an answer; the text is its message."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of an answer.
+    """Part of an answer.
 
     Attributes:
-        text: what it adds.
-        finish: why the text ends, where this piece ends it.
-        prompt_tokens: tokens that the model read, where the server says so.
-        done: whether nothing follows.
+        text: the added text.
+        finish: reason for the end of the text, None if it goes on.
+        prompt_tokens: length of the prompt, None if the server does not report it.
+        done: whether this is the last chunk.
     """
 
     text: str = ""
@@ -43,14 +45,14 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer.
+    """Complete answer.
 
     Attributes:
-        text: all of it, without blanks around it.
-        finish: why it ended.
-        prompt_tokens: tokens that the model read, None where the server does not say.
-        limit_tokens: tokens that it reads at most, 0 where the server does not say.
-        own_sampling: whether the server refused temperature, top_p and seed, and took its own.
+        text: without white space at its ends.
+        finish: reason for its end.
+        prompt_tokens: length of the prompt, None if the server does not report it.
+        limit_tokens: length of the model's context, 0 if the server does not report it.
+        own_sampling: whether the server refused temperature, top_p and seed, and used its own.
     """
 
     text: str
@@ -60,69 +62,69 @@ class Reply:
     own_sampling: bool = False
 
 
-class EventLines:
-    """Cuts the bytes of a stream of events into chunks; keeps what is not whole yet."""
-
-    def __init__(self) -> None:
-        """Nothing has come yet."""
-        self._rest = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[Chunk]:
-        """Yield the chunks that `data` completes.
-
-        Raises:
-            Garbage: it is no stream of chat completions.
-            ToldError: the server says that it failed.
-        """
-        self._rest += data
-        if b"\n" not in data:  # looked at once it is whole: looking each time would be quadratic
-            if len(self._rest) > MAX_BYTES:
-                raise Garbage
-            return
-        *lines, self._rest = self._rest.split(b"\n")
-        for line in lines:
-            if line.startswith(b"data:"):
-                yield _of_event(line.removeprefix(b"data:").decode("utf-8", "replace").strip())
-
-    def end(self) -> Iterator[Chunk]:
-        """Yield what the last line holds, where the stream ends within it."""
-        yield from self.feed(b"\n")
-
-
-def of_whole(data: bytes) -> Chunk:
-    """Return an answer that came in one piece, from a server that does not stream.
+async def parse_events(parts: AsyncIterator[bytes]) -> AsyncIterator[Chunk]:
+    """Yield the chunks of an event stream, however its bytes are split.
 
     Raises:
-        Garbage: it is no chat completion.
-        ToldError: it says that the server failed.
+        InvalidResponse: the events are not parts of a chat completion.
+        StreamFailure: the server reports a failure.
     """
-    chunk = _of_object(_json(data.decode("utf-8", "replace")), "message")
+    async for line in _lines(parts):
+        if line.startswith(b"data:"):
+            data = line.removeprefix(b"data:").strip()
+            if data == _DONE:
+                yield Chunk(done=True)
+            elif data:
+                yield _chunk(_json(data), "delta")
+
+
+async def _lines(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    line = bytearray()
+    async for data in parts:
+        line += data
+        if b"\n" in data:  # searching the whole line each time would be quadratic
+            *complete, line = line.split(b"\n")
+            for one in complete:
+                yield bytes(one)
+        elif len(line) > MAX_BYTES:
+            raise InvalidResponse
+    yield bytes(line)
+
+
+def parse_completion(data: bytes) -> Chunk:
+    """Return the answer of a server that does not stream.
+
+    Raises:
+        InvalidResponse: it is not a chat completion.
+        StreamFailure: the server reports a failure.
+    """
+    chunk = _chunk(_json(data), "message")
     return Chunk(chunk.text, chunk.finish or "end", chunk.prompt_tokens, done=True)
 
 
-def of_models(data: bytes) -> list[tuple[str, int]]:
-    """Return the names of a server's models, each with the tokens it reads, 0 if not told.
+def parse_models(data: bytes) -> list[tuple[str, int]]:
+    """Return the names of a server's models and the lengths of their contexts, 0 if unknown.
 
-    An empty list, and whatever is no list of models, gives none.
+    The list is empty if the data is not a list of models.
     """
     try:
-        listed = _json(data.decode("utf-8", "replace")).get("data")
-    except Garbage:
+        listed = _json(data).get("data")
+    except InvalidResponse:
         return []
     rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
     return [
-        (row["id"], _whole(row.get("max_model_len")) or 0)
+        (row["id"], _count(row.get("max_model_len")) or 0)
         for row in rows
         if isinstance(row.get("id"), str) and row["id"]
     ]
 
 
-def said_in(data: bytes) -> str:
-    """Return the server's own words in the body of a refusal, "" where there are none."""
-    text = data.decode("utf-8", "replace")
+def parse_error(data: bytes) -> str:
+    """Return the message in the body of an error, "" if there is none."""
     try:
-        body = _json(text)
-    except Garbage:
+        body = _json(data)
+    except InvalidResponse:
+        text = data.decode("utf-8", "replace")
         return "" if "<" in text[:200] else text
     return _message(body.get("error", body.get("detail", body.get("message", ""))))
 
@@ -130,33 +132,28 @@ def said_in(data: bytes) -> str:
 def _message(found: Any) -> str:
     if isinstance(found, dict):
         found = found.get("message", "")
-    if isinstance(found, list):  # as FastAPI refuses
+    if isinstance(found, list):  # FastAPI's form
         found = ", ".join(str(one.get("msg", "")) for one in found if isinstance(one, dict))
     return found if isinstance(found, str) else ""
 
 
-def _of_event(text: str) -> Chunk:
-    if text == _DONE:
-        return Chunk(done=True)
-    return _of_object(_json(text), "delta") if text else Chunk()
-
-
-def _of_object(body: dict[str, Any], where: str) -> Chunk:
+def _chunk(body: dict[str, Any], key: str) -> Chunk:
+    """Return the first choice of a completion; its message is under `key`."""
     if body.get("error"):
-        raise ToldError(_message(body["error"]))
+        raise StreamFailure(_message(body["error"]))
     choices, usage = body.get("choices"), body.get("usage")
     if not isinstance(choices, list):
-        raise Garbage
-    prompt = _whole(usage.get("prompt_tokens")) if isinstance(usage, dict) else None
-    if not choices:  # the last piece of a stream holds only the usage
-        return Chunk(prompt_tokens=prompt)
+        raise InvalidResponse
+    prompt_tokens = _count(usage.get("prompt_tokens")) if isinstance(usage, dict) else None
+    if not choices:  # the last event of a stream holds only the usage
+        return Chunk(prompt_tokens=prompt_tokens)
     choice = choices[0] if isinstance(choices[0], dict) else {}
-    said = choice.get(where)
-    if not isinstance(said, dict | None):
-        raise Garbage
+    message = choice.get(key)
+    if not isinstance(message, dict | None):
+        raise InvalidResponse
     reason = choice.get("finish_reason")
     finish: Finish | None = None if not reason else "length" if reason == "length" else "end"
-    return Chunk(_text((said or {}).get("content")), finish, prompt)
+    return Chunk(_text((message or {}).get("content")), finish, prompt_tokens)
 
 
 def _text(content: Any) -> str:
@@ -166,48 +163,45 @@ def _text(content: Any) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _json(text: str) -> dict[str, Any]:
+def _json(data: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(text)
+        body = json.loads(data.decode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
-        raise Garbage from error
+        raise InvalidResponse from error
     if not isinstance(body, dict):
-        raise Garbage
+        raise InvalidResponse
     return body
 
 
-def _whole(value: Any) -> int | None:
-    right = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-    return value if right else None
+def _count(value: Any) -> int | None:
+    valid = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return value if valid else None
 
 
-Emit = Callable[[str], None]
-
-
-async def beginning(response: httpx.Response, most: int) -> bytes:
-    """Return the first `most` bytes of a body; the rest is not waited for."""
+async def read_at_most(response: httpx.Response, limit: int) -> bytes:
+    """Return the first `limit` bytes of a body, without waiting for the rest."""
     body = bytearray()
     async for data in response.aiter_bytes():
         body += data
-        if len(body) > most:
+        if len(body) > limit:
             break
-    return bytes(body[:most])
+    return bytes(body[:limit])
 
 
 async def read_answer(
     response: httpx.Response, limit: int, sent: list[str], emit: Emit | None
 ) -> Reply:
-    """Return the answer that a response holds; blanks at its ends are left out.
+    """Return the answer in a response, without white space at its ends.
 
     Args:
-        response: a stream of events, or JSON in one piece.
-        limit: characters after which it is broken off.
-        sent: gets what goes to `emit`.
-        emit: called with each piece as it comes.
+        response: an event stream, or JSON.
+        limit: length in characters at which the answer is cut.
+        sent: receives each piece that `emit` was called with.
+        emit: called with each piece when it arrives.
 
     Raises:
-        Garbage: it is no chat completion.
-        ToldError: the server says that it failed.
+        InvalidResponse: it is not a chat completion.
+        StreamFailure: the server reports a failure.
         httpx.HTTPError: the connection broke.
     """
     answer, finish, prompt_tokens = _Answer(), None, None
@@ -223,17 +217,15 @@ async def read_answer(
             break
         if chunk.done:
             break
+    if finish is None and answer.text:
+        raise httpx.RemoteProtocolError("the stream ended before the answer")
     if finish is None:
-        raise (
-            httpx.RemoteProtocolError("the stream ended before the answer")
-            if answer.text
-            else Garbage()
-        )
+        raise InvalidResponse
     return Reply(answer.text, finish, prompt_tokens)
 
 
 class _Answer:
-    """A text as it grows; blanks are held back until something follows them."""
+    """Growing text that holds back white space until more text follows it."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []
@@ -241,7 +233,7 @@ class _Answer:
         self.num_chars = 0
 
     def add(self, text: str) -> str:
-        """Add what has come; return what of it can go out."""
+        """Add a piece; return the text that can be shown now."""
         self.num_chars += len(text)
         shown = text if self._pieces else text.lstrip()
         words = shown.rstrip()
@@ -261,14 +253,10 @@ class _Answer:
 
 async def _chunks(response: httpx.Response) -> AsyncIterator[Chunk]:
     if "json" in response.headers.get("content-type", ""):
-        body = await beginning(response, MAX_BYTES + 1)
+        body = await read_at_most(response, MAX_BYTES + 1)
         if len(body) > MAX_BYTES:
-            raise Garbage
-        yield of_whole(body)
+            raise InvalidResponse
+        yield parse_completion(body)
         return
-    lines = EventLines()
-    async for data in response.aiter_bytes():
-        for chunk in lines.feed(data):
-            yield chunk
-    for chunk in lines.end():
+    async for chunk in parse_events(response.aiter_bytes()):
         yield chunk

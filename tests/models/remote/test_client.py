@@ -1,12 +1,13 @@
 """A server of chat completions that does its work, and one that goes wrong in every way."""
 
+import asyncio
 import base64
 import io
 import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from pipelines.core.options import GenerationOptions
 from pipelines.core.remote import Remote
 from pipelines.core.settings import Settings
 from pipelines.models.remote import client
-from pipelines.models.remote import stream as replies
-from pipelines.models.remote.stream import EventLines
+from pipelines.models.remote import stream as responses
+from pipelines.models.remote.stream import Chunk, parse_events
 from pipelines.models.video_chat import Part
 from pipelines.serving.remote_registry import MOST_VISITORS
 from pipelines.serving.store import PipelineStore
@@ -277,11 +278,38 @@ def test_a_list_of_models_without_end_is_left(
     server: FakeChatServer, red_circle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was once read into memory until it ended."""
-    monkeypatch.setattr(replies, "MAX_BYTES", 300_000)
+    monkeypatch.setattr(responses, "MAX_BYTES", 300_000)
     server.endless_list = True
     assert describer(server).answer(red_circle, "Which?", GREEDY).text == TEXT
     assert server.left.wait(10)
     assert "model" not in server.questions[0].body
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [("endless line", "no chat completion"), ("endless refusal", "refused this request")],
+)
+def test_a_response_without_end_is_left(
+    server: FakeChatServer,
+    red_circle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    told: str,
+) -> None:
+    monkeypatch.setattr(responses, "MAX_BYTES", 300_000)
+    server.faults = [fault] * 4
+    with failing() as caught:
+        describer(server).answer(red_circle, "Which?", GREEDY)
+    assert told in caught.value.message
+    assert server.left.wait(10)
+
+
+def test_nothing_is_waited_for_after_the_last_event(
+    server: FakeChatServer, red_circle: Path
+) -> None:
+    server.faults = ["silence at the end"]
+    assert describer(server, timeout_s=1.0).answer(red_circle, "Which?", GREEDY).text == TEXT
+    assert server.left.wait(5)
 
 
 def test_blanks_without_end_are_an_end(
@@ -295,10 +323,16 @@ def test_blanks_without_end_are_an_end(
 
 
 def test_lines_may_come_byte_by_byte() -> None:
-    lines, said = EventLines(), 'data: {"choices": [{"delta": {"content": "é"}}]}\n\n'.encode()
-    chunks = [chunk for byte in said * 3 for chunk in lines.feed(bytes([byte]))]
-    assert [chunk.text for chunk in chunks] == ["é"] * 3
-    assert list(lines.end()) == []
+    event = 'data: {"choices": [{"delta": {"content": "é"}}]}\n\n'.encode()
+
+    async def parts() -> AsyncIterator[bytes]:
+        for byte in event * 3:
+            yield bytes([byte])
+
+    async def parsed() -> list[Chunk]:
+        return [chunk async for chunk in parse_events(parts())]
+
+    assert [chunk.text for chunk in asyncio.run(parsed())] == ["é"] * 3
 
 
 def test_stop_does_not_wait_for_a_name_server(
