@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import InputError, kind_of
 from pipelines.search.results import IndexSummary
 from pipelines.search.tables import Database, IndexUnavailable, VectorTables, unavailable
-from pipelines.serving.device_queue import LOOK_S, BrokenOff
+from pipelines.serving.device_queue import LOOK_S
 
 #: Seconds that a writer waits for another one; it may be sorting the vectors of a large index.
 WAIT_S = 300.0
@@ -39,33 +40,34 @@ class WriterLocks:
     def held(
         self,
         name: str,
-        given_up: Callable[[], bool] = lambda: False,
+        cancel: CancelToken = NEVER,
         wait_s: float | None = None,
     ) -> Iterator[None]:
         """Be the only one who holds the lock of a name; a thread may enter it again.
 
         Args:
             name: whose lock.
-            given_up: asked a few times a second while another one holds it.
+            cancel: checked a few times a second while another one holds it.
             wait_s: seconds to wait; `WAIT_S` where not given.
 
         Raises:
-            BrokenOff: given up.
+            Cancelled: `cancel` is cancelled.
             OSError: its file cannot be written, or another one holds it for longer.
         """
         number = zlib.crc32(name.encode()) % _LOCKS  # the same in every process
         until = monotonic() + (WAIT_S if wait_s is None else wait_s)
-        _enter(self._threads[number], given_up, until)
+        _enter(self._threads[number], cancel, until)
         try:
             if self._folder is None:
                 yield
                 return
             lock = self._file(number, self._folder)
             try:
-                lock.acquire(timeout=max(0.0, until - monotonic()), cancel_check=given_up)
+                lock.acquire(
+                    timeout=max(0.0, until - monotonic()), cancel_check=lambda: cancel.is_cancelled
+                )
             except Timeout:
-                if given_up():
-                    raise BrokenOff from None
+                cancel.check()
                 raise
             try:
                 yield
@@ -82,11 +84,10 @@ class WriterLocks:
         return self._files[number]
 
 
-def _enter(lock: threading.RLock, given_up: Callable[[], bool], until: float) -> None:
+def _enter(lock: threading.RLock, cancel: CancelToken, until: float) -> None:
     """Take the lock of the threads; a free one even where the wait was given up before."""
     while not lock.acquire(timeout=max(0.0, min(LOOK_S, until - monotonic()))):
-        if given_up():
-            raise BrokenOff
+        cancel.check()
         if monotonic() >= until:
             raise TimeoutError
 
@@ -193,7 +194,7 @@ class Indexes:
     def changing(
         self,
         owner: str,
-        given_up: Callable[[], bool] = lambda: False,
+        cancel: CancelToken = NEVER,
         wait_s: float | None = None,
     ) -> Iterator[None]:
         """Let nobody else write to or delete an owner's indexes in the block.
@@ -204,16 +205,16 @@ class Indexes:
 
         Args:
             owner: whose.
-            given_up: asked a few times a second while somebody else writes.
+            cancel: checked a few times a second while somebody else writes.
             wait_s: seconds to wait for that, minutes where not given.
 
         Raises:
-            BrokenOff: given up.
+            Cancelled: `cancel` is cancelled.
             IndexUnavailable: the lock cannot be written, or somebody else writes for longer.
         """
         with ExitStack() as stack:
             try:
-                stack.enter_context(self._locks.held(owner, given_up, wait_s))
+                stack.enter_context(self._locks.held(owner, cancel, wait_s))
             except OSError as error:
                 raise unavailable() from error
             yield

@@ -1,6 +1,6 @@
 """Write frames as a small H.264 MP4 that every browser plays."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import av
 import numpy as np
 
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import InputError
 from pipelines.media.video.container import nothing_left
 from pipelines.media.video.frames import Pixels, indices_between
@@ -44,7 +45,7 @@ def write_clip(
     path_out: Path,
     *,
     max_side_px: int = 640,
-    should_stop: Callable[[], bool] | None = None,
+    cancel: CancelToken = NEVER,
 ) -> None:
     """Cut a part out of a video as a small MP4 without sound; its frames keep their times.
 
@@ -54,14 +55,14 @@ def write_clip(
         end_s: end of the part; 0.0 means the end of the video.
         path_out: the MP4 file to write.
         max_side_px: the longer side is shrunk to at most this.
-        should_stop: asked now and then; when true, `ReadingStopped` is raised.
+        cancel: ends the work with `Cancelled`.
 
     Raises:
         InputError: the part is not in the video.
         MediaError: the video cannot be read.
-        ReadingStopped: the caller said so.
+        Cancelled: `cancel` is cancelled.
     """
-    with open_video(path_in, should_stop=should_stop) as reader:
+    with open_video(path_in, cancel=cancel) as reader:
         indices = indices_between(reader.times_s, start_s, end_s)
         info = reader.info
         shrink = min(1.0, max_side_px / max(info.height_px, info.width_px))
@@ -73,7 +74,7 @@ def write_clip(
         def frames() -> Iterable[tuple[float, Pixels]]:
             num_lost = 0
             parts = reader.frames_in_order(
-                indices, (height, width), at_once=_AT_ONCE, should_stop=should_stop
+                indices, (height, width), at_once=_AT_ONCE, cancel=cancel
             )
             for part in parts:
                 num_lost += part.num_lost

@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from pipelines.compute.background import stream_work
+from pipelines.core.cancel import NEVER, Cancelled, CancelToken
 from pipelines.core.errors import InputError, MediaError, ServerError, kind_of
 from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Settings
@@ -36,7 +37,7 @@ from pipelines.models.remote.messages import (
     conversation,
     picture_part,
 )
-from pipelines.models.remote.stopping import RequestStopped, run_stoppable
+from pipelines.models.remote.stopping import run_stoppable
 from pipelines.models.remote.stream import Emit, Reply
 
 #: Temperature at which captions to choose from are drawn, where none is asked for.
@@ -60,7 +61,7 @@ class RemoteCaptioner(ImageToTextModel):
         self._server = server
         self._places = threading.Semaphore(server.remote.concurrency)
 
-    def model_name(self, should_stop: Callable[[], bool] = lambda: False) -> str:
+    def model_name(self, cancel: CancelToken = NEVER) -> str:
         """Return what the server calls the model, "" where it lists none, or was not waited for.
 
         Raises:
@@ -72,8 +73,8 @@ class RemoteCaptioner(ImageToTextModel):
                 return (await self._server.model(client))[0]
 
         try:
-            return run_stoppable(ask(), should_stop)
-        except RequestStopped:
+            return run_stoppable(ask(), cancel)
+        except Cancelled:
             return ""
 
     def iter_captions(
@@ -191,7 +192,7 @@ class RemoteCaptioner(ImageToTextModel):
     def _stream(
         self, image: Path, question: Question, options: GenerationOptions
     ) -> Iterator[TextDelta]:
-        def work(emit: Callable[[TextDelta], None], should_stop: Callable[[], bool]) -> None:
+        def work(emit: Callable[[TextDelta], None], cancel: CancelToken) -> None:
             picture = self._opened(image)
 
             async def ask() -> Description:
@@ -200,8 +201,8 @@ class RemoteCaptioner(ImageToTextModel):
                         client, picture, question, options, lambda text: emit(TextDelta(text=text))
                     )
 
-            with suppress(RequestStopped):
-                emit(TextDelta(text="", result=run_stoppable(ask(), should_stop)))
+            with suppress(Cancelled):
+                emit(TextDelta(text="", result=run_stoppable(ask(), cancel)))
 
         for delta in stream_work(work):
             yield TextDelta(text="") if delta is None else delta
@@ -251,9 +252,9 @@ class RemoteCaptioner(ImageToTextModel):
             for one in self._settled(made):
                 emit(one)
 
-        def work(emit: Callable[[Description], None], should_stop: Callable[[], bool]) -> None:
-            with suppress(RequestStopped):
-                run_stoppable(work_all(emit), should_stop)
+        def work(emit: Callable[[Description], None], cancel: CancelToken) -> None:
+            with suppress(Cancelled):
+                run_stoppable(work_all(emit), cancel)
 
         return stream_work(work) if jobs else iter(())
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.compute.lru import FileDigests, LruCache
-from pipelines.core.errors import ReadingStopped
+from pipelines.core.cancel import Cancelled, CancelToken
 from pipelines.core.options import GenerationOptions
 from pipelines.core.results import Step
 from pipelines.core.settings import Settings
@@ -22,14 +22,13 @@ from pipelines.media.video.reader import VideoReader
 from pipelines.models.remote import messages
 from pipelines.models.remote.client import ChatServer
 from pipelines.models.remote.messages import Question, check_beams
-from pipelines.models.remote.stopping import RequestStopped, run_stoppable
+from pipelines.models.remote.stopping import run_stoppable
 from pipelines.models.video_chat import (
     AnswerDelta,
     Emit,
     History,
     Part,
     SeenFrames,
-    ShouldStop,
     VideoAnswer,
     VideoChatModel,
     picture_size,
@@ -92,7 +91,7 @@ class RemoteVideoChat(VideoChatModel):
         options: GenerationOptions,
         part: Part,
         compress: bool,
-    ) -> Callable[[Emit, ShouldStop], None]:
+    ) -> Callable[[Emit, CancelToken], None]:
         """Return the work of answering, which closes the connection once told to end.
 
         Of the frames, as many are sent as the remote's settings allow. `compress` is only told of:
@@ -104,11 +103,11 @@ class RemoteVideoChat(VideoChatModel):
         check_beams(options)
         asked = Question.of(question, read_history(history))
 
-        def work(emit: Emit, should_stop: ShouldStop) -> None:
-            with suppress(RequestStopped, ReadingStopped):
-                look = self._look(video, part, emit, should_stop)
+        def work(emit: Emit, cancel: CancelToken) -> None:
+            with suppress(Cancelled):
+                look = self._look(video, part, emit, cancel)
                 emit(AnswerDelta(seen=look.seen, pictures=look.pictures))
-                answer = self._answered(look, asked, options, emit, should_stop)
+                answer = self._answered(look, asked, options, emit, cancel)
                 notes = (*look.notes, *answer.notes, *_skim_notes(compress))
                 whole = extend_history(history, question, answer.text)
                 emit(AnswerDelta(result=replace(answer, history=tuple(whole), notes=notes)))
@@ -121,7 +120,7 @@ class RemoteVideoChat(VideoChatModel):
         asked: Question,
         options: GenerationOptions,
         emit: Emit,
-        should_stop: ShouldStop,
+        cancel: CancelToken,
     ) -> VideoAnswer:
         async def ask() -> VideoAnswer:
             async with self._server.client() as client:
@@ -140,18 +139,16 @@ class RemoteVideoChat(VideoChatModel):
                 notes=asked.notes(reply, context),
             )
 
-        return run_stoppable(ask(), should_stop)
+        return run_stoppable(ask(), cancel)
 
-    def _look(self, video: Path, part: Part, emit: Emit, should_stop: ShouldStop) -> _Look:
+    def _look(self, video: Path, part: Part, emit: Emit, cancel: CancelToken) -> _Look:
         """Return a video as it is sent, from an earlier question where it is kept."""
 
         def make() -> _Look:
-            with open_video(
-                video, max_seconds=self.settings.max_video_s, should_stop=should_stop
-            ) as reader:
+            with open_video(video, max_seconds=self.settings.max_video_s, cancel=cancel) as reader:
                 if self._goes_whole(video, part):
                     return _whole(video, reader)
-                return _frames(reader, part, self._server.remote.max_frames, emit, should_stop)
+                return _frames(reader, part, self._server.remote.max_frames, emit, cancel)
 
         return self._looks.get((self._digests.of(video), part), make)
 
@@ -168,9 +165,7 @@ def _whole(video: Path, reader: VideoReader) -> _Look:
     return _Look(seen, (), (messages.video_part(video.read_bytes(), kind),))
 
 
-def _frames(
-    reader: VideoReader, part: Part, most: int, emit: Emit, should_stop: ShouldStop
-) -> _Look:
+def _frames(reader: VideoReader, part: Part, most: int, emit: Emit, cancel: CancelToken) -> _Look:
     """Return frames spread evenly over a part of a video."""
     times, info = reader.times_s, reader.info
     within = indices_between(times, part.start_s, part.end_s)
@@ -181,7 +176,7 @@ def _frames(
     def told(done: int, total: int) -> None:
         emit(AnswerDelta(step=Step(done=done, total=total, unit="frames")))
 
-    frames = reader.frames_at(chosen, size, should_stop=should_stop, on_progress=told)
+    frames = reader.frames_at(chosen, size, cancel=cancel, on_progress=told)
     end_s = min(part.end_s or info.end_s, info.end_s)
     seen = SeenFrames(
         times_s=tuple(frames.times_s.tolist()),

@@ -6,7 +6,8 @@ import av
 import numpy as np
 import pytest
 
-from pipelines.core.errors import InputError, ReadingStopped
+from pipelines.core.cancel import Cancelled, CancelToken
+from pipelines.core.errors import InputError
 from pipelines.media.video.open import probe
 from pipelines.media.video.reader import VideoReader
 from pipelines.media.video.writer import write_clip, write_frames
@@ -88,8 +89,8 @@ def test_a_clip_that_is_stopped_leaves_no_file(tmp_path: Path) -> None:
         asked[0] += 1
         return asked[0] > 4
 
-    with pytest.raises(ReadingStopped):
-        write_clip(source, 0.0, 0.0, tmp_path / "clip.mp4", should_stop=stop)
+    with pytest.raises(Cancelled):
+        write_clip(source, 0.0, 0.0, tmp_path / "clip.mp4", cancel=CancelToken(stop))
     assert not (tmp_path / "clip.mp4").exists()
     with pytest.raises(InputError):
         write_clip(source, 2.0, 1.0, tmp_path / "clip.mp4")
