@@ -24,6 +24,8 @@ from tests.fakes.batch_captioner import (
     run_command,
 )
 
+pytestmark = pytest.mark.long
+
 
 def start(folder: Path, *more: str, **env: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
@@ -95,7 +97,6 @@ def kill_and_resume(folder: Path, tmp_path: Path, *, num_images: int, sleep_s: f
     assert num_images * 0.99 <= num_calls <= num_images * 0.99 + 8 * num_killed
 
 
-@pytest.mark.long
 def test_killed_at_ten_moments(tmp_path: Path) -> None:
     kill_and_resume(tmp_path / "pictures", tmp_path, num_images=300, sleep_s=0.004)
 
@@ -111,7 +112,6 @@ def peak_mb(folder: Path) -> float:
     return float(done.stdout.split("peak_kb ")[1]) / 1e3
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("few", "many", "picture_px"),
     [(30, 150, 640), pytest.param(200, 2000, 1024, marks=pytest.mark.slow)],

@@ -59,6 +59,16 @@ def test_what_was_added_is_there_again(tmp_path: Path) -> None:
     assert "狗.png" in path.read_text(encoding="utf-8")  # readable by people
 
 
+def test_its_own_caption_comes_before_one_that_was_found_elsewhere(tmp_path: Path) -> None:
+    known = {entry(number).hash: entry(number, f"elsewhere {number}") for number in range(2)}
+    with Ledger(tmp_path / "ledger.jsonl", SETTINGS, known) as ledger:
+        assert ledger.caption(entry(0).hash) == "elsewhere 0"
+        ledger.add([entry(0, "its own")])
+        assert [ledger.caption(entry(n).hash) for n in range(2)] == ["its own", "elsewhere 1"]
+        captions, _ = ledger.known()
+    assert [captions[entry(n).hash].caption for n in range(2)] == ["its own", "elsewhere 1"]
+
+
 def test_notes_are_kept_beside_their_caption(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     noted = LedgerEntry("a.png", "a1", "a dog", "", ("It is cut.",))

@@ -24,6 +24,8 @@ from pipelines.serving.store import PipelineStore
 from pipelines.weights.locate import BUNDLE
 from tests.support.app_process import FOREIGN, ROOT
 
+pytestmark = pytest.mark.long
+
 RATES = DeviceSpeed(flops=1e12, read_bytes=2e10, dtype="float32")
 
 
@@ -41,7 +43,6 @@ def settings(tmp_path: Path, **given: object) -> Settings:
     return Settings(**{**values, **given})  # type: ignore[arg-type]
 
 
-@pytest.mark.long
 def test_a_machine_that_runs_the_tests_is_well(tmp_path: Path) -> None:
     done = doctor("--work-dir", str(tmp_path / "work"), "--port", "0", "--device", "cpu")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -52,7 +53,6 @@ def test_a_machine_that_runs_the_tests_is_well(tmp_path: Path) -> None:
     assert rows["demo-clip"].endswith("runs")
 
 
-@pytest.mark.long
 def test_json_holds_the_same_and_the_code_says_what_is_missing(tmp_path: Path) -> None:
     done = doctor("--json", "--work-dir", str(tmp_path / "work"), "--models", "hub", "--port", "0")
     assert done.returncode == 1, "--models hub with no hub and nothing on disk"

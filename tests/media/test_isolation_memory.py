@@ -19,6 +19,8 @@ from pipelines.media.isolation import DecodeBudget, Hold
 from tests.fakes.images import BLUE, RED, halves, near, png, saved
 from tests.media.test_images import CLIP_RECIPE
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 MB = 1_000_000
 
@@ -135,7 +137,6 @@ def test_what_a_format_s_decoder_takes_counts(
     assert per_pixel == pytest.approx([4.4, 2.0, 8.0, 16.4], abs=0.1)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "L", "CMYK", "I;16"])
 def test_a_large_picture_is_shrunk_as_its_full_size_is(mode: str) -> None:
     """99.9 % of the values that the model sees move by two levels at most."""
@@ -165,7 +166,6 @@ def test_a_large_picture_is_turned_upright() -> None:
     assert near(image.getpixel((300, 800)), BLUE)
 
 
-@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads memory as Linux tells it")
 def test_several_large_pictures_at_once_stay_within_the_budget(tmp_path: Path) -> None:
     """One of 120 megapixels with alpha took 1 GB and five at once 7 GB; here 25 megapixels."""

@@ -36,6 +36,8 @@ from pipelines.search.results import FileOutcome, FoundFile, IndexedFile, Search
 from pipelines.serving.store import PipelineStore
 from tests.conftest import draw_circle
 
+pytestmark = pytest.mark.long
+
 EXAMPLES = Path(__file__).parent.parent.parent / "assets" / "examples"
 OWNER = owner_of("an owner of these tests")
 FILES = ("red-circle.png", "yellow-star.png", "three-hearts.png", "circle-moves-left.mp4")
@@ -389,7 +391,6 @@ def test_two_runs_at_once_do_not_exceed_the_limit(
     assert library.holding(OWNER).vectors == 3
 
 
-@pytest.mark.long
 def test_a_video_of_many_turns_goes_on_with_another_model(
     store: PipelineStore,
     library: Indexes,

@@ -26,10 +26,9 @@ from tests.support.downloads import (
     wanted_bytes,
 )
 
-pytestmark = pytest.mark.usefixtures("cache")
+pytestmark = [pytest.mark.usefixtures("cache"), pytest.mark.long]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("fault", "said"),
     [

@@ -19,6 +19,8 @@ from pipelines.models.repetition import trim
 from tests.fakes import tiny_captioning_more as tiny_describe_more
 from tests.support.captioning import EXACT, FAMILIES, Spec, draw, one_thread
 
+pytestmark = pytest.mark.long
+
 SHORT = GenerationOptions(max_new_tokens=10)
 MORE: dict[str, tuple[Any, Any]] = {
     "florence2": (traits.FLORENCE2, tiny_describe_more.make_florence2),
@@ -86,7 +88,6 @@ def stock_text(
     return trim(model._decode(output[0, skip:].tolist()))[0]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("key", MORE)
 def test_captions_equal_the_stock_model_alone_in_a_batch_and_streamed(
     key: str, models: dict[str, CaptionPipeline], pictures: list[Path]
@@ -132,7 +133,6 @@ def test_a_conversation_equals_the_stock_model_and_skips_the_vision_tower(
     del model.bridge.encode
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
 @pytest.mark.parametrize("key", MORE)
 def test_bfloat16_computes(key: str, packed: bool, folder: Path, pictures: list[Path]) -> None:
