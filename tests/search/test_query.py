@@ -203,12 +203,9 @@ def test_both_kinds_go_by_verdict_and_then_by_strength() -> None:
     for sides in ([pictures, videos], [videos, pictures]):
         names = [one.file.name for one in merged(sides, Query(text="a")).found]
         assert names == ["v1", "p1", "p2", "v2", "p3"]
-    assert [
-        one.file.name for one in merged([pictures, videos], Query(text="a", top_k=2)).found
-    ] == [
-        "v1",
-        "p1",
-    ]
+    two = merged([pictures, videos], Query(text="a", top_k=2))
+    assert [one.file.name for one in two.found] == ["v1", "p1"]
+    assert two.notes == ("The best 2 of 5 are shown.",)
 
 
 def test_what_has_no_verdict_does_not_hide_that_nothing_fits() -> None:

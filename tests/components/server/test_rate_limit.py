@@ -48,6 +48,16 @@ def test_only_so_many_visitors_are_remembered() -> None:
         house.let_in(str(MOST_VISITORS), "batch", now=0.0)
 
 
+def test_who_goes_on_asking_is_not_forgotten_for_newcomers() -> None:
+    house = AccessRules(2)
+    for number in range(MOST_VISITORS):
+        house.let_in(str(number), "batch", now=0.0)
+    house.let_in("0", "batch", now=1.0)
+    house.let_in("new", "batch", now=2.0)
+    with pytest.raises(RequestRefused):
+        house.let_in("0", "batch", now=3.0)
+
+
 def test_nobody_is_let_in_while_the_house_closes() -> None:
     house = AccessRules()
     house.closing.set()
