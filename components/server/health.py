@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from components.server.gradio_internals import queue_of
 from pipelines.core.settings import Settings
 from pipelines.serving.store import PipelineStore
 from pipelines.serving.work_dir import no_uploads_because
@@ -57,7 +58,7 @@ def _figures(store: PipelineStore, app: gr.Blocks, started: float) -> Iterator[M
     """Yield what is measured; no label holds anything of a visitor."""
     yield ("seesay_start_time_seconds", "When the app started, Unix time.", "gauge",
            [({}, started)])  # fmt: skip
-    yield ("seesay_requests_waiting", "Requests in the queue.", "gauge", [({}, len(app._queue))])
+    yield ("seesay_requests_waiting", "Requests in the queue.", "gauge", [({}, len(queue_of(app)))])
     uses = store.metrics.snapshot()
     yield ("seesay_requests_in_progress", "Requests that use a model now.", "gauge",
            [({"model": key}, use.now) for key, use in uses])  # fmt: skip

@@ -7,11 +7,17 @@ from collections.abc import Iterable
 from typing import Any
 
 import gradio as gr
-from gradio.queueing import Event, EventQueue, Queue
-from gradio.route_utils import get_fn
-from gradio.server_messages import ProcessCompletedMessage
-from gradio.utils import LRUCache, error_payload
 
+from components.server.gradio_internals import (
+    Event,
+    EventQueue,
+    LRUCache,
+    ProcessCompletedMessage,
+    Queue,
+    error_payload,
+    get_fn,
+    is_agent,
+)
 from components.server.translate import chosen_language, say, speaking
 from pipelines.core.visitor import place_in_line
 
@@ -60,11 +66,6 @@ def _forget(queue: Queue, visit: str, event_id: str) -> None:
 
 #: Visits whose messages are kept until they are fetched; beyond, those of the oldest go.
 MOST_READERS = 20_000
-
-
-def is_agent(request: Any) -> bool:
-    """Whether a request comes through Gradio's MCP server, which has one visit for all agents."""
-    return bool(getattr(request, "headers", {}).get("x-gradio-user") == "mcp")
 
 
 def visitor_of(event: Event) -> str:
