@@ -1,7 +1,7 @@
 """Gradio's internals that the app uses, in one place.
 
-They are no public interface of Gradio: `tests/components/test_gradio_internals.py` checks that each
-exists in the pinned version and works as assumed here.
+They are no public interface of Gradio. `tests/components/server/test_gradio_internals.py` checks
+that each exists in the pinned version and works as assumed here.
 """
 
 import functools

@@ -39,7 +39,7 @@ from components.server.gradio_internals import (
     traverse,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
