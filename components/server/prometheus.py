@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 
 import gradio as gr
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily as _Counter
+from prometheus_client.metrics_core import GaugeMetricFamily as _Gauge
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -31,32 +33,26 @@ class _AppCollector(Collector):
         self._store, self._app, self._started = store, app, time.time()
 
     def collect(self) -> Iterator[Metric]:
-        uses = self._store.metrics.snapshot()
-        yield GaugeMetricFamily(
-            "seesay_start_time_seconds", "When the app started, Unix time.", self._started
-        )
-        yield GaugeMetricFamily(
-            "seesay_requests_waiting", "Requests in the queue.", len(self._app._queue)
-        )
-        now = GaugeMetricFamily(
+        uses, waiting = self._store.metrics.snapshot(), len(self._app._queue)
+        yield _Gauge("seesay_start_time_seconds", "When the app started, Unix time.", self._started)
+        yield _Gauge("seesay_requests_waiting", "Requests in the queue.", waiting)
+        now = _Gauge(
             "seesay_requests_in_progress", "Requests that use a model now.", labels=["model"]
         )
-        total = CounterMetricFamily(
+        total = _Counter(
             "seesay_requests_total",
             "Requests that used a model, by how they ended.",
             labels=["model", "outcome"],
         )
-        seconds = CounterMetricFamily(
-            "seesay_request_seconds_total",
-            "Seconds that requests held a model.",
-            labels=["model"],
+        seconds = _Counter(
+            "seesay_request_seconds_total", "Seconds that requests held a model.", labels=["model"]
         )
         for key, use in uses:
             now.add_metric([key], use.now)
             seconds.add_metric([key], use.seconds)
             for outcome, count in use.ended:
                 total.add_metric([key, outcome], count)
-        loaded = GaugeMetricFamily("seesay_models_loaded", "Models in memory.", labels=["model"])
+        loaded = _Gauge("seesay_models_loaded", "Models in memory.", labels=["model"])
         for key in self._store.loaded_keys():
             loaded.add_metric([key], 1)
         yield from (now, total, seconds, loaded)
