@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from components.server.gradio_internals import queue_of
 from pipelines.serving.store import PipelineStore
 
 
@@ -33,7 +34,7 @@ class _AppCollector(Collector):
         self._store, self._app, self._started = store, app, time.time()
 
     def collect(self) -> Iterator[Metric]:
-        uses, waiting = self._store.metrics.snapshot(), len(self._app._queue)
+        uses, waiting = self._store.metrics.snapshot(), len(queue_of(self._app))
         yield _Gauge("seesay_start_time_seconds", "When the app started, Unix time.", self._started)
         yield _Gauge("seesay_requests_waiting", "Requests in the queue.", waiting)
         now = _Gauge(
