@@ -84,7 +84,8 @@ class FairLine(list[Event]):
 
     def append(self, event: Event) -> None:
         """Let a new request in."""
-        self.newest = place_in_line([visitor_of(waiting) for waiting in self], visitor_of(event))
+        line = [visitor_of(waiting) for waiting in self]
+        self.newest = place_in_line(line, visitor_of(event)) if line else 0
         self.insert(self.newest, event)
 
 
