@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,6 @@ from pipelines.core.cancel import Cancelled, CancelToken
 from pipelines.core.errors import PipelineError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.spec import ModelSpec
-from pipelines.core.visitor import on_behalf
 from pipelines.media.archive import open_inputs
 from pipelines.media.images import decode_image
 from pipelines.media.inputs import Inputs, Skipped
@@ -193,7 +193,9 @@ class BatchJob:
             PipelineError: it cannot be done, or not to its end.
             Exception: whatever else the thread raised, in the caller's thread.
         """
-        worker = threading.Thread(target=on_behalf(self._work), name="batch", daemon=True)
+        worker = threading.Thread(
+            target=copy_context().run, args=(self._work,), name="batch", daemon=True
+        )
         kept_at = -_KEEP_EVERY_S
         worker.start()
         try:

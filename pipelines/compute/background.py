@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Generator
 from contextlib import closing
+from contextvars import copy_context
 from queue import Empty, Queue
 from threading import Thread
 from typing import Any, TypeVar
 
 from pipelines.core.cancel import CancelToken
-from pipelines.core.visitor import on_behalf
 
 #: Seconds between two signs of life of work that has nothing to say.
 HEARTBEAT_S = 0.25
@@ -55,7 +55,7 @@ def stream_work(
         finally:
             items.put(_END)
 
-    worker = Thread(target=on_behalf(run), name="work", daemon=True)
+    worker = Thread(target=copy_context().run, args=(run,), name="work", daemon=True)
     worker.start()
     try:
         while True:

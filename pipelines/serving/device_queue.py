@@ -71,7 +71,8 @@ class DeviceQueue:
         with self.visitor():
             with self._changed:
                 line = [whose for _, whose in self._alone]
-                self._alone.insert(place_in_line(line, ticket[1]), ticket)
+                place = place_in_line(line, ticket[1]) if line else 0
+                self._alone.insert(place, ticket)
             try:
                 self._await_visitors(ticket, cancel, tell)
                 yield

@@ -164,7 +164,10 @@ class PipelineStore:
 
     def fetch_spec(self, spec: ModelSpec) -> Iterator[FetchProgress]:
         """Do as `fetch` does, for a spec that is resolved."""
-        if spec.remote is not None:
+        with self._lock:
+            slot = self._slots.get(spec.key)
+            is_loaded = slot is not None and slot.ready.is_set() and slot.error is None
+        if is_loaded or spec.remote is not None:
             return iter(())
         self._check_fits(spec)
         return self.sources.fetch(spec)

@@ -263,7 +263,7 @@ def test_two_processes_lose_nothing_of_each_other(tmp_path: Path, how: str) -> N
 def test_a_process_that_writes_for_long_is_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.search.indexes.WAIT_S", 0.1)
+    monkeypatch.setattr("pipelines.serving.locks.WAIT_S", 0.1)
     first, second = (Indexes(str(tmp_path / "index")) for _ in range(2))
     held, over = threading.Event(), threading.Event()
 

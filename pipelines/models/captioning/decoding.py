@@ -1,7 +1,8 @@
 """How tokens are chosen, when to stop, and how they become pieces of text."""
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -9,10 +10,44 @@ from transformers import LogitsProcessor, StoppingCriteria, TopPLogitsWarper
 from transformers.generation.streamers import BaseStreamer
 
 from pipelines.compute.background import stream_work
-from pipelines.core.cancel import CancelToken
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.options import GenerationOptions
-from pipelines.models.captioning.cancellation import cancellable
 from pipelines.models.repetition import LoopGuard
+
+#: The token of each thread's run: other threads may compute with the same model.
+_run = threading.local()
+
+
+@contextmanager
+def cancellable(cancel: CancelToken) -> Iterator[None]:
+    """Check `cancel` before each layer that this thread computes within the block.
+
+    Only layers of models that `watch_layers` was called for are checked.
+    """
+    _run.cancel = cancel
+    try:
+        yield
+    finally:
+        del _run.cancel
+
+
+def current_token() -> CancelToken:
+    """Return the token of this thread's run."""
+    token: CancelToken = getattr(_run, "cancel", NEVER)
+    return token
+
+
+def watch_layers(model: torch.nn.Module) -> None:
+    """Register the check before every layer of a model, vision and language alike."""
+    for module in list(model.modules()):
+        if isinstance(module, torch.nn.ModuleList):
+            for layer in module:
+                layer.register_forward_pre_hook(_check)
+
+
+def _check(*_: Any) -> None:
+    current_token().check()
+
 
 Decode = Callable[[list[int]], str]
 Piece = TypeVar("Piece")

@@ -24,14 +24,15 @@ from pipelines.models.captioner import (
     TextDelta,
     check_candidates,
 )
-from pipelines.models.captioning.cancellation import current_token, watch_layers
 from pipelines.models.captioning.decoding import (
     GenerationRun,
     PieceStreamer,
     SeededSampling,
     StopGuarded,
     StopOnRepetition,
+    current_token,
     stream_generation,
+    watch_layers,
 )
 from pipelines.models.captioning.image_cache import FeatureCache, Tensors
 from pipelines.models.captioning.image_inputs import BRIDGES, ImageConnector, Job, Row, pad_token

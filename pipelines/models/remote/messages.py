@@ -35,7 +35,7 @@ Message = dict[str, Any]
 STEPS = 4
 
 
-def picture_part(image: Image.Image, max_side_px: int = MAX_SIDE_PX) -> Part:
+def image_part(image: Image.Image, max_side_px: int = MAX_SIDE_PX) -> Part:
     """Return an image as a part of a message: RGB pixels without metadata."""
     longest = max(image.size)
     if longest > max_side_px:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from gradio_client import Client, handle_file
 
-from pipelines.models.captioning.cancellation import current_token
+from pipelines.models.captioning.decoding import current_token
 from tests.conftest import connect, draw_circle
 from tests.support.app_in_process import BundledApp, bundled_app, wait_until
 

@@ -12,7 +12,7 @@ import torch
 from pipelines.compute import background
 from pipelines.core.cancel import Cancelled, CancelToken
 from pipelines.core.options import GenerationOptions
-from pipelines.models.captioning.cancellation import cancellable, current_token, watch_layers
+from pipelines.models.captioning.decoding import cancellable, current_token, watch_layers
 from pipelines.models.captioning.pipeline import CaptionPipeline
 from tests.support.captioning import FAMILIES, draw, live, one_thread
 
