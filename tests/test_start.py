@@ -48,7 +48,7 @@ def test_up_and_answering_with_a_hub_that_never_answers(tmp_path: Path, red_circ
             log = app.log_file.read_text("utf-8")
     assert label["label"] == "red circle", "the demo model answers"
     # bounds on hangs, not on speed: the library's own retries take over 100 s
-    assert page_s < empty_s + 15
+    assert page_s < 3 * empty_s + 15  # a busy machine slows both
     assert answer_s < 40
     up, imported = log.index("Running on local URL"), re.search("torch .* imported", log)
     assert imported is None or up < imported.start(), "torch is imported after the page is up"

@@ -7,10 +7,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import gradio as gr
 import pytest
 from gradio_client import handle_file
 
-from components.server.rate_limit import COSTLY, MOST_VISITORS, AccessRules, RequestRefused
+from components.server.blocks import Page
+from components.server.rate_limit import (
+    COSTLY,
+    MOST_VISITORS,
+    AccessRules,
+    RequestRefused,
+    serve_until_closed,
+)
 from pipelines.core.settings import read_settings
 from tests.conftest import connect
 from tests.support.app_process import RunningApp, serve
@@ -146,6 +154,25 @@ def test_the_end_of_grace_ends_what_runs(tmp_path: Path) -> None:
     with serve(tmp_path, "--grace-s", "0", code=SLOW) as app:
         app.process.send_signal(signal.SIGTERM)
         assert app.process.wait(30) == 0
+
+
+def test_an_answer_that_is_not_fetched_yet_is_waited_for() -> None:
+    """The server ended between the end of the work and the client's next look."""
+    with Page(analytics_enabled=False) as page:
+        gr.api(lambda: "an answer", api_name="ask")
+    page.queue()
+    _, url, _ = page.launch(server_port=None, quiet=True, prevent_thread_lock=True)
+    call = f"{url}gradio_api/call/ask"
+    event = http.post(call, json={"data": []}).json()["event_id"]
+    rules = AccessRules()
+    rules.closing.set()
+    server = threading.Thread(target=serve_until_closed, args=(page, rules, 60.0))
+    server.start()
+    server.join(1.0)
+    assert server.is_alive()
+    assert "event: complete" in http.get(f"{call}/{event}").text
+    server.join(30)
+    assert not server.is_alive()
 
 
 #: An app whose captions take seconds.
