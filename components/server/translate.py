@@ -16,6 +16,8 @@ from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
+from pipelines.core.messages import Message
+
 FOLDER = Path(__file__).parents[2] / "assets" / "languages"
 
 #: Languages that the page speaks; the first is the one that all texts are written in.
@@ -76,9 +78,10 @@ def language() -> str:
     return _language.get()
 
 
-def say(text: str) -> str:
-    """Return a text in the visitor's language."""
-    return text if language() == LANGUAGES[0] else translator(language()).text(text)
+def say(text: str, **values: object) -> str:
+    """Return a text in the visitor's language, with `values` filled in; see `Message`."""
+    message = Message(text, **values) if values else text
+    return message if language() == LANGUAGES[0] else translator(language()).text(message)
 
 
 def say_html(markup: str) -> str:
@@ -125,9 +128,20 @@ class Translator:
 
         Nothing is remembered: many texts hold words of a visitor.
         """
+        if isinstance(text, Message):
+            return self._message(text)
         if not text or len(text) > LONGEST:
             return text
         return self._translated(text) or text
+
+    def _message(self, message: Message) -> str:
+        """Return the translated template with the values filled in, messages among them too."""
+        template = self.table.get(message.template, message.template)
+        values = {
+            name: self._message(value) if isinstance(value, Message) else value
+            for name, value in message.values.items()
+        }
+        return template.format_map(values) if values else template
 
     def _translated(self, text: str) -> str | None:
         """Return the translation of a text: known, filled in, or put together of known ones."""
