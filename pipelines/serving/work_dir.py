@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipelines.core.messages import Message
 from pipelines.core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -148,13 +149,15 @@ def no_uploads_because(settings: Settings) -> str:
     except OSError as error:
         return unwritable(error)
     if free_mb < settings.max_upload_mb:
-        return (
-            f"The disk for uploads has {free_mb:,.0f} MB free, less than the largest upload "
-            f"({settings.max_upload_mb:,.0f} MB)."
+        return Message(
+            "The disk for uploads has {free:,.0f} MB free, less than the largest upload "
+            "({limit:,.0f} MB).",
+            free=free_mb,
+            limit=settings.max_upload_mb,
         )
     return ""
 
 
 def unwritable(error: OSError) -> str:
     """Return a sentence, without a path, about a failed write."""
-    return f"The folder for uploads cannot be written: {error.strerror}."
+    return Message("The folder for uploads cannot be written: {reason}.", reason=error.strerror)
