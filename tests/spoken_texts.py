@@ -22,16 +22,16 @@ TABLE = ROOT / "assets" / "languages" / "zh.json"
 
 #: Modules whose texts do not reach a visitor: commands, and what the owner of a server reads.
 NOT_SHOWN = re.compile(
-    r"components/(agents|theme|service|descriptions)|pipelines/(caption_folder|index_folder|usage"
-    r"|settings|doctor.*|batch/arguments|cluster/.*)"
+    r"components/(server/(mcp|docstrings|health|gradio_internals)|widgets/theme)\.py"
+    r"|pipelines/(caption_folder|index_folder|batch/ray_.*|core/(settings|spec)|doctor/.*)\.py"
 )
 
-#: Modules of which only the errors do; their other strings are for programs.
+#: Modules of which only messages and errors do; their other strings are for programs and models.
 ERRORS_ONLY = re.compile(
-    r"pipelines/(zero_gpu|runtime|video_index|colour_modes|link_fetching"
-    r"|clip/(preprocessing|templates)|describe/(bridges|support|traits)"
-    r"|remote/(chat|messages|reading|servers)|viclip/(conversion|modeling).*"
-    r"|videochat_flash/(configuration|conversion|modeling|prompts).*)"
+    r"pipelines/(compute/device|core/remote|media/links|media/video/index|serving/zero_gpu"
+    r"|models/(captioning/(image_inputs|support|traits)|clip/texts|remote/(client|messages|stream)"
+    r"|viclip/(conversion|modeling).*"
+    r"|videochat_flash/(configuration|conversion|modeling|prompts).*))\.py"
 )
 
 #: Calls whose strings are for programs or programmers.
@@ -47,7 +47,7 @@ LOGS = {"debug", "info", "warning", "error", "exception", "critical"}
 
 #: What is the same in every language: names, paths, SQL; and examples, which the models read.
 AS_IT_IS = re.compile(
-    r"[\w.+-]+/[\w.{}+-]+|[\w.]+:\w+|[a-z]+\.\w+(\(.*\))?|(CREATE|DELETE|INSERT|SELECT) .*"
+    r"RGBa|La|[\w.+-]+/[\w.{}+-]+|[\w.]+:\w+|[a-z]+\.\w+(\(.*\))?|(CREATE|DELETE|INSERT|SELECT) .*"
     r"|content IN .*"
     r"|[A-Z][a-z]+([A-Z]+[a-z]*)+( \| None)?|SceneCheck.*|data:.*|\+?[a-z]+|.*system.*\{\}"
     r"|(BLIP-2|CLIP|Chinese-CLIP|InternVL3?|InstructBLIP|LLaVA|Llama|Qwen|Qwen2.5-VL|SigLIP"
@@ -91,7 +91,7 @@ class _Strings(ast.NodeVisitor):
 
     def __init__(self, errors_only: bool = False) -> None:
         self.found: list[str] = []
-        self._errors = _family() if errors_only else set()
+        self._errors = {"Message", *_family()} if errors_only else set()
         self._wanted = not errors_only
 
     def visit_Expr(self, node: ast.Expr) -> None:  # docstrings are left out
@@ -167,6 +167,7 @@ def _said_in_templates() -> Iterator[tuple[str, str]]:
 def spoken_texts() -> dict[str, str]:
     """Return the texts that people may read, with the file that each is first found in."""
     found: dict[str, str] = {}
+    table = json.loads(TABLE.read_text(encoding="utf-8"))
     for folder in ("components", "pipelines"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             name = path.relative_to(ROOT).as_posix()
@@ -175,7 +176,7 @@ def spoken_texts() -> dict[str, str]:
             strings = _Strings(errors_only=ERRORS_ONLY.match(name) is not None)
             strings.visit(ast.parse(path.read_text(encoding="utf-8")))
             for text in strings.found:
-                for piece in _pieces(text):
+                for piece in [text] if text in table else _pieces(text):
                     if _is_read(piece):
                         found.setdefault(piece, name)
     for text, name in _said_in_templates():

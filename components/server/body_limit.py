@@ -11,6 +11,7 @@ from starlette.formparsers import MultiPartException
 
 from components.server.gradio_internals import COMPONENT_ROUTES, UPLOAD_ROUTE
 from components.server.translate import say
+from pipelines.core.messages import Message
 from pipelines.core.settings import Settings
 from pipelines.serving.work_dir import THEN, no_uploads_because
 
@@ -107,13 +108,16 @@ class BodyLimit:
         if path == UPLOAD_ROUTE or path in COMPONENT_ROUTES:
             full = await self._full()
             if full:
-                return 507, f"{full} {THEN}"
+                return 507, Message("{first} {rest}", first=Message(full), rest=Message(THEN))
         limit = self._limit(path)
         if limit is None or num_bytes <= limit:
             return None
         return 413, (
-            f"The body of this request has more than {limit / 1e6:.0f} MB, which is the limit. "
-            "Upload files first and name them in the request, or send less at once."
+            Message(
+                "The body of this request has more than {limit:.0f} MB, which is the limit. "
+                "Upload files first and name them in the request, or send less at once.",
+                limit=limit / 1e6,
+            )
         )
 
     def _limit(self, path: str) -> int | None:

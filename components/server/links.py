@@ -60,16 +60,20 @@ class Links:
             return inputs
         if len(links) > MOST_FILES:
             raise InputError(
-                f"A request may name at most {MOST_FILES:,} links but got {len(links):,}. Split "
-                "them over several requests."
+                "A request may name at most {limit:,} links but got {count:,}. Split them "
+                "over several requests.",
+                limit=MOST_FILES,
+                count=len(links),
             )
         try:
             with anyio.fail_after(REQUEST_S):
                 await self._fetch_all(links)
         except TimeoutError as error:
             raise InputError(
-                f"The {len(links):,} links of this request did not give their files within "
-                f"{REQUEST_S:.0f} s. Send fewer at once, or upload the files instead.",
+                "The {count:,} links of this request did not give their files within "
+                "{seconds:.0f} s. Send fewer at once, or upload the files instead.",
+                count=len(links),
+                seconds=REQUEST_S,
                 title="Check your links",
             ) from error
         return traverse(

@@ -17,6 +17,8 @@ from components.server.translate import (
     speaking,
 )
 from components.server.translated_blocks import said_props
+from pipelines.core.errors import InputError
+from pipelines.core.messages import Message
 from tests.spoken_texts import spoken_texts
 from tests.support.app_process import RunningApp
 from tests.support.raw_http import http, post, upload
@@ -26,12 +28,15 @@ TABLE: dict[str, str] = json.loads((FOLDER / "zh.json").read_text(encoding="utf-
 #: Texts that are put together from parts, so that the source does not hold them whole.
 PUT_TOGETHER = {
     ",", ";", "or", "Captions ({})", "Without a caption ({})", "Done: {}", "Paused: {}",
-    "Cancelled: {}", "Stopped: {}", "This picture does", "This video does",
+    "Cancelled: {}", "Stopped: {}",
     # single words in lower case, which look like names of things in the source
     "match", "unsure", "image", "text", "photos", "right", "up", "down", "grow", "shrink",
     "appear", "disappear", "spin", "bounce", "still",
     # arguments of the endpoints
-    "labels", "texts", "images", "question", "prompt",
+    "labels", "texts", "images", "question", "prompt", "query",
+    # words and joints of messages
+    "turn", "later", "caption", "{first}, {rest}", "{first} or {rest}", " ({reason})",
+    "{first} {rest}",
 }  # fmt: skip
 
 _GAP = re.compile(r"\{\d*\}")
@@ -114,10 +119,17 @@ def test_gaps_are_filled_in_the_order_of_the_translation() -> None:
 
 
 def test_what_fills_a_gap_is_said_too() -> None:
-    assert chinese("The picture is missing. Upload or choose a file.").startswith("缺少图片")
-    assert chinese("This part has only one frame, so little or no motion can be seen in it.") == (
-        "这一部分只有一帧，看不出或几乎看不出运动。"
-    )
+    template = "{name} is missing. Upload or choose a file."
+    assert chinese(Message(template, name=Message("The picture"))).startswith("缺少图片")
+
+
+def test_what_a_visitor_typed_stays_inside_a_sentence() -> None:
+    """A file called as a button of ours was translated where its name was repeated."""
+    said = InputError("{name} is larger than the limit of {limit:.0f} MB.", name="Stop", limit=8)
+    assert said.message == "Stop is larger than the limit of 8 MB."
+    assert chinese(said.message) == "Stop 超过了 8 MB 的上限。"
+    nested = Message("{first}, {rest}", first="Stop", rest=Message("Stop"))
+    assert chinese(nested) == "Stop，停止"
 
 
 def test_several_sentences_are_said_one_after_another() -> None:
