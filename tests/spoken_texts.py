@@ -47,7 +47,8 @@ LOGS = {"debug", "info", "warning", "error", "exception", "critical"}
 
 #: What is the same in every language: names, paths, SQL; and examples, which the models read.
 AS_IT_IS = re.compile(
-    r"RGBa|La|[\w.+-]+/[\w.{}+-]+|[\w.]+:\w+|[a-z]+\.\w+(\(.*\))?|(CREATE|DELETE|INSERT|SELECT) .*"
+    r"RGBa|La|[\w.+-]+/[\w.{}+-]+|[\w.{}]+:\w+|[a-z]+\.\w+(\(.*\))?"
+    r"|(CREATE|DELETE|INSERT|SELECT) .*"
     r"|content IN .*"
     r"|[A-Z][a-z]+([A-Z]+[a-z]*)+( \| None)?|SceneCheck.*|data:.*|\+?[a-z]+|.*system.*\{\}"
     r"|(BLIP-2|CLIP|Chinese-CLIP|InternVL3?|InstructBLIP|LLaVA|Llama|Qwen|Qwen2.5-VL|SigLIP"
@@ -62,7 +63,6 @@ AS_IT_IS = re.compile(
     re.DOTALL,
 )
 
-_VALUE = re.compile(r"\{[a-z_]+(:[^{}]*)?\}")
 _TAG = re.compile(r"<[^<>]*>")
 _READ = re.compile(r"(?:title|alt|placeholder|aria-label)='([^']*)'")
 _TECHNICAL = re.compile(r"[a-z0-9_.\-/*{}:#=\[\]<>|,]+")
@@ -129,7 +129,7 @@ class _Strings(ast.NodeVisitor):
             super().visit(node)
             return
         if self._wanted:
-            self.found.append(_VALUE.sub("{}", text))
+            self.found.append(text)
         if isinstance(node, ast.JoinedStr):
             for value in node.values:
                 if isinstance(value, ast.FormattedValue):
@@ -161,7 +161,7 @@ def _said_in_templates() -> Iterator[tuple[str, str]]:
             if isinstance(call.node, nodes.Name) and call.node.name == "say":
                 for text in call.args:
                     if isinstance(text, nodes.Const):
-                        yield _VALUE.sub("{}", text.value), f"components/render/templates/{name}"
+                        yield text.value, f"components/render/templates/{name}"
 
 
 def spoken_texts() -> dict[str, str]:
@@ -182,6 +182,20 @@ def spoken_texts() -> dict[str, str]:
     for text, name in _said_in_templates():
         found.setdefault(text, name)
     return found
+
+
+def built_errors() -> list[str]:
+    """Return where an error that visitors are shown is made of an f-string or a sum of texts."""
+    names = {"Message", *_family()}
+    found = []
+    for folder in ("components", "pipelines"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                called = isinstance(node, ast.Call) and getattr(node.func, "id", "") in names
+                if called and node.args and isinstance(node.args[0], ast.JoinedStr | ast.BinOp):
+                    found.append(f"{name}:{node.lineno}")
+    return [one for one in found if not NOT_SHOWN.match(one.rpartition(":")[0])]
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from components.server.gradio_internals import COMPONENT_ROUTES, UPLOAD_ROUTE
 from components.server.translate import say
 from pipelines.core.messages import Message
 from pipelines.core.settings import Settings
-from pipelines.serving.work_dir import THEN, no_uploads_because
+from pipelines.serving.work_dir import no_uploads_because, with_advice
 
 #: Most bytes of a request in JSON: the names of the most files that it may have, its texts, or
 #: files of agents in base64.
@@ -108,7 +108,7 @@ class BodyLimit:
         if path == UPLOAD_ROUTE or path in COMPONENT_ROUTES:
             full = await self._full()
             if full:
-                return 507, Message("{first} {rest}", first=Message(full), rest=Message(THEN))
+                return 507, with_advice(full)
         limit = self._limit(path)
         if limit is None or num_bytes <= limit:
             return None

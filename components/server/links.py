@@ -19,7 +19,7 @@ from components.server.uploads import MOST_FILES
 from pipelines.core.errors import InputError, MediaError, PipelineError
 from pipelines.core.settings import Settings
 from pipelines.media.links import FETCH_S, Allowed, Bounds, fetch, is_public
-from pipelines.serving.work_dir import THEN, no_uploads_because, unwritable
+from pipelines.serving.work_dir import no_uploads_because, unwritable, with_advice
 
 #: Seconds that all links of one request may take.
 REQUEST_S = 300.0
@@ -83,7 +83,7 @@ class Links:
     async def no_room(self) -> str:
         """Return in a sentence why no file can be taken, "" where one can."""
         full = await anyio.to_thread.run_sync(no_uploads_because, self._settings)
-        return f"{full} {THEN}" if full else ""
+        return with_advice(full) if full else ""
 
     async def _fetch_all(self, links: dict[str, Path]) -> None:
         """Fill in the file of each link; the first failure ends all."""
@@ -127,7 +127,7 @@ class Links:
                 await fetch(link, Path(half) / name, self._bounds)
                 (Path(half) / name).replace(file)
         except OSError as error:
-            raise MediaError(f"{unwritable(error)} {THEN}", title="No room") from error
+            raise MediaError(with_advice(unwritable(error)), title="No room") from error
         return file
 
 

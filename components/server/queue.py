@@ -123,14 +123,14 @@ class FairQueue(Queue):
             return await super().push(body, request, username)
         told = (
             Message(
-                "The queue is full: {count} requests are waiting, the most that may. Try "
-                "again in a minute.",
+                "The queue is full: {count} requests are waiting, which is the limit. Try again "
+                "in a minute.",
                 count=self.max_size,
             )
             if full
             else Message(
                 "The queue is full for you: {count} of your requests are waiting, half of all "
-                "that may. Go on when some of them are answered.",
+                "places. Go on when some of them are answered.",
                 count=most,
             )
         )

@@ -426,8 +426,8 @@ class PipelineStore:
                 ) from error
             log.exception("Loading %s failed", spec.key)
             raise WeightsError(
-                "The files of {model} on this machine cannot be loaded: they are damaged or "
-                "of another model. Delete them so that they are fetched again, or mend "
+                "The files of {model} on this machine cannot be loaded: they are damaged or of "
+                "another model. Delete them so that they are fetched again, or correct "
                 "--models-dir.",
                 model=spec.key,
             ) from error

@@ -134,10 +134,6 @@ def _delete_if_empty(folder: Path) -> None:
         log.debug("A folder stays: %s", type(error).__name__)
 
 
-#: Advice to a visitor.
-THEN = "Try again later, or tell whoever runs this server."
-
-
 def no_uploads_because(settings: Settings) -> str:
     """Return the reason why uploads are refused, "" if they are not; names no server path."""
     try:
@@ -156,6 +152,13 @@ def no_uploads_because(settings: Settings) -> str:
             limit=settings.max_upload_mb,
         )
     return ""
+
+
+def with_advice(problem: str) -> Message:
+    """Return a problem of the disk with what a visitor can do about it."""
+    return Message(
+        "{problem} Try again later, or tell the operator of this server.", problem=Message(problem)
+    )
 
 
 def unwritable(error: OSError) -> str:

@@ -66,7 +66,7 @@ def fetch_file(
     meter.add(0)
     if not facts.etag or facts.size is None or Path(facts.etag).name != facts.etag:
         raise WeightsError(
-            "{source} does not tell size and hash of {file} in {repo}. If HF_ENDPOINT is a "
+            "{source} does not give size and hash of {file} in {repo}. If HF_ENDPOINT is a "
             "mirror, try another.",
             source=endpoint,
             file=name,

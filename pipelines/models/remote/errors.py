@@ -15,8 +15,8 @@ class RefusedByServer(ServerError):
 def unreachable(remote: Remote) -> ServerError:
     """Return the error of a server that takes no connection."""
     return ServerError(
-        "The server of {server} cannot be reached. Try again later, or choose another model; "
-        "whoever runs SeeSay can check the address that --remote gives, and the server.",
+        "The server of {server} cannot be reached. Try again later, or choose another model; the "
+        "operator of SeeSay can check the address that --remote gives, and the server.",
         server=remote.shown,
     )
 
@@ -71,7 +71,7 @@ def broken_off(remote: Remote) -> ServerError:
 def no_completion(remote: Remote) -> ServerError:
     """Return the error of a server that speaks another language."""
     return ServerError(
-        "What {server} answered is no chat completion. Choose another model; whoever runs "
+        "What {server} answered is no chat completion. Choose another model; the operator of "
         "SeeSay can check that --remote gives the address of an OpenAI-compatible server.",
         server=remote.shown,
     )
@@ -98,7 +98,7 @@ def of_status(remote: Remote, status: int, said: str, wait_s: float = 0.0) -> Se
     if status in {401, 403}:
         problem = "does not take the key that was given" if remote.key else "asks for a key"
         return ServerError(
-            "The server of {server} {problem}. Choose another model; whoever runs SeeSay sets "
+            "The server of {server} {problem}. Choose another model; the operator of SeeSay sets "
             "the key as {variable} or SEESAY_REMOTE_KEY.",
             server=remote.shown,
             problem=Message(problem),
@@ -106,15 +106,15 @@ def of_status(remote: Remote, status: int, said: str, wait_s: float = 0.0) -> Se
         )
     if 300 <= status < 400:
         return ServerError(
-            "The server of {server} sends requests on to another address, where no picture "
-            "and no key is sent. Choose another model; whoever runs SeeSay gives --remote the "
+            "The server of {server} redirects requests to another address, where no picture and "
+            "no key is sent. Choose another model; the operator of SeeSay gives --remote the "
             "final address.",
             server=remote.shown,
         )
     if status == 404:
         return ServerError(
             "The server of {server} has no such model or no chat completions.{words} Choose "
-            "another model; whoever runs SeeSay can check the address and the model's name.",
+            "another model; the operator of SeeSay can check the address and the model's name.",
             server=remote.shown,
             words=quoted(remote, said),
         )
