@@ -1,8 +1,9 @@
 """Finds the texts in the source that people may read; `python -m tests.spoken_texts` lists them.
 
-A text is every string of `components/` and `pipelines/` that has words, a template of a message
-with its named values among them, and every f-string, which no translation can have; less what `NOT_SHOWN`, `NOT_TEXTS` and `AS_IT_IS` name. In HTML it is
-what stands between tags, and titles; in a template what `say` is called with.
+A text is every string of `components/` and `pipelines/` that has words, also a template of a
+message with its named values, and every f-string, which no translation can have; less what
+`NOT_SHOWN`, `NOT_TEXTS` and `AS_IT_IS` name. In HTML it is what stands between tags, and titles;
+in a Jinja2 template what `say` is called with.
 """
 
 import ast
