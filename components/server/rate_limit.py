@@ -71,8 +71,10 @@ class AccessRules:
             if len(times) >= self._limit:
                 wait_s = max(1, round(times[0] + WINDOW_S - at))
                 raise RequestRefused(
-                    f"You have asked {self._limit} times within a minute, the most that this "
-                    f"server allows. Try again in {wait_s} s.",
+                    "You have asked {count} times within a minute, the most that this server "
+                    "allows. Try again in {seconds} s.",
+                    count=self._limit,
+                    seconds=wait_s,
                     title="Too many requests",
                 )
             times.append(at)

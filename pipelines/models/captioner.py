@@ -174,7 +174,11 @@ def check_candidates(n: object) -> None:
         InputError: it is not within 1..`MAX_CANDIDATES`.
     """
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_CANDIDATES:
-        raise InputError(f"n must be a whole number from 1 to {MAX_CANDIDATES} but got {shown(n)}.")
+        raise InputError(
+            "n must be a whole number from 1 to {limit} but got {given}.",
+            limit=MAX_CANDIDATES,
+            given=shown(n),
+        )
 
 
 def _last(deltas: Iterator[TextDelta]) -> Description:

@@ -167,5 +167,9 @@ def find(key: str, task: Task, models: Iterable[ModelSpec] = MODELS) -> ModelSpe
     found = next((spec for spec in able if spec.key == key), None)
     if found is None:
         choices = ", ".join(keys(task, able))
-        raise InputError(f"Unknown model {str(key)[:80]!r}. Choose one of: {choices}.")
+        raise InputError(
+            "Unknown model {given!r}. Choose one of: {choices}.",
+            given=str(key)[:80],
+            choices=choices,
+        )
     return found

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
 from pipelines.core.errors import InputError
+from pipelines.core.messages import Message
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.models.catalogue import find
 
@@ -127,7 +128,9 @@ def read_probe(path: Path) -> LinearProbe:
 
     if (size := path.stat().st_size) > MAX_BYTES:
         raise _not_a_probe(
-            f"of at most {MAX_BYTES / 1e6:.0f} MB, but the file has {size / 1e6:,.0f} MB"
+            "of at most {limit:.0f} MB, but the file has {size:,.0f} MB",
+            limit=MAX_BYTES / 1e6,
+            size=size / 1e6,
         )
     try:
         with safe_open(path, framework="numpy") as file:
@@ -152,14 +155,23 @@ def _checked(text: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) 
     labels = header.labels
     if not 2 <= len(labels) <= MAX_CLASSES or len(set(labels)) != len(labels):
         raise _not_a_probe(
-            f"of 2 to {MAX_CLASSES:,} distinct classes, but it has {len(labels):,} names"
+            "of 2 to {limit:,} distinct classes, but it has {count:,} names",
+            limit=MAX_CLASSES,
+            count=len(labels),
         )
     if weight.dtype != np.float32 or bias.dtype != np.float32 or weight.size == 0:
-        raise _not_a_probe(f"of float32 numbers, but it holds {weight.dtype} and {bias.dtype}")
+        raise _not_a_probe(
+            "of float32 numbers, but it holds {weight} and {bias}",
+            weight=weight.dtype,
+            bias=bias.dtype,
+        )
     if (weight.ndim, weight.shape[:1], bias.shape) != (2, (len(labels),), (len(labels),)):
         raise _not_a_probe(
-            f"with a row of weights for each of its {len(labels):,} classes, but the weights are "
-            f"{weight.shape} and the biases {bias.shape}"
+            "with a row of weights for each of its {classes:,} classes, but the weights "
+            "are {weight} and the biases {bias}",
+            classes=len(labels),
+            weight=weight.shape,
+            bias=bias.shape,
         )
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         raise _not_a_probe("but some of its weights are no finite numbers; train it again")
@@ -178,19 +190,21 @@ def _fault(error: ValidationError) -> str:
     first = error.errors()[0]
     where = first["loc"][:1]
     if where == ("version",) and first["type"] != "missing":
-        return (
-            f"of version {VERSION}, but it is of version {str(first['input'])[:20]}; train it "
-            "again with this SeeSay"
+        return Message(
+            "of version {limit}, but it is of version {version}; train it again with this SeeSay",
+            limit=VERSION,
+            version=str(first["input"])[:20],
         )
     if where == ("labels",) and first["type"] != "missing":
         return "but its classes are not a list of names"
     return _DAMAGED
 
 
-def _not_a_probe(what: str) -> InputError:
+def _not_a_probe(what: str, **values: object) -> InputError:
     return InputError(
-        "Expected a probe that the Evaluate tab or the endpoint train_probe made (.safetensors), "
-        f"{what}.",
+        "Expected a probe that the Evaluate tab or the endpoint train_probe made "
+        "(.safetensors), {what}.",
+        what=Message(what, **values),
         title="Not a probe",
     )
 
@@ -205,8 +219,9 @@ def spec_of(probe: LinearProbe) -> ModelSpec:
         return find(probe.model, TASK)
     except InputError as error:
         raise InputError(
-            f"This probe was made with the model {probe.model[:60]!r}, which is not among those "
-            "here. Train a probe with one of these.",
+            "This probe was made with the model {model!r}, which is not among those here. "
+            "Train a probe with one of these.",
+            model=probe.model[:60],
             title=_OTHER,
         ) from error
 
@@ -225,15 +240,21 @@ def check_model(probe: LinearProbe, model: str, revision: str, dim: int) -> None
     """
     if probe.model != model:
         raise InputError(
-            f"This probe was made with {probe.model[:60]}, but the model in use is {model}. Choose "
+            "This probe was made with {made_with}, but the model in use is {model}. Choose "
             "the model that the probe was made with, or train a probe with this one.",
+            made_with=probe.model[:60],
+            model=model,
             title=_OTHER,
         )
     if (probe.revision, probe.dim) != (revision, dim):
         raise InputError(
-            f"This probe was made with other weights of {model} ({probe.revision[:12]!r}, "
-            f"{probe.dim} numbers) than those in use ({revision[:12]!r}, {dim} numbers). "
-            "Train it again.",
+            "This probe was made with other weights of {model} ({made_with!r}, {made_dim} "
+            "numbers) than those in use ({revision!r}, {dim} numbers). Train it again.",
+            model=model,
+            made_with=probe.revision[:12],
+            made_dim=probe.dim,
+            revision=revision[:12],
+            dim=dim,
             title=_OTHER,
         )
 
@@ -241,10 +262,14 @@ def check_model(probe: LinearProbe, model: str, revision: str, dim: int) -> None
 def probe_note(probe: LinearProbe) -> str:
     """Return the note on an answer whose probabilities are a probe's."""
     facts = probe.facts
-    return (
-        f"The probabilities come from your probe, fitted on {facts.num_fitted:,} pictures of "
-        f"{len(probe.labels):,} classes; it recognised {facts.correct:,} of {facts.num_held_out:,} "
-        "others. Cosine and verdict compare the picture with the names of the classes."
+    return Message(
+        "The probabilities come from your probe, fitted on {pictures:,} pictures of "
+        "{classes:,} classes; it recognised {correct:,} of {total:,} others. Cosine and "
+        "verdict compare the picture with the names of the classes.",
+        pictures=facts.num_fitted,
+        classes=len(probe.labels),
+        correct=facts.correct,
+        total=facts.num_held_out,
     )
 
 

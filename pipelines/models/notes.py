@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import regex
 
+from pipelines.core.messages import Message, joined
 from pipelines.core.results import Finish
 from pipelines.core.spec import Task
 from pipelines.models.catalogue import MODELS
@@ -53,11 +54,17 @@ def _hint(code: str, name: str, languages: tuple[str, ...], task: Task) -> str:
     able = [spec for _, spec in sorted(found, key=lambda pair: pair[0]) if spec.task == task]
     reads = "English" if languages[:1] == ("en",) else "other languages"
     if not able:
-        return f"Your text looks {name}; this model reads {reads}, so do not trust the scores."
-    named = " or ".join(f"{spec.key} ({spec.title})" for spec in able[:2])
-    return (
-        f"Your text looks {name}, which this model was not trained on: do not trust these scores. "
-        f"Choose the model {named}."
+        return Message(
+            "Your text looks {script}; this model reads {languages}, so do not trust the scores.",
+            script=Message(name),
+            languages=Message(reads),
+        )
+    named = joined([f"{spec.key} ({spec.title})" for spec in able[:2]], "{first} or {rest}")
+    return Message(
+        "Your text looks {script}, which this model was not trained on: do not trust "
+        "these scores. Choose the model {models}.",
+        script=Message(name),
+        models=named,
     )
 
 
@@ -66,8 +73,12 @@ def lost_frames_notes(num_lost: int, num_frames: int) -> list[str]:
     if not num_lost:
         return []
     return [
-        f"{num_lost} of {num_frames} frames could not be read because the video is damaged "
-        "there; their neighbours are used."
+        Message(
+            "{lost} of {count} frames could not be read because the video is damaged there; "
+            "their neighbours are used.",
+            lost=num_lost,
+            count=num_frames,
+        )
     ]
 
 
@@ -77,8 +88,10 @@ def repeated_notes(repeated: Iterable[str]) -> list[str]:
     if not names:
         return []
     shown = ", ".join(f"“{name[:40]}”" for name in names[:3])
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return [f"Given more than once and counted once: {shown}{more}."]
+    more = Message(" and {count} more", count=len(names) - 3) if len(names) > 3 else ""
+    return [
+        Message("Given more than once and counted once: {names}{more}.", names=shown, more=more)
+    ]
 
 
 #: Language code -> its letters, its name.
@@ -95,8 +108,11 @@ def script_notes(written: str, languages: Sequence[str]) -> list[str]:
     for code, (letters, name) in _LETTERS.items():
         if code not in languages and letters.search(written):
             return [
-                f"Your text looks {name}, which this model was not trained on: do not trust the "
-                "answer, or write in English."
+                Message(
+                    "Your text looks {script}, which this model was not trained on: do not "
+                    "trust the answer, or write in English.",
+                    script=Message(name),
+                )
             ]
     return []
 
@@ -112,16 +128,19 @@ def finish_notes(finish: Finish) -> list[str]:
 
 def cut_note(read_chars: int, given_chars: int) -> str:
     """Return the note that only the beginning of a text was read."""
-    return (
-        f"Your text is longer than the model reads: only its first {read_chars} of "
-        f"{given_chars} characters were used."
+    return Message(
+        "Your text is longer than the model reads: only its first {read} of {given} "
+        "characters were used.",
+        read=read_chars,
+        given=given_chars,
     )
 
 
 def dropped_note(num_turns: int) -> str:
     """Return the note that the oldest turns of a conversation did not count."""
-    turns = "turn" if num_turns == 1 else f"{num_turns} turns"
-    return (
-        f"The conversation is longer than the model reads: its oldest {turns} "
-        "did not count for this answer."
+    turns = Message("turn") if num_turns == 1 else Message("{count} turns", count=num_turns)
+    return Message(
+        "The conversation is longer than the model reads: its oldest {turns} did not "
+        "count for this answer.",
+        turns=turns,
     )

@@ -7,12 +7,19 @@ from typing import Literal
 
 import torch
 
+from pipelines.core.messages import Message
 from pipelines.weights.demo_card import read_demo_card
 
 Kind = Literal["picture", "video"]
 
 #: What a real model is for.
-REAL: dict[Kind, str] = {"picture": "photos", "video": "filmed videos"}
+REAL = {"picture": Message("photos"), "video": Message("filmed videos")}
+
+#: One foreign picture, or several, as messages name them.
+_FOREIGN = {
+    "picture": (Message("This picture does"), "{count} of the pictures do"),
+    "video": (Message("This video does"), "{count} of the videos do"),
+}
 
 
 @dataclass(frozen=True)
@@ -61,12 +68,13 @@ class SceneCheck:
         foreign = int((scores.max(dim=-1).values < self.threshold).sum())
         if not foreign:
             return []
-        several = {
-            "picture": f"{foreign} of the pictures do",
-            "video": f"{foreign} of the videos do",
-        }
-        which = f"This {what} does" if len(pictures) == 1 else several[what]
+        one, several = _FOREIGN[what]
+        which = one if len(pictures) == 1 else Message(several, count=foreign)
         return [
-            f"{which} not look like a drawing of coloured shapes, which is all that the demo "
-            f"model knows: do not trust these scores. Choose a real model for {REAL[what]}."
+            Message(
+                "{which} not look like a drawing of coloured shapes, which is all that the "
+                "demo model knows: do not trust these scores. Choose a real model for {real}.",
+                which=which,
+                real=REAL[what],
+            )
         ]

@@ -222,7 +222,7 @@ def test_a_disk_that_fails_otherwise(
                 patch.setattr(module.os, "fsync", fail)
             else:
                 patch.setattr(ledger._file, "write", fail, raising=False)
-            with pytest.raises(DiskError, match="could not be written: Input/output error"):
+            with pytest.raises(DiskError, match="Could not write .*: Input/output error"):
                 ledger.add(entries(5))
         assert len(ledger) == 2
         ledger.add(entries(5))
@@ -231,7 +231,7 @@ def test_a_disk_that_fails_otherwise(
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
-    with pytest.raises(DiskError, match="The ledger could not be written: (Not a dir|File exists)"):
+    with pytest.raises(DiskError, match="Could not write the ledger: (Not a dir|File exists)"):
         Ledger(tmp_path / "file" / "ledger.jsonl", SETTINGS)
 
 
@@ -257,7 +257,7 @@ def test_a_disk_that_locks_nothing_is_not_another_run(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", fail)
-    with pytest.raises(DiskError, match="The ledger could not be written: No locks available"):
+    with pytest.raises(DiskError, match="Could not write the ledger: No locks available"):
         Ledger(tmp_path / "ledger.jsonl", SETTINGS)
 
 

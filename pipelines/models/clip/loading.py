@@ -29,9 +29,12 @@ def load_model(folder: Path, device: Device, *, key: str, dtype: str) -> Any:
     )
     if info["missing_keys"] or info["mismatched_keys"]:
         raise WeightsError(
-            f"The weights of {key} lack {len(info['missing_keys'])} tensors and "
-            f"{len(info['mismatched_keys'])} have another shape: this is another model or a "
-            "damaged file. Delete it so that it is fetched again."
+            "The weights of {model} lack {missing} tensors and {mismatched} have another "
+            "shape: this is another model or a damaged file. Delete it so that it is fetched "
+            "again.",
+            model=key,
+            missing=len(info["missing_keys"]),
+            mismatched=len(info["mismatched_keys"]),
         )
     model = model.eval().requires_grad_(False).to(device.kind)
     if device.packed and dtype == "bfloat16":

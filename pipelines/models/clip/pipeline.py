@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipelines.compute.lru import Kept
 from pipelines.compute.vector_cache import VectorCache, fingerprint
 from pipelines.core.errors import InputError
+from pipelines.core.messages import Message
 from pipelines.core.results import (
     Classification,
     Embeddings,
@@ -21,7 +22,7 @@ from pipelines.core.results import (
     Step,
 )
 from pipelines.core.spec import ContrastiveTraits
-from pipelines.core.text import cut_note
+from pipelines.core.text import cut_note, cut_texts_note
 from pipelines.media.named_image import NamedImage
 from pipelines.models.base import Pipeline
 from pipelines.models.clip.comparing import Comparer
@@ -198,8 +199,13 @@ class ClipPipeline(Pipeline):
         if cut := sum(self.texts.cut(labels, chosen)):
             notes.insert(
                 0,
-                f"Names of {cut} of {len(labels)} classes are longer than the model reads: only "
-                f"the first {self.traits.max_text_tokens} tokens of each were used.",
+                Message(
+                    "Names of {cut} of {total} classes are longer than the model reads: only "
+                    "the first {limit} tokens of each were used.",
+                    cut=cut,
+                    total=len(labels),
+                    limit=self.traits.max_text_tokens,
+                ),
             )
         return guesses, notes
 
@@ -272,7 +278,14 @@ class ClipPipeline(Pipeline):
             given, self.traits.languages, self.spec.task
         )
         if isinstance(query, str) and self.texts.cut([query])[0]:
-            notes.insert(0, "The query is " + cut_note(self.traits.max_text_tokens).lower())
+            notes.insert(
+                0,
+                Message(
+                    "The query is longer than the model reads: only its first {limit} tokens were "
+                    "used.",
+                    limit=self.traits.max_text_tokens,
+                ),
+            )
         return Ranking(rows=rows, model=self.spec.key, notes=tuple(notes))
 
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
@@ -337,7 +350,10 @@ class ClipPipeline(Pipeline):
         words = self.texts.vectors(texts)
         names = tuple(image.name for index, image in enumerate(images) if index not in bad)
         made = self._comparer.matrix(tuple(texts), names, words, pictures)
-        left_out = [f"Left out: {images[index].name}. {reason}" for index, reason in bad.items()]
+        left_out = [
+            Message("Left out: {name}. {reason}", name=images[index].name, reason=Message(reason))
+            for index, reason in bad.items()
+        ]
         notes = [*left_out, *self._notes(texts, pictures)]
         return replace(made, notes=tuple(notes))
 
@@ -348,9 +364,7 @@ class ClipPipeline(Pipeline):
         )
         cut = sum(self.texts.cut(texts))
         if cut:
-            notes.insert(
-                0, f"{cut} of {len(texts)} texts: " + cut_note(self.traits.max_text_tokens).lower()
-            )
+            notes.insert(0, cut_texts_note(cut, len(texts), self.traits.max_text_tokens))
         return notes
 
     def _embeddings(

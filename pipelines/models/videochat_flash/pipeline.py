@@ -15,6 +15,7 @@ from pipelines.compute.lru import Kept
 from pipelines.compute.packed_linear import pack_linear
 from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import InputError
+from pipelines.core.messages import Message
 from pipelines.core.options import GenerationOptions
 from pipelines.core.results import Finish, Step
 from pipelines.core.spec import VideoChatTraits
@@ -240,8 +241,11 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
             part = Part(max_frames=number, start_s=part.start_s, end_s=part.end_s)
             plan = self.videos.plan(asked.video, part, cancel)
             asked.notes[:] = [
-                f"There was not enough memory for {before} frames: the model looked at "
-                f"{len(plan.choice.indices)}."
+                Message(
+                    "There was not enough memory for {before} frames: the model looked at {count}.",
+                    before=before,
+                    count=len(plan.choice.indices),
+                )
             ]
 
     def _answer(self, asked: _Question, plan: FramePlan, emit: Emit, cancel: CancelToken) -> None:

@@ -103,7 +103,7 @@ def test_an_upload_is_bounded_by_the_room_only(tmp_path: Path) -> None:
     status, body = ask(tmp_path, UPLOAD, [b"x"], max_upload_mb=1e12)
     assert status == 507
     assert "less than the largest upload" in body
-    assert body.endswith("Try again later, or tell whoever runs this server.")
+    assert body.endswith("Try again later, or tell the operator of this server.")
     assert ask(tmp_path, CALL, [b"x"], max_upload_mb=1e12)[0] == 200
 
 

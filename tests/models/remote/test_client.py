@@ -161,7 +161,7 @@ def test_a_wait_that_is_asked_for_is_kept(server: FakeChatServer, red_circle: Pa
         (["error"], "failed while it answered. It said: “the engine died”", 1),
         (["silence"], "said nothing for 0.5 s", 1),
         (["silence at once"], "said nothing for 0.5 s", 1),
-        (["redirect"], "sends requests on to another address", 1),
+        (["redirect"], "redirects requests to another address", 1),
         (["404"], "has no such model", 1),
         (["413"], "as large as this one", 1),
         (["echo"] * 9, "refused this request (status 400)", 4),
