@@ -1,4 +1,4 @@
-"""Linear probes, and their file format: safetensors, with a description as JSON in the header."""
+"""Linear probes and their file format: safetensors with a JSON description in the header."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -21,11 +21,11 @@ TASK: Task = "image-text"
 KEY = "seesay-linear-probe"
 VERSION = 1
 
-#: Most bytes of a file: a thousand classes of vectors of 4096 numbers, and their names.
+#: Largest file: a thousand classes, vectors of 4096 numbers, and the names.
 MAX_BYTES = 20_000_000
 MAX_CLASSES = 1000
 
-#: Name of a class: up to 1000 characters, not all of them blank.
+#: Name of a class: up to 1000 characters, not all blank.
 _Name = Annotated[str, Field(max_length=1000, pattern=r"\S")]
 
 _OTHER = "Probe of another model"
@@ -36,11 +36,11 @@ _DAMAGED = "but what it says about itself is incomplete or damaged"
     frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid")
 )
 class ProbeFacts:
-    """Facts of the training of a probe, and its score on images that it never saw.
+    """Training of a probe and its score on held-out images.
 
     Attributes:
         num_fitted: images that it was fitted on.
-        num_held_out: images that it was measured on, never fitted on.
+        num_held_out: images that it was evaluated on.
         correct: number of those that it recognised.
         strength: scikit-learn's `C`, chosen by cross-validation.
         seed: of the split and of the folds.
@@ -60,8 +60,6 @@ class ProbeFacts:
 
 
 class _Header(pydantic.BaseModel, strict=True):
-    """Description of a probe in its file."""
-
     version: Literal[1]
     model: str
     revision: str
@@ -76,10 +74,10 @@ class LinearProbe:
     Attributes:
         model: catalogue key of the model.
         revision: of the model's weights; see `weights_revision`.
-        labels: L classes, distinct.
+        labels: L distinct classes.
         weight: (L, D) float32.
         bias: (L,) float32.
-        facts: facts of its training.
+        facts: training and score.
     """
 
     model: str
@@ -91,7 +89,7 @@ class LinearProbe:
 
     @property
     def dim(self) -> int:
-        """Length D of the vectors that it takes."""
+        """Length D of its input vectors."""
         return int(self.weight.shape[1])
 
     def probabilities(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -100,7 +98,7 @@ class LinearProbe:
         return np.exp(linear.log_probabilities(vectors.astype(np.float64)))
 
     def to_bytes(self) -> bytes:
-        """Return the file."""
+        """Return the content of its file."""
         from safetensors.numpy import save
 
         header = {
@@ -110,16 +108,17 @@ class LinearProbe:
             "labels": self.labels,
             "facts": asdict(self.facts),
         }
-        metadata = {KEY: json.dumps(header, ensure_ascii=False)}
-        # safetensors writes memory in its order, and scikit-learn's is column by column
-        arrays = {"weight": self.weight, "bias": self.bias}
-        rows = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        data: bytes = save(rows, metadata=metadata)
+        # safetensors needs row-major arrays; those of scikit-learn are column-major
+        rows = {
+            "weight": np.ascontiguousarray(self.weight),
+            "bias": np.ascontiguousarray(self.bias),
+        }
+        data: bytes = save(rows, metadata={KEY: json.dumps(header, ensure_ascii=False)})
         return data
 
 
 def read_probe(path: Path) -> LinearProbe:
-    """Read a probe as `LinearProbe.to_bytes` writes it.
+    """Read a file written by `LinearProbe.to_bytes`.
 
     Raises:
         InputError: the file is anything else; the message says why.
@@ -141,9 +140,8 @@ def read_probe(path: Path) -> LinearProbe:
                 raise _not_a_probe("with the tensors weight and bias, but it holds others")
             weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
     except (SafetensorError, OSError, TypeError, AttributeError) as error:
-        raise _not_a_probe("but the file is no safetensors file, or is damaged or cut off") from (
-            error
-        )
+        fault = "but the file is no safetensors file, or is damaged or cut off"
+        raise _not_a_probe(fault) from error
     return _checked(metadata[KEY], weight, bias)
 
 
@@ -186,7 +184,7 @@ def _checked(text: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) 
 
 
 def _fault(error: ValidationError) -> str:
-    """Return what is wrong with the description in a file, from the first of its faults."""
+    """Return the first fault of the description in a file."""
     first = error.errors()[0]
     where = first["loc"][:1]
     if where == ("version",) and first["type"] != "missing":
@@ -210,7 +208,7 @@ def _not_a_probe(what: str, **values: object) -> InputError:
 
 
 def spec_of(probe: LinearProbe) -> ModelSpec:
-    """Return the model that a probe was made with.
+    """Return the model that a probe was trained with.
 
     Raises:
         InputError: it is not in the catalogue.
@@ -227,7 +225,7 @@ def spec_of(probe: LinearProbe) -> ModelSpec:
 
 
 def check_model(probe: LinearProbe, model: str, revision: str, dim: int) -> None:
-    """Check that a probe was made with the weights in use.
+    """Check that a probe was trained with the weights in use.
 
     Args:
         probe: the probe.
@@ -236,7 +234,7 @@ def check_model(probe: LinearProbe, model: str, revision: str, dim: int) -> None
         dim: length of its vectors.
 
     Raises:
-        InputError: it was made with others; the message names both models.
+        InputError: it was trained with others; the message names both models.
     """
     if probe.model != model:
         raise InputError(
@@ -260,7 +258,7 @@ def check_model(probe: LinearProbe, model: str, revision: str, dim: int) -> None
 
 
 def probe_note(probe: LinearProbe) -> str:
-    """Return the note on an answer whose probabilities are a probe's."""
+    """Return the note on an answer with a probe's probabilities."""
     facts = probe.facts
     return Message(
         "The probabilities come from your probe, fitted on {pictures:,} pictures of "
@@ -273,27 +271,23 @@ def probe_note(probe: LinearProbe) -> str:
     )
 
 
-#: Classes kept of a prediction, for the accuracy among the best five.
+#: Classes of a prediction, for top-5 accuracy.
 NUM_GUESSES = 5
 
 
 @dataclass(frozen=True)
 class Guess:
-    """The likeliest classes of an image.
+    """Most likely classes of an image.
 
     Attributes:
-        classes: indices of up to `NUM_GUESSES` classes, the likeliest first.
+        classes: indices of 1 to `NUM_GUESSES` classes, most likely first.
         probabilities: of these classes, 0..1.
-
-    Raises:
-        ValueError: there is no class, or not one probability for each.
     """
 
     classes: tuple[int, ...]
     probabilities: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Check the numbers of both."""
         if not self.classes or len(self.classes) != len(self.probabilities):
             raise ValueError(f"a guess needs as many probabilities as classes, but got {self}")
 
@@ -303,17 +297,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Linear:
-    """Linear classifier: weights (L, D) and biases (L,) of L classes, float64."""
+    """Linear classifier with weights (L, D) and biases (L,), float64."""
 
     weight: Floats
     bias: Floats
 
     def log_probabilities(self, vectors: Floats) -> Floats:
         """Return (N, L) log probabilities of (N, D) vectors."""
-        return _log_softmax(vectors @ self.weight.T + self.bias)
-
-
-def _log_softmax(logits: Floats) -> Floats:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    normalised: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return normalised
+        logits = vectors @ self.weight.T + self.bias
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        normalised: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        return normalised

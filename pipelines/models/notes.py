@@ -1,6 +1,5 @@
-"""What a person should know about an answer: foreign languages, repeated labels. Torch-free."""
+"""Notes on an answer for the person who asked."""
 
-import re
 from collections.abc import Iterable, Sequence
 
 import regex
@@ -10,15 +9,16 @@ from pipelines.core.results import Finish
 from pipelines.core.spec import Task
 from pipelines.models.catalogue import MODELS
 
+#: Language code -> its script and name; Japanese first, since it also uses Han characters.
 _SCRIPTS = {
-    "zh": (regex.compile(r"\p{Han}"), "Chinese"),
     "ja": (regex.compile(r"[\p{Hiragana}\p{Katakana}]"), "Japanese"),
     "ko": (regex.compile(r"\p{Hangul}"), "Korean"),
+    "zh": (regex.compile(r"\p{Han}"), "Chinese"),
     "ru": (regex.compile(r"\p{Cyrillic}"), "Cyrillic"),
 }
 _LATIN = regex.compile(r"\p{Latin}{2,}")
 
-#: Why there is no answer about a video.
+#: Error for a video without a readable frame.
 VIDEO_LOST = (
     "Not one of the frames that the model would look at can be read: the video is damaged. "
     "Save it again, or choose another video."
@@ -26,22 +26,42 @@ VIDEO_LOST = (
 
 
 def language_notes(texts: Iterable[str], languages: tuple[str, ...], task: Task) -> list[str]:
-    """Return a hint where texts are in a language that the model was not trained on.
+    """Return a note if labels or queries are in a language that the model was not trained on.
 
-    The texts are answered all the same; the hint names a model of `task` that reads them.
+    They are answered all the same; the note names a model of `task` that reads the language.
 
     Args:
         texts: what a person typed.
         languages: ISO 639-1 codes of the languages that the model reads well.
-        task: what the model does.
+        task: the model's task.
     """
-    joined = "\n".join(texts)[:20_000]
-    for code, (script, name) in _SCRIPTS.items():
-        if code not in languages and script.search(joined):
-            return [_hint(code, name, languages, task)]
-    if "en" not in languages and _LATIN.search(joined):
+    text = "\n".join(texts)[:20_000]
+    if found := _foreign_script(text, languages):
+        return [_hint(*found, languages, task)]
+    if "en" not in languages and _LATIN.search(text):
         return [_hint("en", "English", languages, task)]
     return []
+
+
+def script_notes(text: str, languages: Sequence[str]) -> list[str]:
+    """Return a note if a question is in a language that the model was not trained on."""
+    if not (found := _foreign_script(text, languages)):
+        return []
+    return [
+        Message(
+            "Your text looks {script}, which this model was not trained on: do not "
+            "trust the answer, or write in English.",
+            script=Message(found[1]),
+        )
+    ]
+
+
+def _foreign_script(text: str, languages: Sequence[str]) -> tuple[str, str] | None:
+    """Return code and name of the first language whose script a text has and a model lacks."""
+    for code, (script, name) in _SCRIPTS.items():
+        if code not in languages and script.search(text):
+            return code, name
+    return None
 
 
 def _hint(code: str, name: str, languages: tuple[str, ...], task: Task) -> str:
@@ -69,7 +89,7 @@ def _hint(code: str, name: str, languages: tuple[str, ...], task: Task) -> str:
 
 
 def lost_frames_notes(num_lost: int, num_frames: int) -> list[str]:
-    """Return a note where some of the frames that count could not be read."""
+    """Return a note if frames could not be read."""
     if not num_lost:
         return []
     return [
@@ -94,31 +114,8 @@ def repeated_notes(repeated: Iterable[str]) -> list[str]:
     ]
 
 
-#: Language code -> its letters, its name.
-_LETTERS = {
-    "ja": (re.compile("[\u3040-\u30ff]"), "Japanese"),
-    "ko": (re.compile("[\uac00-\ud7af]"), "Korean"),
-    "zh": (re.compile("[\u3400-\u4dbf\u4e00-\u9fff]"), "Chinese"),
-    "ru": (re.compile("[\u0400-\u04ff]"), "Cyrillic"),
-}
-
-
-def script_notes(written: str, languages: Sequence[str]) -> list[str]:
-    """Return a note where a person wrote in a language that the model was not trained on."""
-    for code, (letters, name) in _LETTERS.items():
-        if code not in languages and letters.search(written):
-            return [
-                Message(
-                    "Your text looks {script}, which this model was not trained on: do not "
-                    "trust the answer, or write in English.",
-                    script=Message(name),
-                )
-            ]
-    return []
-
-
 def finish_notes(finish: Finish) -> list[str]:
-    """Return a note where a text did not end by itself."""
+    """Return a note if a text was cut."""
     if finish == "length":
         return ["The text stopped at the longest length that was asked for (max_new_tokens)."]
     if finish == "loop":
@@ -137,7 +134,7 @@ def cut_note(read_chars: int, given_chars: int) -> str:
 
 
 def dropped_note(num_turns: int) -> str:
-    """Return the note that the oldest turns of a conversation did not count."""
+    """Return the note that the oldest turns of a conversation were dropped."""
     turns = Message("turn") if num_turns == 1 else Message("{count} turns", count=num_turns)
     return Message(
         "The conversation is longer than the model reads: its oldest {turns} did not "

@@ -122,6 +122,7 @@ class TextEncoder:
         self._model = model
         self._tokenizer = tokenizer
         self._traits = traits
+        self.max_tokens = traits.max_text_tokens
         self._kept = kept
         self._device = threading.Lock()
         self._openings = PrefixReader(model) if PrefixReader.reads(model) else None

@@ -13,7 +13,7 @@ from pipelines.core.errors import MediaError
 from pipelines.core.messages import Message
 from pipelines.media.video.frames import Pixels, VideoFrames, VideoInfo, indices_at, indices_between
 from pipelines.media.video.reader import VideoReader, num_cores
-from pipelines.models.video_chat import PICTURE_PX, WHOLE, Part, SeenFrames, picture_size
+from pipelines.models.video_chat import PREVIEW_PX, WHOLE, Part, SeenFrames, preview_size
 from pipelines.models.videochat_flash.processing_videochat_flash import (
     FrameChoice,
     choose_frames,
@@ -156,7 +156,7 @@ def read_clips(
             del frames  # whole frames are not held while the tower encodes
         there = [index for index in clip if index in held]
         nearest = [min(there, key=lambda at: abs(at - i), default=-1) for i in clip]
-        shown = [held.get(index, (black, black[:PICTURE_PX])) for index in nearest]
+        shown = [held.get(index, (black, black[:PREVIEW_PX])) for index in nearest]
         yield to_pixels([square for square, _ in shown]), [small for _, small in shown]
         held = {index: each for index, each in held.items() if index >= max(clip)}
 
@@ -188,7 +188,7 @@ def lost_notes(plan: FramePlan, lost: set[int]) -> list[str]:
 
 def _resized(frames: VideoFrames, side_px: int) -> dict[int, tuple[Pixels, Pixels]]:
     """Return by number each frame as the tower reads it, and a small picture of it."""
-    high, across = picture_size(*frames.pixels.shape[1:3])
+    high, across = preview_size(*frames.pixels.shape[1:3])
 
     def both(frame: Pixels) -> tuple[Pixels, Pixels]:
         small = Image.fromarray(frame).resize((across, high), reducing_gap=2.0)

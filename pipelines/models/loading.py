@@ -1,31 +1,32 @@
-"""A checkpoint's files -> the stock model, ready to be asked."""
+"""Stock transformers models from a checkpoint's files."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipelines.compute.device import Device
-from pipelines.compute.packed_linear import pack_linear
 from pipelines.core.errors import WeightsError
 
 
-def load_model(folder: Path, device: Device, *, key: str, dtype: str) -> Any:
-    """Load an image-text model for inference.
+def load_stock(model_class: Any, folder: Path, *, key: str, dtype: str, **options: Any) -> Any:
+    """Return a stock model in evaluation mode, without gradients.
 
     Args:
+        model_class: class of transformers with `from_pretrained`.
         folder: the checkpoint in Hub format.
-        device: where it goes.
         key: public name of the model, for messages.
         dtype: "float32" or "bfloat16".
+        options: of `from_pretrained`.
 
     Raises:
         WeightsError: tensors are missing or of another shape.
     """
-    from transformers import AutoModel
-
-    model, info = AutoModel.from_pretrained(
-        folder, dtype=getattr(torch, dtype), local_files_only=True, output_loading_info=True
+    model, info = model_class.from_pretrained(
+        folder,
+        dtype=getattr(torch, dtype),
+        local_files_only=True,
+        output_loading_info=True,
+        **options,
     )
     if info["missing_keys"] or info["mismatched_keys"]:
         raise WeightsError(
@@ -36,7 +37,4 @@ def load_model(folder: Path, device: Device, *, key: str, dtype: str) -> Any:
             missing=len(info["missing_keys"]),
             mismatched=len(info["mismatched_keys"]),
         )
-    model = model.eval().requires_grad_(False).to(device.kind)
-    if device.packed and dtype == "bfloat16":
-        pack_linear(model)
-    return model
+    return model.eval().requires_grad_(False)
