@@ -33,7 +33,7 @@ class BatchEndpoints:
         seed: int = 0,
         resume_key: str = "",
     ) -> Iterator[tuple[list[dict[str, Any]], gr.FileData | None]]:
-        """Describe many images; one that cannot be read stops no other.
+        """Describe many images; an unreadable one does not stop the others.
 
         Args:
             files: image files, or one zip of them.
@@ -50,7 +50,7 @@ class BatchEndpoints:
         Returns:
             rows: file, caption, error and notes for each image in order, so far; they stream. A
                 file that cannot be read has its reason as the error. The notes say what of the
-                prompt did not count and why a caption ends.
+                prompt was ignored and why a caption ends.
             results: at the end, a zip of all as JSON lines, CSV, metadata.jsonl and text files.
         """
         options = GenerationOptions(

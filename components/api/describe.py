@@ -117,7 +117,7 @@ class DescribeEndpoints:
             answer: the answer so far; it streams.
             history: the messages so far with this one and its answer, to send with the next. In
                 the end its last message has "notes", a list of sentences on what of the request
-                did not count and why the answer ends; they need not be sent back.
+                was ignored and why the answer ends; they need not be sent back.
         """
         options = _options(max_new_tokens, num_beams, temperature, top_p, seed)
         path = self._uploads.path(image, "image")

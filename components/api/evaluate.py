@@ -24,7 +24,7 @@ class EvaluateEndpoints:
     def evaluate_images(
         self, archive: gr.FileData, templates: str = "", model: str = ""
     ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        """Measure how well a model recognises the classes of your own pictures (zero-shot).
+        """Measure how well a model recognises your own classes (zero-shot).
 
         Args:
             archive: a zip with one folder of pictures for each class, named after it.
@@ -34,7 +34,7 @@ class EvaluateEndpoints:
         Returns:
             summary: accuracy (top1, top5 above five classes) with its Wilson interval at 95 %,
                 that of each class, the confusion matrix, and the files left out with the reason.
-            predictions: for each picture its label, what it was taken for, and the probability.
+            predictions: for each image its label, the predicted class and its probability.
         """
         order = EvaluationRequest(
             self._uploads.path(archive, "archive"),
@@ -55,7 +55,7 @@ class EvaluateEndpoints:
         held_out: float = 0.25,
         seed: int = 0,
     ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]], gr.FileData | None]]:
-        """Teach a model the classes of your own pictures: a linear probe, measured and to keep.
+        """Train a linear probe on your own classes, and measure it.
 
         Args:
             archive: a zip with one folder of pictures for each class, named after it; at least
@@ -68,8 +68,8 @@ class EvaluateEndpoints:
         Returns:
             summary: zero-shot and probe accuracy on the same held-out pictures, each as in
                 /evaluate_images.
-            predictions: for each held-out picture its label, what the probe took it for with the
-                probability, and what it was taken for zero-shot.
+            predictions: for each held-out image its label, the prediction of the probe with its
+                probability, and the zero-shot prediction.
             file: the probe (.safetensors), for /classify_image.
         """
         options = ProbeOptions(held_out=held_out, seed=seed)

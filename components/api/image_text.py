@@ -34,7 +34,7 @@ class ImageTextEndpoints:
         model: str = "",
         probe: gr.FileData | None = None,
     ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        """Classify an image with labels of your own (zero-shot), or with a probe of your own.
+        """Classify an image with your own labels (zero-shot) or with your own probe.
 
         Args:
             image: an image file.
@@ -93,7 +93,7 @@ class ImageTextEndpoints:
             yield fmt.as_ranking(clip.rank(query, split[0], images), split[1])
 
     def embed_texts(self, texts: str, model: str = "") -> Iterator[dict[str, Any]]:
-        """Return the unit vectors of texts, for search or clustering of your own.
+        """Return unit vectors of texts, for your own search or clustering.
 
         Args:
             texts: one per line; each line gets one vector, in order.
@@ -111,7 +111,7 @@ class ImageTextEndpoints:
             yield fmt.as_embeddings(clip.embed_texts(lines))
 
     def embed_images(self, images: list[gr.FileData], model: str = "") -> Iterator[dict[str, Any]]:
-        """Return the unit vectors of images, for search or clustering of your own.
+        """Return unit vectors of images, for your own search or clustering.
 
         Args:
             images: image files.

@@ -29,7 +29,7 @@ class SearchEndpoints:
     def index_files(
         self, files: list[gr.FileData], index_key: str = "", model: str = "", video_model: str = ""
     ) -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
-        """Bring pictures and videos into an index of your own, to search in them.
+        """Add images and videos to your own index, to search in them.
 
         Args:
             files: image and video files; one that is there already is not encoded again.

@@ -37,7 +37,7 @@ class VideoEndpoints:
         end_s: float = 0.0,
         fit: str = "",
     ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        """Say which text fits a video, or a part of it.
+        """Score texts for a video, or for a part of it.
 
         Args:
             video: a video file.
@@ -50,7 +50,7 @@ class VideoEndpoints:
                 what is outside the middle square; "" for the model's own.
 
         Returns:
-            label: the best text, confidences of all, and the times of the frames that were seen.
+            label: the best text, confidences of all, and the times of the frames that were read.
             scores: for each text its probability, cosine and verdict ("match", "unsure" or
                 "no match"; other texts do not change it), best first.
         """
@@ -166,7 +166,7 @@ class VideoChatEndpoints:
         Returns:
             answer: the answer so far; it streams.
             history: the messages so far with this one and its answer, to send with the next; in
-                the end its last message has "notes", sentences on what did not count, and why.
+                the end its last message has "notes", sentences on what was ignored, and why.
         """
         options = GenerationOptions(
             max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
