@@ -38,26 +38,13 @@ bench: $(VENV)/.runtime
 	$(BIN)/python benchmarks/bench_clip.py
 
 demo-models: $(VENV)/.runtime
-	$(BIN)/python -m demo_models.train_clip --out assets/checkpoints/demo-clip
-	$(BIN)/python -m demo_models.evaluate_clip
-	$(BIN)/python -m demo_models.evaluate_clip --via app --workers 4
-	$(BIN)/python -m demo_models.calibrate_verdict
-	$(BIN)/python -m demo_models.evaluate_where
-	$(BIN)/python -m demo_models.make_examples
-	$(BIN)/python -m demo_models.make_example_folders
-	$(BIN)/python -m demo_models.train_blip2 --out assets/checkpoints/demo-blip2
-	$(BIN)/python -m demo_models.evaluate_blip2
-	$(BIN)/python -m demo_models.evaluate_blip2 --via app --workers 4
-	$(BIN)/python -m demo_models.train_viclip --out assets/checkpoints/demo-viclip
-	$(BIN)/python -m demo_models.evaluate_viclip
-	$(BIN)/python -m demo_models.evaluate_viclip --via app --workers 2
-	$(BIN)/python -m demo_models.calibrate_viclip
-	$(BIN)/python -m demo_models.evaluate_moments
-	$(BIN)/python -m demo_models.evaluate_moments --via app
-	$(BIN)/python -m demo_models.make_videos
-	$(BIN)/python -m demo_models.train_videochat --out assets/checkpoints/demo-videochat
-	$(BIN)/python -m demo_models.evaluate_videochat
-	$(BIN)/python -m demo_models.make_chat_videos
+	for model in clip blip2 viclip videochat; do \
+	  folder=assets/checkpoints/demo-$$model && \
+	  $(BIN)/python -m demo_models.train demo-$$model --out $$folder && \
+	  $(BIN)/python -m demo_models.evaluate demo-$$model && \
+	  $(BIN)/python -m demo_models.evaluate demo-$$model --via app || exit 1; \
+	done
+	$(BIN)/python -m demo_models.make_assets
 	$(BIN)/python -m tests.test_docs --write
 
 screenshots: $(VENV)/.tests $(VENV)/.chromium

@@ -25,10 +25,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np  # noqa: E402
 
 from benchmarks.measuring import forget_highest_mb, highest_mb  # noqa: E402
-from demo_models.motion_rendering import render_frames  # noqa: E402
-from demo_models.motion_sampling import sample_story  # noqa: E402
+from benchmarks.numbered_videos import write_video  # noqa: E402
+from demo_models.world.motion_rendering import render_frames  # noqa: E402
+from demo_models.world.motion_sampling import sample_story  # noqa: E402
 from pipelines.core.settings import Settings  # noqa: E402
-from pipelines.media.video.writer import write_frames  # noqa: E402
 from pipelines.models.viclip.results import MomentSearch  # noqa: E402
 from pipelines.models.viclip.windows import SearchOptions  # noqa: E402
 from pipelines.serving.memory import start_giving_back  # noqa: E402
@@ -56,7 +56,7 @@ def make_hour(path: Path, minutes: int) -> None:
             times = np.arange(count) / FPS / SECONDS_PER_CLIP
             yield from render_frames(story, times, HEIGHT, WIDTH)
 
-    write_frames(islice(cycle(islice(stories(), drawn)), total), path, fps=FPS)
+    write_video(path, islice(cycle(islice(stories(), drawn)), total), FPS)
 
 
 def timed(work: Callable[[], Any]) -> tuple[Any, float]:

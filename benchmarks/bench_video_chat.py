@@ -21,12 +21,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch  # noqa: E402
 
 from benchmarks.measuring import Row, compare, cpu_seconds, report, row  # noqa: E402
-from benchmarks.numbered_videos import draw, texture  # noqa: E402
+from benchmarks.numbered_videos import draw, texture, write_video  # noqa: E402
 from benchmarks.video_chat_checkpoint import attend_eagerly, make_chat  # noqa: E402
 from pipelines.compute.packed_linear import PackedLinear, can_pack  # noqa: E402
 from pipelines.core.options import GenerationOptions  # noqa: E402
 from pipelines.core.settings import Settings  # noqa: E402
-from pipelines.media.video.writer import write_frames  # noqa: E402
 from pipelines.models.video_chat import Part, VideoAnswer  # noqa: E402
 from pipelines.models.videochat_flash.estimate import prompt_operations, tower_operations  # noqa: E402
 from pipelines.models.videochat_flash.kv_cache import KeyValues  # noqa: E402
@@ -167,12 +166,12 @@ def first_token(chat: Any, video: Path, num_frames: int) -> Row:
     )
 
 
-def write_video(path: Path, seconds: int, *, tiny: bool) -> Path:
+def draw_video(path: Path, seconds: int, *, tiny: bool) -> Path:
     """Write a video of a frame a second, so that as many frames are looked at as allowed."""
     height, width = (90, 160) if tiny else (720, 1280)
     background = texture(height, width)
     frames = (draw(number, background, width) for number in range(seconds + 8))
-    write_frames(frames, path, fps=1.0)
+    write_video(path, frames, 1.0)
     return path
 
 
@@ -200,7 +199,7 @@ def main() -> None:
     with TemporaryDirectory() as name:
         work = Path(name)
         make_chat(work / "models" / KEY, args.tower_layers, args.layers, tiny=args.quick)
-        video = write_video(work / "video.mp4", max(args.frames), tiny=args.quick)
+        video = draw_video(work / "video.mp4", max(args.frames), tiny=args.quick)
         settings = Settings(
             models_dir=work / "models", device="cpu", memory_gb=1000.0, cache_dir=work / "cache"
         )

@@ -1,11 +1,13 @@
-"""Videos whose frames say their own number, for `bench_video`."""
+"""Videos for benchmarks, among them ones whose frames show their own number."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import imageio.v3 as iio
 import numpy as np
 from numpy.typing import NDArray
 
@@ -101,6 +103,14 @@ def number_of(picture: Any) -> int:
             return -1
         number |= (level >= 170) << bit
     return number
+
+
+def write_video(path: Path, frames: Iterable[Pixels], fps: float) -> None:
+    """Write frames, (H, W, 3) uint8 RGB with even sides, as an H.264 file."""
+    with iio.imopen(path, "w", plugin="pyav") as file:
+        file.init_video_stream("libx264", fps=fps)
+        for frame in frames:
+            file.write_frame(frame)
 
 
 def make(path: Path, kind: Kind, num_frames: int, height: int, width: int) -> Path:

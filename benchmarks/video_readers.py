@@ -55,7 +55,7 @@ def ours_for_chat(path: Path, asked: list[int], size: Size) -> list[Any]:
     lost: set[int] = set()
     shown: list[int] = []
     with VideoReader(path) as reader:
-        read = read_clips(reader, clips, size[0], lost=lost, should_stop=lambda: False)
+        read = read_clips(reader, clips, size[0], lost=lost)
         for _, pictures in read:
             shown += [number_of(picture) for picture in pictures]
     pairs = zip(asked, shown, strict=True)

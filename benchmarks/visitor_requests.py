@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from demo_models.held_out_videos import FileFormat, write_motion
-from demo_models.motion_sampling import MotionOptions, sample_motion, sample_story
-from demo_models.motion_statements import view_of
-from demo_models.motion_texts import true_claim, word_claim
-from demo_models.scenes import Scene, SceneOptions, render, sample_scene
-from demo_models.vocabulary import ALL_PAIRS
+from demo_models.language.motion_statements import view_of
+from demo_models.language.motion_texts import true_claim, word_claim
+from demo_models.world.motion_sampling import MotionOptions, sample_motion, sample_story
+from demo_models.world.scenes import Scene, SceneOptions, render, sample_scene
+from demo_models.world.video_files import FileFormat, write_motion
+from demo_models.world.vocabulary import ALL_PAIRS
 
 #: Answers to one request may differ by so much in a number.
 TOLERANCE = 1e-4

@@ -11,10 +11,16 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from components.api import publish
-from components.server.blocks import Page, close_off_the_loop
+from components.server.blocks import Page
 from components.server.body_limit import MAX_JSON_BYTES, BodyLimit
-from components.server.links import Links, fetch_nothing_else
-from components.server.mcp import serve_agents, take_bodies
+from components.server.gradio_internals import (
+    accept_mcp_bodies,
+    close_off_the_loop,
+    forbid_fetching,
+    move_states_out,
+)
+from components.server.links import Links
+from components.server.mcp import serve_agents
 from components.server.rate_limit import AccessRules
 from components.server.services import Services
 from components.server.sessions import forget_visits
@@ -62,7 +68,7 @@ TABS = (
 def build_app(services: Services) -> Page:
     """Lay out the whole app."""
     close_off_the_loop()
-    fetch_nothing_else()
+    forbid_fetching()
     keep_s = int(KEEP_FILES_S)  # gradio deletes the rest when it ends, which sweeping cannot
     with Page(title="SeeSay", analytics_enabled=False, delete_cache=(keep_s, keep_s)) as app:
         gr.HTML(
@@ -74,25 +80,13 @@ def build_app(services: Services) -> Page:
             for tab in TABS:
                 if is_bundled(services.store, tab.TASK):
                     tab.build(services, app)
-        _take_out_what_is_no_tab(tabs, app)
+        move_states_out(tabs, app)
         publish.build(services)
     app.uploads = Uploads(services.store.settings)
     app.links = Links(services.store.settings)
     app.house = AccessRules(services.store.settings.requests_per_minute)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return app
-
-
-def _take_out_what_is_no_tab(tabs: gr.Tabs, page: gr.Blocks) -> None:
-    """Move states that tabs made beside themselves to the end of the page.
-
-    Gradio numbers tabs by their place among all children, so that a state between two of them
-    makes one show twice; inside a tab a browser's state is not read until the tab is opened.
-    """
-    for child in [child for child in tabs.children if not isinstance(child, gr.Tab)]:
-        tabs.children.remove(child)
-        page.children.append(child)
-        child.parent = page
 
 
 @asynccontextmanager
@@ -105,7 +99,7 @@ async def _serving(app: Any) -> AsyncIterator[None]:
 def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str, Any]:
     """Return the arguments of `launch`; `routes` are served beside the page."""
     if settings.mcp:
-        take_bodies(MAX_JSON_BYTES)
+        accept_mcp_bodies(MAX_JSON_BYTES)
     served: dict[str, Any] = {
         "middleware": [
             Middleware(LanguageMiddleware),

@@ -1,1 +1,1 @@
-"""Draws small worlds of coloured shapes and trains the bundled demo checkpoints on them."""
+"""Synthetic images and videos of coloured shapes, and the training of the bundled demo models."""

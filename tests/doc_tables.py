@@ -133,7 +133,7 @@ def demo_table() -> str:
     stock, app = facts["transformers"]["accuracy"], facts["app"]["accuracy"]
     rows = [
         f"`demo-clip` on held-out scenes ({facts['checkpoint_steps']:,} steps, seed "
-        f"{facts['checkpoint_seed']}; `python -m demo_models.evaluate_clip`, with `--via app` "
+        f"{facts['checkpoint_seed']}; `{facts['script']}`, with `--via app` "
         f"through `/classify_image`). n = {stock['pair_of_80']['n']:,} and "
         f"{app['pair_of_80']['n']:,} unless stated.",
         "",
@@ -180,7 +180,7 @@ def video_demo_table() -> str:
     recall = found["recall"]
     rows = [
         "`demo-viclip` on held-out videos, written as files of six sizes, frame rates and "
-        f"qualities, through `/match_video` (`python -m {facts['script']} --via app`):",
+        f"qualities, through `/match_video` (`{facts['script']} --via app`):",
         "",
         "| task | guessing | correct | n |",
         "|---|---|---|---|",
@@ -191,7 +191,7 @@ def video_demo_table() -> str:
     rows += [
         "",
         f"Moments of {found['stories']} rendered videos of 10 to 30 seconds with several events in "
-        f"a row, through `/find_moments` (`python -m {moments['script']} --via app`): the best "
+        f"a row, through `/find_moments` (`{moments['script']} --via app`): the best "
         f"moment overlaps an event with IoU 0.5 in {recall['IoU 0.5 best']['percent']:.0f} % "
         f"of {recall['IoU 0.5 best']['n']} cases, with IoU 0.7 in "
         f"{recall['IoU 0.7 best']['percent']:.0f} %; one of the best three in "
@@ -236,7 +236,7 @@ def demo_blip2_table() -> str:
     stock, app = facts["transformers"]["accuracy"], facts["app"]["accuracy"]
     rows = [
         f"`demo-blip2` on held-out scenes of one to four objects ({facts['checkpoint_steps']:,} "
-        f"steps, seed {facts['checkpoint_seed']}; `python -m demo_models.evaluate_blip2`, with "
+        f"steps, seed {facts['checkpoint_seed']}; `{facts['script']}`, with "
         "`--via app` through `/caption_image` and `/answer_image`). Only the exact text counts. "
         f"n = {stock['colour']['n']:,} and {app['colour']['n']:,} unless stated.",
         "",
@@ -305,7 +305,7 @@ def demo_videochat_table() -> str:
     rows = [
         f"`demo-videochat` on held-out videos of one to three moving shapes "
         f"({facts['checkpoint_steps']:,} steps, seed {facts['checkpoint_seed']}; "
-        "`python -m demo_models.evaluate_videochat`, with `--via app` through `/ask_video` and "
+        f"`{facts['script']}`, with `--via app` through `/ask_video` and "
         "files). Only the exact text counts. Guessing is the best accuracy without looking at "
         "the video.",
         "",

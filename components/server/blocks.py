@@ -5,18 +5,22 @@ import inspect
 import logging
 import re
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import anyio
 import gradio as gr
-from gradio import utils
-from gradio.exceptions import ComponentProcessingError
 
+from components.server.gradio_internals import (
+    ComponentProcessingError,
+    event_of,
+    is_agent,
+    queue_of,
+    set_queue,
+)
 from components.server.links import Links, own_links
-from components.server.queue import FairQueue, is_agent
+from components.server.queue import FairQueue
 from components.server.rate_limit import AccessRules, RequestRefused
 from components.server.translate import say, speaking
 from components.server.translated_blocks import TranslatedBlocks, language_of
@@ -24,42 +28,6 @@ from components.server.uploads import Uploads
 from pipelines.core.errors import MediaError, PipelineError
 from pipelines.core.settings import Settings
 from pipelines.core.visitor import asking
-
-
-async def close_in_thread(self: Any, timeout: float = 60.0, retry_interval: float = 0.05) -> None:
-    """Close the generator of a request, as `gradio.utils.SyncToAsyncIterator.aclose` does.
-
-    Closing waits for the work to end, up to a step of a model; on the event loop every other
-    visitor would wait with it.
-
-    Args:
-        self: the iterator whose `iterator` is closed.
-        timeout: seconds for a worker thread to leave it.
-        retry_interval: seconds between two tries.
-
-    Raises:
-        ValueError: a worker thread did not leave it in time.
-    """
-
-    def close() -> None:
-        end = time.monotonic() + timeout
-        while True:
-            try:
-                self.iterator.close()
-                return
-            except ValueError as error:
-                if "executing" not in str(error) or time.monotonic() >= end:
-                    raise
-            time.sleep(retry_interval)
-
-    limiter = anyio.CapacityLimiter(1)  # of its own: the common one may be full
-    with anyio.CancelScope(shield=True):
-        await anyio.to_thread.run_sync(close, limiter=limiter)
-
-
-def close_off_the_loop() -> None:
-    """Have Gradio close generators with `close_in_thread`."""
-    utils.SyncToAsyncIterator.aclose = close_in_thread  # type: ignore[method-assign]
 
 
 def with_defaults(event: Any, inputs: list[Any]) -> list[Any]:
@@ -160,7 +128,7 @@ class Page(TranslatedBlocks):
     def queue(self, *args: Any, **kwargs: Any) -> "Page":
         """Let requests wait, as `gradio.Blocks.queue` does, with visitors taking turns."""
         super().queue(*args, **kwargs)
-        self._queue = FairQueue.of(self._queue)
+        set_queue(self, FairQueue.of(queue_of(self)))
         return self
 
     async def process_api(  # type: ignore[override]
@@ -178,10 +146,9 @@ class Page(TranslatedBlocks):
         if iterator is None:
             if state is not None:  # a page that was taken for closed while its device slept
                 state.is_closed = False
-            event = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
-            client = getattr(request, "client", None)
+            host = getattr(getattr(request, "client", None), "host", "")
             try:
-                self.house.let_in(getattr(client, "host", ""), event.concurrency_id)
+                self.house.let_in(host, event_of(self, block_fn).concurrency_id)
             except RequestRefused as refused:
                 with speaking(language_of(request)):
                     raise said_error(refused.message, refused.title) from refused

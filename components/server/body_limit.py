@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 from starlette.formparsers import MultiPartException
 
+from components.server.gradio_internals import COMPONENT_ROUTES, UPLOAD_ROUTE
 from components.server.translate import say
 from pipelines.core.settings import Settings
 from pipelines.serving.work_dir import THEN, no_uploads_because
@@ -29,8 +30,6 @@ _DROP_S = 5.0
 
 #: Methods of requests whose body nobody reads.
 _WITHOUT = frozenset({"GET", "HEAD", "OPTIONS"})
-
-_API = "/gradio_api/"
 
 
 class _Refused(MultiPartException):
@@ -96,7 +95,7 @@ class BodyLimit:
         if course.refusal and not course.answering:
             if course.more:
                 await _drop(receive)
-            await _answer(send, *course.refusal, plain=path == f"{_API}upload")
+            await _answer(send, *course.refusal, plain=path == UPLOAD_ROUTE)
 
     async def _refusal(self, path: str, num_bytes: int) -> tuple[int, str] | None:
         """Return with which status and sentence a body is refused, or None.
@@ -105,7 +104,7 @@ class BodyLimit:
             path: of the request.
             num_bytes: how much of the body has come, or will.
         """
-        if path in {f"{_API}upload", f"{_API}component_server", f"{_API}process_recording"}:
+        if path == UPLOAD_ROUTE or path in COMPONENT_ROUTES:
             full = await self._full()
             if full:
                 return 507, f"{full} {THEN}"
@@ -119,9 +118,9 @@ class BodyLimit:
 
     def _limit(self, path: str) -> int | None:
         """Return the most bytes of a body, None where Gradio bounds each of its files."""
-        if path == f"{_API}upload":
+        if path == UPLOAD_ROUTE:
             return None
-        if path in {f"{_API}component_server", f"{_API}process_recording"}:  # drawings come so
+        if path in COMPONENT_ROUTES:
             return self._file_bytes + _AROUND_BYTES
         return MAX_JSON_BYTES
 

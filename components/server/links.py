@@ -3,13 +3,18 @@
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import anyio
-from gradio import processing_utils
-from gradio_client.utils import strip_invalid_filename_characters, traverse
 
+from components.server.gradio_internals import (
+    FILE_ROUTE,
+    hash_link,
+    is_link,
+    strip_invalid_filename_characters,
+    traverse,
+)
 from components.server.uploads import MOST_FILES
 from pipelines.core.errors import InputError, MediaError, PipelineError
 from pipelines.core.settings import Settings
@@ -50,7 +55,7 @@ class Links:
             MediaError: a file is too large, or there is no room for it.
         """
         links: dict[str, Path] = {}
-        traverse(inputs, lambda file: links.update({file["path"]: Path()}), _is_link)
+        traverse(inputs, lambda file: links.update({file["path"]: Path()}), is_link)
         if not links:
             return inputs
         if len(links) > MOST_FILES:
@@ -68,7 +73,7 @@ class Links:
                 title="Check your links",
             ) from error
         return traverse(
-            inputs, lambda file: {**file, "path": str(links[file["path"]]), "url": None}, _is_link
+            inputs, lambda file: {**file, "path": str(links[file["path"]]), "url": None}, is_link
         )
 
     async def no_room(self) -> str:
@@ -99,7 +104,7 @@ class Links:
         """Return the file of a link, fetched now or a short while ago."""
         try:
             name = _name_of(link)
-            folder = self._settings.work_dir.resolve() / processing_utils.hash_url(link)
+            folder = self._settings.work_dir.resolve() / hash_link(link)
         except ValueError as error:  # half a code point, or half an address
             raise InputError(
                 "A link of this request is none that can be read. Check the link, or upload the "
@@ -122,17 +127,6 @@ class Links:
         return file
 
 
-def _is_link(value: Any) -> bool:
-    """Whether Gradio takes a value for a file that it is to fetch."""
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("path"), str)
-        and value["path"].startswith(("http://", "https://"))
-        and isinstance(value.get("meta"), dict)
-        and value["meta"].get("_type") == "gradio.FileData"
-    )
-
-
 def _name_of(link: str) -> str:
     """Return the name of the file that a link leads to, as Gradio names it."""
     name = strip_invalid_filename_characters(Path(urlsplit(link).path.rstrip("/")).name)
@@ -145,24 +139,6 @@ def _is_fresh(file: Path) -> bool:
     except OSError:
         return False
 
-
-async def _refuse(*_: Any, **__: Any) -> NoReturn:
-    raise ValueError("links are fetched by components.server.links only")
-
-
-def fetch_nothing_else() -> None:
-    """Keep Gradio from fetching anything itself: it bounds neither size nor time.
-
-    That ends `/gradio_api/file=https://...` too, through which anybody could have the server ask
-    others.
-    """
-    processing_utils.async_ssrf_protected_download = _refuse
-    processing_utils.async_ssrf_protected_get = _refuse
-    processing_utils.sh.async_validate_url = _refuse
-
-
-#: Where gradio serves uploads.
-_SERVED = "/gradio_api/file="
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0"})
 
@@ -199,5 +175,5 @@ def _own_path(link: Any, local_url: str) -> str:
         same = asked.port == ours.port and asked.hostname in _LOOPBACK | {ours.hostname}
     except ValueError:  # a port that is no number
         return ""
-    served = asked.path.startswith(_SERVED)
-    return unquote(asked.path.removeprefix(_SERVED)) if same and served else ""
+    served = asked.path.startswith(FILE_ROUTE)
+    return unquote(asked.path.removeprefix(FILE_ROUTE)) if same and served else ""

@@ -1,7 +1,6 @@
 """What agents send and read (`--mcp`), where Gradio's MCP server falls short of our endpoints."""
 
 import base64
-import functools
 import inspect
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from components.server.docstrings import returned_names
+from components.server.gradio_internals import FILE_ROUTE, mcp_server_of
 from pipelines.core.errors import shown
 
 #: How a file begins that an agent sends.
@@ -19,22 +19,10 @@ _FILE_STARTS = ("http://", "https://", "data:")
 @asynccontextmanager
 async def serve_agents(app: Any) -> AsyncIterator[None]:
     """Lifespan of the server: puts `Tools` in place before the first request comes."""
-    server = app.get_blocks().mcp_server_obj
+    server = mcp_server_of(app)
     if server is not None:
         Tools(server)
     yield
-
-
-def take_bodies(max_bytes: int) -> None:
-    """Have the MCP server of an app that is not launched yet take bodies of so many bytes.
-
-    It would take 4 MB, which a picture in base64 often exceeds.
-    """
-    from gradio.mcp import GradioMCPServer
-    from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-
-    manager: Any = functools.partial(StreamableHTTPSessionManager, max_request_body_size=max_bytes)
-    GradioMCPServer.StreamableHTTPSessionManager = staticmethod(manager)  # type: ignore[misc,assignment]
 
 
 class Tools:
@@ -259,6 +247,6 @@ def _linked(value: Any, root_url: str) -> Any:
     if not isinstance(value, dict):
         return value
     if value.get("path") and "orig_name" in value:
-        url = f"{root_url}/gradio_api/file={quote(value['path'])}"
+        url = f"{root_url}{FILE_ROUTE}{quote(value['path'])}"
         return {"name": value["orig_name"], "url": url}
     return {key: _linked(each, root_url) for key, each in value.items()}

@@ -7,11 +7,17 @@ from collections.abc import Iterable
 from typing import Any
 
 import gradio as gr
-from gradio.queueing import Event, EventQueue, Queue
-from gradio.route_utils import get_fn
-from gradio.server_messages import ProcessCompletedMessage
-from gradio.utils import LRUCache, error_payload
 
+from components.server.gradio_internals import (
+    Event,
+    EventQueue,
+    LRUCache,
+    ProcessCompletedMessage,
+    Queue,
+    error_payload,
+    get_fn,
+    is_agent,
+)
 from components.server.translate import chosen_language, say, speaking
 from pipelines.core.visitor import place_in_line
 
@@ -62,11 +68,6 @@ def _forget(queue: Queue, visit: str, event_id: str) -> None:
 MOST_READERS = 20_000
 
 
-def is_agent(request: Any) -> bool:
-    """Whether a request comes through Gradio's MCP server, which has one visit for all agents."""
-    return bool(getattr(request, "headers", {}).get("x-gradio-user") == "mcp")
-
-
 def visitor_of(event: Event) -> str:
     """Return whose a request is: a page's or a client's; of an agent each is another visitor's."""
     return event._id if is_agent(event.request) else event.session_hash
@@ -83,7 +84,8 @@ class FairLine(list[Event]):
 
     def append(self, event: Event) -> None:
         """Let a new request in."""
-        self.newest = place_in_line([visitor_of(waiting) for waiting in self], visitor_of(event))
+        line = [visitor_of(waiting) for waiting in self]
+        self.newest = place_in_line(line, visitor_of(event)) if line else 0
         self.insert(self.newest, event)
 
 

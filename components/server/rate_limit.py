@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from components.server.gradio_internals import running_events
 from pipelines.core.errors import PipelineError
 
 log = logging.getLogger(__name__)
@@ -94,17 +95,12 @@ def serve_until_closed(app: gr.Blocks, house: AccessRules, grace_s: float) -> No
     try:
         while not house.closing.wait(1.0):
             continue
-        running = _num_running(app)
+        running = len(running_events(app))
         if running:
             log.info("Closing: waiting up to %.0f s for %d requests", grace_s, running)
         end = time.monotonic() + grace_s
-        while _num_running(app) and time.monotonic() < end:
+        while running_events(app) and time.monotonic() < end:
             time.sleep(_LOOK_S)
     except KeyboardInterrupt:
         log.info("Closing at once")
     app.close(verbose=False)
-
-
-def _num_running(app: gr.Blocks) -> int:
-    """Return how many of Gradio's workers have something to do."""
-    return sum(bool(job) for job in app._queue.active_jobs)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from gradio.state_holder import SessionState, StateHolder
+from components.server.gradio_internals import SessionState, StateHolder, running_events
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +88,7 @@ def forget(
             closed.setdefault(name, now)
         else:
             closed.pop(name, None)
-    jobs = holder.blocks._queue.active_jobs
-    answered = {event.session_hash for job in jobs for event in job or ()}
+    answered = {event.session_hash for job in running_events(holder.blocks) for event in job}
     # of each that nobody answers just now: how long it is kept, and since when it is unused
     kept = {
         name: (

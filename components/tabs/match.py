@@ -30,7 +30,7 @@ from components.widgets.common import (
 from components.widgets.examples import match_examples
 from components.widgets.model_lease import lease
 from components.widgets.player import Player, chosen_of, fit_choice, frame_gallery
-from pipelines.compute.background import stoppable
+from pipelines.compute.background import await_work
 from pipelines.core.spec import Task
 from pipelines.core.text import split_lines
 from pipelines.media.video.open import key_frames
@@ -208,8 +208,8 @@ def _handler(store: PipelineStore) -> Callable[..., Any]:
         notes = format_video.match_notes(found, repeated)
         csv = save_result(store.settings, "scores.csv", fmt.scores_csv(found.answer))
         times = [clock(time_s) for time_s in found.frame_times_s]
-        frames = yield from stoppable(
-            lambda stop: key_frames(file, found.frame_times_s, should_stop=stop),
+        frames = yield from await_work(
+            lambda cancel: key_frames(file, found.frame_times_s, cancel=cancel),
             (gr.skip(),) * 6,
         )
         seen = list(zip(frames, times, strict=True))

@@ -31,7 +31,8 @@ from components.widgets.common import (
 from components.widgets.examples import moments_examples
 from components.widgets.model_lease import lease
 from components.widgets.player import Player, chosen_of, fit_choice, frame_gallery, result_player
-from pipelines.compute.background import stoppable
+from pipelines.compute.background import await_work
+from pipelines.core.cancel import CancelToken
 from pipelines.core.errors import InputError
 from pipelines.core.settings import Settings
 from pipelines.core.spec import Task
@@ -252,8 +253,8 @@ def _wire_cutting(store: PipelineStore, controls: Controls, results: Results) ->
         file, start, end = found[chosen]
         video = uploads.path(file, "The video")
         target = result_path(store.settings, f"moment-{chosen + 1}.mp4")
-        yield from stoppable(
-            lambda stop: write_clip(video, start, end, target, should_stop=stop), gr.skip()
+        yield from await_work(
+            lambda cancel: write_clip(video, start, end, target, cancel=cancel), gr.skip()
         )
         yield gr.update(value=str(target), label=f"Download clip {chosen + 1}", visible=True)
 
@@ -288,8 +289,8 @@ def _finder(store: PipelineStore, controls: Controls) -> Callable[..., Any]:
                 yield (gr.skip(),) * 11
             search = viclip.moments(files, text, options)
         notices = fmt.notices(format_video.search_notes(search), badge(store, spec))
-        gallery = yield from stoppable(
-            lambda stop: _gallery(search, files, stop), (gr.skip(),) * 11
+        gallery = yield from await_work(
+            lambda cancel: _gallery(search, files, cancel), (gr.skip(),) * 11
         )
         yield (fmt.shown_if_any(notices), *_shown(store.settings, search, files, gallery))
 
@@ -325,14 +326,12 @@ def _shown(
     )
 
 
-def _gallery(
-    search: MomentSearch, files: list[Path], should_stop: Callable[[], bool]
-) -> list[tuple[Any, str]]:
+def _gallery(search: MomentSearch, files: list[Path], cancel: CancelToken) -> list[tuple[Any, str]]:
     """Return picture and caption of each moment, in the order of the table."""
     pictures: list[tuple[Any, str]] = []
     for video in search.videos:
         times = [moment.key_s for moment in video.moments]
-        frames = key_frames(files[video.index], times, should_stop=should_stop)
+        frames = key_frames(files[video.index], times, cancel=cancel)
         for moment, frame in zip(video.moments, frames, strict=True):
             number = len(pictures) + 1
             pictures.append((frame, f"{number} · {clock(moment.start_s)}"))

@@ -9,6 +9,7 @@ import gradio as gr
 
 from components.server.translate import say
 from pipelines.compute.background import stream_work
+from pipelines.core.cancel import CancelToken
 from pipelines.core.results import Step
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.serving.store import PipelineStore
@@ -86,20 +87,19 @@ class Lease:
             with self._handing_over:
                 self._left = True
 
-    def _get(self, emit: Callable[[FetchProgress | int], None], stop: Callable[[], bool]) -> None:
+    def _get(self, emit: Callable[[FetchProgress | int], None], cancel: CancelToken) -> None:
         for step in self._store.fetch_spec(self._spec):
-            if stop():
-                return
+            cancel.check()
             emit(step)
         with ExitStack() as mine:
             if self._spec.remote is not None:  # it leaves the device to others
                 mine.enter_context(self._store.remotes.visitor(self._spec.remote))
             else:
                 turns = self._store.queue
-                turn = turns.visitor() if self._spec.task in TOGETHER else turns.alone(stop, emit)
+                turn = turns.visitor() if self._spec.task in TOGETHER else turns.alone(cancel, emit)
                 mine.enter_context(turn)
                 self._loading = True
-            pipeline = mine.enter_context(self._store.use_spec(self._spec, stop))
+            pipeline = mine.enter_context(self._store.use_spec(self._spec, cancel))
             with self._handing_over:
                 if not self._left:  # else all is given back here and now
                     self.pipeline = pipeline

@@ -1,28 +1,18 @@
 """A video on the page, played as it was uploaded, and pictures that one clicks to go there."""
 
-from abc import ABCMeta
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import gradio as gr
-from gradio.component_meta import ComponentMeta
-from gradio.data_classes import FileData
 
+from components.server.gradio_internals import WithoutStub
 from pipelines.core.errors import InputError
 
 Item = TypeVar("Item")
 
 
-class _Plain(ComponentMeta):
-    """Makes a class without writing a type stub beside its module, as gradio does."""
-
-    def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> Any:
-        """Make the class; it has the events of its base."""
-        return ABCMeta.__new__(cls, name, bases, attrs)
-
-
-class Player(gr.Video, metaclass=_Plain):
+class Player(gr.Video, metaclass=WithoutStub):
     """Plays a file as it stands.
 
     Gradio runs ffprobe on whatever it is to show, and ffmpeg where it takes a browser to be unable
@@ -33,9 +23,9 @@ class Player(gr.Video, metaclass=_Plain):
 
     is_template = True  # on the page it is a gr.Video
 
-    def postprocess(self, value: str | Path | None) -> FileData | None:
+    def postprocess(self, value: str | Path | None) -> gr.FileData | None:
         """Return the file for the page."""
-        return FileData(path=str(value), orig_name=Path(value).name) if value else None
+        return gr.FileData(path=str(value), orig_name=Path(value).name) if value else None
 
 
 def result_player() -> Player:

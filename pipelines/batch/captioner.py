@@ -1,7 +1,7 @@
 """The store's models as the engine needs them: a list of pictures in, a list of captions out."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from math import inf
@@ -12,11 +12,11 @@ from PIL import Image
 from pipelines.batch.engine import CaptionBatch
 from pipelines.batch.ledger import CaptionSettings
 from pipelines.batch.results import Captioned
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import MediaError, MemoryLimitError, NotBegunError, ServerError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.models.captioner import Description
-from pipelines.serving.device_queue import BrokenOff
 from pipelines.serving.store import PipelineStore
 from pipelines.weights.revision import revision_of
 
@@ -36,7 +36,7 @@ def make_captioner(
     spec: ModelSpec,
     prompt: str,
     options: GenerationOptions,
-    given_up: Callable[[], bool] = lambda: False,
+    cancel: CancelToken = NEVER,
 ) -> Captioner:
     """Return a model of the store, whose weights must be on disk.
 
@@ -47,23 +47,23 @@ def make_captioner(
         spec: which one.
         prompt: what every caption continues.
         options: how the texts are generated.
-        given_up: asked a few times a second; once true, a batch ends with `BrokenOff`.
+        cancel: ends a batch with `Cancelled`.
     """
 
     def caption_batch(images: list[Image.Image]) -> list[Captioned]:
         if spec.remote is not None:
             with store.use(spec.key, TASK) as pipeline:
-                return _of_server(pipeline.iter_captions(images, prompt, options), given_up)
-        with store.queue.batch(given_up), _begun(store, spec, given_up) as pipeline:
+                return _of_server(pipeline.iter_captions(images, prompt, options), cancel)
+        with store.queue.batch(cancel), _begun(store, spec, cancel) as pipeline:
             steps = pipeline.iter_captions(images, prompt, options, batch_size=len(images))
-            made = _taken(steps, given_up)
+            made = _taken(steps, cancel)
         if failed := [one.error for one in made if one.error]:
             raise MediaError(failed[0])
         return [Captioned(one.text, one.notes) for one in made]
 
     settings = CaptionSettings(
         model=spec.key,
-        revision=_revision(store, spec, given_up),
+        revision=_revision(store, spec, cancel),
         prompt=prompt,
         options={
             **{name: _as_set(value) for name, value in asdict(options).items()},
@@ -73,44 +73,41 @@ def make_captioner(
     return Captioner(settings, caption_batch)
 
 
-def _taken(steps: Iterator[Description | None], given_up: Callable[[], bool]) -> list[Description]:
+def _taken(steps: Iterator[Description | None], cancel: CancelToken) -> list[Description]:
     """Return the descriptions of a stream, which is closed once it is given up."""
     made = []
     with closing(steps):  # type: ignore[type-var]
         for one in steps:
-            if given_up():
-                raise BrokenOff
+            cancel.check()
             if one is not None:
                 made.append(one)
     return made
 
 
-def _of_server(
-    steps: Iterator[Description | None], given_up: Callable[[], bool]
-) -> list[Captioned]:
+def _of_server(steps: Iterator[Description | None], cancel: CancelToken) -> list[Captioned]:
     """Return what a server says of pictures: one without a caption fails no other.
 
     Raises:
         NotBegunError: it says nothing at all, which no other picture would mend.
     """
     try:
-        made = _taken(steps, given_up)
+        made = _taken(steps, cancel)
     except ServerError as error:
         raise NotBegunError(error.message, title=error.title) from error
     return [Captioned(one.text, one.notes, one.error) for one in made]
 
 
 @contextmanager
-def _begun(store: PipelineStore, spec: ModelSpec, given_up: Callable[[], bool]) -> Iterator[Any]:
+def _begun(store: PipelineStore, spec: ModelSpec, cancel: CancelToken) -> Iterator[Any]:
     """Lend the model; what keeps it from being lent is no matter of the batch's size.
 
     Raises:
-        BrokenOff: given up while other models filled the memory, or while it was loaded.
+        Cancelled: `cancel` is cancelled before the model is loaded.
         NotBegunError: it does not fit.
     """
     with ExitStack() as stack:
         try:
-            pipeline = stack.enter_context(store.use(spec.key, TASK, given_up, inf))
+            pipeline = stack.enter_context(store.use(spec.key, TASK, cancel, inf))
         except MemoryLimitError as error:
             raise NotBegunError(error.message, title=error.title) from error
         yield pipeline
@@ -130,10 +127,10 @@ def _weights_as(store: PipelineStore, spec: ModelSpec) -> dict[str, str]:
     return {"dtype": store.device.dtype, "quantization": store.settings.quantization}
 
 
-def _revision(store: PipelineStore, spec: ModelSpec, given_up: Callable[[], bool]) -> str:
+def _revision(store: PipelineStore, spec: ModelSpec, cancel: CancelToken) -> str:
     """Return what tells these weights from others of the same key."""
     if spec.remote is not None:
         with store.use(spec.key, TASK) as pipeline:
-            name = pipeline.model_name(given_up)
+            name = pipeline.model_name(cancel)
         return hashlib.sha256(f"{spec.remote.url} {name}".encode()).hexdigest()[:16]
     return revision_of(store.sources, spec)

@@ -1,4 +1,4 @@
-"""Writing that ends well: one writer at a time, whole files or none, a full disk in words."""
+"""Files written whole or not at all, and the messages of a full disk."""
 
 import errno
 import os
@@ -9,15 +9,11 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
-from pipelines.core.errors import InputError, PipelineError
+from pipelines.core.errors import PipelineError
 
 #: The disk, the visitor's share of it, or the longest file allowed is full.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-#: Somebody else holds a lock.
-_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 #: How the unfinished part of a small file is named; it lives for milliseconds, and one as old as
 #: this many seconds is of a process that was killed.
@@ -62,39 +58,6 @@ def saving(what: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise disk_error(error, what) from error
-
-
-def lock_file(path: Path) -> BinaryIO:
-    """Open `path` and lock it for this process until it is closed, or the process ends.
-
-    Raises:
-        InputError: another run, in this process or another, holds the lock.
-        OSError: the file cannot be made, or nothing can be locked where it lies.
-    """
-    file = path.open("ab")
-    try:
-        _lock(file)
-    except OSError as error:
-        file.close()
-        if error.errno not in _HELD:
-            raise
-        raise InputError(
-            "Another run is writing these results just now. Wait until it ends, or stop it.",
-            title="Already running",
-        ) from error
-    return file
-
-
-def _lock(file: BinaryIO) -> None:
-    if os.name == "nt":
-        import msvcrt
-
-        file.seek(0)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def replace_text(path: Path, text: str) -> None:

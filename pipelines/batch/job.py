@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,14 +19,13 @@ from pipelines.batch.engine import BatchRun, EngineOptions
 from pipelines.batch.export import Exports
 from pipelines.batch.ledger import Ledger, LedgerEntry, LedgerFolder
 from pipelines.batch.results import BatchResult
+from pipelines.core.cancel import Cancelled, CancelToken
 from pipelines.core.errors import PipelineError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.spec import ModelSpec
-from pipelines.core.visitor import on_behalf
 from pipelines.media.archive import open_inputs
 from pipelines.media.images import decode_image
 from pipelines.media.inputs import Inputs, Skipped
-from pipelines.serving.device_queue import BrokenOff
 from pipelines.serving.store import PipelineStore
 
 #: Seconds between two rounds of new pictures, and their longest side.
@@ -172,17 +172,17 @@ class BatchJob:
         self._store = store
         self._order = order
         self._board = _Board()
-        self._ended = threading.Event()
+        self._cancel = CancelToken()
         self._done = threading.Event()
 
     def end(self) -> None:
         """End within a token, from any thread; what is done by then is kept and written."""
-        self._ended.set()
+        self._cancel.cancel()
 
     @property
     def ended(self) -> bool:
         """Whether somebody asked it to end."""
-        return self._ended.is_set()
+        return self._cancel.is_cancelled
 
     def follow(self) -> Iterator[BatchProgress]:
         """Do the run; yields how far it is several times a second, and the files at last.
@@ -193,7 +193,9 @@ class BatchJob:
             PipelineError: it cannot be done, or not to its end.
             Exception: whatever else the thread raised, in the caller's thread.
         """
-        worker = threading.Thread(target=on_behalf(self._work), name="batch", daemon=True)
+        worker = threading.Thread(
+            target=copy_context().run, args=(self._work,), name="batch", daemon=True
+        )
         kept_at = -_KEEP_EVERY_S
         worker.start()
         try:
@@ -204,7 +206,7 @@ class BatchJob:
                     kept_at = time.monotonic()
                 yield self._look()
         finally:  # also runs on GeneratorExit: whoever watched has left
-            self._ended.set()
+            self._cancel.cancel()
             worker.join()
         yield self._look(over=True)
         if self._board.failure is not None:
@@ -235,9 +237,9 @@ class BatchJob:
 
     def _work(self) -> None:
         try:
-            with suppress(BrokenOff):
+            with suppress(Cancelled):
                 self._board.stage = "Waiting for others' batches"
-                with self._store.queue.place(self._ended.is_set):
+                with self._store.queue.place(self._cancel):
                     self._board.stage = "Reading the files"
                     self._run()
         except BaseException as error:
@@ -252,7 +254,7 @@ class BatchJob:
             board.skipped = inputs.skipped
             self._fetch()
             captioner = make_captioner(
-                self._store, order.spec, order.prompt, order.options, self._ended.is_set
+                self._store, order.spec, order.prompt, order.options, self._cancel
             )
             ledger = stack.enter_context(order.shelf.open(captioner.settings))
             exports = stack.enter_context(Exports(order.folder, inputs.items, _FORMATS, "captions"))
@@ -268,8 +270,7 @@ class BatchJob:
         for step in self._store.fetch(self._order.spec.key, TASK):
             done, total = step.done_bytes / 1e6, step.total_bytes / 1e6
             self._board.stage = f"Downloading {title}: {done:,.0f} of {total:,.0f} MB"
-            if self.ended:
-                raise BrokenOff
+            self._cancel.check()
         self._board.stage = "Loading the model"
 
     def _engine(self) -> EngineOptions:
@@ -291,7 +292,7 @@ class BatchJob:
         gallery = Gallery(inputs, int(self._store.settings.max_pixels_mp * 1e6))
         failure: Exception | None = None
         try:
-            with suppress(BrokenOff), closing(run.results()) as results:
+            with suppress(Cancelled), closing(run.results()) as results:
                 for result in results:
                     exports.add(result)
                     self._board.new.append(result)

@@ -23,7 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from pipelines.batch.disk import disk_error, lock_file, saving
+from pipelines.batch.disk import disk_error, saving
+from pipelines.serving.locks import lock_file
 
 #: What a damaged line raises when it is read.
 _DAMAGED = (ValueError, KeyError, TypeError, RecursionError)
@@ -135,7 +136,7 @@ class Ledger:
                 self._cut(self._end)
                 _sync_folder(path.parent)
         except BaseException:
-            self._lock.close()
+            self._lock.release()
             raise
 
     def __len__(self) -> int:
@@ -202,7 +203,7 @@ class Ledger:
     def close(self) -> None:
         """Close the file and let others have it."""
         self._file.close()
-        self._lock.close()
+        self._lock.release()
 
     def __enter__(self) -> "Ledger":
         """Return this."""

@@ -1,12 +1,13 @@
-"""Work in a thread of its own, stopped when the reader of what it gives goes away."""
+"""Work in a background thread, cancelled when the reader of its items leaves."""
 
 from collections.abc import Callable, Generator
 from contextlib import closing
+from contextvars import copy_context
 from queue import Empty, Queue
-from threading import Event, Thread
+from threading import Thread
 from typing import Any, TypeVar
 
-from pipelines.core.visitor import on_behalf
+from pipelines.core.cancel import CancelToken
 
 #: Seconds between two signs of life of work that has nothing to say.
 HEARTBEAT_S = 0.25
@@ -19,41 +20,42 @@ _END = object()
 
 
 def stream_work(
-    work: Callable[[Callable[[Item], None], Callable[[], bool]], None],
+    work: Callable[[Callable[[Item], None], CancelToken], None],
     *,
     linger: bool = True,
 ) -> Generator[Item | None, None, None]:
-    """Run `work` in a thread of its own; closing the iterator tells it to stop, and waits for it.
+    """Run `work` in a background thread; closing the iterator cancels it and waits for its end.
 
-    For work that takes long before it has anything to say, so that whoever reads this can close
-    it a few times a second. No lock, `inference_mode` or autocast is held across a `yield`: Gradio
-    advances a generator from whichever worker thread is free and may close it from another. The
-    thread works for who is asking here (`fairness.asking`).
+    For work that takes long before its first item, so that the reader can close the iterator a
+    few times a second. No lock, `inference_mode` or autocast is held across a `yield`: Gradio
+    advances a generator from any free worker thread and may close it from another one. The
+    thread works for the visitor of this one (`visitor.asking`).
 
     Args:
-        work: called with `emit`, which hands on an item, and `should_stop`, which is true once
-            the iterator is closed.
-        linger: whether closing waits until `work` has stopped; else it may go on for a while.
+        work: called with `emit`, which yields an item, and a token that closing the iterator
+            cancels.
+        linger: whether closing waits for the end of `work`.
 
     Yields:
-        The items, in order; None, as a sign of life, where there was none for a while.
+        The items, in order; None every `HEARTBEAT_S` without one.
 
     Raises:
-        Exception: whatever `work` raised, but in the caller's thread, after its items.
+        Exception: the error of `work`, in the caller's thread, after its items.
     """
-    stop = Event()
+    cancel = CancelToken()
     items: Queue[Any] = Queue()
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
-            work(items.put, stop.is_set)
+            work(items.put, cancel)
         except BaseException as error:
-            failures.append(error)
+            if not cancel.is_cancelled:  # else nobody reads it, and its traceback keeps memory
+                failures.append(error)
         finally:
             items.put(_END)
 
-    worker = Thread(target=on_behalf(run), name="work", daemon=True)
+    worker = Thread(target=copy_context().run, args=(run,), name="work", daemon=True)
     worker.start()
     try:
         while True:
@@ -66,29 +68,27 @@ def stream_work(
                 break
             yield item
     finally:  # also runs on GeneratorExit: the visitor pressed Stop or left
-        stop.set()
+        cancel.cancel()
         if linger:
             worker.join()
     if failures:
         raise failures[0]
 
 
-def stoppable(
-    work: Callable[[Callable[[], bool]], Result], sign: Item
-) -> Generator[Item, None, Result]:
-    """Run `work` as `stream_work` does, and return what it returns.
+def await_work(work: Callable[[CancelToken], Result], sign: Item) -> Generator[Item, None, Result]:
+    """Run `work` as `stream_work` does, and return its result.
 
     Args:
-        work: called with `should_stop`, which is true once the iterator is closed.
+        work: called with a token that closing the iterator cancels.
         sign: yielded a few times a second.
 
     Raises:
-        Exception: whatever `work` raised, but in the caller's thread.
+        Exception: the error of `work`, in the caller's thread.
     """
     made: list[Result] = []
 
-    def run(emit: Callable[[None], None], should_stop: Callable[[], bool]) -> None:
-        made.append(work(should_stop))
+    def run(emit: Callable[[None], None], cancel: CancelToken) -> None:
+        made.append(work(cancel))
 
     with closing(stream_work(run)) as signs:
         for _ in signs:

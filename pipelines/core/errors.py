@@ -23,10 +23,6 @@ class PipelineError(Exception):
         self.title = title or type(self).title
 
 
-class ReadingStopped(Exception):
-    """The caller said to stop reading a file; nobody is shown it."""
-
-
 class InputError(PipelineError):
     """The visitor can mend it by giving other input."""
 

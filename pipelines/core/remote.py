@@ -1,4 +1,4 @@
-"""Which servers there are, by flags, file and environment. Torch-free, standard library only."""
+"""Remote models, as flags, a file and the environment describe them."""
 
 import re
 import tomllib
@@ -8,38 +8,38 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-#: How a video is sent: as pictures of its frames, as the file itself, or not at all.
+#: Form in which a video is sent: images of its frames, the file itself, or not at all.
 Videos = Literal["frames", "file", "none"]
 
-#: What a remote model may be called: as the keys of the catalogue.
+#: Names of remote models, like the keys of the catalogue.
 NAME = re.compile(r"[a-z0-9.]+(-[a-z0-9.]+)*")
 
-#: Holds the key of the only server; `KEY_VARIABLE_<NAME>` that of the server of one model.
+#: Variable with the key of the only server; `KEY_VARIABLE_<NAME>` has that of one model.
 KEY_VARIABLE = "SEESAY_REMOTE_KEY"
 
-#: What stands behind the host where an address names nothing.
+#: Path of an address that has none.
 _DEFAULT_PATH = "/v1"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
-    """A model on a server; checked when made.
+    """Model on a server elsewhere.
 
     Attributes:
-        name: the key by which people and scripts choose it.
-        url: address of the server's interface, such as "http://127.0.0.1:8000/v1"; without a
-            path, /v1 is taken.
-        model: what the server calls the model; "" for the first that it lists.
-        title: what the picker shows; "" for the name.
-        licence: of the model, where its owner knows it.
-        videos: how videos are sent: "frames", "file" (as `video_url`), or "none".
+        name: its key in pickers and scripts.
+        url: address of the server's API, such as "http://127.0.0.1:8000/v1"; without a path, /v1
+            is added.
+        model: name of the model on the server; "" for the first that it lists.
+        title: title in the picker; "" for the name.
+        licence: of the model, as its owner gives it.
+        videos: form in which videos are sent: "frames", "file" (as `video_url`), or "none".
         max_frames: most frames of a video in one question.
-        concurrency: most requests of batches at once.
-        timeout_s: seconds of silence after which a request is given up.
-        key: sent as the bearer token to `url` and nowhere else; "" for none.
+        concurrency: most batch requests at once.
+        timeout_s: seconds of silence after which a request fails.
+        key: bearer token, sent to `url` only; "" for none.
 
     Raises:
-        ValueError: a value cannot be; the message says what was expected.
+        ValueError: a value is not allowed; the message says what was expected.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Remote:
     key: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        """Check every value, and complete the address."""
+        """Check all values and complete the address."""
         if not NAME.fullmatch(self.name):
             raise ValueError(
                 "the name of a remote must be small letters, digits, dots and single hyphens, "
@@ -82,23 +82,23 @@ class Remote:
 
     @property
     def host(self) -> str:
-        """Where requests go, with the port."""
+        """Host and port of the server."""
         return urlsplit(self.url).netloc
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port: who reads the key."""
+        """Scheme, host and port; the key is sent to this origin only."""
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}"
 
     @property
     def shown(self) -> str:
-        """What messages call it."""
+        """Name in messages."""
         return f"{self.name} ({self.host})"
 
     @property
     def key_variable(self) -> str:
-        """The environment variable with the key of this one."""
+        """Environment variable with the key of this model."""
         return f"{KEY_VARIABLE}_{re.sub('[^A-Z0-9]', '_', self.name.upper())}"
 
 
@@ -109,12 +109,12 @@ def read_remotes(
 
     Args:
         flags: NAME=URL each.
-        file: TOML with one table for each remote, its name the table's, or None.
-        env: where the keys are.
+        file: TOML with one table per remote model, named like it, or None.
+        env: environment with the keys.
         taken: names of other models.
 
     Raises:
-        ValueError: what was given cannot be; the message says why, and holds no key.
+        ValueError: something is not allowed; the message says why and holds no key.
     """
     remotes = [*_of_file(file), *(_of_flag(flag) for flag in flags)]
     names = [remote.name for remote in remotes]
@@ -127,7 +127,7 @@ def read_remotes(
 
 
 def with_keys(remotes: Sequence[Remote], env: Mapping[str, str]) -> tuple[Remote, ...]:
-    """Return remotes with the keys that an environment has for them; raises as `read_remotes`."""
+    """Return remotes with their keys from an environment; raises like `read_remotes`."""
     readers: dict[str, str] = {}
     for remote in remotes:
         origin = readers.setdefault(remote.key_variable, remote.origin)
@@ -140,7 +140,7 @@ def with_keys(remotes: Sequence[Remote], env: Mapping[str, str]) -> tuple[Remote
 
 
 def without_keys(remotes: Sequence[Remote]) -> tuple[Remote, ...]:
-    """Return remotes as they may travel."""
+    """Return remotes without their keys, for other machines."""
     return tuple(replace(remote, key="") for remote in remotes)
 
 
@@ -190,7 +190,7 @@ def _of_table(name: str, table: Any) -> Remote:
 
 
 def _with_key(remote: Remote, remotes: Sequence[Remote], env: Mapping[str, str]) -> Remote:
-    """Return a remote with its key; one key for all is sent to a single server only."""
+    """Return a remote with its key; a shared key is sent to a single server only."""
     key = env.get(remote.key_variable, "").strip()
     if not key and (shared := env.get(KEY_VARIABLE, "").strip()):
         if len({other.origin for other in remotes}) > 1:
@@ -225,6 +225,6 @@ def _checked_url(name: str, url: str) -> str:
 
 
 def _without_secrets(text: str) -> str:
-    """Return what was given as far as it can hold no password or key."""
+    """Return the part of a text that cannot hold a password or key."""
     plain = re.sub(r"//[^/]*@", "//…@", text.partition("?")[0])
     return plain[:80]

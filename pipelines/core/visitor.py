@@ -1,22 +1,11 @@
 """Whose request is next, where one visitor may have sent many."""
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from contextvars import ContextVar
 
 #: Who is being answered: a name for one visit of a page or one client; None if nobody knows.
 asking: ContextVar[str | None] = ContextVar("asking", default=None)
-
-
-def on_behalf(work: Callable[[], None]) -> Callable[[], None]:
-    """Return `work` for a thread of its own, in which `asking` is who is being answered here."""
-    visitor = asking.get()
-
-    def run() -> None:
-        asking.set(visitor)
-        work()
-
-    return run
 
 
 def place_in_line(line: Sequence[Hashable], visitor: Hashable) -> int:

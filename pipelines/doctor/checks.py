@@ -1,4 +1,4 @@
-"""Python, packages, disk, decoders, port: what does not depend on a model. Torch-free."""
+"""Checks of the doctor: Python, packages, disk, decoders, port, device, models."""
 
 import platform
 import re
@@ -26,7 +26,7 @@ from pipelines.weights.locate import BUNDLE, PROBE_TIMEOUT_S, Probe
 
 ROOT = Path(__file__).parent.parent.parent
 
-#: Packages that SeeSay runs without: agents, and the second decoder of videos.
+#: Packages that SeeSay runs without: for agents, and the second decoder of videos.
 OPTIONAL = frozenset({"mcp", "decord"})
 
 #: The command that installs what is pinned.
@@ -39,7 +39,7 @@ _PIN = re.compile(r"(?P<name>[A-Za-z0-9_.-]+)==(?P<version>[^;\s]+)(?P<rest>.*)"
 
 
 def python_finding(version: tuple[int, ...] = sys.version_info[:2]) -> Finding:
-    """Return whether this Python is new enough."""
+    """Check that this Python is new enough."""
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     if version < (3, 11):
         return Finding("Python", "missing", found, "install Python 3.11 or newer")
@@ -47,7 +47,7 @@ def python_finding(version: tuple[int, ...] = sys.version_info[:2]) -> Finding:
 
 
 def packages_finding(requirements: Path = ROOT / "requirements.txt") -> Finding:
-    """Return whether what is pinned is installed, in the pinned versions."""
+    """Check that the pinned packages are installed in the pinned versions."""
     absent, other, total = [], [], 0
     for name, version, everywhere in _pins(requirements):
         total += 1
@@ -65,7 +65,7 @@ def packages_finding(requirements: Path = ROOT / "requirements.txt") -> Finding:
 
 
 def _pins(requirements: Path) -> Iterator[tuple[str, str, bool]]:
-    """Yield name, version, and whether it is needed on every machine."""
+    """Yield (name, version, whether it is needed on every machine)."""
     for line in requirements.read_text(encoding="utf-8").splitlines():
         match = _PIN.match(line.strip())
         if match:
@@ -80,7 +80,7 @@ def _installed(name: str) -> str | None:
 
 
 def disk_finding(settings: Settings) -> Finding:
-    """Return whether uploads can be written, and how much room the disks have."""
+    """Check that uploads can be written, and the free space of the disks."""
     trouble = no_uploads_because(settings)
     if trouble:
         return Finding("Disk", "missing", trouble, "name another folder: --work-dir FOLDER")
@@ -105,12 +105,12 @@ def weights_folder() -> Path:
 
 
 def _existing(folder: Path) -> Path:
-    """Return the folder itself, or the nearest one above it that is there."""
+    """Return the folder itself, or its nearest parent that exists."""
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
 def images_finding() -> Finding:
-    """Return whether a picture can be decoded, and which formats can."""
+    """Check that an image can be decoded; list the formats."""
     from PIL import features
 
     from pipelines.media.images import open_image
@@ -125,7 +125,7 @@ def images_finding() -> Finding:
 
 
 def videos_finding() -> Finding:
-    """Return whether a video can be decoded, and which codecs can."""
+    """Check that a video can be decoded; list the codecs."""
     import av
 
     from pipelines.media.video.open import open_video
@@ -170,7 +170,7 @@ def _decodes(codec: str) -> bool:
 
 
 def port_finding(settings: Settings) -> Finding:
-    """Return whether the port can be listened to."""
+    """Check that the port is free."""
     where = f"{settings.host}:{settings.port}"
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -200,14 +200,14 @@ def extras_finding(settings: Settings) -> Finding:
     return Finding("Extras", "ok", f"{', '.join(there) or 'none'} (none is needed)")
 
 
-#: What an unreachable hub leaves to do.
+#: Remedies for an unreachable hub.
 HUB_MENDS = (
     "HTTPS_PROXY names a proxy, HF_ENDPOINT a mirror, --models-dir a folder with weights; "
     "without any, --models bundled"
 )
 
-#: Tokens that the model reads for one usual request of a task: a picture and a few labels; a
-#: picture to be described; 8 frames of a video; 64 frames in the language model.
+#: Tokens that the model reads in one usual request of a task: an image and a few labels; an
+#: image to describe; 8 frames of a video; 64 frames in the language model.
 TOKENS_READ = {"image-text": 250, "caption": 300, "video-text": 2_000, "video-chat": 1_100}
 
 #: Tokens that it writes.
@@ -218,7 +218,7 @@ VISION_FLOPS = 2 * 0.3e9 * 64 * 1024
 
 
 def device_finding(store: PipelineStore) -> Finding:
-    """Return what computes, in which precision, and why; runs the self-test."""
+    """Report the device, its precision and the reason; runs the self-test."""
     try:
         device = store.device
     except PipelineError as error:
@@ -228,11 +228,11 @@ def device_finding(store: PipelineStore) -> Finding:
 
 
 def memory_finding(store: PipelineStore) -> Finding:
-    """Return how much memory there is, and how much of it models may take."""
+    """Report the memory of the machine and the budget of models."""
     total, budget = machine_memory_bytes() / 1e9, store.budget_gb()
     free = free_memory_gb()
-    told = f"{total:,.1f} GB" if free is None else f"{total:,.1f} GB, {free:,.1f} GB of it free"
-    found = f"{told}; models may take {budget:,.1f} GB"
+    memory = f"{total:,.1f} GB" + ("" if free is None else f", {free:,.1f} GB of it free")
+    found = f"{memory}; models may take {budget:,.1f} GB"
     smallest = min(store.need_gb(spec) for spec in MODELS if not spec.demo)
     if budget < min(store.need_gb(spec) for spec in MODELS):
         return Finding("Memory", "missing", f"{found}, less than any model needs", "--memory-gb 1")
@@ -242,7 +242,7 @@ def memory_finding(store: PipelineStore) -> Finding:
 
 
 def free_memory_gb() -> float | None:
-    """Return the memory that programs can still have, where the system tells it."""
+    """Return the available memory in GB, None where the system does not report it."""
     file = Path("/proc/meminfo")
     if not file.is_file():
         return None
@@ -253,7 +253,7 @@ def free_memory_gb() -> float | None:
 
 
 def hub_finding(store: PipelineStore, settings: Settings) -> Finding:
-    """Return whether weights can be downloaded; needed only where a setting asks for them."""
+    """Check that weights can be downloaded, if a setting needs that."""
     defaults = [HUB_DEFAULTS[task][0] for task in HUB_DEFAULTS]
     here = all(store.sources.locate(spec) is not None for spec in defaults)
     needed = settings.models == "hub" and not here
@@ -269,7 +269,7 @@ def hub_finding(store: PipelineStore, settings: Settings) -> Finding:
 
 
 def demo_finding(bundle: Path = BUNDLE) -> Finding:
-    """Return whether the bundled checkpoints are whole."""
+    """Check that the bundled checkpoints are complete."""
     demos = [spec for spec in MODELS if spec.demo]
     there = [spec for spec in demos if (bundle / spec.key).is_dir()]
     whole = [spec for spec in there if is_complete(bundle / spec.key, spec.stock_files)]
@@ -285,7 +285,7 @@ def demo_finding(bundle: Path = BUNDLE) -> Finding:
 
 
 def outlooks(store: PipelineStore, rates: DeviceSpeed | None, hub_answers: bool) -> list[Outlook]:
-    """Return what is to be expected of each model, in the order of the catalogue."""
+    """Return the forecast for each model, in the order of the catalogue."""
     return [_outlook(store, spec, rates, hub_answers) for spec in MODELS]
 
 
@@ -316,17 +316,17 @@ def _outlook(
 
 
 def seconds_of(spec: ModelSpec, need_gb: float, rates: DeviceSpeed) -> float:
-    """Return roughly how long one usual request takes once the model is loaded.
+    """Estimate the seconds of one usual request once the model is loaded.
 
-    Reading costs two operations for each weight and token, writing one pass over all weights
-    for each token. Decoding the file, caches and batches are left out.
+    Reading costs two operations per weight and token, writing one pass over all weights per
+    token. Decoding of the file, caches and batches are left out.
 
     Args:
         spec: the model.
         need_gb: memory of its weights on the device.
-        rates: what was measured.
+        rates: measured rates of the device.
     """
-    num_weights = spec.memory_gb * 1e9 / 4  # the catalogue tells the size in float32
+    num_weights = spec.memory_gb * 1e9 / 4  # the catalogue gives the size in float32
     flops = 2 * num_weights * TOKENS_READ[spec.task]
     if spec.task == "video-chat" and not spec.demo:
         flops += VISION_FLOPS

@@ -1,4 +1,4 @@
-"""`python app.py doctor`: looks at everything, prints the report, ends with 1 if need be."""
+"""`python app.py doctor`: run all checks, print the report, exit with 1 if something is missing."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from pipelines.models.catalogue import CATALOGUE
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the report; returns 0 where nothing that is needed is missing, else 1.
+    """Print the report; return 0 where nothing that is needed is missing, else 1.
 
     Args:
         argv: arguments after `doctor`: `--json`, and any setting of the app.
@@ -22,8 +22,8 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="python app.py doctor",
-        description="Tell what this machine has, which models will run here and how fast "
-        "roughly, what is missing, and what mends it. Ends with 1 if something needed is missing.",
+        description="Report what this machine has, which models will run here and roughly how "
+        "fast, what is missing, and what mends it. Exits with 1 if something needed is missing.",
         epilog="Takes every setting of the app too: python app.py --help lists them.",
         allow_abbrev=False,
     )
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def examine(settings: Settings) -> Report:
-    """Look at everything, the quick things first; takes some seconds, most of them torch's."""
+    """Run all checks, the quick ones first; takes seconds, most of them to import torch."""
     findings = [
         checks.python_finding(),
         guarded("Packages", checks.packages_finding),
@@ -53,7 +53,7 @@ def examine(settings: Settings) -> Report:
 
 
 def _models(settings: Settings) -> tuple[list[Finding], list[Outlook], DeviceSpeed | None]:
-    """Return what can be told of the device and the models; without torch, that it lacks."""
+    """Check the device and the models; without torch, report that it is missing."""
     try:
         import torch  # noqa: F401
 
@@ -73,14 +73,14 @@ def _models(settings: Settings) -> tuple[list[Finding], list[Outlook], DeviceSpe
     return [device, memory, *rest], models.outlooks(store, rates, hub.status == "ok"), rates
 
 
-def guarded(name: str, look: Callable[[], Finding]) -> Finding:
-    """Return what a look finds; what it breaks on is a finding too, not the end of the report."""
+def guarded(name: str, check: Callable[[], Finding]) -> Finding:
+    """Run a check; an error in it is a finding too, not the end of the report."""
     try:
-        return look()
+        return check()
     except ImportError as error:
         return _not_installed(name, error)
     except Exception as error:
-        return Finding(name, "missing", f"the look itself failed: {type(error).__name__}: {error}")
+        return Finding(name, "missing", f"the check itself failed: {type(error).__name__}: {error}")
 
 
 def _not_installed(name: str, error: ImportError) -> Finding:

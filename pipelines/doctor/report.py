@@ -1,4 +1,7 @@
-"""What the doctor finds, as plain values. Torch-free."""
+"""Findings of the doctor as plain values and as text, by the standard library alone.
+
+The doctor also runs where no package is installed, to name what is missing.
+"""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -13,13 +16,13 @@ Status = Literal["ok", "note", "missing"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        name: what it is.
-        status: "missing" where SeeSay cannot do without.
+        name: subject of the check.
+        status: "missing" where SeeSay cannot do without it.
         found: what there is.
-        mend: the command or setting that mends it, "" where nothing needs to be.
+        mend: command or setting that mends it, "" where nothing needs to be.
     """
 
     name: str
@@ -30,17 +33,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is to be expected of one model here.
+    """Forecast for one model on this machine.
 
     Attributes:
         key: of the model.
-        task: what it is for.
+        task: of the model.
         on_disk: whether its weights are on this machine.
-        need_gb: memory it takes on this device.
+        need_gb: memory it takes on this device, in GB (1e9 bytes).
         runs: whether it will run.
-        why: if not, why; if so, "" or what happens first, such as a download.
+        why: the reason if it will not; else "" or what happens first, such as a download.
         seconds: rough time of one usual request, without the loading; None if it is too large.
-        is_default: whether it is what its tab starts with.
+        is_default: whether its tab starts with it.
     """
 
     key: str
@@ -55,7 +58,7 @@ class Outlook:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything the doctor found."""
+    """All findings."""
 
     findings: Sequence[Finding]
     models: Sequence[Outlook]
@@ -67,16 +70,16 @@ class Report:
         return all(finding.status != "missing" for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as plain values for a program."""
+        """Return plain values for a program."""
         return {"ok": self.is_well, **asdict(self)}
 
 
 WIDTH = 80
 
-#: Column at which what was found begins.
+#: Column at which findings begin.
 _FOUND = 24
 
-#: What one request is, for the column of times.
+#: One usual request of each task, for the column of times.
 USUAL = (
     "Time of one request once the model is loaded, estimated from these rates: a picture with a "
     "few labels; a caption of 15 words; 8 frames and a text; 60 words about 64 frames, the first "
@@ -85,26 +88,19 @@ USUAL = (
 
 
 def as_text(report: Report) -> str:
-    """Return the whole report."""
+    """Return the whole report in lines of at most `WIDTH` characters."""
     lines = ["SeeSay doctor", ""]
     for finding in report.findings:
-        lines += _finding(finding)
+        head = f"  {finding.status:<8} {finding.name:<12}".ljust(_FOUND)
+        lines += _wrapped(finding.found, head, " " * _FOUND)
+        lines += _wrapped(finding.mend, " " * _FOUND + "-> ", " " * (_FOUND + 3))
     lines += ["", *_models(report), "", *_verdict(report)]
     return "\n".join(lines) + "\n"
 
 
-def _finding(finding: Finding) -> Iterator[str]:
-    head = f"  {finding.status:<8} {finding.name:<12}".ljust(_FOUND)
-    yield from textwrap.wrap(
-        finding.found, WIDTH, initial_indent=head, subsequent_indent=" " * _FOUND
-    )
-    if finding.mend:
-        yield from textwrap.wrap(
-            finding.mend,
-            WIDTH,
-            initial_indent=" " * _FOUND + "-> ",
-            subsequent_indent=" " * (_FOUND + 3),
-        )
+def _wrapped(text: str, first: str, rest: str) -> list[str]:
+    """Return the lines of a text by their indents; none where there is no text."""
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest)
 
 
 def _models(report: Report) -> Iterator[str]:
@@ -121,9 +117,7 @@ def _models(report: Report) -> Iterator[str]:
             f"Measured just now: {report.rates.flops / 1e9:,.0f} GFLOP/s in "
             f"{report.rates.dtype}, weights read at {report.rates.read_bytes / 1e9:,.1f} GB/s."
         )
-        yield from textwrap.wrap(
-            f"{measured} {USUAL}", WIDTH, initial_indent="  ", subsequent_indent="  "
-        )
+        yield from _wrapped(f"{measured} {USUAL}", "  ", "  ")
 
 
 def _model(model: Outlook, width: int) -> str:
@@ -135,7 +129,7 @@ def _model(model: Outlook, width: int) -> str:
 
 
 def duration(model: Outlook) -> str:
-    """Return a rough time in words, no more exact than it is."""
+    """Return a rough time in words, rounded to its accuracy."""
     seconds = model.seconds
     if seconds is None:
         return "-"
@@ -152,6 +146,5 @@ def _verdict(report: Report) -> Iterator[str]:
     if not missing:
         yield "Everything that SeeSay needs is here: python app.py"
         return
-    yield from textwrap.wrap(
-        f"Missing: {', '.join(missing)}. The lines after -> mend it; then ask again.", WIDTH
-    )
+    text = f"Missing: {', '.join(missing)}. The lines after -> mend it; then ask again."
+    yield from _wrapped(text, "", "")

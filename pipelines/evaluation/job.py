@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.compute.background import stream_work
+from pipelines.core.cancel import CancelToken
 from pipelines.core.errors import PipelineError
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.evaluation.dataset import LabelledImage, LabelledImages, check_classes, open_labelled
@@ -27,7 +28,6 @@ from pipelines.evaluation.train_probe import (
 )
 from pipelines.media.images import decode_image
 from pipelines.models.linear_probe import Guess, LinearProbe, ProbeFacts
-from pipelines.serving.device_queue import BrokenOff
 from pipelines.serving.store import PipelineStore
 from pipelines.weights.revision import weights_revision
 
@@ -153,7 +153,7 @@ class EvaluationJob:
         store: PipelineStore,
         order: EvaluationRequest,
         emit: Callable[[Stage], None],
-        stop: Callable[[], bool],
+        cancel: CancelToken,
     ) -> None:
         """Prepare; nothing is read yet.
 
@@ -161,22 +161,22 @@ class EvaluationJob:
             store: lends the model.
             order: what is wanted.
             emit: told how far it is.
-            stop: asked a few times a second; once true, `run` raises `BrokenOff`.
+            cancel: makes `run` raise `Cancelled`.
         """
         self._store = store
         self._order = order
         self._emit = emit
-        self._stop = stop
+        self._cancel = cancel
 
     def run(self) -> Evaluation:
         """Do it.
 
         Raises:
-            BrokenOff: it was stopped.
+            Cancelled: `cancel` is cancelled.
             PipelineError: the zip cannot be used, or the model is not to be had.
         """
         self._emit(Stage("Waiting for others' batches"))
-        with self._store.queue.place(self._stop), open_labelled(self._order.path) as archive:
+        with self._store.queue.place(self._cancel), open_labelled(self._order.path) as archive:
             self._fetch()
             embedded = self._embed(archive)
             labels = sorted({picture.label for picture in embedded.pictures}, key=str.casefold)
@@ -248,8 +248,8 @@ class EvaluationJob:
     def _lent(self) -> Iterator[Any]:
         """Lend the model for a batch, when it is this batch's turn."""
         with (
-            self._store.queue.batch(self._stop),
-            self._store.use(self._order.spec.key, TASK, self._stop, inf) as clip,
+            self._store.queue.batch(self._cancel),
+            self._store.use(self._order.spec.key, TASK, self._cancel, inf) as clip,
         ):
             yield clip
 
@@ -274,7 +274,7 @@ class EvaluationJob:
             vectors,
             classes,
             self._order.probe,
-            lambda: self._store.queue.batch(self._stop),
+            lambda: self._store.queue.batch(self._cancel),
             self._check,
         )
         for step in steps:
@@ -309,8 +309,7 @@ class EvaluationJob:
                 yield mistake
 
     def _check(self) -> None:
-        if self._stop():
-            raise BrokenOff
+        self._cancel.check()
 
 
 def _measured(
@@ -342,8 +341,8 @@ def follow(store: PipelineStore, order: EvaluationRequest) -> Iterator[Stage | E
         PipelineError: the zip cannot be used, or the model is not to be had.
     """
 
-    def work(emit: Callable[[Stage | Evaluation], None], stop: Callable[[], bool]) -> None:
-        emit(EvaluationJob(store, order, emit, stop).run())
+    def work(emit: Callable[[Stage | Evaluation], None], cancel: CancelToken) -> None:
+        emit(EvaluationJob(store, order, emit, cancel).run())
 
     with closing(stream_work(work)) as steps:
         yield from steps

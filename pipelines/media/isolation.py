@@ -23,7 +23,8 @@ from typing import Any
 from PIL import Image
 
 from pipelines.compute.device import machine_memory_bytes
-from pipelines.core.errors import DecoderLost, MemoryLimitError, PipelineError, ReadingStopped
+from pipelines.core.cancel import NEVER, Cancelled, CancelToken
+from pipelines.core.errors import DecoderLost, MemoryLimitError, PipelineError
 from pipelines.core.remote import KEY_VARIABLE
 
 #: Bytes of all large pictures together, and the share of the machine's memory that it may be.
@@ -114,7 +115,7 @@ BUDGET = DecodeBudget(min(MOST_BYTES, int(SHARE * machine_memory_bytes())))
 #: Seconds without a sign of life after which a decoder counts as hung.
 HANG_S = 60.0
 
-#: Seconds that a decoder has to end what it was told to stop.
+#: Seconds that a decoder has to end work that is cancelled.
 STOP_S = 5.0
 
 #: Processes at once, and those that are kept while nobody asks.
@@ -124,7 +125,7 @@ MOST_IDLE = 4
 #: Seconds after which one that is kept is ended: a new one starts in a tenth of a second.
 KEPT_S = 60.0
 
-#: Seconds between two questions whether the caller wants to stop.
+#: Seconds between two checks of the caller's token.
 _POLL_S = 0.05
 
 #: Module that a process runs, and imports before it is asked: by name, since it imports this one.
@@ -208,7 +209,7 @@ class DecoderProcess:
         self,
         name: str,
         *request: Any,
-        should_stop: Callable[[], bool] | None = None,
+        cancel: CancelToken = NEVER,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Any:
         """Return the answer to a request; `name` is what messages call the file.
@@ -216,14 +217,14 @@ class DecoderProcess:
         Raises:
             PipelineError: as the decoding itself does.
             DecoderLost: the process crashed or hung, after which it is gone.
-            ReadingStopped: the caller said so; the process is gone where it did not stop soon.
+            Cancelled: `cancel` is cancelled; a process that did not end its work soon is killed.
             MemoryError: there is no memory for it.
         """
         held: list[Hold] = []
         try:
             self._owes, self._stop.value = True, False
             self._conn.send(request)
-            return self._answer(name, held, should_stop, on_progress)
+            return self._answer(name, held, cancel, on_progress)
         except (EOFError, OSError) as error:
             raise DecoderLost(
                 f"{name} makes the decoder crash: it is damaged, or needs more memory than there "
@@ -239,15 +240,15 @@ class DecoderProcess:
         self,
         name: str,
         held: list[Hold],
-        should_stop: Callable[[], bool] | None,
+        cancel: CancelToken,
         on_progress: Callable[[int, int], None] | None,
     ) -> Any:
-        heard, stopped = time.monotonic(), inf
+        heard, cancelled = time.monotonic(), inf
         while True:
-            if stopped == inf and should_stop is not None and should_stop():
-                self._stop.value, stopped = True, time.monotonic()
-            if time.monotonic() - stopped > STOP_S:
-                raise ReadingStopped
+            if cancelled == inf and cancel.is_cancelled:
+                self._stop.value, cancelled = True, time.monotonic()
+            if time.monotonic() - cancelled > STOP_S:
+                raise Cancelled
             if not self._conn.poll(_POLL_S):
                 if time.monotonic() - heard > self._hang_s:
                     raise DecoderLost(

@@ -8,7 +8,8 @@ from typing import Any
 
 from PIL import Image
 
-from pipelines.core.errors import PipelineError, ReadingStopped
+from pipelines.core.cancel import Cancelled, CancelToken
+from pipelines.core.errors import PipelineError
 from pipelines.media import images
 from pipelines.media.isolation import SMALL_BYTES
 from pipelines.media.video.reader import VideoReader
@@ -48,9 +49,11 @@ def _answered(kind: str, request: list[Any], kept: dict[str, Any], sign: "_Sign"
         return function(*args, **options)
     if kind == "open":
         path, max_seconds = request
-        reader = kept["video"] = VideoReader(path, max_seconds=max_seconds, should_stop=sign)
+        reader = kept["video"] = VideoReader(
+            path, max_seconds=max_seconds, cancel=CancelToken(sign)
+        )
         return reader.info, reader.times_s
-    heard = {"should_stop": sign.is_stopped, "on_progress": sign.progress}
+    heard = {"cancel": CancelToken(sign.is_stopped), "on_progress": sign.progress}
     if kind == "frames":
         indices, size, options = request
         return kept["video"].frames_at(indices, size, **heard, **options)
@@ -78,7 +81,7 @@ def _answered_open(
 
 
 def _sendable(error: BaseException) -> BaseException:
-    if isinstance(error, PipelineError | MemoryError | ReadingStopped):
+    if isinstance(error, PipelineError | MemoryError | Cancelled):
         return error
     return RuntimeError(f"{type(error).__name__} in a decoder: {error}")
 
@@ -90,10 +93,11 @@ def _plain(info: dict[Any, Any]) -> dict[str, Any]:
 
 
 class _Sign:
-    """What a decoder asks whether to stop, by which it shows that it is alive.
+    """Conditions of a decoder's tokens, from the stop flag in shared memory.
 
-    That holds where the one that asks is the one that decodes. Where threads decode, `is_stopped`
-    is asked beside them, and what they are done with is the sign.
+    Calling it also reports that the process is alive: for work that checks its token in the thread
+    that decodes. Where other threads decode, `is_stopped` is the condition, and progress is the
+    sign of life.
     """
 
     def __init__(self, conn: Connection, stop: Any) -> None:

@@ -1,12 +1,14 @@
-"""A linear probe as a file: safetensors, with what it was made of as JSON in the header."""
+"""Linear probes, and their file format: safetensors, with a description as JSON in the header."""
 
 import json
 from dataclasses import asdict, dataclass
-from math import inf
 from pathlib import Path
+from typing import Annotated, Literal, Self
 
 import numpy as np
+import pydantic
 from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
 from pipelines.core.errors import InputError
 from pipelines.core.spec import ModelSpec, Task
@@ -14,50 +16,69 @@ from pipelines.models.catalogue import find
 
 TASK: Task = "image-text"
 
-#: Where in the header a file says what it is, as JSON, and the version of that.
+#: Key of the description in the header of a file, and the version of its format.
 KEY = "seesay-linear-probe"
 VERSION = 1
 
 #: Most bytes of a file: a thousand classes of vectors of 4096 numbers, and their names.
 MAX_BYTES = 20_000_000
+MAX_CLASSES = 1000
 
-#: Most letters of a class's name.
-_MAX_NAME = 1000
+#: Name of a class: up to 1000 characters, not all of them blank.
+_Name = Annotated[str, Field(max_length=1000, pattern=r"\S")]
 
 _OTHER = "Probe of another model"
 _DAMAGED = "but what it says about itself is incomplete or damaged"
 
 
-@dataclass(frozen=True, kw_only=True)
+@pydantic.dataclasses.dataclass(
+    frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid")
+)
 class ProbeFacts:
-    """How a probe was made, and how well it did on pictures that it never saw.
+    """Facts of the training of a probe, and its score on images that it never saw.
 
     Attributes:
-        num_fitted: pictures that it was fitted on.
-        num_held_out: pictures that it was measured on, never fitted on.
-        correct: of those, how many it recognised.
+        num_fitted: images that it was fitted on.
+        num_held_out: images that it was measured on, never fitted on.
+        correct: number of those that it recognised.
         strength: scikit-learn's `C`, chosen by cross-validation.
         seed: of the split and of the folds.
     """
 
-    num_fitted: int
-    num_held_out: int
-    correct: int
-    strength: float
-    seed: int
+    num_fitted: NonNegativeInt
+    num_held_out: NonNegativeInt
+    correct: NonNegativeInt
+    strength: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    seed: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.correct > self.num_held_out:
+            raise ValueError("more images are recognised than were held out")
+        return self
+
+
+class _Header(pydantic.BaseModel, strict=True):
+    """Description of a probe in its file."""
+
+    version: Literal[1]
+    model: str
+    revision: str
+    labels: list[_Name]
+    facts: ProbeFacts
 
 
 @dataclass(frozen=True, kw_only=True)
 class LinearProbe:
-    """A linear classifier over the unit vectors that one model gives images.
+    """Linear classifier over the unit vectors of images by one model.
 
     Attributes:
         model: catalogue key of the model.
-        revision: of the model's weights; see `weights.weights_revision`.
+        revision: of the model's weights; see `weights_revision`.
         labels: L classes, distinct.
         weight: (L, D) float32.
         bias: (L,) float32.
-        facts: how it was made.
+        facts: facts of its training.
     """
 
     model: str
@@ -69,11 +90,11 @@ class LinearProbe:
 
     @property
     def dim(self) -> int:
-        """Length of the vectors that it reads."""
+        """Length D of the vectors that it takes."""
         return int(self.weight.shape[1])
 
     def probabilities(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return (N, L), each row adding up to 1, for (N, D) unit vectors."""
+        """Return (N, L) probabilities, rows summing to 1, of (N, D) unit vectors."""
         linear = Linear(self.weight.astype(np.float64), self.bias.astype(np.float64))
         return np.exp(linear.log_probabilities(vectors.astype(np.float64)))
 
@@ -81,15 +102,15 @@ class LinearProbe:
         """Return the file."""
         from safetensors.numpy import save
 
-        told = {
+        header = {
             "version": VERSION,
             "model": self.model,
             "revision": self.revision,
             "labels": self.labels,
             "facts": asdict(self.facts),
         }
-        metadata = {KEY: json.dumps(told, ensure_ascii=False)}
-        # safetensors writes the memory as it lies, and scikit-learn's lies column by column
+        metadata = {KEY: json.dumps(header, ensure_ascii=False)}
+        # safetensors writes memory in its order, and scikit-learn's is column by column
         arrays = {"weight": self.weight, "bias": self.bias}
         rows = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         data: bytes = save(rows, metadata=metadata)
@@ -97,10 +118,10 @@ class LinearProbe:
 
 
 def read_probe(path: Path) -> LinearProbe:
-    """Read a probe; whatever is not exactly as `LinearProbe.to_bytes` writes it is refused.
+    """Read a probe as `LinearProbe.to_bytes` writes it.
 
     Raises:
-        InputError: says what is wrong with it.
+        InputError: the file is anything else; the message says why.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -123,35 +144,19 @@ def read_probe(path: Path) -> LinearProbe:
     return _checked(metadata[KEY], weight, bias)
 
 
-def _checked(header: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> LinearProbe:
+def _checked(text: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> LinearProbe:
     try:
-        told = json.loads(header)
-        if (version := told["version"]) != VERSION:
-            raise _not_a_probe(
-                f"of version {VERSION}, but it is of version {str(version)[:20]}; train it again "
-                "with this SeeSay"
-            )
-        labels, made = told["labels"], ProbeFacts(**told["facts"])
-        model, revision = told["model"], told["revision"]
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise _not_a_probe(_DAMAGED) from error
-    if not isinstance(model, str) or not isinstance(revision, str):
-        raise _not_a_probe(_DAMAGED)
-    if not isinstance(labels, list) or not all(_is_name(label) for label in labels):
-        raise _not_a_probe("but its classes are not a list of names")
+        header = _Header.model_validate_json(text)
+    except ValidationError as error:
+        raise _not_a_probe(_fault(error)) from error
+    labels = header.labels
     if not 2 <= len(labels) <= MAX_CLASSES or len(set(labels)) != len(labels):
         raise _not_a_probe(
             f"of 2 to {MAX_CLASSES:,} distinct classes, but it has {len(labels):,} names"
         )
-    numbers = (made.num_fitted, made.num_held_out, made.correct, made.seed)
-    if not all(type(number) is int and number >= 0 for number in numbers):
-        raise _not_a_probe(_DAMAGED)
-    if not _is_strength(made.strength) or not 0 <= made.correct <= made.num_held_out:
-        raise _not_a_probe(_DAMAGED)
-    shapes = (weight.ndim, weight.shape[:1], bias.shape)
     if weight.dtype != np.float32 or bias.dtype != np.float32 or weight.size == 0:
         raise _not_a_probe(f"of float32 numbers, but it holds {weight.dtype} and {bias.dtype}")
-    if shapes != (2, (len(labels),), (len(labels),)):
+    if (weight.ndim, weight.shape[:1], bias.shape) != (2, (len(labels),), (len(labels),)):
         raise _not_a_probe(
             f"with a row of weights for each of its {len(labels):,} classes, but the weights are "
             f"{weight.shape} and the biases {bias.shape}"
@@ -159,16 +164,27 @@ def _checked(header: str, weight: NDArray[np.float32], bias: NDArray[np.float32]
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         raise _not_a_probe("but some of its weights are no finite numbers; train it again")
     return LinearProbe(
-        model=model, revision=revision, labels=tuple(labels), weight=weight, bias=bias, facts=made
+        model=header.model,
+        revision=header.revision,
+        labels=tuple(labels),
+        weight=weight,
+        bias=bias,
+        facts=header.facts,
     )
 
 
-def _is_strength(value: object) -> bool:
-    return isinstance(value, float) and 0 < value < inf
-
-
-def _is_name(label: object) -> bool:
-    return isinstance(label, str) and 0 < len(label) <= _MAX_NAME and bool(label.strip())
+def _fault(error: ValidationError) -> str:
+    """Return what is wrong with the description in a file, from the first of its faults."""
+    first = error.errors()[0]
+    where = first["loc"][:1]
+    if where == ("version",) and first["type"] != "missing":
+        return (
+            f"of version {VERSION}, but it is of version {str(first['input'])[:20]}; train it "
+            "again with this SeeSay"
+        )
+    if where == ("labels",) and first["type"] != "missing":
+        return "but its classes are not a list of names"
+    return _DAMAGED
 
 
 def _not_a_probe(what: str) -> InputError:
@@ -183,7 +199,7 @@ def spec_of(probe: LinearProbe) -> ModelSpec:
     """Return the model that a probe was made with.
 
     Raises:
-        InputError: the catalogue does not know it.
+        InputError: it is not in the catalogue.
     """
     try:
         return find(probe.model, TASK)
@@ -196,7 +212,7 @@ def spec_of(probe: LinearProbe) -> ModelSpec:
 
 
 def check_model(probe: LinearProbe, model: str, revision: str, dim: int) -> None:
-    """Refuse a probe that was made with other weights than those it is to be used with.
+    """Check that a probe was made with the weights in use.
 
     Args:
         probe: the probe.
@@ -205,7 +221,7 @@ def check_model(probe: LinearProbe, model: str, revision: str, dim: int) -> None
         dim: length of its vectors.
 
     Raises:
-        InputError: names both models.
+        InputError: it was made with others; the message names both models.
     """
     if probe.model != model:
         raise InputError(
@@ -232,24 +248,27 @@ def probe_note(probe: LinearProbe) -> str:
     )
 
 
-#: Guesses of a prediction that are kept, for the accuracy among the best five.
+#: Classes kept of a prediction, for the accuracy among the best five.
 NUM_GUESSES = 5
 
 
 @dataclass(frozen=True)
 class Guess:
-    """What pictures are taken for.
+    """The likeliest classes of an image.
 
     Attributes:
-        classes: positions of up to `NUM_GUESSES` classes, the likeliest first.
+        classes: indices of up to `NUM_GUESSES` classes, the likeliest first.
         probabilities: of these classes, 0..1.
+
+    Raises:
+        ValueError: there is no class, or not one probability for each.
     """
 
     classes: tuple[int, ...]
     probabilities: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Check that there is one, and a probability for each."""
+        """Check the numbers of both."""
         if not self.classes or len(self.classes) != len(self.probabilities):
             raise ValueError(f"a guess needs as many probabilities as classes, but got {self}")
 
@@ -259,13 +278,13 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Linear:
-    """A linear classifier: weights (L, D) and biases (L,) of L classes, float64."""
+    """Linear classifier: weights (L, D) and biases (L,) of L classes, float64."""
 
     weight: Floats
     bias: Floats
 
     def log_probabilities(self, vectors: Floats) -> Floats:
-        """Return the logarithms of (N, L) probabilities of (N, D) vectors."""
+        """Return (N, L) log probabilities of (N, D) vectors."""
         return _log_softmax(vectors @ self.weight.T + self.bias)
 
 
@@ -273,6 +292,3 @@ def _log_softmax(logits: Floats) -> Floats:
     shifted = logits - logits.max(axis=1, keepdims=True)
     normalised: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return normalised
-
-
-MAX_CLASSES = 1000

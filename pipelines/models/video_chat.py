@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipelines.compute.background import stoppable, stream_work
+from pipelines.compute.background import await_work, stream_work
+from pipelines.core.cancel import CancelToken
 from pipelines.core.errors import InputError
 from pipelines.core.options import GenerationOptions, number, whole_number
 from pipelines.core.results import ContextUse, Finish, Step
@@ -153,7 +154,6 @@ DEFAULTS = GenerationOptions(max_new_tokens=256)
 Sign = TypeVar("Sign")
 
 Emit = Callable[[AnswerDelta], None]
-ShouldStop = Callable[[], bool]
 
 
 class VideoChatModel(ABC):
@@ -206,7 +206,7 @@ class VideoChatModel(ABC):
         options: GenerationOptions,
         part: Part,
         compress: bool,
-    ) -> Callable[[Emit, ShouldStop], None]:
+    ) -> Callable[[Emit, CancelToken], None]:
         """Return the work of answering, which ends soon once it is told to.
 
         Raises:
@@ -242,13 +242,11 @@ def decode_film(
     Raises:
         MediaError: the file is not a video that can be read, or too long.
     """
-    return (yield from stoppable(lambda stop: _decoded(video, times_s, max_seconds, stop), sign))
 
+    def decode(cancel: CancelToken) -> dict[float, Pixels]:
+        with open_video(video, max_seconds=max_seconds, cancel=cancel) as reader:
+            size = picture_size(reader.info.height_px, reader.info.width_px)
+            frames = reader.frames_at_times(times_s, size, cancel=cancel)
+            return dict(zip(frames.times_s.tolist(), frames.pixels, strict=True))
 
-def _decoded(
-    video: Path, times_s: Sequence[float], max_seconds: float, stop: Callable[[], bool]
-) -> dict[float, Pixels]:
-    with open_video(video, max_seconds=max_seconds, should_stop=stop) as reader:
-        size = picture_size(reader.info.height_px, reader.info.width_px)
-        frames = reader.frames_at_times(times_s, size, should_stop=stop)
-        return dict(zip(frames.times_s.tolist(), frames.pixels, strict=True))
+    return (yield from await_work(decode, sign))

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipelines.compute.background import stream_work
 from pipelines.compute.lru import FileDigests
+from pipelines.core.cancel import CancelToken
 from pipelines.core.errors import InputError, MediaError
 from pipelines.core.results import Embeddings, FileKind
 from pipelines.core.text import mend_surrogates
@@ -25,7 +26,6 @@ from pipelines.search.indexes import MOST_VECTORS, Indexes
 from pipelines.search.kinds import SearchKind, kind_of
 from pipelines.search.results import FileOutcome, IndexedFile
 from pipelines.search.tables import IndexUnavailable, VectorTables
-from pipelines.serving.device_queue import BrokenOff
 from pipelines.serving.store import PipelineStore
 
 #: Pictures that a turn at the device is taken for, and seconds of one over a video.
@@ -39,18 +39,18 @@ class Encoder:
     def __init__(
         self,
         store: PipelineStore,
-        given_up: Callable[[], bool],
+        cancel: CancelToken,
         tell: Callable[[str], None] = lambda stage: None,
     ) -> None:
         """Take models from `store`.
 
         Args:
             store: lends them.
-            given_up: asked a few times a second; once true, the work ends with `BrokenOff`.
+            cancel: ends the work with `Cancelled`.
             tell: told what is done just now, for people.
         """
         self._store = store
-        self._given_up = given_up
+        self._cancel = cancel
         self._tell = tell
         self._fetched: set[str] = set()
 
@@ -58,7 +58,7 @@ class Encoder:
         """Return the vector of each picture, or what is wrong with it.
 
         Raises:
-            BrokenOff: given up.
+            Cancelled: `cancel` is cancelled.
             WeightsError, MemoryLimitError: there is no model to be had.
         """
         self._fetch(side)
@@ -96,8 +96,7 @@ class Encoder:
                 if got and step.total != got[0].total:
                     raise MediaError("The file was changed while it was read. Add it again.")
                 got.append(step)
-                if self._given_up():
-                    raise BrokenOff
+                self._cancel.check()
                 self._tell(f"{file.name}: {step.done:,} of {step.total:,} parts")
                 if monotonic() > until:
                     break
@@ -105,8 +104,8 @@ class Encoder:
     @contextmanager
     def _turn(self, side: SearchKind) -> Iterator[Any]:
         with (
-            self._store.queue.batch(self._given_up),
-            self._store.use(side.spec.key, side.task, self._given_up, inf) as pipeline,
+            self._store.queue.batch(self._cancel),
+            self._store.use(side.spec.key, side.task, self._cancel, inf) as pipeline,
         ):
             yield pipeline
 
@@ -117,8 +116,7 @@ class Encoder:
         for step in self._store.fetch(side.spec.key, side.task):
             done, total = step.done_bytes / 1e6, step.total_bytes / 1e6
             self._tell(f"Downloading {side.spec.title}: {done:,.0f} of {total:,.0f} MB")
-            if self._given_up():
-                raise BrokenOff
+            self._cancel.check()
         self._fetched.add(side.spec.key)
 
 
@@ -245,12 +243,11 @@ def add_files(
         PipelineError: there is no model to be had, or the index cannot be written.
     """
 
-    def work(emit: Callable[[IndexProgress], None], stop: Callable[[], bool]) -> None:
-        run = _Run(store, library, order, emit, stop)
-        with suppress(BrokenOff):
-            run.say("Waiting for others' batches")
-            with store.queue.place(stop):
-                run.work()
+    def work(emit: Callable[[IndexProgress], None], cancel: CancelToken) -> None:
+        run = _Run(store, library, order, emit, cancel)
+        run.say("Waiting for others' batches")
+        with store.queue.place(cancel):
+            run.work()
 
     last = IndexProgress(stage="", done=0, total=len(order.files))
     with closing(stream_work(work)) as looks:
@@ -268,14 +265,14 @@ class _Run:
         library: Indexes,
         order: IndexRequest,
         emit: Callable[[IndexProgress], None],
-        stop: Callable[[], bool],
+        cancel: CancelToken,
     ) -> None:
         self._store = store
         self._library = library
         self._order = order
         self._emit = emit
-        self._stop = stop
-        self._encoder = Encoder(store, stop, self.say)
+        self._cancel = cancel
+        self._encoder = Encoder(store, cancel, self.say)
         self._digests = FileDigests()
         self._open: dict[FileKind, _Open] = {}
         self._seen: dict[tuple[FileKind, str], str] = {}
@@ -299,8 +296,7 @@ class _Run:
         self._room = order.most_vectors - self._library.holding(order.owner).vectors
         try:
             for index, file in enumerate(order.files):
-                if self._stop():
-                    raise BrokenOff
+                self._cancel.check()
                 self._take(index, file)
                 self._keep_uploads()
                 if len(self._pictures) >= PICTURES_A_TURN:
@@ -441,7 +437,7 @@ class _Run:
         self.say("Reading the files", told)
 
     def _changing(self) -> AbstractContextManager[None]:
-        return self._library.changing(self._order.owner, self._stop, self._wait_s)
+        return self._library.changing(self._order.owner, self._cancel, self._wait_s)
 
     def _fitting(self, fresh: Sequence[_Fresh]) -> list[_Fresh]:
         """Return what there is room for now: another run may have filled the index meanwhile."""

@@ -6,6 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.visitor import asking, place_in_line
 
 #: Longest that visitors, one after the other, keep one batch of a long run waiting.
@@ -15,12 +16,8 @@ MAX_WAIT_S = 20.0
 #: One visitor has at most half of them, so that another's first run can begin.
 NUM_PLACES, PLACES_OF_ONE = 4, 2
 
-#: Seconds between two looks at whether a waiting run was given up.
+#: Seconds between two checks of the token of a waiting run.
 LOOK_S = 0.1
-
-
-class BrokenOff(BaseException):
-    """Ends a run within a batch; no `Exception`, so that nothing takes it for a failure."""
 
 
 class DeviceQueue:
@@ -56,7 +53,7 @@ class DeviceQueue:
     @contextmanager
     def alone(
         self,
-        given_up: Callable[[], bool],
+        cancel: CancelToken,
         tell: Callable[[int], None] = lambda ahead: None,
     ) -> Iterator[None]:
         """Wait for all whose turn is earlier, and be a visitor for the length of the block.
@@ -64,19 +61,20 @@ class DeviceQueue:
         Any thread may enter or leave it.
 
         Args:
-            given_up: asked while waiting; once true, the wait ends.
+            cancel: ends the wait.
             tell: called with the number of requests before this one, whenever it is another.
 
         Raises:
-            BrokenOff: it was given up.
+            Cancelled: `cancel` is cancelled.
         """
         ticket = (object(), _who_asks())
         with self.visitor():
             with self._changed:
                 line = [whose for _, whose in self._alone]
-                self._alone.insert(place_in_line(line, ticket[1]), ticket)
+                place = place_in_line(line, ticket[1]) if line else 0
+                self._alone.insert(place, ticket)
             try:
-                self._await_visitors(ticket, given_up, tell)
+                self._await_visitors(ticket, cancel, tell)
                 yield
             finally:
                 with self._changed:
@@ -86,34 +84,32 @@ class DeviceQueue:
     def _await_visitors(
         self,
         ticket: tuple[object, Hashable],
-        given_up: Callable[[], bool],
+        cancel: CancelToken,
         tell: Callable[[int], None],
     ) -> None:
         told = 0
         with self._changed:
             while ahead := self._alone.index(ticket):
-                if given_up():
-                    raise BrokenOff
+                cancel.check()
                 if ahead != told:
                     tell(ahead)
                     told = ahead
                 self._changed.wait(LOOK_S)
 
     @contextmanager
-    def place(self, given_up: Callable[[], bool]) -> Iterator[None]:
+    def place(self, cancel: CancelToken) -> Iterator[None]:
         """Wait until few enough long runs are under way, and be one for the length of the block.
 
         Args:
-            given_up: asked while waiting; once true, the wait ends.
+            cancel: ends the wait.
 
         Raises:
-            BrokenOff: it was given up.
+            Cancelled: `cancel` is cancelled.
         """
         whose = _who_asks()
         with self._changed:
             while self._places.total() >= NUM_PLACES or self._places[whose] >= PLACES_OF_ONE:
-                if given_up():
-                    raise BrokenOff
+                cancel.check()
                 self._changed.wait(LOOK_S)
             self._places[whose] += 1
         try:
@@ -125,37 +121,37 @@ class DeviceQueue:
                 self._changed.notify_all()
 
     @contextmanager
-    def batch(self, given_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    def batch(self, cancel: CancelToken = NEVER) -> Iterator[None]:
         """Wait for the turn of a batch and keep it for the length of the block.
 
         Args:
-            given_up: asked while waiting; once true, the wait ends.
+            cancel: ends the wait.
 
         Raises:
-            BrokenOff: it was given up.
+            Cancelled: `cancel` is cancelled.
         """
         ticket = object()
         with self._changed:
             self._line.append(ticket)
         try:
-            self._await(ticket, given_up)
+            self._await(ticket, cancel)
             yield
         finally:
             with self._changed:
                 self._line.remove(ticket)
                 self._changed.notify_all()
 
-    def _await(self, ticket: object, given_up: Callable[[], bool]) -> None:
+    def _await(self, ticket: object, cancel: CancelToken) -> None:
         first_since: float | None = None
         with self._changed:
-            while not given_up():
+            while True:
+                cancel.check()
                 if self._line[0] is ticket:
                     now = time.monotonic()
                     first_since = now if first_since is None else first_since
                     if not self._visitors or now - first_since >= MAX_WAIT_S:
                         return
                 self._changed.wait(LOOK_S)
-        raise BrokenOff
 
 
 def _who_asks() -> Hashable:

@@ -1,4 +1,4 @@
-"""What nobody has used for a while is given up: models, decoders, memory that is free already."""
+"""Release of what is idle: models, decoder processes, freed memory of the C library."""
 
 import ctypes
 import gc
@@ -17,17 +17,17 @@ from pipelines.serving.store import PipelineStore
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks: for models, and for memory.
+#: Seconds between two checks for idle models, and for freed memory.
 _EVERY_S = 15.0
 _MEMORY_EVERY_S = 2.0
 
-#: What a process may grow by, in MB, before free memory goes back though it is at work.
+#: Growth of a busy process, in MB, after which its freed memory is returned.
 _GROWTH_MB = 200.0
 
-#: `M_ARENA_MAX` of glibc's mallopt, and the pools of memory that threads share.
+#: `M_ARENA_MAX` of glibc's mallopt, and the number of arenas that threads share.
 _ARENA_MAX, _ARENAS = -8, 2
 
-#: Seconds without a request after which free memory goes back to the system.
+#: Seconds without a request after which freed memory is returned to the system.
 _QUIET_S = 10.0
 
 
@@ -38,11 +38,14 @@ def start_unloading(
     rest: Callable[[float], None] = lambda idle_s: None,
     every_s: float = _EVERY_S,
 ) -> None:
-    """Give up what was not used for a while, in a thread that ends when the store is gone.
+    """Start a thread that releases what is idle; it ends when the store is gone.
 
-    Models, with all that they keep of pictures and videos, go after `idle_s` seconds, 0 keeps them
-    for ever; processes that decode after a minute. `rest` is called as often, with `idle_s`, to
-    give up what others keep in memory.
+    Args:
+        store: its models are unloaded, with their caches of images and videos.
+        idle_s: seconds without use after which that happens; 0 for never. Decoder processes end
+            after a minute in any case.
+        rest: called as often, with `idle_s`, to release other memory.
+        every_s: seconds between two checks.
     """
 
     def work() -> None:
@@ -52,8 +55,8 @@ def start_unloading(
                 if idle_s:
                     watched.unload_idle(idle_s)
                     rest(idle_s)
-            except Exception:  # the next round may fare better
-                log.exception("What nobody uses could not be given up")
+            except Exception:  # the next round may succeed
+                log.exception("Idle models could not be unloaded")
             del watched
             time.sleep(min(every_s, idle_s or every_s))
 
@@ -68,12 +71,13 @@ def start_giving_back(
     every_s: float = _MEMORY_EVERY_S,
     growth_mb: float = _GROWTH_MB,
 ) -> None:
-    """Give free memory back to the system, in a thread.
+    """Start a thread that returns freed memory to the system; it ends when the store is gone.
 
-    The C library keeps what was freed, in pieces between which little is in use: after a rush of
-    visitors, or an hour of video, they hold more than the models do. They go back `quiet_s`
-    seconds after a model was used and, while models are in use, whenever this process has grown
-    by `growth_mb`. The thread ends when the store is no longer there.
+    The C library keeps freed memory in fragments between small blocks in use: after many visitors
+    at once, or an hour of video, more than the models take. It is returned `quiet_s` seconds after
+    the last use of a model and, while models are in use, after each growth of the process by
+    `growth_mb`. Environment variables cannot replace this: glibc's own trimming frees only the
+    top of the heap.
     """
     trim = _of_libc("malloc_trim")
     if trim is None:
@@ -98,11 +102,10 @@ def start_giving_back(
 
 
 def share_free_memory() -> None:
-    """Have all threads share a few pools of memory; call it before they start.
+    """Make all threads share a few arenas of memory; call it before they start.
 
-    By itself glibc makes one for each of many threads, up to eight times the number of cores, and
-    what one of them has freed serves no other: after a rush of visitors they hold hundreds of
-    megabytes in pieces.
+    glibc's default is up to eight arenas per core, and memory freed in one serves no thread of
+    another: after many visitors at once they hold hundreds of megabytes in fragments.
     """
     limit = _of_libc("mallopt")
     if limit is not None and "MALLOC_ARENA_MAX" not in os.environ:
@@ -110,11 +113,11 @@ def share_free_memory() -> None:
 
 
 def _of_libc(name: str) -> Any:
-    """Return a function of glibc, None on other systems and in libraries that lack it."""
+    """Return a function of glibc, None where the system has none."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 
 def resident_mb() -> float:
-    """Return the memory that this process holds (Linux), in MB."""
+    """Return the resident memory of this process in MB (1e6 bytes); Linux only."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6

@@ -1,4 +1,4 @@
-"""How often models are used and how it ends: counts only, nothing of what was asked. Torch-free."""
+"""Counts of the uses of models and of their outcomes; nothing of what visitors ask."""
 
 import threading
 import time
@@ -12,13 +12,13 @@ from pipelines.core.errors import PipelineError
 
 @dataclass(frozen=True)
 class Use:
-    """The uses of one model so far.
+    """Uses of one model since the start.
 
     Attributes:
-        now: requests that use it at this moment.
-        seconds: how long those that ended held it, together.
-        ended: (outcome, how many): "ok", "left" (the visitor stopped or went away), "refused"
-            (an error of the family, such as bad input) or "failed".
+        now: requests that use it at present.
+        seconds: total time that finished requests held it.
+        ended: (outcome, count): "ok", "left" (the visitor stopped or closed the page), "refused"
+            (a `PipelineError`, such as bad input) or "failed".
     """
 
     now: int
@@ -34,10 +34,10 @@ class _Tally:
 
 
 class Metrics:
-    """Counts uses of models; any number of threads may call it."""
+    """Thread-safe counter of the uses of models."""
 
     def __init__(self) -> None:
-        """Nothing was used yet."""
+        """Start with no uses."""
         self._lock = threading.Lock()
         self._models: dict[str, _Tally] = {}
 
@@ -55,7 +55,7 @@ class Metrics:
         except Exception:
             outcome = "failed"
             raise
-        except BaseException:  # GeneratorExit: nobody listens any more
+        except BaseException:  # GeneratorExit: the visitor stopped or left
             outcome = "left"
             raise
         finally:
@@ -66,7 +66,7 @@ class Metrics:
                 tally.ended[outcome] += 1
 
     def snapshot(self) -> list[tuple[str, Use]]:
-        """Return (key, uses so far) of every model that was used, by key."""
+        """Return (key, uses) of each used model, sorted by key."""
         with self._lock:
             return [
                 (key, Use(tally.now, tally.seconds, tuple(sorted(tally.ended.items()))))

@@ -1,4 +1,4 @@
-"""Remote models as entries beside those of the catalogue. Torch-free."""
+"""Remote models as entries beside those of the catalogue."""
 
 import importlib
 import threading
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 FAMILY = "remote"
 
-#: Visitors whom servers answer at once; half of the places of the queue, so that a slow server
-#: keeps nobody from the models of this machine.
+#: Most simultaneous visitors of remote models: half of the queue, so that a slow server blocks
+#: nobody from the models of this machine.
 MOST_VISITORS = 32
 
 
@@ -52,14 +52,13 @@ def _spec(remote: Remote, task: Task, pipeline: str) -> ModelSpec:
 
 
 class RemoteModels:
-    """The remote models of an app, each made when it is first asked for; one server for each.
+    """Remote models, each created at its first use, with one client for each server.
 
-    Visitors whom servers answer, at any speed, are let in through the same queue as those of the
-    models here. So there are never so many of them that the others find no place in it.
+    Their visitors pass through the same queue as those of local models, so their number is bounded.
     """
 
     def __init__(self, settings: "Settings") -> None:
-        """Remember the settings; nobody is asked."""
+        """Store the settings, without a request."""
         self._settings = settings
         self._lock = threading.Lock()
         self._servers: dict[str, ChatServer] = {}
@@ -67,7 +66,7 @@ class RemoteModels:
         self._num_visitors = 0
 
     def of(self, spec: ModelSpec) -> Any:
-        """Return what answers for a spec, whose `remote` is set."""
+        """Return the model of a spec whose `remote` is set."""
         from pipelines.models.remote.client import ChatServer
 
         assert spec.remote is not None
@@ -81,10 +80,10 @@ class RemoteModels:
 
     @contextmanager
     def visitor(self, remote: Remote) -> Iterator[None]:
-        """Be one of those whom a server answers, for the length of the block.
+        """Count a visitor of remote models for the duration of the block.
 
         Raises:
-            ServerError: there are as many of them as may be.
+            ServerError: there are `MOST_VISITORS` already.
         """
         from pipelines.models.remote.errors import too_many
 

@@ -22,12 +22,13 @@ from pipelines.compute.device import (
     memory_budget_gb,
     release_threads,
 )
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import MemoryLimitError, PipelineError, WeightsError
 from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.models.base import Pipeline
 from pipelines.models.catalogue import HUB_DEFAULTS, MODELS, find
-from pipelines.serving.device_queue import LOOK_S, BrokenOff, DeviceQueue
+from pipelines.serving.device_queue import LOOK_S, DeviceQueue
 from pipelines.serving.metrics import Metrics
 from pipelines.serving.remote_registry import RemoteModels, specs_of
 from pipelines.weights.locate import Sources
@@ -163,7 +164,10 @@ class PipelineStore:
 
     def fetch_spec(self, spec: ModelSpec) -> Iterator[FetchProgress]:
         """Do as `fetch` does, for a spec that is resolved."""
-        if spec.remote is not None:
+        with self._lock:
+            slot = self._slots.get(spec.key)
+            is_loaded = slot is not None and slot.ready.is_set() and slot.error is None
+        if is_loaded or spec.remote is not None:
             return iter(())
         self._check_fits(spec)
         return self.sources.fetch(spec)
@@ -173,7 +177,7 @@ class PipelineStore:
         self,
         key: str,
         task: Task,
-        given_up: Callable[[], bool] = lambda: False,
+        cancel: CancelToken = NEVER,
         wait_s: float | None = None,
     ) -> Iterator[Any]:
         """Lend the pipeline of `key` for the length of a `with` block, loading it if need be.
@@ -181,26 +185,26 @@ class PipelineStore:
         Args:
             key: of the model; "" for the default.
             task: what it is for.
-            given_up: asked a few times a second while other models fill the budget and while the
+            cancel: checked a few times a second while other models fill the budget and while the
                 model is loaded, which then goes on for whoever asks next.
             wait_s: seconds to wait for other models to be given back; None for `LEASE_WAIT_S`.
 
         Raises:
-            BrokenOff: it was given up.
+            Cancelled: `cancel` is cancelled.
             InputError: unknown key.
             WeightsError: not on disk (call `fetch` first), or not what it should be.
             MemoryLimitError: it does not fit, or the work inside the block ran out of memory.
 
         A remote model takes no memory and is lent at once, to any number.
         """
-        with self.use_spec(self.resolve(key, task), given_up, wait_s) as pipeline:
+        with self.use_spec(self.resolve(key, task), cancel, wait_s) as pipeline:
             yield pipeline
 
     @contextmanager
     def use_spec(
         self,
         spec: ModelSpec,
-        given_up: Callable[[], bool] = lambda: False,
+        cancel: CancelToken = NEVER,
         wait_s: float | None = None,
     ) -> Iterator[Any]:
         """Do as `use` does, for a spec that is resolved."""
@@ -209,7 +213,7 @@ class PipelineStore:
                 yield self.remotes.of(spec)
                 return
             slot = self._take_loaded(spec) or self._lease(
-                spec, given_up, LEASE_WAIT_S if wait_s is None else wait_s
+                spec, cancel, LEASE_WAIT_S if wait_s is None else wait_s
             )
             with self._used(slot) as pipeline:
                 yield pipeline
@@ -301,18 +305,17 @@ class PipelineStore:
                 f"{budget:.1f} GB. Choose a smaller model, or raise --memory-gb."
             )
 
-    def _lease(self, spec: ModelSpec, given_up: Callable[[], bool], wait_s: float) -> _Slot:
+    def _lease(self, spec: ModelSpec, cancel: CancelToken, wait_s: float) -> _Slot:
         """Return a slot with a lease on it, whose pipeline is live."""
         self._check_fits(spec)
         folder = self.sources.locate(spec)
         device = self.device
-        slot, is_new = self._reserve(spec, folder, device, given_up, wait_s)
+        slot, is_new = self._reserve(spec, folder, device, cancel, wait_s)
         if is_new:  # in a thread of its own, so that whoever asked can leave
             Thread(target=self._fill, args=(slot,), name=f"load-{spec.key}", daemon=True).start()
         try:
             while not slot.ready.wait(LOOK_S):
-                if given_up():
-                    raise BrokenOff
+                cancel.check()
             if slot.error is not None:
                 raise type(slot.error)(slot.error.message, title=slot.error.title) from slot.error
         except BaseException:
@@ -340,7 +343,7 @@ class PipelineStore:
         spec: ModelSpec,
         folder: Path | None,
         device: Device,
-        given_up: Callable[[], bool],
+        cancel: CancelToken,
         wait_s: float,
     ) -> tuple[_Slot, bool]:
         """Return a leased slot and whether it has to be loaded, which has a lease of its own."""
@@ -358,7 +361,7 @@ class PipelineStore:
                         f"The weights of {spec.key} are not on this machine yet. "
                         "Try again: they are downloaded on first use."
                     )
-                if self._make_room(spec, budget, give_up_at, given_up):
+                if self._make_room(spec, budget, give_up_at, cancel):
                     made = self.build(spec, folder, device, self.settings)
                     slot = _Slot(made, leases=2, last_used=next(self._clock))
                     self._slots[spec.key] = slot
@@ -369,7 +372,7 @@ class PipelineStore:
         spec: ModelSpec,
         budget: float,
         give_up_at: float,
-        given_up: Callable[[], bool],
+        cancel: CancelToken,
     ) -> bool:
         """Drop the least recently used idle model, or wait for one; true once `spec` fits."""
         taken = sum(self.need_gb(slot.pipeline.spec) for slot in self._slots.values())
@@ -381,8 +384,7 @@ class PipelineStore:
             log.info("Unloading %s to make room for %s", oldest, spec.key)
             self._slots.pop(oldest).pipeline.unload()
             return False
-        if given_up():
-            raise BrokenOff
+        cancel.check()
         left_s = give_up_at - time.monotonic()
         if left_s <= 0.0:
             raise MemoryLimitError(

@@ -1,4 +1,4 @@
-"""A video is encoded while its visitor still types. Torch-free."""
+"""A video is encoded while its visitor still types."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.compute.background import stream_work
-from pipelines.core.cancel import Stopped
-from pipelines.core.errors import PipelineError, ReadingStopped
+from pipelines.core.cancel import Cancelled, CancelToken
+from pipelines.core.errors import PipelineError
 from pipelines.core.results import Step
 from pipelines.core.spec import ModelSpec
 from pipelines.models.video_chat import Estimate, Part
-from pipelines.serving.device_queue import BrokenOff
 from pipelines.serving.store import PipelineStore
 
 
@@ -52,10 +51,10 @@ def prefetch_video(
         How far it is, or the problem with it; None as a sign of life.
     """
 
-    def work(emit: Callable[[VideoPrefetch], None], should_stop: Callable[[], bool]) -> None:
+    def work(emit: Callable[[VideoPrefetch], None], cancel: CancelToken) -> None:
         try:
-            with suppress(BrokenOff, Stopped, ReadingStopped):
-                _work(store, spec, video, part, compress, emit, should_stop)
+            with suppress(Cancelled):
+                _work(store, spec, video, part, compress, emit, cancel)
         except PipelineError as error:  # nobody has asked yet: it is told, and raised by a question
             emit(VideoPrefetch(problem=error.message))
 
@@ -69,18 +68,16 @@ def _work(
     part: Part,
     compress: bool,
     emit: Callable[[VideoPrefetch], None],
-    should_stop: Callable[[], bool],
+    cancel: CancelToken,
 ) -> None:
-    with store.queue.batch(should_stop), store.use(spec.key, spec.task, should_stop) as chat:
+    with store.queue.batch(cancel), store.use(spec.key, spec.task, cancel) as chat:
         estimate = chat.estimate(video, part, compress=compress)
         emit(VideoPrefetch(estimate=estimate))
-        steps = chat.look(video, part, should_stop)
+        steps = chat.look(video, part, cancel)
 
-    def given_up() -> bool:
-        return should_stop() or spec.key not in store.loaded_keys()
-
+    either = CancelToken(lambda: cancel.is_cancelled or spec.key not in store.loaded_keys())
     while estimate.fits:
-        with store.queue.batch(given_up), store.use(spec.key, spec.task, given_up) as now:
+        with store.queue.batch(either), store.use(spec.key, spec.task, either) as now:
             if now is not chat:  # dropped, and loaded again for somebody else
                 return
             step = _next(steps)

@@ -1,4 +1,4 @@
-"""Deletes uploads and results by their age, also those that an earlier run left behind."""
+"""Deletion of uploads and results by age, including those of earlier runs."""
 
 import logging
 import os
@@ -14,24 +14,24 @@ from pipelines.core.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which uploads and results are deleted, and between two looks for such.
+#: Age in seconds at which uploads and results are deleted, and seconds between two sweeps.
 KEEP_FILES_S = 3600.0
 SWEEP_EVERY_S = 600.0
 
-#: A file that says that a folder is for uploads, and nothing in it is anybody's own.
+#: Marks a folder for uploads: nothing in it is a person's own file.
 MARK = ".seesay-work"
 
-#: What gradio and SeeSay put into a folder for uploads: such a folder is taken without a mark.
+#: Entries that gradio and SeeSay write; a folder with only these needs no mark.
 _OURS = re.compile(r"[0-9a-f]{40,64}|tmp\w+|results|vibe_edit_history")
 
-#: Name and size of a file that is public anyway: the page's own pictures.
+#: Names and sizes of public files: the images of the page itself.
 Public = frozenset[tuple[str, int]]
 
 
 def start_sweeping(folder: Path, public_folders: Iterable[Path] = ()) -> None:
     """Sweep `folder` now and every few minutes, in a thread that ends with the process.
 
-    Copies of what lies in `public_folders` stay: the page shows its examples from there.
+    Copies of files in `public_folders` stay: the page shows its examples from them.
     """
     if not claim(folder):
         log.warning("The work folder holds other files: old uploads in it are not deleted")
@@ -53,9 +53,9 @@ def start_sweeping(folder: Path, public_folders: Iterable[Path] = ()) -> None:
 
 
 def claim(folder: Path) -> bool:
-    """Make `folder` where there is none; returns whether what is in it may be deleted.
+    """Create `folder` if needed; return whether its files may be deleted.
 
-    It may not where somebody named a folder with files of their own, or one of another user.
+    They may not if it holds a person's own files or belongs to another user.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     status = folder.stat()
@@ -71,19 +71,19 @@ def claim(folder: Path) -> bool:
 
 
 def sweep(folder: Path, keep_s: float, public: Public = frozenset(), now: float = 0.0) -> int:
-    """Delete files that are older than `keep_s` seconds, and empty folders as old.
+    """Delete files and empty folders that are older than `keep_s` seconds.
 
-    Never follows a link; an old link itself is deleted. What another process deletes meanwhile,
-    or may not be deleted, is passed over.
+    Never follows a link; an old link itself is deleted. Files that cannot be deleted, or that
+    another process deletes meanwhile, are skipped.
 
     Args:
-        folder: nothing outside it is touched.
-        keep_s: age in seconds from which on a file goes.
-        public: files that stay.
+        folder: root of the sweep.
+        keep_s: age in seconds at which a file is deleted.
+        public: files to keep.
         now: the time, as `time.time` gives it, if not the present.
 
     Returns:
-        How many files were deleted.
+        The number of deleted files.
     """
     oldest, deleted = (now or time.time()) - keep_s, 0
     for root, folders, files in os.walk(folder.resolve(), topdown=False, followlinks=False):
@@ -101,7 +101,7 @@ def sweep(folder: Path, keep_s: float, public: Public = frozenset(), now: float 
 
 
 def _is_old(path: Path, oldest: float) -> bool:
-    """Whether nothing was done to a file or folder since; a copy keeps its original's time."""
+    """Compare the later of both times: a copy keeps the modification time of its original."""
     try:
         status = path.lstat()
     except OSError:
@@ -133,12 +133,12 @@ def _delete_if_empty(folder: Path) -> None:
         log.debug("A folder stays: %s", type(error).__name__)
 
 
-#: What a visitor can do about it.
+#: Advice to a visitor.
 THEN = "Try again later, or tell whoever runs this server."
 
 
 def no_uploads_because(settings: Settings) -> str:
-    """Return why uploads cannot be taken, "" where they can; names no path of the server."""
+    """Return the reason why uploads are refused, "" if they are not; names no server path."""
     try:
         settings.work_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         probe = settings.work_dir / f"tmp{time.monotonic_ns()}"
@@ -156,5 +156,5 @@ def no_uploads_because(settings: Settings) -> str:
 
 
 def unwritable(error: OSError) -> str:
-    """Return in a sentence, without a path, what the system said when a file was to be written."""
+    """Return a sentence, without a path, about a failed write."""
     return f"The folder for uploads cannot be written: {error.strerror}."

@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from typing import Any, get_args
 
 from pipelines.compute.device import import_libraries, is_out_of_memory
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import MemoryLimitError, PipelineError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Settings
@@ -96,12 +97,12 @@ class ZeroGpuStore(PipelineStore):
     def use_spec(
         self,
         spec: ModelSpec,
-        given_up: Callable[[], bool] = lambda: False,
+        cancel: CancelToken = NEVER,
         wait_s: float | None = None,
     ) -> Iterator[Any]:
         """Give a stand-in for the pipeline of `spec`; see `PipelineStore.use`."""
         if spec.remote is not None:
-            with super().use_spec(spec, given_up, wait_s) as remote:
+            with super().use_spec(spec, cancel, wait_s) as remote:
                 yield remote
             return
         with self.metrics.counted(spec.key):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipelines.core.cancel import Cancelled
 from pipelines.core.errors import PipelineError
 from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec
@@ -16,7 +17,7 @@ from pipelines.weights.errors import explain, stalled
 from pipelines.weights.files import choose_files
 from pipelines.weights.hub import ASK_TIMEOUT_S, READ_TIMEOUT_S, fetch_file
 from pipelines.weights.modelscope import fetch_from_modelscope
-from pipelines.weights.progress import Abandoned, DownloadMeter, FetchProgress
+from pipelines.weights.progress import DownloadMeter, FetchProgress
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Download:
         """Whether it has ended, well or not; one that stands still is ended here."""
         if not self._ended.is_set() and self._meter.still_for_s() > self._stall_limit_s:
             self._error = stalled(self._spec, self._settings, self._stall_limit_s)
-            self._meter.abandon()
+            self._meter.cancel.cancel()
             self._ended.set()
         return self._ended.is_set()
 
@@ -75,8 +76,8 @@ class Download:
             else:
                 _from_hub(self._spec, self._settings, self._meter)
             self._meter.finish()
-        except Abandoned:
-            log.info("The abandoned download of %s has ended", self._spec.repo)
+        except Cancelled:
+            log.info("The cancelled download of %s has ended", self._spec.repo)
         except PipelineError as known:
             error = known
         except Exception as unknown:  # the libraries raise many kinds; all end in one sentence

@@ -54,7 +54,7 @@ def fetch_file(
 
     Raises:
         WeightsError: the content is not what the hub says.
-        Abandoned: nobody waits for it any more.
+        Cancelled: nobody waits for it any more.
         httpx.HTTPError: the connection broke and stayed broken.
         HfHubHTTPError: the hub refused.
     """
@@ -103,7 +103,7 @@ def _alone(lock: Path, blob: Path, meter: DownloadMeter) -> Iterator[None]:
                 stack.enter_context(WeakFileLock(lock, timeout=LOCK_POLL_S))
                 held = True
             except Timeout:
-                meter.check()
+                meter.cancel.check()
                 there = sum(file.stat().st_size for file in blob.parent.glob(f"{blob.name}*"))
                 if there != seen:
                     meter.add(0)
@@ -145,7 +145,7 @@ def _fill(
         if tries <= 0:
             raise failure
         log.info("The connection broke at %d of %d bytes: %s", have, size, failure)
-        meter.check(0.0 if have > before else RETRY_WAIT_S)
+        meter.cancel.wait(0.0 if have > before else RETRY_WAIT_S)
 
 
 def _append(

@@ -1,8 +1,10 @@
-"""How far a download is, and whether it still moves."""
+"""Progress of a download."""
 
 import threading
 import time
 from dataclasses import dataclass
+
+from pipelines.core.cancel import CancelToken
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,12 @@ class FetchProgress:
     total_bytes: int
 
 
-class Abandoned(Exception):
-    """Nobody waits for this download any more; raised inside it so that it ends."""
-
-
 class DownloadMeter:
-    """Counts the bytes of one download, and tells its thread when it is given up."""
+    """Counts the bytes of one download.
+
+    Attributes:
+        cancel: ends the download at its next `add`.
+    """
 
     def __init__(self) -> None:
         """Start at nothing."""
@@ -33,7 +35,7 @@ class DownloadMeter:
         self._shown = 0
         self._total = 0
         self._moved = time.monotonic()
-        self._abandoned = threading.Event()
+        self.cancel = CancelToken()
 
     def expect(self, total: int) -> None:
         """Say how many bytes there will be."""
@@ -45,25 +47,12 @@ class DownloadMeter:
         """Say that `count` more bytes are there; 0 for a sign of life, less where some are lost.
 
         Raises:
-            Abandoned: the download was given up.
+            Cancelled: `cancel` is cancelled.
         """
-        self.check()
+        self.cancel.check()
         with self._lock:
             self._done += count
             self._moved = time.monotonic()
-
-    def check(self, wait_s: float = 0.0) -> None:
-        """Wait, and end the download if it is given up meanwhile.
-
-        Raises:
-            Abandoned: it was.
-        """
-        if self._abandoned.wait(wait_s):
-            raise Abandoned
-
-    def abandon(self) -> None:
-        """Make the next `add` or `check` raise."""
-        self._abandoned.set()
 
     def finish(self) -> None:
         """Say that everything is there."""

@@ -169,7 +169,7 @@ def test_no_more_pictures_are_held_than_it_takes(
         opened.append(weakref.ref(image))
         return image
 
-    monkeypatch.setattr("pipelines.batch.prepare.decode_image", noting)
+    monkeypatch.setattr("pipelines.batch.engine.decode_image", noting)
     make_picture(tmp_path / "a.png", 1)
     make_folder(tmp_path / "pictures", 40)
     paths = [tmp_path / "a.png"] * 200 + sorted((tmp_path / "pictures").rglob("*.png"))

@@ -17,6 +17,7 @@ from pipelines.batch.captioner import make_captioner
 from pipelines.batch.job import BatchJob, BatchProgress, BatchRequest
 from pipelines.batch.ledger import LedgerFolder
 from pipelines.batch.results import BatchResult
+from pipelines.core.cancel import NEVER
 from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.results import ContextUse
@@ -390,7 +391,7 @@ def test_a_run_that_waits_for_a_place_keeps_its_uploads(
         os.utime(path, (0, 0))
     with ExitStack() as others:
         for _ in range(NUM_PLACES):
-            others.enter_context(store.queue.place(lambda: False))
+            others.enter_context(store.queue.place(NEVER))
         first, second = (BatchJob(store, order(pictures[:3])) for _ in range(2))
         looks, given_up = first.follow(), second.follow()
         seen = [next(looks) for _ in range(3)]

@@ -246,7 +246,7 @@ def test_a_disk_that_locks_nothing_is_not_another_run(
     def fail(*args: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("pipelines.batch.disk._lock", fail)
+    monkeypatch.setattr("fcntl.flock", fail)
     with pytest.raises(DiskError, match="The ledger could not be written: No locks available"):
         Ledger(tmp_path / "ledger.jsonl", SETTINGS)
 

@@ -12,7 +12,7 @@ from tests.support.app_process import serve
 #: `python app.py` that gives up closed visits at once, and prints how many there are.
 QUICK = (
     "import sys\n"
-    "from components import sessions\n"
+    "from components.server import sessions\n"
     "own = sessions.forget\n"
     "def forget(holder, now, closed):\n"
     "    ages = sessions.Ages(plain=0.2, left=0.2, found=0.2)\n"

@@ -13,7 +13,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, TextStreamer
 
 from pipelines.compute import background
-from pipelines.models.captioning.decoding import GenerationRun, StopOnCancel, run_stoppable
+from pipelines.core.cancel import CancelToken
+from pipelines.models.captioning.decoding import GenerationRun, StopOnCancel, stream_generation
 
 STEPS = 60
 
@@ -68,7 +69,7 @@ def stream(model: Any) -> Iterator[str]:
     def work(run: GenerationRun[str]) -> None:
         run.generate(model, streamer=Handing(run.emit), **inputs())
 
-    running = run_stoppable(work)
+    running = stream_generation(work)
     with closing(running) as pieces:
         yield from (piece for piece in pieces if piece is not None)
 
@@ -113,11 +114,11 @@ def test_a_stream_that_nobody_reads_computes_nothing() -> None:
 
 
 def test_every_row_of_a_batch_is_stopped() -> None:
-    stop = threading.Event()
-    criterion = StopOnCancel(stop.is_set)
+    cancel = CancelToken()
+    criterion = StopOnCancel(cancel)
     ids = torch.zeros(3, 5, dtype=torch.long)
     assert criterion(ids, None).tolist() == [False] * 3
-    stop.set()
+    cancel.cancel()
     assert criterion(ids, None).tolist() == [True] * 3
 
 
@@ -171,7 +172,7 @@ def test_work_streams_its_items_and_signs_of_life(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(background, "HEARTBEAT_S", 0.01)
     go = Event()
 
-    def work(emit: Callable[[int], None], should_stop: Callable[[], bool]) -> None:
+    def work(emit: Callable[[int], None], cancel: CancelToken) -> None:
         emit(1)
         go.wait(10)
         emit(2)
@@ -185,9 +186,9 @@ def test_work_streams_its_items_and_signs_of_life(monkeypatch: pytest.MonkeyPatc
 def test_closing_work_tells_it_to_stop_and_waits_for_it() -> None:
     ended = Event()
 
-    def work(emit: Callable[[int], None], should_stop: Callable[[], bool]) -> None:
+    def work(emit: Callable[[int], None], cancel: CancelToken) -> None:
         emit(1)
-        while not should_stop():
+        while not cancel.is_cancelled:
             sleep(0.001)
         ended.set()
 
@@ -198,7 +199,7 @@ def test_closing_work_tells_it_to_stop_and_waits_for_it() -> None:
 
 
 def test_what_work_raises_comes_after_its_items() -> None:
-    def work(emit: Callable[[int], None], should_stop: Callable[[], bool]) -> None:
+    def work(emit: Callable[[int], None], cancel: CancelToken) -> None:
         emit(1)
         raise ValueError("broken")
 

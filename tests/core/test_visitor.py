@@ -1,10 +1,12 @@
 """All visitors take turns, however many requests one of them has sent."""
 
 import random
-import threading
 from collections import defaultdict
+from collections.abc import Callable
 
-from pipelines.core.visitor import asking, on_behalf, place_in_line
+from pipelines.compute.background import stream_work
+from pipelines.core.cancel import CancelToken
+from pipelines.core.visitor import asking, place_in_line
 
 
 def line_of(arrivals: str) -> str:
@@ -46,21 +48,13 @@ def test_everybody_is_served_in_their_own_order_and_nobody_waits_for_ever() -> N
     assert max(gaps) < 60, "as many come as go, yet its turn comes again and again"
 
 
-def test_who_asks_is_known_in_a_thread() -> None:
-    found: list[str | None] = []
-
-    def look() -> None:
-        found.append(asking.get())
-
-    def thread(work: object) -> None:
-        worker = threading.Thread(target=work)  # type: ignore[arg-type]
-        worker.start()
-        worker.join()
+def test_the_visitor_is_known_in_a_thread_of_work() -> None:
+    def work(emit: Callable[[str | None], None], cancel: CancelToken) -> None:
+        emit(asking.get())
 
     token = asking.set("somebody")
     try:
-        thread(look)
-        thread(on_behalf(look))
+        found = [item for item in stream_work(work) if item is not None]
     finally:
         asking.reset(token)
-    assert found == [None, "somebody"]
+    assert found == ["somebody"]

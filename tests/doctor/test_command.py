@@ -110,6 +110,16 @@ def test_opencv_without_its_system_libraries(monkeypatch: pytest.MonkeyPatch) ->
     assert (finding.status, finding.mend) == ("missing", "apt-get install libgl1 libglib2.0-0")
 
 
+def test_without_any_package_it_says_what_to_install(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-S", "app.py", "doctor", "--port", "0", "--work-dir", str(tmp_path)],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True, timeout=180,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "not installed: gradio" in done.stdout
+    assert f"-> {checks.INSTALL}" in done.stdout
+
+
 def test_packages_that_lack_or_differ(tmp_path: Path) -> None:
     pins = tmp_path / "requirements.txt"
     pins.write_text("# pins\nno-such-package-of-ours==1.0\npillow==0.1\n")

@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import confusion_matrix
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
+from pipelines.core.cancel import NEVER, Cancelled, CancelToken
 from pipelines.core.errors import InputError
 from pipelines.core.settings import Settings
 from pipelines.evaluation.dataset import open_labelled
@@ -25,7 +26,6 @@ from pipelines.evaluation.results import Accuracy, measure
 from pipelines.evaluation.train_probe import STRENGTHS, ProbeOptions, held_out
 from pipelines.models.catalogue import DEMO_CLIP
 from pipelines.models.linear_probe import Guess
-from pipelines.serving.device_queue import BrokenOff
 from pipelines.serving.store import PipelineStore
 from tests.fakes.labelled_zips import dot, drawn, pack, png
 
@@ -44,7 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineStore]:
 
 def evaluate(store: PipelineStore, path: Path, **options: Any) -> Evaluation:
     order = EvaluationRequest(path=path, spec=DEMO_CLIP, **options)
-    return EvaluationJob(store, order, lambda stage: None, lambda: False).run()
+    return EvaluationJob(store, order, lambda stage: None, NEVER).run()
 
 
 def labels_of(names: list[str], tmp_path: Path) -> dict[str, str]:
@@ -267,11 +267,12 @@ def test_it_ends_when_it_is_told_to(store: PipelineStore, tmp_path: Path, when: 
     path = pack(tmp_path / "a.zip", drawn(seed=9, num_each=4))
     seen: list[Stage] = []
     order = EvaluationRequest(path=path, spec=DEMO_CLIP, probe=ProbeOptions())
-    job = EvaluationJob(store, order, seen.append, lambda: bool(seen) and seen[-1].text == when)
-    with pytest.raises(BrokenOff):
+    cancel = CancelToken(lambda: bool(seen) and seen[-1].text == when)
+    job = EvaluationJob(store, order, seen.append, cancel)
+    with pytest.raises(Cancelled):
         job.run()
     assert [stage.text for stage in seen].count(when) == 1
-    with store.queue.place(lambda: True), store.queue.batch(lambda: False):
+    with store.queue.place(CancelToken(lambda: True)), store.queue.batch(NEVER):
         pass  # nothing is kept of what others wait for
 
 
@@ -289,8 +290,9 @@ def test_it_ends_among_pictures_that_are_all_alike(
         return dot(1)
 
     monkeypatch.setattr("pipelines.media.archive._MemberSource.read", counted)
-    with pytest.raises(BrokenOff):
-        EvaluationJob(store, order, lambda stage: None, lambda: read >= 20).run()
+    with pytest.raises(Cancelled):
+        cancel = CancelToken(lambda: read >= 20)
+        EvaluationJob(store, order, lambda stage: None, cancel).run()
     assert read == 20
 
 
@@ -302,7 +304,7 @@ def test_it_ends_when_nobody_follows_it_any_more(store: PipelineStore, tmp_path:
     steps.close()
     assert 0 < done < len(members)
     assert not [thread for thread in threading.enumerate() if thread.name == "work"]
-    with store.queue.place(lambda: True), store.queue.batch(lambda: False):
+    with store.queue.place(CancelToken(lambda: True)), store.queue.batch(NEVER):
         pass  # nothing is kept of what others wait for
 
 

@@ -9,6 +9,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
+from pipelines.core.cancel import Cancelled
 from pipelines.evaluation.train_probe import (
     STRENGTHS,
     choose_strength,
@@ -16,7 +17,6 @@ from pipelines.evaluation.train_probe import (
     held_out,
     stratified_folds,
 )
-from pipelines.serving.device_queue import BrokenOff
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -68,9 +68,9 @@ def test_a_fit_ends_when_it_is_told_to(cross: bool) -> None:
         nonlocal asked
         asked += 1
         if asked == 3:
-            raise BrokenOff
+            raise Cancelled
 
-    with pytest.raises(BrokenOff):
+    with pytest.raises(Cancelled):
         if cross:
             list(choose_strength(vectors, classes, 0, check))
         else:

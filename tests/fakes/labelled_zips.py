@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from demo_models.make_example_folders import make_zip
+from demo_models.make_assets import make_zip
 
 
 def png(image: Image.Image) -> bytes:
@@ -30,6 +30,6 @@ def pack(path: Path, members: Mapping[str, bytes]) -> Path:
 
 
 def drawn(seed: int = 7, num_each: int = 8) -> dict[str, bytes]:
-    """Return drawn scenes in folders named after classes; see `make_example_folders`."""
+    """Return drawn scenes in folders named after classes; see `make_assets`."""
     with zipfile.ZipFile(io.BytesIO(make_zip(seed, num_each))) as archive:
         return {name: archive.read(name) for name in archive.namelist()}

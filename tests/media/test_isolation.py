@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.core.errors import DecoderLost, MediaError, MemoryLimitError, ReadingStopped
+from pipelines.core.cancel import NEVER, Cancelled, CancelToken
+from pipelines.core.errors import DecoderLost, MediaError, MemoryLimitError
 from pipelines.media import images, isolation
 from pipelines.media.images import decode_image, open_image, true_box
 from pipelines.media.isolation import BUDGET
@@ -104,8 +105,10 @@ def test_a_video_is_the_same_apart() -> None:
 @pytest.mark.usefixtures("apart_on")
 def test_reading_stops_when_asked() -> None:
     with open_video(VIDEO) as reader:
-        with pytest.raises(ReadingStopped):
-            reader.frames_at(range(reader.info.num_frames), (2000, 2000), should_stop=lambda: True)
+        with pytest.raises(Cancelled):
+            reader.frames_at(
+                range(reader.info.num_frames), (2000, 2000), cancel=CancelToken(lambda: True)
+            )
         assert reader.frames_at([3]).indices.tolist() == [3]
 
 
@@ -220,8 +223,8 @@ def test_stop_does_not_wait_for_a_thread_that_hangs(
 ) -> None:
     monkeypatch.setattr(isolation, "STOP_S", 0.2)
     with open_video(renamed(VIDEO, "stuck.mp4", tmp_path)) as reader:
-        with pytest.raises(ReadingStopped):
-            reader.frames_at([0, 9, 30], should_stop=lambda: True)
+        with pytest.raises(Cancelled):
+            reader.frames_at([0, 9, 30], cancel=CancelToken(lambda: True))
         assert not reader._decoder.is_alive
     assert open_image(PICTURE).mode == "RGB"
 
@@ -233,7 +236,7 @@ def test_frames_that_a_lost_decoder_owes_are_not_taken_for_damaged(tmp_path: Pat
     with pytest.raises(DecoderLost):
         key_frames(video, [0.5])
     with open_video(video) as reader, pytest.raises(DecoderLost):
-        list(read_clips(reader, [[0, 1, 2, 3]], 96, lost=lost, should_stop=lambda: False))
+        list(read_clips(reader, [[0, 1, 2, 3]], 96, lost=lost, cancel=NEVER))
     assert lost == set()
     viclip = make_pipeline(make_golden_folder(tmp_path / "viclip"))
     options = SearchOptions()
@@ -247,14 +250,15 @@ def test_frames_that_a_lost_decoder_owes_are_not_taken_for_damaged(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("apart_on")
-@pytest.mark.parametrize("call", ["should_stop", "on_progress"])
+@pytest.mark.parametrize("call", ["cancel", "on_progress"])
 def test_an_answer_that_was_not_awaited_is_for_nobody(call: str) -> None:
     def fail(*at: int) -> bool:
         raise KeyError("a fault of the caller")
 
     with open_video(VIDEO) as reader:
         with pytest.raises(KeyError):
-            reader.frames_at(range(reader.info.num_frames), (2000, 2000), **{call: fail})  # type: ignore[arg-type]
+            given = {call: CancelToken(fail) if call == "cancel" else fail}
+            reader.frames_at(range(reader.info.num_frames), (2000, 2000), **given)  # type: ignore[arg-type]
         assert not reader._decoder.is_alive
     assert open_image(PICTURE).mode == "RGB"
 
@@ -278,7 +282,7 @@ def ask_and_stop(decoder: isolation.DecoderProcess, heard: list[Exception]) -> N
         return True
 
     try:
-        decoder.ask("film.mp4", "ask", should_stop=kill)
+        decoder.ask("film.mp4", "ask", cancel=CancelToken(kill))
     except DecoderLost as error:
         heard.append(error)
 

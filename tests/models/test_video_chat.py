@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.core.errors import MediaError, ReadingStopped
+from pipelines.core.cancel import Cancelled, CancelToken
+from pipelines.core.errors import MediaError
 from pipelines.models import video_chat
 from pipelines.models.video_chat import PICTURE_PX, WIDEST_PX, decode_film, picture_size
 from tests.fakes.videos import FPS, encode, number_of
@@ -50,11 +51,11 @@ def test_what_is_no_video_is_told(tmp_path: Path) -> None:
 def test_closing_ends_the_reading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ended = threading.Event()
 
-    def hang(path: Path, *, should_stop: Any, **options: Any) -> Any:
-        while not should_stop():
+    def hang(path: Path, *, cancel: CancelToken, **options: Any) -> Any:
+        while not cancel.is_cancelled:
             time.sleep(0.01)
         ended.set()
-        raise ReadingStopped
+        raise Cancelled
 
     monkeypatch.setattr(video_chat, "open_video", hang)
     steps = decode_film(tmp_path / "a.mp4", [0.0], max_seconds=0.0, sign="alive")

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.core.cancel import Cancelled, CancelToken
 from pipelines.core.errors import InputError
 from pipelines.models.search_query import FileVectors
 from pipelines.search.indexes import LEAST_KEY, IndexEntry, Indexes, owner_of
 from pipelines.search.results import IndexedFile
 from pipelines.search.tables import Database, IndexUnavailable, VectorTables
-from pipelines.serving.device_queue import BrokenOff
 
 DIM = 64
 ROOT = Path(__file__).parent.parent.parent
@@ -262,7 +262,7 @@ def test_two_processes_lose_nothing_of_each_other(tmp_path: Path, how: str) -> N
 def test_a_process_that_writes_for_long_is_told_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.search.indexes.WAIT_S", 0.1)
+    monkeypatch.setattr("pipelines.serving.locks.WAIT_S", 0.1)
     first, second = (Indexes(str(tmp_path / "index")) for _ in range(2))
     held, over = threading.Event(), threading.Event()
 
@@ -305,11 +305,12 @@ def test_a_wait_for_who_writes_can_be_given_up(busy: Indexes, tmp_path: Path, wh
     """It once took five minutes, and within a process it had no end."""
     waiting = busy if where == "thread" else Indexes(str(tmp_path / "index"))
     asked = iter([False, False])
-    with pytest.raises(BrokenOff), waiting.changing("owner", lambda: next(asked, True)):
+    cancel = CancelToken(lambda: next(asked, True))
+    with pytest.raises(Cancelled), waiting.changing("owner", cancel):
         pass
     with pytest.raises(IndexUnavailable), waiting.changing("owner", wait_s=0.0):
         pass
-    with waiting.changing("another", lambda: True):
+    with waiting.changing("another", CancelToken(lambda: True)):
         pass
 
 

@@ -8,8 +8,9 @@ from functools import partial
 import pytest
 
 import pipelines.serving.device_queue
+from pipelines.core.cancel import NEVER, Cancelled, CancelToken
 from pipelines.core.visitor import asking
-from pipelines.serving.device_queue import NUM_PLACES, PLACES_OF_ONE, BrokenOff, DeviceQueue
+from pipelines.serving.device_queue import NUM_PLACES, PLACES_OF_ONE, DeviceQueue
 
 #: Seconds after which something that should come counts as not coming.
 HANG_S = 10.0
@@ -122,9 +123,9 @@ def test_a_wait_that_is_given_up_holds_nobody(turns: DeviceQueue) -> None:
 
     def run() -> None:
         try:
-            with turns.batch(gone.is_set):
+            with turns.batch(CancelToken(gone.is_set)):
                 broken.append(False)
-        except BrokenOff:
+        except Cancelled:
             broken.append(True)
 
     with turns.batch():
@@ -144,14 +145,14 @@ def test_one_visitors_second_request_waits_for_anothers_first(turns: DeviceQueue
     def ask(visitor: str, name: str) -> None:
         def work() -> None:
             asking.set(visitor)
-            with turns.alone(lambda: False):
+            with turns.alone(NEVER):
                 log.append(name)
 
         num = len(turns._alone)
         lines.extend(start(work))
         wait_until(lambda: len(turns._alone) > num)
 
-    with turns.alone(lambda: False):
+    with turns.alone(NEVER):
         for name in ("a1", "a2", "a3"):
             ask("a", name)
         ask("b", "b1")
@@ -167,7 +168,7 @@ def test_one_visitor_leaves_places_for_others(turns: DeviceQueue) -> None:
 
     def run(visitor: str) -> None:
         asking.set(visitor)
-        with turns.place(lambda: False):
+        with turns.place(NEVER):
             inside.append(visitor)
             leave.wait(HANG_S)
 

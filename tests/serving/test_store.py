@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from pipelines.compute.device import Device
+from pipelines.core.cancel import Cancelled, CancelToken
 from pipelines.core.errors import InputError, MemoryLimitError, WeightsError
 from pipelines.core.settings import Settings
 from pipelines.models.base import Pipeline
@@ -31,7 +32,6 @@ from pipelines.models.catalogue import (
     SIGLIP2_B16,
 )
 from pipelines.serving import memory
-from pipelines.serving.device_queue import BrokenOff
 from pipelines.serving.memory import start_giving_back, start_unloading
 from pipelines.serving.store import PipelineStore
 
@@ -310,7 +310,8 @@ def test_who_asked_may_leave_while_a_model_is_loaded(store: PipelineStore) -> No
         assert release.wait(10)
 
     FakePipeline.on_load = staticmethod(wait)
-    with pytest.raises(BrokenOff), store.use("clip-vit-b32", TASK, loading.is_set):
+    cancel = CancelToken(loading.is_set)
+    with pytest.raises(Cancelled), store.use("clip-vit-b32", TASK, cancel):
         pass
     assert store._slots["clip-vit-b32"].leases == 1, "the load keeps it from being dropped"
     release.set()
@@ -445,7 +446,6 @@ from pathlib import Path
 from pipelines.core.settings import Settings
 from pipelines.weights.locate import Sources
 from pipelines.serving.store import PipelineStore
-from pipelines.serving.device_queue import BrokenOff
 Sources.locate = lambda self, spec: Path("/nowhere")
 print(PipelineStore(Settings()).default_spec("image-text").key, "torch" in sys.modules)
 """

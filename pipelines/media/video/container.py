@@ -1,6 +1,6 @@
 """Open a video file with PyAV, only as a local file of a known kind, and say what is wrong."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ from av.container import InputContainer
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
-from pipelines.core.errors import InputError, MediaError, MemoryLimitError, ReadingStopped
+from pipelines.core.cancel import CancelToken
+from pipelines.core.errors import InputError, MediaError, MemoryLimitError
 from pipelines.media.video.frames import Numbers
 
 #: What is opened. Playlists (hls, dash, concat) are not: they name other files and hosts, and
@@ -259,7 +260,7 @@ def packets_of(container: InputContainer, stream: VideoStream | None) -> Iterato
 def decoded(
     container: InputContainer,
     stream: VideoStream,
-    should_stop: Callable[[], bool],
+    cancel: CancelToken,
     num_packets: int = -1,
 ) -> Iterator[tuple[int, Any]]:
     """Yield (number of its packet, frame) in the decoder's own order, from the file's start.
@@ -267,15 +268,14 @@ def decoded(
     Packets that cannot be decoded are passed over one by one.
 
     Raises:
-        ReadingStopped: `should_stop()`, asked at every packet, was true.
+        Cancelled: `cancel`, checked at every packet, is cancelled.
     """
     codec = stream.codec_context
     codec.copy_opaque = True
     for number, packet in enumerate(packets_of(container, stream)):
         if number == num_packets:
             break
-        if should_stop():
-            raise ReadingStopped
+        cancel.check()
         mark(packet, number)
         for frame in given_frames(codec, packet):
             yield marked(frame), frame

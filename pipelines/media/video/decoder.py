@@ -13,7 +13,7 @@ import numpy as np
 from av.codec.context import ThreadType
 from av.video.reformatter import VideoReformatter
 
-from pipelines.core.errors import ReadingStopped
+from pipelines.core.cancel import CancelToken
 from pipelines.media.video.container import (
     given_frames,
     looks_like_video,
@@ -93,7 +93,7 @@ class FrameDecoder:
             self._container.close()
             self._container = None
 
-    def run(self, group: Group, threads: int, take: Take, stopped: Callable[[], bool]) -> Numbers:
+    def run(self, group: Group, threads: int, take: Take, cancel: CancelToken) -> Numbers:
         """Decode a group and hand each wanted frame to `take`.
 
         Returns:
@@ -101,41 +101,41 @@ class FrameDecoder:
             damaged. `take` may have been given one of them all the same.
 
         Raises:
-            ReadingStopped: `stopped()` was true.
+            Cancelled: `cancel` is cancelled.
         """
-        whole, given = self._attempt(group, threads, take, stopped)
+        whole, given = self._attempt(group, threads, take, cancel)
         missing = [int(n) for n in group.wanted if n not in given or (whole >= 0 and n >= whole)]
         if not missing and (whole < 0 or threads == 1):
             return np.zeros(0, np.int64)
         # Once more with one thread, which tells at which packet it failed; and a decoder that
         # met a deeper reordering than the file announced has learned of it by now.
-        whole, given = self._attempt(group, 1, take, stopped)
+        whole, given = self._attempt(group, 1, take, cancel)
         lost = [n for n in group.wanted if n not in given or (whole >= 0 and n >= whole)]
         return np.array(lost, np.int64)
 
     def _attempt(
-        self, group: Group, threads: int, take: Take, stopped: Callable[[], bool]
+        self, group: Group, threads: int, take: Take, cancel: CancelToken
     ) -> tuple[int, set[int]]:
         """Decode as `_decode` does; without jumps in a file that reads otherwise after one."""
         try:
-            return self._decode(group, threads, take, stopped)
+            return self._decode(group, threads, take, cancel)
         except PositionLost:
             self.read_without_jumps()
-            return self._decode(group, threads, take, stopped)
+            return self._decode(group, threads, take, cancel)
 
     def _decode(
-        self, group: Group, threads: int, take: Take, stopped: Callable[[], bool]
+        self, group: Group, threads: int, take: Take, cancel: CancelToken
     ) -> tuple[int, set[int]]:
         """Return the first damaged packet, or -1, and the packets whose frames were given."""
         wanted, given = set(group.wanted.tolist()), set[int]()
-        for number, frame in self.outputs(group, threads, stopped):
+        for number, frame in self.outputs(group, threads, cancel):
             if number in wanted:
                 take(number, frame, self.reformatter)
                 given.add(number)
         return self.damage, given
 
     def outputs(
-        self, group: Group, threads: int, stopped: Callable[[], bool]
+        self, group: Group, threads: int, cancel: CancelToken
     ) -> Generator[tuple[int, Any], None, None]:
         """Decode a group and yield (number of its packet, frame) as they come out whole.
 
@@ -143,7 +143,7 @@ class FrameDecoder:
         far as others need them; -1 is the number of one whose packet the decoder did not keep.
 
         Raises:
-            ReadingStopped: `stopped()`, asked at every packet, was true.
+            Cancelled: `cancel`, checked at every packet, is cancelled.
             PlaceLost: read again after `read_without_jumps`.
         """
         self._open(threads)
@@ -152,8 +152,7 @@ class FrameDecoder:
         wanted, number = set(group.wanted.tolist()), -1
         try:
             for number, packet in self._packets(group.start, int(group.wanted[-1])):
-                if stopped():
-                    raise ReadingStopped
+                cancel.check()
                 frames, failed = self._feed(number, packet, number in wanted)
                 yield from self._whole(frames)
                 if failed:
@@ -353,7 +352,7 @@ class SequentialReading:
         decoded = ranks[group.start : int(group.wanted[-1]) + 1]
         self._awaited = np.maximum.accumulate(decoded)  # until this frame is out, a packet waits
 
-    def frames(self, threads: int, stopped: Callable[[], bool]) -> Iterator[Any]:
+    def frames(self, threads: int, cancel: CancelToken) -> Iterator[Any]:
         """Yield for each wanted frame, in the order in which they are shown, it or None if lost.
 
         The same are lost as by `FrameDecoder.run`. At a fault the group is decoded once more from
@@ -362,25 +361,25 @@ class SequentialReading:
         the rest is to be read in another way.
 
         Raises:
-            ReadingStopped: `stopped()`, asked at every packet, was true.
+            Cancelled: `cancel`, checked at every packet, is cancelled.
         """
-        yield from self._attempt(threads, stopped, last=False)
+        yield from self._attempt(threads, cancel, last=False)
         if self._left and self._worker.damage >= 0:
-            yield from self._attempt(1, stopped, last=True)
+            yield from self._attempt(1, cancel, last=True)
 
-    def _attempt(self, threads: int, stopped: Callable[[], bool], *, last: bool) -> Iterator[Any]:
+    def _attempt(self, threads: int, cancel: CancelToken, *, last: bool) -> Iterator[Any]:
         """Yield frames as `_once` does; without jumps in a file that reads otherwise after one."""
         try:
-            yield from self._once(threads, stopped, last=last)
+            yield from self._once(threads, cancel, last=last)
         except PositionLost:
             self._worker.read_without_jumps()
-            yield from self._once(threads, stopped, last=last)
+            yield from self._once(threads, cancel, last=last)
 
-    def _once(self, threads: int, stopped: Callable[[], bool], *, last: bool) -> Iterator[Any]:
+    def _once(self, threads: int, cancel: CancelToken, *, last: bool) -> Iterator[Any]:
         """Yield what is left up to the first fault; where it is the `last` attempt, all of it."""
         held: dict[int, Any] = {}
         wanted = set(self._left)
-        with closing(self._worker.outputs(self._group, threads, stopped)) as outputs:
+        with closing(self._worker.outputs(self._group, threads, cancel)) as outputs:
             for number, frame in outputs:
                 if not last and self._worker.damage >= 0:
                     return
@@ -432,14 +431,13 @@ class DecordDecoder:
     def close(self) -> None:
         """Keep the file: it is in memory, and goes with this object."""
 
-    def run(self, group: Group, threads: int, take: Take, stopped: Callable[[], bool]) -> Numbers:
+    def run(self, group: Group, threads: int, take: Take, cancel: CancelToken) -> Numbers:
         """Decode a group, hand each frame to `take` and return the lost ones."""
         import decord
 
         lost = []
         for number in group.wanted.tolist():
-            if stopped():
-                raise ReadingStopped
+            cancel.check()
             try:
                 pixels = self._reader[number].asnumpy()
             except (decord.DECORDError, RuntimeError):

@@ -8,7 +8,7 @@ picture or sound. Of all else, and where a file lacks times, the first frame app
 """
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import nan
@@ -21,7 +21,7 @@ from av.stream import Discard
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from pipelines.core.errors import ReadingStopped
+from pipelines.core.cancel import CancelToken
 from pipelines.media.video.container import decoded, open_container, packets_of, video_stream
 from pipelines.media.video.frames import Numbers, Times, usual_step_s
 
@@ -221,9 +221,7 @@ class Listing:
     last_ticks: int
 
     @classmethod
-    def of(
-        cls, container: InputContainer, stream: VideoStream, should_stop: Callable[[], bool]
-    ) -> "Listing":
+    def of(cls, container: InputContainer, stream: VideoStream, cancel: CancelToken) -> "Listing":
         """List every packet of `stream`, without decoding."""
         rows = array("q")
         codec, extradata = stream.codec_context.name, bytes(stream.codec_context.extradata or b"")
@@ -248,8 +246,8 @@ class Listing:
                     )
                 )
                 last_ticks = packet.duration or last_ticks
-            if len(rows) % 2500 == 0 and should_stop():
-                raise ReadingStopped
+            if len(rows) % 2500 == 0:
+                cancel.check()
         columns = np.frombuffer(rows, np.int64).reshape(-1, 5).T.copy()
         pts_all, dts_all, places, flags, gaps = columns
         listing = cls(pts_all, dts_all, places, flags, gaps, last_ticks)
@@ -332,17 +330,17 @@ class Listing:
         return "", None
 
 
-def build_index(path: Path, should_stop: Callable[[], bool]) -> VideoIndex:
+def build_index(path: Path, cancel: CancelToken) -> VideoIndex:
     """List the packets of a video; only where they lack times are they decoded as well.
 
     Raises:
-        ReadingStopped: `should_stop()` was true.
+        Cancelled: `cancel` is cancelled.
         MediaError: the file cannot be read as a video.
         av.FFmpegError: the file cannot be opened.
     """
     with open_container(path) as container:
         stream = video_stream(container, path)
-        listing = Listing.of(container, stream, should_stop)
+        listing = Listing.of(container, stream, cancel)
         tick_s = float(stream.time_base or Fraction(1, 90000))
         codec, aspect = stream.codec_context.name, float(stream.sample_aspect_ratio or 1)
         rate = float(stream.guessed_rate or stream.average_rate or 25)
@@ -353,14 +351,14 @@ def build_index(path: Path, should_stop: Callable[[], bool]) -> VideoIndex:
     keyed = bool((listing.flags & _KEY).any())
     if known and keyed:
         packets = _in_order(listing)
-        unseen = _leading(path, listing, packets, should_stop)
+        unseen = _leading(path, listing, packets, cancel)
         packets = packets[~np.isin(packets, unseen)]
         ticks = listing.pts[packets]
         times = (ticks - ticks[0]) * tick_s if len(ticks) else np.zeros(0)
         if len(ticks) and zero_s is not None:
             times += max(0.0, float(ticks[0]) * tick_s - zero_s)
     else:
-        packets, times = _by_decoding(path, rate, tick_s, should_stop)
+        packets, times = _by_decoding(path, rate, tick_s, cancel)
         if (slots := listing.slots(packets)) is not None:
             times = (slots - slots[0]) * tick_s
     named_by, names = listing.name()
@@ -429,9 +427,7 @@ def _ranks(num_packets: int, packets: Numbers) -> Numbers:
     return rank
 
 
-def _leading(
-    path: Path, listing: Listing, packets: Numbers, should_stop: Callable[[], bool]
-) -> Numbers:
+def _leading(path: Path, listing: Listing, packets: Numbers, cancel: CancelToken) -> Numbers:
     """Return the packets at the very start that give no frame: what they need was cut off."""
     first_key = int(np.flatnonzero(listing.flags & _KEY)[0])
     early: Any = (
@@ -443,19 +439,19 @@ def _leading(
     given: set[int] = set()
     with open_container(path) as container:
         stream = video_stream(container, path)
-        for number, frame in decoded(container, stream, should_stop, max(*suspects, first_key) + 1):
+        for number, frame in decoded(container, stream, cancel, max(*suspects, first_key) + 1):
             given.add(number)
             del frame
     return np.array([number for number in suspects if number not in given], np.int64)
 
 
 def _by_decoding(
-    path: Path, rate: float, tick_s: float, should_stop: Callable[[], bool]
+    path: Path, rate: float, tick_s: float, cancel: CancelToken
 ) -> tuple[Numbers, Times]:
     """Decode the whole file once, keeping no picture: the only way where packets lack times."""
     packets, ticks = array("q"), array("d")
     with open_container(path) as container:
-        for number, frame in decoded(container, video_stream(container, path), should_stop):
+        for number, frame in decoded(container, video_stream(container, path), cancel):
             packets.append(number)
             ticks.append(nan if frame.pts is None else frame.pts * tick_s)
     times = np.frombuffer(ticks, np.float64)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import DecoderLost, MediaError
 from pipelines.media import isolation
 from pipelines.media.video.container import check_file, shown
@@ -21,7 +22,7 @@ class IsolatedVideo(VideoReader):
         path: Path,
         *,
         max_seconds: float = 0.0,
-        should_stop: Callable[[], bool] | None = None,
+        cancel: CancelToken = NEVER,
     ) -> None:
         """List the frames of a video, as `VideoReader` does."""
         check_file(path)
@@ -30,7 +31,7 @@ class IsolatedVideo(VideoReader):
         self._decoder = self._lent.enter_context(isolation.decoder_pool().one())
         try:
             self.info, self.times_s = self._decoder.ask(
-                shown(path), "open", path, max_seconds, should_stop=should_stop
+                shown(path), "open", path, max_seconds, cancel=cancel
             )
         except BaseException:
             self._lent.close()
@@ -52,7 +53,7 @@ class IsolatedVideo(VideoReader):
         *,
         fit: Fit = "squash",
         threads: int = 0,
-        should_stop: Callable[[], bool] | None = None,
+        cancel: CancelToken = NEVER,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> VideoFrames:
         """Read frames by number, as `VideoReader` does."""
@@ -62,7 +63,7 @@ class IsolatedVideo(VideoReader):
             np.asarray(indices, np.int64),
             size,
             {"fit": fit, "threads": threads},
-            should_stop=should_stop,
+            cancel=cancel,
             on_progress=on_progress,
         )
         return frames
@@ -75,7 +76,7 @@ class IsolatedVideo(VideoReader):
         fit: Fit = "squash",
         at_once: int = 16,
         threads: int = 0,
-        should_stop: Callable[[], bool] | None = None,
+        cancel: CancelToken = NEVER,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[VideoFrames]:
         """Read frames one part after the other, as `VideoReader` does."""
@@ -85,7 +86,7 @@ class IsolatedVideo(VideoReader):
         try:
             while True:
                 frames: VideoFrames | None = self._decoder.ask(
-                    name, "next", order, should_stop=should_stop, on_progress=on_progress
+                    name, "next", order, cancel=cancel, on_progress=on_progress
                 )
                 if frames is None:
                     return
@@ -95,12 +96,10 @@ class IsolatedVideo(VideoReader):
                 self._decoder.ask(name, "forget", order)
 
 
-def open_video(
-    path: Path, *, max_seconds: float = 0.0, should_stop: Callable[[], bool] | None = None
-) -> VideoReader:
+def open_video(path: Path, *, max_seconds: float = 0.0, cancel: CancelToken = NEVER) -> VideoReader:
     """Open a video as `VideoReader` does; where `apart` is switched on, in a process of its own."""
     kind = IsolatedVideo if isolation.is_enabled() else VideoReader
-    return kind(path, max_seconds=max_seconds, should_stop=should_stop)
+    return kind(path, max_seconds=max_seconds, cancel=cancel)
 
 
 def probe(path: Path, *, max_seconds: float = 0.0) -> VideoInfo:
@@ -122,7 +121,7 @@ def key_frames(
     times_s: Sequence[float],
     *,
     height_px: int = 120,
-    should_stop: Callable[[], bool] | None = None,
+    cancel: CancelToken = NEVER,
 ) -> list[Pixels]:
     """Return the small upright frames on show at some times, (H, W, 3) uint8, one each, in order.
 
@@ -131,17 +130,17 @@ def key_frames(
     Raises:
         MediaError: the file is not a video that can be read.
         DecoderLost: reading it made a decoder crash or hang.
-        ReadingStopped: `should_stop`, asked now and then, said so.
+        Cancelled: `cancel` is cancelled.
     """
     if not times_s:
         return []
-    with open_video(path, should_stop=should_stop) as reader:
+    with open_video(path, cancel=cancel) as reader:
         info = reader.info
         width = min(max(2, round(info.width_px * height_px / info.height_px)), _MAX_WIDTH)
         asked = indices_at(reader.times_s, list(times_s))
         frames: dict[int, Pixels] = {}
         try:
-            read = reader.frames_at(np.unique(asked), (height_px, width), should_stop=should_stop)
+            read = reader.frames_at(np.unique(asked), (height_px, width), cancel=cancel)
         except DecoderLost:
             raise
         except MediaError:  # none of them: the video is damaged just there

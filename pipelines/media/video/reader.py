@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from threading import Event, Lock
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
@@ -16,7 +16,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from pipelines.core.errors import ReadingStopped
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.media.video.container import (
     announced_s,
     check_file,
@@ -53,7 +53,7 @@ from pipelines.media.video.frames import (
 )
 from pipelines.media.video.index import VideoIndex, build_index
 
-#: How often a caller is asked whether to stop, and told how far it is.
+#: Seconds between two checks of the caller's token, and between two reports of progress.
 POLL_S = 0.05
 
 #: From so many packets between keyframe and last wanted frame on, one group is worth two threads.
@@ -108,14 +108,14 @@ class FrameRun:
         self._crew, self._todo, self._take = crew, deque(groups), take
         self._num_workers = max(1, min(crew.limit or threads, threads, len(groups)))
         self._threads_each = max(1, threads // self._num_workers)
-        self._stop = Event()
+        self._end, self._packet_end = CancelToken(), CancelToken(self._count_packet)
         self._num_packets = 0
 
-    def all(self, should_stop: Callable[[], bool], report: Callable[[int], None]) -> set[int]:
-        """Decode every group; asks and reports in the caller's thread.
+    def all(self, cancel: CancelToken, report: Callable[[int], None]) -> set[int]:
+        """Decode every group; checks `cancel` and reports in the caller's thread.
 
         Args:
-            should_stop: asked every 50 ms.
+            cancel: checked every 50 ms.
             report: called as often, with a number that grows as packets are decoded: while the
                 threads hang it stays the same.
 
@@ -123,7 +123,7 @@ class FrameRun:
             The packets that are lost.
 
         Raises:
-            ReadingStopped: `should_stop()` was true.
+            Cancelled: `cancel` is cancelled.
         """
         with ThreadPoolExecutor(self._num_workers) as pool:
             try:
@@ -133,30 +133,29 @@ class FrameRun:
                     ended, left = wait(left, timeout=POLL_S)
                     for job in ended:
                         job.result()
-                    if should_stop():
-                        raise ReadingStopped
+                    cancel.check()
                     report(self._num_packets)
             finally:
-                self._stop.set()
+                self._end.cancel()
         return set().union(*(job.result() for job in jobs))
 
     def _work(self) -> set[int]:
         """Decode groups until none is left; returns their lost packets."""
         lost: set[int] = set()
         with self._crew.one() as worker:
-            while not self._stop.is_set():
+            while not self._end.is_cancelled:
                 try:
                     group = self._todo.popleft()
                 except IndexError:
                     break
                 threads = threads_for(group, self._threads_each)
-                lost.update(worker.run(group, threads, self._take, self._stopped).tolist())
+                lost.update(worker.run(group, threads, self._take, self._packet_end).tolist())
         return lost
 
-    def _stopped(self) -> bool:
-        """Whether to stop; asked before each packet, which is counted."""
+    def _count_packet(self) -> bool:
+        """Count a packet, before which the token is checked; return whether the run has ended."""
         self._num_packets += 1
-        return self._stop.is_set()
+        return self._end.is_cancelled
 
 
 #: How many places of a damaged file are tried for a frame that shows what it looks like.
@@ -176,26 +175,26 @@ class VideoReader:
         path: Path,
         *,
         max_seconds: float = 0.0,
-        should_stop: Callable[[], bool] | None = None,
+        cancel: CancelToken = NEVER,
     ) -> None:
         """List the frames of a video; decodes no more than one of them.
 
         Args:
             path: the file.
             max_seconds: longest video that is taken; 0.0 takes any.
-            should_stop: asked now and then; when true, `ReadingStopped` is raised.
+            cancel: ends the work with `Cancelled`.
 
         Raises:
             MediaError: not a video, damaged beyond use, or too long.
-            ReadingStopped: the caller said so.
+            Cancelled: `cancel` is cancelled.
         """
         self._path = path
-        stop, only = should_stop or _never, None
+        only = None
         check_file(path)
         try:
             with open_container(path) as container:
                 check_length(path, announced_s(container), max_seconds)
-            self._index = build_index(path, stop)
+            self._index = build_index(path, cancel)
         except (av.FFmpegError, ValueError) as error:
             opened = open_with_decord(path)
             if opened is None:
@@ -203,7 +202,7 @@ class VideoReader:
             self._index, only = opened
         check_length(path, self._index.duration_s, max_seconds)
         self._crew = ReaderPool(path, self._index, only)
-        self._turn, self._source = self._look(stop)
+        self._turn, self._source = self._look(cancel)
         self.times_s = self._index.times_s
         self.info = _info(self._index, self._turn, self._source)
 
@@ -231,7 +230,7 @@ class VideoReader:
         *,
         fit: Fit = "squash",
         threads: int = 0,
-        should_stop: Callable[[], bool] | None = None,
+        cancel: CancelToken = NEVER,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> VideoFrames:
         """Read frames by number.
@@ -241,7 +240,7 @@ class VideoReader:
             size: (height, width) of the result; None keeps the display size.
             fit: how a frame fills `size`: "squash", "cover" (cut off) or "contain" (black bars).
             threads: most threads; 0 takes one per core.
-            should_stop: asked every 50 ms in the caller's thread.
+            cancel: checked every 50 ms in the caller's thread.
             on_progress: called in the caller's thread with (frames read, frames wanted), as long
                 as packets are decoded; some frames take many of them.
 
@@ -249,12 +248,12 @@ class VideoReader:
             InputError: a number that does not exist, none at all, or an impossible size.
             MediaError: none of the frames can be read.
             MemoryLimitError: the frames would take more than `MAX_FRAMES_GB`.
-            ReadingStopped: the caller said so.
+            Cancelled: `cancel` is cancelled.
         """
         asked = checked_numbers(indices, self.info.num_frames)
         framing = Framing.fitting(self._source, checked_size(size), fit, self._turn)
         check_memory(len(asked), framing.size)
-        read = self._read(asked, framing, threads, should_stop or _never, on_progress)
+        read = self._read(asked, framing, threads, cancel, on_progress)
         if read.num_lost == read.num_asked:
             raise nothing_left(self._path, read.num_asked)
         return read
@@ -267,7 +266,7 @@ class VideoReader:
         fit: Fit = "squash",
         at_once: int = 16,
         threads: int = 0,
-        should_stop: Callable[[], bool] | None = None,
+        cancel: CancelToken = NEVER,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Iterator[VideoFrames]:
         """Read frames one part after the other, however many; what lies between is decoded once.
@@ -280,7 +279,7 @@ class VideoReader:
             fit: as for `frames_at`.
             at_once: most frames of a part, which are in memory together.
             threads: as for `frames_at`.
-            should_stop: asked every 50 ms, or at every packet, in the caller's thread.
+            cancel: checked every 50 ms, or at every packet, in the caller's thread.
             on_progress: as for `frames_at`, while a part is waited for.
 
         Yields:
@@ -291,19 +290,19 @@ class VideoReader:
             InputError: a number that does not exist, none at all, not ascending, or an impossible
                 size.
             MemoryLimitError: the frames of a part would take too much.
-            ReadingStopped: the caller said so.
+            Cancelled: `cancel` is cancelled.
         """
         asked = checked_order(checked_numbers(indices, self.info.num_frames), at_once)
         framing = Framing.fitting(self._source, checked_size(size), fit, self._turn)
         check_memory(min(at_once, len(asked)), framing.size)
-        stop, read = should_stop or _never, 0
+        read = 0
 
         def report(done: int, _: int) -> None:
             if on_progress is not None:
                 on_progress(read + done, len(asked))
 
         for piece in pieces_of(self._index.starts[asked], at_once):
-            parts = self._piece(asked[piece], framing, at_once, threads, stop, report)
+            parts = self._piece(asked[piece], framing, at_once, threads, cancel, report)
             with closing(parts):
                 for frames in parts:
                     read += frames.num_asked
@@ -316,15 +315,17 @@ class VideoReader:
         framing: Framing,
         at_once: int,
         threads: int,
-        stop: Callable[[], bool],
+        cancel: CancelToken,
         report: Callable[[int, int], None],
     ) -> Generator[VideoFrames, None, None]:
         """Yield frames of some groups together, or of one long group part by part."""
         if len(asked) > at_once and not self._crew.limit:
-            yield from self._group(asked, framing, at_once, threads, _telling(stop, report))
+            yield from self._group(
+                asked, framing, at_once, threads, _reporting_token(cancel, report)
+            )
             return
         for start in range(0, len(asked), at_once):  # decord goes on where it stopped
-            yield self._read(asked[start : start + at_once], framing, threads, stop, report)
+            yield self._read(asked[start : start + at_once], framing, threads, cancel, report)
 
     def _group(
         self,
@@ -332,14 +333,14 @@ class VideoReader:
         framing: Framing,
         at_once: int,
         threads: int,
-        stop: Callable[[], bool],
+        cancel: CancelToken,
     ) -> Iterator[VideoFrames]:
         """Yield frames of one group of pictures while it is decoded, in this thread."""
         (group,) = groups_of(self._index, asked)
         threads = threads_for(group, threads or num_cores())
         with self._crew.one() as worker:
             assert isinstance(worker, FrameDecoder)  # decord's is never asked for this
-            decoded = SequentialReading(worker, group, self._index.ranks()).frames(threads, stop)
+            decoded = SequentialReading(worker, group, self._index.ranks()).frames(threads, cancel)
             read = 0
             while read < len(asked):
                 frames = self._painted(decoded, worker, asked[read : read + at_once], framing)
@@ -349,7 +350,7 @@ class VideoReader:
                 yield frames
                 del frames  # not held while the next part is decoded
         for start in range(read, len(asked), at_once):  # times and pictures in different orders
-            yield self._read(asked[start : start + at_once], framing, threads, stop, None)
+            yield self._read(asked[start : start + at_once], framing, threads, cancel, None)
 
     def _painted(
         self, decoded: Iterator[Any], worker: FrameDecoder, asked: Numbers, framing: Framing
@@ -371,7 +372,7 @@ class VideoReader:
         asked: Numbers,
         framing: Framing,
         threads: int,
-        stop: Callable[[], bool],
+        cancel: CancelToken,
         on_progress: Callable[[int, int], None] | None,
     ) -> VideoFrames:
         """Read frames by number, several groups of pictures at a time."""
@@ -385,7 +386,7 @@ class VideoReader:
             done[rows[packet]] = True
 
         run = FrameRun(self._crew, groups_of(self._index, frames), take, threads or num_cores())
-        lost_packets = run.all(stop, _reporting(on_progress, done))
+        lost_packets = run.all(cancel, _reporting(on_progress, done))
         lost = np.array(sorted(rows[packet] for packet in lost_packets), np.int64)
         return self._gathered(pixels, asked, places, lost)
 
@@ -409,7 +410,7 @@ class VideoReader:
         """Read the frame on show at each time; `options` are those of `frames_at`."""
         return self.frames_at(indices_at(self.times_s, times_s), size, **options)
 
-    def _look(self, stop: Callable[[], bool]) -> tuple[Rotation, tuple[int, int]]:
+    def _look(self, cancel: CancelToken) -> tuple[Rotation, tuple[int, int]]:
         """Decode one frame to learn how frames lie and how large they are."""
         found: list[tuple[Rotation, tuple[int, int]]] = []
 
@@ -424,15 +425,11 @@ class VideoReader:
                 break
             group = groups_of(self._index, firsts[place : place + 1])[0]
             with self._crew.one() as worker:
-                worker.run(group, 1, take, stop)
+                worker.run(group, 1, take, cancel)
             if found:
                 return found[0]
         self.close()
         raise nothing_left(self._path, len(self._index.packets))
-
-
-def _never() -> bool:
-    return False
 
 
 def _info(index: VideoIndex, turn: Rotation, source: tuple[int, int]) -> VideoInfo:
@@ -469,14 +466,14 @@ def _reporting(
     return report
 
 
-def _telling(stop: Callable[[], bool], report: Callable[[int, int], None]) -> Callable[[], bool]:
-    """Return `stop` so that whoever asks it at every packet reports now and then as well."""
+def _reporting_token(cancel: CancelToken, report: Callable[[int, int], None]) -> CancelToken:
+    """Return a token derived from `cancel` whose checks, one a packet, also report progress."""
     told = [time.monotonic()]
 
-    def asked() -> bool:
+    def condition() -> bool:
         if time.monotonic() - told[0] > POLL_S:
             told[0] = time.monotonic()
             report(0, 0)
-        return stop()
+        return cancel.is_cancelled
 
-    return asked
+    return CancelToken(condition)

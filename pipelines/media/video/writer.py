@@ -1,40 +1,22 @@
-"""Write frames as a small H.264 MP4 that every browser plays."""
+"""Writer of small H.264 clips that every browser plays."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 
-from pipelines.core.errors import InputError
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.media.video.container import nothing_left
 from pipelines.media.video.frames import Pixels, indices_between
 from pipelines.media.video.open import open_video
 
-#: Ticks a second of the files written: frame times of any rate fit.
+#: Time base of the files in ticks per second: it represents the frame times of any rate.
 _TICKS = 90_000
 
-#: Frames held in memory at once: of short groups of pictures, several are decoded together.
+#: Most frames in memory at once.
 _AT_ONCE = 32
-
-
-def write_frames(frames: Pixels | Iterable[Pixels], path: Path, *, fps: float = 25.0) -> None:
-    """Write frames at an even rate.
-
-    Args:
-        frames: RGB (N, H, W, 3), uint8, or one after the other; of an odd height or width the
-            last row or column is left out, as H.264 has none.
-        path: the MP4 file to write.
-        fps: frames per second.
-
-    Raises:
-        InputError: no frames, not of that shape and type, or an impossible rate.
-    """
-    if not 0 < fps <= 1000:
-        raise InputError(f"Frames per second must be within 0..1000 but got {fps:g}.")
-    _write(((number / fps, frame) for number, frame in enumerate(frames)), path, fps)
 
 
 def write_clip(
@@ -44,24 +26,24 @@ def write_clip(
     path_out: Path,
     *,
     max_side_px: int = 640,
-    should_stop: Callable[[], bool] | None = None,
+    cancel: CancelToken = NEVER,
 ) -> None:
-    """Cut a part out of a video as a small MP4 without sound; its frames keep their times.
+    """Write a part of a video as a small MP4 without sound; its frames keep their times.
 
     Args:
         path_in: the video.
         start_s: start of the part.
         end_s: end of the part; 0.0 means the end of the video.
         path_out: the MP4 file to write.
-        max_side_px: the longer side is shrunk to at most this.
-        should_stop: asked now and then; when true, `ReadingStopped` is raised.
+        max_side_px: longest side of the frames in pixels.
+        cancel: ends the work with `Cancelled`.
 
     Raises:
         InputError: the part is not in the video.
         MediaError: the video cannot be read.
-        ReadingStopped: the caller said so.
+        Cancelled: `cancel` is cancelled.
     """
-    with open_video(path_in, should_stop=should_stop) as reader:
+    with open_video(path_in, cancel=cancel) as reader:
         indices = indices_between(reader.times_s, start_s, end_s)
         info = reader.info
         shrink = min(1.0, max_side_px / max(info.height_px, info.width_px))
@@ -73,7 +55,7 @@ def write_clip(
         def frames() -> Iterable[tuple[float, Pixels]]:
             num_lost = 0
             parts = reader.frames_in_order(
-                indices, (height, width), at_once=_AT_ONCE, should_stop=should_stop
+                indices, (height, width), at_once=_AT_ONCE, cancel=cancel
             )
             for part in parts:
                 num_lost += part.num_lost
@@ -86,19 +68,16 @@ def write_clip(
 
 
 def _write(frames: Iterable[tuple[float, Pixels]], path: Path, fps: float) -> None:
-    """Encode (time in seconds, frame) pairs; a file that is not finished is deleted."""
+    """Encode pairs of a time in seconds and a frame; delete an incomplete file."""
     try:
         with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             stream: Any = None
             for time_s, pixels in frames:
-                frame = _frame(pixels)
-                if stream is None:
-                    stream = _stream(container, frame, fps)
+                frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
+                stream = stream or _stream(container, frame, fps)
                 frame.pts = round(time_s * _TICKS)
                 frame.time_base = Fraction(1, _TICKS)
                 container.mux(stream.encode(frame))
-            if stream is None:
-                raise InputError("There are no frames to write. Give at least one.")
             container.mux(stream.encode(None))
     except BaseException:
         path.unlink(missing_ok=True)
@@ -111,14 +90,3 @@ def _stream(container: Any, frame: Any, fps: float) -> Any:
     stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
     stream.codec_context.time_base = Fraction(1, _TICKS)
     return stream
-
-
-def _frame(pixels: Pixels) -> Any:
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-        raise InputError(
-            f"Frames must be (H, W, 3) of uint8 but got {pixels.shape} of {pixels.dtype}."
-        )
-    height, width = (side // 2 * 2 for side in pixels.shape[:2])
-    if not height or not width:
-        raise InputError(f"Frames must be 2 x 2 pixels or more but got {pixels.shape[:2]}.")
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels[:height, :width]), "rgb24")

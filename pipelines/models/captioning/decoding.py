@@ -1,7 +1,8 @@
 """How tokens are chosen, when to stop, and how they become pieces of text."""
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, suppress
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -9,9 +10,44 @@ from transformers import LogitsProcessor, StoppingCriteria, TopPLogitsWarper
 from transformers.generation.streamers import BaseStreamer
 
 from pipelines.compute.background import stream_work
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.options import GenerationOptions
-from pipelines.models.captioning.stopping import GenerationStopped, stopping
 from pipelines.models.repetition import LoopGuard
+
+#: The token of each thread's run: other threads may compute with the same model.
+_run = threading.local()
+
+
+@contextmanager
+def cancellable(cancel: CancelToken) -> Iterator[None]:
+    """Check `cancel` before each layer that this thread computes within the block.
+
+    Only layers of models that `watch_layers` was called for are checked.
+    """
+    _run.cancel = cancel
+    try:
+        yield
+    finally:
+        del _run.cancel
+
+
+def current_token() -> CancelToken:
+    """Return the token of this thread's run."""
+    token: CancelToken = getattr(_run, "cancel", NEVER)
+    return token
+
+
+def watch_layers(model: torch.nn.Module) -> None:
+    """Register the check before every layer of a model, vision and language alike."""
+    for module in list(model.modules()):
+        if isinstance(module, torch.nn.ModuleList):
+            for layer in module:
+                layer.register_forward_pre_hook(_check)
+
+
+def _check(*_: Any) -> None:
+    current_token().check()
+
 
 Decode = Callable[[list[int]], str]
 Piece = TypeVar("Piece")
@@ -67,52 +103,52 @@ class StopOnRepetition(StoppingCriteria):
 
 
 class StopOnCancel(StoppingCriteria):
-    """Ends every row once a function says so."""
+    """Ends every row once a token is cancelled."""
 
-    def __init__(self, should_stop: Callable[[], bool]) -> None:
-        """Ask `should_stop` before each token."""
-        self._should_stop = should_stop
+    def __init__(self, cancel: CancelToken) -> None:
+        """Check `cancel` before each token."""
+        self._cancel = cancel
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         """Return (rows,) bool for ids of shape (rows, length)."""
-        return torch.full((input_ids.shape[0],), self._should_stop(), device=input_ids.device)
+        return torch.full((input_ids.shape[0],), self._cancel.is_cancelled, device=input_ids.device)
 
 
 class GenerationRun(Generic[Piece]):
-    """What a run may do in its thread: say something, and ask `generate`.
+    """The means of one run in its thread.
 
     Attributes:
-        emit: hands a piece on to whoever reads.
+        emit: yields a piece to the reader.
     """
 
-    def __init__(self, emit: Callable[[Piece], None], should_stop: Callable[[], bool]) -> None:
-        """Hand on to `emit`; end once `should_stop` says so."""
+    def __init__(self, emit: Callable[[Piece], None], cancel: CancelToken) -> None:
+        """Emit by `emit`; end once `cancel` is cancelled."""
         self.emit = emit
-        self._should_stop = should_stop
+        self._cancel = cancel
 
     def generate(self, model: Any, **inputs: Any) -> torch.Tensor:
-        """Return the tokens of `model.generate`, fewer once the run was told to stop."""
-        criteria = [*inputs.pop("stopping_criteria", ()), StopOnCancel(self._should_stop)]
+        """Return the tokens of `model.generate`, fewer once the run is cancelled."""
+        criteria = [*inputs.pop("stopping_criteria", ()), StopOnCancel(self._cancel)]
         made: torch.Tensor = model.generate(**inputs, stopping_criteria=criteria)
         return made
 
 
-def run_stoppable(
+def stream_generation(
     work: Callable[[GenerationRun[Piece]], Result],
 ) -> Generator[Piece | None, None, Result]:
-    """Do `work` in a thread of its own, yielding its pieces, or None as a sign of life.
+    """Run `work` in a background thread; yield its pieces, and None as a sign of life.
 
-    Whoever reads this may close it at each yield; then the computation stops within a layer of
-    the model that is being run, and has stopped when `close` returns.
+    The reader may close this at each yield: the computation then ends within a layer of the
+    model, and has ended when `close` returns.
 
     Raises:
-        Exception: whatever `work` raised, in the caller's thread.
+        Exception: the error of `work`, in the caller's thread.
     """
     made: list[Result] = []
 
-    def run(emit: Callable[[Piece], None], should_stop: Callable[[], bool]) -> None:
-        with suppress(GenerationStopped), stopping(should_stop):
-            made.append(work(GenerationRun(emit, should_stop)))
+    def run(emit: Callable[[Piece], None], cancel: CancelToken) -> None:
+        with cancellable(cancel):
+            made.append(work(GenerationRun(emit, cancel)))
 
     with closing(stream_work(run)) as pieces:
         yield from pieces

@@ -30,14 +30,15 @@ from pipelines.models.captioning.decoding import (
     SeededSampling,
     StopGuarded,
     StopOnRepetition,
-    run_stoppable,
+    current_token,
+    stream_generation,
+    watch_layers,
 )
 from pipelines.models.captioning.image_cache import FeatureCache, Tensors
 from pipelines.models.captioning.image_inputs import BRIDGES, ImageConnector, Job, Row, pad_token
 from pipelines.models.captioning.loading import load_parts
 from pipelines.models.captioning.prompts import ImagePrompt, PromptRequest, PromptWriter, notes_on
 from pipelines.models.captioning.scene_check import CaptionSceneCheck
-from pipelines.models.captioning.stopping import check_stop, watch_layers
 from pipelines.models.repetition import LoopGuard, trim
 
 
@@ -122,7 +123,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
     ) -> Iterator[Description | None]:
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
-            yield from (yield from run_stoppable(self._describing(batch, request, options)))
+            yield from (yield from stream_generation(self._describing(batch, request, options)))
 
     def stream_caption(
         self, image: Path, prompt: str = "", options: GenerationOptions = DEFAULTS
@@ -196,7 +197,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
                 distinct.setdefault(one.text, one)
             return [self._description(one, row) for one in distinct.values()]
 
-        yield from (yield from run_stoppable(work))
+        yield from (yield from stream_generation(work))
 
     def _caption_request(self, prompt: str) -> PromptRequest:
         template = self.traits.continuation if _text("prompt", prompt) else self.traits.caption
@@ -255,7 +256,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
             results: list[Description | None] = [None] * len(images)
             prepared: dict[int, Tensors] = {}
             for index, image in enumerate(images):
-                check_stop()
+                current_token().check()
                 try:
                     prepared[index] = self._prepare(image)
                 except MediaError as error:
@@ -284,7 +285,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
             run.emit(made.text)  # no word of a search is certain before its end
             return self._description(made, row)
 
-        running = run_stoppable(work)
+        running = stream_generation(work)
         with closing(running) as pieces:
             while True:
                 try:
@@ -330,7 +331,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
                 StopOnRepetition(self._decode, self.traits.stops, len(rows), job.skip)
             ]
         output = run.generate(job.model, **job.inputs, **extra, num_return_sequences=texts)
-        check_stop()
+        current_token().check()
         made = []
         for ids in output[:, job.skip :].tolist():
             text, finish = trim(self._decode(ids), self.traits.stops)

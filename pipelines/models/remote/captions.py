@@ -1,4 +1,4 @@
-"""Captions, answers and conversations about images, by a model on a server. Torch-free."""
+"""Captions, answers and conversations about images by a model on a server."""
 
 import asyncio
 import threading
@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from pipelines.compute.background import stream_work
+from pipelines.core.cancel import NEVER, Cancelled, CancelToken
 from pipelines.core.errors import InputError, MediaError, ServerError, kind_of
 from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Settings
@@ -34,34 +35,33 @@ from pipelines.models.remote.messages import (
     Question,
     check_beams,
     conversation,
-    picture_part,
+    image_part,
 )
-from pipelines.models.remote.stopping import RequestStopped, run_stoppable
+from pipelines.models.remote.stopping import run_stoppable
 from pipelines.models.remote.stream import Emit, Reply
 
-#: Temperature at which captions to choose from are drawn, where none is asked for.
+#: Temperature of several captions of one image if the user gives none.
 _VARIED = 1.0
 
-#: Seconds between two looks at whether a batch may send one more request.
-_LOOK_S = 0.02
+#: Seconds between two attempts of a batch to send a further request.
+_POLL_S = 0.02
 
 
 class RemoteCaptioner(ImageToTextModel):
-    """One image-to-text model on a server.
+    """Image-to-text model on a server.
 
-    Closing a stream closes the connection. Pictures are sent upright, in RGB, with nothing else
-    that their files held.
+    Closing a stream closes the connection. Images are sent upright, in RGB, without metadata.
     """
 
     def __init__(self, spec: ModelSpec, settings: Settings, server: ChatServer) -> None:
-        """Remember whom to ask; nobody is asked yet."""
+        """Store the settings, without a request."""
         self.spec = spec
         self.settings = settings
         self._server = server
         self._places = threading.Semaphore(server.remote.concurrency)
 
-    def model_name(self, should_stop: Callable[[], bool] = lambda: False) -> str:
-        """Return what the server calls the model, "" where it lists none, or was not waited for.
+    def model_name(self, cancel: CancelToken = NEVER) -> str:
+        """Return the server's name of the model, "" if it lists none or the wait was cancelled.
 
         Raises:
             ServerError: the server cannot be reached.
@@ -72,8 +72,8 @@ class RemoteCaptioner(ImageToTextModel):
                 return (await self._server.model(client))[0]
 
         try:
-            return run_stoppable(ask(), should_stop)
-        except RequestStopped:
+            return run_stoppable(ask(), cancel)
+        except Cancelled:
             return ""
 
     def iter_captions(
@@ -83,17 +83,17 @@ class RemoteCaptioner(ImageToTextModel):
         options: GenerationOptions = DEFAULTS,
         batch_size: int = BATCH_SIZE,
     ) -> Iterator[Description | None]:
-        """Describe images, several at once, as many as the server is asked at most.
+        """Caption images in parallel, with at most as many requests as the remote allows.
 
-        `batch_size` changes nothing: each image is a request of its own.
+        `batch_size` has no effect, as each image is a request of its own.
 
         Yields:
-            A description for each image, in order, one with `error` set where there is none; None
-            as a sign of life.
+            A description of each image, in order, with `error` set if it failed; None while
+            waiting.
 
         Raises:
-            InputError: beams are asked for.
-            ServerError: the server gives no caption at all.
+            InputError: beam search is requested.
+            ServerError: the server captions no image at all.
         """
         question = self._caption_question(prompt, options)
 
@@ -106,11 +106,11 @@ class RemoteCaptioner(ImageToTextModel):
     def stream_caption(
         self, image: Path, prompt: str = "", options: GenerationOptions = DEFAULTS
     ) -> Iterator[TextDelta]:
-        """Describe one image, piece by piece.
+        """Caption one image; yields the text as it arrives.
 
         Raises:
             MediaError: the file is not a readable image.
-            InputError: beams are asked for.
+            InputError: beam search is requested.
             ServerError: the server gives no answer.
         """
         return self._stream(image, self._caption_question(prompt, options), options)
@@ -118,11 +118,11 @@ class RemoteCaptioner(ImageToTextModel):
     def stream_answer(
         self, image: Path, question: str, options: GenerationOptions = DEFAULTS
     ) -> Iterator[TextDelta]:
-        """Answer a question about an image, piece by piece.
+        """Answer a question about an image; yields the text as it arrives.
 
         Raises:
             MediaError: the file is not a readable image.
-            InputError: there is no question, or beams are asked for.
+            InputError: the question is empty, or beam search is requested.
             ServerError: the server gives no answer.
         """
         return self.stream_chat(image, question, None, options)
@@ -134,11 +134,11 @@ class RemoteCaptioner(ImageToTextModel):
         history: History = None,
         options: GenerationOptions = DEFAULTS,
     ) -> Iterator[TextDelta]:
-        """Answer the next message of a conversation about an image, piece by piece.
+        """Answer the next message of a conversation about an image.
 
         Raises:
             MediaError: the file is not a readable image.
-            InputError: no message, a history of another form, or beams are asked for.
+            InputError: an empty message, an invalid history, or beam search is requested.
             ServerError: the server gives no answer.
         """
         check_beams(options)
@@ -151,9 +151,9 @@ class RemoteCaptioner(ImageToTextModel):
     def iter_candidates(
         self, image: Path, n: int, options: GenerationOptions = DEFAULTS, prompt: str = ""
     ) -> Iterator[Description | None]:
-        """Yield up to `n` different captions, drawn with `seed`, `seed + 1`, …; None meanwhile.
+        """Yield up to `n` different captions, sampled with `seed`, `seed + 1`, ….
 
-        At temperature 0 they would all be the same, so they are drawn at 1.
+        Yields None while waiting. Temperature 0 would repeat one caption, so it becomes 1.
 
         Raises:
             InputError: `n` is not within 1..16, or as for `stream_caption`.
@@ -162,12 +162,11 @@ class RemoteCaptioner(ImageToTextModel):
         check_candidates(n)
         drawn = replace(options, num_beams=1, temperature=options.temperature or _VARIED)
         question = self._caption_question(prompt, drawn)
-        picture = self._opened(image)
+        opened = self._opened(image)
 
         async def describe(client: Any, seed: int) -> Description:
             async with self._place():
-                mine = replace(drawn, seed=seed)
-                return await self._described(client, picture, question, mine)
+                return await self._described(client, opened, question, replace(drawn, seed=seed))
 
         seen: set[str] = set()
         for one in self._all([(describe, (options.seed + i) % 2**32) for i in range(n)]):
@@ -191,17 +190,17 @@ class RemoteCaptioner(ImageToTextModel):
     def _stream(
         self, image: Path, question: Question, options: GenerationOptions
     ) -> Iterator[TextDelta]:
-        def work(emit: Callable[[TextDelta], None], should_stop: Callable[[], bool]) -> None:
-            picture = self._opened(image)
+        def work(emit: Callable[[TextDelta], None], cancel: CancelToken) -> None:
+            opened = self._opened(image)
 
             async def ask() -> Description:
                 async with self._server.client() as client:
                     return await self._asked(
-                        client, picture, question, options, lambda text: emit(TextDelta(text=text))
+                        client, opened, question, options, lambda text: emit(TextDelta(text=text))
                     )
 
-            with suppress(RequestStopped):
-                emit(TextDelta(text="", result=run_stoppable(ask(), should_stop)))
+            with suppress(Cancelled):
+                emit(TextDelta(text="", result=run_stoppable(ask(), cancel)))
 
         for delta in stream_work(work):
             yield TextDelta(text="") if delta is None else delta
@@ -209,12 +208,12 @@ class RemoteCaptioner(ImageToTextModel):
     async def _asked(
         self,
         client: Any,
-        picture: Image.Image,
+        image: Image.Image,
         question: Question,
         options: GenerationOptions,
         emit: Emit | None = None,
     ) -> Description:
-        messages = conversation([picture_part(picture)], question.turns, question.text)
+        messages = conversation([image_part(image)], question.turns, question.text)
         reply: Reply = await self._server.ask(client, messages, options, emit)
         context = question.context(reply)
         return Description(
@@ -228,16 +227,16 @@ class RemoteCaptioner(ImageToTextModel):
     async def _described(
         self, client: Any, image: Picture, question: Question, options: GenerationOptions
     ) -> Description:
-        """Return the description of an image; what is wrong with this one only is its error."""
+        """Return the description of an image; an error of this image only becomes its `error`."""
         try:
             return await self._asked(client, self._opened(image), question, options)
         except (MediaError, RefusedByServer) as error:
             return Description(text="", model=self.spec.key, error=error.message, context=None)
 
     def _all(self, jobs: Sequence[tuple[Callable[..., Any], Any]]) -> Iterator[Description | None]:
-        """Do jobs at once and yield their descriptions in order, None as a sign of life.
+        """Run jobs in parallel; yield their descriptions in order, None while waiting.
 
-        The server's failure is that of a job, as long as another one has a text.
+        A failure of the server is an error of its job only, as long as another job has a text.
         """
 
         async def work_all(emit: Callable[[Description], None]) -> None:
@@ -251,9 +250,9 @@ class RemoteCaptioner(ImageToTextModel):
             for one in self._settled(made):
                 emit(one)
 
-        def work(emit: Callable[[Description], None], should_stop: Callable[[], bool]) -> None:
-            with suppress(RequestStopped):
-                run_stoppable(work_all(emit), should_stop)
+        def work(emit: Callable[[Description], None], cancel: CancelToken) -> None:
+            with suppress(Cancelled):
+                run_stoppable(work_all(emit), cancel)
 
         return stream_work(work) if jobs else iter(())
 
@@ -272,9 +271,9 @@ class RemoteCaptioner(ImageToTextModel):
 
     @asynccontextmanager
     async def _place(self) -> Any:
-        """Wait until few enough requests of batches are under way, and be one."""
+        """Wait until the remote allows one more request of a batch."""
         while not self._places.acquire(blocking=False):
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
         try:
             yield
         finally:

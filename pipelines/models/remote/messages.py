@@ -1,4 +1,4 @@
-"""Pictures, questions and turns as the messages of a chat completion. Torch-free."""
+"""Messages of a chat completion: images, videos, questions, earlier turns."""
 
 import base64
 import io
@@ -15,29 +15,28 @@ from pipelines.core.text import Turn, mend_surrogates
 from pipelines.models.notes import cut_note, dropped_note, finish_notes
 from pipelines.models.remote.stream import Reply
 
-#: What a caption is asked for with, where the visitor gives no words.
+#: Prompt of a caption if the user gives none.
 DESCRIBE = "Describe this image in one sentence."
 
-#: Longest side of a picture that is sent; larger ones are shrunk.
+#: Longest side of an image that is sent; larger ones are reduced.
 MAX_SIDE_PX = 1536
 
-#: Up to so many pixels a picture is sent without loss.
+#: Most pixels of an image that is sent without loss, and the JPEG quality of larger ones.
 _LOSSLESS_PIXELS = 512 * 512
 _QUALITY = 92
 
-#: Characters of a question, and of all earlier turns together, that are sent.
+#: Most characters of a question, and of all earlier turns together.
 MAX_CHARS = 48_000
 
 Part = dict[str, Any]
 Message = dict[str, Any]
 
-#: What may be left out of a request, step by step, when a server refuses it. The last step
-#: names the limit as newer servers do.
+#: Number of forms of a request, tried in turn while a server refuses it; see `request_body`.
 STEPS = 4
 
 
-def picture_part(image: Image.Image, max_side_px: int = MAX_SIDE_PX) -> Part:
-    """Return an image in RGB as a part of a message; whatever else its file held is left out."""
+def image_part(image: Image.Image, max_side_px: int = MAX_SIDE_PX) -> Part:
+    """Return an image as a part of a message: RGB pixels without metadata."""
     longest = max(image.size)
     if longest > max_side_px:
         size = [max(1, round(side * max_side_px / longest)) for side in image.size]
@@ -51,7 +50,7 @@ def picture_part(image: Image.Image, max_side_px: int = MAX_SIDE_PX) -> Part:
 
 
 def video_part(data: bytes, media_type: str) -> Part:
-    """Return a whole video file as a part of a message, as vLLM and SGLang take it."""
+    """Return a whole video file as a part of a message, in the form of vLLM and SGLang."""
     return {"type": "video_url", "video_url": {"url": _data_url(media_type, io.BytesIO(data))}}
 
 
@@ -61,7 +60,7 @@ def text_part(text: str) -> Part:
 
 
 def conversation(media: Sequence[Part], turns: Sequence[Turn], question: str) -> list[Message]:
-    """Return the messages: the media stand in the first of them, before its question."""
+    """Return the messages; the first one begins with the media."""
     messages: list[Message] = []
     for turn in turns:
         messages += [
@@ -70,13 +69,13 @@ def conversation(media: Sequence[Part], turns: Sequence[Turn], question: str) ->
         ]
     messages.append({"role": "user", "content": question})
     first = messages[0]
-    said = [text_part(first["content"])] if first["content"] else []
-    messages[0] = {"role": "user", "content": [*media, *said]}
+    text = [text_part(first["content"])] if first["content"] else []
+    messages[0] = {"role": "user", "content": [*media, *text]}
     return messages
 
 
 def recent(turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """Return the latest turns that have no more than `MAX_CHARS` characters together."""
+    """Return the latest turns, of at most `MAX_CHARS` characters together."""
     room, kept = MAX_CHARS, list[Turn]()
     for turn in reversed(turns):
         room -= len(turn.question) + len(turn.answer)
@@ -86,22 +85,17 @@ def recent(turns: Sequence[Turn]) -> tuple[Turn, ...]:
     return tuple(reversed(kept))
 
 
-def written(text: str) -> str:
-    """Return what a person wrote as far as it is sent."""
-    return mend_surrogates(text.strip()[:MAX_CHARS])
-
-
 def request_body(
     model: str, messages: Sequence[Message], options: GenerationOptions, step: int
 ) -> dict[str, Any]:
     """Return the body of a request.
 
     Args:
-        model: the server's name of it; "" leaves it to the server.
-        messages: of the conversation.
-        options: how the text is generated; beams are not among them.
-        step: 0 with every option; 1 without what only adds to the answer, 2 without sampling
-            too, 3 with the newer name of the limit.
+        model: the server's name of the model; "" leaves the choice to the server.
+        messages: the conversation.
+        options: of the generation; `num_beams` is not sent.
+        step: 0 sends every option, 1 leaves out the request for token counts, 2 also temperature,
+            top_p and seed; 3 uses the newer name of the token limit as well.
     """
     body: dict[str, Any] = {"messages": list(messages), "stream": True}
     if model:
@@ -122,13 +116,13 @@ def _data_url(media_type: str, buffer: io.BytesIO) -> str:
 
 @dataclass(frozen=True)
 class Question:
-    """What is sent of what a person wrote.
+    """Question and earlier turns, cut to the length that is sent.
 
     Attributes:
-        text: the question, or what is asked for in place of one.
+        text: the question, or the default prompt.
         turns: earlier turns, oldest first.
-        given_chars: characters that the person wrote.
-        dropped_turns: turns that are not sent, the oldest ones.
+        given_chars: length of the question that the user wrote.
+        dropped_turns: number of the oldest turns that are not sent.
     """
 
     text: str
@@ -138,12 +132,14 @@ class Question:
 
     @classmethod
     def of(cls, text: str, turns: Sequence[Turn] = ()) -> "Question":
-        """Return what is sent of a text and the turns before it."""
+        """Cut a question and the turns before it."""
         kept = recent(turns)
-        return cls(written(text), kept, len(text.strip()), len(turns) - len(kept))
+        text = text.strip()
+        sent = mend_surrogates(text[:MAX_CHARS])
+        return cls(sent, kept, len(text), len(turns) - len(kept))
 
     def context(self, reply: Reply) -> ContextUse:
-        """Return how much was read, as far as the server tells."""
+        """Return the use of the context, as far as the server reports it."""
         used, limit_tokens = reply.prompt_tokens or 0, reply.limit_tokens
         return ContextUse(
             used_tokens=min(used, limit_tokens) if limit_tokens else used,
@@ -154,7 +150,7 @@ class Question:
         )
 
     def notes(self, reply: Reply, context: ContextUse) -> tuple[str, ...]:
-        """Return one sentence for each thing that a person may not expect."""
+        """Return a sentence on each thing that the user may not expect."""
         notes = [cut_note(context.read_chars, context.given_chars)] if context.cut else []
         if self.dropped_turns:
             notes.append(dropped_note(self.dropped_turns))
@@ -167,10 +163,10 @@ class Question:
 
 
 def check_beams(options: GenerationOptions) -> None:
-    """Refuse what no server of chat completions does.
+    """Refuse beam search, which chat completions do not offer.
 
     Raises:
-        InputError: beams are asked for.
+        InputError: `num_beams` is greater than 1.
     """
     if options.num_beams > 1:
         raise InputError(

@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from threading import Thread
 from typing import Any, TypeVar
+
+from pipelines.core.cancel import Cancelled, CancelToken
 
 #: Seconds between two looks at whether a request was given up.
 _LOOK_S = 0.05
@@ -13,15 +15,11 @@ _LOOK_S = 0.05
 Result = TypeVar("Result")
 
 
-class RequestStopped(Exception):
-    """The request was given up."""
-
-
-def run_stoppable(work: Coroutine[Any, Any, Result], should_stop: Callable[[], bool]) -> Result:
+def run_stoppable(work: Coroutine[Any, Any, Result], cancel: CancelToken) -> Result:
     """Do `work` in a loop of its own in this thread; its connections are closed once told to stop.
 
     Raises:
-        Stopped: `should_stop` said so.
+        Cancelled: `cancel` is cancelled.
         Exception: whatever `work` raised.
     """
 
@@ -29,11 +27,11 @@ def run_stoppable(work: Coroutine[Any, Any, Result], should_stop: Callable[[], b
         task = asyncio.ensure_future(work)
         while not task.done():
             await asyncio.wait({task}, timeout=_LOOK_S)
-            if not task.done() and should_stop():
+            if not task.done() and cancel.is_cancelled:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-                raise RequestStopped
+                raise Cancelled
         return task.result()
 
     with asyncio.Runner(loop_factory=_Loop) as runner:

@@ -1,4 +1,4 @@
-"""Conversations about videos, by a model on a server, which is sent frames. Torch-free."""
+"""Conversations about videos by a model on a server that receives frames or the file."""
 
 import mimetypes
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.compute.lru import FileDigests, LruCache
-from pipelines.core.errors import ReadingStopped
+from pipelines.core.cancel import Cancelled, CancelToken
 from pipelines.core.options import GenerationOptions
 from pipelines.core.results import Step
 from pipelines.core.settings import Settings
@@ -22,38 +22,37 @@ from pipelines.media.video.reader import VideoReader
 from pipelines.models.remote import messages
 from pipelines.models.remote.client import ChatServer
 from pipelines.models.remote.messages import Question, check_beams
-from pipelines.models.remote.stopping import RequestStopped, run_stoppable
+from pipelines.models.remote.stopping import run_stoppable
 from pipelines.models.video_chat import (
     AnswerDelta,
     Emit,
     History,
     Part,
     SeenFrames,
-    ShouldStop,
     VideoAnswer,
     VideoChatModel,
     picture_size,
 )
 
-#: Longest side of a frame that is sent.
+#: Longest side of the frames that are sent, in pixels.
 FRAME_PX = 448
 
-#: Most characters of all frames, as they are sent, that are kept for further questions.
-KEPT_CHARS = 200_000_000
+#: Most characters of encoded videos in the cache for further questions.
+CACHED_CHARS = 200_000_000
 
-#: Largest video file that is sent whole; of a larger one frames are sent.
+#: Largest video that is sent as a file, in bytes; of a larger one, frames are sent.
 FILE_BYTES = 64_000_000
 
 
 @dataclass(frozen=True)
-class _Look:
-    """A video as it is sent.
+class _EncodedVideo:
+    """Video in the form of a request.
 
     Attributes:
-        seen: the frames, none of them where the server chooses.
-        pictures: small ones, (H, W, 3) uint8 RGB.
+        seen: the chosen frames; none if the server chooses.
+        pictures: thumbnails of them, (H, W, 3) uint8 RGB.
         media: parts of a message.
-        notes: on frames that are missing.
+        notes: on missing frames.
     """
 
     seen: SeenFrames
@@ -63,25 +62,25 @@ class _Look:
 
     @property
     def num_chars(self) -> int:
-        """How large it is as it is sent."""
+        """Size in the request."""
         return sum(len(str(part)) for part in self.media)
 
 
 class RemoteVideoChat(VideoChatModel):
-    """One model on a server that answers about videos.
+    """Video chat model on a server.
 
-    A video is decoded here and sent as pictures of its frames, spread evenly, or, where the
-    remote's settings say so, as the file itself. Closing a stream closes the connection.
+    A video is sent as evenly spaced frames or, if the remote's settings say so, as a file.
+    Closing a stream closes the connection.
     """
 
     def __init__(self, spec: ModelSpec, settings: Settings, server: ChatServer) -> None:
-        """Remember whom to ask; nobody is asked yet."""
+        """Store the settings, without a request."""
         self.spec = spec
         self.settings = settings
         self._server = server
         self._digests = FileDigests()
-        self._looks: LruCache[tuple[str, Part], _Look] = LruCache(
-            KEPT_CHARS, lambda look: look.num_chars
+        self._videos: LruCache[tuple[str, Part], _EncodedVideo] = LruCache(
+            CACHED_CHARS, lambda video: video.num_chars
         )
 
     def _asked(
@@ -92,24 +91,24 @@ class RemoteVideoChat(VideoChatModel):
         options: GenerationOptions,
         part: Part,
         compress: bool,
-    ) -> Callable[[Emit, ShouldStop], None]:
-        """Return the work of answering, which closes the connection once told to end.
+    ) -> Callable[[Emit, CancelToken], None]:
+        """Return the function that answers; cancelling it closes the connection.
 
-        Of the frames, as many are sent as the remote's settings allow. `compress` is only told of:
-        a server cannot be asked to skim.
+        At most as many frames are sent as the remote's settings allow. `compress` only adds a
+        note, as servers have no such option.
 
         Raises:
-            InputError: a history of another form, or beams are asked for.
+            InputError: an invalid history, or beam search is requested.
         """
         check_beams(options)
         asked = Question.of(question, read_history(history))
 
-        def work(emit: Emit, should_stop: ShouldStop) -> None:
-            with suppress(RequestStopped, ReadingStopped):
-                look = self._look(video, part, emit, should_stop)
-                emit(AnswerDelta(seen=look.seen, pictures=look.pictures))
-                answer = self._answered(look, asked, options, emit, should_stop)
-                notes = (*look.notes, *answer.notes, *_skim_notes(compress))
+        def work(emit: Emit, cancel: CancelToken) -> None:
+            with suppress(Cancelled):
+                encoded = self._encoded(video, part, emit, cancel)
+                emit(AnswerDelta(seen=encoded.seen, pictures=encoded.pictures))
+                answer = self._answered(encoded, asked, options, emit, cancel)
+                notes = (*encoded.notes, *answer.notes, *_skim_notes(compress))
                 whole = extend_history(history, question, answer.text)
                 emit(AnswerDelta(result=replace(answer, history=tuple(whole), notes=notes)))
 
@@ -117,17 +116,17 @@ class RemoteVideoChat(VideoChatModel):
 
     def _answered(
         self,
-        look: _Look,
+        video: _EncodedVideo,
         asked: Question,
         options: GenerationOptions,
         emit: Emit,
-        should_stop: ShouldStop,
+        cancel: CancelToken,
     ) -> VideoAnswer:
         async def ask() -> VideoAnswer:
             async with self._server.client() as client:
-                said = messages.conversation(look.media, asked.turns, asked.text)
+                sent = messages.conversation(video.media, asked.turns, asked.text)
                 reply = await self._server.ask(
-                    client, said, options, lambda text: emit(AnswerDelta(text=text))
+                    client, sent, options, lambda text: emit(AnswerDelta(text=text))
                 )
             context = asked.context(reply)
             return VideoAnswer(
@@ -135,53 +134,48 @@ class RemoteVideoChat(VideoChatModel):
                 model=self.spec.key,
                 finish=reply.finish,
                 history=(),
-                seen=look.seen,
+                seen=video.seen,
                 context=context,
                 notes=asked.notes(reply, context),
             )
 
-        return run_stoppable(ask(), should_stop)
+        return run_stoppable(ask(), cancel)
 
-    def _look(self, video: Path, part: Part, emit: Emit, should_stop: ShouldStop) -> _Look:
-        """Return a video as it is sent, from an earlier question where it is kept."""
+    def _encoded(self, video: Path, part: Part, emit: Emit, cancel: CancelToken) -> _EncodedVideo:
+        def encode() -> _EncodedVideo:
+            with open_video(video, max_seconds=self.settings.max_video_s, cancel=cancel) as reader:
+                if self._is_sent_as_file(video, part):
+                    return _encode_file(video, reader)
+                return _encode_frames(reader, part, self._server.remote.max_frames, emit, cancel)
 
-        def make() -> _Look:
-            with open_video(
-                video, max_seconds=self.settings.max_video_s, should_stop=should_stop
-            ) as reader:
-                if self._goes_whole(video, part):
-                    return _whole(video, reader)
-                return _frames(reader, part, self._server.remote.max_frames, emit, should_stop)
+        return self._videos.get((self._digests.of(video), part), encode)
 
-        return self._looks.get((self._digests.of(video), part), make)
-
-    def _goes_whole(self, video: Path, part: Part) -> bool:
+    def _is_sent_as_file(self, video: Path, part: Part) -> bool:
         whole = part.start_s == part.end_s == 0.0
         small = video.stat().st_size <= FILE_BYTES
         return self._server.remote.videos == "file" and whole and small
 
 
-def _whole(video: Path, reader: VideoReader) -> _Look:
+def _encode_file(video: Path, reader: VideoReader) -> _EncodedVideo:
     start, end = reader.info.start_s, reader.info.end_s
     kind = mimetypes.guess_type(video.name)[0] or "video/mp4"
     seen = SeenFrames(times_s=(), start_s=start, end_s=end, video_end_s=end)
-    return _Look(seen, (), (messages.video_part(video.read_bytes(), kind),))
+    return _EncodedVideo(seen, (), (messages.video_part(video.read_bytes(), kind),))
 
 
-def _frames(
-    reader: VideoReader, part: Part, most: int, emit: Emit, should_stop: ShouldStop
-) -> _Look:
-    """Return frames spread evenly over a part of a video."""
+def _encode_frames(
+    reader: VideoReader, part: Part, most: int, emit: Emit, cancel: CancelToken
+) -> _EncodedVideo:
     times, info = reader.times_s, reader.info
     within = indices_between(times, part.start_s, part.end_s)
     chosen = within[spread_indices(len(within), min(part.max_frames, most))]
     scale = min(1.0, FRAME_PX / max(info.height_px, info.width_px))
     size = (max(1, round(info.height_px * scale)), max(1, round(info.width_px * scale)))
 
-    def told(done: int, total: int) -> None:
+    def report(done: int, total: int) -> None:
         emit(AnswerDelta(step=Step(done=done, total=total, unit="frames")))
 
-    frames = reader.frames_at(chosen, size, should_stop=should_stop, on_progress=told)
+    frames = reader.frames_at(chosen, size, cancel=cancel, on_progress=report)
     end_s = min(part.end_s or info.end_s, info.end_s)
     seen = SeenFrames(
         times_s=tuple(frames.times_s.tolist()),
@@ -190,13 +184,12 @@ def _frames(
         video_end_s=info.end_s,
     )
     pictures = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames.pixels]
-    media = [messages.text_part(_times_told(seen)), *map(messages.picture_part, pictures)]
+    media = [messages.text_part(_times_text(seen)), *map(messages.image_part, pictures)]
     notes = (frames.notice,) if frames.notice else ()
-    return _Look(seen, tuple(_small(one) for one in pictures), tuple(media), notes)
+    return _EncodedVideo(seen, tuple(_small(one) for one in pictures), tuple(media), notes)
 
 
-def _times_told(seen: SeenFrames) -> str:
-    """Return what the model is told about the pictures that follow."""
+def _times_text(seen: SeenFrames) -> str:
     times = ", ".join(f"{time_s:.1f}" for time_s in seen.times_s)
     return (
         f"These pictures are {len(seen.times_s)} frames of a video of {seen.video_end_s:.1f} "

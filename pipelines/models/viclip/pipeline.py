@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.compute.background import stoppable, stream_work
+from pipelines.compute.background import await_work, stream_work
 from pipelines.compute.lru import Kept
 from pipelines.compute.packed_linear import pack_linear
 from pipelines.compute.vector_cache import VectorCache, fingerprint
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import InputError, MediaError
 from pipelines.core.results import Classification, LabelScore, Step
 from pipelines.core.spec import VideoTextTraits
@@ -36,7 +37,7 @@ from pipelines.models.viclip.processing_viclip import Pixels, ViClipProcessor
 from pipelines.models.viclip.results import MomentSearch, SearchedVideo, VideoMatch, VideoTextScores
 from pipelines.models.viclip.tokens import ViClipTokeniser
 from pipelines.models.viclip.verdict import VideoTextJudge
-from pipelines.models.viclip.videos import ShouldStop, VideoEncoder, WindowPlan, never
+from pipelines.models.viclip.videos import VideoEncoder, WindowPlan
 from pipelines.models.viclip.windows import SearchOptions, check_total
 
 #: Texts between two steps of `prepare`.
@@ -142,12 +143,10 @@ class ViClipPipeline(Pipeline):
         Closing the stream stops the work within a batch of the model.
         """
 
-        def work(should_stop: ShouldStop) -> VideoMatch:
-            return self.match(
-                video, texts, start_s=start_s, end_s=end_s, fit=fit, should_stop=should_stop
-            )
+        def work(cancel: CancelToken) -> VideoMatch:
+            return self.match(video, texts, start_s=start_s, end_s=end_s, fit=fit, cancel=cancel)
 
-        yield (yield from stoppable(work, None))
+        yield (yield from await_work(work, None))
 
     def match(
         self,
@@ -157,7 +156,7 @@ class ViClipPipeline(Pipeline):
         start_s: float = 0.0,
         end_s: float = 0.0,
         fit: str = "",
-        should_stop: ShouldStop = never,
+        cancel: CancelToken = NEVER,
     ) -> VideoMatch:
         """Score texts against a video, or a part of it.
 
@@ -169,15 +168,15 @@ class ViClipPipeline(Pipeline):
             start_s: start of the part.
             end_s: its end; 0.0 means the end of the video.
             fit: how frames are made square, see `framing.Fit`; "" for the model's own way.
-            should_stop: asked now and then; when true, `ReadingStopped` is raised.
+            cancel: ends the work with `Cancelled`.
 
         Raises:
             MediaError: the file is not a video that can be read, or too long.
             InputError: the part is not in the video, or `fit` is unknown.
-            ReadingStopped: the caller said so.
+            Cancelled: `cancel` is cancelled.
         """
-        plan, times, notes = self.videos.part(video, start_s, end_s, should_stop, fit)
-        vector = self.videos.vectors(video, plan, should_stop)
+        plan, times, notes = self.videos.part(video, start_s, end_s, cancel, fit)
+        vector = self.videos.vectors(video, plan, cancel)
         if not vector.any():
             raise MediaError(_PART_LOST)
         scores = self._scores(vector, texts)
@@ -223,17 +222,17 @@ class ViClipPipeline(Pipeline):
             InputError: there are too many windows.
         """
 
-        def work(emit: Callable[[Step], None], should_stop: ShouldStop) -> None:
+        def work(emit: Callable[[Step], None], cancel: CancelToken) -> None:
             plans: list[tuple[Path, WindowPlan]] = []
             for video in videos:
                 with suppress(MediaError):
-                    plans.append((video, self.videos.plan(video, options, should_stop)))
+                    plans.append((video, self.videos.plan(video, options, cancel)))
             total = sum(len(plan.indices) for _, plan in plans)
             check_total(total, options)
             before = 0
             for video, plan in plans:
                 with suppress(MediaError):
-                    for done in self.videos.prepare(video, plan, should_stop):
+                    for done in self.videos.prepare(video, plan, cancel):
                         emit(Step(done=before + done, total=total, unit="parts"))
                 before += len(plan.indices)
 

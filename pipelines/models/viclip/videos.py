@@ -9,7 +9,7 @@ import torch
 
 from pipelines.compute.lru import FileDigests, Kept, LruCache
 from pipelines.compute.vector_cache import VectorCache
-from pipelines.core.errors import ReadingStopped
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.options import SquareFit, check_fit
 from pipelines.media.video.frames import indices_between
 from pipelines.media.video.open import open_video
@@ -38,14 +38,6 @@ MAX_TIME_S = 1e6
 #: request always fit.
 WINDOWS_KEPT = 2 * MAX_WINDOWS
 FILES_KEPT = MAX_WINDOWS
-
-
-ShouldStop = Callable[[], bool]
-
-
-def never() -> bool:
-    """Tell nobody to stop."""
-    return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,24 +140,22 @@ class VideoEncoder:
         """The vectors of windows, and the frames that could not be read for them."""
         return self._kept, self._lost
 
-    def open(self, path: Path, should_stop: ShouldStop = never) -> VideoReader:
+    def open(self, path: Path, cancel: CancelToken = NEVER) -> VideoReader:
         """Open a video that is not too long."""
-        return open_video(path, max_seconds=self._max_seconds, should_stop=should_stop)
+        return open_video(path, max_seconds=self._max_seconds, cancel=cancel)
 
-    def plan(
-        self, path: Path, options: SearchOptions, should_stop: ShouldStop = never
-    ) -> WindowPlan:
+    def plan(self, path: Path, options: SearchOptions, cancel: CancelToken = NEVER) -> WindowPlan:
         """Return the windows over a video.
 
         Raises:
             MediaError: it cannot be read, or is too long.
             InputError: it has too many windows.
-            ReadingStopped: the caller said so.
+            Cancelled: `cancel` is cancelled.
         """
         digest = self._digests.of(path)
 
         def make() -> WindowPlan:
-            with self.open(path, should_stop) as reader:
+            with self.open(path, cancel) as reader:
                 info = reader.info
                 starts, ends = windows_over(info.duration_s, options)
                 starts, ends = starts + info.start_s, ends + info.start_s
@@ -175,19 +165,17 @@ class VideoEncoder:
         plan = self._plans.get((digest, options.window_s, options.stride_s), make)
         return replace(plan, fit=self._unlike_own(options.fit))
 
-    def prepare(
-        self, path: Path, plan: WindowPlan, should_stop: ShouldStop = never
-    ) -> Iterator[int]:
+    def prepare(self, path: Path, plan: WindowPlan, cancel: CancelToken = NEVER) -> Iterator[int]:
         """Compute and keep the vectors of a plan that are nowhere kept.
 
         Yields:
             After each batch, the number of windows that are ready; nothing where none is missing.
 
         Raises:
-            ReadingStopped: the caller said so.
+            Cancelled: `cancel` is cancelled.
         """
         todo = self._kept.missing(plan.keys)
-        for done in self._compute(path, plan, todo, should_stop):
+        for done in self._compute(path, plan, todo, cancel):
             yield len(plan.indices) - len(todo) + done
 
     def in_order(
@@ -202,7 +190,7 @@ class VideoEncoder:
         rest = plan.between(first, len(plan.indices))
         todo = self._kept.missing(rest.keys)
         begin = 0
-        for done in self._compute(path, rest, todo, never):
+        for done in self._compute(path, rest, todo, NEVER):
             end = todo[done] if done < len(todo) else len(rest.indices)
             some = rest.between(begin, end)
             yield some, self.vectors(path, some)
@@ -211,15 +199,15 @@ class VideoEncoder:
             yield rest, self.vectors(path, rest)
 
     def _compute(
-        self, path: Path, plan: WindowPlan, todo: list[int], should_stop: ShouldStop
+        self, path: Path, plan: WindowPlan, todo: list[int], cancel: CancelToken
     ) -> Iterator[int]:
         """Compute and keep the vectors of some windows; yields how many, after each batch."""
         if not todo:
             return
         keys = plan.keys
-        with self.open(path, should_stop) as reader:
+        with self.open(path, cancel) as reader:
             done = 0
-            clips = self._clips(reader, plan, todo, should_stop)
+            clips = self._clips(reader, plan, todo, cancel)
             for batch in _batched(clips, self._clips_per_batch):
                 part = [keys[row] for row in todo[done : done + len(batch)]]
                 vectors = self._vectors(batch)
@@ -227,18 +215,16 @@ class VideoEncoder:
                 done += len(batch)
                 yield done
 
-    def vectors(
-        self, path: Path, plan: WindowPlan, should_stop: ShouldStop = never
-    ) -> torch.Tensor:
+    def vectors(self, path: Path, plan: WindowPlan, cancel: CancelToken = NEVER) -> torch.Tensor:
         """Return the (N, D) unit vectors of a plan's windows; 0 for one that cannot be read.
 
         Raises:
-            ReadingStopped: the caller said so.
+            Cancelled: `cancel` is cancelled.
         """
 
         def compute(rows: list[int]) -> torch.Tensor:
-            with self.open(path, should_stop) as reader:
-                clips = self._clips(reader, plan, rows, should_stop)
+            with self.open(path, cancel) as reader:
+                clips = self._clips(reader, plan, rows, cancel)
                 batches = [self._vectors(b) for b in _batched(clips, self._clips_per_batch)]
             return torch.cat(batches)
 
@@ -259,7 +245,7 @@ class VideoEncoder:
         path: Path,
         start_s: float,
         end_s: float,
-        should_stop: ShouldStop = never,
+        cancel: CancelToken = NEVER,
         fit: str = "",
     ) -> tuple[WindowPlan, tuple[float, ...], list[str]]:
         """Return the one window that is a part of a video, its frames' times, and notes.
@@ -267,11 +253,11 @@ class VideoEncoder:
         Raises:
             MediaError: the video cannot be read, or is too long.
             InputError: the part is not in the video.
-            ReadingStopped: the caller said so.
+            Cancelled: `cancel` is cancelled.
         """
         check_number(start_s, "start_s", 0.0, MAX_TIME_S, unit=" s")
         check_number(end_s, "end_s", 0.0, MAX_TIME_S, unit=" s")
-        with self.open(path, should_stop) as reader:
+        with self.open(path, cancel) as reader:
             info, times = reader.info, reader.times_s
         indices_between(times, start_s, end_s)  # refuses what is not in the video
         end = np.array([min(end_s or info.end_s, info.end_s)])
@@ -302,7 +288,7 @@ class VideoEncoder:
         return vectors
 
     def _clips(
-        self, reader: VideoReader, plan: WindowPlan, rows: list[int], should_stop: ShouldStop
+        self, reader: VideoReader, plan: WindowPlan, rows: list[int], cancel: CancelToken
     ) -> Iterator[Pixels | None]:
         """Yield the frames of each window as the model reads them; None where all are lost.
 
@@ -311,10 +297,10 @@ class VideoEncoder:
         """
         held: dict[int, Pixels] = {}
         windows = plan.indices[rows]
-        parts = self._parts(reader, np.unique(windows), plan, should_stop)
+        parts = self._parts(reader, np.unique(windows), plan, cancel)
         read = -1
         for row, window in enumerate(windows):
-            _check(should_stop)
+            cancel.check()
             while read < window[-1]:
                 read, frames = next(parts)
                 held |= frames
@@ -328,29 +314,24 @@ class VideoEncoder:
                 held = {i: frame for i, frame in held.items() if i >= windows[row + 1, 0]}
 
     def _parts(
-        self, reader: VideoReader, wanted: np.ndarray, plan: WindowPlan, should_stop: ShouldStop
+        self, reader: VideoReader, wanted: np.ndarray, plan: WindowPlan, cancel: CancelToken
     ) -> Iterator[tuple[int, dict[int, Pixels]]]:
         """Yield frames as the model reads them, part by part, each with the last number of it."""
         side, fit = self._processor.image_size, plan.fit or self._processor.fit
         lost = self._lost.of(plan.digest)
         pixels = reader.info.height_px * reader.info.width_px + side**2
         at_once = max(num_cores(), DECODED_BYTES // (3 * pixels))
-        for frames in reader.frames_in_order(wanted, at_once=at_once, should_stop=should_stop):
+        for frames in reader.frames_in_order(wanted, at_once=at_once, cancel=cancel):
             lost.update(frames.lost)
             small: dict[int, Pixels] = {}
             for start in range(0, len(frames.indices), RESIZED_AT_ONCE):
-                _check(should_stop)
+                cancel.check()
                 part = slice(start, start + RESIZED_AT_ONCE)
                 fitted = fit_frames(frames.pixels[part], side, fit)
                 small.update(zip(frames.indices[part].tolist(), fitted, strict=True))
             read = frames.highest
             del frames  # not held while the model encodes
             yield read, small
-
-
-def _check(should_stop: ShouldStop) -> None:
-    if should_stop():
-        raise ReadingStopped
 
 
 def _batched(clips: Iterator[Pixels | None], size: int) -> Iterator[list[Pixels | None]]:

@@ -1,6 +1,6 @@
 """Which frames of a video are looked at, and those frames as clips of pixels."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import MediaError
 from pipelines.media.video.frames import Pixels, VideoFrames, VideoInfo, indices_at, indices_between
 from pipelines.media.video.reader import VideoReader, num_cores
@@ -118,7 +119,7 @@ def read_clips(
     side_px: int,
     *,
     lost: set[int],
-    should_stop: Callable[[], bool],
+    cancel: CancelToken = NEVER,
 ) -> Iterator[tuple[torch.Tensor, list[Pixels]]]:
     """Decode clips one after the other; whole frames of a few are in memory at once.
 
@@ -130,18 +131,18 @@ def read_clips(
         clips: numbers of the frames of each, ascending from clip to clip.
         side_px: side S of the frames that the tower reads.
         lost: takes the numbers of the frames that cannot be read.
-        should_stop: asked every 50 ms.
+        cancel: checked every 50 ms.
 
     Yields:
         (T, 3, S, S) float32, normalised; and small pictures of the frames, (H, W, 3) uint8.
 
     Raises:
-        ReadingStopped: `should_stop` said yes.
+        Cancelled: `cancel` is cancelled.
     """
     wanted = sorted({index for clip in clips for index in clip})
     frame_bytes = reader.info.height_px * reader.info.width_px * 3
     at_once = max(num_cores(), DECODED_BYTES // frame_bytes)
-    parts = reader.frames_in_order(wanted, at_once=at_once, should_stop=should_stop)
+    parts = reader.frames_in_order(wanted, at_once=at_once, cancel=cancel)
     black = np.zeros((side_px, side_px, 3), np.uint8)
     held: dict[int, tuple[Pixels, Pixels]] = {}
     read = -1

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from pipelines.core.cancel import ShouldStop
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import InputError
 from pipelines.models.videochat_flash.configuration_videochat_flash import (
     Dropping,
@@ -127,7 +127,7 @@ def generate(
     *,
     cache: KeyValues | None = None,
     dropping: Dropping | None = None,
-    should_stop: ShouldStop | None = None,
+    cancel: CancelToken = NEVER,
 ) -> Generator[int, None, None]:
     """Answer a prompt, token by token.
 
@@ -140,18 +140,18 @@ def generate(
         decoding: how tokens are chosen.
         cache: keys and values of the conversation so far; afterwards it holds this turn too.
         dropping: which visual tokens leave on the way; None for none.
-        should_stop: asked between the layers while the prompt is read, which takes long.
+        cancel: checked between the layers while the prompt is read, which takes long.
 
     Yields:
         Token ids, `decoding.max_new_tokens` at most.
 
     Raises:
         InputError: as `prefill` does.
-        Stopped: `should_stop` said yes.
+        Cancelled: `cancel` is cancelled.
     """
     cache = KeyValues() if cache is None else cache
     chooser = TokenChooser(decoding)
-    read = prefill(model, prompt, cache, dropping=dropping, should_stop=should_stop)
+    read = prefill(model, prompt, cache, dropping=dropping, cancel=cancel)
     logits = read.logits
     for number in range(1, decoding.max_new_tokens + 1):
         token = chooser.choose(logits)

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from pipelines.core.cancel import ShouldStop, check_stop
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.models.videochat_flash.configuration_videochat_flash import VisionConfig
 from pipelines.models.videochat_flash.modeling_umt import attend, to_patches
 
@@ -26,24 +26,24 @@ class InternVideo2Tower(nn.Module):
         self.img_pos_embed = nn.Parameter(torch.zeros(1, 1 + per_frame, width))
         self.blocks = nn.ModuleList(InternVideo2Block(config) for _ in range(config.num_layers))
 
-    def forward(self, pixels: torch.Tensor, should_stop: ShouldStop | None = None) -> torch.Tensor:
+    def forward(self, pixels: torch.Tensor, cancel: CancelToken = NEVER) -> torch.Tensor:
         """Encode clips.
 
         Args:
             pixels: (B, T, 3, S, S) normalised; T is 4 for video and 1 for images.
-            should_stop: asked before every block.
+            cancel: checked before every block.
 
         Returns:
             (B, T*G*G, C) without the class token, in the order time, row, column.
 
         Raises:
-            Stopped: `should_stop` said yes.
+            Cancelled: `cancel` is cancelled.
         """
         tokens = self.patch_embed(to_patches(pixels, self.config.patch_px))  # (B, P, C)
         tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
         tokens = tokens + (self.img_pos_embed if pixels.shape[1] == 1 else self.pos_embed)
         for block in self.blocks:
-            check_stop(should_stop)
+            cancel.check()
             tokens = block(tokens)
         return tokens[:, 1:]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pipelines.core.cancel import ShouldStop, check_stop
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import InputError
 from pipelines.models.videochat_flash.configuration_videochat_flash import Dropping
 from pipelines.models.videochat_flash.kv_cache import KeyValues
@@ -150,7 +150,7 @@ def prefill(
     cache: KeyValues,
     *,
     dropping: Dropping | None = None,
-    should_stop: ShouldStop | None = None,
+    cancel: CancelToken = NEVER,
 ) -> Prefilled:
     """Read a prompt, as far as `cache` does not hold it already.
 
@@ -164,14 +164,14 @@ def prefill(
         prompt: what to read.
         cache: is brought up to the prompt.
         dropping: which visual tokens leave; None for none.
-        should_stop: asked before every layer.
+        cancel: checked before every layer.
 
     Returns:
         The logits that follow, and what was kept.
 
     Raises:
         InputError: `dropping` names a layer that the model does not have, or leaves nothing.
-        Stopped: `should_stop` said yes; the cache stays usable.
+        Cancelled: `cancel` is cancelled; the cache stays usable.
     """
     if dropping is not None:
         dropping.check_fits(model.config.num_hidden_layers)
@@ -179,8 +179,8 @@ def prefill(
             raise InputError("Token dropping must leave a visual token, but would leave none.")
     run = _Prefill(model, prompt, cache, dropping if prompt.num_visual else None)
     for layer in range(model.config.num_hidden_layers):
-        check_stop(should_stop)
-        run.layer(layer, should_stop)
+        cancel.check()
+        run.layer(layer, cancel)
     return run.finish()
 
 
@@ -228,7 +228,7 @@ class _Prefill:
         self.whole = self.num_reused == 0  # whether `hidden` begins with the first token
         self._begin_segment(0)
 
-    def layer(self, index: int, should_stop: ShouldStop | None) -> None:
+    def layer(self, index: int, cancel: CancelToken) -> None:
         """Run one layer, after the stage before it; what stops it leaves its keys and values."""
         if self.dropping is not None and index in self.dropping.layers:
             self._stage(index, self.dropping.layers.index(index))
@@ -246,7 +246,7 @@ class _Prefill:
         hidden = self.hidden + layer.self_attn(hidden_states=normed, **how)[0]
         parts = []
         for part in hidden.split(ROWS, dim=1):
-            check_stop(should_stop)
+            cancel.check()
             parts.append(part + layer.mlp(layer.post_attention_layernorm(part)))
         self.hidden = torch.cat(parts, dim=1)
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate, pad, scaled_dot_product_attention
 
-from pipelines.core.cancel import ShouldStop, check_stop
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.models.videochat_flash.configuration_videochat_flash import VisionConfig
 
 #: Queries whose scores are computed together: with 4,096 keys 4 MB in bfloat16.
@@ -110,24 +110,24 @@ class UmtTower(nn.Module):
         self.blocks = nn.ModuleList(UmtBlock(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.hidden_size, eps=1e-12)
 
-    def forward(self, pixels: torch.Tensor, should_stop: ShouldStop | None = None) -> torch.Tensor:
+    def forward(self, pixels: torch.Tensor, cancel: CancelToken = NEVER) -> torch.Tensor:
         """Encode clips.
 
         Args:
             pixels: (B, T, 3, S, S) normalised; T is 4 for video and 1 for images.
-            should_stop: asked before every block.
+            cancel: checked before every block.
 
         Returns:
             (B, T*G*G, C), in the order time, row, column.
 
         Raises:
-            Stopped: `should_stop` said yes.
+            Cancelled: `cancel` is cancelled.
         """
         tokens = self.patch_embed(to_patches(pixels, self.config.patch_px))  # (B, P, C)
         table = position_table(pixels.shape[1], self.config.grid, self.config.hidden_size)
         tokens = tokens + table.to(tokens.device, tokens.dtype)
         for block in self.blocks:
-            check_stop(should_stop)
+            cancel.check()
             tokens = block(tokens)
         result: torch.Tensor = self.norm(tokens)
         return result

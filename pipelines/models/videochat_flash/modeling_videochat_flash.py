@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from pipelines.core.cancel import ShouldStop
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import InputError
 from pipelines.models.videochat_flash.configuration_videochat_flash import (
     Dropping,
@@ -48,7 +48,7 @@ class VideoChatFlashModel(nn.Module):
         *,
         cache: KeyValues | None = None,
         dropping: Dropping | None = None,
-        should_stop: ShouldStop | None = None,
+        cancel: CancelToken = NEVER,
     ) -> Generator[int, None, None]:
         """Answer a prompt, token by token; see `generation.generate`.
 
@@ -57,7 +57,7 @@ class VideoChatFlashModel(nn.Module):
             decoding: how tokens are chosen; the checkpoint's own stop tokens end it too.
             cache: keys and values of the conversation so far; afterwards it holds this turn too.
             dropping: which visual tokens leave on the way; None for none.
-            should_stop: asked while the prompt is read.
+            cancel: checked while the prompt is read.
 
         Returns:
             The token ids, as they come.
@@ -77,7 +77,7 @@ class VideoChatFlashModel(nn.Module):
             replace(decoding, stop_ids=stop_ids),
             cache=cache,
             dropping=dropping,
-            should_stop=should_stop,
+            cancel=cancel,
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import nn
 
-from pipelines.core.cancel import ShouldStop
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.models.videochat_flash.configuration_videochat_flash import VideoChatFlashConfig
 from pipelines.models.videochat_flash.modeling_internvideo2 import InternVideo2Tower
 from pipelines.models.videochat_flash.modeling_umt import UmtTower
@@ -101,21 +101,21 @@ class VisualEncoder(nn.Module):
         self.projector = Projector(vision.hidden_size, config.hidden_size)
 
     @torch.inference_mode()
-    def encode(self, pixels: torch.Tensor, should_stop: ShouldStop | None = None) -> torch.Tensor:
+    def encode(self, pixels: torch.Tensor, cancel: CancelToken = NEVER) -> torch.Tensor:
         """Encode clips (T = 4) or images (T = 1).
 
         Args:
             pixels: (B, T, 3, S, S) normalised, on any device, of any floating dtype.
-            should_stop: asked before every block of the tower.
+            cancel: checked before every block of the tower.
 
         Returns:
             (B, 64, D), on the device and of the dtype of the weights.
 
         Raises:
-            Stopped: `should_stop` said yes.
+            Cancelled: `cancel` is cancelled.
         """
         weight = self.projector.fc1.bias
-        tokens = self.tower(pixels.to(weight.device, weight.dtype), should_stop)
+        tokens = self.tower(pixels.to(weight.device, weight.dtype), cancel)
         merged: torch.Tensor = self.projector(self.merge(tokens))
         return merged
 
@@ -129,7 +129,7 @@ class VisualEncoder(nn.Module):
         )
 
     def encode_clips(
-        self, clips: Iterable[torch.Tensor], should_stop: ShouldStop | None = None
+        self, clips: Iterable[torch.Tensor], cancel: CancelToken = NEVER
     ) -> Iterator[torch.Tensor]:
         """Encode a video clip by clip; nothing but the clip at hand is in memory.
 
@@ -137,36 +137,36 @@ class VisualEncoder(nn.Module):
 
         Args:
             clips: of (4, 3, S, S) normalised pixels each, as `processing.iter_clips` yields them.
-            should_stop: asked before every block of the tower.
+            cancel: checked before every block of the tower.
 
         Yields:
             (64, D) of each clip, in order.
 
         Raises:
-            Stopped: `should_stop` said yes.
+            Cancelled: `cancel` is cancelled.
         """
         for clip in clips:
-            yield self.encode(clip[None], should_stop)[0]
+            yield self.encode(clip[None], cancel)[0]
 
     def encode_video(
-        self, clips: Iterable[torch.Tensor], should_stop: ShouldStop | None = None
+        self, clips: Iterable[torch.Tensor], cancel: CancelToken = NEVER
     ) -> torch.Tensor:
         """Encode a whole video.
 
         Args:
             clips: as `encode_clips` takes them, one at least.
-            should_stop: asked before every block of the tower.
+            cancel: checked before every block of the tower.
 
         Returns:
             (16*N, D) for N frames: 64 rows of each clip.
 
         Raises:
-            Stopped: `should_stop` said yes.
+            Cancelled: `cancel` is cancelled.
         """
-        return torch.cat(list(self.encode_clips(clips, should_stop)))
+        return torch.cat(list(self.encode_clips(clips, cancel)))
 
     def encode_tiles(
-        self, tiles: torch.Tensor, columns: int, should_stop: ShouldStop | None = None
+        self, tiles: torch.Tensor, columns: int, cancel: CancelToken = NEVER
     ) -> torch.Tensor:
         """Encode a still image that was cut into tiles.
 
@@ -174,16 +174,16 @@ class VisualEncoder(nn.Module):
             tiles: (1 + rows*columns, 3, S, S) normalised: the whole image, then its tiles row by
                 row, as `processing.image_tiles` gives them.
             columns: tiles in a row.
-            should_stop: asked before every block of the tower.
+            cancel: checked before every block of the tower.
 
         Returns:
             (64*(1 + rows*columns), D): the rows of the whole image, then those of the tiles,
             read row by row across the whole map as if every tile's 64 were 8 by 8.
 
         Raises:
-            Stopped: `should_stop` said yes.
+            Cancelled: `cancel` is cancelled.
         """
-        rows = [self.encode(tile[None, None], should_stop) for tile in tiles]
+        rows = [self.encode(tile[None, None], cancel) for tile in tiles]
         encoded = torch.cat(rows)  # (1 + n, 64, D)
         side = int(self.config.merged_tokens**0.5)
         maps = encoded[1:].unflatten(1, (side, side)).unflatten(0, (-1, columns))

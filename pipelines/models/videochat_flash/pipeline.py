@@ -3,7 +3,7 @@
 import gc
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ import torch
 from pipelines.compute.device import is_out_of_memory, memory_budget_gb
 from pipelines.compute.lru import Kept
 from pipelines.compute.packed_linear import pack_linear
-from pipelines.core.cancel import ShouldStop, Stopped, check_stop
-from pipelines.core.errors import InputError, ReadingStopped
+from pipelines.core.cancel import NEVER, CancelToken
+from pipelines.core.errors import InputError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.results import Finish, Step
 from pipelines.core.spec import VideoChatTraits
@@ -135,7 +135,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
         options: GenerationOptions,
         part: Part,
         compress: bool,
-    ) -> Callable[[Emit, ShouldStop], None]:
+    ) -> Callable[[Emit, CancelToken], None]:
         """Return the work of answering, which ends within a layer of the model.
 
         `compress` drops most visual tokens inside the language model. Where memory runs out before
@@ -152,15 +152,9 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
         dropping = self.dropping if compress else self._model.config.dropping
         asked = _Question(video, question, history, options, dropping)
 
-        def work(emit: Emit, should_stop: ShouldStop) -> None:
-            with suppress(Stopped, ReadingStopped):
-                self._answer_somehow(asked, part, emit, should_stop)
+        return lambda emit, cancel: self._answer_somehow(asked, part, emit, cancel)
 
-        return work
-
-    def look(
-        self, video: Path, part: Part = WHOLE, should_stop: ShouldStop = lambda: False
-    ) -> Iterator[Step]:
+    def look(self, video: Path, part: Part = WHOLE, cancel: CancelToken = NEVER) -> Iterator[Step]:
         """Encode what of a video is not kept, clip by clip, for the questions to come.
 
         Yields:
@@ -170,8 +164,8 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
             InputError: the part is not in the video.
             MediaError: the file is not a video that can be read, or too long.
         """
-        plan = self.videos.plan(video, part, should_stop)
-        for done, _ in self.videos.of(video, plan, should_stop):
+        plan = self.videos.plan(video, part, cancel)
+        for done, _ in self.videos.of(video, plan, cancel):
             if done is not None:
                 yield done
 
@@ -229,14 +223,14 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
         return Dropping(CARD_DROPPING.kind, (first, second), CARD_DROPPING.ratios)
 
     def _answer_somehow(
-        self, asked: _Question, part: Part, emit: Emit, should_stop: ShouldStop
+        self, asked: _Question, part: Part, emit: Emit, cancel: CancelToken
     ) -> None:
         """Answer, with half as many frames each time that memory runs out."""
-        plan = self.videos.plan(asked.video, part, should_stop)
+        plan = self.videos.plan(asked.video, part, cancel)
         before = len(plan.choice.indices)
         while True:
             try:
-                self._answer(asked, plan, emit, should_stop)
+                self._answer(asked, plan, emit, cancel)
                 return
             except Exception as error:
                 number = len(plan.choice.indices) // 8 * 4
@@ -244,19 +238,17 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
                     raise
             self.forget()
             part = Part(max_frames=number, start_s=part.start_s, end_s=part.end_s)
-            plan = self.videos.plan(asked.video, part, should_stop)
+            plan = self.videos.plan(asked.video, part, cancel)
             asked.notes[:] = [
                 f"There was not enough memory for {before} frames: the model looked at "
                 f"{len(plan.choice.indices)}."
             ]
 
-    def _answer(
-        self, asked: _Question, plan: FramePlan, emit: Emit, should_stop: ShouldStop
-    ) -> None:
+    def _answer(self, asked: _Question, plan: FramePlan, emit: Emit, cancel: CancelToken) -> None:
         emit(AnswerDelta(seen=plan.seen))
         written = self._write(asked, plan)
         rows: list[torch.Tensor] = []
-        for done, encoded in self.videos.of(asked.video, plan, should_stop):
+        for done, encoded in self.videos.of(asked.video, plan, cancel):
             rows.append(encoded)
             if done is not None:
                 emit(AnswerDelta(step=done))
@@ -272,9 +264,9 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
                 decoding,
                 cache=values,
                 dropping=asked.dropping,
-                should_stop=should_stop,
+                cancel=cancel,
             ),
-            should_stop,
+            cancel,
         )
         try:
             with closing(self._pieces(ids, guard)) as pieces:
@@ -389,9 +381,9 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
 class _Counted:
     """Token ids, counted and timed as they come; ended between two of them."""
 
-    def __init__(self, ids: Generator[int, None, None], should_stop: ShouldStop) -> None:
+    def __init__(self, ids: Generator[int, None, None], cancel: CancelToken) -> None:
         self._ids = ids
-        self._should_stop = should_stop
+        self._cancel = cancel
         self._start = time.monotonic()
         self.number = 0
         self.first_s = self.all_s = 0.0
@@ -403,4 +395,4 @@ class _Counted:
                 self.all_s = time.monotonic() - self._start
                 self.first_s = self.first_s or self.all_s
                 yield token
-                check_stop(self._should_stop)
+                self._cancel.check()

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from pipelines.compute.lru import FileDigests, LruCache
-from pipelines.core.cancel import ShouldStop, Stopped
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.results import Step
 from pipelines.media.video.frames import Pixels
 from pipelines.media.video.open import open_video
@@ -19,7 +19,7 @@ from pipelines.models.videochat_flash.estimate import ChatRates
 from pipelines.models.videochat_flash.frames import FramePlan, lost_notes, plan_frames, read_clips
 from pipelines.models.videochat_flash.modeling_vision import VisualEncoder
 
-#: Seconds between two looks at whether somebody who waits was told to stop.
+#: Seconds between two checks of the token of a thread that waits.
 _LOOK_S = 0.05
 
 
@@ -44,12 +44,12 @@ class ClipFeatures:
         return sum(self._kept.find(key) is None for key in keys)
 
     def get(
-        self, key: str, encode: Callable[[], torch.Tensor], should_stop: ShouldStop
+        self, key: str, encode: Callable[[], torch.Tensor], cancel: CancelToken
     ) -> torch.Tensor:
         """Return the rows of a clip, which `encode` makes where they are not kept.
 
         Raises:
-            Stopped: `should_stop` said yes while another thread's work was waited for.
+            Cancelled: `cancel` is cancelled while another thread encodes the clip.
         """
         while True:
             with self._lock:
@@ -60,8 +60,8 @@ class ClipFeatures:
                 if running is None:
                     mine = self._running[key] = threading.Event()
                     break
-            if not running.wait(_LOOK_S) and should_stop():
-                raise Stopped
+            if not running.wait(_LOOK_S):
+                cancel.check()
         try:
             rows = encode()
             self._kept.keep(key, rows)
@@ -136,11 +136,11 @@ class VideoRows:
             PICTURE_BYTES, lambda pictures: sum(picture.nbytes for picture in pictures)
         )
 
-    def plan(self, video: Path, part: Part, should_stop: ShouldStop | None = None) -> FramePlan:
+    def plan(self, video: Path, part: Part, cancel: CancelToken = NEVER) -> FramePlan:
         """Return which frames of a video are looked at.
 
         Raises:
-            ReadingStopped: `should_stop` said yes while the file was opened.
+            Cancelled: `cancel` is cancelled.
             InputError: the part is not in the video.
             MediaError: the file is not a video that can be read, or too long.
         """
@@ -148,20 +148,19 @@ class VideoRows:
         part = replace(part, max_frames=min(part.max_frames, self._max_frames))
 
         def make() -> FramePlan:
-            with self._open(video, should_stop) as reader:
+            with self._open(video, cancel) as reader:
                 clip_frames = self._visual.config.vision.clip_frames
                 return plan_frames(reader, digest, part, clip_frames=clip_frames)
 
         return self._plans.get((digest, part), make)
 
     def of(
-        self, video: Path, plan: FramePlan, should_stop: ShouldStop
+        self, video: Path, plan: FramePlan, cancel: CancelToken
     ) -> Iterator[tuple[Step | None, torch.Tensor]]:
         """Yield the (64, D) rows of every clip in order, those that had to be encoded with a step.
 
         Raises:
-            ReadingStopped: `should_stop` said yes while the file was read.
-            Stopped: it said so while a clip was encoded.
+            Cancelled: `cancel` is cancelled.
         """
         found = [self.clips.find(key) for key in plan.keys]
         todo = [clip for clip, rows in zip(plan.clips, found, strict=True) if rows is None]
@@ -171,8 +170,8 @@ class VideoRows:
         total, done = len(plan.choice.indices), 0
         lost = self._lost_of(plan)
         side_px = self._visual.config.vision.image_px
-        with self._open(video, should_stop) as reader:
-            pixels = read_clips(reader, todo, side_px, lost=lost, should_stop=should_stop)
+        with self._open(video, cancel) as reader:
+            pixels = read_clips(reader, todo, side_px, lost=lost, cancel=cancel)
             for key, frames, rows in zip(plan.keys, plan.clips, found, strict=True):
                 done += plan.clip_frames
                 if rows is not None:
@@ -180,10 +179,10 @@ class VideoRows:
                     continue
                 clip, pictures = next(pixels)
                 if lost.intersection(frames):  # not kept: whoever asks is to hear of it
-                    encoded = self._visual.encode(clip[None], should_stop)[0].cpu()
+                    encoded = self._visual.encode(clip[None], cancel)[0].cpu()
                 else:
                     self._pictures.keep(key, pictures)
-                    encoded = self._encoded(key, clip, should_stop)
+                    encoded = self._encoded(key, clip, cancel)
                 yield Step(done=done, total=total, unit="frames"), encoded
 
     def pictures(self, plan: FramePlan) -> list[Pixels]:
@@ -200,17 +199,17 @@ class VideoRows:
         """Return a note where frames could not be read; raises where none could."""
         return lost_notes(plan, self._lost_of(plan))
 
-    def _encoded(self, key: str, clip: torch.Tensor, should_stop: ShouldStop) -> torch.Tensor:
+    def _encoded(self, key: str, clip: torch.Tensor, cancel: CancelToken) -> torch.Tensor:
         def encode() -> torch.Tensor:
             start = time.monotonic()
-            rows = self._visual.encode(clip[None], should_stop)[0].cpu()
+            rows = self._visual.encode(clip[None], cancel)[0].cpu()
             self._rates.note("clip", 1, time.monotonic() - start)
             return rows
 
-        return self.clips.get(key, encode, should_stop)
+        return self.clips.get(key, encode, cancel)
 
-    def _open(self, video: Path, should_stop: ShouldStop | None = None) -> VideoReader:
-        return open_video(video, max_seconds=self._max_seconds, should_stop=should_stop)
+    def _open(self, video: Path, cancel: CancelToken = NEVER) -> VideoReader:
+        return open_video(video, max_seconds=self._max_seconds, cancel=cancel)
 
     def _lost_of(self, plan: FramePlan) -> set[int]:
         return self._lost.get(plan.digest, set)

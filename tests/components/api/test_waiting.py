@@ -7,6 +7,7 @@ from typing import Any
 
 from gradio_client import handle_file
 
+from pipelines.core.cancel import NEVER
 from tests.conftest import connect
 from tests.fakes.hub import FakeHub
 from tests.fakes.tiny_captioning import make_blip
@@ -86,7 +87,7 @@ def test_a_script_sees_its_place(tmp_path: Path, red_circle: Path) -> None:
         def told(job: Any) -> list[str]:
             return [str(one.desc) for one in job.status().progress_data or []]
 
-        with app.store.queue.alone(lambda: False):
+        with app.store.queue.alone(NEVER):
             for number in (1, 2):
                 jobs.append(connect(app.url).submit(**request))
                 place = f"Waiting for the model: {number} before you"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from gradio import utils
 
-from components.server.blocks import close_in_thread, close_off_the_loop
+from components.server.gradio_internals import close_in_thread, close_off_the_loop
 
 
 def test_the_loop_goes_on_while_work_ends() -> None:

@@ -24,9 +24,9 @@ from tests.support.raw_http import http, post
 #: `python app.py` that fetches from this machine too.
 OPEN = """
 import functools, sys
-from components import layout
+from components import page
 from components.server.links import Links
-layout.Links = functools.partial(Links, allowed=lambda address: True)
+page.Links = functools.partial(Links, allowed=lambda address: True)
 import app
 app.main(sys.argv[1:])
 """

@@ -13,6 +13,7 @@ from gradio_client.exceptions import AppError
 from components.server.blocks import Page
 from components.server.queue import FairLine, FairQueue
 from components.widgets.common import DEVICE_QUEUE
+from pipelines.core.cancel import NEVER
 from pipelines.core.visitor import asking
 from tests.conftest import connect
 from tests.support.app_in_process import bundled_app, wait_until
@@ -124,7 +125,7 @@ def test_whoever_asks_once_does_not_wait_for_all_of_a_flood(
         flood = Client(app.url, ssl_verify=False, verbose=False, max_workers=100)
         other, queue = connect(app.url), app.page._queue
         num = DEVICE_QUEUE["concurrency_limit"] // 2 + 6  # one visitor has half of the places
-        with app.store.queue.alone(lambda: False):  # nobody is answered meanwhile
+        with app.store.queue.alone(NEVER):  # nobody is answered meanwhile
             jobs = [ask(flood, "flood") for _ in range(num)]
             wait_until(lambda: len(queue) == 6, "half of the places are not taken")
             jobs.append(ask(other, "other"))
@@ -146,7 +147,7 @@ def test_one_visitor_leaves_half_of_the_room(tmp_path: Path, red_circle: Path) -
         queue = app.page._queue
         many = Client(app.url, ssl_verify=False, verbose=False, max_workers=100)
         num = DEVICE_QUEUE["concurrency_limit"] // 2
-        with app.store.queue.alone(lambda: False):
+        with app.store.queue.alone(NEVER):
             jobs = [ask(many) for _ in range(num)]
             wait_until(lambda: app.num_running() == num, "the places are not full")
             queue.max_size = 6

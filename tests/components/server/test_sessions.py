@@ -155,7 +155,7 @@ def test_it_looks_while_the_server_runs_whatever_happens(
 #: `python app.py` that gives up visits at once, and prints how many there are.
 QUICK = (
     "import sys\n"
-    "from components import sessions\n"
+    "from components.server import sessions\n"
     "own = sessions.forget\n"
     "def forget(holder, now, closed):\n"
     "    gone = own(holder, now, closed, sessions.Ages(plain=0.2, left=0.2))\n"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from gradio_client import Client, handle_file
 
-from pipelines.models.captioning import stopping as stops
+from pipelines.models.captioning.decoding import current_token
 from tests.conftest import connect, draw_circle
 from tests.support.app_in_process import BundledApp, bundled_app, wait_until
 
@@ -98,7 +98,7 @@ def test_a_client_that_leaves_while_the_picture_is_read_stops_the_model(
     def hold(*_: Any) -> None:
         layers.append(None)
         end = time.monotonic() + 30
-        while len(layers) == 1 and not stops._run.should_stop() and time.monotonic() < end:
+        while len(layers) == 1 and not current_token().is_cancelled and time.monotonic() < end:
             time.sleep(0.01)
 
     with app.store.use("demo-blip2", "caption") as describer:

@@ -84,7 +84,7 @@ def test_a_strip_that_is_shown_is_not_decoded_again(
     def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("the video was opened again")
 
-    monkeypatch.setattr("pipelines.models.videochat_flash.frames.open_video", never)
+    monkeypatch.setattr("pipelines.models.video_chat.open_video", never)
     films, _, _ = ask(app, video, shown=seen)
     assert films == []
 

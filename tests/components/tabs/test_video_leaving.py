@@ -1,14 +1,14 @@
 """Clients that leave while a video is read for them: the model is free again at once."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from gradio_client import handle_file
 
 from components.tabs import moments
-from pipelines.core.errors import ReadingStopped
+from pipelines.core.cancel import Cancelled, CancelToken
 from pipelines.models.viclip import videos
 from tests.conftest import connect
 from tests.support.app_in_process import HANG_S, BundledApp, bundled_app, wait_until
@@ -23,14 +23,14 @@ class Held:
     def __init__(self) -> None:
         self.begun = self.stopped = False
 
-    def __call__(self, *args: Any, should_stop: Callable[[], bool], **options: Any) -> Any:
+    def __call__(self, *args: Any, cancel: CancelToken, **options: Any) -> Any:
         self.begun = True
         end = time.monotonic() + HANG_S
-        while not should_stop():
+        while not cancel.is_cancelled:
             assert time.monotonic() < end, "nobody said stop"
             time.sleep(0.01)
         self.stopped = True
-        raise ReadingStopped
+        raise Cancelled
 
 
 @pytest.fixture(scope="module")

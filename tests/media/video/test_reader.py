@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from av.video.reformatter import Colorspace, Interpolation
 
-from pipelines.core.errors import InputError, MediaError, MemoryLimitError, ReadingStopped
+from pipelines.core.cancel import Cancelled, CancelToken
+from pipelines.core.errors import InputError, MediaError, MemoryLimitError
 from pipelines.media.video.container import open_container, video_stream
 from pipelines.media.video.index import Listing, build_index
 from pipelines.media.video.open import open_video, probe
@@ -68,11 +69,11 @@ def test_the_list_of_packets_can_be_stopped(tmp_path: Path, name: str) -> None:
         asked[0] += 1
         return True
 
-    with pytest.raises(ReadingStopped):
-        build_index(path, stop)
+    with pytest.raises(Cancelled):
+        build_index(path, CancelToken(stop))
     assert asked == [1], "it goes on with nothing after that"
-    with open_container(path) as container, pytest.raises(ReadingStopped):
-        Listing.of(container, video_stream(container, path), lambda: True)
+    with open_container(path) as container, pytest.raises(Cancelled):
+        Listing.of(container, video_stream(container, path), CancelToken(lambda: True))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -213,8 +214,8 @@ def test_stop_ends_the_search_for_the_first_whole_frame(videos: Videos, tmp_path
     data = videos("mpeg2.mpg").read_bytes()
     path = tmp_path / "cut.mpg"
     path.write_bytes(data[len(data) * 3 // 10 // 2048 * 2048 :])
-    with pytest.raises(ReadingStopped):
-        build_index(path, lambda: True)
+    with pytest.raises(Cancelled):
+        build_index(path, CancelToken(lambda: True))
 
 
 @pytest.mark.parametrize("num_zeros", [8, 40])
@@ -312,9 +313,11 @@ def test_progress_and_stop_come_in_the_callers_thread(videos: Videos) -> None:
         assert current_thread().name == "MainThread"
         return False
 
-    with open_video(videos("h264-b-frames.mp4"), should_stop=stop) as reader:
+    with open_video(videos("h264-b-frames.mp4"), cancel=CancelToken(stop)) as reader:
         reader.frames_at(
-            range(60), should_stop=stop, on_progress=lambda done, all_: told.append((done, all_))
+            range(60),
+            cancel=CancelToken(stop),
+            on_progress=lambda done, all_: told.append((done, all_)),
         )
     assert told[-1] == (60, 60)
     assert told == sorted(told)
@@ -322,8 +325,8 @@ def test_progress_and_stop_come_in_the_callers_thread(videos: Videos) -> None:
 
 def test_stop_ends_reading(videos: Videos) -> None:
     with VideoReader(videos("h264-one-group.mp4")) as reader:
-        with pytest.raises(ReadingStopped):
-            reader.frames_at(range(NUM_FRAMES), should_stop=lambda: True)
+        with pytest.raises(Cancelled):
+            reader.frames_at(range(NUM_FRAMES), cancel=CancelToken(lambda: True))
         assert number_of(reader.frames_at([7]).pixels[0]) == 7  # and is as good as new
 
 
@@ -386,8 +389,8 @@ def test_a_video_of_hours(tmp_path: Path) -> None:
     with pytest.raises(MediaError) as caught:
         VideoReader(path, max_seconds=3600)
     assert "s long; the limit is 3600 s. Trim it and try again." in caught.value.message
-    with pytest.raises(ReadingStopped):
-        VideoReader(path, should_stop=lambda: True)
+    with pytest.raises(Cancelled):
+        VideoReader(path, cancel=CancelToken(lambda: True))
 
 
 @pytest.mark.parametrize("space", [Colorspace.ITU709, Colorspace.ITU601])

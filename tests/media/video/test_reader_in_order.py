@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import pipelines.media.video.reader
-from pipelines.core.errors import InputError, MediaError, MemoryLimitError, ReadingStopped
+from pipelines.core.cancel import NEVER, Cancelled, CancelToken
+from pipelines.core.errors import InputError, MediaError, MemoryLimitError
 from pipelines.media import isolation
 from pipelines.media.video.decoder import FrameDecoder, pieces_of
 from pipelines.media.video.frames import VideoFrames
@@ -125,7 +126,7 @@ def test_what_reads_all_along_a_video_decodes_it_once(
     clips = [range(start, start + 4) for start in range(0, LONG, 4)]
     with VideoReader(long) as reader:
         fed.count = 0
-        read = list(read_clips(reader, clips, 32, lost=set(), should_stop=lambda: False))
+        read = list(read_clips(reader, clips, 32, lost=set(), cancel=NEVER))
     assert len(read) == len(clips)
     assert fed.count <= LONG + 4
 
@@ -191,8 +192,8 @@ def test_a_damaged_file_stays_suspected(
     path = hit(whole, tmp_path / "hit.mp4", 40, b"\x55")
     with VideoReader(path) as reader:
         if stopped:
-            with pytest.raises(ReadingStopped):
-                in_order(reader, range(90), should_stop=lambda: len(passes.seen) > 2)
+            with pytest.raises(Cancelled):
+                in_order(reader, range(90), cancel=CancelToken(lambda: len(passes.seen) > 2))
             passes.seen.clear()
             reader.frames_at([101], threads=1)  # one that is whole, by one thread
         assert in_order(reader, range(90))
@@ -305,9 +306,9 @@ def test_progress_and_stop_come_in_the_callers_thread(
 def test_stop_ends_reading(kind: str, folder: Path) -> None:
     with VideoReader(make(kind, folder)) as reader:
         seen: list[VideoFrames] = []
-        parts = reader.frames_in_order(range(NUM_FRAMES), should_stop=lambda: bool(seen))
+        parts = reader.frames_in_order(range(NUM_FRAMES), cancel=CancelToken(lambda: bool(seen)))
         seen.append(next(parts))
-        with pytest.raises(ReadingStopped):
+        with pytest.raises(Cancelled):
             next(parts)
         assert numbers_of(reader.frames_at([7]).pixels) == [7]  # and is as good as new
 
@@ -403,9 +404,9 @@ def test_they_are_the_same_apart(long: Path) -> None:
 def test_stop_is_told_to_a_process_of_its_own(long: Path) -> None:
     with open_video(long) as reader:
         seen: list[VideoFrames] = []
-        parts = reader.frames_in_order(range(LONG), should_stop=lambda: bool(seen))
+        parts = reader.frames_in_order(range(LONG), cancel=CancelToken(lambda: bool(seen)))
         seen.append(next(parts))
-        with pytest.raises(ReadingStopped):
+        with pytest.raises(Cancelled):
             while True:
                 next(parts)
         assert numbers_of(reader.frames_at([7]).pixels) == [7]

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from pipelines.compute import background
+from pipelines.core.cancel import Cancelled, CancelToken
 from pipelines.core.options import GenerationOptions
-from pipelines.models.captioning import stopping as stops
+from pipelines.models.captioning.decoding import cancellable, current_token, watch_layers
 from pipelines.models.captioning.pipeline import CaptionPipeline
-from pipelines.models.captioning.stopping import GenerationStopped, stopping, watch_layers
 from tests.support.captioning import FAMILIES, draw, live, one_thread
 
 #: Families whose layers differ: OPT, T5, an encoder for the question, patches, a grid of patches.
@@ -46,7 +46,7 @@ def hold(ran: list[int], at: int) -> Callable[..., None]:
     def look(*_: Any) -> None:
         ran.append(len(ran))
         end = time.monotonic() + 30
-        while len(ran) == at and not stops._run.should_stop() and time.monotonic() < end:
+        while len(ran) == at and not current_token().is_cancelled and time.monotonic() < end:
             time.sleep(0.001)
 
     return look
@@ -101,8 +101,8 @@ def test_only_the_run_that_was_told_stops() -> None:
         model.layers[1](torch.zeros(2))
         seen.append("other")
 
-    with stopping(lambda: True):
-        with pytest.raises(GenerationStopped):
+    with cancellable(CancelToken(lambda: True)):
+        with pytest.raises(Cancelled):
             model.layers[1](torch.zeros(2))
         thread = Thread(target=other)
         thread.start()

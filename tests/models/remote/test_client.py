@@ -577,11 +577,12 @@ import sys
 from pathlib import Path
 from PIL import Image
 from components.widgets.model_lease import lease
+from pipelines.core.cancel import NEVER
 from pipelines.core.settings import read_settings
 from pipelines.serving.store import PipelineStore
 store = PipelineStore(read_settings(["--remote=fake={server.url}"], {{}}))
 Image.new("RGB", (9, 9)).save(sys.argv[1])
-with store.queue.alone(lambda: False), lease(store, "fake", "caption") as lent:
+with store.queue.alone(NEVER), lease(store, "fake", "caption") as lent:
     list(lent.wait(None))
     print(lent.pipeline.answer(Path(sys.argv[1]), "Which?").text)
 sys.exit("torch" in sys.modules)

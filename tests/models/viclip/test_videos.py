@@ -3,7 +3,6 @@
 import hashlib
 import time
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Timer
 from typing import Any
@@ -14,7 +13,8 @@ import pytest
 import torch
 
 from pipelines.compute.vector_cache import VectorCache
-from pipelines.core.errors import MediaError, ReadingStopped
+from pipelines.core.cancel import Cancelled, CancelToken
+from pipelines.core.errors import MediaError
 from pipelines.core.options import SquareFit
 from pipelines.media.video.open import open_video
 from pipelines.media.video.reader import VideoReader
@@ -128,13 +128,13 @@ class Held:
     def __init__(self) -> None:
         self.stopped = False
 
-    def __call__(self, *args: Any, should_stop: Callable[[], bool], **options: Any) -> Any:
+    def __call__(self, *args: Any, cancel: CancelToken, **options: Any) -> Any:
         end = time.monotonic() + 60
-        while not should_stop():
+        while not cancel.is_cancelled:
             assert time.monotonic() < end, "nobody said stop"
             time.sleep(0.01)
         self.stopped = True
-        raise ReadingStopped
+        raise Cancelled
 
 
 @pytest.mark.parametrize("where", [(module, "open_video"), (VideoReader, "frames_in_order")])

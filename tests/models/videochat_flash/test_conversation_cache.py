@@ -6,16 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from pipelines.core.cancel import Stopped
+from pipelines.core.cancel import NEVER, Cancelled, CancelToken
 from pipelines.models.videochat_flash.configuration_videochat_flash import CARD_DROPPING
 from pipelines.models.videochat_flash.conversation_cache import Conversations
 from pipelines.models.videochat_flash.kv_cache import KeyValues
 from pipelines.models.videochat_flash.modeling_language import VISUAL
 from pipelines.models.videochat_flash.video_features import ClipFeatures
-
-
-def never() -> bool:
-    return False
 
 
 def read(*ids: int, tokens: int = 10) -> KeyValues:
@@ -33,7 +29,7 @@ def test_a_clip_that_many_want_is_encoded_once() -> None:
         return torch.ones(2, 3)
 
     with ThreadPoolExecutor(4) as crowd:
-        jobs = [crowd.submit(clips.get, "a", encode, never) for _ in range(4)]
+        jobs = [crowd.submit(clips.get, "a", encode, NEVER) for _ in range(4)]
         go.set()
         assert all(torch.equal(job.result(10), torch.ones(2, 3)) for job in jobs)
     assert len(asked) == 1
@@ -49,14 +45,14 @@ def test_whoever_waits_can_stop_and_a_failure_is_tried_again() -> None:
         raise ValueError("broken")
 
     with ThreadPoolExecutor(1) as other:
-        job = other.submit(clips.get, "a", fail, never)
+        job = other.submit(clips.get, "a", fail, NEVER)
         assert begun.wait(10)
-        with pytest.raises(Stopped):
-            clips.get("a", lambda: torch.ones(1), lambda: True)
+        with pytest.raises(Cancelled):
+            clips.get("a", lambda: torch.ones(1), CancelToken(lambda: True))
         go.set()
         with pytest.raises(ValueError, match="broken"):
             job.result(10)
-    assert torch.equal(clips.get("a", lambda: torch.ones(1), never), torch.ones(1))
+    assert torch.equal(clips.get("a", lambda: torch.ones(1), NEVER), torch.ones(1))
 
 
 def test_a_conversation_is_found_by_its_longest_beginning() -> None:

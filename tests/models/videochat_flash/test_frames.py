@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.core.cancel import NEVER
 from pipelines.core.errors import InputError, MediaError
 from pipelines.media.video.open import open_video
 from pipelines.models.video_chat import Part
@@ -86,7 +87,7 @@ def test_a_coarse_look_is_told(tmp_path: Path) -> None:
 def test_clips_are_the_reference_s_pixels(video: Path) -> None:
     found, lost = plan(video, max_frames=16), set[int]()
     with open_video(video) as reader:
-        read = list(read_clips(reader, found.clips, 96, lost=lost, should_stop=lambda: False))
+        read = list(read_clips(reader, found.clips, 96, lost=lost, cancel=NEVER))
         frames = reader.frames_at(found.choice.indices).pixels
     for (pixels, pictures), clip in zip(read, iter_clips(frames, 96), strict=True):
         assert pixels.equal(clip)

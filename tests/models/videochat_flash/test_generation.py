@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import Qwen2ForCausalLM
 
-from pipelines.core.cancel import Stopped
+from pipelines.core.cancel import Cancelled, CancelToken
 from pipelines.core.errors import InputError
 from pipelines.models.videochat_flash import modeling_language
 from pipelines.models.videochat_flash.configuration_videochat_flash import (
@@ -184,7 +184,7 @@ def test_rows_of_a_prompt_in_pieces(mode: str, monkeypatch: pytest.MonkeyPatch) 
         prompt("v8.turn1"),
         KeyValues(),
         dropping=dropping(mode),
-        should_stop=lambda: bool(looks.append(1)),
+        cancel=CancelToken(lambda: bool(looks.append(1))),
     )
     assert error(read.logits, expected(f"v8.turn1.{mode}.logits_last")) < CLOSE
     assert len(looks) > 3 * language.config.num_hidden_layers
@@ -200,13 +200,13 @@ def test_stopped_while_reading(mode: str, layers: int) -> None:
         if not first:
             answered("v8.turn1", mode, cache, number=3)
         asked = iter(range(100))
-        with pytest.raises(Stopped):
+        with pytest.raises(Cancelled):
             prefill(
                 language,
                 prompt("v8.turn2"),
                 cache,
                 dropping=dropping(mode),
-                should_stop=lambda asked=asked: next(asked) == layers,
+                cancel=CancelToken(lambda asked=asked: next(asked) == layers),
             )
         read = prefill(language, prompt("v8.turn2"), cache, dropping=dropping(mode))
         assert error(read.logits, expected(f"v8.turn2.{mode}.logits_last")) < CLOSE

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.core.cancel import Stopped
+from pipelines.core.cancel import Cancelled, CancelToken
 from pipelines.core.errors import InputError, WeightsError
 from pipelines.models.videochat_flash.configuration_videochat_flash import (
     CARD_DROPPING,
@@ -338,12 +338,12 @@ def test_a_video_is_left_in_the_middle_of_a_clip() -> None:
             seen.append(number)
             yield clip
 
-    def should_stop() -> bool:
+    def condition() -> bool:
         asked.append(len(seen))
         return len(asked) == 8
 
-    with pytest.raises(Stopped):
-        model().visual.encode_video(clips(), should_stop)
+    with pytest.raises(Cancelled):
+        model().visual.encode_video(clips(), CancelToken(condition))
     assert asked == [1, 1, 1, 2, 2, 2, 3, 3]  # three blocks
 
 

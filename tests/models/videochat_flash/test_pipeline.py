@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from pipelines.compute.device import Device
+from pipelines.core.cancel import CancelToken
 from pipelines.core.errors import InputError, MediaError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Settings
@@ -375,10 +376,10 @@ def test_closing_ends_the_work_at_once(
 
         original = frames.VideoReader.frames_in_order
 
-        def forever(self: Any, *args: Any, should_stop: Callable[[], bool], **more: Any) -> Any:
-            while not should_stop():
+        def forever(self: Any, *args: Any, cancel: CancelToken, **more: Any) -> Any:
+            while not cancel.is_cancelled:
                 slow()
-            return original(self, *args, should_stop=should_stop, **more)
+            return original(self, *args, cancel=cancel, **more)
 
         monkeypatch.setattr(frames.VideoReader, "frames_in_order", forever)
     elif stage == "encoding":

@@ -1,0 +1,1 @@
+"""Held-out data, and the figures of the demo checkpoints."""

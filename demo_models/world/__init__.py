@@ -1,0 +1,1 @@
+"""Images and videos of coloured shapes as plain data, with their exact truth; no torch."""
