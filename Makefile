@@ -73,6 +73,8 @@ $(BIN)/pip:
 $(VENV)/.runtime: requirements.txt | $(BIN)/pip
 	$(BIN)/pip install --quiet --progress-bar off torch==$$(sed -n 's/^torch==//p' requirements.txt)
 	$(BIN)/pip install --quiet --progress-bar off -r requirements.txt
+	@$(BIN)/python -c 'import cv2' 2>/dev/null || xargs apt-get install -y -q < packages.txt || \
+	  { echo "OpenCV needs libGL and GLib; on Debian: apt-get install $$(xargs < packages.txt)"; exit 1; }
 	@touch $@
 
 $(VENV)/.tests: tests/requirements.txt requirements-ray.txt $(VENV)/.runtime

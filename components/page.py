@@ -39,6 +39,7 @@ from components.tabs import (
 )
 from components.widgets.common import ASSETS, MOST_AT_ONCE, is_bundled
 from components.widgets.theme import THEME
+from pipelines.core.messages import Message
 from pipelines.core.settings import Settings
 from pipelines.serving.work_dir import KEEP_FILES_S
 
@@ -72,8 +73,12 @@ def build_app(services: Services) -> Page:
     keep_s = int(KEEP_FILES_S)  # gradio deletes the rest when it ends, which sweeping cannot
     with Page(title="SeeSay", analytics_enabled=False, delete_cache=(keep_s, keep_s)) as app:
         gr.HTML(
-            "<h1>SeeSay</h1><p>See an image or a video, say what it is; "
-            "say something, and see where it is.</p>",
+            Message(
+                "<h1>SeeSay</h1><p>{text}</p>",
+                text=Message(
+                    "See an image or a video, say what it is; say something, and see where it is."
+                ),
+            ),
             elem_id="masthead",
         )
         with gr.Tabs() as tabs:

@@ -26,7 +26,22 @@ from pipelines.models.catalogue import DEMO_CLIP  # noqa: E402
 from pipelines.serving.store import PipelineStore  # noqa: E402
 from tests.support.app_process import RunningApp, serve  # noqa: E402
 
+#: Seconds after which an answer counts as hanging.
+HANG_S = 60.0
+
 LOOPBACK = ("127.", "::1", "localhost")
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts an app, or trains and measures demo models, as long."""
+    apps = {"running_app", "agents_app", "full_app"}
+    for item in items:
+        if "demo_models" in item.path.parts:
+            item.add_marker(pytest.mark.long)
+        starters = {"serve", "bundled_app"} & set(dir(getattr(item, "module", None)))
+        if starters or apps & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -59,13 +74,29 @@ def running_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp
 
 
 @pytest.fixture(scope="session")
+def agents_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    """An app that serves agents too."""
+    with serve(tmp_path_factory.mktemp("mcp"), "--mcp") as app:
+        yield app
+
+
+@pytest.fixture(scope="session")
+def full_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
+    """An app whose disk has less room than the largest file that it takes."""
+    with serve(tmp_path_factory.mktemp("full"), "--mcp", "--max-upload-mb", "1e12") as app:
+        yield app
+
+
+@pytest.fixture(scope="session")
 def client(running_app: RunningApp) -> Iterator[Client]:
     """A script's connection to the running app."""
     yield connect(running_app.url)
 
 
-def connect(url: str) -> Client:
-    return Client(url, ssl_verify=False, verbose=False)
+def connect(url: str, **more: Any) -> Client:
+    """Connect as a script does, but wait longer than its five seconds for a busy machine."""
+    wait = {"timeout": HANG_S}
+    return Client(url, ssl_verify=False, verbose=False, httpx_kwargs=wait, **more)
 
 
 @dataclass

@@ -1,8 +1,9 @@
 """Finds the texts in the source that people may read; `python -m tests.spoken_texts` lists them.
 
-A text is every string, or f-string with `{}` for what is filled in, of `components/` and
-`pipelines/` that has words, less what `NOT_SHOWN`, `NOT_TEXTS` and `AS_IT_IS` name. In HTML it is
-what stands between tags, and titles; in a template what `say` is called with.
+A text is every string of `components/` and `pipelines/` that has words, also a template of a
+message with its named values, and every f-string, which no translation can have; less what
+`NOT_SHOWN`, `NOT_TEXTS` and `AS_IT_IS` name. In HTML it is what stands between tags, and titles;
+in a Jinja2 template what `say` is called with.
 """
 
 import ast
@@ -22,16 +23,16 @@ TABLE = ROOT / "assets" / "languages" / "zh.json"
 
 #: Modules whose texts do not reach a visitor: commands, and what the owner of a server reads.
 NOT_SHOWN = re.compile(
-    r"components/(agents|theme|service|descriptions)|pipelines/(caption_folder|index_folder|usage"
-    r"|settings|doctor.*|batch/arguments|cluster/.*)"
+    r"components/(server/(mcp|docstrings|health|prometheus|gradio_internals)|widgets/theme)\.py"
+    r"|pipelines/(caption_folder|index_folder|batch/ray_.*|core/(settings|spec)|doctor/.*)\.py"
 )
 
-#: Modules of which only the errors do; their other strings are for programs.
+#: Modules of which only messages and errors do; their other strings are for programs and models.
 ERRORS_ONLY = re.compile(
-    r"pipelines/(zero_gpu|runtime|video_index|colour_modes|link_fetching"
-    r"|clip/(preprocessing|templates)|describe/(bridges|support|traits)"
-    r"|remote/(chat|messages|reading|servers)|viclip/(conversion|modeling).*"
-    r"|videochat_flash/(configuration|conversion|modeling|prompts).*)"
+    r"pipelines/(compute/device|core/remote|media/links|media/video/index|serving/zero_gpu"
+    r"|models/(captioning/(image_inputs|support|traits)|clip/texts|remote/(client|messages|stream)"
+    r"|viclip/(conversion|modeling).*"
+    r"|videochat_flash/(configuration|conversion|modeling|prompts).*))\.py"
 )
 
 #: Calls whose strings are for programs or programmers.
@@ -47,7 +48,8 @@ LOGS = {"debug", "info", "warning", "error", "exception", "critical"}
 
 #: What is the same in every language: names, paths, SQL; and examples, which the models read.
 AS_IT_IS = re.compile(
-    r"[\w.+-]+/[\w.{}+-]+|[\w.]+:\w+|[a-z]+\.\w+(\(.*\))?|(CREATE|DELETE|INSERT|SELECT) .*"
+    r"RGBa|La|[\w.+-]+/[\w.{}+-]+|[\w.{}]+:\w+|[a-z]+\.\w+(\(.*\))?"
+    r"|(CREATE|DELETE|INSERT|SELECT) .*"
     r"|content IN .*"
     r"|[A-Z][a-z]+([A-Z]+[a-z]*)+( \| None)?|SceneCheck.*|data:.*|\+?[a-z]+|.*system.*\{\}"
     r"|(BLIP-2|CLIP|Chinese-CLIP|InternVL3?|InstructBLIP|LLaVA|Llama|Qwen|Qwen2.5-VL|SigLIP"
@@ -62,7 +64,6 @@ AS_IT_IS = re.compile(
     re.DOTALL,
 )
 
-_VALUE = re.compile(r"\{[a-z_]+(:[^{}]*)?\}")
 _TAG = re.compile(r"<[^<>]*>")
 _READ = re.compile(r"(?:title|alt|placeholder|aria-label)='([^']*)'")
 _TECHNICAL = re.compile(r"[a-z0-9_.\-/*{}:#=\[\]<>|,]+")
@@ -91,7 +92,7 @@ class _Strings(ast.NodeVisitor):
 
     def __init__(self, errors_only: bool = False) -> None:
         self.found: list[str] = []
-        self._errors = _family() if errors_only else set()
+        self._errors = {"Message", *_family()} if errors_only else set()
         self._wanted = not errors_only
 
     def visit_Expr(self, node: ast.Expr) -> None:  # docstrings are left out
@@ -129,7 +130,7 @@ class _Strings(ast.NodeVisitor):
             super().visit(node)
             return
         if self._wanted:
-            self.found.append(_VALUE.sub("{}", text))
+            self.found.append(text)
         if isinstance(node, ast.JoinedStr):
             for value in node.values:
                 if isinstance(value, ast.FormattedValue):
@@ -161,12 +162,13 @@ def _said_in_templates() -> Iterator[tuple[str, str]]:
             if isinstance(call.node, nodes.Name) and call.node.name == "say":
                 for text in call.args:
                     if isinstance(text, nodes.Const):
-                        yield _VALUE.sub("{}", text.value), f"components/render/templates/{name}"
+                        yield text.value, f"components/render/templates/{name}"
 
 
 def spoken_texts() -> dict[str, str]:
     """Return the texts that people may read, with the file that each is first found in."""
     found: dict[str, str] = {}
+    table = json.loads(TABLE.read_text(encoding="utf-8"))
     for folder in ("components", "pipelines"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             name = path.relative_to(ROOT).as_posix()
@@ -175,12 +177,26 @@ def spoken_texts() -> dict[str, str]:
             strings = _Strings(errors_only=ERRORS_ONLY.match(name) is not None)
             strings.visit(ast.parse(path.read_text(encoding="utf-8")))
             for text in strings.found:
-                for piece in _pieces(text):
+                for piece in [text] if text in table else _pieces(text):
                     if _is_read(piece):
                         found.setdefault(piece, name)
     for text, name in _said_in_templates():
         found.setdefault(text, name)
     return found
+
+
+def built_errors() -> list[str]:
+    """Return where an error that visitors are shown is made of an f-string or a sum of texts."""
+    names = {"Message", *_family()}
+    found = []
+    for folder in ("components", "pipelines"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                called = isinstance(node, ast.Call) and getattr(node.func, "id", "") in names
+                if called and node.args and isinstance(node.args[0], ast.JoinedStr | ast.BinOp):
+                    found.append(f"{name}:{node.lineno}")
+    return [one for one in found if not NOT_SHOWN.match(one.rpartition(":")[0])]
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ PIPELINES = [
     "doctor",
     "commands",
 ]
-COMPONENTS = ["render", "server", "widgets", "jobs", "tabs", "api", "page"]
+COMPONENTS = ["server", "render", "widgets", "jobs", "tabs", "api", "page"]
 ORDER = (
     *(f"pipelines.{folder}" for folder in PIPELINES),
     *(f"components.{folder}" for folder in COMPONENTS),

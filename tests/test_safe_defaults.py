@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from gradio.queueing import Queue
 from gradio_client import handle_file
 
 from components.page import MAX_WAITING, PUBLIC_FOLDERS, launch_options
@@ -20,7 +21,7 @@ from pipelines.media.links import FETCH_S, MOST_REDIRECTS
 from pipelines.media.video.container import MAX_FRAME_PIXELS, MAX_FRAMES_GB
 from pipelines.serving.work_dir import KEEP_FILES_S
 from pipelines.weights.locate import MOST_WAITING_IN_ALL
-from tests.conftest import connect
+from tests.conftest import FakeApp, connect
 from tests.support.app_process import ROOT, RunningApp, serve
 from tests.support.raw_http import http
 
@@ -81,27 +82,17 @@ def test_nobody_acts_with_the_owners_token(running_app: RunningApp, name: str, m
     assert http.get(f"{running_app.url.rstrip('/')}/config").json()["run_history"] is False
 
 
-#: `python app.py` that tells when Gradio makes a table of the requests it remembers.
-TELLING = (
-    "import sys\n"
-    "from gradio.queueing import Queue\n"
-    "table_of = Queue._get_df\n"
-    "def told(records):\n"
-    "    print('TABLE OF', len(records), flush=True)\n"
-    "    return table_of(records)\n"
-    "Queue._get_df = staticmethod(told)\n"
-    "import app\n"
-    "app.main(sys.argv[1:])\n"
-)
-
-
-def test_no_requests_are_remembered_for_statistics(tmp_path: Path, red_circle: Path) -> None:
+def test_no_requests_are_remembered_for_statistics(
+    fake_app: FakeApp, red_circle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Gradio made a table of the last 10,000 after each: slower with each, and 100 MB kept."""
-    with serve(tmp_path, code=TELLING) as app:
-        client = connect(app.url)
-        for _ in range(2):
-            client.predict(image=handle_file(red_circle), labels="a\nb", api_name="/classify_image")
-        assert "TABLE OF" not in app.log_file.read_text("utf-8")
+    tables: list[object] = []
+    monkeypatch.setattr(Queue, "_get_df", staticmethod(tables.append))
+    for _ in range(2):
+        fake_app.client.predict(
+            image=handle_file(red_circle), labels="a\nb", api_name="/classify_image"
+        )
+    assert tables == []
 
 
 def test_the_page_loads_nothing_from_elsewhere(running_app: RunningApp) -> None:

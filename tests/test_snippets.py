@@ -10,7 +10,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from pipelines import index_folder
 from pipelines.caption_folder import make_parser
 from pipelines.core.settings import read_settings
 from tests.components.api.test_contract import ENDPOINTS
-from tests.support.app_process import ROOT, RunningApp, serve
+from tests.support.app_process import ROOT, RunningApp
 
 ADDRESS = "http://127.0.0.1:7860"
 SCRIPTS = "docs/scripts.md"
@@ -109,10 +108,9 @@ def run(command: list[str], **variables: str) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    with serve(tmp_path_factory.mktemp("snippets"), "--mcp") as running:
-        yield running
+@pytest.fixture
+def app(agents_app: RunningApp) -> RunningApp:
+    return agents_app
 
 
 def placed(text: str, app: RunningApp) -> str:

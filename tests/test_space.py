@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from gradio_client import handle_file
 
 from pipelines.models.catalogue import MODELS
 from tests.conftest import connect
-from tests.support.app_process import ROOT, serve
+from tests.support.app_process import ROOT, RunningApp, serve
 from tests.test_architecture import imports, sources
 
 #: Fields that the reference of Spaces documents.
@@ -160,14 +161,20 @@ def test_the_container_is_what_it_says() -> None:
     assert json.loads(entry) == ["python", "app.py"]
 
 
-def test_the_health_check_of_the_container_tells_well_from_unwell(tmp_path: Path) -> None:
+def test_the_health_check_of_the_container_tells_well_from_unwell(
+    running_app: RunningApp, full_app: RunningApp
+) -> None:
     (check,) = [rest for kind, rest in dockerfile() if kind == "HEALTHCHECK"]
     command = json.loads(check.partition("CMD ")[2])
-    for flags, code in (((), 0), (("--max-upload-mb", "1e12"), 1)):
-        folder = tmp_path / str(code)
-        folder.mkdir()
-        with serve(folder, *flags) as app:
-            asked = [sys.executable, command[1], command[2].replace(
-                "http://127.0.0.1:7860/", app.url.rstrip("/") + "/")]  # fmt: skip
-            assert subprocess.run(asked, capture_output=True, timeout=30).returncode == code
-    assert subprocess.run(asked, capture_output=True, timeout=30).returncode != 0, "nobody is there"
+
+    def code(url: str) -> int:
+        asked = command[2].replace("http://127.0.0.1:7860/", url.rstrip("/") + "/")
+        return subprocess.run(
+            [sys.executable, command[1], asked], capture_output=True, timeout=60
+        ).returncode
+
+    assert code(running_app.url) == 0
+    assert code(full_app.url) == 1
+    with socket.socket() as nobody:  # a port that is taken but not listened to
+        nobody.bind(("127.0.0.1", 0))
+        assert code(f"http://127.0.0.1:{nobody.getsockname()[1]}") != 0

@@ -8,8 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 
+from tests.conftest import connect
 from tests.support.app_process import ROOT, serve
 from tests.support.raw_http import upload
 
@@ -37,7 +38,7 @@ def test_up_and_answering_with_a_hub_that_never_answers(tmp_path: Path, red_circ
         start = time.monotonic()
         with serve(tmp_path, "--models", "auto", HF_ENDPOINT=endpoint) as app:
             page_s = time.monotonic() - start
-            client = Client(app.url, ssl_verify=False, verbose=False)
+            client = connect(app.url)
             start = time.monotonic()
             label, _ = client.predict(
                 image=handle_file(red_circle), labels="red circle\nblue star",
@@ -47,7 +48,7 @@ def test_up_and_answering_with_a_hub_that_never_answers(tmp_path: Path, red_circ
             log = app.log_file.read_text("utf-8")
     assert label["label"] == "red circle", "the demo model answers"
     # bounds on hangs, not on speed: the library's own retries take over 100 s
-    assert page_s < empty_s + 15
+    assert page_s < 3 * empty_s + 15  # a busy machine slows both
     assert answer_s < 40
     up, imported = log.index("Running on local URL"), re.search("torch .* imported", log)
     assert imported is None or up < imported.start(), "torch is imported after the page is up"

@@ -111,7 +111,7 @@ class SearchEndpoints:
         """
         owner, library = owner_of(index_key), self._indexes
         if not isinstance(files, str):
-            raise InputError(f"files must be text but got {kind_of(files)}.")
+            raise InputError("files must be text but got {given}.", given=kind_of(files))
         names = _named(files, set(library.names(owner)))
         if not names and everything is not True:
             raise InputError(

@@ -55,9 +55,9 @@ def make_order(
         )
     prompt, owner = "" if prompt is None else prompt, "" if owner is None else owner
     if not isinstance(prompt, str):
-        raise InputError(f"prompt must be text but got {kind_of(prompt)}.")
+        raise InputError("prompt must be text but got {given}.", given=kind_of(prompt))
     if not isinstance(owner, str):
-        raise InputError(f"resume_key must be text but got {kind_of(owner)}.")
+        raise InputError("resume_key must be text but got {given}.", given=kind_of(owner))
     folder = _folder(store.settings, secrets.token_urlsafe(16))
     spec = store.resolve(model, TASK)
     folder.mkdir(parents=True)

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from components.render.html import render, say
+from components.render.html import render
 from components.render.scores import rows_of
+from components.server.translate import say
 from pipelines.batch.control import RunProgress
 from pipelines.batch.job import GalleryImage
 from pipelines.batch.results import BatchResult
+from pipelines.core.messages import Message, joined
 from pipelines.media.inputs import Skipped
 
 #: Rows on the page: files without a caption, and the newest captions; the files have them all.
@@ -72,7 +74,9 @@ def progress_line(state: State, stage: str, progress: RunProgress | None, known:
 
 def _parts(state: State, stage: str, progress: RunProgress, known: int) -> list[str]:
     count = say("{done:,} of {total:,}", done=progress.done, total=progress.total)
-    parts = [count if state == "running" else f"{say(_ENDED[state])}: {count}"]
+    if state != "running":
+        count = say("{state}: {count}", state=Message(_ENDED[state]), count=count)
+    parts = [count]
     if state == "running" and not progress.from_model and progress.done == progress.errors:
         parts.insert(0, f"{say(stage)} …")
     if progress.errors:
@@ -114,9 +118,13 @@ def skipped_note(skipped: Sequence[Skipped]) -> list[str]:
     """Return a note on what an archive holds besides images."""
     if not skipped:
         return []
-    named = ", ".join(f"{one.name[:60]} ({one.reason})" for one in skipped[:SKIPPED_SHOWN])
-    more = f" and {len(skipped) - SKIPPED_SHOWN:,} more" if len(skipped) > SKIPPED_SHOWN else ""
-    return [f"Left out of the zip: {named}{more}."]
+    named = [
+        Message("{name} ({reason})", name=one.name[:60], reason=Message(one.reason))
+        for one in skipped[:SKIPPED_SHOWN]
+    ]
+    rest = len(skipped) - SKIPPED_SHOWN
+    more = Message(" and {count:,} more", count=rest) if rest > 0 else ""
+    return [Message("Left out of the zip: {names}{more}.", names=joined(named), more=more)]
 
 
 def _rate(per_s: float) -> str:

@@ -10,15 +10,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
 
+from components.server.translate import say
+from pipelines.core.messages import Message
 from pipelines.core.results import Verdict
 
 #: Class of the pill and the cell that show a verdict.
 PILLS: dict[Verdict, str] = {"match": "yes", "unsure": "maybe", "no match": "no"}
 
 
-def say(text: str, **values: Any) -> str:
-    """Return a text with values filled in, as `str.format` does; without values as it is."""
-    return text.format(**values) if values else text
+def paragraph(text: str, kind: str = "empty") -> Message:
+    """Return a text of ours in a paragraph of a class, to be translated when it is sent."""
+    return Message("<p class='{kind}'>{text}</p>", kind=kind, text=Message(text))
 
 
 def percent(share: float) -> str:

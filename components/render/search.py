@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from components.render import scores as fmt
-from components.render.html import clock, render, say
+from components.render.html import clock, render
+from components.server.translate import say
 from pipelines.search.results import FileOutcome, FoundFile, IndexSummary, Outcome, SearchResult
 
 #: Names of files alike that a cell repeats, and files with an error that are listed.

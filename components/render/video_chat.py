@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from components.render.html import clock, render, say
+from components.render.html import clock, render
+from components.server.translate import say
+from pipelines.core.messages import Message
 from pipelines.media.video.frames import Pixels
 from pipelines.models.video_chat import Estimate, SeenFrames, VideoAnswer
 from pipelines.serving.video_prefetch import VideoPrefetch
@@ -156,8 +158,10 @@ def answer_notes(answer: VideoAnswer) -> list[str]:
     from_s = seen.counted_from_s
     if from_s >= _SHIFT_S and times_in(answer.text, seen.video_end_s - from_s):
         notes.append(
-            f"Times in the answer count from {clock(from_s)}, where the part that the model saw "
-            "starts."
+            Message(
+                "Times in the answer count from {start}, where the part that the model saw starts.",
+                start=clock(from_s),
+            )
         )
     return notes
 

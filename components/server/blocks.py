@@ -89,15 +89,16 @@ def _translated() -> Iterator[None]:
         reference = secrets.token_hex(4)
         log.exception("Internal error, reference %s", reference)
         raise said_error(
-            f"This is a fault of SeeSay, not of your input. Try again; if it stays, report it "
-            f"with the reference {reference}, which the server's log explains.",
+            "This is a fault of SeeSay, not of your input. Try again; if it stays, report it with "
+            "the reference {reference}, which the server's log explains.",
             "Internal error",
+            reference=reference,
         ) from error
 
 
-def said_error(message: str, title: str) -> gr.Error:
+def said_error(message: str, title: str, **values: object) -> gr.Error:
     """Return an error in the visitor's language, for a toast or a script."""
-    return gr.Error(say(message), title=say(title), print_exception=False)
+    return gr.Error(say(message, **values), title=say(title), print_exception=False)
 
 
 def _not_offered(told: str) -> str:

@@ -11,8 +11,9 @@ from starlette.formparsers import MultiPartException
 
 from components.server.gradio_internals import COMPONENT_ROUTES, UPLOAD_ROUTE
 from components.server.translate import say
+from pipelines.core.messages import Message
 from pipelines.core.settings import Settings
-from pipelines.serving.work_dir import THEN, no_uploads_because
+from pipelines.serving.work_dir import no_uploads_because, with_advice
 
 #: Most bytes of a request in JSON: the names of the most files that it may have, its texts, or
 #: files of agents in base64.
@@ -107,13 +108,16 @@ class BodyLimit:
         if path == UPLOAD_ROUTE or path in COMPONENT_ROUTES:
             full = await self._full()
             if full:
-                return 507, f"{full} {THEN}"
+                return 507, with_advice(full)
         limit = self._limit(path)
         if limit is None or num_bytes <= limit:
             return None
         return 413, (
-            f"The body of this request has more than {limit / 1e6:.0f} MB, which is the limit. "
-            "Upload files first and name them in the request, or send less at once."
+            Message(
+                "The body of this request has more than {limit:.0f} MB, which is the limit. "
+                "Upload files first and name them in the request, or send less at once.",
+                limit=limit / 1e6,
+            )
         )
 
     def _limit(self, path: str) -> int | None:

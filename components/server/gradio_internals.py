@@ -76,6 +76,11 @@ def set_queue(blocks: gr.Blocks, queue: Queue) -> None:
     blocks._queue = queue
 
 
+def has_unread_answers(blocks: gr.Blocks) -> bool:
+    """Return whether a client has not yet fetched the end of its request."""
+    return any(queue_of(blocks).pending_event_ids_session.values())
+
+
 def running_events(blocks: gr.Blocks) -> list[list[Event]]:
     """Return the requests of each worker that has something to do."""
     return [job for job in blocks._queue.active_jobs if job]

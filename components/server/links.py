@@ -19,7 +19,7 @@ from components.server.uploads import MOST_FILES
 from pipelines.core.errors import InputError, MediaError, PipelineError
 from pipelines.core.settings import Settings
 from pipelines.media.links import FETCH_S, Allowed, Bounds, fetch, is_public
-from pipelines.serving.work_dir import THEN, no_uploads_because, unwritable
+from pipelines.serving.work_dir import no_uploads_because, unwritable, with_advice
 
 #: Seconds that all links of one request may take.
 REQUEST_S = 300.0
@@ -60,16 +60,20 @@ class Links:
             return inputs
         if len(links) > MOST_FILES:
             raise InputError(
-                f"A request may name at most {MOST_FILES:,} links but got {len(links):,}. Split "
-                "them over several requests."
+                "A request may name at most {limit:,} links but got {count:,}. Split them "
+                "over several requests.",
+                limit=MOST_FILES,
+                count=len(links),
             )
         try:
             with anyio.fail_after(REQUEST_S):
                 await self._fetch_all(links)
         except TimeoutError as error:
             raise InputError(
-                f"The {len(links):,} links of this request did not give their files within "
-                f"{REQUEST_S:.0f} s. Send fewer at once, or upload the files instead.",
+                "The {count:,} links of this request did not give their files within "
+                "{seconds:.0f} s. Send fewer at once, or upload the files instead.",
+                count=len(links),
+                seconds=REQUEST_S,
                 title="Check your links",
             ) from error
         return traverse(
@@ -79,7 +83,7 @@ class Links:
     async def no_room(self) -> str:
         """Return in a sentence why no file can be taken, "" where one can."""
         full = await anyio.to_thread.run_sync(no_uploads_because, self._settings)
-        return f"{full} {THEN}" if full else ""
+        return with_advice(full) if full else ""
 
     async def _fetch_all(self, links: dict[str, Path]) -> None:
         """Fill in the file of each link; the first failure ends all."""
@@ -123,7 +127,7 @@ class Links:
                 await fetch(link, Path(half) / name, self._bounds)
                 (Path(half) / name).replace(file)
         except OSError as error:
-            raise MediaError(f"{unwritable(error)} {THEN}", title="No room") from error
+            raise MediaError(with_advice(unwritable(error)), title="No room") from error
         return file
 
 

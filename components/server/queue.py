@@ -19,6 +19,7 @@ from components.server.gradio_internals import (
     is_agent,
 )
 from components.server.translate import chosen_language, say, speaking
+from pipelines.core.messages import Message
 from pipelines.core.visitor import place_in_line
 
 #: Seconds within which a client fetches what it is told, and how many may not have done so yet;
@@ -121,11 +122,17 @@ class FairQueue(Queue):
         if not full and own < most:
             return await super().push(body, request, username)
         told = (
-            f"The queue is full: {self.max_size} requests are waiting, the most that may. Try "
-            "again in a minute."
+            Message(
+                "The queue is full: {count} requests are waiting, which is the limit. Try again "
+                "in a minute.",
+                count=self.max_size,
+            )
             if full
-            else f"The queue is full for you: {most} of your requests are waiting, half of all "
-            "that may. Go on when some of them are answered."
+            else Message(
+                "The queue is full for you: {count} of your requests are waiting, half of all "
+                "places. Go on when some of them are answered.",
+                count=most,
+            )
         )
         return await answer_when_full(self, body, request, username, told)
 

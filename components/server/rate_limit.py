@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from components.server.gradio_internals import running_events
+from components.server.gradio_internals import has_unread_answers, running_events
 from pipelines.core.errors import PipelineError
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,9 @@ WINDOW_S = 60.0
 MOST_VISITORS = 10_000
 
 _LOOK_S = 0.1
+
+#: Seconds that a client has to fetch its answer before the server ends.
+_READ_S = 5.0
 
 
 class RequestRefused(PipelineError):
@@ -68,8 +71,10 @@ class AccessRules:
             if len(times) >= self._limit:
                 wait_s = max(1, round(times[0] + WINDOW_S - at))
                 raise RequestRefused(
-                    f"You have asked {self._limit} times within a minute, the most that this "
-                    f"server allows. Try again in {wait_s} s.",
+                    "You have asked {count} times within a minute, the most that this server "
+                    "allows. Try again in {seconds} s.",
+                    count=self._limit,
+                    seconds=wait_s,
                     title="Too many requests",
                 )
             times.append(at)
@@ -100,6 +105,9 @@ def serve_until_closed(app: gr.Blocks, house: AccessRules, grace_s: float) -> No
             log.info("Closing: waiting up to %.0f s for %d requests", grace_s, running)
         end = time.monotonic() + grace_s
         while running_events(app) and time.monotonic() < end:
+            time.sleep(_LOOK_S)
+        end = min(end, time.monotonic() + _READ_S)
+        while has_unread_answers(app) and time.monotonic() < end:
             time.sleep(_LOOK_S)
     except KeyboardInterrupt:
         log.info("Closing at once")

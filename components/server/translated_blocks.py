@@ -6,14 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from components.server.translate import (
-    LANGUAGES,
-    chosen_language,
-    language,
-    say,
-    say_html,
-    speaking,
-)
+from components.server.translate import LANGUAGES, chosen_language, language, say, speaking
+from pipelines.core.messages import Message
 
 #: Settings of a component that are texts.
 TEXTS = ("label", "info", "placeholder", "title", "alt_text")
@@ -49,20 +43,8 @@ def _choice(choice: Any) -> Any:
 
 def said_value(kind: str, value: Any) -> Any:
     """Return the value of a component in the visitor's language, if it is words of ours."""
-    if kind == "gallery" and isinstance(value, list):
-        return [_captioned(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    if kind == "html":
-        return say_html(value)
-    return say(value) if kind in SPOKEN else value
-
-
-def _captioned(item: Any) -> Any:
-    """Return a picture of a gallery whose caption is said."""
-    if isinstance(item, dict) and isinstance(item.get("caption"), str):
-        return {**item, "caption": say(item["caption"])}
-    return item
+    ours = isinstance(value, Message) or (kind in SPOKEN and isinstance(value, str))
+    return say(value) if ours else value
 
 
 def language_of(request: Any) -> str:

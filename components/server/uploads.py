@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.core.errors import InputError, MediaError, kind_of
+from pipelines.core.messages import Message
 from pipelines.core.settings import Settings
 from pipelines.media.images import open_image
 from pipelines.media.named_image import NamedImage
@@ -42,9 +43,13 @@ class Uploads:
         """
         text = value.get("path") if isinstance(value, dict) else value
         if not text:
-            raise InputError(f"{name} is missing. Upload or choose a file.", title="No file")
+            raise InputError(
+                "{name} is missing. Upload or choose a file.", name=Message(name), title="No file"
+            )
         if not isinstance(text, str) or "\0" in text:
-            raise InputError(f"{name} must be an uploaded file. Upload it and try again.")
+            raise InputError(
+                "{name} must be an uploaded file. Upload it and try again.", name=Message(name)
+            )
         path = Path(text)
         try:
             resolved = path.resolve()
@@ -54,20 +59,25 @@ class Uploads:
             inside, size = False, 0
         if not inside:
             raise InputError(
-                f"{name} is not a file that was uploaded to this app, or it was deleted since. "
-                "Upload it again; scripts use gradio_client's handle_file()."
+                "{name} is not a file that was uploaded to this app, or it was deleted since. "
+                "Upload it again; scripts use gradio_client's handle_file().",
+                name=Message(name),
             )
         if size > self._max_bytes:
             raise MediaError(
-                f"{path.name!r} has {size / 1e6:.0f} MB; the limit is "
-                f"{self._max_bytes / 1e6:.0f} MB. Shrink it and try again."
+                "{name!r} has {size:.0f} MB; the limit is {limit:.0f} MB. Shrink it and try again.",
+                name=path.name,
+                size=size / 1e6,
+                limit=self._max_bytes / 1e6,
             )
         return resolved
 
     def paths(self, values: Any, name: str) -> list[Path]:
         """Return the paths of several uploaded files, at least one; see `path`."""
         if values is None or values == "" or values == []:
-            raise InputError(f"{name} is missing. Upload or choose a file.", title="No file")
+            raise InputError(
+                "{name} is missing. Upload or choose a file.", name=Message(name), title="No file"
+            )
         several = values if isinstance(values, (list, tuple)) else [values]
         _check_number(several, name)
         return [self.path(value, name) for value in several]
@@ -94,7 +104,11 @@ class Uploads:
         if values is None:
             return []
         if not isinstance(values, (list, tuple)):
-            raise InputError(f"{name} must be a list of files but got {kind_of(values)}.")
+            raise InputError(
+                "{name} must be a list of files but got {given}.",
+                name=Message(name),
+                given=kind_of(values),
+            )
         _check_number(values, name)
         return [self._named(value, f"{name}[{i}]") for i, value in enumerate(values)]
 
@@ -102,8 +116,11 @@ class Uploads:
 def _check_number(values: Sequence[Any], name: str) -> None:
     if len(values) > MOST_FILES:
         raise InputError(
-            f"{name} must be at most {MOST_FILES:,} files but got {len(values):,}. "
-            "Split them over several requests."
+            "{name} must be at most {limit:,} files but got {count:,}. Split them over "
+            "several requests.",
+            name=Message(name),
+            limit=MOST_FILES,
+            count=len(values),
         )
 
 
@@ -114,7 +131,7 @@ def one_query(text: str, image: NamedImage | None) -> str | NamedImage:
         InputError: none is given, or both are.
     """
     if text is not None and not isinstance(text, str):
-        raise InputError(f"A text as the query must be text but got {kind_of(text)}.")
+        raise InputError("A text as the query must be text but got {given}.", given=kind_of(text))
     text = (text or "").strip()
     if text and image is not None:
         raise InputError("Give a text or an image as the query, not both.")

@@ -16,6 +16,7 @@ from components.render.batch import (
     results_table,
     skipped_note,
 )
+from components.render.html import paragraph
 from components.server.blocks import show_errors
 from components.server.services import Services
 from components.server.uploads import Uploads
@@ -134,9 +135,9 @@ LEAD = (
     "what is missing is done."
 )
 
-EMPTY = (
-    "<p class='empty'>Upload pictures, or one zip of pictures, and press Start. Captions appear "
-    "here as they are made; at the end there are files to download.</p>"
+EMPTY = paragraph(
+    "Upload pictures, or one zip of pictures, and press Start. Captions appear "
+    "here as they are made; at the end there are files to download."
 )
 
 #: Labels of the files of results, in the order in which a run gives them.

@@ -11,6 +11,7 @@ import gradio as gr
 from components.jobs.label_choice import choose
 from components.render import scores as fmt
 from components.render.heat_map import heat_overlay
+from components.render.html import paragraph
 from components.server.blocks import show_errors
 from components.server.services import Services
 from components.server.uploads import Uploads
@@ -58,9 +59,8 @@ HOW_TO_READ = (
     "labels never change it."
 )
 
-EMPTY = (
-    "<p class='empty'>Choose a picture or draw one, write labels, press Classify. "
-    "Or start with one of the examples.</p>"
+EMPTY = paragraph(
+    "Choose a picture or draw one, write labels, press Classify. Or start with one of the examples."
 )
 
 

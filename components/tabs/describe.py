@@ -100,7 +100,7 @@ def _lay_out() -> CaptionControls:
         placeholder="The caption appears here.",
     )
     with gr.Row():
-        several = gr.Button(f"{NUM_CANDIDATES} captions to choose from", size="sm", min_width=140)
+        several = gr.Button("5 captions to choose from", size="sm", min_width=140)
         download = gr.DownloadButton("Download", visible=False, size="sm", min_width=140)
     candidates = gr.HTML(visible=False, padding=False)
     return CaptionControls(prompt, run, stop, several, notices, caption, candidates, download)

@@ -8,6 +8,7 @@ import gradio as gr
 
 from components.render import evaluation
 from components.render import scores as fmt
+from components.render.html import paragraph
 from components.server.blocks import show_errors
 from components.server.services import Services
 from components.server.translate import say
@@ -35,9 +36,9 @@ LEAD = (
     "for each class. Or teach it: a probe learns from your pictures what the names do not say."
 )
 
-EMPTY = (
-    "<p class='empty'>Upload a zip of folders named after classes, such as cat/1.jpg and "
-    "dog/1.jpg, and press Evaluate or Train a probe. Or take the example.</p>"
+EMPTY = paragraph(
+    "Upload a zip of folders named after classes, such as cat/1.jpg and "
+    "dog/1.jpg, and press Evaluate or Train a probe. Or take the example."
 )
 
 HOW_TO_READ = (

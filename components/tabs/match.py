@@ -9,7 +9,7 @@ import gradio as gr
 
 from components.render import scores as fmt
 from components.render import video as format_video
-from components.render.html import clock
+from components.render.html import clock, paragraph
 from components.server.blocks import show_errors
 from components.server.services import Services
 from components.server.translate import say
@@ -46,10 +46,7 @@ HOW_TO_READ = (
     "texts, so other texts never change it."
 )
 
-EMPTY = (
-    "<p class='empty'>Choose a video, write texts, press Match. "
-    "Or start with one of the examples.</p>"
-)
+EMPTY = paragraph("Choose a video, write texts, press Match. Or start with one of the examples.")
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ import gradio as gr
 
 from components.render import scores as fmt
 from components.render import video as format_video
-from components.render.html import clock
+from components.render.html import clock, paragraph
 from components.server.blocks import show_errors
 from components.server.services import Services
+from components.server.translate import say
 from components.server.uploads import Uploads
 from components.widgets.common import (
     DEVICE_QUEUE,
@@ -53,9 +54,9 @@ HOW_TO_READ = (
     "at all. What was computed of a video is kept for a while, so further texts are quick."
 )
 
-EMPTY = (
-    "<p class='empty'>Choose one or several videos, write what should happen, press Find. "
-    "Or start with one of the examples.</p>"
+EMPTY = paragraph(
+    "Choose one or several videos, write what should happen, press Find. "
+    "Or start with one of the examples."
 )
 
 
@@ -230,7 +231,7 @@ def _wire_moments(store: PipelineStore, controls: Controls, results: Results) ->
         player = gr.update(playback_position=start)
         if file != found[chosen][0]:
             player["value"] = file
-        cut = gr.update(value=f"Cut out moment {number + 1}")
+        cut = gr.update(value=say("Cut out moment {number}", number=number + 1))
         return player, number, cut, gr.update(visible=False)
 
     controls.videos.upload(show_first, controls.videos, results.outputs, **PAGE_EVENT)
@@ -256,7 +257,8 @@ def _wire_cutting(store: PipelineStore, controls: Controls, results: Results) ->
         yield from await_work(
             lambda cancel: write_clip(video, start, end, target, cancel=cancel), gr.skip()
         )
-        yield gr.update(value=str(target), label=f"Download clip {chosen + 1}", visible=True)
+        label = say("Download clip {number}", number=chosen + 1)
+        yield gr.update(value=str(target), label=label, visible=True)
 
     cut = results.cut.click(
         cut_out,

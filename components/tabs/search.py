@@ -13,6 +13,7 @@ from PIL import Image
 
 from components.jobs.search_run import make_order, search
 from components.render import scores as fmt
+from components.render.html import paragraph
 from components.render.search import (
     caption,
     found_csv,
@@ -39,6 +40,7 @@ from components.widgets.common import (
 from components.widgets.examples import search_examples
 from components.widgets.player import Player, chosen_of, frame_gallery, result_player
 from pipelines.core.errors import InputError, PipelineError
+from pipelines.core.messages import Message
 from pipelines.core.results import FileKind
 from pipelines.core.spec import Task
 from pipelines.media.thumbnails import SIDE_PX, film_thumbnails
@@ -98,14 +100,14 @@ class Handlers:
             raise InputError("Nothing is chosen. Choose files of the index, then press Delete.")
         gone = delete_files(self._indexes, owner_of(key), names, DELETE_WAIT_S)
         holding, left = self._told(key)
-        return holding + f"<p class='note'>{len(gone):,} files deleted.</p>", left
+        return holding + _deleted_note(len(gone)), left
 
     @show_errors
     def delete_all(self, key: str) -> tuple[Any, Any]:
         """Delete the whole index."""
         count = self._indexes.forget(owner_of(key), DELETE_WAIT_S)
         holding, left = self._told(key)
-        return holding + f"<p class='note'>{count:,} files deleted.</p>", left
+        return holding + _deleted_note(count), left
 
     @show_errors
     def search(
@@ -131,8 +133,8 @@ class Handlers:
         path, start_s, is_video = chosen_of(found, int(event.index))
         if self._there(path) is None:
             raise InputError(
-                "The file itself is no longer here, only its small copy. Add it again to open it: "
-                "it is not looked at anew.",
+                "The file itself is no longer here, only its thumbnail. Add it again to open it: "
+                "it is not processed again.",
                 title="Deleted meanwhile",
             )
         return _opened(path, start_s, is_video)
@@ -154,7 +156,7 @@ class Handlers:
         demo = badge(self._store, self._store.resolve(models["picture"], "image-text"))
         notices = fmt.shown_if_any(fmt.notices(found.notes, demo))
         if not found.found:
-            nothing = "<p class='empty'>Nothing stands out from the rest of your index.</p>"
+            nothing = paragraph("Nothing stands out from the rest of your index.")
             hidden = gr.update(visible=False)
             return notices, hidden, hidden, hidden, nothing, hidden, []
         captions = [caption(rank, one) for rank, one in enumerate(found.found, start=1)]
@@ -187,6 +189,10 @@ class Handlers:
             _opened_small(next(frames.get(one.file.path, iter(())), b"") or one.file.thumbnail)
             for one in found
         ]
+
+
+def _deleted_note(count: int) -> str:
+    return fmt.notices([Message("{count:,} files deleted.", count=count)])
 
 
 def _opened_small(jpeg: bytes) -> Image.Image:
@@ -227,12 +233,12 @@ HOW_TO_READ = (
     "together there is none. Near-duplicates are folded: “and 3 alike”."
 )
 
-EMPTY = (
-    "<p class='empty'>Add pictures or videos to your index, write what to look for, press Search. "
-    "Or use the examples.</p>"
+EMPTY = paragraph(
+    "Add pictures or videos to your index, write what to look for, press Search. "
+    "Or use the examples."
 )
 
-NO_FILES = "<p class='holding'>Nothing is indexed before you add it.</p>"
+NO_FILES = paragraph("Nothing is indexed before you add it.", "holding")
 
 
 @dataclass(frozen=True)

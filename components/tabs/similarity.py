@@ -8,8 +8,10 @@ from typing import Any
 import gradio as gr
 
 from components.render import scores as fmt
+from components.render.html import paragraph
 from components.server.blocks import show_errors
 from components.server.services import Services
+from components.server.translate import say
 from components.server.uploads import Uploads, one_query
 from components.widgets.common import (
     BATCHED_QUEUE,
@@ -39,9 +41,9 @@ TASK: Task = "image-text"
 #: Pictures in the gallery of a ranking.
 PICTURES_SHOWN = 60
 
-EMPTY = (
-    "<p class='empty'>Give a text or a picture, and texts or pictures to compare it with; "
-    "then press Rank. Or start with one of the examples.</p>"
+EMPTY = paragraph(
+    "Give a text or a picture, and texts or pictures to compare it with; "
+    "then press Rank. Or start with one of the examples."
 )
 
 
@@ -197,7 +199,7 @@ def _rank_handler(store: PipelineStore) -> Callable[..., Any]:
             answer: Ranking = clip.rank(query, lines, images)
         csv = save_result(store.settings, "ranking.csv", fmt.ranking_csv(answer))
         pictures = [
-            (str(images[row.index].path), f"{row.rank} · {row.verdict}")
+            (str(images[row.index].path), f"{row.rank} · {say(row.verdict)}")
             for row in answer.rows
             if row.kind == "image" and row.cosine is not None
         ]

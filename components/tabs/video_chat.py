@@ -44,7 +44,7 @@ from components.widgets.player import Player
 from pipelines.core.errors import MediaError
 from pipelines.core.spec import Task
 from pipelines.media.video.frames import Pixels
-from pipelines.models.video_chat import AnswerDelta, Part, SeenFrames, decode_film
+from pipelines.models.video_chat import AnswerDelta, Part, SeenFrames, decode_previews
 from pipelines.serving.store import PipelineStore
 from pipelines.serving.video_prefetch import prefetch_video
 
@@ -160,7 +160,9 @@ class _Reply:
             return
         times = video_chat.times_shown(self._seen)
         with suppress(MediaError):  # the answer is there, and says what could not be read
-            pictures = yield from decode_film(video, times, max_seconds=max_seconds, sign=_NOTHING)
+            pictures = yield from decode_previews(
+                video, times, max_seconds=max_seconds, sign=_NOTHING
+            )
             yield *_NOTHING[:4], *_film(self._seen, pictures)
 
     def chat(self) -> list[Message]:

@@ -10,7 +10,8 @@ import gradio as gr
 
 from components.render import scores as fmt
 from components.server.blocks import show_errors
-from components.server.translate import language
+from components.server.translate import language, say
+from pipelines.core.messages import Message
 from pipelines.core.results import Step
 from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec, Task
@@ -126,16 +127,33 @@ def model_hint(store: PipelineStore, spec: ModelSpec) -> str:
     if spec.demo:
         videos = spec.task in ("video-text", "video-chat")
         known = "drawn videos of moving" if videos else "drawings of coloured"
-        return (
-            f"Comes with SeeSay and needs no network. Knows {known} shapes only, in English words."
+        return say(
+            "Comes with SeeSay and needs no network. Knows {shapes} shapes only, in English words.",
+            shapes=Message(known),
         )
     if spec.remote is not None:
         if spec.task == "video-chat":
-            return f"Runs elsewhere: your video and your words are sent to {spec.remote.host}."
-        return f"Runs elsewhere: your pictures and your words are sent to {spec.remote.host}."
+            return say(
+                "Runs elsewhere: your video and your words are sent to {host}.",
+                host=spec.remote.host,
+            )
+        return say(
+            "Runs elsewhere: your pictures and your words are sent to {host}.",
+            host=spec.remote.host,
+        )
     on_disk = store.sources.locate(spec) is not None
-    where = "on this machine" if on_disk else f"{spec.download_gb:.1f} GB, downloaded on first use"
-    return f"`{spec.repo}` · {where} · {store.need_gb(spec):.1f} GB of memory · {spec.licence}"
+    where = (
+        Message("on this machine")
+        if on_disk
+        else Message("{size:.1f} GB, downloaded on first use", size=spec.download_gb)
+    )
+    return say(
+        "`{repo}` · {place} · {size:.1f} GB of memory · {licence}",
+        repo=spec.repo,
+        place=where,
+        size=store.need_gb(spec),
+        licence=spec.licence,
+    )
 
 
 def badge(store: PipelineStore, spec: ModelSpec) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import gradio as gr
 
+from components.server.translate import say
 from components.widgets.common import PAGE_EVENT
 from pipelines.core.options import GenerationOptions
 from pipelines.models.catalogue import CATALOGUE
@@ -52,7 +53,9 @@ def wire_longest(settings: GenerationControls, model: gr.Dropdown, page: gr.Bloc
         spec = CATALOGUE.get(key)  # None for a remote model
         traits = spec.generative if spec is not None else None
         longest = LONGEST if traits is None else min(LONGEST, traits.longest_answer)
-        told = f"In tokens, words or parts of words. This model writes at most {longest}."
+        told = say(
+            "In tokens, words or parts of words. This model writes at most {limit}.", limit=longest
+        )
         return gr.update(maximum=longest, value=min(length, longest), info=told)
 
     slider = settings.max_new_tokens

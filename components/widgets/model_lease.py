@@ -112,12 +112,10 @@ class Lease:
         if step is None:
             return
         if isinstance(step, int):
-            progress(0.0, desc=say(f"Waiting for the model: {step} before you"))
+            progress(0.0, desc=say("Waiting for the model: {count} before you", count=step))
             return
-        done, total = step.done_bytes / 1e6, step.total_bytes / 1e6
-        share = done / total if total else 0.0
-        title = self._spec.title
-        progress(share, desc=say(f"Downloading {title}: {done:,.0f} of {total:,.0f} MB"))
+        share = step.done_bytes / step.total_bytes if step.total_bytes else 0.0
+        progress(share, desc=say(step.message(self._spec.title)))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipelines.core.errors import PipelineError
+from pipelines.core.messages import Message
 
 #: The disk, the visitor's share of it, or the longest file allowed is full.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -36,14 +37,16 @@ def disk_error(error: OSError, what: str) -> DiskError:
     """Return what to tell a person when `what` could not be written."""
     if is_full(error):
         return DiskError(
-            f"The disk is full, so {what} could not be written. What was saved before is safe: "
+            "The disk is full, so {what} could not be written. What was saved before is safe: "
             "free some space and start again, and only what is missing is done.",
+            what=Message(what),
             title="Disk full",
         )
-    reason = error.strerror or "no reason given"
     return DiskError(
-        f"{what[:1].upper()}{what[1:]} could not be written: {reason}. Choose another folder, or "
-        "make this one writable, and start again; what was saved before is safe."
+        "Could not write {what}: {reason}. Choose another folder, or make this one writable, and "
+        "start again; what was saved before is safe.",
+        what=Message(what),
+        reason=error.strerror or Message("no reason given"),
     )
 
 

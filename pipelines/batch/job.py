@@ -266,10 +266,8 @@ class BatchJob:
 
     def _fetch(self) -> None:
         """Download the weights where they are not on disk."""
-        title = self._order.spec.title
         for step in self._store.fetch(self._order.spec.key, TASK):
-            done, total = step.done_bytes / 1e6, step.total_bytes / 1e6
-            self._board.stage = f"Downloading {title}: {done:,.0f} of {total:,.0f} MB"
+            self._board.stage = step.message(self._order.spec.title)
             self._cancel.check()
         self._board.stage = "Loading the model"
 

@@ -313,7 +313,7 @@ def _entry(line: bytes, key: str = "") -> LedgerEntry | Literal["values"] | None
 
 def _content(entry: LedgerEntry) -> str:
     """Return what stands for a file's content: its hash, or its name where it has none."""
-    return entry.hash or f"file {entry.file}"
+    return entry.hash or f"file:{entry.file}"
 
 
 def _line(values: Mapping[str, Any]) -> bytes:

@@ -71,8 +71,9 @@ def _choose_kind(settings: Settings) -> tuple[str, str]:
         if {"cpu": True, "cuda": has_cuda, "mps": has_mps}[settings.device]:
             return settings.device, "asked for"
         raise PipelineError(
-            f"This machine was told to compute on {settings.device} but torch finds no such "
-            "device. Start SeeSay with --device auto, or install a torch build for it.",
+            "--device is {device} but torch finds no such device. Start SeeSay with --device "
+            "auto, or install a torch build for it.",
+            device=settings.device,
             title="No such device",
         )
     if has_cuda:

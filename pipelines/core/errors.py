@@ -5,21 +5,29 @@ a path of the server or a traceback. `components.server.blocks.show_errors` turn
 these into what a browser or a script receives.
 """
 
+from pipelines.core.messages import Message
+
 
 class PipelineError(Exception):
     """Something a visitor should read.
 
     Attributes:
         title: two or three words, the heading of the notice.
-        message: one or two sentences of plain text.
+        message: one or two sentences of plain text, in English; a translation knows its template.
     """
 
     title = "Something went wrong"
 
-    def __init__(self, message: str, *, title: str | None = None) -> None:
-        """Keep `message` and, where given, a title more exact than the class's own."""
-        super().__init__(message)
-        self.message = message
+    def __init__(self, template: str, /, *, title: str | None = None, **values: object) -> None:
+        """Make the message, and keep a title more exact than the class's own where one is given.
+
+        Args:
+            template: of the message, as `Message` takes it.
+            title: heading of the notice.
+            values: what is filled into the template, by name.
+        """
+        self.message = Message(template, **values)
+        super().__init__(self.message)
         self.title = title or type(self).title
 
 
@@ -68,13 +76,13 @@ MOST_SHOWN = 60
 
 #: What a value of JSON is called.
 _KINDS = {
-    bool: "a yes or no",
-    int: "a number",
-    float: "a number",
-    str: "a text",
-    list: "a list",
-    dict: "an object",
-    type(None): "no value",
+    bool: Message("a yes or no"),
+    int: Message("a number"),
+    float: Message("a number"),
+    str: Message("a text"),
+    list: Message("a list"),
+    dict: Message("an object"),
+    type(None): Message("no value"),
 }
 
 

@@ -47,18 +47,24 @@ class GenerationOptions:
             object.__setattr__(self, name, whole_number(name, getattr(self, name), low, high))
         temperature = number("temperature", self.temperature)
         if not 0.0 <= temperature <= MAX_TEMPERATURE:
-            raise InputError(f"temperature must be from 0 to 5 but got {shown(self.temperature)}.")
+            raise InputError(
+                "temperature must be from 0 to 5 but got {given}.", given=shown(self.temperature)
+            )
         if temperature < MIN_TEMPERATURE:
             temperature = 0.0
         object.__setattr__(self, "temperature", temperature)
         top_p = number("top_p", self.top_p)
         if not 0.0 < top_p <= 1.0:
-            raise InputError(f"top_p must be above 0 and at most 1 but got {shown(self.top_p)}.")
+            raise InputError(
+                "top_p must be above 0 and at most 1 but got {given}.", given=shown(self.top_p)
+            )
         if self.num_beams > 1 and temperature > 0.0:
             raise InputError(
-                f"num_beams={self.num_beams} searches for the likeliest text and "
-                f"temperature={self.temperature} draws at random. "
-                "Set num_beams to 1 or temperature to 0."
+                "num_beams={beams} searches for the likeliest text and "
+                "temperature={temperature} draws at random. Set num_beams to 1 or temperature "
+                "to 0.",
+                beams=self.num_beams,
+                temperature=self.temperature,
             )
 
 
@@ -71,7 +77,11 @@ def whole_number(name: str, value: object, low: int, high: int) -> int:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or value != value or not low <= value <= high or value != int(value):  # type: ignore[operator,call-overload]
         raise InputError(
-            f"{name} must be a whole number from {low} to {high} but got {shown(value)}."
+            "{name} must be a whole number from {low} to {high} but got {given}.",
+            name=name,
+            low=low,
+            high=high,
+            given=shown(value),
         )
     return int(value)  # type: ignore[call-overload, no-any-return]
 
@@ -83,11 +93,11 @@ def number(name: str, value: object) -> float:
         InputError: it is none.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{name} must be a number but got {shown(value)}.")
+        raise InputError("{name} must be a number but got {given}.", name=name, given=shown(value))
     try:
         return float(value)
     except OverflowError as error:  # a whole number of hundreds of digits
-        raise InputError(f"{name} must be a number of ordinary size.") from error
+        raise InputError("{name} must be a number of ordinary size.", name=name) from error
 
 
 #: "squash" gives up the proportions, as the model was trained; "letterbox" keeps all of the frame
@@ -106,4 +116,8 @@ def check_fit(value: Any) -> SquareFit | None:
     for fit in get_args(SquareFit):
         if value == fit:
             return fit  # type: ignore[no-any-return]
-    raise InputError(f"fit must be one of {', '.join(get_args(SquareFit))} but got {shown(value)}.")
+    raise InputError(
+        "fit must be one of {choices} but got {given}.",
+        choices=", ".join(get_args(SquareFit)),
+        given=shown(value),
+    )

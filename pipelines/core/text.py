@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.core.errors import InputError, kind_of
+from pipelines.core.messages import Message
 
 #: Most texts of one request, and most characters of them together.
 MAX_TEXTS = 5000
@@ -57,11 +58,16 @@ def mend_surrogates(text: str) -> str:
 
 def _checked(text: str, name: str) -> str:
     if not isinstance(text, str):
-        raise InputError(f"{name} must be text but got {kind_of(text)}.")
+        raise InputError(
+            "{name} must be text but got {given}.", name=Message(name), given=kind_of(text)
+        )
     if len(text) > MAX_CHARS:
         raise InputError(
-            f"{name} must be at most {MAX_CHARS:,} characters in all but got {len(text):,}. "
-            "Send fewer at once."
+            "{name} must be at most {limit:,} characters in all but got {count:,}. Send fewer "
+            "at once.",
+            name=Message(name),
+            limit=MAX_CHARS,
+            count=len(text),
         )
     return mend_surrogates(text)
 
@@ -73,7 +79,11 @@ def _distinct(parts: list[str], name: str, hint: str) -> tuple[list[str], list[s
         if stripped:
             kept[stripped] = kept.get(stripped, 0) + 1
     if not kept:
-        raise InputError(f"{name} must hold at least one text but is empty. {hint}")
+        raise InputError(
+            "{name} must hold at least one text but is empty. {hint}",
+            name=Message(name),
+            hint=Message(hint),
+        )
     if len(kept) > MAX_TEXTS:
         raise _too_many(name, len(kept))
     return list(kept), [label for label, times in kept.items() if times > 1]
@@ -81,14 +91,30 @@ def _distinct(parts: list[str], name: str, hint: str) -> tuple[list[str], list[s
 
 def _too_many(name: str, count: int) -> InputError:
     return InputError(
-        f"{name} must be at most {MAX_TEXTS:,} texts but got {count:,}. "
-        "Split them over several requests."
+        "{name} must be at most {limit:,} texts but got {count:,}. Split them over several "
+        "requests.",
+        name=Message(name),
+        limit=MAX_TEXTS,
+        count=count,
     )
 
 
 def cut_note(max_tokens: int) -> str:
     """Return the note on a text of which only the first `max_tokens` tokens were read."""
-    return f"Longer than the model reads: only its first {max_tokens} tokens were used."
+    return Message(
+        "Longer than the model reads: only its first {limit} tokens were used.", limit=max_tokens
+    )
+
+
+def cut_texts_note(cut: int, total: int, max_tokens: int) -> str:
+    """Return the note on `cut` of `total` texts that are longer than the model reads."""
+    return Message(
+        "{cut} of {total} texts are longer than the model reads: only the first {limit} tokens of "
+        "each were used.",
+        cut=cut,
+        total=total,
+        limit=max_tokens,
+    )
 
 
 @dataclass(frozen=True)
@@ -108,7 +134,9 @@ def read_history(history: Sequence[Mapping[str, Any]] | None) -> tuple[Turn, ...
         InputError: it is not of that form.
     """
     if not isinstance(history, Sequence | None):
-        raise InputError(f"history must be a list of messages but got {str(history)[:80]!r}.")
+        raise InputError(
+            "history must be a list of messages but got {given!r}.", given=str(history)[:80]
+        )
     turns: list[Turn] = []
     asked = ""
     for message in history or ():
@@ -116,8 +144,9 @@ def read_history(history: Sequence[Mapping[str, Any]] | None) -> tuple[Turn, ...
         content = message.get("content") if isinstance(message, Mapping) else None
         if role not in {"user", "assistant"} or not isinstance(content, str):
             raise InputError(
-                'history must be a list of {"role": "user" or "assistant", "content": text} '
-                f"but holds {str(message)[:80]!r}."
+                'history must be a list of {{"role": "user" or "assistant", '
+                '"content": text}} but holds {given!r}.',
+                given=str(message)[:80],
             )
         if role == "user":
             asked = content

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipelines.core.errors import InputError
+from pipelines.core.messages import Message
 from pipelines.media.archive import from_zip
 from pipelines.media.inputs import BatchInput, UnreadableSource
 from pipelines.models.linear_probe import MAX_CLASSES
@@ -78,13 +79,16 @@ def check_classes(labels: list[str]) -> None:
     title = "Too few classes"
     if not labels:
         raise InputError(
-            "Expected at least two classes with pictures that can be read, but found none. " + HOW,
+            "Expected at least two classes with pictures that can be read, but found none. {hint}",
+            hint=Message(HOW),
             title=title,
         )
     if len(labels) == 1:
         raise InputError(
             "Expected at least two classes with pictures that can be read, but found only "
-            f"{labels[0][:60]!r}. {HOW}",
+            "{name!r}. {hint}",
+            name=labels[0][:60],
+            hint=Message(HOW),
             title=title,
         )
 
@@ -92,21 +96,26 @@ def check_classes(labels: list[str]) -> None:
 def _check(labels: list[str], num_images: int) -> None:
     if not labels:
         raise InputError(
-            f"Expected a zip of folders named after classes, but none of the "
-            f"{num_images:,} pictures in it lies in a folder. {HOW}",
+            "Expected a zip of folders named after classes, but none of the {count:,} "
+            "pictures in it lies in a folder. {hint}",
+            count=num_images,
+            hint=Message(HOW),
             title="No folders",
         )
     classes = list(dict.fromkeys(labels))
     check_classes(classes)
     if len(classes) > MAX_CLASSES:
         raise InputError(
-            f"At most {MAX_CLASSES:,} classes are compared but the zip has {len(classes):,}. "
-            "Leave some out."
+            "At most {limit:,} classes are compared but the zip has {count:,}. Leave some out.",
+            limit=MAX_CLASSES,
+            count=len(classes),
         )
     if len(labels) > MAX_PICTURES:
         raise InputError(
-            f"At most {MAX_PICTURES:,} pictures are evaluated at once but the zip has "
-            f"{len(labels):,}. Leave some out."
+            "At most {limit:,} pictures are evaluated at once but the zip has {count:,}. "
+            "Leave some out.",
+            limit=MAX_PICTURES,
+            count=len(labels),
         )
 
 

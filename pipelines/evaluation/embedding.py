@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.core.errors import MediaError
+from pipelines.core.messages import Message
 from pipelines.evaluation.dataset import LabelledImage, LabelledImages
 
 #: Pictures, and bytes of their files, that are encoded in one turn at the device.
@@ -85,14 +86,17 @@ class _Reading:
             first = self.pictures[same[0]]
             labels = {self.pictures[index].label for index in same}
             for index in same[1:]:
-                reason = f"It is the same picture as {first.item.name}, which counts once."
+                reason = Message(
+                    "It is the same picture as {name}, which counts once.", name=first.item.name
+                )
                 self.errors[index] = self.errors.get(same[0], reason)
             if len(labels) > 1 and same[0] not in self.errors:
                 for index in same:
                     others = sorted(labels - {self.pictures[index].label})
-                    self.errors[index] = (
-                        f"The same picture lies among {others[0]!r} too, so its class is not "
-                        "clear and it does not count."
+                    self.errors[index] = Message(
+                        "The same picture lies among {name!r} too, so its class is not "
+                        "clear and it does not count.",
+                        name=others[0],
                     )
 
 

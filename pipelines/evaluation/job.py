@@ -15,6 +15,7 @@ from PIL import Image
 from pipelines.compute.background import stream_work
 from pipelines.core.cancel import CancelToken
 from pipelines.core.errors import PipelineError
+from pipelines.core.messages import Message
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.evaluation.dataset import LabelledImage, LabelledImages, check_classes, open_labelled
 from pipelines.evaluation.embedding import Embedded, embed_all
@@ -222,10 +223,8 @@ class EvaluationJob:
 
     def _fetch(self) -> None:
         """Download the weights where they are not on disk."""
-        title = self._order.spec.title
         for step in self._store.fetch(self._order.spec.key, TASK):
-            done, total = step.done_bytes / 1e6, step.total_bytes / 1e6
-            self._emit(Stage(f"Downloading {title}: {done:,.0f} of {total:,.0f} MB"))
+            self._emit(Stage(step.message(self._order.spec.title)))
             self._check()
         self._emit(Stage("Loading the model"))
 
@@ -327,8 +326,14 @@ def _gone_notes(labels: list[str]) -> list[str]:
     if not labels:
         return []
     named = ", ".join(f"“{label[:40]}”" for label in labels[:3])
-    more = f" and {len(labels) - 3} more" if len(labels) > 3 else ""
-    return [f"No picture of these classes could be read, so they do not count: {named}{more}."]
+    more = Message(" and {count} more", count=len(labels) - 3) if len(labels) > 3 else ""
+    return [
+        Message(
+            "No picture of these classes could be read, so they do not count: {names}{more}.",
+            names=named,
+            more=more,
+        )
+    ]
 
 
 def follow(store: PipelineStore, order: EvaluationRequest) -> Iterator[Stage | Evaluation | None]:

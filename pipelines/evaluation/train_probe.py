@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.core.errors import InputError, shown
+from pipelines.core.messages import Message
 from pipelines.models.linear_probe import NUM_GUESSES, Floats, Guess, Linear
 
 if TYPE_CHECKING:
@@ -173,9 +174,18 @@ class ProbeOptions:
         low, high = SHARES
         is_number = isinstance(share, int | float) and not isinstance(share, bool)
         if not is_number or not low <= share <= high:
-            raise InputError(f"held_out must be within {low}..{high} but got {shown(share)}.")
+            raise InputError(
+                "held_out must be within {low}..{high} but got {given}.",
+                low=low,
+                high=high,
+                given=shown(share),
+            )
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
-            raise InputError(f"seed must be a whole number, 0..{MAX_SEED}, but got {shown(seed)}.")
+            raise InputError(
+                "seed must be a whole number, 0..{limit}, but got {given}.",
+                limit=MAX_SEED,
+                given=shown(seed),
+            )
 
 
 @dataclass(frozen=True)
@@ -204,10 +214,13 @@ def check_enough(labels: tuple[str, ...], classes: NDArray[np.int64]) -> None:
     few = [(label, count) for label, count in few if count < MIN_PER_CLASS]
     if few:
         named = ", ".join(f"{label[:40]!r} ({count})" for label, count in few[:3])
-        more = f" and {len(few) - 3} more" if len(few) > 3 else ""
+        more = Message(" and {count} more", count=len(few) - 3) if len(few) > 3 else ""
         raise InputError(
-            f"A probe needs at least {MIN_PER_CLASS} pictures of each class that can be read, but "
-            f"these classes have fewer: {named}{more}. Add pictures, or leave such classes out.",
+            "A probe needs at least {least} pictures of each class that can be read, but "
+            "these classes have fewer: {names}{more}. Add pictures, or leave such classes out.",
+            least=MIN_PER_CLASS,
+            names=named,
+            more=more,
             title="Too few pictures",
         )
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from pipelines.core.errors import InputError, MediaError
+from pipelines.core.messages import Message
 from pipelines.media.inputs import (
     MAX_CAPTION_BYTES,
     MAX_FILE_BYTES,
@@ -156,9 +157,15 @@ class _MemberSource:
                 while len(data) <= max_bytes and (chunk := file.read(_CHUNK_BYTES)):
                     data += chunk
         except (*_BAD_ZIP, RuntimeError) as error:
-            raise MediaError(f"{what} is damaged in the archive. Pack it again.") from error
+            raise MediaError(
+                "{name} is damaged in the archive. Pack it again.", name=Message(what)
+            ) from error
         if len(data) > max_bytes:
-            raise MediaError(f"{what} is larger than the limit of {max_bytes / 1e6:.0f} MB.")
+            raise MediaError(
+                "{name} is larger than the limit of {limit:.0f} MB.",
+                name=Message(what),
+                limit=max_bytes / 1e6,
+            )
         return bytes(data)
 
 
@@ -226,7 +233,10 @@ def _refusal(name: str, member: zipfile.ZipInfo, limits: ZipLimits) -> str:
     if name.startswith("/") or _DRIVE.match(name) or ".." in name.split("/"):
         return "Its name leads out of the archive, so it is not read. Pack it under a plain name."
     if len(name) > _MAX_NAME:
-        return f"Its name is longer than {_MAX_NAME:,} letters. Pack it under a shorter one."
+        return Message(
+            "Its name is longer than {limit:,} letters. Pack it under a shorter one.",
+            limit=_MAX_NAME,
+        )
     if kind not in (0, stat.S_IFREG):
         return "It is a link, not a file, so it is not followed. Pack the file itself."
     if member.flag_bits & _ENCRYPTED_FLAG:
@@ -234,14 +244,16 @@ def _refusal(name: str, member: zipfile.ZipInfo, limits: ZipLimits) -> str:
     if member.compress_type not in _METHODS:
         return "It is packed in a way that is not read. Pack it as a common zip (deflate)."
     if member.file_size > MAX_FILE_BYTES:
-        return (
-            f"It unpacks to {member.file_size / 1e6:,.0f} MB; "
-            f"the limit is {MAX_FILE_BYTES / 1e6:.0f} MB."
+        return Message(
+            "It unpacks to {size:,.0f} MB; the limit is {limit:.0f} MB.",
+            size=member.file_size / 1e6,
+            limit=MAX_FILE_BYTES / 1e6,
         )
     if _swells(member.file_size, member.compress_size, limits):
-        return (
-            f"It unpacks to more than {limits.ratio:.0f} times its size, as no image does. "
-            "Save it as PNG or JPEG and pack it again."
+        return Message(
+            "It unpacks to more than {ratio:.0f} times its size, as no image does. Save "
+            "it as PNG or JPEG and pack it again.",
+            ratio=limits.ratio,
         )
     return ""
 
@@ -255,13 +267,16 @@ def _check_whole(members: list[zipfile.ZipInfo], archive_bytes: int, limits: Zip
     total = sum(member.file_size for member in members)
     if total > limits.total_bytes:
         raise InputError(
-            f"The archive unpacks to {total / 1e9:,.1f} GB; the limit is "
-            f"{limits.total_bytes / 1e9:,.1f} GB. Split it."
+            "The archive unpacks to {size:,.1f} GB; the limit is {limit:,.1f} GB. Split it.",
+            size=total / 1e9,
+            limit=limits.total_bytes / 1e9,
         )
     if _swells(total, archive_bytes, limits):
         raise InputError(
-            f"The archive unpacks to {total / archive_bytes:,.0f} times its size; the limit is "
-            f"{limits.ratio:.0f} times, which no archive of images reaches. Pack PNG or JPEG files."
+            "The archive unpacks to {ratio:,.0f} times its size; the limit is {limit:.0f} "
+            "times, which no archive of images reaches. Pack PNG or JPEG files.",
+            ratio=total / archive_bytes,
+            limit=limits.ratio,
         )
     end = 0
     for member in sorted(members, key=lambda member: member.header_offset):
@@ -283,7 +298,8 @@ def _check_count(path: Path, limits: ZipLimits) -> None:
             count = file.read(size).count(b"PK\x01\x02")
     if count > limits.num_members:
         raise InputError(
-            f"The archive holds more than {limits.num_members:,} files, the limit. Split it."
+            "The archive holds more than {limit:,} files, the limit. Split it.",
+            limit=limits.num_members,
         )
 
 

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from pipelines.core.errors import MediaError, MemoryLimitError
+from pipelines.core.messages import Message
 from pipelines.media import isolation
 from pipelines.media.isolation import BUDGET, SMALL_BYTES
 
@@ -183,7 +184,9 @@ def open_image(path: Path, *, max_pixels: int = MAX_PIXELS, draft_px: int = 0) -
         file = path.open("rb")
     except OSError as error:
         shown = _shown(path.name)
-        raise MediaError(f"The file {shown} could not be read. Upload it again.") from error
+        raise MediaError(
+            "The file {name} could not be read. Upload it again.", name=shown
+        ) from error
     with file:
         return _decode(file, path.name, max_pixels, draft_px)
 
@@ -203,7 +206,9 @@ def _decode(file: BinaryIO, name: str, max_pixels: int, draft_px: int) -> Image.
     head = file.read(_HEAD_BYTES)
     file.seek(0)
     if not head:
-        raise MediaError(f"{shown} is empty (0 bytes). Choose an image such as a PNG or JPEG.")
+        raise MediaError(
+            "{name} is empty (0 bytes). Choose an image such as a PNG or JPEG.", name=shown
+        )
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2  # PIL itself refuses more than twice this
     try:
@@ -214,20 +219,25 @@ def _decode(file: BinaryIO, name: str, max_pixels: int, draft_px: int) -> Image.
         raise
     except Image.DecompressionBombError as error:
         raise MediaError(
-            f"{shown} unpacks to far more pixels than an image should have; "
-            f"the limit is {max_pixels / 1e6:.0f} megapixels. Shrink it and try again."
+            "{name} unpacks to far more pixels than an image should have; the limit is "
+            "{limit:.0f} megapixels. Shrink it and try again.",
+            name=shown,
+            limit=max_pixels / 1e6,
         ) from error
     except Exception as error:  # PIL's decoders raise whatever they meet in damaged files
         looks = _looks(head)
         unknown = isinstance(error, UnidentifiedImageError)
         if unknown and (looks or not head.startswith(_SIGNATURES)):
             raise MediaError(
-                f"{shown} is not an image that can be read{looks}. Expected a PNG, JPEG, WebP, "
-                "GIF, BMP, TIFF or AVIF file; convert it and try again."
+                "{name} is not an image that can be read{looks}. Expected a PNG, JPEG, WebP, "
+                "GIF, BMP, TIFF or AVIF file; convert it and try again.",
+                name=shown,
+                looks=Message(looks),
             ) from error
         raise MediaError(
-            f"{shown} is damaged or cut off: it starts like an image but cannot be decoded. "
-            "Save or upload it again."
+            "{name} is damaged or cut off: it starts like an image but cannot be decoded. "
+            "Save or upload it again.",
+            name=shown,
         ) from error
 
 
@@ -285,7 +295,7 @@ def _looks(data: bytes) -> str:
     text = data.decode("utf-8", "replace").rstrip("\ufffd")  # perhaps half a character
     for offset, magic, kind in _KNOWN:
         if data.startswith(magic, offset):
-            return f": it looks like {kind}"
+            return Message(": it looks like {kind}", kind=Message(kind))
     if b"<svg" in start:
         return ": it looks like an SVG drawing"
     if start.startswith((b"<!doctype html", b"<html")):
@@ -333,11 +343,21 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels:
         raise MediaError(
-            f"{name} has {width} x {height} = {width * height / 1e6:.0f} megapixels; "
-            f"the limit is {max_pixels / 1e6:.0f}. Shrink it and try again."
+            "{name} has {width} x {height} = {megapixels:.0f} megapixels; the limit is "
+            "{limit:.0f}. Shrink it and try again.",
+            name=name,
+            width=width,
+            height=height,
+            megapixels=width * height / 1e6,
+            limit=max_pixels / 1e6,
         )
     if width < 1 or height < 1:
-        raise MediaError(f"{name} has no pixels ({width} x {height}). Choose another image.")
+        raise MediaError(
+            "{name} has no pixels ({width} x {height}). Choose another image.",
+            name=name,
+            width=width,
+            height=height,
+        )
 
 
 def _draft(image: Image.Image, draft_px: int) -> Box | None:

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Protocol
 
 from pipelines.core.errors import InputError, MediaError
+from pipelines.core.messages import Message
 
 #: File names that are taken for images where nobody chose the files one by one.
 IMAGE_SUFFIXES = frozenset(
@@ -250,7 +251,7 @@ def from_folder(folder: Path, *, recursive: bool = True) -> Inputs:
         InputError: no such folder, or no image in it.
     """
     if not folder.is_dir():
-        raise InputError(f"Expected a folder of images but {folder.name!r} is none.")
+        raise InputError("Expected a folder of images but {name!r} is none.", name=folder.name)
     skipped: list[Skipped] = []
     paths: list[Path] = []
     for path in _walk(folder, recursive, skipped):
@@ -329,13 +330,21 @@ def _read_regular(path: Path, max_bytes: int, what: str) -> bytes:
     """Read a file that is a file (a pipe would keep us waiting), up to `max_bytes`."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise MediaError(f"{what} is a folder, a device or a pipe, not a file.")
+            raise MediaError(
+                "{name} is a folder, a device or a pipe, not a file.", name=Message(what)
+            )
         with path.open("rb") as file:
             data = file.read(max_bytes + 1)
     except OSError as error:
         raise MediaError(
-            f"{what} cannot be read: {error.strerror or 'no reason given'}."
+            "{name} cannot be read: {reason}.",
+            name=Message(what),
+            reason=error.strerror or Message("no reason given"),
         ) from error
     if len(data) > max_bytes:
-        raise MediaError(f"{what} is larger than the limit of {max_bytes / 1e6:.0f} MB.")
+        raise MediaError(
+            "{name} is larger than the limit of {limit:.0f} MB.",
+            name=Message(what),
+            limit=max_bytes / 1e6,
+        )
     return data

@@ -91,9 +91,11 @@ class DecodeBudget:
                         and time.monotonic() >= disable
                     ):
                         raise MemoryLimitError(
-                            f"This picture needs {needed / 1e9:.2f} GB to be decoded, but other "
-                            f"pictures fill the budget of {self.total / 1e9:.2f} GB. Try again "
-                            "in a moment, or send a smaller picture."
+                            "This picture needs {size:.2f} GB to be decoded, but other "
+                            "pictures fill the budget of {limit:.2f} GB. Try again in a "
+                            "moment, or send a smaller picture.",
+                            size=needed / 1e9,
+                            limit=self.total / 1e9,
                         )
                 self._free -= share
             finally:
@@ -227,8 +229,9 @@ class DecoderProcess:
             return self._answer(name, held, cancel, on_progress)
         except (EOFError, OSError) as error:
             raise DecoderLost(
-                f"{name} makes the decoder crash: it is damaged, or needs more memory than there "
-                "is. Save it again with another program, or choose another file."
+                "{name} makes the decoder crash: it is damaged, or needs more memory than "
+                "there is. Save it again with another program, or choose another file.",
+                name=name,
             ) from error
         finally:
             if self._owes:  # nobody else may get this answer
@@ -252,8 +255,10 @@ class DecoderProcess:
             if not self._conn.poll(_POLL_S):
                 if time.monotonic() - heard > self._hang_s:
                     raise DecoderLost(
-                        f"{name} keeps the decoder busy for {self._hang_s:.0f} s without a result. "
-                        "Save it again with another program, or choose another file."
+                        "{name} keeps the decoder busy for {seconds:.0f} s without a result. "
+                        "Save it again with another program, or choose another file.",
+                        name=name,
+                        seconds=self._hang_s,
                     )
                 continue
             kind, *told = self._conn.recv()

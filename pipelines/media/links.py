@@ -147,8 +147,10 @@ async def fetch(link: str, file: Path, bounds: Bounds) -> None:
                 await _follow(client, link, file, bounds.max_bytes)
     except TimeoutError as error:
         raise InputError(
-            f"The link to {file.name!r} did not give its file within {bounds.deadline_s:.0f} s. "
-            "Try again later, or upload the file instead.",
+            "The link to {name!r} did not give its file within {seconds:.0f} s. Try again "
+            "later, or upload the file instead.",
+            name=file.name,
+            seconds=bounds.deadline_s,
             title="Check your link",
         ) from error
     except (httpx.HTTPError, httpx.InvalidURL, zlib.error, UnicodeError) as error:
@@ -157,8 +159,9 @@ async def fetch(link: str, file: Path, bounds: Bounds) -> None:
 
 def _not_fetched(name: str) -> PipelineError:
     return InputError(
-        f"The link to {name!r} cannot be fetched. It must lead to a file on a public server that "
-        "gives it to everybody. Check the link, or upload the file instead.",
+        "The link to {name!r} cannot be fetched. It must lead to a file on a public server "
+        "that gives it to everybody. Check the link, or upload the file instead.",
+        name=name,
         title="Check your link",
     )
 
@@ -174,9 +177,10 @@ async def _follow(client: httpx.AsyncClient, link: str, file: Path, max_bytes: i
                 continue
             if answer.status_code != httpx.codes.OK:
                 raise InputError(
-                    f"The server of the link to {file.name!r} answered with status "
-                    f"{answer.status_code} in place of the file. Check the link, or upload the "
-                    "file instead.",
+                    "The server of the link to {name!r} answered with status {status} in "
+                    "place of the file. Check the link, or upload the file instead.",
+                    name=file.name,
+                    status=answer.status_code,
                     title="Check your link",
                 )
             await _write(answer, file, max_bytes)
@@ -204,8 +208,10 @@ async def _write(answer: httpx.Response, file: Path, max_bytes: int) -> None:
 
 def _too_large(name: str, max_bytes: int) -> PipelineError:
     return MediaError(
-        f"The file that the link to {name!r} leads to has more than {max_bytes / 1e6:.0f} MB, "
-        "which is the limit. Link to a smaller one."
+        "The file that the link to {name!r} leads to has more than {limit:.0f} MB, which is "
+        "the limit. Link to a smaller one.",
+        name=name,
+        limit=max_bytes / 1e6,
     )
 
 

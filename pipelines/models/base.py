@@ -1,4 +1,4 @@
-"""The life cycle that every pipeline shares."""
+"""Life cycle of every pipeline."""
 
 import gc
 import sys
@@ -12,32 +12,36 @@ from pipelines.core.spec import ModelSpec
 
 
 class Pipeline(ABC):
-    """One checkpoint, live.
+    """One checkpoint in memory.
 
     The constructor touches neither disk nor network. `load` and `unload` are idempotent and are
     called by the store only, under its lock.
     """
 
     def __init__(self, spec: ModelSpec, folder: Path, device: Device, settings: Settings) -> None:
-        """Remember what to load (`spec`, from `folder`), where to, and the settings."""
         self.spec = spec
         self.folder = folder
         self.device = device
         self.settings = settings
         self.loaded = False
 
+    @property
+    def dtype(self) -> str:
+        """Data type of the weights; a demo model keeps float32 and so its measured scores."""
+        return "float32" if self.spec.demo else self.device.dtype
+
     def load(self) -> None:
-        """Read the weights, once.
+        """Load the weights, once.
 
         Raises:
-            WeightsError: the files are not what the catalogue says.
+            WeightsError: the files do not match the catalogue.
         """
         if not self.loaded:
             self._load()
             self.loaded = True
 
     def unload(self) -> None:
-        """Drop the weights and give their memory back."""
+        """Drop the weights and free their memory."""
         if self.loaded:
             self._unload()
             self.loaded = False
@@ -47,13 +51,14 @@ class Pipeline(ABC):
                 torch.cuda.empty_cache()
 
     def caches(self) -> tuple[Kept, ...]:
-        """Return what is kept between requests and can travel to another process."""
+        """Return the caches that outlive a request and can move to another process."""
         return ()
 
     @abstractmethod
     def _load(self) -> None:
-        """Fill the attributes that hold weights."""
+        """Set the attributes that hold weights."""
 
-    @abstractmethod
     def _unload(self) -> None:
-        """Drop every reference that `_load` made."""
+        """Delete every attribute that `_load` set."""
+        for name in vars(self).keys() - {"spec", "folder", "device", "settings", "loaded"}:
+            delattr(self, name)

@@ -1,4 +1,4 @@
-"""What every image-to-text model answers, wherever it runs, told from its streams. Torch-free."""
+"""Interface and results of all image-to-text models, local and remote."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,14 +15,14 @@ from pipelines.core.results import ContextUse, Finish
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a model says about one image.
+    """A text about one image.
 
     Attributes:
-        text: the text, without prompt or question; empty where `error` is set.
+        text: without prompt or question; empty if `error` is set.
         model: key of the model.
         finish: why the text ended.
-        context: how much was read, or None where `error` is set.
-        notes: what a person should know about this text, one sentence each.
+        context: how much was read; None if `error` is set.
+        notes: hints for the person who asked, one sentence each.
         error: why there is no text, or "".
     """
 
@@ -34,31 +34,30 @@ class Description:
     error: str = ""
 
     def __post_init__(self) -> None:
-        """Check that there is either a text with its context or an error."""
         if bool(self.error) == (self.context is not None) or (self.error and self.text):
             raise ValueError("a description holds either a text and its context or an error")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextDelta:
-    """A piece of a text as it is made; joined in order the pieces are the text.
+    """A piece of a text in the making; the pieces joined in order are the text.
 
     Attributes:
         text: the next piece; may be empty in the last delta.
-        result: the whole, in the last delta only.
+        result: the complete text, in the last delta only.
     """
 
     text: str
     result: Description | None = None
 
 
-#: Most texts of one call of `candidates`.
+#: Largest `n` of `candidates`.
 MAX_CANDIDATES = 16
 
 #: An image file, or an image in RGB.
 Picture = Path | Image.Image
 
-#: Images through the model at once, where nobody says otherwise.
+#: Default number of images per batch.
 BATCH_SIZE = 8
 
 History = Sequence[Mapping[str, Any]] | None
@@ -68,8 +67,10 @@ DEFAULTS = GenerationOptions()
 class ImageToTextModel(ABC):
     """Captions, answers and conversations about images.
 
-    The streams are the primitive: each yields `TextDelta`s whose texts join to the text, the last
-    one with the `Description`; closing a stream ends the work.
+    A stream yields `TextDelta`s, the last one with the `Description`; closing it ends the work. The
+    `iter_` methods yield None several times a second so that they can be closed between results.
+    Errors: InputError for an empty question, a malformed history or a task that the model does not
+    have; MediaError for an unreadable image; ServerError where a remote model gives no answer.
     """
 
     def caption(
@@ -79,23 +80,19 @@ class ImageToTextModel(ABC):
         options: GenerationOptions = DEFAULTS,
         batch_size: int = BATCH_SIZE,
     ) -> list[Description]:
-        """Describe images, all with the same prompt.
+        """Caption images, all with the same prompt.
 
         Args:
-            images: image files, or images in RGB that were opened before.
-            prompt: words that the caption goes on from, or an instruction, as the model takes it.
-            options: how the text is generated.
-            batch_size: images that the model is given at once; a server is asked one by one.
+            images: image files or opened RGB images.
+            prompt: beginning of the caption, or an instruction, depending on the model.
+            options: generation settings.
+            batch_size: images per batch; a server gets one image per request.
 
         Returns:
-            A description for each image, in order; a file that cannot be read is one with
-            `error` set.
-
-        Raises:
-            PipelineError: as `iter_captions` does.
+            A description for each image, in order; for an unreadable file one with `error` set.
         """
-        made = self.iter_captions(images, prompt, options, batch_size)
-        return [one for one in made if one is not None]
+        results = self.iter_captions(images, prompt, options, batch_size)
+        return [result for result in results if result is not None]
 
     @abstractmethod
     def iter_captions(
@@ -105,25 +102,25 @@ class ImageToTextModel(ABC):
         options: GenerationOptions = DEFAULTS,
         batch_size: int = BATCH_SIZE,
     ) -> Iterator[Description | None]:
-        """Describe images as `caption` does, in order; None is a sign of life."""
+        """Caption images as `caption` does, in order, batch by batch."""
 
     @abstractmethod
     def stream_caption(
         self, image: Path, prompt: str = "", options: GenerationOptions = DEFAULTS
     ) -> Iterator[TextDelta]:
-        """Describe one image, piece by piece."""
+        """Caption one image."""
 
     def answer(
         self, image: Path, question: str, options: GenerationOptions = DEFAULTS
     ) -> Description:
-        """Answer a question about an image; raises as `stream_answer` does."""
+        """Answer a question about an image."""
         return _last(self.stream_answer(image, question, options))
 
     @abstractmethod
     def stream_answer(
         self, image: Path, question: str, options: GenerationOptions = DEFAULTS
     ) -> Iterator[TextDelta]:
-        """Answer a question about an image, piece by piece."""
+        """Answer a question about an image."""
 
     def chat(
         self,
@@ -132,7 +129,7 @@ class ImageToTextModel(ABC):
         history: History = None,
         options: GenerationOptions = DEFAULTS,
     ) -> Description:
-        """Answer the next message of a conversation; raises as `stream_chat` does."""
+        """Answer the next message of a conversation; see `stream_chat`."""
         return _last(self.stream_chat(image, message, history, options))
 
     @abstractmethod
@@ -143,42 +140,45 @@ class ImageToTextModel(ABC):
         history: History = None,
         options: GenerationOptions = DEFAULTS,
     ) -> Iterator[TextDelta]:
-        """Answer the next message of a conversation about an image, piece by piece.
+        """Answer the next message of a conversation about an image.
 
         Args:
             image: the image file.
-            message: what is said now.
+            message: the new message.
             history: earlier messages, `{"role": "user" or "assistant", "content": text}`, oldest
-                first; what does not fit into the model's context is left out, oldest first.
-            options: how the text is generated.
+                first; the oldest are dropped if the context is too small.
+            options: generation settings.
         """
 
     def candidates(
         self, image: Path, n: int, options: GenerationOptions = DEFAULTS, prompt: str = ""
     ) -> list[Description]:
-        """Return up to `n` different captions of an image; see `iter_candidates`."""
-        found = self.iter_candidates(image, n, options, prompt)
-        return [one for one in found if one is not None]
+        """Return up to `n` different captions of an image."""
+        results = self.iter_candidates(image, n, options, prompt)
+        return [result for result in results if result is not None]
 
     @abstractmethod
     def iter_candidates(
         self, image: Path, n: int, options: GenerationOptions = DEFAULTS, prompt: str = ""
     ) -> Iterator[Description | None]:
-        """Yield up to `n` different captions of an image; None is a sign of life."""
+        """Yield up to `n` (1..16) different captions, best first for a beam search."""
 
 
 def check_candidates(n: object) -> None:
-    """Refuse a number of captions to choose from that is none.
+    """Check a number of candidate captions.
 
     Raises:
-        InputError: it is not within 1..`MAX_CANDIDATES`.
+        InputError: not an integer within 1..`MAX_CANDIDATES`.
     """
     if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= MAX_CANDIDATES:
-        raise InputError(f"n must be a whole number from 1 to {MAX_CANDIDATES} but got {shown(n)}.")
+        raise InputError(
+            "n must be a whole number from 1 to {limit} but got {given}.",
+            limit=MAX_CANDIDATES,
+            given=shown(n),
+        )
 
 
 def _last(deltas: Iterator[TextDelta]) -> Description:
-    """Return the result of a stream."""
     result = None
     for delta in deltas:
         result = delta.result

@@ -1,4 +1,4 @@
-"""Linear probes, and their file format: safetensors, with a description as JSON in the header."""
+"""Linear probes and their file format: safetensors with a JSON description in the header."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
 from pipelines.core.errors import InputError
+from pipelines.core.messages import Message
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.models.catalogue import find
 
@@ -20,11 +21,11 @@ TASK: Task = "image-text"
 KEY = "seesay-linear-probe"
 VERSION = 1
 
-#: Most bytes of a file: a thousand classes of vectors of 4096 numbers, and their names.
+#: Largest file: a thousand classes, vectors of 4096 numbers, and the names.
 MAX_BYTES = 20_000_000
 MAX_CLASSES = 1000
 
-#: Name of a class: up to 1000 characters, not all of them blank.
+#: Name of a class: up to 1000 characters, not all blank.
 _Name = Annotated[str, Field(max_length=1000, pattern=r"\S")]
 
 _OTHER = "Probe of another model"
@@ -35,11 +36,11 @@ _DAMAGED = "but what it says about itself is incomplete or damaged"
     frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid")
 )
 class ProbeFacts:
-    """Facts of the training of a probe, and its score on images that it never saw.
+    """Training of a probe and its score on held-out images.
 
     Attributes:
         num_fitted: images that it was fitted on.
-        num_held_out: images that it was measured on, never fitted on.
+        num_held_out: images that it was evaluated on.
         correct: number of those that it recognised.
         strength: scikit-learn's `C`, chosen by cross-validation.
         seed: of the split and of the folds.
@@ -59,8 +60,6 @@ class ProbeFacts:
 
 
 class _Header(pydantic.BaseModel, strict=True):
-    """Description of a probe in its file."""
-
     version: Literal[1]
     model: str
     revision: str
@@ -75,10 +74,10 @@ class LinearProbe:
     Attributes:
         model: catalogue key of the model.
         revision: of the model's weights; see `weights_revision`.
-        labels: L classes, distinct.
+        labels: L distinct classes.
         weight: (L, D) float32.
         bias: (L,) float32.
-        facts: facts of its training.
+        facts: training and score.
     """
 
     model: str
@@ -90,7 +89,7 @@ class LinearProbe:
 
     @property
     def dim(self) -> int:
-        """Length D of the vectors that it takes."""
+        """Length D of its input vectors."""
         return int(self.weight.shape[1])
 
     def probabilities(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -99,7 +98,7 @@ class LinearProbe:
         return np.exp(linear.log_probabilities(vectors.astype(np.float64)))
 
     def to_bytes(self) -> bytes:
-        """Return the file."""
+        """Return the content of its file."""
         from safetensors.numpy import save
 
         header = {
@@ -109,16 +108,17 @@ class LinearProbe:
             "labels": self.labels,
             "facts": asdict(self.facts),
         }
-        metadata = {KEY: json.dumps(header, ensure_ascii=False)}
-        # safetensors writes memory in its order, and scikit-learn's is column by column
-        arrays = {"weight": self.weight, "bias": self.bias}
-        rows = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        data: bytes = save(rows, metadata=metadata)
+        # safetensors needs row-major arrays; those of scikit-learn are column-major
+        rows = {
+            "weight": np.ascontiguousarray(self.weight),
+            "bias": np.ascontiguousarray(self.bias),
+        }
+        data: bytes = save(rows, metadata={KEY: json.dumps(header, ensure_ascii=False)})
         return data
 
 
 def read_probe(path: Path) -> LinearProbe:
-    """Read a probe as `LinearProbe.to_bytes` writes it.
+    """Read a file written by `LinearProbe.to_bytes`.
 
     Raises:
         InputError: the file is anything else; the message says why.
@@ -127,7 +127,9 @@ def read_probe(path: Path) -> LinearProbe:
 
     if (size := path.stat().st_size) > MAX_BYTES:
         raise _not_a_probe(
-            f"of at most {MAX_BYTES / 1e6:.0f} MB, but the file has {size / 1e6:,.0f} MB"
+            "of at most {limit:.0f} MB, but the file has {size:,.0f} MB",
+            limit=MAX_BYTES / 1e6,
+            size=size / 1e6,
         )
     try:
         with safe_open(path, framework="numpy") as file:
@@ -138,9 +140,8 @@ def read_probe(path: Path) -> LinearProbe:
                 raise _not_a_probe("with the tensors weight and bias, but it holds others")
             weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
     except (SafetensorError, OSError, TypeError, AttributeError) as error:
-        raise _not_a_probe("but the file is no safetensors file, or is damaged or cut off") from (
-            error
-        )
+        fault = "but the file is no safetensors file, or is damaged or cut off"
+        raise _not_a_probe(fault) from error
     return _checked(metadata[KEY], weight, bias)
 
 
@@ -152,14 +153,23 @@ def _checked(text: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) 
     labels = header.labels
     if not 2 <= len(labels) <= MAX_CLASSES or len(set(labels)) != len(labels):
         raise _not_a_probe(
-            f"of 2 to {MAX_CLASSES:,} distinct classes, but it has {len(labels):,} names"
+            "of 2 to {limit:,} distinct classes, but it has {count:,} names",
+            limit=MAX_CLASSES,
+            count=len(labels),
         )
     if weight.dtype != np.float32 or bias.dtype != np.float32 or weight.size == 0:
-        raise _not_a_probe(f"of float32 numbers, but it holds {weight.dtype} and {bias.dtype}")
+        raise _not_a_probe(
+            "of float32 numbers, but it holds {weight} and {bias}",
+            weight=weight.dtype,
+            bias=bias.dtype,
+        )
     if (weight.ndim, weight.shape[:1], bias.shape) != (2, (len(labels),), (len(labels),)):
         raise _not_a_probe(
-            f"with a row of weights for each of its {len(labels):,} classes, but the weights are "
-            f"{weight.shape} and the biases {bias.shape}"
+            "with a row of weights for each of its {classes:,} classes, but the weights "
+            "are {weight} and the biases {bias}",
+            classes=len(labels),
+            weight=weight.shape,
+            bias=bias.shape,
         )
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         raise _not_a_probe("but some of its weights are no finite numbers; train it again")
@@ -174,29 +184,31 @@ def _checked(text: str, weight: NDArray[np.float32], bias: NDArray[np.float32]) 
 
 
 def _fault(error: ValidationError) -> str:
-    """Return what is wrong with the description in a file, from the first of its faults."""
+    """Return the first fault of the description in a file."""
     first = error.errors()[0]
     where = first["loc"][:1]
     if where == ("version",) and first["type"] != "missing":
-        return (
-            f"of version {VERSION}, but it is of version {str(first['input'])[:20]}; train it "
-            "again with this SeeSay"
+        return Message(
+            "of version {limit}, but it is of version {version}; train it again with this SeeSay",
+            limit=VERSION,
+            version=str(first["input"])[:20],
         )
     if where == ("labels",) and first["type"] != "missing":
         return "but its classes are not a list of names"
     return _DAMAGED
 
 
-def _not_a_probe(what: str) -> InputError:
+def _not_a_probe(what: str, **values: object) -> InputError:
     return InputError(
-        "Expected a probe that the Evaluate tab or the endpoint train_probe made (.safetensors), "
-        f"{what}.",
+        "Expected a probe that the Evaluate tab or the endpoint train_probe made "
+        "(.safetensors), {what}.",
+        what=Message(what, **values),
         title="Not a probe",
     )
 
 
 def spec_of(probe: LinearProbe) -> ModelSpec:
-    """Return the model that a probe was made with.
+    """Return the model that a probe was trained with.
 
     Raises:
         InputError: it is not in the catalogue.
@@ -205,14 +217,15 @@ def spec_of(probe: LinearProbe) -> ModelSpec:
         return find(probe.model, TASK)
     except InputError as error:
         raise InputError(
-            f"This probe was made with the model {probe.model[:60]!r}, which is not among those "
-            "here. Train a probe with one of these.",
+            "This probe was made with the model {model!r}, which is not among those here. "
+            "Train a probe with one of these.",
+            model=probe.model[:60],
             title=_OTHER,
         ) from error
 
 
 def check_model(probe: LinearProbe, model: str, revision: str, dim: int) -> None:
-    """Check that a probe was made with the weights in use.
+    """Check that a probe was trained with the weights in use.
 
     Args:
         probe: the probe.
@@ -221,54 +234,60 @@ def check_model(probe: LinearProbe, model: str, revision: str, dim: int) -> None
         dim: length of its vectors.
 
     Raises:
-        InputError: it was made with others; the message names both models.
+        InputError: it was trained with others; the message names both models.
     """
     if probe.model != model:
         raise InputError(
-            f"This probe was made with {probe.model[:60]}, but the model in use is {model}. Choose "
+            "This probe was made with {made_with}, but the model in use is {model}. Choose "
             "the model that the probe was made with, or train a probe with this one.",
+            made_with=probe.model[:60],
+            model=model,
             title=_OTHER,
         )
     if (probe.revision, probe.dim) != (revision, dim):
         raise InputError(
-            f"This probe was made with other weights of {model} ({probe.revision[:12]!r}, "
-            f"{probe.dim} numbers) than those in use ({revision[:12]!r}, {dim} numbers). "
-            "Train it again.",
+            "This probe was made with other weights of {model} ({made_with!r}, {made_dim} "
+            "numbers) than those in use ({revision!r}, {dim} numbers). Train it again.",
+            model=model,
+            made_with=probe.revision[:12],
+            made_dim=probe.dim,
+            revision=revision[:12],
+            dim=dim,
             title=_OTHER,
         )
 
 
 def probe_note(probe: LinearProbe) -> str:
-    """Return the note on an answer whose probabilities are a probe's."""
+    """Return the note on an answer with a probe's probabilities."""
     facts = probe.facts
-    return (
-        f"The probabilities come from your probe, fitted on {facts.num_fitted:,} pictures of "
-        f"{len(probe.labels):,} classes; it recognised {facts.correct:,} of {facts.num_held_out:,} "
-        "others. Cosine and verdict compare the picture with the names of the classes."
+    return Message(
+        "The probabilities come from your probe, fitted on {pictures:,} pictures of "
+        "{classes:,} classes; it recognised {correct:,} of {total:,} others. Cosine and "
+        "verdict compare the picture with the names of the classes.",
+        pictures=facts.num_fitted,
+        classes=len(probe.labels),
+        correct=facts.correct,
+        total=facts.num_held_out,
     )
 
 
-#: Classes kept of a prediction, for the accuracy among the best five.
+#: Classes of a prediction, for top-5 accuracy.
 NUM_GUESSES = 5
 
 
 @dataclass(frozen=True)
 class Guess:
-    """The likeliest classes of an image.
+    """Most likely classes of an image.
 
     Attributes:
-        classes: indices of up to `NUM_GUESSES` classes, the likeliest first.
+        classes: indices of 1 to `NUM_GUESSES` classes, most likely first.
         probabilities: of these classes, 0..1.
-
-    Raises:
-        ValueError: there is no class, or not one probability for each.
     """
 
     classes: tuple[int, ...]
     probabilities: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Check the numbers of both."""
         if not self.classes or len(self.classes) != len(self.probabilities):
             raise ValueError(f"a guess needs as many probabilities as classes, but got {self}")
 
@@ -278,17 +297,14 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Linear:
-    """Linear classifier: weights (L, D) and biases (L,) of L classes, float64."""
+    """Linear classifier with weights (L, D) and biases (L,), float64."""
 
     weight: Floats
     bias: Floats
 
     def log_probabilities(self, vectors: Floats) -> Floats:
         """Return (N, L) log probabilities of (N, D) vectors."""
-        return _log_softmax(vectors @ self.weight.T + self.bias)
-
-
-def _log_softmax(logits: Floats) -> Floats:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    normalised: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return normalised
+        logits = vectors @ self.weight.T + self.bias
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        normalised: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        return normalised

@@ -1,23 +1,24 @@
-"""What a person should know about an answer: foreign languages, repeated labels. Torch-free."""
+"""Notes on an answer for the person who asked."""
 
-import re
 from collections.abc import Iterable, Sequence
 
 import regex
 
+from pipelines.core.messages import Message, joined
 from pipelines.core.results import Finish
 from pipelines.core.spec import Task
 from pipelines.models.catalogue import MODELS
 
+#: Language code -> its script and name; Japanese first, since it also uses Han characters.
 _SCRIPTS = {
-    "zh": (regex.compile(r"\p{Han}"), "Chinese"),
     "ja": (regex.compile(r"[\p{Hiragana}\p{Katakana}]"), "Japanese"),
     "ko": (regex.compile(r"\p{Hangul}"), "Korean"),
+    "zh": (regex.compile(r"\p{Han}"), "Chinese"),
     "ru": (regex.compile(r"\p{Cyrillic}"), "Cyrillic"),
 }
 _LATIN = regex.compile(r"\p{Latin}{2,}")
 
-#: Why there is no answer about a video.
+#: Error for a video without a readable frame.
 VIDEO_LOST = (
     "Not one of the frames that the model would look at can be read: the video is damaged. "
     "Save it again, or choose another video."
@@ -25,22 +26,42 @@ VIDEO_LOST = (
 
 
 def language_notes(texts: Iterable[str], languages: tuple[str, ...], task: Task) -> list[str]:
-    """Return a hint where texts are in a language that the model was not trained on.
+    """Return a note if labels or queries are in a language that the model was not trained on.
 
-    The texts are answered all the same; the hint names a model of `task` that reads them.
+    They are answered all the same; the note names a model of `task` that reads the language.
 
     Args:
         texts: what a person typed.
         languages: ISO 639-1 codes of the languages that the model reads well.
-        task: what the model does.
+        task: the model's task.
     """
-    joined = "\n".join(texts)[:20_000]
-    for code, (script, name) in _SCRIPTS.items():
-        if code not in languages and script.search(joined):
-            return [_hint(code, name, languages, task)]
-    if "en" not in languages and _LATIN.search(joined):
+    text = "\n".join(texts)[:20_000]
+    if found := _foreign_script(text, languages):
+        return [_hint(*found, languages, task)]
+    if "en" not in languages and _LATIN.search(text):
         return [_hint("en", "English", languages, task)]
     return []
+
+
+def script_notes(text: str, languages: Sequence[str]) -> list[str]:
+    """Return a note if a question is in a language that the model was not trained on."""
+    if not (found := _foreign_script(text, languages)):
+        return []
+    return [
+        Message(
+            "Your text looks {script}, which this model was not trained on: do not "
+            "trust the answer, or write in English.",
+            script=Message(found[1]),
+        )
+    ]
+
+
+def _foreign_script(text: str, languages: Sequence[str]) -> tuple[str, str] | None:
+    """Return code and name of the first language whose script a text has and a model lacks."""
+    for code, (script, name) in _SCRIPTS.items():
+        if code not in languages and script.search(text):
+            return code, name
+    return None
 
 
 def _hint(code: str, name: str, languages: tuple[str, ...], task: Task) -> str:
@@ -53,21 +74,31 @@ def _hint(code: str, name: str, languages: tuple[str, ...], task: Task) -> str:
     able = [spec for _, spec in sorted(found, key=lambda pair: pair[0]) if spec.task == task]
     reads = "English" if languages[:1] == ("en",) else "other languages"
     if not able:
-        return f"Your text looks {name}; this model reads {reads}, so do not trust the scores."
-    named = " or ".join(f"{spec.key} ({spec.title})" for spec in able[:2])
-    return (
-        f"Your text looks {name}, which this model was not trained on: do not trust these scores. "
-        f"Choose the model {named}."
+        return Message(
+            "Your text looks {script}; this model reads {languages}, so do not trust the scores.",
+            script=Message(name),
+            languages=Message(reads),
+        )
+    named = joined([f"{spec.key} ({spec.title})" for spec in able[:2]], "{first} or {rest}")
+    return Message(
+        "Your text looks {script}, which this model was not trained on: do not trust "
+        "these scores. Choose the model {models}.",
+        script=Message(name),
+        models=named,
     )
 
 
 def lost_frames_notes(num_lost: int, num_frames: int) -> list[str]:
-    """Return a note where some of the frames that count could not be read."""
+    """Return a note if frames could not be read."""
     if not num_lost:
         return []
     return [
-        f"{num_lost} of {num_frames} frames could not be read because the video is damaged "
-        "there; their neighbours are used."
+        Message(
+            "{lost} of {count} frames could not be read because the video is damaged there; "
+            "their neighbours are used.",
+            lost=num_lost,
+            count=num_frames,
+        )
     ]
 
 
@@ -77,32 +108,14 @@ def repeated_notes(repeated: Iterable[str]) -> list[str]:
     if not names:
         return []
     shown = ", ".join(f"“{name[:40]}”" for name in names[:3])
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return [f"Given more than once and counted once: {shown}{more}."]
-
-
-#: Language code -> its letters, its name.
-_LETTERS = {
-    "ja": (re.compile("[\u3040-\u30ff]"), "Japanese"),
-    "ko": (re.compile("[\uac00-\ud7af]"), "Korean"),
-    "zh": (re.compile("[\u3400-\u4dbf\u4e00-\u9fff]"), "Chinese"),
-    "ru": (re.compile("[\u0400-\u04ff]"), "Cyrillic"),
-}
-
-
-def script_notes(written: str, languages: Sequence[str]) -> list[str]:
-    """Return a note where a person wrote in a language that the model was not trained on."""
-    for code, (letters, name) in _LETTERS.items():
-        if code not in languages and letters.search(written):
-            return [
-                f"Your text looks {name}, which this model was not trained on: do not trust the "
-                "answer, or write in English."
-            ]
-    return []
+    more = Message(" and {count} more", count=len(names) - 3) if len(names) > 3 else ""
+    return [
+        Message("Given more than once and counted once: {names}{more}.", names=shown, more=more)
+    ]
 
 
 def finish_notes(finish: Finish) -> list[str]:
-    """Return a note where a text did not end by itself."""
+    """Return a note if a text was cut."""
     if finish == "length":
         return ["The text stopped at the longest length that was asked for (max_new_tokens)."]
     if finish == "loop":
@@ -112,16 +125,19 @@ def finish_notes(finish: Finish) -> list[str]:
 
 def cut_note(read_chars: int, given_chars: int) -> str:
     """Return the note that only the beginning of a text was read."""
-    return (
-        f"Your text is longer than the model reads: only its first {read_chars} of "
-        f"{given_chars} characters were used."
+    return Message(
+        "Your text is longer than the model reads: only its first {read} of {given} "
+        "characters were used.",
+        read=read_chars,
+        given=given_chars,
     )
 
 
 def dropped_note(num_turns: int) -> str:
-    """Return the note that the oldest turns of a conversation did not count."""
-    turns = "turn" if num_turns == 1 else f"{num_turns} turns"
-    return (
-        f"The conversation is longer than the model reads: its oldest {turns} "
-        "did not count for this answer."
+    """Return the note that the oldest turns of a conversation were dropped."""
+    turns = Message("turn") if num_turns == 1 else Message("{count} turns", count=num_turns)
+    return Message(
+        "The conversation is longer than the model reads: its oldest {turns} did not "
+        "count for this answer.",
+        turns=turns,
     )

@@ -1,19 +1,19 @@
-"""Texts that run in circles: noticed as they are made, cut before the repetition. Torch-free."""
+"""Detection of repetition in generated texts."""
 
 import re
 from collections.abc import Sequence
 
 from pipelines.core.results import Finish
 
-#: A text loops when a phrase comes directly after itself so many times in all. Short phrases come
-#: twice in good texts ("a red square and a red square and"), long ones do not. A phrase's weight
-#: is its number of words; a Chinese, Japanese or Korean character counts half.
+#: Least weight of a phrase, and consecutive occurrences that make a loop. Short phrases occur
+#: twice in good texts ("a red square and a red square and"), long ones do not. The weight is the
+#: number of words; a Chinese, Japanese or Korean character counts half.
 _TIMES = ((5.0, 2), (3.0, 3), (0.0, 5))
 
-#: Longest phrase, in words, that is looked for.
+#: Longest phrase, in words, that is detected.
 MAX_PERIOD = 40
 
-#: Words at which no sentence ends: a cut text goes on behind them.
+#: Words at which no sentence ends; a cut text continues past them.
 _CONNECTIVES = frozenset(
     (
         *("a", "an", "the", "and", "or", "of", "on", "in", "at", "to", "with", "by", "for", "from"),
@@ -28,15 +28,13 @@ _ENDING = " \t\n,;:-，、；：—–"
 
 
 class LoopGuard:
-    """Passes on a growing text as far as it is certain to stay.
+    """Filter for a growing text that ends it before it repeats itself or reaches a stop.
 
-    What might be the beginning of a repetition is held back until it is known, so that what was
-    passed on never has to be taken back, and the pieces of a stream join to the same text as
-    `trim` returns for the whole.
+    Text that may be the beginning of a repetition is held back, so that emitted text is never taken
+    back and the pieces of a stream join to the result of `trim` for the whole.
     """
 
     def __init__(self, stops: Sequence[str] = ()) -> None:
-        """Also end the text before the first of `stops`."""
         self._stops = tuple(stops)
         self._words: list[str] = []
         self._ends: list[int] = []
@@ -45,7 +43,7 @@ class LoopGuard:
         self.finish: Finish | None = None
 
     def feed(self, text: str) -> str:
-        """Return what is newly certain, given the whole text so far; "" once it has ended."""
+        """Return the new certain part, given the whole text so far; "" after the end."""
         if self.finish is not None:
             return ""
         text, held = self._until_stop(text)
@@ -56,18 +54,17 @@ class LoopGuard:
         return self._pass_on(text[: min(self._certain(text), held)])
 
     def end(self, text: str) -> str:
-        """Return the rest, given the whole text as it was when the model ended it."""
+        """Return the rest, given the whole text at the model's own end."""
         if self.finish is not None:
             return ""
-        text, _ = self._until_stop(text)
-        return self._close(text)
+        return self._close(self._until_stop(text)[0])
 
     def _close(self, text: str) -> str:
         whole = self._cut(text) if self._scan(text, complete=True) else text.rstrip()
         return self._pass_on(whole)
 
     def _until_stop(self, text: str) -> tuple[str, int]:
-        """Cut at the first stop; also return how far no stop can have begun."""
+        """Cut at the first stop; also return up to where no stop can have begun."""
         found = [at for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
             self.finish = "stop"
@@ -81,7 +78,7 @@ class LoopGuard:
         return text, held
 
     def _scan(self, text: str, *, complete: bool) -> bool:
-        """Take in the words that are new; true where one of them closes a loop."""
+        """Add the new words; return whether one of them closes a loop."""
         matches = list(_WORD.finditer(text))
         fresh = matches[len(self._words) : len(matches) if complete else -1]
         for match in fresh:
@@ -97,7 +94,7 @@ class LoopGuard:
         return False
 
     def _loop(self) -> tuple[int, int] | None:
-        """Return where a closed loop's first repeated word stands, and its period, or None."""
+        """Return the position of a closed loop's first repeated word and its period, or None."""
         for period, run in enumerate(self._runs):
             if period and run >= period:
                 weight = sum(_weight(word) for word in self._words[-period:])
@@ -107,7 +104,7 @@ class LoopGuard:
         return None
 
     def _cut(self, text: str) -> str:
-        """Return the text up to its loop, and on to a word at which it may end."""
+        """Return the text up to its loop, extended to a word at which it may end."""
         found = self._loop()
         assert found is not None  # `_scan` has found one
         start, period = found
@@ -117,7 +114,7 @@ class LoopGuard:
         return text[: self._ends[last]].rstrip(_ENDING)
 
     def _certain(self, text: str) -> int:
-        """Return how many characters no later loop can take away."""
+        """Return the number of characters that no later loop can remove."""
         held = max(self._runs[1:], default=0)
         last = len(self._words) - held - 1
         return len(text[: self._ends[last]].rstrip(_ENDING)) if last >= 0 else 0
@@ -129,18 +126,14 @@ class LoopGuard:
 
 
 def trim(text: str, stops: Sequence[str] = ()) -> tuple[str, Finish]:
-    """Return a text without what it repeats at its end, and why it ends ("end" where unchanged).
-
-    A text that does not loop and holds none of `stops` comes back as it is, less the blanks
-    around it.
-    """
+    """Return a text without stops and final repetition, and the reason ("end" if unchanged)."""
     guard = LoopGuard(stops)
     kept = guard.end(text.strip())
     return kept, guard.finish or "end"
 
 
 def _plain(word: str) -> str:
-    """Return a word as it is compared: without case and punctuation around it."""
+    """Return a word without case and surrounding punctuation."""
     return word.strip(".,;:!?\"'()[]-，。、；：！？").casefold() or word
 
 

@@ -1,4 +1,4 @@
-"""Search queries and the vectors of files, as a model gives them."""
+"""Vectors of search queries and of indexed files."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,19 +9,17 @@ from numpy.typing import NDArray
 from pipelines.core.results import Verdict
 
 QueryKind = Literal["text", "image", "both"]
-
-
 Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class QueryVector:
-    """A query as a model sees it.
+    """A query in a model's vector space.
 
     Attributes:
-        vector: (D,) float32, of length 1.
-        kind: what it was made of.
-        notes: what a person should know, one sentence each.
+        vector: (D,) float32 unit vector.
+        kind: what the query consists of.
+        notes: hints for the person who asked, one sentence each.
     """
 
     vector: Vectors
@@ -31,31 +29,26 @@ class QueryVector:
 
 @dataclass(frozen=True, kw_only=True)
 class Assessment:
-    """What a similarity means, where the model is calibrated for such a pair.
-
-    Attributes:
-        evidence: verdict score.
-        verdict: what it means.
-    """
+    """A similarity's verdict score, and the verdict from a calibrated threshold."""
 
     evidence: float
     verdict: Verdict
 
 
 def query_kind(text: Vectors | None, image: Vectors | None) -> QueryKind:
-    """Return what a query is made of; one of the two is there."""
+    """Return the kind of a query; at least one of the two is given."""
     if text is not None and image is not None:
         return "both"
     return "text" if text is not None else "image"
 
 
 def blend(text: Vectors | None, image: Vectors | None, text_weight: float) -> Vectors:
-    """Return the unit vector of a query: the weighted sum of what there is.
+    """Return the unit vector of a query: the weighted sum of its parts.
 
     Args:
-        text: (D,) of length 1, or None.
-        image: likewise; one of the two is there.
-        text_weight: share of the text, 0..1, where both are there.
+        text: (D,) unit vector, or None.
+        image: likewise; at least one of the two is given.
+        text_weight: share of the text, 0..1, if both are given.
     """
     if text is None or image is None:
         mixed = text if image is None else image
@@ -68,13 +61,13 @@ def blend(text: Vectors | None, image: Vectors | None, text_weight: float) -> Ve
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FileVectors:
-    """The vectors of one file: one of a picture, one for each window of a video.
+    """Vectors of one file: one of an image, or one for each window of a video.
 
     Attributes:
-        starts_s: (N,) where each part starts; 0 for a picture.
-        ends_s: (N,) where it ends; 0 for a picture.
-        vectors: (N, D) float32, of length 1 each.
-        notes: what a person should know, one sentence each.
+        starts_s: (N,) start of each part; 0 for an image.
+        ends_s: (N,) its end; 0 for an image.
+        vectors: (N, D) float32 unit vectors.
+        notes: hints for the person who asked, one sentence each.
     """
 
     starts_s: NDArray[np.float64]
@@ -83,7 +76,6 @@ class FileVectors:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the shapes."""
         if not len(self.starts_s) == len(self.ends_s) == len(self.vectors):
             raise ValueError(
                 f"{len(self.starts_s)} starts, {len(self.ends_s)} ends, {len(self.vectors)} vectors"
@@ -92,14 +84,14 @@ class FileVectors:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WindowBatch:
-    """Windows of a video one after the other; whoever has them can go on with the next ones.
+    """Consecutive windows of a video; the computation can be resumed after them.
 
     Attributes:
-        done: windows up to here, from the start of the video on.
+        done: windows so far, from the start of the video.
         total: windows of the whole video.
-        parts: those since the last time of which a frame can be read.
-        lost: numbers of frames that could not be read, as far as this process knows.
-        num_frames: frames that all windows are read by.
+        parts: readable windows of this batch.
+        lost: known numbers of unreadable frames.
+        num_frames: distinct frames of all windows.
     """
 
     done: int

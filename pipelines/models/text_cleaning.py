@@ -1,4 +1,4 @@
-"""Cleaning of texts before a tokenizer, as the models were trained."""
+"""Cleaning of texts before a tokenizer."""
 
 import html
 
@@ -7,21 +7,22 @@ import regex
 
 from pipelines.core.text import mend_surrogates
 
-#: A text is cut to this many characters before it is tokenised; no model reads as many.
+#: Characters of a text that are tokenised at most; no model reads as many.
 MAX_TEXT_CHARS = 4000
-
 
 _WHITESPACE = regex.compile(r"\s+")
 
 
 def clean_text(text: str, cleaning: str) -> str:
-    """Bring a text into the form that the model was trained on.
+    """Return a text in the form that the model was trained on, cut to `MAX_TEXT_CHARS`.
 
-    "openai" is the cleaning of CLIP's own tokeniser, which transformers' `CLIPTokenizer` leaves
-    out: broken encodings mended, HTML entities resolved (twice), whitespace collapsed, lower
-    case. "lower" is lower case only. "none" leaves the text alone.
+    Args:
+        text: any text.
+        cleaning: "openai", the cleaning of CLIP's own tokeniser that transformers' `CLIPTokenizer`
+            omits: mended encodings, HTML entities resolved (twice), collapsed whitespace, lower
+            case; "lower": lower case only; "none".
 
-    Source: openai/CLIP clip/simple_tokenizer.py, MIT; differs: nothing but the form.
+    Source: openai/CLIP clip/simple_tokenizer.py, MIT; differs: form only.
     """
     text = mend_surrogates(text[:MAX_TEXT_CHARS])
     if cleaning == "openai":

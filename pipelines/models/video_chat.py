@@ -1,4 +1,4 @@
-"""A question about a video, wherever its model runs. Torch-free."""
+"""Interface and results of all video chat models, local and remote."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -17,15 +17,15 @@ from pipelines.media.video.open import open_video
 
 @dataclass(frozen=True, kw_only=True)
 class SeenFrames:
-    """What a model looks at; times are those of a player's clock.
+    """Frames that a model reads; times are in seconds on the player's clock.
 
     Attributes:
-        times_s: when each of the frames appears in the video; the last may come several times.
-        start_s: where the part that they are from starts.
-        end_s: where it ends.
-        video_end_s: where the whole video ends.
-        counted_from_s: what the model counts from when it names a time: its prompt tells it how
-            long the part is, and not where in the video.
+        times_s: time of each frame in the video; the last one may be repeated.
+        start_s: start of the part that they cover.
+        end_s: its end.
+        video_end_s: end of the whole video.
+        counted_from_s: zero of the times that the model names: its prompt states the length of the
+            part but not its position in the video.
     """
 
     times_s: tuple[float, ...]
@@ -42,17 +42,17 @@ class SeenFrames:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoAnswer:
-    """What a model says about a video.
+    """An answer about a video.
 
     Attributes:
         text: the answer.
         model: key of the model.
         finish: why the text ended.
-        history: the conversation with this question and its answer, to send with the next.
-        seen: the frames that were looked at.
-        context: how much of what was given was read.
-        num_reused: tokens that were known from an earlier question.
-        notes: what a person should know about this answer, one sentence each.
+        history: the conversation including this turn, to send with the next question.
+        seen: the frames that the model read.
+        context: how much of the input was read.
+        num_reused: tokens that were cached from an earlier question.
+        notes: hints for the person who asked, one sentence each.
     """
 
     text: str
@@ -67,14 +67,14 @@ class VideoAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerDelta:
-    """A piece of an answer as it is made; joined in order the texts are the answer.
+    """A piece of an answer in the making; the texts joined in order are the answer.
 
     Attributes:
         text: the next piece; may be empty.
-        step: how far looking at the video is, where that is what goes on.
-        seen: the frames that are looked at, once they are chosen.
-        pictures: of those frames, (H, W, 3) uint8 RGB, once all were looked at.
-        result: the whole, in the last delta only.
+        step: progress of reading the video, during that phase.
+        seen: the frames, once they are chosen.
+        pictures: previews of those frames, (H, W, 3) uint8 RGB, once all are read.
+        result: the complete answer, in the last delta only.
     """
 
     text: str = ""
@@ -86,18 +86,17 @@ class AnswerDelta:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a question would take.
+    """Cost of a question.
 
     Attributes:
-        seen: the frames that would be looked at.
-        num_frames: how many, repeated ones counted.
-        num_tokens: tokens of the video, of `limit_tokens` that the model reads at once.
+        seen: the frames that would be read.
+        num_frames: their number, with repetitions.
+        num_tokens: tokens of the video.
         limit_tokens: most tokens of video and conversation together.
         need_gb: memory beside the weights; 1 GB = 1e9 bytes.
-        free_gb: memory that there is for it.
-        seconds: until the first word, at the speed measured so far; None before any was.
-        smaller: number of frames that fits where these do not; 0 where nothing does; None where
-            they fit.
+        free_gb: free memory for it.
+        seconds: until the first word, at the measured speed; None before the first measurement.
+        smaller: a number of frames that fits, 0 if none does; None if the frames fit.
     """
 
     seen: SeenFrames
@@ -111,17 +110,17 @@ class Estimate:
 
     @property
     def fits(self) -> bool:
-        """Whether it can be done as asked for."""
+        """Whether the question can be answered with these frames."""
         return self.smaller is None
 
 
-#: Frames that can be asked for: from one clip on.
+#: Range of `max_frames`; the least is one clip.
 MIN_FRAMES, MAX_FRAMES = 4, 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A part of a video, and how closely it is looked at; checked when made.
+    """A part of a video and the number of frames to read from it.
 
     Attributes:
         max_frames: most frames, spread evenly over the part; 4 to 1024.
@@ -129,7 +128,7 @@ class Part:
         end_s: its end; 0.0 means the end of the video.
 
     Raises:
-        InputError: a value is no number, or there are too few frames or too many.
+        InputError: a value is not a number, or `max_frames` is out of range.
     """
 
     max_frames: int = 64
@@ -137,14 +136,13 @@ class Part:
     end_s: float = 0.0
 
     def __post_init__(self) -> None:
-        """Check every value."""
         frames = whole_number("max_frames", self.max_frames, MIN_FRAMES, MAX_FRAMES)
         object.__setattr__(self, "max_frames", frames)
         for name in ("start_s", "end_s"):
             object.__setattr__(self, name, number(name, getattr(self, name)))
 
 
-#: All of a video.
+#: The whole video.
 WHOLE = Part()
 
 
@@ -157,7 +155,7 @@ Emit = Callable[[AnswerDelta], None]
 
 
 class VideoChatModel(ABC):
-    """Holds conversations about videos."""
+    """Conversations about videos."""
 
     def ask(
         self,
@@ -175,30 +173,30 @@ class VideoChatModel(ABC):
 
         Args:
             video: a video file.
-            question: what is asked now.
+            question: the new question.
             history: earlier messages, `{"role": "user" or "assistant", "content": text}`, oldest
                 first.
-            options: how the text is generated.
-            part: what of the video is looked at.
-            compress: skim the video, where the model can: faster on long ones.
+            options: generation settings.
+            part: the part of the video to read.
+            compress: drop visual tokens inside the model, if it can: faster on long videos.
 
         Yields:
             Deltas, the last one with the `VideoAnswer`; empty ones as signs of life.
 
         Raises:
-            InputError: no question, a history of another form, a part that is not in the video,
-                or what the model does not do.
-            MediaError: the file is not a video that can be read, or too long.
+            InputError: no question, a malformed history, a part outside the video, or an option
+                that the model does not support.
+            MediaError: the file is not a readable video, or too long.
             ServerError: the server of a remote model gives no answer.
         """
         if not isinstance(question, str) or not question.strip():
             raise InputError("The question is empty. Ask something about the video.")
-        work = self._asked(video, question, history, options, part, compress)
+        work = self._answer_work(video, question, history, options, part, compress)
         for delta in stream_work(work):
             yield AnswerDelta() if delta is None else delta
 
     @abstractmethod
-    def _asked(
+    def _answer_work(
         self,
         video: Path,
         question: str,
@@ -207,45 +205,41 @@ class VideoChatModel(ABC):
         part: Part,
         compress: bool,
     ) -> Callable[[Emit, CancelToken], None]:
-        """Return the work of answering, which ends soon once it is told to.
+        """Return the work of answering; it ends soon after its token is cancelled.
 
         Raises:
-            InputError: what is asked for cannot be.
+            InputError: the model cannot do this.
         """
 
 
-#: Height of the small pictures that show people what was looked at, and most of their width.
-PICTURE_PX = 90
+#: Height and greatest width of previews, in pixels.
+PREVIEW_PX = 90
+PREVIEW_WIDTH_PX = 4 * PREVIEW_PX
 
 
-WIDEST_PX = 4 * PICTURE_PX
+def preview_size(height_px: int, width_px: int) -> tuple[int, int]:
+    """Return the (height, width) of a frame's preview."""
+    return PREVIEW_PX, min(max(2, round(width_px * PREVIEW_PX / height_px)), PREVIEW_WIDTH_PX)
 
 
-def picture_size(height_px: int, width_px: int) -> tuple[int, int]:
-    """Return (height, width) of the small picture of a frame."""
-    return PICTURE_PX, min(max(2, round(width_px * PICTURE_PX / height_px)), WIDEST_PX)
-
-
-def decode_film(
+def decode_previews(
     video: Path, times_s: Sequence[float], *, max_seconds: float, sign: Sign
 ) -> Generator[Sign, None, dict[float, Pixels]]:
-    """Return small pictures, (H, W, 3) uint8 RGB, by the times that are asked for.
-
-    Those that cannot be read are left out. Closing the generator ends the reading.
+    """Return previews, (H, W, 3) uint8 RGB, by their times; unreadable frames are left out.
 
     Args:
         video: a video file.
-        times_s: when the frames are on show.
-        max_seconds: longest video that is taken; 0 for any.
-        sign: yielded a few times a second.
+        times_s: times of the frames.
+        max_seconds: longest accepted video; 0 for any.
+        sign: yielded several times a second; closing the generator ends the decoding.
 
     Raises:
-        MediaError: the file is not a video that can be read, or too long.
+        MediaError: the file is not a readable video, or too long.
     """
 
     def decode(cancel: CancelToken) -> dict[float, Pixels]:
         with open_video(video, max_seconds=max_seconds, cancel=cancel) as reader:
-            size = picture_size(reader.info.height_px, reader.info.width_px)
+            size = preview_size(reader.info.height_px, reader.info.width_px)
             frames = reader.frames_at_times(times_s, size, cancel=cancel)
             return dict(zip(frames.times_s.tolist(), frames.pixels, strict=True))
 

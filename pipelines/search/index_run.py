@@ -16,6 +16,7 @@ from pipelines.compute.background import stream_work
 from pipelines.compute.lru import FileDigests
 from pipelines.core.cancel import CancelToken
 from pipelines.core.errors import InputError, MediaError
+from pipelines.core.messages import Message
 from pipelines.core.results import Embeddings, FileKind
 from pipelines.core.text import mend_surrogates
 from pipelines.media.named_image import NamedImage
@@ -97,7 +98,14 @@ class Encoder:
                     raise MediaError("The file was changed while it was read. Add it again.")
                 got.append(step)
                 self._cancel.check()
-                self._tell(f"{file.name}: {step.done:,} of {step.total:,} parts")
+                self._tell(
+                    Message(
+                        "{name}: {done:,} of {total:,} parts",
+                        name=file.name,
+                        done=step.done,
+                        total=step.total,
+                    )
+                )
                 if monotonic() > until:
                     break
 
@@ -114,8 +122,7 @@ class Encoder:
         if side.spec.key in self._fetched:
             return
         for step in self._store.fetch(side.spec.key, side.task):
-            done, total = step.done_bytes / 1e6, step.total_bytes / 1e6
-            self._tell(f"Downloading {side.spec.title}: {done:,.0f} of {total:,.0f} MB")
+            self._tell(step.message(side.spec.title))
             self._cancel.check()
         self._fetched.add(side.spec.key)
 
@@ -328,7 +335,7 @@ class _Run:
             self._tell(index, FileOutcome(file=file.name, kind="", outcome="error", error=reason))
             return
         if (kind, content) in self._seen:
-            same = (f"It is the same file as {self._seen[kind, content]}.",)
+            same = (Message("It is the same file as {name}.", name=self._seen[kind, content]),)
             self._tell(index, FileOutcome(file=file.name, kind=kind, outcome="same", notes=same))
             return
         self._seen[kind, content] = file.name
@@ -350,7 +357,7 @@ class _Run:
         if known.name == file.name:
             self._tell(index, FileOutcome(file=file.name, kind=known.kind, outcome="known"))
             return
-        before = (f"Until now it was called {known.name}.",)
+        before = (Message("Until now it was called {name}.", name=known.name),)
         self._tell(
             index, FileOutcome(file=file.name, kind=known.kind, outcome="renamed", notes=before)
         )
@@ -396,9 +403,10 @@ class _Run:
     @property
     def _full(self) -> str:
         """What is told of a file that the index has no room for."""
-        return (
-            f"The index is full: it takes {self._order.most_vectors:,} pictures and parts of "
-            "videos. Delete some files from it."
+        return Message(
+            "The index is full: it takes {limit:,} pictures and parts of videos. Delete "
+            "some files from it.",
+            limit=self._order.most_vectors,
         )
 
     def _side(self, kind: FileKind) -> _Open:

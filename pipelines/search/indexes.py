@@ -68,12 +68,14 @@ def owner_of(key: str) -> str:
         InputError: it is no text, or one that could be guessed.
     """
     if not isinstance(key, str):
-        raise InputError(f"index_key must be text but got {kind_of(key)}.")
+        raise InputError("index_key must be text but got {given}.", given=kind_of(key))
     if not LEAST_KEY <= len(key) <= MOST_KEY:
         raise InputError(
-            f"index_key must be a random text of {LEAST_KEY} to {MOST_KEY} characters but got "
-            f"{len(key)}. Leave it out when you index files for the first time, and a new one "
-            "comes back."
+            "index_key must be a random text of {least} to {most} characters but got {count}. "
+            "Leave it out when you index files for the first time, and a new one comes back.",
+            least=LEAST_KEY,
+            most=MOST_KEY,
+            count=len(key),
         )
     return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()[:32]
 

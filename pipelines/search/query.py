@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.core.errors import InputError, kind_of, shown
+from pipelines.core.messages import Message
 from pipelines.core.results import FileKind, Verdict
 from pipelines.models.catalogue import MODELS
 from pipelines.models.search_query import QueryVector, Vectors
@@ -144,19 +145,25 @@ class Query:
     def __post_init__(self) -> None:
         """Check that something is asked for, and the ranges."""
         if not isinstance(self.text, str):
-            raise InputError(f"query_text must be text but got {kind_of(self.text)}.")
+            raise InputError("query_text must be text but got {given}.", given=kind_of(self.text))
         if not self.text.strip() and self.image is None:
             raise InputError("The query is empty. Write what to look for, or give an image.")
         if len(self.text) > MOST_CHARS:
             raise InputError(
-                f"The query has {len(self.text):,} characters; the limit is {MOST_CHARS:,}. "
-                "Say it in one sentence."
+                "The query has {count:,} characters; the limit is {limit:,}. Say it in one "
+                "sentence.",
+                count=len(self.text),
+                limit=MOST_CHARS,
             )
         if not _is_within(self.text_weight, 0.0, 1.0):
-            raise InputError(f"text_weight must be within 0..1 but got {shown(self.text_weight)}.")
+            raise InputError(
+                "text_weight must be within 0..1 but got {given}.", given=shown(self.text_weight)
+            )
         if not _is_within(self.top_k, 1, MOST_FOUND) or self.top_k != int(self.top_k):
             raise InputError(
-                f"top_k must be a whole number within 1..{MOST_FOUND} but got {shown(self.top_k)}."
+                "top_k must be a whole number within 1..{limit} but got {given}.",
+                limit=MOST_FOUND,
+                given=shown(self.top_k),
             )
 
 
@@ -198,8 +205,9 @@ def sides_to_search(
     if there:
         made_with = " and ".join(sorted({model_of(space) for space in there}))
         raise InputError(
-            f"Nothing was indexed with these models. The index was made with {made_with}: choose "
+            "Nothing was indexed with these models. The index was made with {models}: choose "
             "that, or index the files again.",
+            models=made_with,
             title="Another model",
         )
     raise InputError(
@@ -288,7 +296,9 @@ def merged(sides: Sequence[KindResults], query: Query) -> SearchResult:
     if any(one.verdict is None for one in every):
         notes.append(_NO_VERDICT)
     if len(every) > query.top_k:
-        notes.append(f"The best {query.top_k} of {len(every)} are shown.")
+        notes.append(
+            Message("The best {shown} of {total} are shown.", shown=query.top_k, total=len(every))
+        )
     return SearchResult(
         found=tuple(every[: int(query.top_k)]),
         searched=IndexSummary(

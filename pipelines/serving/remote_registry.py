@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pipelines.core.messages import Message
 from pipelines.core.remote import Remote
 from pipelines.core.spec import ModelSpec, Task
 
@@ -38,7 +39,7 @@ def specs_of(remotes: Sequence[Remote]) -> tuple[ModelSpec, ...]:
 def _spec(remote: Remote, task: Task, pipeline: str) -> ModelSpec:
     return ModelSpec(
         key=remote.name,
-        title=f"{remote.title or remote.name}: through a server",
+        title=Message("{name}: through a server", name=remote.title or remote.name),
         task=task,
         family=FAMILY,
         pipeline=pipeline,

@@ -251,9 +251,12 @@ class PipelineStore:
             if is_out_of_memory(error):
                 gc.collect()
                 raise MemoryLimitError(
-                    f"This request needs more memory than is free with {spec.key} "
-                    f"({self.need_gb(spec):.1f} GB of a budget of {self.budget_gb():.1f} GB). "
-                    "Ask for less at once, or choose a smaller model."
+                    "This request needs more memory than is free with {model} ({size:.1f} GB "
+                    "of a budget of {budget:.1f} GB). Ask for less at once, or choose a "
+                    "smaller model.",
+                    model=spec.key,
+                    size=self.need_gb(spec),
+                    budget=self.budget_gb(),
                 ) from error
             raise
         finally:
@@ -301,8 +304,11 @@ class PipelineStore:
         budget = self.budget_gb()
         if self.need_gb(spec) > budget:
             raise MemoryLimitError(
-                f"{spec.key} needs {self.need_gb(spec):.1f} GB but the budget for models is "
-                f"{budget:.1f} GB. Choose a smaller model, or raise --memory-gb."
+                "{model} needs {size:.1f} GB but the budget for models is {budget:.1f} GB. "
+                "Choose a smaller model, or raise --memory-gb.",
+                model=spec.key,
+                size=self.need_gb(spec),
+                budget=budget,
             )
 
     def _lease(self, spec: ModelSpec, cancel: CancelToken, wait_s: float) -> _Slot:
@@ -330,7 +336,7 @@ class PipelineStore:
             with _LOADING:
                 self._load(slot.pipeline)
         except BaseException as error:
-            broken_off = WeightsError(f"Loading {key} was broken off. Try again.")
+            broken_off = WeightsError("Loading {model} was broken off. Try again.", model=key)
             slot.error = error if isinstance(error, PipelineError) else broken_off
             with self._freed:
                 self._slots.pop(key)
@@ -358,8 +364,9 @@ class PipelineStore:
                     return slot, False
                 if folder is None:
                     raise WeightsError(
-                        f"The weights of {spec.key} are not on this machine yet. "
-                        "Try again: they are downloaded on first use."
+                        "The weights of {model} are not on this machine yet. Try again: they "
+                        "are downloaded on first use.",
+                        model=spec.key,
                     )
                 if self._make_room(spec, budget, give_up_at, cancel):
                     made = self.build(spec, folder, device, self.settings)
@@ -388,8 +395,11 @@ class PipelineStore:
         left_s = give_up_at - time.monotonic()
         if left_s <= 0.0:
             raise MemoryLimitError(
-                f"{spec.key} needs {self.need_gb(spec):.1f} GB but the models in use fill the "
-                f"budget of {budget:.1f} GB. Try again in a moment."
+                "{model} needs {size:.1f} GB but the models in use fill the budget of "
+                "{budget:.1f} GB. Try again in a moment.",
+                model=spec.key,
+                size=self.need_gb(spec),
+                budget=budget,
             )
         self._freed.wait(timeout=min(LOOK_S, left_s))
         return False
@@ -409,14 +419,17 @@ class PipelineStore:
         except Exception as error:
             if is_out_of_memory(error):
                 raise MemoryLimitError(
-                    f"{spec.key} needs {self.need_gb(spec):.1f} GB, more than is free. "
-                    "Close other programs, or choose a smaller model."
+                    "{model} needs {size:.1f} GB, more than is free. Close other programs, or "
+                    "choose a smaller model.",
+                    model=spec.key,
+                    size=self.need_gb(spec),
                 ) from error
             log.exception("Loading %s failed", spec.key)
             raise WeightsError(
-                f"The files of {spec.key} on this machine cannot be loaded: they are damaged or "
-                "of another model. Delete them so that they are fetched again, or mend "
-                "--models-dir."
+                "The files of {model} on this machine cannot be loaded: they are damaged or of "
+                "another model. Delete them so that they are fetched again, or correct "
+                "--models-dir.",
+                model=spec.key,
             ) from error
 
 

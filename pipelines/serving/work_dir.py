@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipelines.core.messages import Message
 from pipelines.core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -133,10 +134,6 @@ def _delete_if_empty(folder: Path) -> None:
         log.debug("A folder stays: %s", type(error).__name__)
 
 
-#: Advice to a visitor.
-THEN = "Try again later, or tell whoever runs this server."
-
-
 def no_uploads_because(settings: Settings) -> str:
     """Return the reason why uploads are refused, "" if they are not; names no server path."""
     try:
@@ -148,13 +145,22 @@ def no_uploads_because(settings: Settings) -> str:
     except OSError as error:
         return unwritable(error)
     if free_mb < settings.max_upload_mb:
-        return (
-            f"The disk for uploads has {free_mb:,.0f} MB free, less than the largest upload "
-            f"({settings.max_upload_mb:,.0f} MB)."
+        return Message(
+            "The disk for uploads has {free:,.0f} MB free, less than the largest upload "
+            "({limit:,.0f} MB).",
+            free=free_mb,
+            limit=settings.max_upload_mb,
         )
     return ""
 
 
+def with_advice(problem: str) -> Message:
+    """Return a problem of the disk with what a visitor can do about it."""
+    return Message(
+        "{problem} Try again later, or tell the operator of this server.", problem=Message(problem)
+    )
+
+
 def unwritable(error: OSError) -> str:
     """Return a sentence, without a path, about a failed write."""
-    return f"The folder for uploads cannot be written: {error.strerror}."
+    return Message("The folder for uploads cannot be written: {reason}.", reason=error.strerror)

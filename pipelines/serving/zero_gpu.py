@@ -161,8 +161,9 @@ class ZeroGpuStore(PipelineStore):
             yield (
                 _ERROR,
                 MemoryLimitError(
-                    f"This request needs more memory than the GPU has free with {key}. "
-                    "Ask for less at once, or choose a smaller model."
+                    "This request needs more memory than the GPU has free with {model}. Ask "
+                    "for less at once, or choose a smaller model.",
+                    model=key,
                 ),
             )
             return

@@ -3,6 +3,7 @@
 import errno
 
 from pipelines.core.errors import WeightsError
+from pipelines.core.messages import Message
 from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec
 from pipelines.weights.modelscope import modelscope_endpoint
@@ -20,8 +21,9 @@ def source_endpoint(settings: Settings) -> str:
 def missing_demo(spec: ModelSpec) -> WeightsError:
     """Return the error for a bundled model that is not there."""
     return WeightsError(
-        f"The bundled model {spec.key!r} is missing from this copy of SeeSay. "
-        "Clone the repository again, or run `make demo-models`."
+        "The bundled model {model!r} is missing from this copy of SeeSay. Clone the "
+        "repository again, or run `make demo-models`.",
+        model=spec.key,
     )
 
 
@@ -29,17 +31,22 @@ def unreachable(spec: ModelSpec, settings: Settings, reason: str = "") -> Weight
     """Return the error for weights that are on no disk while the hub is out of reach."""
     if settings.offline:
         return WeightsError(
-            f"The weights of {spec.key} are not on this machine and HF_HUB_OFFLINE forbids to "
-            "download them. Unset it, or point --models-dir at a folder that holds them."
+            "The weights of {model} are not on this machine and HF_HUB_OFFLINE forbids to "
+            "download them. Unset it, or point --models-dir at a folder that holds them.",
+            model=spec.key,
         )
     other = (
         "leave --source out" if settings.source == "modelscope" else "set HF_ENDPOINT to a mirror"
     )
-    why = f" ({reason})" if reason else ""
+    why = Message(" ({reason})", reason=Message(reason)) if reason else ""
     return WeightsError(
-        f"The weights of {spec.key} are not on this machine and {source_endpoint(settings)} does "
-        f"not answer{why}. Check the network or a proxy (HTTPS_PROXY), {other}, or "
-        "point --models-dir at a folder that holds them. The demo models need no network."
+        "The weights of {model} are not on this machine and {source} does not answer{why}. "
+        "Check the network or a proxy (HTTPS_PROXY), {other}, or point --models-dir at a "
+        "folder that holds them. The demo models need no network.",
+        model=spec.key,
+        source=source_endpoint(settings),
+        why=why,
+        other=Message(other),
     )
 
 
@@ -48,8 +55,10 @@ def under_way(spec: ModelSpec, progress: FetchProgress) -> WeightsError:
     total = progress.total_bytes
     share = f" ({100 * progress.done_bytes // total} %)" if total else ""
     return WeightsError(
-        f"{spec.title} is being downloaded{share} and enough requests wait for it; try again in "
-        "a while. The models that are on this machine answer meanwhile.",
+        "{model} is being downloaded{share} and enough requests wait for it; try again in a "
+        "while. The models that are on this machine answer meanwhile.",
+        model=Message(spec.title),
+        share=share,
         title="Download under way",
     )
 
@@ -57,18 +66,24 @@ def under_way(spec: ModelSpec, progress: FetchProgress) -> WeightsError:
 def stalled(spec: ModelSpec, settings: Settings, limit_s: float) -> WeightsError:
     """Return the error for a download that does not move any more."""
     return WeightsError(
-        f"The download of {spec.repo} stands still: no data for {limit_s:.0f} s from "
-        f"{source_endpoint(settings)}. What came is kept; try again later, or "
-        f"{_elsewhere(settings)}."
+        "The download of {repo} stands still: no data for {seconds:.0f} s from {source}. What "
+        "came is kept; try again later, or {other}.",
+        repo=spec.repo,
+        seconds=limit_s,
+        source=source_endpoint(settings),
+        other=_elsewhere(settings),
     )
 
 
 def incomplete(spec: ModelSpec, settings: Settings) -> WeightsError:
     """Return the error for a repository that holds no checkpoint we can load."""
     return WeightsError(
-        f"{spec.repo} was downloaded from {source_endpoint(settings)} but holds no complete "
-        "checkpoint: config.json, weights, tokenizer and image processor are needed. Try again, "
-        f"{_elsewhere(settings)}, or point --models-dir at a folder that holds them."
+        "{repo} was downloaded from {source} but holds no complete checkpoint: config.json, "
+        "weights, tokenizer and image processor are needed. Try again, {other}, or point "
+        "--models-dir at a folder that holds them.",
+        repo=spec.repo,
+        source=source_endpoint(settings),
+        other=_elsewhere(settings),
     )
 
 
@@ -77,9 +92,13 @@ def explain(error: Exception, spec: ModelSpec, settings: Settings) -> WeightsErr
     text = _of_the_disk(error, spec) or _of_the_hub(error, spec, settings)
     return WeightsError(
         text
-        or f"The download of {spec.repo} from {source_endpoint(settings)} broke off. What came is "
-        "kept and the next try goes on from there; check the network, or "
-        f"{_elsewhere(settings)}."
+        or Message(
+            "The download of {repo} from {source} broke off. What came is kept and the next "
+            "try goes on from there; check the network, or {other}.",
+            repo=spec.repo,
+            source=source_endpoint(settings),
+            other=_elsewhere(settings),
+        )
     )
 
 
@@ -87,14 +106,18 @@ def _of_the_disk(error: Exception, spec: ModelSpec) -> str:
     if not isinstance(error, OSError):
         return ""
     if error.errno in _FULL:
-        return (
-            f"The disk is full: {spec.repo} needs {spec.download_gb:.1f} GB. Free some space, or "
-            "set HF_HOME to a larger disk."
+        return Message(
+            "The disk is full: {repo} needs {size:.1f} GB. Free some space, or set "
+            "HF_HOME to a larger disk.",
+            repo=spec.repo,
+            size=spec.download_gb,
         )
     if error.errno in _READ_ONLY:
-        return (
-            f"{spec.repo} cannot be kept: the folder of downloaded models is not writable. Set "
-            "HF_HOME to one that is, or point --models-dir at a folder that holds the model."
+        return Message(
+            "{repo} cannot be kept: the folder of downloaded models is not writable. Set "
+            "HF_HOME to one that is, or point --models-dir at a folder that holds the "
+            "model.",
+            repo=spec.repo,
         )
     return ""
 
@@ -111,32 +134,42 @@ def _of_the_hub(error: Exception, spec: ModelSpec, settings: Settings) -> str:
             if settings.is_mirror
             else "set HF_TOKEN"
         )
-        return (
-            f"{spec.repo} is gated: accept its conditions on its page at huggingface.co, then "
-            f"{token} to a token of your account."
+        return Message(
+            "{repo} is gated: accept its conditions on its page at huggingface.co, then "
+            "{token} to a token of your account.",
+            repo=spec.repo,
+            token=Message(token),
         )
     if isinstance(error, hub.RevisionNotFoundError):
-        return (
-            f"{where} has {spec.repo} but not the revision {spec.revision}. Update SeeSay, or "
-            f"{_elsewhere(settings)}."
+        return Message(
+            "{source} has {repo} but not the revision {revision}. Update SeeSay, or {other}.",
+            source=where,
+            repo=spec.repo,
+            revision=spec.revision,
+            other=_elsewhere(settings),
         )
     if isinstance(error, hub.RepositoryNotFoundError):
-        return (
-            f"{where} has no repository {spec.repo} that you may read. If HF_ENDPOINT is a "
-            "mirror, try another; if the repository is private, set HF_TOKEN."
+        return Message(
+            "{source} has no repository {repo} that you may read. If HF_ENDPOINT is a "
+            "mirror, try another; if the repository is private, set HF_TOKEN.",
+            source=where,
+            repo=spec.repo,
         )
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is None:
         return ""
-    return (
-        f"{where} answered with error {status} for {spec.repo}. Try again later, or "
-        f"{_elsewhere(settings)}."
+    return Message(
+        "{source} answered with error {status} for {repo}. Try again later, or {other}.",
+        source=where,
+        status=status,
+        repo=spec.repo,
+        other=_elsewhere(settings),
     )
 
 
-def _elsewhere(settings: Settings) -> str:
+def _elsewhere(settings: Settings) -> Message:
     if settings.source == "modelscope":
-        return "leave --source out to use the Hugging Face hub"
-    return (
+        return Message("leave --source out to use the Hugging Face hub")
+    return Message(
         "set HF_ENDPOINT to another mirror" if settings.is_mirror else "set HF_ENDPOINT to a mirror"
     )

@@ -66,8 +66,11 @@ def fetch_file(
     meter.add(0)
     if not facts.etag or facts.size is None or Path(facts.etag).name != facts.etag:
         raise WeightsError(
-            f"{endpoint} does not tell size and hash of {name} in {spec.repo}. "
-            "If HF_ENDPOINT is a mirror, try another."
+            "{source} does not give size and hash of {file} in {repo}. If HF_ENDPOINT is a "
+            "mirror, try another.",
+            source=endpoint,
+            file=name,
+            repo=spec.repo,
         )
     cache, repository = Path(constants.HF_HUB_CACHE), "models--" + spec.repo.replace("/", "--")
     blob = cache / repository / "blobs" / facts.etag
@@ -82,8 +85,10 @@ def fetch_file(
         if not _is_right(part, facts.size, facts.etag, meter):
             part.unlink()
             raise WeightsError(
-                f"{name} of {spec.repo} came damaged (its hash is wrong) and was thrown away. "
-                "Try again; if it stays so, HF_ENDPOINT names a broken mirror."
+                "{file} of {repo} came damaged (its hash is wrong) and was thrown away. Try "
+                "again; if it stays so, HF_ENDPOINT names a broken mirror.",
+                file=name,
+                repo=spec.repo,
             )
         part.replace(blob)
 

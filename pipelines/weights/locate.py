@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipelines.core.messages import Message
 from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec
 from pipelines.weights.download import Download
@@ -74,7 +75,9 @@ class Probe:
             # any other answer will do, an error page too: it shows that somebody is there
             answer = httpx.head(f"{self._endpoint}/api/models", timeout=self._timeout_s)
             self._reachable = answer.status_code not in NOT_THE_HUB
-            self.reason = "" if self._reachable else f"error {answer.status_code}"
+            self.reason = (
+                "" if self._reachable else Message("error {status}", status=answer.status_code)
+            )
         except Exception as error:  # the address, the proxy and the certificates can be wrong
             self.reason = str(error).partition("\n")[0][:150] or type(error).__name__
         finally:

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 
 from pipelines.core.cancel import CancelToken
+from pipelines.core.messages import Message
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,15 @@ class FetchProgress:
 
     done_bytes: int
     total_bytes: int
+
+    def message(self, title: str) -> Message:
+        """Return it as a line about the model of this title."""
+        return Message(
+            "Downloading {model}: {done:,.0f} of {total:,.0f} MB",
+            model=Message(title),
+            done=self.done_bytes / 1e6,
+            total=self.total_bytes / 1e6,
+        )
 
 
 class DownloadMeter:

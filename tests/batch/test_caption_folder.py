@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pipelines.caption_folder import LEDGER, WITH_ERRORS
 from tests.conftest import draw_circle
 from tests.fakes.batch_captioner import ROOT, lines
@@ -23,6 +25,7 @@ def caption(folder: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.long
 def test_a_folder_is_captioned_and_taken_up_again(tmp_path: Path) -> None:
     for name, colour in (("red", "#e4202c"), ("sub/blue", "#1c4ed8")):
         path = tmp_path / f"{name}.png"

@@ -24,6 +24,8 @@ from tests.fakes.batch_captioner import (
     run_command,
 )
 
+pytestmark = pytest.mark.long
+
 
 def start(folder: Path, *more: str, **env: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(

@@ -29,6 +29,8 @@ from pipelines.serving.device_queue import NUM_PLACES
 from pipelines.serving.store import PipelineStore
 from tests.fakes.batch_captioner import lines, make_picture, mean_colour
 
+pytestmark = pytest.mark.long
+
 SPEC = demo_of("caption")
 
 #: Seconds after which a run counts as hung.

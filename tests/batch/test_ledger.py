@@ -59,6 +59,16 @@ def test_what_was_added_is_there_again(tmp_path: Path) -> None:
     assert "狗.png" in path.read_text(encoding="utf-8")  # readable by people
 
 
+def test_its_own_caption_comes_before_one_that_was_found_elsewhere(tmp_path: Path) -> None:
+    known = {entry(number).hash: entry(number, f"elsewhere {number}") for number in range(2)}
+    with Ledger(tmp_path / "ledger.jsonl", SETTINGS, known) as ledger:
+        assert ledger.caption(entry(0).hash) == "elsewhere 0"
+        ledger.add([entry(0, "its own")])
+        assert [ledger.caption(entry(n).hash) for n in range(2)] == ["its own", "elsewhere 1"]
+        captions, _ = ledger.known()
+    assert [captions[entry(n).hash].caption for n in range(2)] == ["its own", "elsewhere 1"]
+
+
 def test_notes_are_kept_beside_their_caption(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     noted = LedgerEntry("a.png", "a1", "a dog", "", ("It is cut.",))
@@ -212,7 +222,7 @@ def test_a_disk_that_fails_otherwise(
                 patch.setattr(module.os, "fsync", fail)
             else:
                 patch.setattr(ledger._file, "write", fail, raising=False)
-            with pytest.raises(DiskError, match="could not be written: Input/output error"):
+            with pytest.raises(DiskError, match="Could not write .*: Input/output error"):
                 ledger.add(entries(5))
         assert len(ledger) == 2
         ledger.add(entries(5))
@@ -221,7 +231,7 @@ def test_a_disk_that_fails_otherwise(
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
-    with pytest.raises(DiskError, match="The ledger could not be written: (Not a dir|File exists)"):
+    with pytest.raises(DiskError, match="Could not write the ledger: (Not a dir|File exists)"):
         Ledger(tmp_path / "file" / "ledger.jsonl", SETTINGS)
 
 
@@ -247,7 +257,7 @@ def test_a_disk_that_locks_nothing_is_not_another_run(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", fail)
-    with pytest.raises(DiskError, match="The ledger could not be written: No locks available"):
+    with pytest.raises(DiskError, match="Could not write the ledger: No locks available"):
         Ledger(tmp_path / "ledger.jsonl", SETTINGS)
 
 

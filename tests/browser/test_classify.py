@@ -45,7 +45,7 @@ def overlay(page: Page) -> Locator:
     return page.locator(".block", has_text="Where the model looks").locator("img").last
 
 
-@at_both_widths
+@pytest.mark.parametrize("width", [pytest.param(1280, marks=pytest.mark.smoke), 390])
 def test_a_picture_is_uploaded_and_answered(visit: Visit, red_circle: Path, width: int) -> None:
     page = visit(width)
     upload_picture(page, red_circle)

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 from playwright.sync_api import Browser, expect
 
+from tests.conftest import connect
 from tests.fakes.hub import FakeHub
 from tests.fakes.tiny_clip import make_tiny_clip
 from tests.support.app_process import serve
@@ -28,7 +29,7 @@ def test_the_tab_shows_the_download_and_the_rest_answers(
             page.get_by_label("Labels").fill("red circle\nblue star")
             page.get_by_role("button", name="Classify", exact=True).click()
             expect(page.get_by_text("Downloading CLIP ViT-B/32").first).to_be_visible()
-            client = Client(app.url, ssl_verify=False, verbose=False)
+            client = connect(app.url)
             label, _ = client.predict(
                 image=handle_file(red_circle),
                 labels="red circle\nblue star",

@@ -52,6 +52,7 @@ def told(model: Any) -> str:
     return "".join(delta.text or "" for delta in model.ask(VIDEO, "What happens?"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("key", "task", "answer"),
     [

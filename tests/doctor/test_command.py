@@ -24,6 +24,8 @@ from pipelines.serving.store import PipelineStore
 from pipelines.weights.locate import BUNDLE
 from tests.support.app_process import FOREIGN, ROOT
 
+pytestmark = pytest.mark.long
+
 RATES = DeviceSpeed(flops=1e12, read_bytes=2e10, dtype="float32")
 
 

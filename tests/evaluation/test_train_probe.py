@@ -45,6 +45,7 @@ def test_the_optimum_is_that_of_scikit_learn(num_classes: int, strength: float) 
     assert (ours.argmax(1) != classes).sum() > 0 or strength > 1, "the classes do overlap"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_classes", [2, 5])
 def test_cross_validation_chooses_what_scikit_learn_chooses(num_classes: int) -> None:
     vectors, classes = overlapping(num_classes)

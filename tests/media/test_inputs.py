@@ -213,6 +213,29 @@ def test_a_zip(tmp_path: Path, method: int) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zip"]  # nothing was unpacked
 
 
+def test_a_zip_among_other_files_is_not_opened(tmp_path: Path) -> None:
+    make_picture(tmp_path / "a.png", 1)
+    packed = make_zip(tmp_path / "b.zip", {"c.png": png()})
+    inputs = open_inputs([tmp_path / "a.png", packed])
+    assert names(inputs) == ["a.png", "b.zip"]
+    assert inputs.items[0].source.read() and "only where it comes alone" in reason(inputs, 1)
+
+
+def test_files_in_a_zip_have_the_limits_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_zip(tmp_path / "a.zip", {"a.png": png(), "a.txt": b"word " * 30})
+    monkeypatch.setattr("pipelines.media.archive.MAX_CAPTION_BYTES", 100)
+    with pytest.raises(MediaError, match="Its caption file is larger than the limit"):
+        from_zip(path).items[0].source.read_caption()
+    monkeypatch.setattr("pipelines.media.archive.MAX_CAPTION_BYTES", 150)
+    assert len(from_zip(path).items[0].source.read_caption()) == 150
+    monkeypatch.setattr("pipelines.media.archive.MAX_FILE_BYTES", len(png()) - 1)
+    assert "It unpacks to" in reason(from_zip(path))
+    monkeypatch.setattr("pipelines.media.archive.MAX_FILE_BYTES", len(png()))
+    assert from_zip(path).items[0].source.read() == png()
+
+
 def test_names_that_lead_out_of_a_zip(tmp_path: Path) -> None:
     bad = ["../a.png", "/etc/b.png", "x/../../c.png", "C:\\d.png", "..\\e.png", "C:f.png"]
     inputs = from_zip(make_zip(tmp_path / "a.zip", dict.fromkeys([*bad, "x\\g.png"], png())))

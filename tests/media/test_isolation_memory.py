@@ -19,6 +19,8 @@ from pipelines.media.isolation import DecodeBudget, Hold
 from tests.fakes.images import BLUE, RED, halves, near, png, saved
 from tests.media.test_images import CLIP_RECIPE
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 MB = 1_000_000
 

@@ -68,6 +68,7 @@ def indexed(cache: Path) -> tuple[int, int]:
     return holding.pictures + holding.videos, holding.vectors
 
 
+@pytest.mark.long
 def test_killed_while_indexing_and_resumed(tmp_path: Path, run: Run) -> None:
     """Killed twice on the way; the last run encodes what is missing, no more and no less."""
     count = 1500

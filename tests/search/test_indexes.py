@@ -240,6 +240,7 @@ def test_who_deletes_waits_for_who_writes(library: Indexes) -> None:
     assert library.shelf(mine, "picture.m.1").holding().vectors == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["library", "tables"])
 def test_two_processes_lose_nothing_of_each_other(tmp_path: Path, how: str) -> None:
     """Tables that one process wrote anew, to delete for good, were once without what the other

@@ -36,6 +36,8 @@ from pipelines.search.results import FileOutcome, FoundFile, IndexedFile, Search
 from pipelines.serving.store import PipelineStore
 from tests.conftest import draw_circle
 
+pytestmark = pytest.mark.long
+
 EXAMPLES = Path(__file__).parent.parent.parent / "assets" / "examples"
 OWNER = owner_of("an owner of these tests")
 FILES = ("red-circle.png", "yellow-star.png", "three-hearts.png", "circle-moves-left.mp4")
@@ -201,12 +203,9 @@ def test_both_kinds_go_by_verdict_and_then_by_strength() -> None:
     for sides in ([pictures, videos], [videos, pictures]):
         names = [one.file.name for one in merged(sides, Query(text="a")).found]
         assert names == ["v1", "p1", "p2", "v2", "p3"]
-    assert [
-        one.file.name for one in merged([pictures, videos], Query(text="a", top_k=2)).found
-    ] == [
-        "v1",
-        "p1",
-    ]
+    two = merged([pictures, videos], Query(text="a", top_k=2))
+    assert [one.file.name for one in two.found] == ["v1", "p1"]
+    assert two.notes == ("The best 2 of 5 are shown.",)
 
 
 def test_what_has_no_verdict_does_not_hide_that_nothing_fits() -> None:

@@ -59,9 +59,10 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
 def test_the_pictures_of_the_page_stay(tmp_path: Path) -> None:
     example = upload(tmp_path, "star.png", b"star")
     other = upload(tmp_path, "star-2.png", b"star")
+    own = upload(tmp_path / "somebody's", "star.png", b"my own star")
     sweep(tmp_path, 60, frozenset({("star.png", 4)}), now=time.time() + 100)
     assert example.is_file()
-    assert not other.exists()
+    assert not other.exists() and not own.exists()
 
 
 def test_a_folder_with_files_of_somebody_s_own_is_let_be(

@@ -26,7 +26,7 @@ from tests.support.downloads import (
     wanted_bytes,
 )
 
-pytestmark = pytest.mark.usefixtures("cache")
+pytestmark = [pytest.mark.usefixtures("cache"), pytest.mark.long]
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def test_a_download_that_stands_still_is_given_up_and_begun_afresh(
     hub: FakeHub, repositories: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second try used to join the dead one, and so failed at once for as long as that lived."""
-    monkeypatch.setattr("pipelines.weights.download.READ_TIMEOUT_S", 2.0)
-    sources = sources_of(hub, stall_limit_s=0.7)
+    monkeypatch.setattr("pipelines.weights.download.READ_TIMEOUT_S", 6.0)
+    sources = sources_of(hub, stall_limit_s=2.5)  # a busy machine sends nothing for a second
     with hub.with_faults(Faults(weights="stall")):
         message = refusal(sources)
     assert "stands still" in message

@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 
 from pipelines.core.cancel import CancelToken
 from pipelines.core.errors import InputError, MediaError, MemoryLimitError
+from pipelines.core.messages import Message
 from pipelines.media.video.frames import Numbers
 
 #: What is opened. Playlists (hls, dash, concat) are not: they name other files and hosts, and
@@ -28,7 +29,7 @@ MAX_FRAME_PIXELS = 8192 * 8192
 #: Most characters of a file's name that a message repeats.
 _MAX_NAME = 60
 
-_EXPECTED = "Expected a video such as an MP4, WebM, MOV, MKV or AVI file"
+_EXPECTED = Message("Expected a video such as an MP4, WebM, MOV, MKV or AVI file")
 
 #: What people take for a video, or hope is one: (offset, bytes there, what to call it).
 _KNOWN = (
@@ -70,12 +71,21 @@ def check_file(path: Path) -> None:
         with path.open("rb") as file:
             start = file.read(300)
     except OSError as error:
-        raise MediaError(f"The file {shown(path)} could not be read. Upload it again.") from error
+        raise MediaError(
+            "The file {name} could not be read. Upload it again.", name=shown(path)
+        ) from error
     if not start:
-        raise MediaError(f"{shown(path)} is empty (0 bytes). Choose a video such as an MP4 file.")
+        raise MediaError(
+            "{name} is empty (0 bytes). Choose a video such as an MP4 file.", name=shown(path)
+        )
     for offset, magic, kind in _KNOWN:
         if start.startswith(magic, offset):
-            raise MediaError(f"{shown(path)} is {kind}, not a video. {_EXPECTED}; choose one.")
+            raise MediaError(
+                "{name} is {kind}, not a video. {expected}; choose one.",
+                name=shown(path),
+                kind=Message(kind),
+                expected=_EXPECTED,
+            )
 
 
 def looks_like_video(path: Path) -> bool:
@@ -91,15 +101,18 @@ def unreadable(path: Path) -> MediaError:
         start = file.read(300)
     if looks_like_video(path):
         return MediaError(
-            f"{shown(path)} is damaged or cut off: it starts like a video but cannot be opened. "
-            "Save or upload it again."
+            "{name} is damaged or cut off: it starts like a video but cannot be opened. Save "
+            "or upload it again.",
+            name=shown(path),
         )
     text = start.decode("utf-8", "replace").rstrip("\ufffd")
     readable = "\ufffd" not in text and all(c.isprintable() or c.isspace() for c in text)
     looks = ": it looks like a text" if text and readable else ""
     return MediaError(
-        f"{shown(path)} is not a video that can be read{looks}. {_EXPECTED}; "
-        "convert it and try again."
+        "{name} is not a video that can be read{looks}. {expected}; convert it and try again.",
+        name=shown(path),
+        looks=Message(looks),
+        expected=_EXPECTED,
     )
 
 
@@ -133,19 +146,29 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
     streams = [each for each in container.streams.video if not each.disposition & covers]
     if not streams:
         what = "only sound" if container.streams.audio else "no moving picture"
-        raise MediaError(f"{shown(path)} holds {what}, no video. {_EXPECTED}; choose another.")
+        raise MediaError(
+            "{name} holds {what}, no video. {expected}; choose another.",
+            name=shown(path),
+            what=Message(what),
+            expected=_EXPECTED,
+        )
     stream = streams[0]
     codec: Any = getattr(stream, "codec_context", None)
     if codec is None:
         raise MediaError(
-            f"{shown(path)} uses a video codec that is not known here. "
-            "Convert it to an MP4 file with H.264 video and try again."
+            "{name} uses a video codec that is not known here. Convert it to an MP4 file with "
+            "H.264 video and try again.",
+            name=shown(path),
         )
     width, height = codec.width, codec.height
     if width * height > MAX_FRAME_PIXELS:
         raise MediaError(
-            f"{shown(path)} has frames of {width} x {height} pixels; the limit is "
-            f"{MAX_FRAME_PIXELS / 1e6:.0f} megapixels a frame. Shrink it and try again."
+            "{name} has frames of {width} x {height} pixels; the limit is {limit:.0f} "
+            "megapixels a frame. Shrink it and try again.",
+            name=shown(path),
+            width=width,
+            height=height,
+            limit=MAX_FRAME_PIXELS / 1e6,
         )
     codec.options = {"max_pixels": str(MAX_FRAME_PIXELS)}  # sizes may change on the way
     for other in container.streams:
@@ -166,8 +189,10 @@ def check_length(path: Path, seconds: float, limit: float) -> None:
     """
     if limit and seconds > limit:
         raise MediaError(
-            f"{shown(path)} is {seconds:.0f} s long; the limit is {limit:.0f} s. "
-            "Trim it and try again."
+            "{name} is {seconds:.0f} s long; the limit is {limit:.0f} s. Trim it and try again.",
+            name=shown(path),
+            seconds=seconds,
+            limit=limit,
         )
 
 
@@ -182,8 +207,10 @@ def checked_numbers(indices: Sequence[int] | Numbers, num_frames: int) -> Number
         raise InputError("No frames were asked for. Ask for at least one.")
     if asked.min() < 0 or asked.max() >= num_frames:
         raise InputError(
-            f"Frame numbers must be within 0..{num_frames - 1} "
-            f"but got {asked.min()}..{asked.max()}. Choose others."
+            "Frame numbers must be within 0..{last} but got {low}..{high}. Choose others.",
+            last=num_frames - 1,
+            low=asked.min(),
+            high=asked.max(),
         )
     return asked
 
@@ -195,12 +222,16 @@ def checked_order(asked: Numbers, at_once: int) -> Numbers:
         InputError: one does not come after the one before it, or none is to be held at once.
     """
     if at_once < 1:
-        raise InputError(f"The frames held at once must be 1 or more but got {at_once}.")
+        raise InputError(
+            "The frames held at once must be 1 or more but got {given}.", given=at_once
+        )
     late = np.flatnonzero(np.diff(asked) <= 0)
     if len(late):
         before, after = asked[late[0] : late[0] + 2]
         raise InputError(
-            f"Frame numbers must ascend but got {after} after {before}. Sort them, each once."
+            "Frame numbers must ascend but got {after} after {before}. Sort them, each once.",
+            after=after,
+            before=before,
         )
     return asked
 
@@ -213,7 +244,9 @@ def checked_size(size: tuple[int, int] | None) -> tuple[int, int] | None:
     """
     if size is not None and not all(1 <= each <= 8192 for each in size):
         raise InputError(
-            f"A frame's height and width must be within 1..8192 but got {size[0]} x {size[1]}."
+            "A frame's height and width must be within 1..8192 but got {height} x {width}.",
+            height=size[0],
+            width=size[1],
         )
     return size
 
@@ -227,19 +260,30 @@ def check_memory(num_frames: int, size: tuple[int, int]) -> None:
     needed = num_frames * size[0] * size[1] * 3 / 1e9
     if needed > MAX_FRAMES_GB:
         raise MemoryLimitError(
-            f"{num_frames} frames of {size[1]} x {size[0]} need {needed:.1f} GB; the limit is "
-            f"{MAX_FRAMES_GB:.0f} GB. Ask for fewer frames or a smaller size."
+            "{count} frames of {width} x {height} need {size:.1f} GB; the limit is "
+            "{limit:.0f} GB. Ask for fewer frames or a smaller size.",
+            count=num_frames,
+            width=size[1],
+            height=size[0],
+            size=needed,
+            limit=MAX_FRAMES_GB,
         )
 
 
 def nothing_left(path: Path, num_frames: int) -> MediaError:
     """Return the error for a video of which not one of so many frames can be read."""
-    what = f"none of its {num_frames} frames" if num_frames != 1 else "not even its only frame"
+    what = (
+        Message("none of its {count} frames", count=num_frames)
+        if num_frames != 1
+        else "not even its only frame"
+    )
     if not num_frames:
         what = "not one frame"
     return MediaError(
-        f"{shown(path)} is damaged: {what} could be read. "
-        "Save or upload it again, or choose another video."
+        "{name} is damaged: {what} could be read. Save or upload it again, or choose another "
+        "video.",
+        name=shown(path),
+        what=Message(what),
     )
 
 

@@ -10,6 +10,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from pipelines.core.errors import InputError
+from pipelines.core.messages import Message
 
 Numbers = NDArray[np.int64]
 Times = NDArray[np.float64]
@@ -31,7 +32,7 @@ def spread_indices(num_frames: int, count: int) -> Numbers:
         InputError: `count` or `num_frames` is less than 1.
     """
     if count < 1:
-        raise InputError(f"The number of frames must be 1 or more but got {count}.")
+        raise InputError("The number of frames must be 1 or more but got {given}.", given=count)
     if num_frames < 1:
         raise InputError("There are no frames to choose from. Choose a longer part of the video.")
     if count >= num_frames:
@@ -61,20 +62,26 @@ def indices_between(
     times = np.asarray(times_s, np.float64)
     if not (isfinite(start_s) and isfinite(end_s)) or start_s < 0 or end_s < 0:
         raise InputError(
-            "Start and end must be times in seconds, 0 or more, "
-            f"but got start {start_s:g} and end {end_s:g}. Correct them and try again."
+            "Start and end must be times in seconds, 0 or more, but got start {start:g} and "
+            "end {end:g}. Correct them and try again.",
+            start=start_s,
+            end=end_s,
         )
     if end_s and start_s >= end_s:
         raise InputError(
-            f"The start ({start_s:g} s) must come before the end ({end_s:g} s). "
-            "Make the start smaller, or set the end to 0 for the end of the video."
+            "The start ({start:g} s) must come before the end ({end:g} s). Make the start "
+            "smaller, or set the end to 0 for the end of the video.",
+            start=start_s,
+            end=end_s,
         )
     if not len(times):
         raise InputError("There are no frames to choose from. Choose another video.")
     if start_s > 0 and start_s > float(times[-1]) + usual_step_s(times):
         raise InputError(
-            f"The start ({start_s:g} s) lies after the end of the video "
-            f"({float(times[-1]) + usual_step_s(times):.2f} s). Choose an earlier start."
+            "The start ({start:g} s) lies after the end of the video ({end:.2f} s). Choose an "
+            "earlier start.",
+            start=start_s,
+            end=float(times[-1]) + usual_step_s(times),
         )
     first = indices_at(times, [start_s])[0]
     last = len(times) if not end_s else max(first + 1, int(np.searchsorted(times, end_s - 1e-9)))
@@ -268,7 +275,9 @@ class VideoFrames:
         """One sentence for a person where frames are lost, else ""."""
         if not self.lost:
             return ""
-        return (
-            f"{self.num_lost} of {self.num_asked} frames could not be read because the video is "
-            "damaged there; the others are used."
+        return Message(
+            "{lost} of {count} frames could not be read because the video is damaged "
+            "there; the others are used.",
+            lost=self.num_lost,
+            count=self.num_asked,
         )

@@ -53,9 +53,12 @@ def load_parts(
     )
     if info["missing_keys"] or info["mismatched_keys"]:
         raise WeightsError(
-            f"The weights of {key} lack {len(info['missing_keys'])} tensors and "
-            f"{len(info['mismatched_keys'])} have another shape: this is another model or a "
-            "damaged file. Delete it so that it is fetched again."
+            "The weights of {model} lack {missing} tensors and {mismatched} have another "
+            "shape: this is another model or a damaged file. Delete it so that it is fetched "
+            "again.",
+            model=key,
+            missing=len(info["missing_keys"]),
+            mismatched=len(info["mismatched_keys"]),
         )
     model = model.eval().requires_grad_(False)
     if not quantized:
@@ -88,8 +91,9 @@ def _qformer_tokenizer(folder: Path, traits: GenerativeTraits, key: str) -> Any:
 
     if not (folder / "qformer_tokenizer").is_dir():
         raise WeightsError(
-            f"The files of {key} lack the folder qformer_tokenizer. Delete them so that they are "
-            "fetched again."
+            "The files of {model} lack the folder qformer_tokenizer. Delete them so that they "
+            "are fetched again.",
+            model=key,
         )
     return AutoTokenizer.from_pretrained(
         folder, subfolder="qformer_tokenizer", local_files_only=True
@@ -103,9 +107,12 @@ def _quantized(quantization: Quantization, key: str, dtype: str) -> dict[str, An
     missing = [name for name in QUANTIZATION_EXTRA if importlib.util.find_spec(name) is None]
     if missing:
         raise WeightsError(
-            f"{key} was to be loaded in {quantization}, which needs {' and '.join(missing)}. "
-            f"Install with: pip install {' '.join(QUANTIZATION_EXTRA)}; "
-            "or start without --quantization."
+            "{model} was to be loaded in {quantization}, which needs {missing}. Install with: "
+            "pip install {packages}; or start without --quantization.",
+            model=key,
+            quantization=quantization,
+            missing=" and ".join(missing),
+            packages=" ".join(QUANTIZATION_EXTRA),
         )
     from transformers import BitsAndBytesConfig
 

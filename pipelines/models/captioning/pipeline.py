@@ -8,6 +8,7 @@ from typing import Any
 
 from pipelines.compute.lru import Kept
 from pipelines.core.errors import InputError, MediaError, kind_of
+from pipelines.core.messages import Message
 from pipelines.core.options import GenerationOptions
 from pipelines.core.results import Finish
 from pipelines.core.spec import GenerativeTraits
@@ -111,7 +112,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
             InputError: the model does not caption, or takes no prompt, or `batch_size` is below 1.
         """
         if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1 but got {batch_size}.")
+            raise InputError("batch_size must be at least 1 but got {given}.", given=batch_size)
         return self._describe_all(images, self._caption_request(prompt), options, batch_size)
 
     def _describe_all(
@@ -203,21 +204,27 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
         template = self.traits.continuation if _text("prompt", prompt) else self.traits.caption
         if template is None:
             what = "go on from a prompt; leave the prompt empty" if prompt.strip() else "caption"
-            raise InputError(f"{self.spec.key} does not {what}. Or choose another model.")
+            raise InputError(
+                "{model} does not {what}. Or choose another model.",
+                model=self.spec.key,
+                what=Message(what),
+            )
         return PromptRequest(template=template, text=prompt)
 
     def _question_request(self, question: str, history: History) -> PromptRequest:
         if self.traits.question is None:
             raise InputError(
-                f"{self.spec.key} writes captions but answers no questions. Choose another model."
+                "{model} writes captions but answers no questions. Choose another model.",
+                model=self.spec.key,
             )
         if not _text("The question", question):
             raise InputError("The question is empty. Ask something about the image.")
         turns = read_history(history)
         if turns and self.traits.turn is None:
             raise InputError(
-                f"{self.spec.key} answers single questions but holds no conversation. Start a new "
-                "one, or choose another model."
+                "{model} answers single questions but holds no conversation. Start a new one, "
+                "or choose another model.",
+                model=self.spec.key,
             )
         return PromptRequest(template=self.traits.question, text=question, turns=turns)
 
@@ -235,9 +242,11 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
         limit = self._context - answer
         if limit < 1:
             raise InputError(
-                f"max_new_tokens must be below {self._context} for {self.spec.key} "
-                f"but got {options.max_new_tokens}. The picture, the prompt and the answer share "
-                "that many tokens."
+                "max_new_tokens must be below {limit} for {model} but got {given}. The "
+                "picture, the prompt and the answer share that many tokens.",
+                limit=self._context,
+                model=self.spec.key,
+                given=options.max_new_tokens,
             )
         limit = min(limit, self.traits.prompt_tokens or limit)
         writer = PromptWriter(
@@ -385,5 +394,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
 def _text(name: str, value: object) -> bool:
     """Return whether there is a text; raise where it is something else."""
     if not isinstance(value, str):
-        raise InputError(f"{name} must be text but got {kind_of(value)}.")
+        raise InputError(
+            "{name} must be text but got {given}.", name=Message(name), given=kind_of(value)
+        )
     return bool(value.strip())

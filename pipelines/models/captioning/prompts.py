@@ -118,8 +118,10 @@ class PromptWriter:
         best = self._ids(template, "", ())
         if len(best) > limit:
             raise InputError(
-                f"The image takes {len(best)} tokens of the {limit} that are left beside "
-                "max_new_tokens. Set max_new_tokens lower."
+                "The image takes {count} tokens of the {limit} that are left beside "
+                "max_new_tokens. Set max_new_tokens lower.",
+                count=len(best),
+                limit=limit,
             )
         while fits + 1 < too_long:
             middle = (fits + too_long) // 2

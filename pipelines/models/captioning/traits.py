@@ -1,7 +1,6 @@
-"""What differs between the image-to-text models that one pipeline runs. Torch-free.
+"""Differences between the image-to-text models that one pipeline runs.
 
-A model is described here, never recognised by its name: every choice that the code makes reads a
-field of `GenerativeTraits`.
+No model is recognised by its name: every choice in the code reads a field of `GenerativeTraits`.
 """
 
 from dataclasses import replace
@@ -16,15 +15,10 @@ BLIP2_OPT = GenerativeTraits(
     stops=("Question:",),
 )
 
-#: It was taught with up to three earlier turns: of a longer conversation it reads the latest ones.
+#: Trained with up to three earlier turns; of a longer conversation it reads the latest ones.
 DEMO_BLIP2 = replace(BLIP2_OPT, context_tokens=256, prompt_tokens=96)
 
-BLIP2_T5 = GenerativeTraits(
-    model_class="Blip2ForConditionalGeneration",
-    bridge="query tokens",
-    decoder="seq2seq",
-    image_first=True,
-)
+BLIP2_T5 = replace(BLIP2_OPT, decoder="seq2seq", stops=())
 
 BLIP = GenerativeTraits(
     model_class="BlipForConditionalGeneration",
@@ -53,14 +47,8 @@ INSTRUCTBLIP_T5 = GenerativeTraits(
     caption="{image}A short image description:",
 )
 
-INSTRUCTBLIP_VICUNA = GenerativeTraits(
-    model_class="InstructBlipForConditionalGeneration",
-    bridge="instructed query tokens",
-    decoder="causal",
-    image_first=True,
-    caption="{image}A short image description:",
-    context_tokens=2048,
-    stops=("Question:",),
+INSTRUCTBLIP_VICUNA = replace(
+    INSTRUCTBLIP_T5, decoder="causal", context_tokens=2048, stops=("Question:",)
 )
 
 LLAVA_15 = GenerativeTraits(
@@ -126,36 +114,24 @@ INTERNVL = GenerativeTraits(
     languages=("en", "zh"),
 )
 
-QWEN_VL = GenerativeTraits(
+QWEN_VL = replace(
+    INTERNVL,
     model_class="Qwen2VLForConditionalGeneration",
     bridge="gridded patches",
-    decoder="causal",
     image_text="<|vision_start|><|image_pad|><|vision_end|>",
     opening="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n",
-    caption=_CHATML_USER + "Describe this image." + _CHATML_REPLY,
-    continuation=_CHATML_USER + "{prompt}" + _CHATML_REPLY,
-    question=_CHATML_USER + "{question}" + _CHATML_REPLY,
-    turn=_CHATML_USER + "{question}" + _CHATML_REPLY + "{answer}<|im_end|>\n",
-    special_tokens=False,
+    image_options=(),
     max_image_pixels=1_003_520,  # 1280 tokens; a photo would take up to 16,384
-    context_tokens=8192,
     languages=("en", "zh", "ja", "ko"),
 )
 
 QWEN2_5_VL = replace(QWEN_VL, model_class="Qwen2_5_VLForConditionalGeneration")
 QWEN3_VL = replace(QWEN_VL, model_class="Qwen3VLForConditionalGeneration", opening="")
 
-MINICPM_V = GenerativeTraits(
+MINICPM_V = replace(
+    INTERNVL,
     model_class="MiniCPMV4_6ForConditionalGeneration",
     bridge="sized patches",
-    decoder="causal",
     image_text="<image_id>0</image_id><image><|image_pad|></image>\n",
-    caption=_CHATML_USER + "Describe this image." + _CHATML_REPLY,
-    continuation=_CHATML_USER + "{prompt}" + _CHATML_REPLY,
-    question=_CHATML_USER + "{question}" + _CHATML_REPLY,
-    turn=_CHATML_USER + "{question}" + _CHATML_REPLY + "{answer}<|im_end|>\n",
-    special_tokens=False,
     image_options=(("slice_mode", False),),
-    context_tokens=8192,
-    languages=("en", "zh"),
 )

@@ -1,59 +1,26 @@
-"""Texts and images compared with a query, or each with all: cosines, and what they mean."""
+"""Similarity of texts and images: rankings against a query, and matrices."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
-from pipelines.core.results import Kind, Ranked, SimilarityMatrix, Verdict
+from pipelines.core.results import Ranked, SimilarityMatrix
 from pipelines.core.text import cut_note
 from pipelines.media.named_image import NamedImage
 from pipelines.models.clip.images import ImageEncoder
 from pipelines.models.clip.texts import TextEncoder
-from pipelines.models.clip.verdict import ImageTextJudge
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """One candidate before it is ranked; `cosine` is None where it could not be read."""
-
-    index: int
-    candidate: str
-    kind: Kind
-    cosine: float | None
-    evidence: float
-    verdict: Verdict
-    note: str
+from pipelines.models.verdict import Judge, Pair
 
 
 class Comparer:
-    """Compares by the vectors of one model.
+    """Comparisons by the vectors of one model; any number of threads may call it."""
 
-    Any number of threads may ask at once.
-    """
-
-    def __init__(
-        self,
-        key: str,
-        texts: TextEncoder,
-        pictures: ImageEncoder,
-        judge: ImageTextJudge,
-        max_tokens: int,
-    ) -> None:
-        """Remember the model's parts.
-
-        Args:
-            key: of the model.
-            texts: encodes texts.
-            pictures: encodes images.
-            judge: turns cosines into verdicts.
-            max_tokens: how much of a text the model reads.
-        """
+    def __init__(self, key: str, texts: TextEncoder, pictures: ImageEncoder, judge: Judge) -> None:
         self._key = key
         self._texts = texts
         self._pictures = pictures
         self._judge = judge
-        self._max_tokens = max_tokens
 
     def ranked(
         self,
@@ -62,34 +29,21 @@ class Comparer:
         texts: Sequence[str],
         images: Sequence[NamedImage],
     ) -> tuple[Ranked, ...]:
-        """Return texts and images by their similarity to a query, best first.
+        """Return candidates by their similarity to a query, best first.
 
         Args:
             query: a text or an image.
             vector: its unit vector, (1, D) float32.
             texts: candidates.
-            images: candidates; one that cannot be read comes last, with the reason as its note.
+            images: candidates; an unreadable one comes last, with the reason as its note.
 
         Raises:
             MediaError: no candidate is left.
         """
-        scored = self._score_texts(query, vector, texts) + self._score_images(
-            query, vector, images, need_one=not texts
-        )
-        scored.sort(key=lambda row: -2.0 if row.cosine is None else row.cosine, reverse=True)
-        return tuple(
-            Ranked(
-                rank=rank,
-                index=row.index,
-                candidate=row.candidate,
-                kind=row.kind,
-                cosine=row.cosine,
-                evidence=row.evidence,
-                verdict=row.verdict,
-                note=row.note,
-            )
-            for rank, row in enumerate(scored, start=1)
-        )
+        rows = self._score_texts(query, vector, texts) if texts else []
+        rows += self._score_images(query, vector, images, need_one=not texts) if images else []
+        rows.sort(key=lambda row: -2.0 if row.cosine is None else row.cosine, reverse=True)
+        return tuple(replace(row, rank=rank) for rank, row in enumerate(rows, start=1))
 
     def matrix(
         self,
@@ -98,7 +52,7 @@ class Comparer:
         words: torch.Tensor,
         pictures: torch.Tensor,
     ) -> SimilarityMatrix:
-        """Compare texts with images, or, where only one kind is given, each with all of it.
+        """Compare texts with images, or all pairs where only one kind is given.
 
         Args:
             texts: T texts.
@@ -108,15 +62,15 @@ class Comparer:
         """
         if texts and names:
             cosines = words @ pictures.T
-            evidence = self._judge.text_evidence(cosines.T, pictures, ("{}",)).T
-            return self._matrix(texts, names, cosines, evidence, self._judge.of_text)
+            evidence = self._judge.text_evidence(cosines.T, pictures).T
+            return self._matrix(texts, names, cosines, evidence, "text")
         if names:
             cosines = pictures @ pictures.T
             evidence = self._judge.image_evidence(pictures, pictures)
-            return self._matrix(names, names, cosines, evidence, self._judge.of_images)
+            return self._matrix(names, names, cosines, evidence, "images")
         cosines = words @ words.T
         evidence = self._judge.pair_evidence(cosines, words, words)
-        return self._matrix(texts, texts, cosines, evidence, self._judge.of_texts)
+        return self._matrix(texts, texts, cosines, evidence, "texts")
 
     def _matrix(
         self,
@@ -124,43 +78,41 @@ class Comparer:
         columns: tuple[str, ...],
         cosines: torch.Tensor,
         evidence: torch.Tensor,
-        judge: Callable[[float], Verdict],
+        pair: Pair,
     ) -> SimilarityMatrix:
+        verdict = self._judge.verdict
         return SimilarityMatrix(
             row_names=rows,
             column_names=columns,
             cosines=tuple(tuple(row) for row in cosines.tolist()),
-            verdicts=tuple(tuple(judge(value) for value in row) for row in evidence.tolist()),
+            verdicts=tuple(tuple(verdict(v, pair) for v in row) for row in evidence.tolist()),
             model=self._key,
         )
 
     def _score_texts(
         self, query: str | NamedImage, vector: torch.Tensor, texts: Sequence[str]
-    ) -> list[_Scored]:
-        if not texts:
-            return []
+    ) -> list[Ranked]:
         words = self._texts.vectors(texts)
         cosines = vector @ words.T
+        pair: Pair
         if isinstance(query, str):
-            evidence = self._judge.pair_evidence(cosines, vector, words)[0].tolist()
-            judge = self._judge.of_texts
+            evidence, pair = self._judge.pair_evidence(cosines, vector, words), "texts"
         else:
-            evidence = self._judge.text_evidence(cosines, vector, ("{}",))[0].tolist()
-            judge = self._judge.of_text
-        cut = self._texts.cut(texts)
+            evidence, pair = self._judge.text_evidence(cosines, vector), "text"
+        note = cut_note(self._texts.max_tokens)
+        values = zip(cosines[0].tolist(), evidence[0].tolist(), self._texts.cut(texts), strict=True)
         return [
-            _Scored(
-                index,
-                text,
-                "text",
-                cosine,
-                value,
-                judge(value),
-                cut_note(self._max_tokens) if cut[index] else "",
+            Ranked(
+                rank=0,
+                index=index,
+                candidate=texts[index],
+                kind="text",
+                cosine=cosine,
+                evidence=value,
+                verdict=self._judge.verdict(value, pair),
+                note=note if cut else "",
             )
-            for index, (text, cosine, value) in enumerate(
-                zip(texts, cosines[0].tolist(), evidence, strict=True)
-            )
+            for index, (cosine, value, cut) in enumerate(values)
         ]
 
     def _score_images(
@@ -169,26 +121,33 @@ class Comparer:
         vector: torch.Tensor,
         images: Sequence[NamedImage],
         need_one: bool,
-    ) -> list[_Scored]:
-        if not images:
-            return []
+    ) -> list[Ranked]:
         paths = [image.path for image in images]
         pictures, bad = self._pictures.encode_readable(paths, need_one=need_one)
-        cosines = pictures @ vector.T if len(bad) < len(images) else torch.empty(0, 1)
+        rows = [
+            Ranked(
+                rank=0,
+                index=index,
+                candidate=image.name,
+                kind="image",
+                cosine=None,
+                evidence=0.0,
+                verdict="unsure",
+                note=bad.get(index, ""),
+            )
+            for index, image in enumerate(images)
+        ]
         if len(bad) == len(images):
-            evidence, judge = cosines, self._judge.of_text
-        elif isinstance(query, str):
-            evidence = self._judge.text_evidence(cosines, pictures, ("{}",))
-            judge = self._judge.of_text
+            return rows
+        cosines = pictures @ vector.T
+        pair: Pair
+        if isinstance(query, str):
+            evidence, pair = self._judge.text_evidence(cosines, pictures), "text"
         else:
-            evidence = self._judge.image_evidence(pictures, vector)
-            judge = self._judge.of_images
-        values = iter(zip(cosines[:, 0].tolist(), evidence[:, 0].tolist(), strict=True))
-        rows = []
-        for index, image in enumerate(images):
-            if index in bad:
-                rows.append(_Scored(index, image.name, "image", None, 0.0, "unsure", bad[index]))
-            else:
-                cosine, value = next(values)
-                rows.append(_Scored(index, image.name, "image", cosine, value, judge(value), ""))
+            evidence, pair = self._judge.image_evidence(pictures, vector), "images"
+        good = [index for index in range(len(images)) if index not in bad]
+        values = zip(good, cosines[:, 0].tolist(), evidence[:, 0].tolist(), strict=True)
+        for index, cosine, value in values:
+            verdict = self._judge.verdict(value, pair)
+            rows[index] = replace(rows[index], cosine=cosine, evidence=value, verdict=verdict)
         return rows

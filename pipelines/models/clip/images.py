@@ -279,4 +279,6 @@ def _content_hash(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise MediaError(f"The file {path.name!r} could not be read. Upload it again.") from error
+        raise MediaError(
+            "The file {name!r} could not be read. Upload it again.", name=path.name
+        ) from error

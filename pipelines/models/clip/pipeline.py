@@ -9,8 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from pipelines.compute.lru import Kept
+from pipelines.compute.packed_linear import pack_linear
 from pipelines.compute.vector_cache import VectorCache, fingerprint
 from pipelines.core.errors import InputError
+from pipelines.core.messages import Message
 from pipelines.core.results import (
     Classification,
     Embeddings,
@@ -21,19 +23,18 @@ from pipelines.core.results import (
     Step,
 )
 from pipelines.core.spec import ContrastiveTraits
-from pipelines.core.text import cut_note
+from pipelines.core.text import cut_note, cut_texts_note
 from pipelines.media.named_image import NamedImage
 from pipelines.models.base import Pipeline
 from pipelines.models.clip.comparing import Comparer
 from pipelines.models.clip.images import IMAGES_PER_STEP, ImageEncoder
-from pipelines.models.clip.loading import load_model
 from pipelines.models.clip.relevance import normalise, patch_relevance
 from pipelines.models.clip.texts import PROMPTS_PER_STEP, TextEncoder, resolve_templates
-from pipelines.models.clip.verdict import ImageTextJudge
 from pipelines.models.linear_probe import NUM_GUESSES, Guess, LinearProbe, check_model, probe_note
+from pipelines.models.loading import load_stock
 from pipelines.models.notes import language_notes
-from pipelines.models.scene_check import SceneCheck
 from pipelines.models.search_query import Assessment, QueryVector, Vectors, blend, query_kind
+from pipelines.models.verdict import Judge, Pair, SceneCheck
 from pipelines.weights.revision import weights_revision
 
 #: Raised when vectors come out otherwise than before, so that kept ones are not taken for new.
@@ -58,11 +59,12 @@ class ClipPipeline(Pipeline):
         return traits
 
     def _load(self) -> None:
-        from transformers import AutoImageProcessor, AutoTokenizer
+        from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
-        # a demo model is small: float32 costs it nothing and keeps its measured numbers
-        dtype = "float32" if self.spec.demo else self.device.dtype
-        self._model = load_model(self.folder, self.device, key=self.spec.key, dtype=dtype)
+        model = load_stock(AutoModel, self.folder, key=self.spec.key, dtype=self.dtype)
+        self._model = model.to(self.device.kind)
+        if self.device.packed and self.dtype == "bfloat16":
+            pack_linear(self._model)
         tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
         processor = AutoImageProcessor.from_pretrained(
             self.folder, local_files_only=True, backend="pil"
@@ -82,10 +84,8 @@ class ClipPipeline(Pipeline):
         self.pictures = ImageEncoder(
             self._model, processor, max_pixels=int(self.settings.max_pixels_mp * 1e6)
         )
-        self.judge = ImageTextJudge(self.traits, self.texts, self.scale)
-        self._comparer = Comparer(
-            self.spec.key, self.texts, self.pictures, self.judge, self.traits.max_text_tokens
-        )
+        self.judge = Judge(self.traits, self.texts.vectors, self.scale)
+        self._comparer = Comparer(self.spec.key, self.texts, self.pictures, self.judge)
         self._scene_check = SceneCheck.of(self.folder, self.texts.vectors, self.scale)
 
     def caches(self) -> tuple[Kept, ...]:
@@ -93,12 +93,8 @@ class ClipPipeline(Pipeline):
         return (self._kept, self.pictures.kept)
 
     def _unload(self) -> None:
-        if hasattr(self, "_kept"):
-            self._kept.close()
-        parts = ("_model", "texts", "pictures", "judge", "_comparer", "_kept", "_scene_check")
-        for name in parts:
-            if hasattr(self, name):
-                delattr(self, name)
+        self._kept.close()
+        super()._unload()
 
     def classify(
         self, image: Path, labels: Sequence[str], *, templates: str = ""
@@ -129,7 +125,7 @@ class ClipPipeline(Pipeline):
                 probability=float(probabilities[index]),
                 cosine=float(cosines[0, index]),
                 evidence=float(evidence[0, index]),
-                verdict=self.judge.of_text(float(evidence[0, index])),
+                verdict=self.judge.verdict(float(evidence[0, index])),
                 note=cut_note(self.traits.max_text_tokens) if cut[index] else "",
             )
             for index, label in enumerate(labels)
@@ -198,8 +194,13 @@ class ClipPipeline(Pipeline):
         if cut := sum(self.texts.cut(labels, chosen)):
             notes.insert(
                 0,
-                f"Names of {cut} of {len(labels)} classes are longer than the model reads: only "
-                f"the first {self.traits.max_text_tokens} tokens of each were used.",
+                Message(
+                    "Names of {cut} of {total} classes are longer than the model reads: only "
+                    "the first {limit} tokens of each were used.",
+                    cut=cut,
+                    total=len(labels),
+                    limit=self.traits.max_text_tokens,
+                ),
             )
         return guesses, notes
 
@@ -272,7 +273,14 @@ class ClipPipeline(Pipeline):
             given, self.traits.languages, self.spec.task
         )
         if isinstance(query, str) and self.texts.cut([query])[0]:
-            notes.insert(0, "The query is " + cut_note(self.traits.max_text_tokens).lower())
+            notes.insert(
+                0,
+                Message(
+                    "The query is longer than the model reads: only its first {limit} tokens were "
+                    "used.",
+                    limit=self.traits.max_text_tokens,
+                ),
+            )
         return Ranking(rows=rows, model=self.spec.key, notes=tuple(notes))
 
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
@@ -316,11 +324,15 @@ class ClipPipeline(Pipeline):
         if aim.kind == "both" or not len(vectors):
             return [None] * len(vectors)
         pictures, sought = torch.from_numpy(vectors), torch.from_numpy(aim.vector)[None]
+        pair: Pair
         if aim.kind == "text":
-            found = self.judge.text_evidence(pictures @ sought.T, pictures, ("{}",))[:, 0].tolist()
-            return [Assessment(evidence=e, verdict=self.judge.of_text(e)) for e in found]
-        found = self.judge.image_evidence(pictures, sought)[:, 0].tolist()
-        return [Assessment(evidence=e, verdict=self.judge.of_images(e)) for e in found]
+            found, pair = self.judge.text_evidence(pictures @ sought.T, pictures), "text"
+        else:
+            found, pair = self.judge.image_evidence(pictures, sought), "images"
+        return [
+            Assessment(evidence=value, verdict=self.judge.verdict(value, pair))
+            for value in found[:, 0].tolist()
+        ]
 
     def matrix(self, texts: Sequence[str], images: Sequence[NamedImage]) -> SimilarityMatrix:
         """Compare texts with images, or, where only one kind is given, each with all of it.
@@ -337,7 +349,10 @@ class ClipPipeline(Pipeline):
         words = self.texts.vectors(texts)
         names = tuple(image.name for index, image in enumerate(images) if index not in bad)
         made = self._comparer.matrix(tuple(texts), names, words, pictures)
-        left_out = [f"Left out: {images[index].name}. {reason}" for index, reason in bad.items()]
+        left_out = [
+            Message("Left out: {name}. {reason}", name=images[index].name, reason=Message(reason))
+            for index, reason in bad.items()
+        ]
         notes = [*left_out, *self._notes(texts, pictures)]
         return replace(made, notes=tuple(notes))
 
@@ -348,9 +363,7 @@ class ClipPipeline(Pipeline):
         )
         cut = sum(self.texts.cut(texts))
         if cut:
-            notes.insert(
-                0, f"{cut} of {len(texts)} texts: " + cut_note(self.traits.max_text_tokens).lower()
-            )
+            notes.insert(0, cut_texts_note(cut, len(texts), self.traits.max_text_tokens))
         return notes
 
     def _embeddings(

@@ -64,7 +64,7 @@ def resolve_templates(choice: str, languages: tuple[str, ...]) -> tuple[str, ...
         InputError: neither a known name nor a template.
     """
     if not isinstance(choice, str):
-        raise InputError(f"templates must be text but got {kind_of(choice)}.")
+        raise InputError("templates must be text but got {given}.", given=kind_of(choice))
     choice = choice.strip()
     if not choice:
         return ("{}",)
@@ -75,8 +75,11 @@ def resolve_templates(choice: str, languages: tuple[str, ...]) -> tuple[str, ...
     if choice.count("{}") != 1 or len(choice) > MAX_TEMPLATE_CHARS:
         names = ", ".join(f'"{name}"' for name in TEMPLATE_SETS)
         raise InputError(
-            f"templates must be {names}, empty, or one text of at most {MAX_TEMPLATE_CHARS} "
-            f"characters that holds {{}} once where the label goes, but got {choice[:60]!r}."
+            "templates must be {names}, empty, or one text of at most {limit} characters that "
+            "holds {{}} once where the label goes, but got {given!r}.",
+            names=names,
+            limit=MAX_TEMPLATE_CHARS,
+            given=choice[:60],
         )
     return (choice,)
 
@@ -119,6 +122,7 @@ class TextEncoder:
         self._model = model
         self._tokenizer = tokenizer
         self._traits = traits
+        self.max_tokens = traits.max_text_tokens
         self._kept = kept
         self._device = threading.Lock()
         self._openings = PrefixReader(model) if PrefixReader.reads(model) else None

@@ -143,7 +143,7 @@ class RemoteCaptioner(ImageToTextModel):
         """
         check_beams(options)
         if not isinstance(message, str):
-            raise InputError(f"The question must be text but got {kind_of(message)}.")
+            raise InputError("The question must be text but got {given}.", given=kind_of(message))
         if not message.strip():
             raise InputError("The question is empty. Ask something about the image.")
         return self._stream(image, Question.of(message, read_history(history)), options)
@@ -179,7 +179,7 @@ class RemoteCaptioner(ImageToTextModel):
     def _caption_question(self, prompt: str, options: GenerationOptions) -> Question:
         check_beams(options)
         if not isinstance(prompt, str):
-            raise InputError(f"prompt must be text but got {kind_of(prompt)}.")
+            raise InputError("prompt must be text but got {given}.", given=kind_of(prompt))
         return Question.of(prompt) if prompt.strip() else Question(DESCRIBE)
 
     def _opened(self, image: Picture) -> Image.Image:

@@ -1,6 +1,7 @@
 """What is said when a server does not answer as it should; no message holds a key. Torch-free."""
 
 from pipelines.core.errors import ServerError
+from pipelines.core.messages import Message
 from pipelines.core.remote import Remote
 
 #: Characters of a server's own words that are repeated.
@@ -14,62 +15,74 @@ class RefusedByServer(ServerError):
 def unreachable(remote: Remote) -> ServerError:
     """Return the error of a server that takes no connection."""
     return ServerError(
-        f"The server of {remote.shown} cannot be reached. Try again later, or choose another "
-        "model; whoever runs SeeSay can check the address that --remote gives, and the server."
+        "The server of {server} cannot be reached. Try again later, or choose another model; the "
+        "operator of SeeSay can check the address that --remote gives, and the server.",
+        server=remote.shown,
     )
 
 
 def too_many(remote: Remote, number: int) -> ServerError:
     """Return the error of a visitor who comes while servers answer many others."""
     return ServerError(
-        f"{number} other visitors are waiting for answers of servers such as {remote.shown}. Try "
-        "again in a moment, or choose a model of this machine."
+        "{count} other visitors are waiting for answers of servers such as {server}. Try "
+        "again in a moment, or choose a model of this machine.",
+        count=number,
+        server=remote.shown,
     )
 
 
 def empty(remote: Remote) -> ServerError:
     """Return the error of an answer without text."""
     return RefusedByServer(
-        f"The server of {remote.shown} gave an answer without text: it may refuse such content. "
-        "Ask in other words, or choose another model."
+        "The server of {server} gave an answer without text: it may refuse such content. Ask "
+        "in other words, or choose another model.",
+        server=remote.shown,
     )
 
 
 def silent(remote: Remote) -> ServerError:
     """Return the error of a server that says nothing any more."""
     return ServerError(
-        f"The server of {remote.shown} said nothing for {remote.timeout_s:g} s. Try again later, "
-        "or choose another model."
+        "The server of {server} said nothing for {seconds:g} s. Try again later, or choose "
+        "another model.",
+        server=remote.shown,
+        seconds=remote.timeout_s,
     )
 
 
 def too_long(remote: Remote, limit_s: float) -> ServerError:
     """Return the error of an answer that does not come to its end."""
     return ServerError(
-        f"The server of {remote.shown} did not end its answer within {limit_s / 60:.0f} minutes. "
-        "Ask for a shorter one, or choose another model."
+        "The server of {server} did not end its answer within {minutes:.0f} minutes. Ask for "
+        "a shorter one, or choose another model.",
+        server=remote.shown,
+        minutes=limit_s / 60,
     )
 
 
 def broken_off(remote: Remote) -> ServerError:
     """Return the error of a connection that ended before the answer did."""
     return ServerError(
-        f"The connection to {remote.shown} broke off before the answer was whole. Ask again."
+        "The connection to {server} broke off before the answer was whole. Ask again.",
+        server=remote.shown,
     )
 
 
 def no_completion(remote: Remote) -> ServerError:
     """Return the error of a server that speaks another language."""
     return ServerError(
-        f"What {remote.shown} answered is no chat completion. Choose another model; whoever runs "
-        "SeeSay can check that --remote gives the address of an OpenAI-compatible server."
+        "What {server} answered is no chat completion. Choose another model; the operator of "
+        "SeeSay can check that --remote gives the address of an OpenAI-compatible server.",
+        server=remote.shown,
     )
 
 
 def failed(remote: Remote, said: str) -> ServerError:
     """Return the error of a server that says in mid-answer that it failed."""
     return RefusedByServer(
-        f"The server of {remote.shown} failed while it answered.{quoted(remote, said)}"
+        "The server of {server} failed while it answered.{words}",
+        server=remote.shown,
+        words=quoted(remote, said),
     )
 
 
@@ -83,42 +96,54 @@ def of_status(remote: Remote, status: int, said: str, wait_s: float = 0.0) -> Se
         wait_s: for how long it asks to be left alone; 0.0 where it does not.
     """
     if status in {401, 403}:
-        variable = f"{remote.key_variable} or SEESAY_REMOTE_KEY"
-        known = "does not take the key that was given" if remote.key else "asks for a key"
+        problem = "does not take the key that was given" if remote.key else "asks for a key"
         return ServerError(
-            f"The server of {remote.shown} {known}. Choose another model; whoever runs SeeSay "
-            f"sets the key as {variable}."
+            "The server of {server} {problem}. Choose another model; the operator of SeeSay sets "
+            "the key as {variable} or SEESAY_REMOTE_KEY.",
+            server=remote.shown,
+            problem=Message(problem),
+            variable=remote.key_variable,
         )
     if 300 <= status < 400:
         return ServerError(
-            f"The server of {remote.shown} sends requests on to another address, where no picture "
-            "and no key is sent. Choose another model; whoever runs SeeSay gives --remote the "
-            "final address."
+            "The server of {server} redirects requests to another address, where no picture and "
+            "no key is sent. Choose another model; the operator of SeeSay gives --remote the "
+            "final address.",
+            server=remote.shown,
         )
     if status == 404:
         return ServerError(
-            f"The server of {remote.shown} has no such model or no chat completions."
-            f"{quoted(remote, said)} Choose another model; whoever runs SeeSay can check the "
-            "address and the model's name."
+            "The server of {server} has no such model or no chat completions.{words} Choose "
+            "another model; the operator of SeeSay can check the address and the model's name.",
+            server=remote.shown,
+            words=quoted(remote, said),
         )
     if status == 429:
-        later = f"in {wait_s:.0f} s" if wait_s else "later"
+        later = Message("in {seconds:.0f} s", seconds=wait_s) if wait_s else Message("later")
         return ServerError(
-            f"The server of {remote.shown} takes no more requests for now. Try again {later}."
+            "The server of {server} takes no more requests for now. Try again {later}.",
+            server=remote.shown,
+            later=later,
         )
     if status == 413:
         return RefusedByServer(
-            f"The server of {remote.shown} takes no request as large as this one. Send a smaller "
-            "picture, or fewer frames."
+            "The server of {server} takes no request as large as this one. Send a smaller "
+            "picture, or fewer frames.",
+            server=remote.shown,
         )
     if status >= 500 and status != 500:
         return ServerError(
-            f"The server of {remote.shown} is not well (status {status}). Try again later, or "
-            "choose another model."
+            "The server of {server} is not well (status {status}). Try again later, or choose "
+            "another model.",
+            server=remote.shown,
+            status=status,
         )
     return RefusedByServer(
-        f"The server of {remote.shown} refused this request (status {status})."
-        f"{quoted(remote, said)} Change the request, or choose another model."
+        "The server of {server} refused this request (status {status}).{words} Change the "
+        "request, or choose another model.",
+        server=remote.shown,
+        status=status,
+        words=quoted(remote, said),
     )
 
 
@@ -130,4 +155,4 @@ def quoted(remote: Remote, said: str) -> str:
     if not plain:
         return ""
     more = "…" if len(plain) > _QUOTED else ""
-    return f" It said: “{plain[:_QUOTED]}{more}”."
+    return Message(" It said: “{words}”.", words=plain[:_QUOTED] + more)

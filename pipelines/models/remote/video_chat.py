@@ -31,7 +31,7 @@ from pipelines.models.video_chat import (
     SeenFrames,
     VideoAnswer,
     VideoChatModel,
-    picture_size,
+    preview_size,
 )
 
 #: Longest side of the frames that are sent, in pixels.
@@ -83,7 +83,7 @@ class RemoteVideoChat(VideoChatModel):
             CACHED_CHARS, lambda video: video.num_chars
         )
 
-    def _asked(
+    def _answer_work(
         self,
         video: Path,
         question: str,
@@ -198,7 +198,7 @@ def _times_text(seen: SeenFrames) -> str:
 
 
 def _small(picture: Image.Image) -> Pixels:
-    height, width = picture_size(picture.height, picture.width)
+    height, width = preview_size(picture.height, picture.width)
     return np.asarray(picture.resize((width, height), reducing_gap=2.0))
 
 

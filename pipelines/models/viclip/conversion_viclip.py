@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from pipelines.core.errors import WeightsError
+from pipelines.core.messages import Message
 from pipelines.models.viclip.configuration_viclip import ViClipConfig
 from pipelines.models.viclip.modeling_viclip import ViClipModel
 from pipelines.models.viclip.raw_checkpoints import read_pickled_weights
@@ -58,7 +59,8 @@ def find_weights(place: Path) -> Path:
         return found[0]
     names = ", ".join(file.name for file in found[:5]) or "none"
     raise WeightsError(
-        f"A ViCLIP model needs model.safetensors or exactly one .pth file, but got {names}."
+        "A ViCLIP model needs model.safetensors or exactly one .pth file, but got {given}.",
+        given=names,
     )
 
 
@@ -179,10 +181,13 @@ def config_of(state: State, written: dict[str, Any]) -> ViClipConfig:
             // vision_width,
         )
     except (KeyError, IndexError, ValueError, TypeError, StrictDataclassError) as error:
-        lacking = f" It lacks {error.args[0]}." if isinstance(error, KeyError) else ""
+        lacking = (
+            Message(" It lacks {name}.", name=error.args[0]) if isinstance(error, KeyError) else ""
+        )
         raise WeightsError(
-            f"These weights are not those of a ViCLIP model.{lacking} Fetch the model again, or "
-            "name another folder."
+            "These weights are not those of a ViCLIP model.{lacking} Fetch the model again, "
+            "or name another folder.",
+            lacking=lacking,
         ) from error
 
 
@@ -210,8 +215,10 @@ def check_state(state: State, model: ViClipModel) -> None:
     ]
     if told:
         raise WeightsError(
-            f"The tensors of this ViCLIP model must be exactly its {len(wanted)}, but there are "
-            f"{'; '.join(told)}. This is another model or a damaged file: fetch it again."
+            "The tensors of this ViCLIP model must be exactly its {count}, but there are "
+            "{given}. This is another model or a damaged file: fetch it again.",
+            count=len(wanted),
+            given="; ".join(told),
         )
 
 
@@ -220,8 +227,11 @@ def _num_heads(written: dict[str, Any], name: str, width: int) -> int:
         return written[name]  # type: ignore[no-any-return]  # checked by the configuration
     if width % HEAD_SIZE:
         raise WeightsError(
-            f"The config.json of this ViCLIP model must state {name}, since {width} is no "
-            f"multiple of {HEAD_SIZE}, the size of a head in the published models."
+            "The config.json of this ViCLIP model must state {name}, since {width} is no "
+            "multiple of {size}, the size of a head in the published models.",
+            name=name,
+            width=width,
+            size=HEAD_SIZE,
         )
     return width // HEAD_SIZE
 
@@ -247,8 +257,9 @@ def _weights_within(loaded: Any) -> State:
         ):
             return dict(inner)
     raise WeightsError(
-        "The checkpoint must hold tensors by name, bare or under "
-        f"{', '.join(WEIGHT_KEYS)}, but it does not. It belongs to another model."
+        "The checkpoint must hold tensors by name, bare or under {keys}, but it does not. It "
+        "belongs to another model.",
+        keys=", ".join(WEIGHT_KEYS),
     )
 
 

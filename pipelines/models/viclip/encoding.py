@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pipelines.core.errors import InputError
-from pipelines.core.text import cut_note
+from pipelines.core.text import cut_note, cut_texts_note
 from pipelines.models.viclip.modeling_viclip import LOGIT_SCALE, ViClipModel, unit
 from pipelines.models.viclip.processing_viclip import Pixels, ViClipProcessor
 from pipelines.models.viclip.results import VideoTextScores
@@ -108,19 +108,19 @@ class ViClipEncoder:
         """
         if not clips or not texts:
             raise InputError(
-                f"There must be at least one clip and one text but got {len(clips)} and "
-                f"{len(texts)}."
+                "There must be at least one clip and one text but got {clips} and {texts}.",
+                clips=len(clips),
+                texts=len(texts),
             )
         words = self.embed_texts(texts)
         return compare(self.embed_frames(clips), words)
 
     def _cut_notes(self, cut: Sequence[bool]) -> tuple[str, ...]:
-        note = cut_note(self._tokeniser.context_length)
         if not any(cut):
             return ()
         if len(cut) == 1:
-            return (note,)
-        return (f"{sum(cut)} of {len(cut)} texts: {note[0].lower()}{note[1:]}",)
+            return (cut_note(self._tokeniser.context_length),)
+        return (cut_texts_note(sum(cut), len(cut), self._tokeniser.context_length),)
 
     @torch.inference_mode()
     def _run_vision(self, pixels: list[torch.Tensor]) -> torch.Tensor:

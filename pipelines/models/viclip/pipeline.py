@@ -20,7 +20,6 @@ from pipelines.core.text import cut_note
 from pipelines.media.images import open_image
 from pipelines.models.base import Pipeline
 from pipelines.models.notes import VIDEO_LOST, language_notes
-from pipelines.models.scene_check import SceneCheck
 from pipelines.models.search_query import (
     Assessment,
     FileVectors,
@@ -30,13 +29,14 @@ from pipelines.models.search_query import (
     blend,
     query_kind,
 )
+from pipelines.models.verdict import PLAIN, Judge, SceneCheck
 from pipelines.models.viclip.conversion_viclip import load_viclip
 from pipelines.models.viclip.encoding import TextVectors, ViClipEncoder
 from pipelines.models.viclip.modeling_viclip import LOGIT_SCALE
+from pipelines.models.viclip.moments import find_moments
 from pipelines.models.viclip.processing_viclip import Pixels, ViClipProcessor
 from pipelines.models.viclip.results import MomentSearch, SearchedVideo, VideoMatch, VideoTextScores
 from pipelines.models.viclip.tokens import ViClipTokeniser
-from pipelines.models.viclip.verdict import VideoTextJudge
 from pipelines.models.viclip.videos import VideoEncoder, WindowPlan
 from pipelines.models.viclip.windows import SearchOptions, check_total
 
@@ -72,21 +72,19 @@ class ViClipPipeline(Pipeline):
         return traits
 
     def _load(self) -> None:
-        # a demo model is small: float32 costs it nothing and keeps its measured numbers
-        dtype = "float32" if self.spec.demo else self.device.dtype
-        model = load_viclip(self.folder, dtype=getattr(torch, dtype)).to(self.device.kind)
+        model = load_viclip(self.folder, dtype=getattr(torch, self.dtype)).to(self.device.kind)
         config = model.config
         tokeniser = ViClipTokeniser.of_folder(
             self.folder, context_length=config.context_length, vocab_size=config.vocab_size
         )
-        if self.device.packed and dtype == "bfloat16":
+        if self.device.packed and self.dtype == "bfloat16":
             pack_linear(model)
         self.tokeniser = tokeniser
         self.processor = ViClipProcessor(config.image_size, config.num_frames, self.traits.fit)
         self.encoder = ViClipEncoder(model, tokeniser, self.processor)
         name = fingerprint(self.folder, self.device, VECTORS_FORMAT, self.traits.fit)
         self._kept = VectorCache(self.settings.cache_dir / "text-vectors.sqlite", name)
-        self.judge = VideoTextJudge(self.traits, self._word_vectors)
+        self.judge = Judge(self.traits, self._word_vectors, LOGIT_SCALE)
         self._scene_check = SceneCheck.of(self.folder, self._word_vectors, LOGIT_SCALE)
         self.videos = VideoEncoder(
             self.embed_frames,
@@ -102,19 +100,8 @@ class ViClipPipeline(Pipeline):
         return self._kept, *self.videos.caches
 
     def _unload(self) -> None:
-        if hasattr(self, "_kept"):
-            self._kept.close()
-        for name in (
-            "encoder",
-            "tokeniser",
-            "processor",
-            "judge",
-            "videos",
-            "_kept",
-            "_scene_check",
-        ):
-            if hasattr(self, name):
-                delattr(self, name)
+        self._kept.close()
+        super()._unload()
 
     def prepare(self, texts: Sequence[str]) -> Iterator[Step]:
         """Compute the vectors of texts, and of those a verdict compares with, in steps.
@@ -193,7 +180,7 @@ class ViClipPipeline(Pipeline):
     def _scores(self, vector: torch.Tensor, texts: Sequence[str]) -> list[LabelScore]:
         """Return how texts fit one clip's unit vector, (1, D), best first."""
         cosines = vector @ self._word_vectors(texts).T
-        found = self.judge.evidence(cosines, vector)[0].tolist()
+        found = self.judge.text_evidence(cosines, vector)[0].tolist()
         probabilities = (LOGIT_SCALE * cosines[0].double()).softmax(dim=-1).tolist()
         cut = self.tokeniser.tokenise(list(texts)).cut
         scores = [
@@ -269,7 +256,7 @@ class ViClipPipeline(Pipeline):
                 errors.append(error)
                 found.append(SearchedVideo(index=index, error=error.message))
                 continue
-            found.append(self.judge.searched(index, plan, vectors, word, options.top_k))
+            found.append(find_moments(self.judge, index, plan, vectors, word, options.top_k))
             notes += self.videos.lost_notes(plan)
         if len(errors) == len(videos):
             raise errors[0]
@@ -350,7 +337,7 @@ class ViClipPipeline(Pipeline):
         if aim.kind != "text" or not len(vectors):
             return [None] * len(vectors)
         windows, word = torch.from_numpy(vectors), torch.from_numpy(aim.vector)[None]
-        found = self.judge.evidence(windows @ word.T, windows)[:, 0].tolist()
+        found = self.judge.text_evidence(windows @ word.T, windows)[:, 0].tolist()
         return [Assessment(evidence=e, verdict=self.judge.verdict(e)) for e in found]
 
     def embed_frames(self, clips: Sequence[Pixels]) -> torch.Tensor:
@@ -370,14 +357,14 @@ class ViClipPipeline(Pipeline):
         """Size of the vectors."""
         return self.encoder.dim
 
-    def _word_vectors(self, texts: Sequence[str]) -> torch.Tensor:
-        """Return (N, D) unit vectors of texts, kept."""
+    def _word_vectors(
+        self, texts: Sequence[str], templates: tuple[str, ...] = PLAIN
+    ) -> torch.Tensor:
+        """Return (N, D) cached unit vectors of texts; the model has no templates but `PLAIN`."""
+        if not texts:
+            return torch.empty(0, self.dim, dtype=torch.float32)
 
         def compute(missing: list[int]) -> torch.Tensor:
             return self.embed_texts([texts[index] for index in missing]).vectors
 
-        return (
-            self._kept.get(texts, compute)
-            if texts
-            else torch.empty(0, self.dim, dtype=torch.float32)
-        )
+        return self._kept.get(texts, compute)

@@ -36,8 +36,10 @@ def stride_indices(num_available: int, num_frames: int = 8) -> list[int]:
     """
     if num_available < num_frames:
         raise InputError(
-            f"The video has {num_available} frames; choosing at a whole stride needs at least "
-            f"{num_frames}. Use the spread over the whole range instead."
+            "The video has {count} frames; choosing at a whole stride needs at least {least}. "
+            "Use the spread over the whole range instead.",
+            count=num_available,
+            least=num_frames,
         )
     step = num_available // num_frames
     return [step * position for position in range(num_frames)]
@@ -104,7 +106,11 @@ def fit_frames(frames: Pixels, size: int, fit: SquareFit = "squash") -> Pixels:
         resized = resize_frames(frames, inner[0], inner[1])
         canvas[:, top : top + inner[0], left : left + inner[1]] = resized
         return canvas
-    raise InputError(f"fit must be one of {', '.join(get_args(SquareFit))} but got {shown(fit)}.")
+    raise InputError(
+        "fit must be one of {choices} but got {given}.",
+        choices=", ".join(get_args(SquareFit)),
+        given=shown(fit),
+    )
 
 
 def normalise_frames(frames: Pixels) -> torch.Tensor:
@@ -147,11 +153,15 @@ class ViClipProcessor:
             InputError: the frames have another shape or dtype, or the channel order is unknown.
         """
         if channel_order not in get_args(ChannelOrder):
-            raise InputError(f"channel_order must be rgb or bgr but got {channel_order!r}.")
+            raise InputError(
+                "channel_order must be rgb or bgr but got {given!r}.", given=channel_order
+            )
         shape, kind = np.shape(frames), getattr(frames, "dtype", None)
         if kind != np.uint8 or len(shape) != 4 or shape[-1] != 3 or 0 in shape:
             raise InputError(
-                f"frames must be (T, H, W, 3) of uint8, none of them 0, but got {shape} of {kind}."
+                "frames must be (T, H, W, 3) of uint8, none of them 0, but got {shape} of {kind}.",
+                shape=shape,
+                kind=kind,
             )
         if len(frames) not in (1, self.num_frames):
             frames = frames[spread_indices(len(frames), self.num_frames)]

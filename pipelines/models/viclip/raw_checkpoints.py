@@ -85,8 +85,9 @@ def _refuse_harmful(names: list[str]) -> None:
     for name in sorted(names):
         if name.partition(".")[0] in _OWN_MODULES and name not in _HARMLESS:
             raise WeightsError(
-                f"The checkpoint asks to run {name[:80]!r}, which weights have no use for. It was "
-                "not loaded: do not trust this file, and fetch the model from its publisher."
+                "The checkpoint asks to run {name!r}, which weights have no use for. It was "
+                "not loaded: do not trust this file, and fetch the model from its publisher.",
+                name=name[:80],
             )
 
 

@@ -74,9 +74,13 @@ class ViClipTokeniser:
         largest = max(tokenizer.get_vocab().values())
         if largest >= vocab_size or tokenizer.eos_token_id != largest:
             raise WeightsError(
-                f"The vocabulary of this ViCLIP model must end with {END} before id {vocab_size}, "
-                f"but its largest id is {largest} and {END} is {tokenizer.eos_token_id}. It "
-                "belongs to another model."
+                "The vocabulary of this ViCLIP model must end with {end} before id {limit}, "
+                "but its largest id is {largest} and {end} is {id}. It belongs to another "
+                "model.",
+                end=END,
+                limit=vocab_size,
+                largest=largest,
+                id=tokenizer.eos_token_id,
             )
         return cls(tokenizer, context_length)
 

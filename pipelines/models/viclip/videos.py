@@ -10,6 +10,7 @@ import torch
 from pipelines.compute.lru import FileDigests, Kept, LruCache
 from pipelines.compute.vector_cache import VectorCache
 from pipelines.core.cancel import NEVER, CancelToken
+from pipelines.core.messages import Message
 from pipelines.core.options import SquareFit, check_fit
 from pipelines.media.video.frames import indices_between
 from pipelines.media.video.open import open_video
@@ -267,12 +268,23 @@ class VideoEncoder:
         square = self._unlike_own(fit)
         plan = WindowPlan(digest, start, end, indices, info.start_s, info.end_s, square)
         frames = np.unique(indices)
-        notes = []
+        notes: list[str] = []
         if end_s > info.end_s + 0.5:
-            notes.append(f"The video ends at {info.end_s:.1f} s: the part ends there.")
+            notes.append(
+                Message("The video ends at {end:.1f} s: the part ends there.", end=info.end_s)
+            )
         if len(frames) < indices.shape[1]:
-            what = "one frame" if len(frames) == 1 else f"{len(frames)} frames"
-            notes.append(f"This part has only {what}, so little or no motion can be seen in it.")
+            what = (
+                Message("one frame")
+                if len(frames) == 1
+                else Message("{count} frames", count=len(frames))
+            )
+            notes.append(
+                Message(
+                    "This part has only {what}, so little or no motion can be seen in it.",
+                    what=what,
+                )
+            )
         return plan, tuple(times[frames].tolist()), notes
 
     def _unlike_own(self, fit: str) -> SquareFit | None:

@@ -58,12 +58,13 @@ class SearchOptions:
         check_number(self.top_k, "top_k", 1, MOST_MOMENTS)
         check_fit(self.fit)
         if self.top_k != int(self.top_k):
-            raise InputError(f"top_k must be a whole number but got {self.top_k:g}.")
+            raise InputError("top_k must be a whole number but got {given:g}.", given=self.top_k)
         if self.stride_s > self.window_s:
             raise InputError(
-                f"stride_s ({self.stride_s:g} s) must not be longer than window_s "
-                f"({self.window_s:g} s), or parts of the video are never looked at. "
-                "Make the stride smaller."
+                "stride_s ({stride:g} s) must not be longer than window_s ({window:g} s), or "
+                "parts of the video are never looked at. Make the stride smaller.",
+                stride=self.stride_s,
+                window=self.window_s,
             )
 
 
@@ -76,7 +77,14 @@ def check_number(value: Any, name: str, low: float, high: float, *, unit: str = 
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not low <= value <= high:  # a number of 400 digits is no float, nor is nan
         given = shown(value)
-        raise InputError(f"{name} must be a number within {low:g}..{high:g}{unit} but got {given}.")
+        raise InputError(
+            "{name} must be a number within {low:g}..{high:g}{unit} but got {given}.",
+            name=name,
+            low=low,
+            high=high,
+            unit=unit,
+            given=given,
+        )
     return float(value)
 
 
@@ -119,8 +127,13 @@ def windows_over(duration_s: float, options: SearchOptions) -> tuple[Values, Val
     if count > MAX_WINDOWS:
         least = ceil(span / (MAX_WINDOWS - 1) * 100) / 100
         raise InputError(
-            f"A video of {duration_s:.0f} s has {count:,} windows at a stride of {stride:g} s; "
-            f"the limit is {MAX_WINDOWS:,}. Choose a stride of {least:g} s or more."
+            "A video of {seconds:.0f} s has {count:,} windows at a stride of {stride:g} s; "
+            "the limit is {limit:,}. Choose a stride of {least:g} s or more.",
+            seconds=duration_s,
+            count=count,
+            stride=stride,
+            limit=MAX_WINDOWS,
+            least=least,
         )
     starts = np.minimum(np.arange(count) * stride, span)
     return starts, starts + window
@@ -134,9 +147,11 @@ def check_total(num_windows: int, options: SearchOptions) -> None:
     """
     if num_windows > MAX_WINDOWS:
         raise InputError(
-            f"These videos have {num_windows:,} windows together at a stride of "
-            f"{options.stride_s:g} s; the limit is {MAX_WINDOWS:,}. Choose a longer stride, or "
-            "fewer videos."
+            "These videos have {count:,} windows together at a stride of {stride:g} s; the "
+            "limit is {limit:,}. Choose a longer stride, or fewer videos.",
+            count=num_windows,
+            stride=options.stride_s,
+            limit=MAX_WINDOWS,
         )
 
 

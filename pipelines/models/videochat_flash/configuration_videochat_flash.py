@@ -86,9 +86,13 @@ class VisionConfig:
         """
         if self.image_px % self.patch_px or self.hidden_size % self.num_heads:
             raise WeightsError(
-                f"The vision tower must have frames of whole patches and equal heads, but got "
-                f"{self.image_px} px in patches of {self.patch_px} and {self.hidden_size} "
-                f"features in {self.num_heads} heads. This is another model."
+                "The vision tower must have frames of whole patches and equal heads, but got "
+                "{pixels} px in patches of {patch} and {features} features in {heads} heads. "
+                "This is another model.",
+                pixels=self.image_px,
+                patch=self.patch_px,
+                features=self.hidden_size,
+                heads=self.num_heads,
             )
 
     @property
@@ -121,21 +125,26 @@ class Dropping:
         """
         if self.kind not in get_args(DroppingKind):
             raise InputError(
-                f"The kind of token dropping must be one of {', '.join(get_args(DroppingKind))}, "
-                f"but got {str(self.kind)[:40]!r}."
+                "The kind of token dropping must be one of {choices}, but got {given!r}.",
+                choices=", ".join(get_args(DroppingKind)),
+                given=str(self.kind)[:40],
             )
         if len(self.ratios) != len(self.layers) + 1 or self.ratios[0] != 1:
             raise InputError(
-                f"{len(self.layers)} dropping layers need {len(self.layers) + 1} ratios of which "
-                f"the first is 1, but got {list(self.ratios)}."
+                "{layers} dropping layers need {ratios} ratios of which the first is 1, but "
+                "got {given}.",
+                layers=len(self.layers),
+                ratios=len(self.layers) + 1,
+                given=list(self.ratios),
             )
         if list(self.layers) != sorted(set(self.layers)) or min(self.layers, default=1) < 1:
             raise InputError(
-                f"Dropping layers must increase from 1 on, but got {list(self.layers)}."
+                "Dropping layers must increase from 1 on, but got {given}.", given=list(self.layers)
             )
         if any(not 0 < after <= before for before, after in pairwise(self.ratios)):
             raise InputError(
-                f"Ratios must fall from 1 and stay above 0, but got {list(self.ratios)}."
+                "Ratios must fall from 1 and stay above 0, but got {given}.",
+                given=list(self.ratios),
             )
 
     def by_attention(self, stage: int) -> bool:
@@ -156,8 +165,10 @@ class Dropping:
         """
         if self.layers and self.layers[-1] >= num_layers:
             raise InputError(
-                f"The language model has the layers 0 to {num_layers - 1}, but tokens were to be "
-                f"dropped before layer {self.layers[-1]}."
+                "The language model has the layers 0 to {last}, but tokens were to be dropped "
+                "before layer {given}.",
+                last=num_layers - 1,
+                given=self.layers[-1],
             )
 
 
@@ -246,8 +257,9 @@ def vision_config(fields: Mapping[str, Any]) -> VisionConfig:
         size["image_size"] = 448 if "umt-hd" in name else 224
     else:
         raise WeightsError(
-            f"The vision tower must be umt-large, umt-hd-large or internvideo2, but the "
-            f"configuration names {name[:60]!r}. This is another model."
+            "The vision tower must be umt-large, umt-hd-large or internvideo2, but the "
+            "configuration names {given!r}. This is another model.",
+            given=name[:60],
         )
     given: dict[str, Any] = {
         **size,
@@ -283,22 +295,28 @@ def parse_config(
     """
     if not is_videochat_flash(fields):
         raise WeightsError(
-            f"The configuration must name {ARCHITECTURE} in `architectures`, but names "
-            f"{str(fields.get('architectures'))[:80]}. This is another model."
+            "The configuration must name {architecture} in `architectures`, but names "
+            "{given}. This is another model.",
+            architecture=ARCHITECTURE,
+            given=str(fields.get("architectures"))[:80],
         )
     for name, only in _FIXED_FIELDS.items():
         if fields.get(name, only) != only:
             raise WeightsError(
-                f"{name} must be {only!r}, but the configuration says "
-                f"{str(fields[name])[:60]!r}. This variant is not supported."
+                "{name} must be {only!r}, but the configuration says {given!r}. This variant "
+                "is not supported.",
+                name=name,
+                only=only,
+                given=str(fields[name])[:60],
             )
     if missing := {name for name in _NEEDED if fields.get(name) is None}:
-        raise WeightsError(f"The configuration lacks {', '.join(sorted(missing))}.")
+        raise WeightsError("The configuration lacks {missing}.", missing=", ".join(sorted(missing)))
     try:
         return _parse(fields, generation or {})
     except (TypeError, ValueError, AttributeError) as error:
         raise WeightsError(
-            f"The configuration holds a value of another kind than it must: {error}."
+            "The configuration holds a value of another kind than it must: {problem}.",
+            problem=error,
         ) from error
 
 
@@ -306,8 +324,10 @@ def _parse(fields: Mapping[str, Any], generation: Mapping[str, Any]) -> VideoCha
     vision = vision_config(fields)
     if fields.get("mm_hidden_size", vision.hidden_size) != vision.hidden_size:
         raise WeightsError(
-            f"mm_hidden_size must be {vision.hidden_size} with this vision tower, but the "
-            f"configuration says {fields['mm_hidden_size']}."
+            "mm_hidden_size must be {size} with this vision tower, but the configuration says "
+            "{given}.",
+            size=vision.hidden_size,
+            given=fields["mm_hidden_size"],
         )
     grids = fields.get("image_grid_pinpoints") or ()
     return VideoChatFlashConfig(
@@ -351,7 +371,9 @@ def _dropping(fields: Mapping[str, Any]) -> Dropping | None:
     try:
         return Dropping(fields.get("llm_compress_type", "attention"), tuple(layers), tuple(ratios))
     except InputError as error:
-        raise WeightsError(f"The configuration turns on token dropping: {error.message}") from error
+        raise WeightsError(
+            "The configuration turns on token dropping: {problem}", problem=error.message
+        ) from error
 
 
 def _generation(given: Mapping[str, Any], eos: int | Sequence[int] | None) -> GenerationDefaults:
@@ -373,8 +395,9 @@ def _read_json(path: Path) -> dict[str, Any]:
         read = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise WeightsError(
-            f"{path.name} cannot be read. Delete the model's folder so that it is fetched again."
+            "{name} cannot be read. Delete the model's folder so that it is fetched again.",
+            name=path.name,
         ) from error
     if not isinstance(read, dict):
-        raise WeightsError(f"{path.name} must hold an object, but holds something else.")
+        raise WeightsError("{name} must hold an object, but holds something else.", name=path.name)
     return read

@@ -84,8 +84,11 @@ class Files:
                 claimed = {name for name, where in self._where.items() if where == part}
                 if held != claimed:
                     raise WeightsError(
-                        f"{part} must hold the {len(claimed)} tensors that the index names, but "
-                        f"{_some(held ^ claimed)} differ. Have the model fetched again."
+                        "{name} must hold the {count} tensors that the index names, but "
+                        "{differing} differ. Have the model fetched again.",
+                        name=part,
+                        count=len(claimed),
+                        differing=_some(held ^ claimed),
                     )
                 found |= {name: tuple(file.get_slice(name).get_shape()) for name in held}
         return found
@@ -230,15 +233,23 @@ def _check(
     missing, extra = set(wanted) - set(found), set(found) - set(wanted)
     if missing or extra:
         raise WeightsError(
-            f"The weights must be {len(wanted)} tensors, but {len(missing)} are missing "
-            f"({_some(missing)}) and {len(extra)} are unknown ({_some(extra)}). This is another "
-            "model or an incomplete one; delete it so that it is fetched again."
+            "The weights must be {count} tensors, but {missing} are missing ({missing_names}) "
+            "and {unknown} are unknown ({unknown_names}). This is another model or an "
+            "incomplete one; delete it so that it is fetched again.",
+            count=len(wanted),
+            missing=len(missing),
+            missing_names=_some(missing),
+            unknown=len(extra),
+            unknown_names=_some(extra),
         )
     for name, shape in wanted.items():
         if found[name] != shape:
             raise WeightsError(
-                f"{name} must be of shape {list(shape)}, but is {list(found[name])}. The weights "
-                "do not belong to this configuration."
+                "{name} must be of shape {shape}, but is {given}. The weights do not belong "
+                "to this configuration.",
+                name=name,
+                shape=list(shape),
+                given=list(found[name]),
             )
 
 
@@ -308,7 +319,7 @@ def _open(path: Path) -> Iterator[Any]:
             yield file
     except (OSError, SafetensorError) as error:
         raise WeightsError(
-            f"{path.name} is missing or damaged. Delete it so that it is fetched again."
+            "{name} is missing or damaged. Delete it so that it is fetched again.", name=path.name
         ) from error
 
 

@@ -10,9 +10,10 @@ from PIL import Image
 
 from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import MediaError
+from pipelines.core.messages import Message
 from pipelines.media.video.frames import Pixels, VideoFrames, VideoInfo, indices_at, indices_between
 from pipelines.media.video.reader import VideoReader, num_cores
-from pipelines.models.video_chat import PICTURE_PX, WHOLE, Part, SeenFrames, picture_size
+from pipelines.models.video_chat import PREVIEW_PX, WHOLE, Part, SeenFrames, preview_size
 from pipelines.models.videochat_flash.processing_videochat_flash import (
     FrameChoice,
     choose_frames,
@@ -155,7 +156,7 @@ def read_clips(
             del frames  # whole frames are not held while the tower encodes
         there = [index for index in clip if index in held]
         nearest = [min(there, key=lambda at: abs(at - i), default=-1) for i in clip]
-        shown = [held.get(index, (black, black[:PICTURE_PX])) for index in nearest]
+        shown = [held.get(index, (black, black[:PREVIEW_PX])) for index in nearest]
         yield to_pixels([square for square, _ in shown]), [small for _, small in shown]
         held = {index: each for index, each in held.items() if index >= max(clip)}
 
@@ -176,14 +177,18 @@ def lost_notes(plan: FramePlan, lost: set[int]) -> list[str]:
     if not missing:
         return []
     return [
-        f"{len(missing)} of {len(asked)} frames could not be read because the video is damaged "
-        "there; their neighbours are used."
+        Message(
+            "{lost} of {count} frames could not be read because the video is damaged there; "
+            "their neighbours are used.",
+            lost=len(missing),
+            count=len(asked),
+        )
     ]
 
 
 def _resized(frames: VideoFrames, side_px: int) -> dict[int, tuple[Pixels, Pixels]]:
     """Return by number each frame as the tower reads it, and a small picture of it."""
-    high, across = picture_size(*frames.pixels.shape[1:3])
+    high, across = preview_size(*frames.pixels.shape[1:3])
 
     def both(frame: Pixels) -> tuple[Pixels, Pixels]:
         small = Image.fromarray(frame).resize((across, high), reducing_gap=2.0)
@@ -203,12 +208,16 @@ def _rate(info: VideoInfo) -> float:
 
 def _notes(seen: SeenFrames, end_s: float) -> Iterator[str]:
     if end_s > seen.video_end_s + 0.5:
-        yield f"The video ends at {seen.video_end_s:.1f} s: the part ends there."
+        yield Message("The video ends at {end:.1f} s: the part ends there.", end=seen.video_end_s)
     number = len(set(seen.times_s))
     if number == 1:
         yield "There is only one frame here, so no motion can be seen."
     elif seen.every_s >= COARSE_S:
         yield (
-            f"The model looked at one frame every {seen.every_s:.0f} s: what happens between them "
-            "it did not see. For more, ask about a part of the video or allow more frames."
+            Message(
+                "The model looked at one frame every {seconds:.0f} s: what happens between "
+                "them it did not see. For more, ask about a part of the video or allow more "
+                "frames.",
+                seconds=seen.every_s,
+            )
         )

@@ -56,7 +56,13 @@ class Decoding:
         ):
             value = getattr(self, name)
             if not low <= value <= high:
-                raise InputError(f"{name} must lie in {low} to {high}, but got {value}.")
+                raise InputError(
+                    "{name} must lie in {low} to {high}, but got {given}.",
+                    name=name,
+                    low=low,
+                    high=high,
+                    given=value,
+                )
 
     @classmethod
     def of(cls, defaults: GenerationDefaults, **changes: Any) -> "Decoding":

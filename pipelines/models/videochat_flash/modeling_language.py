@@ -90,8 +90,10 @@ class VideoPrompt:
         places = list(self.ids).count(VISUAL)
         if places != (self.features is not None):
             raise InputError(
-                f"A prompt must have one place for its video, and a video for it, but got "
-                f"{places} places and {'no' if self.features is None else 'a'} video."
+                "A prompt must have one place for its video, and a video for it, but got "
+                "{count} places and {videos} videos.",
+                count=places,
+                videos=0 if self.features is None else 1,
             )
         if not self.ids or self.ids[-1] == VISUAL:
             raise InputError("A prompt must end with text, but got none.")

@@ -67,8 +67,10 @@ class VideoChatFlashModel(nn.Module):
         """
         if len(prompt) > self.config.max_tokens:
             raise InputError(
-                f"Video and conversation must be {self.config.max_tokens} tokens at most, but are "
-                f"{len(prompt)}. Use fewer frames or begin a new conversation."
+                "Video and conversation must be {limit} tokens at most, but are {count}. Use "
+                "fewer frames or begin a new conversation.",
+                limit=self.config.max_tokens,
+                count=len(prompt),
             )
         stop_ids = (*decoding.stop_ids, *self.config.generation.stop_ids)
         return generate(

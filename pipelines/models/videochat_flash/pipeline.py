@@ -15,6 +15,7 @@ from pipelines.compute.lru import Kept
 from pipelines.compute.packed_linear import pack_linear
 from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import InputError
+from pipelines.core.messages import Message
 from pipelines.core.options import GenerationOptions
 from pipelines.core.results import Finish, Step
 from pipelines.core.spec import VideoChatTraits
@@ -94,13 +95,11 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
     def _load(self) -> None:
         from transformers import AutoTokenizer
 
-        # a demo model is small: float32 costs it nothing and keeps its measured numbers
-        dtype = "float32" if self.spec.demo else self.device.dtype
-        model = load_model(self.folder, dtype=getattr(torch, dtype), device=self.device.kind)
-        if self.device.packed and dtype == "bfloat16":
+        model = load_model(self.folder, dtype=getattr(torch, self.dtype), device=self.device.kind)
+        if self.device.packed and self.dtype == "bfloat16":
             pack_linear(model)
         self._model: VideoChatFlashModel = model
-        self._value_bytes = 2 if dtype == "bfloat16" else 4
+        self._value_bytes = 2 if self.dtype == "bfloat16" else 4
         # with the language model's own configuration, else the code that the repository names for
         # the whole is asked for
         self._tokenizer: Any = AutoTokenizer.from_pretrained(
@@ -122,12 +121,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
         """Return the encoded clips."""
         return (self.videos.clips,)
 
-    def _unload(self) -> None:
-        for name in ("_model", "_tokenizer", "videos", "conversations"):
-            if hasattr(self, name):
-                delattr(self, name)
-
-    def _asked(
+    def _answer_work(
         self,
         video: Path,
         question: str,
@@ -240,8 +234,11 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
             part = Part(max_frames=number, start_s=part.start_s, end_s=part.end_s)
             plan = self.videos.plan(asked.video, part, cancel)
             asked.notes[:] = [
-                f"There was not enough memory for {before} frames: the model looked at "
-                f"{len(plan.choice.indices)}."
+                Message(
+                    "There was not enough memory for {before} frames: the model looked at {count}.",
+                    before=before,
+                    count=len(plan.choice.indices),
+                )
             ]
 
     def _answer(self, asked: _Question, plan: FramePlan, emit: Emit, cancel: CancelToken) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines.core.errors import InputError
+from pipelines.core.messages import Message
 from pipelines.core.results import ContextUse
 from pipelines.core.text import Turn, mend_surrogates
 from pipelines.models.videochat_flash.modeling_language import VISUAL
@@ -161,7 +162,9 @@ def iter_clips(
             held.clear()
     if held or not number:
         raise InputError(
-            f"The number of frames must be a multiple of {clip_frames}, but got {number}."
+            "The number of frames must be a multiple of {multiple}, but got {given}.",
+            multiple=clip_frames,
+            given=number,
         )
 
 
@@ -402,12 +405,16 @@ def _longest(text: str, fits: Callable[[str], bool]) -> str:
 
 def _too_long(goes_on: bool, num_visual: int, limit: int) -> str:
     if not goes_on:
-        return (
-            f"The frames take {num_visual:,} tokens, but the model reads {limit:,} tokens of video "
-            "and question together. Allow fewer frames, or set max_new_tokens lower."
+        return Message(
+            "The frames take {count:,} tokens, but the model reads {limit:,} tokens of video and "
+            "question together. Allow fewer frames, or set max_new_tokens lower.",
+            count=num_visual,
+            limit=limit,
         )
-    return (
-        f"This conversation has grown too long: the model reads {limit:,} tokens of video and "
-        f"conversation together, of which the video takes {num_visual:,}. Begin a new conversation "
-        "about the video, or allow fewer frames."
+    return Message(
+        "This conversation has grown too long: the model reads {limit:,} tokens of video and "
+        "conversation together, of which the video takes {count:,}. Begin a new conversation "
+        "about the video, or allow fewer frames.",
+        limit=limit,
+        count=num_visual,
     )

@@ -183,6 +183,12 @@ def test_a_summary_where_nothing_fits() -> None:
     assert fmt.verdict_summary(classification("a", "b")) == []
     (none,) = fmt.verdict_summary(classification("a", "b", verdict="no match"))
     assert "None of these labels fits" in none
+    one_fits_not = Classification(
+        scores=(*classification("a", verdict="unsure").scores,
+                *classification("b", verdict="no match").scores),
+        model="m",
+    )  # fmt: skip
+    assert "None of these labels fits" not in fmt.verdict_summary(one_fits_not)[0]
     (doubt,) = fmt.verdict_summary(classification("a", verdict="unsure"))
     assert "clear match" in doubt
 

@@ -60,11 +60,10 @@ def test_health_tells_when_uploads_cannot_be_taken(tmp_path: Path) -> None:
     )
 
 
-def test_an_unwell_app_answers_503(tmp_path: Path) -> None:
-    with serve(tmp_path, "--max-upload-mb", "1e12") as app:
-        response = http.get(f"{app.url.rstrip('/')}/healthz")
-        assert response.status_code == 503
-        assert response.json()["status"] == "unwell"
+def test_an_unwell_app_answers_503(full_app: RunningApp) -> None:
+    response = http.get(f"{full_app.url.rstrip('/')}/healthz")
+    assert response.status_code == 503
+    assert response.json()["status"] == "unwell"
 
 
 def test_metrics_are_off_unless_asked_for(running_app: RunningApp) -> None:

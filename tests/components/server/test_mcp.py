@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from PIL import Image
 
 from components.server.body_limit import MAX_JSON_BYTES
 from tests.components.api.test_contract import ENDPOINTS, REQUIRED
-from tests.support.app_process import ROOT, RunningApp, serve
+from tests.support.app_process import ROOT, RunningApp
 from tests.support.raw_http import http, upload
 
 EXAMPLES = ROOT / "assets" / "examples"
@@ -58,12 +58,6 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "/forget_files": {"everything": True, "index_key": KEY},
     "/list_models": {},
 }
-
-
-@pytest.fixture(scope="module")
-def agents_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    with serve(tmp_path_factory.mktemp("mcp"), "--mcp") as app:
-        yield app
 
 
 def talk(app: RunningApp, say: Callable[[ClientSession], Awaitable[Value]]) -> Value:
@@ -166,17 +160,13 @@ def test_a_body_over_the_limit_is_refused(agents_app: RunningApp) -> None:
     assert len(answer(agents_app, "list_models")) > 10
 
 
-def test_without_room_a_file_is_refused_in_a_sentence(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
+def test_without_room_a_file_is_refused_in_a_sentence(full_app: RunningApp) -> None:
     """The agent read the status of a request that it had not made."""
-    red = EXAMPLES / "red-circle.png"
-    with serve(tmp_path_factory.mktemp("full"), "--mcp", "--max-upload-mb", "1e12") as app:
-        sent = data_url(red, "image/png")
-        for tool, given in (("classify_image", {"image": sent, "labels": "a"}),
-                            ("embed_images", {"images": [sent]})):  # fmt: skip
-            assert "less than the largest upload" in refusal(app, tool, **given)
-        assert answer(app, "embed_texts", texts="data:")["dim"] > 1
+    sent = data_url(EXAMPLES / "red-circle.png", "image/png")
+    for tool, given in (("classify_image", {"image": sent, "labels": "a"}),
+                        ("embed_images", {"images": [sent]})):  # fmt: skip
+        assert "less than the largest upload" in refusal(full_app, tool, **given)
+    assert answer(full_app, "embed_texts", texts="data:")["dim"] > 1
 
 
 def test_a_video_as_data_and_as_a_link_to_an_upload(agents_app: RunningApp) -> None:

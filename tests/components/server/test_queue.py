@@ -122,7 +122,7 @@ def test_whoever_asks_once_does_not_wait_for_all_of_a_flood(
         return job
 
     with bundled_app(tmp_path / "cache") as app:
-        flood = Client(app.url, ssl_verify=False, verbose=False, max_workers=100)
+        flood = connect(app.url, max_workers=100)
         other, queue = connect(app.url), app.page._queue
         num = DEVICE_QUEUE["concurrency_limit"] // 2 + 6  # one visitor has half of the places
         with app.store.queue.alone(NEVER):  # nobody is answered meanwhile
@@ -145,7 +145,7 @@ def test_one_visitor_leaves_half_of_the_room(tmp_path: Path, red_circle: Path) -
 
     with bundled_app(tmp_path / "cache") as app:
         queue = app.page._queue
-        many = Client(app.url, ssl_verify=False, verbose=False, max_workers=100)
+        many = connect(app.url, max_workers=100)
         num = DEVICE_QUEUE["concurrency_limit"] // 2
         with app.store.queue.alone(NEVER):
             jobs = [ask(many) for _ in range(num)]

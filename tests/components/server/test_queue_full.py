@@ -31,7 +31,7 @@ Queue.__len__ = lambda queue: length(queue) + 1000 * Path({gate!r}).exists()
 app.main(sys.argv[1:])
 """
 
-ENGLISH = f"The queue is full: {MAX_WAITING} requests are waiting, the most that may."
+ENGLISH = f"The queue is full: {MAX_WAITING} requests are waiting, which is the limit."
 
 
 @dataclass(frozen=True)

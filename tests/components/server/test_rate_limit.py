@@ -7,11 +7,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import gradio as gr
 import pytest
-from gradio_client import Client, handle_file
+from gradio_client import handle_file
 
-from components.server.rate_limit import COSTLY, MOST_VISITORS, AccessRules, RequestRefused
+from components.server.blocks import Page
+from components.server.rate_limit import (
+    COSTLY,
+    MOST_VISITORS,
+    AccessRules,
+    RequestRefused,
+    serve_until_closed,
+)
 from pipelines.core.settings import read_settings
+from tests.conftest import connect
 from tests.support.app_process import RunningApp, serve
 from tests.support.raw_http import http, post, upload
 
@@ -45,6 +54,16 @@ def test_only_so_many_visitors_are_remembered() -> None:
     assert len(house._asked) == MOST_VISITORS
     with pytest.raises(RequestRefused):
         house.let_in(str(MOST_VISITORS), "batch", now=0.0)
+
+
+def test_who_goes_on_asking_is_not_forgotten_for_newcomers() -> None:
+    house = AccessRules(2)
+    for number in range(MOST_VISITORS):
+        house.let_in(str(number), "batch", now=0.0)
+    house.let_in("0", "batch", now=1.0)
+    house.let_in("new", "batch", now=2.0)
+    with pytest.raises(RequestRefused):
+        house.let_in("0", "batch", now=3.0)
 
 
 def test_nobody_is_let_in_while_the_house_closes() -> None:
@@ -89,11 +108,11 @@ def test_without_the_password_nothing_is_told(strict_app: RunningApp, red_circle
     call = http.post(f"{strict_app.url}/gradio_api/call/list_models", json={"data": []})
     assert call.status_code == 401
     with pytest.raises(Exception, match=r"(?i)auth|login|credentials"):
-        Client(strict_app.url, ssl_verify=False, verbose=False, auth=("ann", "wrong"))
+        connect(strict_app.url, auth=("ann", "wrong"))
 
 
 def test_too_many_questions_are_refused(strict_app: RunningApp, red_circle: Path) -> None:
-    client = Client(strict_app.url, ssl_verify=False, verbose=False, auth=("ann", "s:e:c"))
+    client = connect(strict_app.url, auth=("ann", "s:e:c"))
 
     def classify() -> str:
         label, _ = client.predict(
@@ -135,6 +154,25 @@ def test_the_end_of_grace_ends_what_runs(tmp_path: Path) -> None:
     with serve(tmp_path, "--grace-s", "0", code=SLOW) as app:
         app.process.send_signal(signal.SIGTERM)
         assert app.process.wait(30) == 0
+
+
+def test_an_answer_that_is_not_fetched_yet_is_waited_for() -> None:
+    """The server ended between the end of the work and the client's next look."""
+    with Page(analytics_enabled=False) as page:
+        gr.api(lambda: "an answer", api_name="ask")
+    page.queue()
+    _, url, _ = page.launch(server_port=None, quiet=True, prevent_thread_lock=True)
+    call = f"{url}gradio_api/call/ask"
+    event = http.post(call, json={"data": []}).json()["event_id"]
+    rules = AccessRules()
+    rules.closing.set()
+    server = threading.Thread(target=serve_until_closed, args=(page, rules, 60.0))
+    server.start()
+    server.join(1.0)
+    assert server.is_alive()
+    assert "event: complete" in http.get(f"{call}/{event}").text
+    server.join(30)
+    assert not server.is_alive()
 
 
 #: An app whose captions take seconds.

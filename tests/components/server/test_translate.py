@@ -1,40 +1,44 @@
 """The page's languages: which is chosen, how texts are found, and that no text lacks one."""
 
+import ast
 import json
 import re
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import pytest
 
+from components.render.html import TEMPLATES, paragraph
+from components.render.scores import notices
+from components.server import translate, translated_blocks
 from components.server.translate import (
     FOLDER,
     LANGUAGES,
-    Translator,
     chosen_language,
     say,
-    say_html,
     speaking,
+    table,
+    translated,
 )
 from components.server.translated_blocks import said_props
-from tests.spoken_texts import spoken_texts
+from pipelines.core.errors import InputError
+from pipelines.core.messages import Message, joined
+from tests.spoken_texts import built_errors, spoken_texts
 from tests.support.app_process import RunningApp
 from tests.support.raw_http import http, post, upload
 
-TABLE: dict[str, str] = json.loads((FOLDER / "zh.json").read_text(encoding="utf-8"))
+TABLE = table("zh")
 
-#: Texts that are put together from parts, so that the source does not hold them whole.
-PUT_TOGETHER = {
-    ",", ";", "or", "Captions ({})", "Without a caption ({})", "Done: {}", "Paused: {}",
-    "Cancelled: {}", "Stopped: {}", "This picture does", "This video does",
-    # single words in lower case, which look like names of things in the source
-    "match", "unsure", "image", "text", "photos", "right", "up", "down", "grow", "shrink",
+#: Texts that the walk of the source does not take for words: parts of messages, joints, and
+#: single words in lower case, which look like names of things.
+SHORT = {
+    "match", "unsure", "image", "text", "right", "up", "down", "grow", "shrink",
     "appear", "disappear", "spin", "bounce", "still",
-    # arguments of the endpoints
-    "labels", "texts", "images", "question", "prompt",
+    "labels", "texts", "images", "question", "prompt", "query", "turn", "later", "caption",
+    "{first}, {rest}", "{first} or {rest}", "{state}: {count}",
+    " ({reason})", "{name} ({reason})",
 }  # fmt: skip
-
-_GAP = re.compile(r"\{\d*\}")
 
 
 @pytest.mark.parametrize(
@@ -72,70 +76,105 @@ def test_the_source_has_texts() -> None:
 
 
 def test_no_translation_is_left_over() -> None:
-    assert TABLE.keys() - spoken_texts().keys() <= PUT_TOGETHER
+    assert TABLE.keys() - spoken_texts().keys() == SHORT
 
 
-@pytest.mark.parametrize("text", TABLE)
-def test_a_translation_has_the_gaps_of_its_text(text: str) -> None:
-    gaps = _GAP.findall(text)
-    said = _GAP.findall(TABLE[text])
-    if any(gap != "{}" for gap in said):
-        assert "{}" not in said, "numbered and bare gaps do not mix"
-        assert {int(gap[1:-1]) for gap in said} <= set(range(len(gaps)))
-    else:
-        assert len(said) == len(gaps)
+def test_errors_are_made_of_templates() -> None:
+    """An f-string has no template: nothing would translate it."""
+    assert built_errors() == []
 
 
-@pytest.mark.parametrize("text", [text for text in TABLE if len(text) > 40])
-def test_a_translation_is_chinese(text: str) -> None:
-    assert re.search("[\u4e00-\u9fff]", TABLE[text])
+def fields(text: str) -> set[tuple[str, str, str]]:
+    found = Formatter().parse(text)
+    return {(name, spec or "", how or "") for _, name, spec, how in found if name is not None}
 
 
-def chinese(text: str) -> str:
+def test_a_translation_names_the_values_of_its_text() -> None:
+    plain = "How each label becomes a text. Or write your own, with {} for the label."
+    for text, said in TABLE.items():
+        if text != plain:
+            assert fields(text) == fields(said), text
+            assert "" not in {name for name, *_ in fields(text)}, text
+
+
+def test_a_translation_is_chinese() -> None:
+    english = [text for text in TABLE if len(text) > 40 and not re.search("[一-鿿]", TABLE[text])]
+    assert english == []
+
+
+def chinese(text: str, **values: object) -> str:
     with speaking("zh"):
-        return say(text)
+        return say(text, **values)
 
 
 def test_english_is_left_alone() -> None:
     assert say("Classify") == "Classify"
-    assert say_html("<p title='Rank'>Rank &amp; more</p>") == "<p title='Rank'>Rank &amp; more</p>"
+    assert say("{count:,} files deleted.", count=1000) == "1,000 files deleted."
 
 
 def test_a_known_text_is_said_and_an_unknown_one_kept() -> None:
     assert chinese("Classify") == "分类"
-    assert chinese(" Classify ") == " 分类 "
     assert chinese("an unheard-of sentence") == "an unheard-of sentence"
     assert chinese("") == ""
 
 
-def test_gaps_are_filled_in_the_order_of_the_translation() -> None:
-    translator = Translator({"{} of the {} frames": "{1} 帧中的 {0} 帧"})
-    assert translator.text("3 of the 64 frames") == "64 帧中的 3 帧"
+def test_values_are_filled_in_by_name() -> None:
+    told = Message("{shown} of the {total} frames", shown=3, total=64)
+    assert translated(told, {told.template: "{total} 帧中的 {shown} 帧"}) == "64 帧中的 3 帧"
+    assert translated(told, {}) == told
 
 
-def test_what_fills_a_gap_is_said_too() -> None:
-    assert chinese("The picture is missing. Upload or choose a file.").startswith("缺少图片")
-    assert chinese("This part has only one frame, so little or no motion can be seen in it.") == (
+def test_messages_among_the_values_are_said_too() -> None:
+    template = "{name} is missing. Upload or choose a file."
+    assert chinese(template, name=Message("The picture")).startswith("缺少图片")
+    template = "This part has only {what}, so little or no motion can be seen in it."
+    assert chinese(template, what=Message("one frame")) == (
         "这一部分只有一帧，看不出或几乎看不出运动。"
     )
 
 
-def test_several_sentences_are_said_one_after_another() -> None:
-    notes = (
-        "The text fits nowhere: these are only the moments that come closest. "
-        "There is only one frame here, so no motion can be seen."
-    )
-    assert (
-        chinese(notes)
-        == "这条文本哪里都不合适：这些只是最接近的片段。这里只有一帧，看不出任何运动。"
-    )
+def test_what_a_visitor_typed_stays_inside_a_sentence() -> None:
+    """A file called as a button of ours was translated where its name was repeated."""
+    error = InputError("{name} is larger than the limit of {limit:.0f} MB.", name="Stop", limit=8)
+    assert error.message == "Stop is larger than the limit of 8 MB."
+    assert chinese(error.message) == "Stop 超过了 8 MB 的上限。"
+    nested = Message("{first}, {rest}", first="Stop", rest=Message("Stop"))
+    assert chinese(nested) == "Stop，停止"
+
+
+class Unread(str):
+    """A text that may be put into another, and looked at in no other way."""
+
+    def __format__(self, spec: str) -> str:
+        return f"{str.__len__(self)} characters"
+
+    def _looked_at(self, *_: object) -> Any:
+        raise AssertionError("a value was looked at")
+
+    __contains__ = __getitem__ = __iter__ = __eq__ = __hash__ = _looked_at  # type: ignore[assignment]
+    find = replace = split = partition = strip = startswith = _looked_at  # type: ignore[assignment]
+
+
+def test_a_long_value_costs_a_lookup() -> None:
+    """One text of 3.9 kB held up the event loop of all visitors for half a second."""
+    given = Unread("x" * 3900)
+    message = Message("{name} must be text but got {given}.", name=Message("labels"), given=given)
+    assert chinese(message) == "标签（labels） 必须是文字，收到的是 3900 characters。"
+
+
+@pytest.mark.parametrize("module", [translate, translated_blocks])
+def test_no_pattern_is_matched_where_texts_are_said(module: Any) -> None:
+    tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    imported = {
+        name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
+    }
+    assert imported & {"re", "regex"} == set()
 
 
 def test_a_list_is_said_item_by_item() -> None:
-    assert chinese("Done: 11 of 11 · 2.5 a second") == "完成：11 / 11 · 每秒 2.5 张"
-    assert chinese("Paused: 3 of 11 · 2 known already · 1 min 20 s left") == (
-        "已暂停：3 / 11 · 2 条已有 · 还剩 1 分 20 秒"
-    )
+    named = joined([Message("a number"), "Stop", Message("a list")])
+    assert named == "a number, Stop, a list"
+    assert chinese(named) == "数字，Stop，列表"
 
 
 @pytest.mark.parametrize(
@@ -145,43 +184,19 @@ def test_the_words_of_a_visitor_are_not_taken_for_ours(words: str) -> None:
     assert chinese(words) == words
 
 
-def test_the_words_of_a_visitor_are_not_kept() -> None:
-    """Up to 5,000 texts were, with names of files and typed values, until the app was restarted."""
-    words = "holiday-of-nobody-else.png"
-    translator = Translator(TABLE)
-    assert translator.text(f"{words!r} has 13 MB; the limit is 8 MB. Shrink it and try again.")
-    assert translator.html(f"<p title='{words}'>{words}</p>")
-    assert words not in repr(vars(translator))
-
-
-def test_html_keeps_its_marks_and_escapes() -> None:
+def test_html_is_said_and_escaped() -> None:
+    note = Message("{name} is damaged in the archive. Pack it again.", name="<Stop>")
     with speaking("zh"):
-        said = say_html(
-            "<p class='note' title='Rank'>Classify</p><img alt=''><b>&lt; 0.1 %</b>"
-            "<a href='#t=1' title='Go to 0:05'>Find</a>"
+        assert say(paragraph("Stop")) == "<p class='empty'>停止</p>"
+        assert notices([note]) == (
+            "<p class='note'>&lt;Stop&gt; 在压缩包里已损坏。请重新打包。</p>"
         )
-    assert said == (
-        "<p class='note' title=\"排序\">分类</p><img alt=''><b>&lt; 0.1 %</b>"
-        "<a href='#t=1' title=\"跳到 0:05\">查找</a>"
-    )
-
-
-def test_html_keeps_words_that_are_not_ours() -> None:
-    with speaking("zh"):
-        said = say_html(
-            "<td translate='no'>Rank<small translate='yes'>Rank</small></td><code>Rank</code>"
-            "<script>if (1 < 2) Rank</script>Rank"
-        )
-    assert said == (
-        "<td translate='no'>Rank<small translate='yes'>排序</small></td><code>Rank</code>"
-        "<script>if (1 < 2) Rank</script>排序"
-    )
 
 
 def test_a_translation_cannot_bring_marks_into_html() -> None:
-    evil = Translator({"Rank": "<b onclick='x'>\"排\\1序"})
-    assert "<b" not in evil.html("<p>Rank</p>")
-    assert evil.html("<p title='Rank'></p>").count('"') == 2
+    evil = Message("<b onclick='x'>")
+    assert "<b" not in notices([evil])
+    assert TEMPLATES.autoescape is True
 
 
 def test_settings_are_said_and_choices_of_a_visitor_kept() -> None:
@@ -201,10 +216,11 @@ def test_settings_are_said_and_choices_of_a_visitor_kept() -> None:
     }
 
 
-def test_captions_of_a_gallery_are_said() -> None:
+def test_messages_are_said_and_values_of_visitors_kept() -> None:
     with speaking("zh"):
-        said: Any = said_props("gallery", {"value": [{"image": {}, "caption": "2 · no match"}]})
-    assert said["value"][0]["caption"] == "2 · 不匹配"
+        assert said_props("html", {"value": paragraph("Stop")})["value"].endswith(">停止</p>")
+        assert said_props("html", {"value": "Stop"})["value"] == "Stop"
+        assert said_props("textbox", {"value": "Stop"})["value"] == "Stop"
 
 
 def test_the_table_is_plain_json() -> None:

@@ -19,6 +19,8 @@ from pipelines.models.repetition import trim
 from tests.fakes import tiny_captioning_more as tiny_describe_more
 from tests.support.captioning import EXACT, FAMILIES, Spec, draw, one_thread
 
+pytestmark = pytest.mark.long
+
 SHORT = GenerationOptions(max_new_tokens=10)
 MORE: dict[str, tuple[Any, Any]] = {
     "florence2": (traits.FLORENCE2, tiny_describe_more.make_florence2),

@@ -15,6 +15,8 @@ from pipelines.models.captioning.pipeline import CaptionPipeline
 from pipelines.models.repetition import trim
 from tests.support.captioning import FAMILIES, draw, live, one_thread
 
+pytestmark = pytest.mark.long
+
 CAPTIONERS = [key for key, (traits, _) in FAMILIES.items() if traits.caption is not None]
 CONTINUERS = [key for key, (traits, _) in FAMILIES.items() if traits.continuation is not None]
 ANSWERERS = [key for key, (traits, _) in FAMILIES.items() if traits.question is not None]

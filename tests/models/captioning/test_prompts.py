@@ -79,6 +79,10 @@ def test_a_stop_ends_the_text_and_never_shows(step: int) -> None:
     assert not any("Q" in piece for piece in pieces)
 
 
+def test_the_stop_that_comes_first_ends_the_text() -> None:
+    assert trim("red Answer: a Question: b", ("Question:", "Answer:")) == ("red", "stop")
+
+
 def test_what_might_become_a_stop_is_given_in_the_end() -> None:
     assert streamed("a Quest", 1, ("Question:",))[0] == "a Quest"
 

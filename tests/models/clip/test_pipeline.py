@@ -52,6 +52,7 @@ def broken(tmp_path: Path) -> NamedImage:
     return NamedImage(tmp_path / "broken.png", "broken.png")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("templates", [("{}",), ("a photo of a {}.", "the {}")])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_text_is_the_same_in_any_company(

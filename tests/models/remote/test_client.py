@@ -146,6 +146,7 @@ def test_a_wait_that_is_asked_for_is_kept(server: FakeChatServer, red_circle: Pa
     assert second.at - first.at >= 1.0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("faults", "told", "requests"),
     [
@@ -160,7 +161,7 @@ def test_a_wait_that_is_asked_for_is_kept(server: FakeChatServer, red_circle: Pa
         (["error"], "failed while it answered. It said: “the engine died”", 1),
         (["silence"], "said nothing for 0.5 s", 1),
         (["silence at once"], "said nothing for 0.5 s", 1),
-        (["redirect"], "sends requests on to another address", 1),
+        (["redirect"], "redirects requests to another address", 1),
         (["404"], "has no such model", 1),
         (["413"], "as large as this one", 1),
         (["echo"] * 9, "refused this request (status 400)", 4),
@@ -568,6 +569,7 @@ def test_stopping_a_question_about_a_video(server: FakeChatServer, video: Path) 
     assert server.left.wait(5)
 
 
+@pytest.mark.long
 def test_a_remote_model_waits_for_no_turn_and_loads_no_torch(
     server: FakeChatServer, tmp_path: Path
 ) -> None:

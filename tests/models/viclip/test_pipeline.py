@@ -56,7 +56,8 @@ def test_demo_results_end_to_end(viclip: ViClipPipeline, clips: list[Pixels]) ->
         assert [share for _, share in best] == pytest.approx(recorded["probs"], abs=EXACT)
     assert sum(found.probabilities[0]) == pytest.approx(1.0, abs=1e-9)
     assert found.notes == (
-        "1 of 16 texts: longer than the model reads: only its first 32 tokens were used.",
+        "1 of 16 texts are longer than the model reads: only the first 32 tokens of each were "
+        "used.",
     )
 
 
@@ -117,7 +118,7 @@ def test_cut_texts_are_told_of(viclip: ViClipPipeline) -> None:
     )
     found = viclip.embed_texts(["a dog", long])
     assert found.cut == (False, True)
-    assert found.notes[0].startswith("1 of 2 texts: longer than")
+    assert found.notes[0].startswith("1 of 2 texts are longer than")
     assert viclip.similarities([np.zeros((1, 4, 4, 3), np.uint8)], [long]).notes
 
 

@@ -59,6 +59,7 @@ def encoder(embed: Seen) -> VideoEncoder:
     )
 
 
+@pytest.mark.long
 def test_small_pictures_take_bounded_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from pipelines.models.videochat_flash.checkpoints import DEMO_VIDEOCHAT
 from pipelines.models.videochat_flash.pipeline import VideoChatPipeline
 from pipelines.weights.locate import BUNDLE
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.long]
 
 EXAMPLES = Path(__file__).parents[3] / "assets" / "examples"
 ENTRIES = json.loads((EXAMPLES / "chat_videos.json").read_text("utf-8"))

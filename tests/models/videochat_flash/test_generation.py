@@ -412,6 +412,6 @@ def test_tokens_are_drawn_as_often_as_asked_for(
 ) -> None:
     decoding = Decoding(sample=True, seed=1, **{"top_k": 0, "top_p": 1.0, **options})
     chooser, logits = TokenChooser(decoding), torch.tensor([0.1, 0.3, 0.6]).log()
-    draws = [chooser.choose(logits) for _ in range(3000)]
+    draws = [chooser.choose(logits) for _ in range(1500)]
     found = np.bincount(draws, minlength=3) / len(draws)
-    assert found == pytest.approx(shares, abs=0.04)
+    assert found == pytest.approx(shares, abs=0.05)
