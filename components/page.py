@@ -37,7 +37,9 @@ from components.tabs import (
     similarity,
     video_chat,
 )
-from components.widgets.common import ASSETS, MOST_AT_ONCE, is_bundled
+from components.widgets.examples import ASSETS
+from components.widgets.model_picker import is_bundled
+from components.widgets.queues import MOST_AT_ONCE
 from components.widgets.theme import THEME
 from pipelines.core.messages import Message
 from pipelines.core.settings import Settings

@@ -1,15 +1,17 @@
 """The public endpoints that index files and search them; see `components.api.publish`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import gradio as gr
 
+from components.api.base import Endpoint, Endpoints
 from components.jobs.search_run import make_order, new_key, search
 from components.render.search import as_found, as_index, as_outcomes
 from components.server.services import Services
-from components.server.uploads import Uploads
+from components.widgets.model_picker import is_bundled
+from components.widgets.queues import BATCH_QUEUE, DEVICE_QUEUE, LOOKUP_QUEUE
 from pipelines.core.errors import InputError, kind_of
 from pipelines.core.results import FileKind
 from pipelines.search.index_run import add_files
@@ -18,13 +20,8 @@ from pipelines.search.query import Query, delete_files
 from pipelines.search.results import FileOutcome
 
 
-class SearchEndpoints:
-    """What is published of indexes of files."""
-
-    def __init__(self, services: Services) -> None:
-        """Answer with the models and the indexes of `services`."""
-        self._store, self._indexes = services.store, services.indexes
-        self._uploads = Uploads(services.store.settings)
+class SearchEndpoints(Endpoints):
+    """Endpoints on indexes of files."""
 
     def index_files(
         self, files: list[gr.FileData], index_key: str = "", model: str = "", video_model: str = ""
@@ -126,15 +123,16 @@ class SearchEndpoints:
         return {"deleted": deleted, **as_index(index_key, library.holding(owner), keep_h)}
 
 
-def endpoints(services: Services) -> list[Callable[..., Any]]:
-    """Return the functions to publish that work at the device; the first for long."""
+def endpoints(services: Services) -> list[Endpoint]:
+    """Return the functions to publish; none where there is no model for videos."""
+    if not is_bundled(services.store, "video-text"):
+        return []
     own = SearchEndpoints(services)
-    return [own.index_files, own.search_files]
-
-
-def lookups(services: Services) -> list[Callable[..., Any]]:
-    """Return the functions to publish that need no model."""
-    return [SearchEndpoints(services).forget_files]
+    return [
+        (own.index_files, BATCH_QUEUE),
+        (own.search_files, DEVICE_QUEUE),
+        (own.forget_files, LOOKUP_QUEUE),
+    ]
 
 
 def _named(files: str, known: set[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Search in one's own pictures and videos: an index that is filled, asked and emptied here."""
+"""Search in one's own images and videos: files are added to an index, found, deleted."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -25,20 +25,19 @@ from components.render.search import (
 from components.server.blocks import show_errors
 from components.server.services import Services
 from components.server.uploads import Uploads
-from components.widgets.common import (
-    BATCH_QUEUE,
-    DEVICE_QUEUE,
-    LOOKUP_QUEUE,
-    PAGE_EVENT,
-    ModelPicker,
-    badge,
-    browser_secret,
-    model_picker,
-    save_result,
-    wire_model_picker,
-)
 from components.widgets.examples import search_examples
+from components.widgets.layout import (
+    HIDDEN,
+    browser_secret,
+    download_button,
+    hidden_html,
+    offer,
+    run_and_stop,
+    two_columns,
+)
+from components.widgets.model_picker import ModelPicker, model_picker, notices_of, wire_model_picker
 from components.widgets.player import Player, chosen_of, frame_gallery, result_player
+from components.widgets.queues import BATCH_QUEUE, DEVICE_QUEUE, LOOKUP_QUEUE, PAGE_EVENT
 from pipelines.core.errors import InputError, PipelineError
 from pipelines.core.messages import Message
 from pipelines.core.results import FileKind
@@ -50,15 +49,167 @@ from pipelines.search.indexes import DELETE_WAIT_S, owner_of
 from pipelines.search.query import Query, delete_files
 from pipelines.search.results import FileOutcome, FoundFile, SearchResult
 
+TASK: Task = "video-text"
+
+LEAD = (
+    "Find pictures, and moments in videos, among files of your own: with words, with a picture, or "
+    "with both. A file is looked at once; only this browser finds your index again."
+)
+
+HOW_TO_READ = (
+    "Pictures are compared by a model for pictures, videos in windows of four seconds by a model "
+    "that sees motion. **Strength** says how far a result stands out: 100 % is the best of its "
+    "kind, 0 % is what the rest of your index reaches. Shown is what comes near the best, and "
+    "whatever is a clear match. **Verdict** says whether it fits at all; for words and a picture "
+    "together there is none. Near-duplicates are folded: “and 3 alike”."
+)
+
+EMPTY = paragraph(
+    "Add pictures or videos to your index, write what to look for, press Search. "
+    "Or use the examples."
+)
+
+NO_FILES = paragraph("Nothing is indexed before you add it.", "holding")
+
+
 #: Names of files that the list for deleting offers; others can be typed.
 NAMES_SHOWN = 500
+
+
+@dataclass(frozen=True)
+class IndexControls:
+    """What adds files to the index and deletes them."""
+
+    files: gr.File
+    examples: gr.Button
+    add: gr.Button
+    stop: gr.Button
+    status: gr.HTML
+    names: gr.Dropdown
+    delete: gr.Button
+    delete_all: gr.Button
+
+    @property
+    def shown(self) -> list[Any]:
+        """What shows the index."""
+        return [self.status, self.names]
+
+
+@dataclass(frozen=True)
+class QueryControls:
+    """What a visitor searches for, and with which models."""
+
+    text: gr.Textbox
+    image: gr.Image
+    run: gr.Button
+    stop: gr.Button
+    weight: gr.Slider
+    top_k: gr.Slider
+    pictures: ModelPicker
+    videos: ModelPicker
+
+    @property
+    def inputs(self) -> list[Any]:
+        """The inputs of a search, in order."""
+        models = [self.pictures.dropdown, self.videos.dropdown]
+        return [self.text, self.image, self.weight, self.top_k, *models]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What is found. `found` holds path, start and whether it is a video, of each."""
+
+    notices: gr.HTML
+    picture: gr.Image
+    player: Player
+    gallery: gr.Gallery
+    table: gr.HTML
+    csv: gr.DownloadButton
+    found: gr.State
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The outputs of a search, in order."""
+        return [
+            self.notices, self.picture, self.player, self.gallery, self.table, self.csv, self.found,
+        ]  # fmt: skip
+
+
+def build(services: Services, page: gr.Blocks) -> None:
+    """Lay out and wire the tab."""
+    with gr.Tab("Search", id="search") as tab:
+        gr.Markdown(LEAD, elem_classes="lead")
+        (filling, asking), results = two_columns(_lay_out_controls, _lay_out_results)
+    wire_model_picker(services.store, "image-text", asking.pictures, page)
+    wire_model_picker(services.store, "video-text", asking.videos, page)
+    owner = browser_secret(page, "seesay-search")
+    handlers = Handlers(services)
+    tab.select(handlers.tell, owner, filling.shown, **PAGE_EVENT)
+    _wire_filling(handlers, filling, asking, results, owner)
+    _wire_asking(handlers, asking, results, owner)
+
+
+def _lay_out_controls() -> tuple[IndexControls, QueryControls]:
+    files = gr.File(label="Pictures and videos", file_count="multiple", height=150)
+    with gr.Row():
+        add = gr.Button("Add to index", min_width=140)
+        examples = gr.Button("Use examples", min_width=140)
+        stop_adding = gr.Button("Stop adding", min_width=110, visible=False)
+    status = gr.HTML(NO_FILES, padding=False)
+    text = gr.Textbox(label="Look for", placeholder="a red circle moves to the left", max_lines=4)
+    run, stop = run_and_stop("Search")
+    with gr.Accordion("Like this picture", open=False):
+        image = gr.Image(
+            label="Picture",
+            alt_text="Picture",
+            type="filepath",
+            height=200,
+            sources=["upload", "clipboard"],
+        )
+        weight = gr.Slider(
+            0, 1, 0.5, step=0.05, label="Words or picture",
+            info="Where both are given: 0 looks for the picture only, 1 for the words only.",
+        )  # fmt: skip
+    with gr.Accordion("Options", open=False):
+        top_k = gr.Slider(1, 100, 20, step=1, label="Most results")
+        pictures = model_picker("image-text", "Model for pictures")
+        videos = model_picker("video-text", "Model for videos")
+    with gr.Accordion("Delete from the index", open=False):
+        names = gr.Dropdown(
+            [], value=[], multiselect=True, allow_custom_value=True, label="Files in the index"
+        )
+        with gr.Row():
+            delete = gr.Button("Delete these", size="sm", min_width=120)
+            delete_all = gr.Button("Delete the whole index", size="sm", min_width=160)
+    filling = IndexControls(files, examples, add, stop_adding, status, names, delete, delete_all)
+    return filling, QueryControls(text, image, run, stop, weight, top_k, pictures, videos)
+
+
+def _lay_out_results() -> Results:
+    notices = hidden_html()
+    picture = gr.Image(
+        label="Picture",
+        alt_text="Picture",
+        height=300,
+        interactive=False,
+        visible=False,
+        buttons=["fullscreen"],
+    )
+    player = result_player()
+    gallery = frame_gallery("Found: click one to open it")
+    table = gr.HTML(EMPTY, padding=False)
+    csv = download_button("CSV", 100)
+    with gr.Accordion("How to read the results", open=False):
+        gr.Markdown(HOW_TO_READ)
+    return Results(notices, picture, player, gallery, table, csv, gr.State([]))
+
 
 #: Outputs of a search.
 _NUM_OUTPUTS = 7
 
 
 class Handlers:
-    """What the events of the tab call."""
+    """Handlers of the events."""
 
     def __init__(self, services: Services) -> None:
         """Answer with the models and the indexes of `services`."""
@@ -153,29 +304,26 @@ class Handlers:
 
     def _shown(self, found: SearchResult, models: dict[FileKind, str]) -> tuple[Any, ...]:
         """Return the values of the outputs of a search."""
-        demo = badge(self._store, self._store.resolve(models["picture"], "image-text"))
-        notices = fmt.shown_if_any(fmt.notices(found.notes, demo))
+        spec = self._store.resolve(models["picture"], "image-text")
+        notices = notices_of(self._store, spec, found.notes)
         if not found.found:
             nothing = paragraph("Nothing stands out from the rest of your index.")
-            hidden = gr.update(visible=False)
-            return notices, hidden, hidden, hidden, nothing, hidden, []
+            return notices, HIDDEN, HIDDEN, HIDDEN, nothing, HIDDEN, []
         captions = [caption(rank, one) for rank, one in enumerate(found.found, start=1)]
-        pictures = list(zip(self._smalls(found.found), captions, strict=True))
+        images = list(zip(self._thumbnails(found.found), captions, strict=True))
         opened = [(one.file.path, one.start_s, one.file.kind == "video") for one in found.found]
         first = opened[0] if self._there(opened[0][0]) else ("", 0.0, False)
         return (
             notices,
             *_opened(*first),
-            gr.update(value=pictures, visible=True, selected_index=None),
+            gr.update(value=images, visible=True, selected_index=None),
             found_table(found),
-            gr.update(
-                value=save_result(self._store.settings, "found.csv", found_csv(found)), visible=True
-            ),
+            offer(self._store.settings, "found.csv", found_csv(found)),
             opened,
         )
 
-    def _smalls(self, found: Sequence[FoundFile]) -> list[Image.Image]:
-        """Return a small picture of each result: of a video at its moment while it is here."""
+    def _thumbnails(self, found: Sequence[FoundFile]) -> list[Image.Image]:
+        """Return a thumbnail of each result: of a video at its moment while its file is here."""
         times: dict[str, list[float]] = {}
         for one in found:
             if one.file.kind == "video":
@@ -186,7 +334,7 @@ class Handlers:
             if (there := self._there(path)) is not None
         }
         return [
-            _opened_small(next(frames.get(one.file.path, iter(())), b"") or one.file.thumbnail)
+            _as_image(next(frames.get(one.file.path, iter(())), b"") or one.file.thumbnail)
             for one in found
         ]
 
@@ -195,8 +343,8 @@ def _deleted_note(count: int) -> str:
     return fmt.notices([Message("{count:,} files deleted.", count=count)])
 
 
-def _opened_small(jpeg: bytes) -> Image.Image:
-    """Return a small picture, a grey one where there is none."""
+def _as_image(jpeg: bytes) -> Image.Image:
+    """Return a thumbnail as an image, a grey one where there is none."""
     if not jpeg:
         return Image.new("RGB", (SIDE_PX, SIDE_PX * 3 // 4), "#808080")
     return Image.open(io.BytesIO(jpeg)).convert("RGB")
@@ -218,163 +366,6 @@ def _buttons(*, running: bool) -> tuple[Any, Any, Any]:
     return idle, idle, gr.update(visible=running)
 
 
-TASK: Task = "video-text"
-
-LEAD = (
-    "Find pictures, and moments in videos, among files of your own: with words, with a picture, or "
-    "with both. A file is looked at once; only this browser finds your index again."
-)
-
-HOW_TO_READ = (
-    "Pictures are compared by a model for pictures, videos in windows of four seconds by a model "
-    "that sees motion. **Strength** says how far a result stands out: 100 % is the best of its "
-    "kind, 0 % is what the rest of your index reaches. Shown is what comes near the best, and "
-    "whatever is a clear match. **Verdict** says whether it fits at all; for words and a picture "
-    "together there is none. Near-duplicates are folded: “and 3 alike”."
-)
-
-EMPTY = paragraph(
-    "Add pictures or videos to your index, write what to look for, press Search. "
-    "Or use the examples."
-)
-
-NO_FILES = paragraph("Nothing is indexed before you add it.", "holding")
-
-
-@dataclass(frozen=True)
-class IndexControls:
-    """What brings files into the index and takes them out."""
-
-    files: gr.File
-    examples: gr.Button
-    add: gr.Button
-    stop: gr.Button
-    status: gr.HTML
-    names: gr.Dropdown
-    delete: gr.Button
-    delete_all: gr.Button
-
-    @property
-    def shown(self) -> list[Any]:
-        """What tells of the index."""
-        return [self.status, self.names]
-
-
-@dataclass(frozen=True)
-class QueryControls:
-    """What is looked for, and with what."""
-
-    text: gr.Textbox
-    image: gr.Image
-    run: gr.Button
-    stop: gr.Button
-    weight: gr.Slider
-    top_k: gr.Slider
-    pictures: ModelPicker
-    videos: ModelPicker
-
-    @property
-    def inputs(self) -> list[Any]:
-        """The inputs of a search, in order."""
-        models = [self.pictures.dropdown, self.videos.dropdown]
-        return [self.text, self.image, self.weight, self.top_k, *models]
-
-
-@dataclass(frozen=True)
-class Results:
-    """What is found. `found` holds path, start and whether it is a video, of each."""
-
-    notices: gr.HTML
-    picture: gr.Image
-    player: Player
-    gallery: gr.Gallery
-    table: gr.HTML
-    csv: gr.DownloadButton
-    found: gr.State
-
-    @property
-    def outputs(self) -> list[Any]:
-        """The outputs of a search, in order."""
-        return [
-            self.notices, self.picture, self.player, self.gallery, self.table, self.csv, self.found,
-        ]  # fmt: skip
-
-
-def build(services: Services, page: gr.Blocks) -> None:
-    """Lay out the tab."""
-    with gr.Tab("Search", id="search") as tab:
-        gr.Markdown(LEAD, elem_classes="lead")
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=5, min_width=300):
-                filling, asking = _lay_out_controls()
-            with gr.Column(scale=6, min_width=300):
-                results = _lay_out_results()
-    wire_model_picker(services.store, "image-text", asking.pictures, page)
-    wire_model_picker(services.store, "video-text", asking.videos, page)
-    owner = browser_secret(page, "seesay-search")
-    handlers = Handlers(services)
-    tab.select(handlers.tell, owner, filling.shown, **PAGE_EVENT)
-    _wire_filling(handlers, filling, asking, results, owner)
-    _wire_asking(handlers, asking, results, owner)
-
-
-def _lay_out_controls() -> tuple[IndexControls, QueryControls]:
-    files = gr.File(label="Pictures and videos", file_count="multiple", height=150)
-    with gr.Row():
-        add = gr.Button("Add to index", min_width=140)
-        examples = gr.Button("Use examples", min_width=140)
-        stop_adding = gr.Button("Stop adding", min_width=110, visible=False)
-    status = gr.HTML(NO_FILES, padding=False)
-    text = gr.Textbox(label="Look for", placeholder="a red circle moves to the left", max_lines=4)
-    with gr.Row():
-        run = gr.Button("Search", variant="primary", elem_classes="go")
-        stop = gr.Button("Stop", min_width=80, scale=0)
-    with gr.Accordion("Like this picture", open=False):
-        image = gr.Image(
-            label="Picture",
-            alt_text="Picture",
-            type="filepath",
-            height=200,
-            sources=["upload", "clipboard"],
-        )
-        weight = gr.Slider(
-            0, 1, 0.5, step=0.05, label="Words or picture",
-            info="Where both are given: 0 looks for the picture only, 1 for the words only.",
-        )  # fmt: skip
-    with gr.Accordion("Options", open=False):
-        top_k = gr.Slider(1, 100, 20, step=1, label="Most results")
-        pictures = model_picker("image-text", "Model for pictures")
-        videos = model_picker("video-text", "Model for videos")
-    with gr.Accordion("Delete from the index", open=False):
-        names = gr.Dropdown(
-            [], value=[], multiselect=True, allow_custom_value=True, label="Files in the index"
-        )
-        with gr.Row():
-            delete = gr.Button("Delete these", size="sm", min_width=120)
-            delete_all = gr.Button("Delete the whole index", size="sm", min_width=160)
-    filling = IndexControls(files, examples, add, stop_adding, status, names, delete, delete_all)
-    return filling, QueryControls(text, image, run, stop, weight, top_k, pictures, videos)
-
-
-def _lay_out_results() -> Results:
-    notices = gr.HTML(visible=False, padding=False)
-    picture = gr.Image(
-        label="Picture",
-        alt_text="Picture",
-        height=300,
-        interactive=False,
-        visible=False,
-        buttons=["fullscreen"],
-    )
-    player = result_player()
-    gallery = frame_gallery("Found: click one to open it")
-    table = gr.HTML(EMPTY, padding=False)
-    csv = gr.DownloadButton("CSV", visible=False, size="sm", min_width=100)
-    with gr.Accordion("How to read the results", open=False):
-        gr.Markdown(HOW_TO_READ)
-    return Results(notices, picture, player, gallery, table, csv, gr.State([]))
-
-
 def _wire_filling(
     handlers: Handlers,
     filling: IndexControls,
@@ -382,7 +373,6 @@ def _wire_filling(
     results: Results,
     owner: gr.BrowserState,
 ) -> None:
-    """Wire what changes the index."""
     models = [asking.pictures.dropdown, asking.videos.dropdown]
     buttons = [filling.add, filling.examples, filling.stop]
     running = []
@@ -427,7 +417,6 @@ def _wire_filling(
 def _wire_asking(
     handlers: Handlers, asking: QueryControls, results: Results, owner: gr.BrowserState
 ) -> None:
-    """Wire what asks the index."""
     start = partial(gr.on, [asking.run.click, asking.text.submit])
     searched = start(
         handlers.search,

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from components.server.blocks import show_errors
-from components.widgets.common import DEVICE_QUEUE, PAGE_EVENT
+from components.widgets.queues import DEVICE_QUEUE, PAGE_EVENT
 from pipelines.core.errors import InputError
 
 #: {"role": "user" or "assistant", "content": text}, as it travels with a request.

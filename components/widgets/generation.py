@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from components.server.translate import say
-from components.widgets.common import PAGE_EVENT
+from components.widgets.queues import PAGE_EVENT
 from pipelines.core.options import GenerationOptions
 from pipelines.models.catalogue import CATALOGUE
 

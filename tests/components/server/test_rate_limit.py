@@ -199,7 +199,7 @@ def wait_for(app: RunningApp, line: str) -> None:
 
 
 def test_the_costly_queues_are_those_of_the_app() -> None:
-    from components.widgets import common
+    from components.widgets import queues as common
 
     queues = (common.DEVICE_QUEUE, common.BATCH_QUEUE, common.BATCHED_QUEUE)
     assert {queue["concurrency_id"] for queue in queues} == COSTLY
