@@ -43,15 +43,18 @@ class SearchEndpoints(Endpoints):
         """
         key = index_key or new_key()
         order = make_order(self._store, self._uploads, files, key, model, video_model)
-        told: dict[int, FileOutcome] = {}
+        outcomes: dict[int, FileOutcome] = {}
         keep_h = self._store.settings.index_hours
-        with closing(add_files(self._store, self._indexes, order)) as looks:
-            for look in looks:
-                told.update(look.new)
-                rows = as_outcomes([told[index] for index in sorted(told)])
+        with closing(add_files(self._store, self._indexes, order)) as run:
+            for progress in run:
+                outcomes.update(progress.new)
+                rows = as_outcomes([outcomes[index] for index in sorted(outcomes)])
                 yield rows, {"index_key": key}
         holding = self._indexes.holding(order.owner)
-        yield as_outcomes([told[index] for index in sorted(told)]), as_index(key, holding, keep_h)
+        yield (
+            as_outcomes([outcomes[index] for index in sorted(outcomes)]),
+            as_index(key, holding, keep_h),
+        )
 
     def search_files(
         self,
@@ -136,7 +139,7 @@ def endpoints(services: Services) -> list[Endpoint]:
 
 
 def _named(files: str, known: set[str]) -> list[str]:
-    """Return the names in a text, one per line, as the files that are known are called."""
+    """Return the names in a text, one per line; blanks around one count in known names only."""
     lines = [line.removesuffix("\r") for line in files.split("\n")]
     names = [line if line in known else line.strip() for line in lines]
     return [name for name in names if name]

@@ -1,4 +1,4 @@
-"""What the Search tab and its endpoints do alike: an order for a run, and a search to its end."""
+"""Indexing and search, for the Search tab and its endpoints."""
 
 import secrets
 from collections.abc import Iterator, Sequence
@@ -29,13 +29,13 @@ def make_order(
     model: str,
     video_model: str,
 ) -> IndexRequest:
-    """Return an order for uploaded files.
+    """Return the request to index uploaded files.
 
     Args:
         store: knows the models.
         uploads: guards the files.
         files: as Gradio hands them over.
-        key: whose index it is.
+        key: of the index.
         model: key of the model for pictures; "" for the default.
         video_model: key of the model for videos; "" for the default.
 

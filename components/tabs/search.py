@@ -144,7 +144,7 @@ def build(services: Services, page: gr.Blocks) -> None:
     wire_model_picker(services.store, "video-text", asking.videos, page)
     owner = browser_secret(page, "seesay-search")
     handlers = Handlers(services)
-    tab.select(handlers.tell, owner, filling.shown, **PAGE_EVENT)
+    tab.select(handlers.holding, owner, filling.shown, **PAGE_EVENT)
     _wire_filling(handlers, filling, asking, results, owner)
     _wire_asking(handlers, asking, results, owner)
 
@@ -217,47 +217,47 @@ class Handlers:
         self._uploads = Uploads(services.store.settings)
 
     @show_errors
-    def tell(self, key: str) -> tuple[Any, Any]:
+    def holding(self, key: str) -> tuple[Any, Any]:
         """Return what the index holds, and the names of its files."""
-        return self._told(key) if key else (gr.skip(), gr.skip())
+        return self._holding(key) if key else (gr.skip(), gr.skip())
 
     @show_errors
     def add(
         self, files: list[str] | None, key: str, model: str, video_model: str
     ) -> Iterator[tuple[Any, ...]]:
-        """Bring files into the index; yields how far it is."""
+        """Add files to the index; yields how far it is."""
         order = make_order(self._store, self._uploads, files, key, model, video_model)
-        told: dict[int, FileOutcome] = {}
+        outcomes: dict[int, FileOutcome] = {}
         sent = ""
-        with closing(add_files(self._store, self._indexes, order)) as looks:
-            for look in looks:
-                told.update(look.new)
-                line = progress_line(look.done, look.total, look.stage)
+        with closing(add_files(self._store, self._indexes, order)) as run:
+            for progress in run:
+                outcomes.update(progress.new)
+                line = progress_line(progress.done, progress.total, progress.stage)
                 yield (gr.skip() if line == sent else line), gr.skip(), *_buttons(running=True)
                 sent = line
-        summary = outcome_summary([told[index] for index in sorted(told)])
-        holding, names = self._told(key)
+        summary = outcome_summary([outcomes[index] for index in sorted(outcomes)])
+        holding, names = self._holding(key)
         yield holding + summary, names, *_buttons(running=False)
 
     @show_errors
     def ended(self, key: str) -> tuple[Any, ...]:
         """Return what the index holds after a run that was stopped, or failed."""
-        return *self._told(key), *_buttons(running=False)
+        return *self._holding(key), *_buttons(running=False)
 
     @show_errors
     def delete(self, key: str, names: list[str]) -> tuple[Any, Any]:
         """Delete files from the index."""
         if not names:
             raise InputError("Nothing is chosen. Choose files of the index, then press Delete.")
-        gone = delete_files(self._indexes, owner_of(key), names, DELETE_WAIT_S)
-        holding, left = self._told(key)
-        return holding + _deleted_note(len(gone)), left
+        deleted = delete_files(self._indexes, owner_of(key), names, DELETE_WAIT_S)
+        holding, left = self._holding(key)
+        return holding + _deleted_note(len(deleted)), left
 
     @show_errors
     def delete_all(self, key: str) -> tuple[Any, Any]:
         """Delete the whole index."""
         count = self._indexes.forget(owner_of(key), DELETE_WAIT_S)
-        holding, left = self._told(key)
+        holding, left = self._holding(key)
         return holding + _deleted_note(count), left
 
     @show_errors
@@ -271,7 +271,7 @@ class Handlers:
         model: str,
         video_model: str,
     ) -> Iterator[tuple[Any, ...]]:
-        """Find what fits the words, the picture, or both."""
+        """Yield the values of `Results.outputs`, with what fits the text, the image or both."""
         like = self._uploads.path(image, "The picture") if image else None
         query = Query(text=text or "", image=like, text_weight=weight, top_k=top_k)
         models: dict[FileKind, str] = {"picture": model, "video": video_model}
@@ -290,10 +290,10 @@ class Handlers:
             )
         return _opened(path, start_s, is_video)
 
-    def _told(self, key: str) -> tuple[Any, Any]:
-        owner, library = owner_of(key), self._indexes
-        line = holding_line(library.holding(owner), self._store.settings.index_hours)
-        return line, gr.update(choices=library.names(owner)[:NAMES_SHOWN], value=[])
+    def _holding(self, key: str) -> tuple[Any, Any]:
+        owner = owner_of(key)
+        line = holding_line(self._indexes.holding(owner), self._store.settings.index_hours)
+        return line, gr.update(choices=self._indexes.names(owner)[:NAMES_SHOWN], value=[])
 
     def _there(self, path: str) -> Path | None:
         """Return where an indexed file lies, None where its upload has been deleted."""

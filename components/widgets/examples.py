@@ -123,7 +123,7 @@ def drawn_examples() -> list[dict[str, Any]]:
 
 
 def classify_examples() -> tuple[Rows, Rows, Rows]:
-    """Return (drawn, photos, photos in Chinese): rows of picture and labels."""
+    """Return (drawn, photos, photos in Chinese): rows of image and labels."""
     drawn = [[entry["path"], "\n".join(entry["labels"])] for entry in drawn_examples()]
     photos = [
         [get_image("cheetah1.jpg"), "cheetah\nleopard\nhouse cat\nlion\ndog"],
@@ -158,14 +158,14 @@ def similarity_examples() -> tuple[Rows, Rows, Rows]:
 
 
 def describe_examples() -> tuple[Rows, Rows]:
-    """Return (drawn, photos): rows of a picture."""
+    """Return (drawn, photos): rows of an image."""
     drawn = [[entry["path"]] for entry in drawn_examples()]
     photos = [[get_image(n)] for n in ("cheetah1.jpg", "lion.jpg", "bus.png", "tower.jpg")]
     return drawn, photos
 
 
 def batch_examples() -> tuple[list[str], list[str]]:
-    """Return (drawn, photos): pictures to caption."""
+    """Return (drawn, photos): images to caption."""
     drawn, photos = describe_examples()
     return [row[0] for row in drawn], [row[0] for row in photos]
 
@@ -211,7 +211,7 @@ def moments_examples() -> tuple[Rows, Rows]:
 
 
 def search_examples() -> tuple[tuple[list[str], str], tuple[list[str], str]]:
-    """Return (drawn, filmed): pictures and videos to search in, and what to look for."""
+    """Return (drawn, filmed): images and videos to search in, and a query."""
     pictures, photos = batch_examples()
     drawn = [entry["path"] for entry in drawn_videos()]
     filmed = [get_video("world.mp4"), get_video("a.mp4")]

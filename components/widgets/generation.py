@@ -53,10 +53,10 @@ def wire_longest(settings: GenerationControls, model: gr.Dropdown, page: gr.Bloc
         spec = CATALOGUE.get(key)  # None for a remote model
         traits = spec.generative if spec is not None else None
         longest = LONGEST if traits is None else min(LONGEST, traits.longest_answer)
-        told = say(
+        info = say(
             "In tokens, words or parts of words. This model writes at most {limit}.", limit=longest
         )
-        return gr.update(maximum=longest, value=min(length, longest), info=told)
+        return gr.update(maximum=longest, value=min(length, longest), info=info)
 
     slider = settings.max_new_tokens
     gr.on([page.load, model.change], limit, [model, slider], slider, **PAGE_EVENT)

@@ -93,7 +93,7 @@ def save_result(settings: Settings, name: str, content: str | bytes) -> str:
 
 
 def browser_secret(page: gr.Blocks, name: str) -> gr.BrowserState:
-    """Lay out a secret of the visitor's browser, by which only it finds again what is its own."""
+    """Lay out a secret of the visitor's browser, the key to what belongs to it."""
     owner = gr.BrowserState("", storage_key=name, secret=name)
 
     def keep(secret: Any) -> str:

@@ -18,12 +18,12 @@ from pipelines.weights.demo_card import read_demo_card
 
 
 def is_bundled(store: PipelineStore, task: Task) -> bool:
-    """Whether the demo checkpoint of a task is there: without it a tab could not be tried."""
+    """Return whether the demo checkpoint of a task is there; without it a tab cannot be tried."""
     return store.sources.locate(demo_of(task)) is not None
 
 
 def is_demo(key: str) -> bool:
-    """Whether a model is a bundled one; a remote model, which no catalogue knows, is none."""
+    """Return whether a model is a bundled one; remote models are not in the catalogue."""
     return key in CATALOGUE and CATALOGUE[key].demo
 
 
@@ -41,7 +41,7 @@ class ModelPicker:
 
 
 def model_picker(task: Task, label: str = "Model") -> ModelPicker:
-    """Lay out a model dropdown; what it starts with is decided when the page is opened."""
+    """Lay out a model dropdown; `wire_model_picker` sets its value when the page opens."""
     choices = [(spec.title, spec.key) for spec in MODELS if spec.task == task]
     start = choices[-1][1]
     dropdown = gr.Dropdown(choices, value=start, label=label, elem_classes="model-picker")
@@ -52,7 +52,7 @@ def model_picker(task: Task, label: str = "Model") -> ModelPicker:
 def wire_model_picker(
     store: PipelineStore, task: Task, picker: ModelPicker, page: gr.Blocks
 ) -> None:
-    """Offer the remote models too, choose when the page opens, and keep the hint true to it."""
+    """Offer the remote models too, set the default when the page opens, and update the hint."""
     able = [spec for spec in store.models if spec.task == task]
     picker.dropdown.choices = [(spec.title, spec.key) for spec in able]
 
@@ -70,7 +70,7 @@ def wire_model_picker(
 
 
 def model_hint(store: PipelineStore, spec: ModelSpec) -> str:
-    """Return what a person should know before choosing a model: size, place, licence."""
+    """Return size, place and licence of a model, the line under the picker."""
     if spec.demo:
         videos = spec.task in ("video-text", "video-chat")
         known = "drawn videos of moving" if videos else "drawings of coloured"
@@ -115,6 +115,6 @@ def notices_of(store: PipelineStore, spec: ModelSpec, notes: Sequence[str]) -> d
 
 
 def asked_in_chinese(key: str) -> bool:
-    """Whether a model reads Chinese, and nothing else or the visitor's browser asks for it."""
+    """Return whether a model reads Chinese only, or Chinese too and the browser asks for it."""
     languages = CATALOGUE[key].languages if key in CATALOGUE else ()
     return languages == ("zh",) or ("zh" in languages and language() == "zh")
