@@ -36,7 +36,7 @@ def build(services: Services) -> None:
 def _publish(function: Callable[..., Any], queue: dict[str, Any]) -> None:
     """Publish an endpoint; a generator's values are what it returns to a script.
 
-    A long request first streams empty values, so that it ends when its client has gone.
+    A long request first streams empty values, so that it ends when its client has left.
     """
     endpoint = show_errors(function)
     endpoint.__doc__ = unwrapped(inspect.getdoc(function) or "")
