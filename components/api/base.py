@@ -14,6 +14,5 @@ class Endpoints:
     """Endpoints of one family, as methods."""
 
     def __init__(self, services: Services) -> None:
-        """Answer with the models and the indexes of `services`."""
         self._store, self._indexes = services.store, services.indexes
         self._uploads = Uploads(services.store.settings)

@@ -60,7 +60,6 @@ class BodyLimit:
     """
 
     def __init__(self, app: Any, settings: Settings) -> None:
-        """Wrap an application."""
         self.app = app
         self._settings = settings
         self._file_bytes = int(settings.max_upload_mb * 1e6)

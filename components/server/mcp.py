@@ -35,7 +35,6 @@ class Tools:
     """
 
     def __init__(self, server: Any) -> None:
-        """Replace the handling of arguments and values in a `gradio.mcp.GradioMCPServer`."""
         from mcp.types import CallToolRequest
 
         self._server = server

@@ -25,7 +25,6 @@ class Uploads:
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Accept files of the upload folder up to the largest size."""
         self._folder = settings.work_dir.resolve()
         self._max_bytes = int(settings.max_upload_mb * 1e6)
         self._max_pixels = int(settings.max_pixels_mp * 1e6)

@@ -205,7 +205,6 @@ class Handlers:
     """Handlers of the events."""
 
     def __init__(self, services: Services) -> None:
-        """Answer with the models of `services`."""
         self._store = services.store
         self._uploads = Uploads(services.store.settings)
 

@@ -146,7 +146,6 @@ class Handlers:
     def __init__(
         self, services: Services, controls: Controls, caption: CaptionPanel, panel: Panel
     ) -> None:
-        """Answer with the models of `services`."""
         self._store, self._settings = services.store, services.store.settings
         self._uploads = Uploads(self._settings)
         self._controls, self._caption, self._panel = controls, caption, panel

@@ -141,7 +141,6 @@ class Handlers:
     """Handlers of the events; each yields the values of `Results.outputs`."""
 
     def __init__(self, services: Services) -> None:
-        """Answer with the models of `services`."""
         self._store, self._settings = services.store, services.store.settings
         self._uploads = Uploads(self._settings)
 

@@ -22,6 +22,7 @@ from components.widgets.examples import (
 )
 from components.widgets.layout import (
     HIDDEN,
+    Outputs,
     hidden_html,
     offer,
     run_and_stop,
@@ -69,7 +70,7 @@ class Controls:
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(Outputs):
     """What a visitor gets."""
 
     notices: gr.HTML
@@ -78,11 +79,6 @@ class Results:
     frames: gr.Gallery
     times: gr.State
     download: gr.DownloadButton
-
-    @property
-    def outputs(self) -> list[Any]:
-        """The outputs of a match, in order."""
-        return [self.notices, self.chart, self.table, self.frames, self.times, self.download]
 
 
 def build(services: Services, page: gr.Blocks) -> None:
@@ -135,7 +131,6 @@ class Handlers:
     """Handlers of the events."""
 
     def __init__(self, services: Services) -> None:
-        """Answer with the models of `services`."""
         self._store = services.store
         self._uploads = Uploads(services.store.settings)
 

@@ -23,6 +23,7 @@ from components.widgets.examples import (
 )
 from components.widgets.layout import (
     HIDDEN,
+    Outputs,
     download_button,
     hidden_html,
     offer,
@@ -90,7 +91,7 @@ class Controls:
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(Outputs):
     """What a visitor gets. `found` holds file, start and end of each moment; `chosen` is one."""
 
     notices: gr.HTML
@@ -104,14 +105,6 @@ class Results:
     clip: gr.DownloadButton
     found: gr.State
     chosen: gr.State
-
-    @property
-    def outputs(self) -> list[Any]:
-        """The outputs of a search, in order."""
-        return [
-            self.notices, self.player, self.curve, self.moments, self.table, self.csv, self.srt,
-            self.cut, self.clip, self.found, self.chosen,
-        ]  # fmt: skip
 
 
 #: A moment that was found: its file, start and end in seconds.
@@ -182,7 +175,6 @@ class Handlers:
     """Handlers of the events."""
 
     def __init__(self, services: Services, controls: Controls) -> None:
-        """Answer with the models of `services`."""
         self._store, self._settings = services.store, services.store.settings
         self._uploads = Uploads(self._settings)
         self._controls = controls

@@ -28,6 +28,7 @@ from components.server.uploads import Uploads
 from components.widgets.examples import search_examples
 from components.widgets.layout import (
     HIDDEN,
+    Outputs,
     browser_secret,
     download_button,
     hidden_html,
@@ -116,7 +117,7 @@ class QueryControls:
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(Outputs):
     """What is found. `found` holds path, start and whether it is a video, of each."""
 
     notices: gr.HTML
@@ -126,13 +127,6 @@ class Results:
     table: gr.HTML
     csv: gr.DownloadButton
     found: gr.State
-
-    @property
-    def outputs(self) -> list[Any]:
-        """The outputs of a search, in order."""
-        return [
-            self.notices, self.picture, self.player, self.gallery, self.table, self.csv, self.found,
-        ]  # fmt: skip
 
 
 def build(services: Services, page: gr.Blocks) -> None:
@@ -212,7 +206,6 @@ class Handlers:
     """Handlers of the events."""
 
     def __init__(self, services: Services) -> None:
-        """Answer with the models and the indexes of `services`."""
         self._store, self._indexes = services.store, services.indexes
         self._uploads = Uploads(services.store.settings)
 

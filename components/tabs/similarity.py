@@ -19,7 +19,7 @@ from components.widgets.examples import (
     similarity_examples,
     wire_example_strip,
 )
-from components.widgets.layout import HIDDEN, hidden_html, offer, two_columns
+from components.widgets.layout import HIDDEN, Outputs, hidden_html, offer, two_columns
 from components.widgets.model_lease import lease
 from components.widgets.model_picker import ModelPicker, model_picker, notices_of, wire_model_picker
 from components.widgets.queues import BATCHED_QUEUE, PAGE_EVENT
@@ -62,7 +62,7 @@ class Controls:
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(Outputs):
     """What a visitor gets."""
 
     notices: gr.HTML
@@ -70,11 +70,6 @@ class Results:
     table: gr.HTML
     csv: gr.DownloadButton
     npz: gr.DownloadButton
-
-    @property
-    def shown(self) -> list[Any]:
-        """The outputs of every handler, in order."""
-        return [self.notices, self.gallery, self.table, self.csv, self.npz]
 
 
 def build(services: Services, page: gr.Blocks) -> None:
@@ -142,10 +137,9 @@ _NOTHING = (gr.skip(),) * 5
 
 
 class Handlers:
-    """Handlers of the events; each yields the values of `Results.shown`."""
+    """Handlers of the events; each yields the values of `Results.outputs`."""
 
     def __init__(self, services: Services) -> None:
-        """Answer with the models of `services`."""
         self._store, self._settings = services.store, services.store.settings
         self._uploads = Uploads(self._settings)
 
@@ -239,7 +233,7 @@ class Handlers:
 def _wire(handlers: Handlers, controls: Controls, results: Results) -> None:
     ask: dict[str, Any] = {
         "inputs": controls.asked,
-        "outputs": results.shown,
+        "outputs": results.outputs,
         "show_progress_on": [results.table],
         "scroll_to_output": True,
         "api_visibility": "private",

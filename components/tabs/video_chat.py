@@ -158,7 +158,6 @@ class Handlers:
     """Handlers of the events."""
 
     def __init__(self, services: Services, controls: Controls, panel: Panel) -> None:
-        """Answer with the models of `services`."""
         self._store, self._settings = services.store, services.store.settings
         self._uploads = Uploads(self._settings)
         self._controls, self._panel = controls, panel

@@ -31,7 +31,6 @@ class Lease:
     pipeline: Any
 
     def __init__(self, store: PipelineStore, spec: ModelSpec, stack: ExitStack) -> None:
-        """Hold nothing yet; `stack` releases what is held."""
         self._store = store
         self._spec = spec
         self._stack = stack
