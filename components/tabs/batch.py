@@ -1,7 +1,6 @@
 """Captions of thousands of images: upload, progress, pause, results as files."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -28,7 +27,7 @@ from components.server.blocks import show_errors
 from components.server.services import Services
 from components.server.uploads import Uploads
 from components.widgets.examples import batch_examples
-from components.widgets.generation import GenerationControls, generation_settings, wire_longest
+from components.widgets.generation import GenerationControls, wire_longest
 from components.widgets.layout import (
     HIDDEN,
     browser_secret,
@@ -38,7 +37,6 @@ from components.widgets.layout import (
     two_columns,
 )
 from components.widgets.model_picker import (
-    ModelPicker,
     badge,
     is_demo,
     model_picker,
@@ -67,19 +65,28 @@ EMPTY = paragraph(
 FILES = ("Download all (.zip)", "Download .csv", "Download .jsonl", "Download metadata.jsonl")
 
 
-@dataclass(frozen=True)
 class Controls:
     """What a visitor sets."""
 
-    files: gr.File
-    examples: gr.Button
-    prompt: gr.Textbox
-    picker: ModelPicker
-    settings: GenerationControls
-    start: gr.Button
-    pause: gr.Button
-    resume: gr.Button
-    cancel: gr.Button
+    def __init__(self) -> None:
+        self.files = gr.File(
+            label="Pictures, or one zip of pictures",
+            file_count="multiple",
+            height=190,
+        )
+        self.examples = gr.Button("Take the example pictures", size="sm")
+        self.prompt = gr.Textbox(
+            label="Begin with",
+            placeholder="Optional: words that every caption goes on from, such as: a photo of",
+            max_lines=4,
+        )
+        self.picker = model_picker(TASK)
+        self.settings = GenerationControls(40)
+        with gr.Row():
+            self.start = gr.Button("Start", variant="primary", elem_classes="go", min_width=90)
+            self.pause = gr.Button("Pause", interactive=False, min_width=90)
+            self.resume = gr.Button("Resume", visible=False, variant="primary", min_width=90)
+            self.cancel = gr.Button("Cancel", interactive=False, min_width=90)
 
     @property
     def inputs(self) -> list[Any]:
@@ -92,16 +99,17 @@ class Controls:
         return [self.start, self.pause, self.resume, self.cancel]
 
 
-@dataclass(frozen=True)
 class Results:
     """What a visitor sees of a run; `run` names it, for this visitor only."""
 
-    run: gr.State
-    progress: gr.HTML
-    notices: gr.HTML
-    pictures: gr.HTML
-    table: gr.HTML
-    downloads: tuple[gr.DownloadButton, ...]
+    def __init__(self) -> None:
+        self.run = gr.State("")
+        self.progress = gr.HTML(EMPTY, padding=False)
+        with gr.Row(elem_classes="downloads"):
+            self.downloads = tuple(download_button(label) for label in FILES)
+        self.notices = hidden_html()
+        self.pictures = hidden_html()
+        self.table = hidden_html()
 
     @property
     def outputs(self) -> list[Any]:
@@ -114,44 +122,11 @@ def build(services: Services, page: gr.Blocks) -> None:
     """Lay out and wire the tab."""
     with gr.Tab("Batch", id="batch"):
         gr.Markdown(LEAD, elem_classes="lead")
-        controls, results = two_columns(_lay_out_controls, _lay_out_results)
+        controls, results = two_columns(Controls, Results)
     wire_model_picker(services.store, TASK, controls.picker, page)
     wire_longest(controls.settings, controls.picker.dropdown, page)
     owner = browser_secret(page, "seesay-batch")
     _wire(Handlers(services, controls, owner), controls, results, owner)
-
-
-def _lay_out_controls() -> Controls:
-    files = gr.File(
-        label="Pictures, or one zip of pictures",
-        file_count="multiple",
-        height=190,
-    )
-    examples = gr.Button("Take the example pictures", size="sm")
-    prompt = gr.Textbox(
-        label="Begin with",
-        placeholder="Optional: words that every caption goes on from, such as: a photo of",
-        max_lines=4,
-    )
-    picker = model_picker(TASK)
-    settings = generation_settings(40)
-    with gr.Row():
-        start = gr.Button("Start", variant="primary", elem_classes="go", min_width=90)
-        pause = gr.Button("Pause", interactive=False, min_width=90)
-        resume = gr.Button("Resume", visible=False, variant="primary", min_width=90)
-        cancel = gr.Button("Cancel", interactive=False, min_width=90)
-    return Controls(files, examples, prompt, picker, settings, start, pause, resume, cancel)
-
-
-def _lay_out_results() -> Results:
-    run = gr.State("")
-    progress = gr.HTML(EMPTY, padding=False)
-    with gr.Row(elem_classes="downloads"):
-        downloads = tuple(download_button(label) for label in FILES)
-    notices = hidden_html()
-    pictures = hidden_html()
-    table = hidden_html()
-    return Results(run, progress, notices, pictures, table, downloads)
 
 
 class Handlers:

@@ -1,7 +1,6 @@
 """Zero-shot classification of an image with labels of one's own."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from components.server.blocks import show_errors
 from components.server.services import Services
 from components.server.uploads import Uploads
 from components.widgets.examples import (
-    ExampleStrip,
     classify_examples,
     example_strip,
     wire_example_strip,
@@ -24,7 +22,6 @@ from components.widgets.examples import (
 from components.widgets.layout import hidden_html, offer, show, two_columns, wording_choice
 from components.widgets.model_lease import lease
 from components.widgets.model_picker import (
-    ModelPicker,
     model_picker,
     notices_of,
     wire_model_picker,
@@ -62,23 +59,44 @@ EMPTY = paragraph(
 )
 
 
-@dataclass(frozen=True)
 class Controls:
     """What a visitor sets. `source` says which of picture and drawing is asked about."""
 
-    tabs: gr.Tabs
-    picture_tab: gr.Tab
-    draw_tab: gr.Tab
-    source: gr.State
-    image: gr.Image
-    drawing: gr.Sketchpad
-    strip: ExampleStrip
-    labels: gr.Textbox
-    run: gr.Button
-    picker: ModelPicker
-    templates: gr.Dropdown
-    look: gr.Checkbox
-    probe: gr.File
+    def __init__(self) -> None:
+        with gr.Tabs(selected="picture") as self.tabs:
+            with gr.Tab("Picture", id="picture") as self.picture_tab:
+                self.image = gr.Image(
+                    type="filepath",
+                    image_mode=None,  # the file as it is: every mode is brought to RGB later
+                    label="Picture",
+                    height=280,
+                    show_label=False,
+                    sources=["upload", "clipboard", "webcam"],
+                )
+            with gr.Tab("Draw", id="draw") as self.draw_tab:
+                self.drawing = _canvas()
+        self.strip = example_strip(
+            lambda: gr.Image(type="filepath", render=False), *classify_examples()
+        )
+        self.labels = gr.Textbox(
+            label="Labels",
+            lines=4,
+            max_lines=12,
+            info="One per line, or separated by commas.",
+            placeholder="red circle\nblue square\ngreen star",
+        )
+        self.run = gr.Button("Classify", variant="primary", elem_classes="go")
+        self.picker = model_picker(TASK)
+        with gr.Accordion("Options", open=False):
+            self.templates = wording_choice()
+            self.look = gr.Checkbox(False, label="Show where the model looks for a label")
+        with gr.Accordion("Your own probe", open=False):
+            self.probe = gr.File(
+                label="A probe from the Evaluate tab, instead of labels",
+                height=120,
+                elem_classes="probe",
+            )
+        self.source = gr.State("picture")
 
     @property
     def subject(self) -> list[Any]:
@@ -91,17 +109,27 @@ class Controls:
         return [self.templates, self.picker.dropdown]
 
 
-@dataclass(frozen=True)
 class Results:
     """What a visitor gets."""
 
-    notices: gr.HTML
-    chart: gr.Label
-    table: gr.HTML
-    look_box: gr.Column
-    look_label: gr.Dropdown
-    overlay: gr.Image
-    download: gr.DownloadButton
+    def __init__(self) -> None:
+        self.notices = hidden_html()
+        self.chart = gr.Label(
+            label="Best labels", num_top_classes=fmt.BARS_SHOWN, visible=False, elem_classes="chart"
+        )
+        self.table = gr.HTML(EMPTY, padding=False)
+        with gr.Column(visible=False) as self.look_box:
+            self.look_label = gr.Dropdown([], label="Where does it look for", interactive=True)
+            self.overlay = gr.Image(
+                label="Where the model looks",
+                alt_text="Where the model looks",
+                interactive=False,
+                height=320,
+                buttons=["download", "fullscreen"],
+            )
+        self.download = gr.DownloadButton("Download as CSV", visible=False, size="sm")
+        with gr.Accordion("How to read the scores", open=False):
+            gr.Markdown(HOW_TO_READ)
 
     @property
     def outputs(self) -> list[Any]:
@@ -116,48 +144,10 @@ def build(services: Services, page: gr.Blocks) -> None:
             "Which of your words fits this picture? Write any labels, in any number.",
             elem_classes="lead",
         )
-        controls, results = two_columns(_lay_out_controls, _lay_out_results)
+        controls, results = two_columns(Controls, Results)
     wire_model_picker(services.store, TASK, controls.picker, page)
     _wire_source(controls)
     _wire_answers(Handlers(services), controls, results)
-
-
-def _lay_out_controls() -> Controls:
-    with gr.Tabs(selected="picture") as tabs:
-        with gr.Tab("Picture", id="picture") as picture_tab:
-            image = gr.Image(
-                type="filepath",
-                image_mode=None,  # the file as it is: every mode is brought to RGB later
-                label="Picture",
-                height=280,
-                show_label=False,
-                sources=["upload", "clipboard", "webcam"],
-            )
-        with gr.Tab("Draw", id="draw") as draw_tab:
-            drawing = _canvas()
-    strip = example_strip(lambda: gr.Image(type="filepath", render=False), *classify_examples())
-    labels = gr.Textbox(
-        label="Labels",
-        lines=4,
-        max_lines=12,
-        info="One per line, or separated by commas.",
-        placeholder="red circle\nblue square\ngreen star",
-    )
-    run = gr.Button("Classify", variant="primary", elem_classes="go")
-    picker = model_picker(TASK)
-    with gr.Accordion("Options", open=False):
-        templates = wording_choice()
-        look = gr.Checkbox(False, label="Show where the model looks for a label")
-    with gr.Accordion("Your own probe", open=False):
-        probe = gr.File(
-            label="A probe from the Evaluate tab, instead of labels",
-            height=120,
-            elem_classes="probe",
-        )
-    return Controls(
-        tabs, picture_tab, draw_tab, gr.State("picture"), image, drawing, strip, labels, run,
-        picker, templates, look, probe,
-    )  # fmt: skip
 
 
 def _canvas() -> gr.Sketchpad:
@@ -174,27 +164,6 @@ def _canvas() -> gr.Sketchpad:
         buttons=[],
         brush=gr.Brush(default_size=28, default_color="#e4202c", colors=PAINTS, color_mode="fixed"),
     )
-
-
-def _lay_out_results() -> Results:
-    notices = hidden_html()
-    chart = gr.Label(
-        label="Best labels", num_top_classes=fmt.BARS_SHOWN, visible=False, elem_classes="chart"
-    )
-    table = gr.HTML(EMPTY, padding=False)
-    with gr.Column(visible=False) as look_box:
-        look_label = gr.Dropdown([], label="Where does it look for", interactive=True)
-        overlay = gr.Image(
-            label="Where the model looks",
-            alt_text="Where the model looks",
-            interactive=False,
-            height=320,
-            buttons=["download", "fullscreen"],
-        )
-    download = gr.DownloadButton("Download as CSV", visible=False, size="sm")
-    with gr.Accordion("How to read the scores", open=False):
-        gr.Markdown(HOW_TO_READ)
-    return Results(notices, chart, table, look_box, look_label, overlay, download)
 
 
 #: Values of the outputs of a classification that change nothing.

@@ -1,7 +1,6 @@
 """One image in words: a caption, or a conversation about it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,11 @@ from components.server.uploads import Uploads
 from components.widgets import chat
 from components.widgets.chat import Panel, Subject, as_text, back_to_question, said
 from components.widgets.examples import (
-    ExampleStrip,
     describe_examples,
     example_strip,
     wire_example_strip,
 )
-from components.widgets.generation import GenerationControls, generation_settings, wire_longest
+from components.widgets.generation import GenerationControls, wire_longest
 from components.widgets.layout import (
     HIDDEN,
     download_button,
@@ -30,7 +28,7 @@ from components.widgets.layout import (
     two_columns,
 )
 from components.widgets.model_lease import lease
-from components.widgets.model_picker import ModelPicker, model_picker, notices_of, wire_model_picker
+from components.widgets.model_picker import model_picker, notices_of, wire_model_picker
 from components.widgets.queues import DEVICE_QUEUE
 from pipelines.core.options import GenerationOptions
 from pipelines.core.spec import ModelSpec, Task
@@ -43,14 +41,22 @@ NUM_CANDIDATES = 5
 EMPTY = "Choose a picture and ask about it: what is there, how many, which colour, where."
 
 
-@dataclass(frozen=True)
 class Controls:
     """What a visitor sets for captions and conversations."""
 
-    image: gr.Image
-    strip: ExampleStrip
-    picker: ModelPicker
-    settings: GenerationControls
+    def __init__(self) -> None:
+        self.image = gr.Image(
+            type="filepath",
+            image_mode=None,  # the file as it is: pipelines.media.images brings every mode to RGB
+            label="Picture",
+            height=320,
+            sources=["upload", "clipboard", "webcam"],
+        )
+        self.strip = example_strip(
+            lambda: gr.Image(type="filepath", render=False), *describe_examples()
+        )
+        self.picker = model_picker(TASK)
+        self.settings = GenerationControls(40)
 
     @property
     def inputs(self) -> list[Any]:
@@ -58,18 +64,28 @@ class Controls:
         return [self.picker.dropdown, *self.settings.inputs]
 
 
-@dataclass(frozen=True)
 class CaptionPanel:
     """What a visitor sets and gets in the Caption tab."""
 
-    prompt: gr.Textbox
-    run: gr.Button
-    stop: gr.Button
-    several: gr.Button
-    notices: gr.HTML
-    caption: gr.Textbox
-    candidates: gr.HTML
-    download: gr.DownloadButton
+    def __init__(self) -> None:
+        self.prompt = gr.Textbox(
+            label="Begin with",
+            placeholder="Optional: words that the caption goes on from, such as: a photo of",
+            max_lines=4,
+        )
+        self.run, self.stop = run_and_stop("Caption")
+        self.notices = hidden_html()
+        self.caption = gr.Textbox(
+            label="Caption",
+            lines=3,
+            interactive=False,
+            buttons=["copy"],
+            placeholder="The caption appears here.",
+        )
+        with gr.Row():
+            self.several = gr.Button("5 captions to choose from", size="sm", min_width=140)
+            self.download = download_button("Download")
+        self.candidates = hidden_html()
 
     @property
     def outputs(self) -> list[Any]:
@@ -84,7 +100,7 @@ def build(services: Services, page: gr.Blocks) -> None:
             "What is in this picture? Get a caption, or ask about it in as many turns as you like.",
             elem_classes="lead",
         )
-        controls, (caption, panel) = two_columns(_lay_out_controls, _lay_out_results)
+        controls, (caption, panel) = two_columns(Controls, _lay_out_results)
     wire_model_picker(services.store, TASK, controls.picker, page)
     wire_longest(controls.settings, controls.picker.dropdown, page)
     handlers = Handlers(services, controls, caption, panel)
@@ -92,48 +108,13 @@ def build(services: Services, page: gr.Blocks) -> None:
     _wire_chat(handlers, controls, panel)
 
 
-def _lay_out_controls() -> Controls:
-    image = gr.Image(
-        type="filepath",
-        image_mode=None,  # the file as it is: pipelines.media.images brings every mode to RGB
-        label="Picture",
-        height=320,
-        sources=["upload", "clipboard", "webcam"],
-    )
-    strip = example_strip(lambda: gr.Image(type="filepath", render=False), *describe_examples())
-    picker = model_picker(TASK)
-    return Controls(image, strip, picker, generation_settings(40))
-
-
 def _lay_out_results() -> tuple[CaptionPanel, Panel]:
     with gr.Tabs():
         with gr.Tab("Caption", id="caption"):
-            caption = _lay_out_caption()
+            caption = CaptionPanel()
         with gr.Tab("Ask", id="ask"):
-            panel = chat.lay_out(EMPTY, "What colour is the circle?")
+            panel = Panel(EMPTY, "What colour is the circle?")
     return caption, panel
-
-
-def _lay_out_caption() -> CaptionPanel:
-    prompt = gr.Textbox(
-        label="Begin with",
-        placeholder="Optional: words that the caption goes on from, such as: a photo of",
-        max_lines=4,
-    )
-    run, stop = run_and_stop("Caption")
-    notices = hidden_html()
-    caption = gr.Textbox(
-        label="Caption",
-        lines=3,
-        interactive=False,
-        buttons=["copy"],
-        placeholder="The caption appears here.",
-    )
-    with gr.Row():
-        several = gr.Button("5 captions to choose from", size="sm", min_width=140)
-        download = download_button("Download")
-    candidates = hidden_html()
-    return CaptionPanel(prompt, run, stop, several, notices, caption, candidates, download)
 
 
 #: Values of the outputs of a caption or an answer that change nothing.

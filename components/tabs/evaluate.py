@@ -1,7 +1,6 @@
 """Accuracy of a model on one's own classes, and a probe trained on them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -22,7 +21,7 @@ from components.widgets.layout import (
     two_columns,
     wording_choice,
 )
-from components.widgets.model_picker import ModelPicker, model_picker, notices_of, wire_model_picker
+from components.widgets.model_picker import model_picker, notices_of, wire_model_picker
 from components.widgets.queues import BATCH_QUEUE, PAGE_EVENT
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.evaluation.job import Evaluation, EvaluationRequest, Stage, follow
@@ -59,32 +58,48 @@ FILES = (
 )
 
 
-@dataclass(frozen=True)
 class Controls:
     """What a visitor sets."""
 
-    archive: gr.File
-    example: gr.Button
-    picker: ModelPicker
-    templates: gr.Dropdown
-    held_out: gr.Slider
-    seed: gr.Number
-    evaluate: gr.Button
-    train: gr.Button
-    stop: gr.Button
+    def __init__(self) -> None:
+        self.archive = gr.File(label="A zip with one folder for each class", height=150)
+        self.example = gr.Button("Take the example", size="sm")
+        self.templates = wording_choice()
+        self.picker = model_picker(TASK)
+        with gr.Row():
+            self.evaluate = gr.Button(
+                "Evaluate", variant="primary", elem_classes="go", min_width=80
+            )
+            self.train = gr.Button("Train a probe", variant="primary", min_width=80)
+            self.stop = gr.Button("Stop", min_width=64, scale=0)
+        with gr.Accordion("Options of the probe", open=False):
+            self.held_out = gr.Slider(
+                *SHARES,
+                value=0.25,
+                step=0.05,
+                label="Held out",
+                info="Share of each class that the probe never sees and is measured on.",
+            )
+            self.seed = gr.Number(
+                0, label="Seed", precision=0, info="Of the split of the pictures."
+            )
 
 
-@dataclass(frozen=True)
 class Results:
     """What a visitor gets."""
 
-    figures: gr.HTML
-    notices: gr.HTML
-    downloads: tuple[gr.DownloadButton, ...]
-    confusion: gr.HTML
-    classes: gr.HTML
-    mistakes: gr.HTML
-    left_out: gr.HTML
+    def __init__(self) -> None:
+        self.figures = gr.HTML(EMPTY, padding=False)
+        self.notices = hidden_html()
+        with gr.Row(elem_classes="downloads"):
+            self.downloads = tuple(
+                download_button(label, variant="primary" if label == FILES[0] else "secondary")
+                for label in FILES
+            )
+        tables = [hidden_html() for _ in range(4)]
+        with gr.Accordion("How to read the figures", open=False):
+            gr.Markdown(HOW_TO_READ)
+        self.confusion, self.classes, self.mistakes, self.left_out = tables
 
     @property
     def outputs(self) -> list[Any]:
@@ -97,44 +112,9 @@ def build(services: Services, page: gr.Blocks) -> None:
     """Lay out and wire the tab."""
     with gr.Tab("Evaluate", id="evaluate"):
         gr.Markdown(LEAD, elem_classes="lead")
-        controls, results = two_columns(_lay_out_controls, _lay_out_results)
+        controls, results = two_columns(Controls, Results)
     wire_model_picker(services.store, TASK, controls.picker, page)
     _wire(Handlers(services), controls, results)
-
-
-def _lay_out_controls() -> Controls:
-    archive = gr.File(label="A zip with one folder for each class", height=150)
-    example = gr.Button("Take the example", size="sm")
-    templates = wording_choice()
-    picker = model_picker(TASK)
-    with gr.Row():
-        evaluate = gr.Button("Evaluate", variant="primary", elem_classes="go", min_width=80)
-        train = gr.Button("Train a probe", variant="primary", min_width=80)
-        stop = gr.Button("Stop", min_width=64, scale=0)
-    with gr.Accordion("Options of the probe", open=False):
-        held_out = gr.Slider(
-            *SHARES,
-            value=0.25,
-            step=0.05,
-            label="Held out",
-            info="Share of each class that the probe never sees and is measured on.",
-        )
-        seed = gr.Number(0, label="Seed", precision=0, info="Of the split of the pictures.")
-    return Controls(archive, example, picker, templates, held_out, seed, evaluate, train, stop)
-
-
-def _lay_out_results() -> Results:
-    figures = gr.HTML(EMPTY, padding=False)
-    notices = hidden_html()
-    with gr.Row(elem_classes="downloads"):
-        downloads = tuple(
-            download_button(label, variant="primary" if label == FILES[0] else "secondary")
-            for label in FILES
-        )
-    tables = [hidden_html() for _ in range(4)]
-    with gr.Accordion("How to read the figures", open=False):
-        gr.Markdown(HOW_TO_READ)
-    return Results(figures, notices, downloads, *tables)
 
 
 class Handlers:

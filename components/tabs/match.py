@@ -1,7 +1,6 @@
 """Which text fits a video, or a part of it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,14 +14,12 @@ from components.server.blocks import show_errors
 from components.server.services import Services
 from components.server.uploads import Uploads
 from components.widgets.examples import (
-    ExampleStrip,
     example_strip,
     match_examples,
     wire_example_strip,
 )
 from components.widgets.layout import (
     HIDDEN,
-    Outputs,
     hidden_html,
     offer,
     run_and_stop,
@@ -30,7 +27,7 @@ from components.widgets.layout import (
     time_range,
     two_columns,
 )
-from components.widgets.model_picker import ModelPicker, model_picker, notices_of, wire_model_picker
+from components.widgets.model_picker import model_picker, notices_of, wire_model_picker
 from components.widgets.player import Player, chosen_of, fit_choice, frame_gallery
 from components.widgets.queues import DEVICE_QUEUE, PAGE_EVENT
 from pipelines.compute.background import await_work
@@ -48,19 +45,24 @@ HOW_TO_READ = (
 EMPTY = paragraph("Choose a video, write texts, press Match. Or start with one of the examples.")
 
 
-@dataclass(frozen=True)
 class Controls:
     """What a visitor sets."""
 
-    video: Player
-    strip: ExampleStrip
-    texts: gr.Textbox
-    run: gr.Button
-    stop: gr.Button
-    start: gr.Number
-    end: gr.Number
-    fit: gr.Dropdown
-    picker: ModelPicker
+    def __init__(self) -> None:
+        self.video = Player(label="Video", height=300, sources=["upload"])
+        self.strip = example_strip(lambda: gr.Video(render=False), *match_examples())
+        self.texts = gr.Textbox(
+            label="Texts",
+            lines=4,
+            max_lines=12,
+            info="One per line.",
+            placeholder="a red circle moves to the left\na blue square moves up",
+        )
+        self.run, self.stop = run_and_stop("Match")
+        with gr.Accordion("Part of the video, shape of the frames", open=False):
+            self.start, self.end = time_range()
+            self.fit = fit_choice()
+        self.picker = model_picker(TASK)
 
     @property
     def inputs(self) -> list[Any]:
@@ -69,16 +71,28 @@ class Controls:
         return [self.video, self.texts, *part, self.picker.dropdown]
 
 
-@dataclass(frozen=True)
-class Results(Outputs):
+class Results:
     """What a visitor gets."""
 
-    notices: gr.HTML
-    chart: gr.Label
-    table: gr.HTML
-    frames: gr.Gallery
-    times: gr.State
-    download: gr.DownloadButton
+    def __init__(self) -> None:
+        self.notices = hidden_html()
+        self.chart = gr.Label(
+            label="Best texts", num_top_classes=fmt.BARS_SHOWN, visible=False, elem_classes="chart"
+        )
+        self.table = gr.HTML(EMPTY, padding=False)
+        self.frames = frame_gallery("What the model saw: click a frame to go there")
+        self.download = gr.DownloadButton("Download as CSV", visible=False, size="sm")
+        with gr.Accordion("How to read the scores", open=False):
+            gr.Markdown(HOW_TO_READ)
+        self.times = gr.State([])
+        self.outputs: list[Any] = [
+            self.notices,
+            self.chart,
+            self.table,
+            self.frames,
+            self.times,
+            self.download,
+        ]
 
 
 def build(services: Services, page: gr.Blocks) -> None:
@@ -88,39 +102,9 @@ def build(services: Services, page: gr.Blocks) -> None:
             "Which of your texts fits this video? Whole sentences work best, and motion counts.",
             elem_classes="lead",
         )
-        controls, results = two_columns(_lay_out_controls, _lay_out_results)
+        controls, results = two_columns(Controls, Results)
     wire_model_picker(services.store, TASK, controls.picker, page)
     _wire(Handlers(services), controls, results)
-
-
-def _lay_out_controls() -> Controls:
-    video = Player(label="Video", height=300, sources=["upload"])
-    strip = example_strip(lambda: gr.Video(render=False), *match_examples())
-    texts = gr.Textbox(
-        label="Texts",
-        lines=4,
-        max_lines=12,
-        info="One per line.",
-        placeholder="a red circle moves to the left\na blue square moves up",
-    )
-    run, stop = run_and_stop("Match")
-    with gr.Accordion("Part of the video, shape of the frames", open=False):
-        start, end = time_range()
-        fit = fit_choice()
-    return Controls(video, strip, texts, run, stop, start, end, fit, model_picker(TASK))
-
-
-def _lay_out_results() -> Results:
-    notices = hidden_html()
-    chart = gr.Label(
-        label="Best texts", num_top_classes=fmt.BARS_SHOWN, visible=False, elem_classes="chart"
-    )
-    table = gr.HTML(EMPTY, padding=False)
-    frames = frame_gallery("What the model saw: click a frame to go there")
-    download = gr.DownloadButton("Download as CSV", visible=False, size="sm")
-    with gr.Accordion("How to read the scores", open=False):
-        gr.Markdown(HOW_TO_READ)
-    return Results(notices, chart, table, frames, gr.State([]), download)
 
 
 #: Values of the outputs of a match that change nothing.

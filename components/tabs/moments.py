@@ -1,7 +1,7 @@
 """Where in one or several videos a text happens."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,12 @@ from components.server.services import Services
 from components.server.translate import say
 from components.server.uploads import Uploads
 from components.widgets.examples import (
-    ExampleStrip,
     example_strip,
     moments_examples,
     wire_example_strip,
 )
 from components.widgets.layout import (
     HIDDEN,
-    Outputs,
     download_button,
     hidden_html,
     offer,
@@ -32,8 +30,8 @@ from components.widgets.layout import (
     show,
     two_columns,
 )
-from components.widgets.model_picker import ModelPicker, model_picker, notices_of, wire_model_picker
-from components.widgets.player import Player, chosen_of, fit_choice, frame_gallery, result_player
+from components.widgets.model_picker import model_picker, notices_of, wire_model_picker
+from components.widgets.player import chosen_of, fit_choice, frame_gallery, result_player
 from components.widgets.queues import DEVICE_QUEUE, PAGE_EVENT
 from pipelines.compute.background import await_work
 from pipelines.core.cancel import CancelToken
@@ -58,20 +56,32 @@ EMPTY = paragraph(
 )
 
 
-@dataclass(frozen=True)
 class Controls:
     """What a visitor sets."""
 
-    videos: gr.File
-    strip: ExampleStrip
-    query: gr.Textbox
-    run: gr.Button
-    stop: gr.Button
-    window: gr.Slider
-    stride: gr.Slider
-    top_k: gr.Slider
-    fit: gr.Dropdown
-    picker: ModelPicker
+    def __init__(self) -> None:
+        self.videos = gr.File(label="Videos", file_count="multiple", height=160)
+        self.strip = example_strip(lambda: gr.Video(render=False), *moments_examples())
+        files = tuple([[[row[0]], *row[1:]] for row in rows] for rows in self.strip.rows)
+        self.strip = replace(self.strip, rows=files)  # shown is a video, filled in are files
+        self.query = gr.Textbox(
+            label="What happens", placeholder="a red circle moves to the left", max_lines=4
+        )
+        self.run, self.stop = run_and_stop("Find")
+        with gr.Accordion("Options", open=False):
+            self.window = gr.Slider(
+                0.5, 30, 4.0, step=0.5, label="Window",
+                info="Length of the parts that are compared with the text, in seconds.",
+            )  # fmt: skip
+            self.stride = gr.Slider(
+                0.25, 10, 1.0, step=0.25, label="Stride",
+                info="From one part to the next, in seconds. Smaller is finer, and takes longer.",
+            )  # fmt: skip
+            self.top_k = gr.Slider(
+                1, min(20, MOST_MOMENTS), 5, step=1, label="Most moments of a video"
+            )
+            self.fit = fit_choice()
+        self.picker = model_picker(TASK)
 
     @property
     def inputs(self) -> set[Any]:
@@ -90,21 +100,37 @@ class Controls:
         )
 
 
-@dataclass(frozen=True)
-class Results(Outputs):
+class Results:
     """What a visitor gets. `found` holds file, start and end of each moment; `chosen` is one."""
 
-    notices: gr.HTML
-    player: Player
-    curve: gr.HTML
-    moments: gr.Gallery
-    table: gr.HTML
-    csv: gr.DownloadButton
-    srt: gr.DownloadButton
-    cut: gr.Button
-    clip: gr.DownloadButton
-    found: gr.State
-    chosen: gr.State
+    def __init__(self) -> None:
+        self.notices = hidden_html()
+        self.player = result_player()
+        self.curve = hidden_html()
+        self.moments = frame_gallery("Moments: click one to go there")
+        self.table = gr.HTML(EMPTY, padding=False)
+        with gr.Row():
+            self.csv = download_button("CSV", 100)
+            self.srt = download_button("Subtitles", 100)
+            self.cut = gr.Button("Cut out moment 1", visible=False, size="sm", min_width=140)
+            self.clip = download_button("Download clip")
+        with gr.Accordion("How to read the curve", open=False):
+            gr.Markdown(HOW_TO_READ)
+        self.found = gr.State([])
+        self.chosen = gr.State(0)
+        self.outputs: list[Any] = [
+            self.notices,
+            self.player,
+            self.curve,
+            self.moments,
+            self.table,
+            self.csv,
+            self.srt,
+            self.cut,
+            self.clip,
+            self.found,
+            self.chosen,
+        ]
 
 
 #: A moment that was found: its file, start and end in seconds.
@@ -118,53 +144,11 @@ def build(services: Services, page: gr.Blocks) -> None:
             "Where in a video does it happen? Search one video or several, however long.",
             elem_classes="lead",
         )
-        controls, results = two_columns(_lay_out_controls, _lay_out_results)
+        controls, results = two_columns(Controls, Results)
     wire_model_picker(services.store, TASK, controls.picker, page)
     handlers = Handlers(services, controls)
     _wire_search(handlers, controls, results)
     _wire_moments(handlers, controls, results)
-
-
-def _lay_out_controls() -> Controls:
-    videos = gr.File(label="Videos", file_count="multiple", height=160)
-    strip = example_strip(lambda: gr.Video(render=False), *moments_examples())
-    files = tuple([[[row[0]], *row[1:]] for row in rows] for rows in strip.rows)
-    strip = replace(strip, rows=files)  # shown is a video, filled in are files
-    query = gr.Textbox(
-        label="What happens", placeholder="a red circle moves to the left", max_lines=4
-    )
-    run, stop = run_and_stop("Find")
-    with gr.Accordion("Options", open=False):
-        window = gr.Slider(
-            0.5, 30, 4.0, step=0.5, label="Window",
-            info="Length of the parts that are compared with the text, in seconds.",
-        )  # fmt: skip
-        stride = gr.Slider(
-            0.25, 10, 1.0, step=0.25, label="Stride",
-            info="From one part to the next, in seconds. Smaller is finer, and takes longer.",
-        )  # fmt: skip
-        top_k = gr.Slider(1, min(20, MOST_MOMENTS), 5, step=1, label="Most moments of a video")
-        fit = fit_choice()
-    picker = model_picker(TASK)
-    return Controls(videos, strip, query, run, stop, window, stride, top_k, fit, picker)
-
-
-def _lay_out_results() -> Results:
-    notices = hidden_html()
-    player = result_player()
-    curve = hidden_html()
-    moments = frame_gallery("Moments: click one to go there")
-    table = gr.HTML(EMPTY, padding=False)
-    with gr.Row():
-        csv = download_button("CSV", 100)
-        srt = download_button("Subtitles", 100)
-        cut = gr.Button("Cut out moment 1", visible=False, size="sm", min_width=140)
-        clip = download_button("Download clip")
-    with gr.Accordion("How to read the curve", open=False):
-        gr.Markdown(HOW_TO_READ)
-    return Results(
-        notices, player, curve, moments, table, csv, srt, cut, clip, gr.State([]), gr.State(0)
-    )
 
 
 #: Values of the outputs of a search that change nothing.

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ from components.server.uploads import Uploads
 from components.widgets.examples import search_examples
 from components.widgets.layout import (
     HIDDEN,
-    Outputs,
     browser_secret,
     download_button,
     hidden_html,
@@ -36,8 +34,8 @@ from components.widgets.layout import (
     run_and_stop,
     two_columns,
 )
-from components.widgets.model_picker import ModelPicker, model_picker, notices_of, wire_model_picker
-from components.widgets.player import Player, chosen_of, frame_gallery, result_player
+from components.widgets.model_picker import model_picker, notices_of, wire_model_picker
+from components.widgets.player import chosen_of, frame_gallery, result_player
 from components.widgets.queues import BATCH_QUEUE, DEVICE_QUEUE, LOOKUP_QUEUE, PAGE_EVENT
 from pipelines.core.errors import InputError, PipelineError
 from pipelines.core.messages import Message
@@ -72,130 +70,107 @@ EMPTY = paragraph(
 
 NO_FILES = paragraph("Nothing is indexed before you add it.", "holding")
 
-
 #: Names of files that the list for deleting offers; others can be typed.
 NAMES_SHOWN = 500
 
 
-@dataclass(frozen=True)
-class IndexControls:
-    """What adds files to the index and deletes them."""
+class Controls:
+    """What a visitor sets: files of the index, and what to search for."""
 
-    files: gr.File
-    examples: gr.Button
-    add: gr.Button
-    stop: gr.Button
-    status: gr.HTML
-    names: gr.Dropdown
-    delete: gr.Button
-    delete_all: gr.Button
+    def __init__(self) -> None:
+        self.files = gr.File(label="Pictures and videos", file_count="multiple", height=150)
+        with gr.Row():
+            self.add = gr.Button("Add to index", min_width=140)
+            self.examples = gr.Button("Use examples", min_width=140)
+            self.stop_adding = gr.Button("Stop adding", min_width=110, visible=False)
+        self.status = gr.HTML(NO_FILES, padding=False)
+        self.text = gr.Textbox(
+            label="Look for", placeholder="a red circle moves to the left", max_lines=4
+        )
+        self.run, self.stop = run_and_stop("Search")
+        with gr.Accordion("Like this picture", open=False):
+            self.image = gr.Image(
+                label="Picture",
+                alt_text="Picture",
+                type="filepath",
+                height=200,
+                sources=["upload", "clipboard"],
+            )
+            self.weight = gr.Slider(
+                0, 1, 0.5, step=0.05, label="Words or picture",
+                info="Where both are given: 0 looks for the picture only, 1 for the words only.",
+            )  # fmt: skip
+        with gr.Accordion("Options", open=False):
+            self.top_k = gr.Slider(1, 100, 20, step=1, label="Most results")
+            self.pictures = model_picker("image-text", "Model for pictures")
+            self.videos = model_picker("video-text", "Model for videos")
+        with gr.Accordion("Delete from the index", open=False):
+            self.names = gr.Dropdown(
+                [], value=[], multiselect=True, allow_custom_value=True, label="Files in the index"
+            )
+            with gr.Row():
+                self.delete = gr.Button("Delete these", size="sm", min_width=120)
+                self.delete_all = gr.Button("Delete the whole index", size="sm", min_width=160)
 
     @property
     def shown(self) -> list[Any]:
-        """What shows the index."""
+        """The components that show the index."""
         return [self.status, self.names]
 
-
-@dataclass(frozen=True)
-class QueryControls:
-    """What a visitor searches for, and with which models."""
-
-    text: gr.Textbox
-    image: gr.Image
-    run: gr.Button
-    stop: gr.Button
-    weight: gr.Slider
-    top_k: gr.Slider
-    pictures: ModelPicker
-    videos: ModelPicker
+    @property
+    def models(self) -> list[Any]:
+        """The models for images and for videos."""
+        return [self.pictures.dropdown, self.videos.dropdown]
 
     @property
     def inputs(self) -> list[Any]:
         """The inputs of a search, in order."""
-        models = [self.pictures.dropdown, self.videos.dropdown]
-        return [self.text, self.image, self.weight, self.top_k, *models]
+        return [self.text, self.image, self.weight, self.top_k, *self.models]
 
 
-@dataclass(frozen=True)
-class Results(Outputs):
+class Results:
     """What is found. `found` holds path, start and whether it is a video, of each."""
 
-    notices: gr.HTML
-    picture: gr.Image
-    player: Player
-    gallery: gr.Gallery
-    table: gr.HTML
-    csv: gr.DownloadButton
-    found: gr.State
+    def __init__(self) -> None:
+        self.notices = hidden_html()
+        self.picture = gr.Image(
+            label="Picture",
+            alt_text="Picture",
+            height=300,
+            interactive=False,
+            visible=False,
+            buttons=["fullscreen"],
+        )
+        self.player = result_player()
+        self.gallery = frame_gallery("Found: click one to open it")
+        self.table = gr.HTML(EMPTY, padding=False)
+        self.csv = download_button("CSV", 100)
+        with gr.Accordion("How to read the results", open=False):
+            gr.Markdown(HOW_TO_READ)
+        self.found = gr.State([])
+        self.outputs: list[Any] = [
+            self.notices,
+            self.picture,
+            self.player,
+            self.gallery,
+            self.table,
+            self.csv,
+            self.found,
+        ]
 
 
 def build(services: Services, page: gr.Blocks) -> None:
     """Lay out and wire the tab."""
     with gr.Tab("Search", id="search") as tab:
         gr.Markdown(LEAD, elem_classes="lead")
-        (filling, asking), results = two_columns(_lay_out_controls, _lay_out_results)
-    wire_model_picker(services.store, "image-text", asking.pictures, page)
-    wire_model_picker(services.store, "video-text", asking.videos, page)
+        controls, results = two_columns(Controls, Results)
+    wire_model_picker(services.store, "image-text", controls.pictures, page)
+    wire_model_picker(services.store, "video-text", controls.videos, page)
     owner = browser_secret(page, "seesay-search")
     handlers = Handlers(services)
-    tab.select(handlers.holding, owner, filling.shown, **PAGE_EVENT)
-    _wire_filling(handlers, filling, asking, results, owner)
-    _wire_asking(handlers, asking, results, owner)
-
-
-def _lay_out_controls() -> tuple[IndexControls, QueryControls]:
-    files = gr.File(label="Pictures and videos", file_count="multiple", height=150)
-    with gr.Row():
-        add = gr.Button("Add to index", min_width=140)
-        examples = gr.Button("Use examples", min_width=140)
-        stop_adding = gr.Button("Stop adding", min_width=110, visible=False)
-    status = gr.HTML(NO_FILES, padding=False)
-    text = gr.Textbox(label="Look for", placeholder="a red circle moves to the left", max_lines=4)
-    run, stop = run_and_stop("Search")
-    with gr.Accordion("Like this picture", open=False):
-        image = gr.Image(
-            label="Picture",
-            alt_text="Picture",
-            type="filepath",
-            height=200,
-            sources=["upload", "clipboard"],
-        )
-        weight = gr.Slider(
-            0, 1, 0.5, step=0.05, label="Words or picture",
-            info="Where both are given: 0 looks for the picture only, 1 for the words only.",
-        )  # fmt: skip
-    with gr.Accordion("Options", open=False):
-        top_k = gr.Slider(1, 100, 20, step=1, label="Most results")
-        pictures = model_picker("image-text", "Model for pictures")
-        videos = model_picker("video-text", "Model for videos")
-    with gr.Accordion("Delete from the index", open=False):
-        names = gr.Dropdown(
-            [], value=[], multiselect=True, allow_custom_value=True, label="Files in the index"
-        )
-        with gr.Row():
-            delete = gr.Button("Delete these", size="sm", min_width=120)
-            delete_all = gr.Button("Delete the whole index", size="sm", min_width=160)
-    filling = IndexControls(files, examples, add, stop_adding, status, names, delete, delete_all)
-    return filling, QueryControls(text, image, run, stop, weight, top_k, pictures, videos)
-
-
-def _lay_out_results() -> Results:
-    notices = hidden_html()
-    picture = gr.Image(
-        label="Picture",
-        alt_text="Picture",
-        height=300,
-        interactive=False,
-        visible=False,
-        buttons=["fullscreen"],
-    )
-    player = result_player()
-    gallery = frame_gallery("Found: click one to open it")
-    table = gr.HTML(EMPTY, padding=False)
-    csv = download_button("CSV", 100)
-    with gr.Accordion("How to read the results", open=False):
-        gr.Markdown(HOW_TO_READ)
-    return Results(notices, picture, player, gallery, table, csv, gr.State([]))
+    tab.select(handlers.holding, owner, controls.shown, **PAGE_EVENT)
+    _wire_index(handlers, controls, results, owner)
+    _wire_search(handlers, controls, results, owner)
 
 
 #: Outputs of a search.
@@ -359,68 +334,63 @@ def _buttons(*, running: bool) -> tuple[Any, Any, Any]:
     return idle, idle, gr.update(visible=running)
 
 
-def _wire_filling(
-    handlers: Handlers,
-    filling: IndexControls,
-    asking: QueryControls,
-    results: Results,
-    owner: gr.BrowserState,
+def _wire_index(
+    handlers: Handlers, controls: Controls, results: Results, owner: gr.BrowserState
 ) -> None:
-    models = [asking.pictures.dropdown, asking.videos.dropdown]
-    buttons = [filling.add, filling.examples, filling.stop]
+    buttons = [controls.add, controls.examples, controls.stop_adding]
     running = []
 
     def add_after(event: Any) -> Any:
         added = event(
             handlers.add,
-            [filling.files, owner, *models],
-            [*filling.shown, *buttons],
-            show_progress_on=[filling.status],
+            [controls.files, owner, *controls.models],
+            [*controls.shown, *buttons],
+            show_progress_on=[controls.status],
             api_visibility="private",
             **BATCH_QUEUE,
         )
         # a run that is stopped counts as failed, and comes here once it is over
-        added.failure(handlers.ended, owner, [*filling.shown, *buttons], **PAGE_EVENT)
+        added.failure(handlers.ended, owner, [*controls.shown, *buttons], **PAGE_EVENT)
         running.append(added)
         return added
 
-    add_after(filling.add.click)
+    add_after(controls.add.click)
     demo, filmed = search_examples()
 
     def take(key: str) -> tuple[list[str], str]:
         return demo if CATALOGUE[key].demo else filmed
 
-    taken = filling.examples.click(
-        take, asking.pictures.dropdown, [filling.files, asking.text], **PAGE_EVENT
+    taken = controls.examples.click(
+        take, controls.pictures.dropdown, [controls.files, controls.text], **PAGE_EVENT
     )
     add_after(taken.success).success(
         handlers.search,
-        [owner, *asking.inputs],
+        [owner, *controls.inputs],
         results.outputs,
         show_progress_on=[results.table],
         api_visibility="private",
         **DEVICE_QUEUE,
     )
-    filling.stop.click(None, cancels=running, api_visibility="private")
+    controls.stop_adding.click(None, cancels=running, api_visibility="private")
     queue = {"api_visibility": "private", **LOOKUP_QUEUE}
-    filling.delete.click(handlers.delete, [owner, filling.names], filling.shown, **queue)
-    filling.delete_all.click(handlers.delete_all, owner, filling.shown, **queue)
+    controls.delete.click(handlers.delete, [owner, controls.names], controls.shown, **queue)
+    controls.delete_all.click(handlers.delete_all, owner, controls.shown, **queue)
 
 
-def _wire_asking(
-    handlers: Handlers, asking: QueryControls, results: Results, owner: gr.BrowserState
+def _wire_search(
+    handlers: Handlers, controls: Controls, results: Results, owner: gr.BrowserState
 ) -> None:
-    start = partial(gr.on, [asking.run.click, asking.text.submit])
+    start = partial(gr.on, [controls.run.click, controls.text.submit])
     searched = start(
         handlers.search,
-        [owner, *asking.inputs],
+        [owner, *controls.inputs],
         results.outputs,
         show_progress_on=[results.table],
         scroll_to_output=True,
         api_visibility="private",
         **DEVICE_QUEUE,
     )
-    asking.stop.click(None, cancels=searched, api_visibility="private")
+    controls.stop.click(None, cancels=searched, api_visibility="private")
     results.gallery.select(
         handlers.open, results.found, [results.picture, results.player], **PAGE_EVENT
     )

@@ -1,7 +1,6 @@
 """Texts and images compared: a ranking, a matrix, vectors as a file."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,14 +13,13 @@ from components.server.services import Services
 from components.server.translate import say
 from components.server.uploads import Uploads, one_query
 from components.widgets.examples import (
-    ExampleStrip,
     example_strip,
     similarity_examples,
     wire_example_strip,
 )
-from components.widgets.layout import HIDDEN, Outputs, hidden_html, offer, two_columns
+from components.widgets.layout import HIDDEN, hidden_html, offer, two_columns
 from components.widgets.model_lease import lease
-from components.widgets.model_picker import ModelPicker, model_picker, notices_of, wire_model_picker
+from components.widgets.model_picker import model_picker, notices_of, wire_model_picker
 from components.widgets.queues import BATCHED_QUEUE, PAGE_EVENT
 from pipelines.core.errors import InputError
 from pipelines.core.results import Embeddings
@@ -41,19 +39,38 @@ EMPTY = paragraph(
 )
 
 
-@dataclass(frozen=True)
 class Controls:
     """What a visitor sets."""
 
-    text: gr.Textbox
-    image: gr.Image
-    texts: gr.Textbox
-    files: gr.File
-    strip: ExampleStrip
-    rank: gr.Button
-    matrix: gr.Button
-    embed: gr.Button
-    picker: ModelPicker
+    def __init__(self) -> None:
+        with gr.Group():
+            self.text = gr.Textbox(
+                label="Query: a text", placeholder="a red circle above a blue square"
+            )
+            with gr.Accordion("… or a picture as the query", open=False):
+                self.image = gr.Image(
+                    type="filepath",
+                    image_mode=None,  # the file as it is: every mode is brought to RGB later
+                    show_label=False,
+                    height=220,
+                    sources=["upload", "clipboard"],
+                )
+        self.texts = gr.Textbox(
+            label="Compare with texts",
+            lines=3,
+            max_lines=10,
+            info="One per line.",
+            placeholder="a green star\na blue square\nthree circles",
+        )
+        self.files = gr.File(
+            label="Compare with pictures", file_count="multiple", file_types=["image"], height=150
+        )
+        self.strip = example_strip(lambda: gr.Textbox(render=False), *similarity_examples())
+        self.rank = gr.Button("Rank", variant="primary", elem_classes="go")
+        with gr.Row():
+            self.matrix = gr.Button("Matrix: all texts × all pictures", size="sm", min_width=140)
+            self.embed = gr.Button("Embeddings as a file (.npz)", size="sm", min_width=140)
+        self.picker = model_picker(TASK)
 
     @property
     def asked(self) -> list[Any]:
@@ -61,15 +78,25 @@ class Controls:
         return [self.text, self.image, self.texts, self.files, self.picker.dropdown]
 
 
-@dataclass(frozen=True)
-class Results(Outputs):
+class Results:
     """What a visitor gets."""
 
-    notices: gr.HTML
-    gallery: gr.Gallery
-    table: gr.HTML
-    csv: gr.DownloadButton
-    npz: gr.DownloadButton
+    def __init__(self) -> None:
+        self.notices = hidden_html()
+        self.gallery = gr.Gallery(
+            label="Pictures, best first",
+            show_label=False,
+            visible=False,
+            columns=4,
+            height="auto",
+            object_fit="contain",
+            interactive=False,
+            elem_classes="ranked",
+        )
+        self.table = gr.HTML(EMPTY, padding=False)
+        self.csv = gr.DownloadButton("Download as CSV", visible=False, size="sm")
+        self.npz = gr.DownloadButton("Download embeddings.npz", visible=False, size="sm")
+        self.outputs: list[Any] = [self.notices, self.gallery, self.table, self.csv, self.npz]
 
 
 def build(services: Services, page: gr.Blocks) -> None:
@@ -79,57 +106,9 @@ def build(services: Services, page: gr.Blocks) -> None:
             "What is most like this? Compare a text or a picture with many others.",
             elem_classes="lead",
         )
-        controls, results = two_columns(_lay_out_controls, _lay_out_results)
+        controls, results = two_columns(Controls, Results)
     wire_model_picker(services.store, TASK, controls.picker, page)
     _wire(Handlers(services), controls, results)
-
-
-def _lay_out_controls() -> Controls:
-    with gr.Group():
-        text = gr.Textbox(label="Query: a text", placeholder="a red circle above a blue square")
-        with gr.Accordion("… or a picture as the query", open=False):
-            image = gr.Image(
-                type="filepath",
-                image_mode=None,  # the file as it is: every mode is brought to RGB later
-                show_label=False,
-                height=220,
-                sources=["upload", "clipboard"],
-            )
-    texts = gr.Textbox(
-        label="Compare with texts",
-        lines=3,
-        max_lines=10,
-        info="One per line.",
-        placeholder="a green star\na blue square\nthree circles",
-    )
-    files = gr.File(
-        label="Compare with pictures", file_count="multiple", file_types=["image"], height=150
-    )
-    strip = example_strip(lambda: gr.Textbox(render=False), *similarity_examples())
-    rank = gr.Button("Rank", variant="primary", elem_classes="go")
-    with gr.Row():
-        matrix = gr.Button("Matrix: all texts × all pictures", size="sm", min_width=140)
-        embed = gr.Button("Embeddings as a file (.npz)", size="sm", min_width=140)
-    picker = model_picker(TASK)
-    return Controls(text, image, texts, files, strip, rank, matrix, embed, picker)
-
-
-def _lay_out_results() -> Results:
-    notices = hidden_html()
-    gallery = gr.Gallery(
-        label="Pictures, best first",
-        show_label=False,
-        visible=False,
-        columns=4,
-        height="auto",
-        object_fit="contain",
-        interactive=False,
-        elem_classes="ranked",
-    )
-    table = gr.HTML(EMPTY, padding=False)
-    csv = gr.DownloadButton("Download as CSV", visible=False, size="sm")
-    npz = gr.DownloadButton("Download embeddings.npz", visible=False, size="sm")
-    return Results(notices, gallery, table, csv, npz)
 
 
 #: Values of the outputs that change nothing.

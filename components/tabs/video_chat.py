@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,14 @@ from components.widgets.chat import (
     said,
 )
 from components.widgets.examples import (
-    ExampleStrip,
     example_strip,
     video_chat_examples,
     wire_example_strip,
 )
-from components.widgets.generation import GenerationControls, generation_settings
+from components.widgets.generation import GenerationControls
 from components.widgets.layout import hidden_html, offer, show, time_range, two_columns
 from components.widgets.model_lease import lease
-from components.widgets.model_picker import ModelPicker, model_picker, notices_of, wire_model_picker
+from components.widgets.model_picker import model_picker, notices_of, wire_model_picker
 from components.widgets.player import Player
 from components.widgets.queues import AHEAD_QUEUE, PAGE_EVENT
 from pipelines.core.errors import MediaError
@@ -62,7 +60,6 @@ HOW_IT_LOOKS = (
 )
 
 
-@dataclass(frozen=True)
 class Controls:
     """What a visitor sets, and what the page shows of the video.
 
@@ -72,17 +69,31 @@ class Controls:
         shown: the frames that `film` shows.
     """
 
-    video: Player
-    max_frames: gr.Slider
-    start: gr.Number
-    end: gr.Number
-    compress: gr.Checkbox
-    strip: ExampleStrip
-    picker: ModelPicker
-    settings: GenerationControls
-    plan: gr.HTML
-    film: gr.HTML
-    shown: gr.State
+    def __init__(self) -> None:
+        self.video = Player(label="Video", height=320, sources=["upload"])
+        self.film = hidden_html()
+        self.strip = example_strip(lambda: gr.Video(render=False), *video_chat_examples())
+        self.plan = hidden_html()
+        with gr.Accordion("How closely, and which part", open=False):
+            self.max_frames = gr.Slider(
+                8,
+                MOST_FRAMES,
+                64,
+                step=8,
+                label="Most frames",
+                info="More frames see more of a long video, and take longer.",
+            )
+            self.start, self.end = time_range()
+            self.compress = gr.Checkbox(
+                False,
+                label="Skim",
+                info="Inside the model most of the video is set aside after a first look. Long "
+                "videos are answered faster; small things may be missed.",
+            )
+            gr.Markdown(HOW_IT_LOOKS)
+        self.settings = GenerationControls(256, longest=1024, beams=False)
+        self.picker = model_picker(TASK)
+        self.shown = gr.State(None)
 
     @property
     def inputs(self) -> list[Any]:
@@ -109,45 +120,16 @@ def build(services: Services, page: gr.Blocks) -> None:
         gr.Markdown(
             "What happens in this video? Ask in as many turns as you like.", elem_classes="lead"
         )
-        controls, panel = two_columns(_lay_out_controls, _lay_out_chat)
+        controls, panel = two_columns(Controls, _lay_out_chat)
     wire_model_picker(services.store, TASK, controls.picker, page)
     handlers = Handlers(services, controls, panel)
     _wire_chat(handlers, controls, panel)
     _wire_prepare(handlers, controls)
 
 
-def _lay_out_controls() -> Controls:
-    video = Player(label="Video", height=320, sources=["upload"])
-    film = hidden_html()
-    strip = example_strip(lambda: gr.Video(render=False), *video_chat_examples())
-    plan = hidden_html()
-    with gr.Accordion("How closely, and which part", open=False):
-        max_frames = gr.Slider(
-            8,
-            MOST_FRAMES,
-            64,
-            step=8,
-            label="Most frames",
-            info="More frames see more of a long video, and take longer.",
-        )
-        start, end = time_range()
-        compress = gr.Checkbox(
-            False,
-            label="Skim",
-            info="Inside the model most of the video is set aside after a first look. Long videos "
-            "are answered faster; small things may be missed.",
-        )
-        gr.Markdown(HOW_IT_LOOKS)
-    settings = generation_settings(256, longest=1024, beams=False)
-    picker = model_picker(TASK)
-    return Controls(
-        video, max_frames, start, end, compress, strip, picker, settings, plan, film, gr.State(None)
-    )
-
-
 def _lay_out_chat() -> Panel:
     wording = Wording(as_markdown, from_markdown, markdown=True)
-    return chat.lay_out(EMPTY, "What happens in the video?", wording)
+    return Panel(EMPTY, "What happens in the video?", wording)
 
 
 #: Values of the outputs of an answer that change nothing.

@@ -79,9 +79,13 @@ class Subject:
     empty: str
 
 
-@dataclass(frozen=True)
 class Panel:
-    """The components.
+    """Components of a conversation.
+
+    Args:
+        placeholder: shown while there are no messages.
+        example: of a question.
+        wording: conversion of its texts.
 
     Attributes:
         about: the file that the conversation is about; None also where the state of a session
@@ -89,17 +93,38 @@ class Panel:
         busy: whether an answer is being given.
     """
 
-    notices: gr.HTML
-    chat: gr.Chatbot
-    question: gr.Textbox
-    ask: gr.Button
-    stop: gr.Button
-    clear: gr.Button
-    meter: gr.HTML
-    download: gr.DownloadButton
-    about: gr.State
-    busy: gr.State
-    wording: Wording
+    def __init__(
+        self,
+        placeholder: str,
+        example: str,
+        wording: Wording = Wording(),  # noqa: B008
+    ) -> None:
+        self.wording = wording
+        self.notices = gr.HTML(visible=False, padding=False)
+        self.chat = gr.Chatbot(
+            label="Conversation",
+            show_label=False,
+            height=360,
+            placeholder=placeholder,
+            editable="user",
+            buttons=[] if wording.markdown else ["copy", "copy_all"],
+            feedback_options=None,
+            render_markdown=wording.markdown,
+            latex_delimiters=[],
+            allow_tags=False,
+            layout="bubble",
+        )
+        self.meter = gr.HTML(visible=False, padding=False)
+        self.question = gr.Textbox(
+            label="Question", placeholder=example, max_lines=4, autofocus=False
+        )
+        with gr.Row():
+            self.ask = gr.Button("Ask", variant="primary", elem_classes="go")
+            self.stop = gr.Button("Stop", min_width=80, scale=0)
+        with gr.Row():
+            self.clear = gr.Button("New conversation", size="sm", min_width=140)
+            self.download = gr.DownloadButton("Download", visible=False, size="sm", min_width=140)
+        self.about, self.busy = gr.State(None), gr.State(False)
 
     @property
     def outputs(self) -> list[Any]:
@@ -120,40 +145,6 @@ class Panel:
         """Return the chat component's value with `number` messages of before and a question."""
         asked = {"role": "user", "content": self.wording.shown(question)}
         return [*plain_messages(value)[:number], asked]
-
-
-def lay_out(placeholder: str, example: str, wording: Wording = Wording()) -> Panel:  # noqa: B008
-    """Lay out a conversation.
-
-    Args:
-        placeholder: shown while there are no messages.
-        example: of a question.
-        wording: conversion of its texts.
-    """
-    notices = gr.HTML(visible=False, padding=False)
-    chat = gr.Chatbot(
-        label="Conversation",
-        show_label=False,
-        height=360,
-        placeholder=placeholder,
-        editable="user",
-        buttons=[] if wording.markdown else ["copy", "copy_all"],
-        feedback_options=None,
-        render_markdown=wording.markdown,
-        latex_delimiters=[],
-        allow_tags=False,
-        layout="bubble",
-    )
-    meter = gr.HTML(visible=False, padding=False)
-    question = gr.Textbox(label="Question", placeholder=example, max_lines=4, autofocus=False)
-    with gr.Row():
-        ask = gr.Button("Ask", variant="primary", elem_classes="go")
-        stop = gr.Button("Stop", min_width=80, scale=0)
-    with gr.Row():
-        clear = gr.Button("New conversation", size="sm", min_width=140)
-        download = gr.DownloadButton("Download", visible=False, size="sm", min_width=140)
-    about, busy = gr.State(None), gr.State(False)
-    return Panel(notices, chat, question, ask, stop, clear, meter, download, about, busy, wording)
 
 
 def wire(

@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,16 +15,6 @@ Right = TypeVar("Right")
 
 #: Update of a component that is hidden.
 HIDDEN: dict[str, Any] = gr.update(visible=False)
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Components that handlers return the values of, in the order of the fields."""
-
-    @property
-    def outputs(self) -> list[Any]:
-        """All components, in order."""
-        return [getattr(self, each.name) for each in fields(self)]
 
 
 def two_columns(left: Callable[[], Left], right: Callable[[], Right]) -> tuple[Left, Right]:
