@@ -37,9 +37,9 @@ from components.widgets.layout import (
     two_columns,
 )
 from components.widgets.model_picker import (
+    ModelPicker,
     badge,
     is_demo,
-    model_picker,
     wire_model_picker,
 )
 from components.widgets.queues import BATCH_QUEUE, PAGE_EVENT
@@ -80,7 +80,7 @@ class Controls:
             placeholder="Optional: words that every caption goes on from, such as: a photo of",
             max_lines=4,
         )
-        self.picker = model_picker(TASK)
+        self.picker = ModelPicker(TASK)
         self.settings = GenerationControls(40)
         with gr.Row():
             self.start = gr.Button("Start", variant="primary", elem_classes="go", min_width=90)

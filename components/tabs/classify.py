@@ -21,11 +21,7 @@ from components.widgets.examples import (
 )
 from components.widgets.layout import hidden_html, offer, show, two_columns, wording_choice
 from components.widgets.model_lease import lease
-from components.widgets.model_picker import (
-    model_picker,
-    notices_of,
-    wire_model_picker,
-)
+from components.widgets.model_picker import ModelPicker, notices_of, wire_model_picker
 from components.widgets.queues import BATCHED_QUEUE, PAGE_EVENT
 from pipelines.core.spec import Task
 from pipelines.models.notes import repeated_notes
@@ -86,7 +82,7 @@ class Controls:
             placeholder="red circle\nblue square\ngreen star",
         )
         self.run = gr.Button("Classify", variant="primary", elem_classes="go")
-        self.picker = model_picker(TASK)
+        self.picker = ModelPicker(TASK)
         with gr.Accordion("Options", open=False):
             self.templates = wording_choice()
             self.look = gr.Checkbox(False, label="Show where the model looks for a label")

@@ -28,7 +28,7 @@ from components.widgets.layout import (
     two_columns,
 )
 from components.widgets.model_lease import lease
-from components.widgets.model_picker import model_picker, notices_of, wire_model_picker
+from components.widgets.model_picker import ModelPicker, notices_of, wire_model_picker
 from components.widgets.queues import DEVICE_QUEUE
 from pipelines.core.options import GenerationOptions
 from pipelines.core.spec import ModelSpec, Task
@@ -55,7 +55,7 @@ class Controls:
         self.strip = example_strip(
             lambda: gr.Image(type="filepath", render=False), *describe_examples()
         )
-        self.picker = model_picker(TASK)
+        self.picker = ModelPicker(TASK)
         self.settings = GenerationControls(40)
 
     @property

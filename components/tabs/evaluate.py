@@ -21,7 +21,7 @@ from components.widgets.layout import (
     two_columns,
     wording_choice,
 )
-from components.widgets.model_picker import model_picker, notices_of, wire_model_picker
+from components.widgets.model_picker import ModelPicker, notices_of, wire_model_picker
 from components.widgets.queues import BATCH_QUEUE, PAGE_EVENT
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.evaluation.job import Evaluation, EvaluationRequest, Stage, follow
@@ -65,7 +65,7 @@ class Controls:
         self.archive = gr.File(label="A zip with one folder for each class", height=150)
         self.example = gr.Button("Take the example", size="sm")
         self.templates = wording_choice()
-        self.picker = model_picker(TASK)
+        self.picker = ModelPicker(TASK)
         with gr.Row():
             self.evaluate = gr.Button(
                 "Evaluate", variant="primary", elem_classes="go", min_width=80

@@ -27,7 +27,7 @@ from components.widgets.layout import (
     time_range,
     two_columns,
 )
-from components.widgets.model_picker import model_picker, notices_of, wire_model_picker
+from components.widgets.model_picker import ModelPicker, notices_of, wire_model_picker
 from components.widgets.player import Player, chosen_of, fit_choice, frame_gallery
 from components.widgets.queues import DEVICE_QUEUE, PAGE_EVENT
 from pipelines.compute.background import await_work
@@ -62,7 +62,7 @@ class Controls:
         with gr.Accordion("Part of the video, shape of the frames", open=False):
             self.start, self.end = time_range()
             self.fit = fit_choice()
-        self.picker = model_picker(TASK)
+        self.picker = ModelPicker(TASK)
 
     @property
     def inputs(self) -> list[Any]:

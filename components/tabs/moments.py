@@ -30,7 +30,7 @@ from components.widgets.layout import (
     show,
     two_columns,
 )
-from components.widgets.model_picker import model_picker, notices_of, wire_model_picker
+from components.widgets.model_picker import ModelPicker, notices_of, wire_model_picker
 from components.widgets.player import chosen_of, fit_choice, frame_gallery, result_player
 from components.widgets.queues import DEVICE_QUEUE, PAGE_EVENT
 from pipelines.compute.background import await_work
@@ -81,7 +81,7 @@ class Controls:
                 1, min(20, MOST_MOMENTS), 5, step=1, label="Most moments of a video"
             )
             self.fit = fit_choice()
-        self.picker = model_picker(TASK)
+        self.picker = ModelPicker(TASK)
 
     @property
     def inputs(self) -> set[Any]:

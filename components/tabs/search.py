@@ -34,7 +34,7 @@ from components.widgets.layout import (
     run_and_stop,
     two_columns,
 )
-from components.widgets.model_picker import model_picker, notices_of, wire_model_picker
+from components.widgets.model_picker import ModelPicker, notices_of, wire_model_picker
 from components.widgets.player import chosen_of, frame_gallery, result_player
 from components.widgets.queues import BATCH_QUEUE, DEVICE_QUEUE, LOOKUP_QUEUE, PAGE_EVENT
 from pipelines.core.errors import InputError, PipelineError
@@ -102,8 +102,8 @@ class Controls:
             )  # fmt: skip
         with gr.Accordion("Options", open=False):
             self.top_k = gr.Slider(1, 100, 20, step=1, label="Most results")
-            self.pictures = model_picker("image-text", "Model for pictures")
-            self.videos = model_picker("video-text", "Model for videos")
+            self.pictures = ModelPicker("image-text", "Model for pictures")
+            self.videos = ModelPicker("video-text", "Model for videos")
         with gr.Accordion("Delete from the index", open=False):
             self.names = gr.Dropdown(
                 [], value=[], multiselect=True, allow_custom_value=True, label="Files in the index"

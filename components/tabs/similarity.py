@@ -19,7 +19,7 @@ from components.widgets.examples import (
 )
 from components.widgets.layout import HIDDEN, hidden_html, offer, two_columns
 from components.widgets.model_lease import lease
-from components.widgets.model_picker import model_picker, notices_of, wire_model_picker
+from components.widgets.model_picker import ModelPicker, notices_of, wire_model_picker
 from components.widgets.queues import BATCHED_QUEUE, PAGE_EVENT
 from pipelines.core.errors import InputError
 from pipelines.core.results import Embeddings
@@ -70,7 +70,7 @@ class Controls:
         with gr.Row():
             self.matrix = gr.Button("Matrix: all texts × all pictures", size="sm", min_width=140)
             self.embed = gr.Button("Embeddings as a file (.npz)", size="sm", min_width=140)
-        self.picker = model_picker(TASK)
+        self.picker = ModelPicker(TASK)
 
     @property
     def asked(self) -> list[Any]:

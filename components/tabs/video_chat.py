@@ -32,7 +32,7 @@ from components.widgets.examples import (
 from components.widgets.generation import GenerationControls
 from components.widgets.layout import hidden_html, offer, show, time_range, two_columns
 from components.widgets.model_lease import lease
-from components.widgets.model_picker import model_picker, notices_of, wire_model_picker
+from components.widgets.model_picker import ModelPicker, notices_of, wire_model_picker
 from components.widgets.player import Player
 from components.widgets.queues import AHEAD_QUEUE, PAGE_EVENT
 from pipelines.core.errors import MediaError
@@ -92,7 +92,7 @@ class Controls:
             )
             gr.Markdown(HOW_IT_LOOKS)
         self.settings = GenerationControls(256, longest=1024, beams=False)
-        self.picker = model_picker(TASK)
+        self.picker = ModelPicker(TASK)
         self.shown = gr.State(None)
 
     @property

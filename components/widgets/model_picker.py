@@ -1,7 +1,6 @@
 """Choice of a model, and what the page says about the chosen one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -27,26 +26,17 @@ def is_demo(key: str) -> bool:
     return key in CATALOGUE and CATALOGUE[key].demo
 
 
-@dataclass(frozen=True)
 class ModelPicker:
-    """The model dropdown of a tab with the line under it.
+    """Model dropdown of a tab, and the line under it: size, place and licence.
 
-    Attributes:
-        dropdown: its value is a catalogue key.
-        hint: size, place and licence of the chosen model.
+    `wire_model_picker` sets its value, a catalogue key, when the page opens.
     """
 
-    dropdown: gr.Dropdown
-    hint: gr.Markdown
-
-
-def model_picker(task: Task, label: str = "Model") -> ModelPicker:
-    """Lay out a model dropdown; `wire_model_picker` sets its value when the page opens."""
-    choices = [(spec.title, spec.key) for spec in MODELS if spec.task == task]
-    start = choices[-1][1]
-    dropdown = gr.Dropdown(choices, value=start, label=label, elem_classes="model-picker")
-    hint = gr.Markdown(elem_classes="model-hint")
-    return ModelPicker(dropdown, hint)
+    def __init__(self, task: Task, label: str = "Model") -> None:
+        choices = [(spec.title, spec.key) for spec in MODELS if spec.task == task]
+        start = choices[-1][1]
+        self.dropdown = gr.Dropdown(choices, value=start, label=label, elem_classes="model-picker")
+        self.hint = gr.Markdown(elem_classes="model-hint")
 
 
 def wire_model_picker(
