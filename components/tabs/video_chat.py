@@ -235,7 +235,9 @@ class _Reply:
             return
         times = video_chat.times_shown(self._seen)
         with suppress(MediaError):  # the answer is there, and says what could not be read
-            frames = yield from decode_previews(video, times, max_seconds=max_seconds, sign=_NOTHING)
+            frames = yield from decode_previews(
+                video, times, max_seconds=max_seconds, sign=_NOTHING
+            )
             yield *_NOTHING[:4], *_film(self._seen, frames)
 
     def chat(self) -> list[Message]:
