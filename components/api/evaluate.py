@@ -1,25 +1,21 @@
 """The public endpoints that measure a model on labelled pictures; see `components.api.publish`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
+from components.api.base import Endpoint, Endpoints
 from components.render import evaluation as fmt
-from components.server.uploads import Uploads
-from components.widgets.common import save_result
+from components.server.services import Services
+from components.widgets.layout import save_result
+from components.widgets.queues import BATCH_QUEUE
 from pipelines.evaluation.job import TASK, Evaluation, EvaluationRequest, follow
 from pipelines.evaluation.train_probe import ProbeOptions
-from pipelines.serving.store import PipelineStore
 
 
-class EvaluateEndpoints:
-    """What is published of labelled pictures."""
-
-    def __init__(self, store: PipelineStore) -> None:
-        """Remember what lends the models, and guard what is sent."""
-        self._store = store
-        self._uploads = Uploads(store.settings)
+class EvaluateEndpoints(Endpoints):
+    """Endpoints on labelled images."""
 
     def evaluate_images(
         self, archive: gr.FileData, templates: str = "", model: str = ""
@@ -87,7 +83,7 @@ class EvaluateEndpoints:
                 yield {}, [], None
 
 
-def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
+def endpoints(services: Services) -> list[Endpoint]:
     """Return the functions to publish."""
-    own = EvaluateEndpoints(store)
-    return [own.evaluate_images, own.train_probe]
+    own = EvaluateEndpoints(services)
+    return [(own.evaluate_images, BATCH_QUEUE), (own.train_probe, BATCH_QUEUE)]

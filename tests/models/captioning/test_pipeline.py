@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from pipelines.compute.device import Device
+from pipelines.core.cancel import CancelToken
 from pipelines.core.errors import InputError, MediaError, WeightsError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Quantization, Settings
@@ -94,7 +95,7 @@ def test_prompts_of_other_lengths_share_a_batch(
     requests = [PromptRequest(template=str(model.traits.continuation), text=word) for word in words]
     rows = [model._row(one, request, SHORT) for one, request in zip(encoded, requests, strict=True)]
     assert len({len(row.prompt.ids) for row in rows}) > 1
-    run: GenerationRun[None] = GenerationRun(lambda _: None, lambda: False)
+    run: GenerationRun[None] = GenerationRun(lambda _: None, CancelToken())
     together = model._generate(run, rows, SHORT, [0] * len(rows))
     assert together == [model._generate(run, [row], SHORT, [0])[0] for row in rows]
 
