@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     store = make_store(settings)
     services = Services.of(store)
     app = build_app(services)
-    close_on_signals(app.house)
+    close_on_signals(app.rules)
     try:
         app.launch(**launch_options(settings, service_routes(store, app)), prevent_thread_lock=True)
     except OSError as error:
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     start_giving_back(store)
     store.sources.start_probe()
     warm_up()
-    serve_until_closed(app, app.house, settings.grace_s)
+    serve_until_closed(app, app.rules, settings.grace_s)
 
 
 if __name__ == "__main__":

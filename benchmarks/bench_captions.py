@@ -52,7 +52,7 @@ def fresh_images(number: int) -> list[Image.Image]:
 
 
 def batched(describer: CaptionPipeline, size: int, tokens: int, times: int) -> Row:
-    """Captions of `size` images together, beside one by one; the texts must be equal."""
+    """Captions of `size` images in one batch and one by one; the texts must be equal."""
     options = GenerationOptions(max_new_tokens=tokens)
     same = fresh_images(size)
     alone = [describer.caption([image], options=options)[0].text for image in same]
@@ -66,7 +66,7 @@ def batched(describer: CaptionPipeline, size: int, tokens: int, times: int) -> R
         for image in fresh_images(size):
             describer.caption([image], options=options)
 
-    what = f"captions of {tokens} tokens of {size} images in one batch, beside one by one"
+    what = f"captions of {tokens} tokens of {size} images in one batch / one by one"
     return row(what, *compare(ours, theirs, times), 1 / 3, texts_equal=alone == together)
 
 

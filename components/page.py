@@ -1,4 +1,4 @@
-"""The page: header, tabs, look."""
+"""The page: header, tabs, launch options."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -37,7 +37,9 @@ from components.tabs import (
     similarity,
     video_chat,
 )
-from components.widgets.common import ASSETS, MOST_AT_ONCE, is_bundled
+from components.widgets.examples import ASSETS
+from components.widgets.model_picker import is_bundled
+from components.widgets.queues import MOST_AT_ONCE
 from components.widgets.theme import THEME
 from pipelines.core.messages import Message
 from pipelines.core.settings import Settings
@@ -46,10 +48,10 @@ from pipelines.serving.work_dir import KEEP_FILES_S
 #: Requests that may wait; one more is refused with a clear message.
 MAX_WAITING = 256
 
-#: Folders of pictures that the page shows to everybody.
+#: Folders of files that the page shows to everybody.
 PUBLIC_FOLDERS = (ASSETS / "examples", Path(MEDIA))
 
-#: What Gradio's own languages lack: it would show, and read out, the key.
+#: Texts that Gradio's own languages lack; it would show the key.
 LACKING_IN_ENGLISH = {"common.upload": "Upload", "common.complete": "Complete"}
 LACKING_IN_CHINESE = {"common.upload": "上传", "common.complete": "完成"}
 
@@ -70,7 +72,7 @@ def build_app(services: Services) -> Page:
     """Lay out the whole app."""
     close_off_the_loop()
     forbid_fetching()
-    keep_s = int(KEEP_FILES_S)  # gradio deletes the rest when it ends, which sweeping cannot
+    keep_s = int(KEEP_FILES_S)  # gradio deletes at exit what sweeping cannot
     with Page(title="SeeSay", analytics_enabled=False, delete_cache=(keep_s, keep_s)) as app:
         gr.HTML(
             Message(
@@ -89,14 +91,14 @@ def build_app(services: Services) -> Page:
         publish.build(services)
     app.uploads = Uploads(services.store.settings)
     app.links = Links(services.store.settings)
-    app.house = AccessRules(services.store.settings.requests_per_minute)
+    app.rules = AccessRules(services.store.settings.requests_per_minute)
     app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return app
 
 
 @asynccontextmanager
 async def _serving(app: Any) -> AsyncIterator[None]:
-    """What goes on beside the requests, for as long as Gradio's server runs."""
+    """Lifespan of the server: MCP tools, and the deletion of old sessions."""
     async with serve_agents(app), forget_visits(app):
         yield
 

@@ -1,25 +1,21 @@
 """The public endpoint that captions many images; see `components.api.publish`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
+from components.api.base import Endpoint, Endpoints
 from components.jobs.batch_order import make_order
 from components.render.batch import as_rows
-from components.server.uploads import Uploads
+from components.server.services import Services
+from components.widgets.queues import BATCH_QUEUE
 from pipelines.batch.job import BatchJob
 from pipelines.core.options import GenerationOptions
-from pipelines.serving.store import PipelineStore
 
 
-class BatchEndpoints:
-    """What is published of many images."""
-
-    def __init__(self, store: PipelineStore) -> None:
-        """Remember what lends the models, and guard what is sent."""
-        self._store = store
-        self._uploads = Uploads(store.settings)
+class BatchEndpoints(Endpoints):
+    """Endpoints on many images."""
 
     def caption_images(
         self,
@@ -33,7 +29,7 @@ class BatchEndpoints:
         seed: int = 0,
         resume_key: str = "",
     ) -> Iterator[tuple[list[dict[str, Any]], gr.FileData | None]]:
-        """Describe many images; one that cannot be read stops no other.
+        """Describe many images; an unreadable one does not stop the others.
 
         Args:
             files: image files, or one zip of them.
@@ -50,7 +46,7 @@ class BatchEndpoints:
         Returns:
             rows: file, caption, error and notes for each image in order, so far; they stream. A
                 file that cannot be read has its reason as the error. The notes say what of the
-                prompt did not count and why a caption ends.
+                prompt was ignored and why a caption ends.
             results: at the end, a zip of all as JSON lines, CSV, metadata.jsonl and text files.
         """
         options = GenerationOptions(
@@ -65,13 +61,13 @@ class BatchEndpoints:
         )
         job = BatchJob(self._store, order)
         rows: list[dict[str, Any]] = []
-        for look in job.follow():
-            rows += as_rows(look.new)
-            made = look.files[0] if look.files else None
+        for progress in job.follow():
+            rows += as_rows(progress.new)
+            made = progress.files[0] if progress.files else None
             yield list(rows), gr.FileData(path=str(made), orig_name=made.name) if made else None
 
 
-def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
-    """Return the function to publish."""
-    own = BatchEndpoints(store)
-    return [own.caption_images]
+def endpoints(services: Services) -> list[Endpoint]:
+    """Return the functions to publish."""
+    own = BatchEndpoints(services)
+    return [(own.caption_images, BATCH_QUEUE)]

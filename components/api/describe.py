@@ -1,27 +1,23 @@
 """The public endpoints that put an image into words; see `components.api.publish`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
-from components.server.uploads import Uploads
+from components.api.base import Endpoint, Endpoints
+from components.server.services import Services
 from components.widgets.model_lease import lease
+from components.widgets.queues import DEVICE_QUEUE
 from pipelines.core.options import GenerationOptions
 from pipelines.core.spec import Task
 from pipelines.core.text import extend_history
-from pipelines.serving.store import PipelineStore
 
 TASK: Task = "caption"
 
 
-class DescribeEndpoints:
-    """What is published of captions and answers."""
-
-    def __init__(self, store: PipelineStore) -> None:
-        """Remember what lends the models, and guard what is sent."""
-        self._store = store
-        self._uploads = Uploads(store.settings)
+class DescribeEndpoints(Endpoints):
+    """Endpoints on captions and answers."""
 
     def caption_image(
         self,
@@ -52,9 +48,9 @@ class DescribeEndpoints:
         options = _options(max_new_tokens, num_beams, temperature, top_p, seed)
         path = self._uploads.path(image, "image")
         words = "" if prompt is None else prompt
-        with lease(self._store, model, TASK) as lent:
-            yield from lent.wait("")
-            yield from _so_far(lent.pipeline.stream_caption(path, words, options))
+        with lease(self._store, model, TASK) as held:
+            yield from held.wait("")
+            yield from _so_far(held.pipeline.stream_caption(path, words, options))
 
     def answer_image(
         self,
@@ -84,9 +80,9 @@ class DescribeEndpoints:
         """
         options = _options(max_new_tokens, num_beams, temperature, top_p, seed)
         path = self._uploads.path(image, "image")
-        with lease(self._store, model, TASK) as lent:
-            yield from lent.wait("")
-            yield from _so_far(lent.pipeline.stream_answer(path, question, options))
+        with lease(self._store, model, TASK) as held:
+            yield from held.wait("")
+            yield from _so_far(held.pipeline.stream_answer(path, question, options))
 
     def chat_image(
         self,
@@ -117,23 +113,24 @@ class DescribeEndpoints:
             answer: the answer so far; it streams.
             history: the messages so far with this one and its answer, to send with the next. In
                 the end its last message has "notes", a list of sentences on what of the request
-                did not count and why the answer ends; they need not be sent back.
+                was ignored and why the answer ends; they need not be sent back.
         """
         options = _options(max_new_tokens, num_beams, temperature, top_p, seed)
         path = self._uploads.path(image, "image")
-        with lease(self._store, model, TASK) as lent:
-            yield from lent.wait(("", []))
+        with lease(self._store, model, TASK) as held:
+            yield from held.wait(("", []))
             text = ""
-            for delta in lent.pipeline.stream_chat(path, message, history, options):
+            for delta in held.pipeline.stream_chat(path, message, history, options):
                 text += delta.text
                 notes = delta.result.notes if delta.result is not None else None
                 yield text, extend_history(history, message, text, notes)
 
 
-def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
+def endpoints(services: Services) -> list[Endpoint]:
     """Return the functions to publish."""
-    own = DescribeEndpoints(store)
-    return [own.caption_image, own.answer_image, own.chat_image]
+    own = DescribeEndpoints(services)
+    functions = (own.caption_image, own.answer_image, own.chat_image)
+    return [(function, DEVICE_QUEUE) for function in functions]
 
 
 def _options(

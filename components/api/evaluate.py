@@ -1,30 +1,26 @@
 """The public endpoints that measure a model on labelled pictures; see `components.api.publish`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
+from components.api.base import Endpoint, Endpoints
 from components.render import evaluation as fmt
-from components.server.uploads import Uploads
-from components.widgets.common import save_result
+from components.server.services import Services
+from components.widgets.layout import save_result
+from components.widgets.queues import BATCH_QUEUE
 from pipelines.evaluation.job import TASK, Evaluation, EvaluationRequest, follow
 from pipelines.evaluation.train_probe import ProbeOptions
-from pipelines.serving.store import PipelineStore
 
 
-class EvaluateEndpoints:
-    """What is published of labelled pictures."""
-
-    def __init__(self, store: PipelineStore) -> None:
-        """Remember what lends the models, and guard what is sent."""
-        self._store = store
-        self._uploads = Uploads(store.settings)
+class EvaluateEndpoints(Endpoints):
+    """Endpoints on labelled images."""
 
     def evaluate_images(
         self, archive: gr.FileData, templates: str = "", model: str = ""
     ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        """Measure how well a model recognises the classes of your own pictures (zero-shot).
+        """Measure how well a model recognises your own classes (zero-shot).
 
         Args:
             archive: a zip with one folder of pictures for each class, named after it.
@@ -34,7 +30,7 @@ class EvaluateEndpoints:
         Returns:
             summary: accuracy (top1, top5 above five classes) with its Wilson interval at 95 %,
                 that of each class, the confusion matrix, and the files left out with the reason.
-            predictions: for each picture its label, what it was taken for, and the probability.
+            predictions: for each image its label, the predicted class and its probability.
         """
         order = EvaluationRequest(
             self._uploads.path(archive, "archive"),
@@ -55,7 +51,7 @@ class EvaluateEndpoints:
         held_out: float = 0.25,
         seed: int = 0,
     ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]], gr.FileData | None]]:
-        """Teach a model the classes of your own pictures: a linear probe, measured and to keep.
+        """Train a linear probe on your own classes, and measure it.
 
         Args:
             archive: a zip with one folder of pictures for each class, named after it; at least
@@ -68,8 +64,8 @@ class EvaluateEndpoints:
         Returns:
             summary: zero-shot and probe accuracy on the same held-out pictures, each as in
                 /evaluate_images.
-            predictions: for each held-out picture its label, what the probe took it for with the
-                probability, and what it was taken for zero-shot.
+            predictions: for each held-out image its label, the prediction of the probe with its
+                probability, and the zero-shot prediction.
             file: the probe (.safetensors), for /classify_image.
         """
         options = ProbeOptions(held_out=held_out, seed=seed)
@@ -87,7 +83,7 @@ class EvaluateEndpoints:
                 yield {}, [], None
 
 
-def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
+def endpoints(services: Services) -> list[Endpoint]:
     """Return the functions to publish."""
-    own = EvaluateEndpoints(store)
-    return [own.evaluate_images, own.train_probe]
+    own = EvaluateEndpoints(services)
+    return [(own.evaluate_images, BATCH_QUEUE), (own.train_probe, BATCH_QUEUE)]

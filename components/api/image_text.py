@@ -1,30 +1,26 @@
 """The public endpoints that compare images and texts; see `components.api.publish`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
-from components.jobs.label_choice import choose
+from components.api.base import Endpoint, Endpoints
+from components.jobs.label_choice import choose, classify
 from components.render import scores as fmt
-from components.server.uploads import Uploads, one_query
-from components.widgets.common import worked_off
+from components.server.services import Services
+from components.server.uploads import one_query
 from components.widgets.model_lease import lease
+from components.widgets.queues import BATCHED_QUEUE
 from pipelines.core.errors import InputError
 from pipelines.core.spec import Task
 from pipelines.core.text import split_lines
-from pipelines.serving.store import PipelineStore
 
 TASK: Task = "image-text"
 
 
-class ImageTextEndpoints:
-    """What is published of images and texts."""
-
-    def __init__(self, store: PipelineStore) -> None:
-        """Remember what lends the models, and guard what is sent."""
-        self._store = store
-        self._uploads = Uploads(store.settings)
+class ImageTextEndpoints(Endpoints):
+    """Endpoints on images and texts."""
 
     def classify_image(
         self,
@@ -34,7 +30,7 @@ class ImageTextEndpoints:
         model: str = "",
         probe: gr.FileData | None = None,
     ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        """Classify an image with labels of your own (zero-shot), or with a probe of your own.
+        """Classify an image with your own labels (zero-shot) or with your own probe.
 
         Args:
             image: an image file.
@@ -52,12 +48,8 @@ class ImageTextEndpoints:
         path = self._uploads.path(image, "image")
         asked = choose(self._uploads, labels, probe)
         wording = "" if templates is None else templates
-        with lease(self._store, model or asked.model, TASK) as lent:
-            yield from lent.wait(({}, []))
-            clip = lent.pipeline
-            for _ in worked_off(clip.prepare(asked.labels, templates=wording)):
-                yield {}, []
-            result = asked.classify(clip, path, wording)
+        spec = self._store.resolve(model or asked.model, TASK)
+        result = yield from classify(self._store, spec, path, asked, wording, ({}, []))
         yield fmt.as_label(result, asked.repeated), fmt.as_scores(result)
 
     def rank_similarity(
@@ -85,15 +77,12 @@ class ImageTextEndpoints:
         images = self._uploads.images(candidate_images, "candidate_images")
         blank = candidate_texts is None or not str(candidate_texts).strip()
         split = split_lines(candidate_texts, "candidate_texts") if not blank else ([], [])
-        with lease(self._store, model, TASK) as lent:
-            yield from lent.wait([])
-            clip = lent.pipeline
-            for _ in worked_off(clip.prepare(split[0], images)):
-                yield []
-            yield fmt.as_ranking(clip.rank(query, split[0], images), split[1])
+        with lease(self._store, model, TASK) as held:
+            yield from held.wait([], lambda clip: clip.prepare(split[0], images))
+            yield fmt.as_ranking(held.pipeline.rank(query, split[0], images), split[1])
 
     def embed_texts(self, texts: str, model: str = "") -> Iterator[dict[str, Any]]:
-        """Return the unit vectors of texts, for search or clustering of your own.
+        """Return unit vectors of texts, for your own search or clustering.
 
         Args:
             texts: one per line; each line gets one vector, in order.
@@ -103,15 +92,12 @@ class ImageTextEndpoints:
             model, dim, and embeddings: one list of dim numbers for each text.
         """
         lines = split_lines(texts, "texts", distinct=False)[0]
-        with lease(self._store, model, TASK) as lent:
-            yield from lent.wait({})
-            clip = lent.pipeline
-            for _ in worked_off(clip.prepare(lines)):
-                yield {}
-            yield fmt.as_embeddings(clip.embed_texts(lines))
+        with lease(self._store, model, TASK) as held:
+            yield from held.wait({}, lambda clip: clip.prepare(lines))
+            yield fmt.as_embeddings(held.pipeline.embed_texts(lines))
 
     def embed_images(self, images: list[gr.FileData], model: str = "") -> Iterator[dict[str, Any]]:
-        """Return the unit vectors of images, for search or clustering of your own.
+        """Return unit vectors of images, for your own search or clustering.
 
         Args:
             images: image files.
@@ -124,15 +110,13 @@ class ImageTextEndpoints:
         files = self._uploads.images(images, "images")
         if not files:
             raise InputError("images is empty. Send at least one image file.", title="No file")
-        with lease(self._store, model, TASK) as lent:
-            yield from lent.wait({})
-            clip = lent.pipeline
-            for _ in worked_off(clip.prepare((), files)):
-                yield {}
-            yield fmt.as_embeddings(clip.embed_images(files))
+        with lease(self._store, model, TASK) as held:
+            yield from held.wait({}, lambda clip: clip.prepare((), files))
+            yield fmt.as_embeddings(held.pipeline.embed_images(files))
 
 
-def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
+def endpoints(services: Services) -> list[Endpoint]:
     """Return the functions to publish."""
-    own = ImageTextEndpoints(store)
-    return [own.classify_image, own.rank_similarity, own.embed_texts, own.embed_images]
+    own = ImageTextEndpoints(services)
+    functions = (own.classify_image, own.rank_similarity, own.embed_texts, own.embed_images)
+    return [(function, BATCHED_QUEUE) for function in functions]

@@ -15,13 +15,7 @@ from components.render import scores as fmt
 from components.server.blocks import show_errors
 from components.server.docstrings import unwrapped
 from components.server.services import Services
-from components.widgets.common import (
-    BATCH_QUEUE,
-    BATCHED_QUEUE,
-    DEVICE_QUEUE,
-    LOOKUP_QUEUE,
-    is_bundled,
-)
+from components.widgets.queues import LOOKUP_QUEUE
 
 
 def build(services: Services) -> None:
@@ -33,32 +27,16 @@ def build(services: Services) -> None:
         specs = {spec.key: spec for spec in store.models}  # a remote model of two tasks is one
         return [fmt.as_model(one, store.sources.locate(one) is not None) for one in specs.values()]
 
-    for function in image_text.endpoints(store):
-        _publish(function, BATCHED_QUEUE)
-    for function in describe.endpoints(store):
-        _publish(function, DEVICE_QUEUE)
-    for function in (*batch.endpoints(store), *evaluate.endpoints(store)):
-        _publish(function, BATCH_QUEUE)
-    for task, endpoints in (
-        (video.TASK, video.endpoints),
-        (video.CHAT_TASK, video.chat_endpoints),
-    ):
-        if is_bundled(store, task):
-            for function in endpoints(store):
-                _publish(function, DEVICE_QUEUE)
-    if is_bundled(store, "video-text"):
-        index_files, search_files = search.endpoints(services)
-        _publish(index_files, BATCH_QUEUE)
-        _publish(search_files, DEVICE_QUEUE)
-        for function in search.lookups(services):
-            _publish(function, LOOKUP_QUEUE)
+    for family in (image_text, describe, batch, evaluate, video, search):
+        for function, queue in family.endpoints(services):
+            _publish(function, queue)
     _publish(list_models, LOOKUP_QUEUE)
 
 
 def _publish(function: Callable[..., Any], queue: dict[str, Any]) -> None:
     """Publish an endpoint; a generator's values are what it returns to a script.
 
-    A long request first streams empty values, so that it ends when its client has gone.
+    A long request first streams empty values, so that it ends when its client has left.
     """
     endpoint = show_errors(function)
     endpoint.__doc__ = unwrapped(inspect.getdoc(function) or "")

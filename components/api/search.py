@@ -1,15 +1,17 @@
 """The public endpoints that index files and search them; see `components.api.publish`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import gradio as gr
 
+from components.api.base import Endpoint, Endpoints
 from components.jobs.search_run import make_order, new_key, search
 from components.render.search import as_found, as_index, as_outcomes
 from components.server.services import Services
-from components.server.uploads import Uploads
+from components.widgets.model_picker import is_bundled
+from components.widgets.queues import BATCH_QUEUE, DEVICE_QUEUE, LOOKUP_QUEUE
 from pipelines.core.errors import InputError, kind_of
 from pipelines.core.results import FileKind
 from pipelines.search.index_run import add_files
@@ -18,18 +20,13 @@ from pipelines.search.query import Query, delete_files
 from pipelines.search.results import FileOutcome
 
 
-class SearchEndpoints:
-    """What is published of indexes of files."""
-
-    def __init__(self, services: Services) -> None:
-        """Answer with the models and the indexes of `services`."""
-        self._store, self._indexes = services.store, services.indexes
-        self._uploads = Uploads(services.store.settings)
+class SearchEndpoints(Endpoints):
+    """Endpoints on indexes of files."""
 
     def index_files(
         self, files: list[gr.FileData], index_key: str = "", model: str = "", video_model: str = ""
     ) -> Iterator[tuple[list[dict[str, Any]], dict[str, Any]]]:
-        """Bring pictures and videos into an index of your own, to search in them.
+        """Add images and videos to your own index, to search in them.
 
         Args:
             files: image and video files; one that is there already is not encoded again.
@@ -46,15 +43,18 @@ class SearchEndpoints:
         """
         key = index_key or new_key()
         order = make_order(self._store, self._uploads, files, key, model, video_model)
-        told: dict[int, FileOutcome] = {}
+        outcomes: dict[int, FileOutcome] = {}
         keep_h = self._store.settings.index_hours
-        with closing(add_files(self._store, self._indexes, order)) as looks:
-            for look in looks:
-                told.update(look.new)
-                rows = as_outcomes([told[index] for index in sorted(told)])
+        with closing(add_files(self._store, self._indexes, order)) as run:
+            for progress in run:
+                outcomes.update(progress.new)
+                rows = as_outcomes([outcomes[index] for index in sorted(outcomes)])
                 yield rows, {"index_key": key}
         holding = self._indexes.holding(order.owner)
-        yield as_outcomes([told[index] for index in sorted(told)]), as_index(key, holding, keep_h)
+        yield (
+            as_outcomes([outcomes[index] for index in sorted(outcomes)]),
+            as_index(key, holding, keep_h),
+        )
 
     def search_files(
         self,
@@ -126,19 +126,20 @@ class SearchEndpoints:
         return {"deleted": deleted, **as_index(index_key, library.holding(owner), keep_h)}
 
 
-def endpoints(services: Services) -> list[Callable[..., Any]]:
-    """Return the functions to publish that work at the device; the first for long."""
+def endpoints(services: Services) -> list[Endpoint]:
+    """Return the functions to publish; none where there is no model for videos."""
+    if not is_bundled(services.store, "video-text"):
+        return []
     own = SearchEndpoints(services)
-    return [own.index_files, own.search_files]
-
-
-def lookups(services: Services) -> list[Callable[..., Any]]:
-    """Return the functions to publish that need no model."""
-    return [SearchEndpoints(services).forget_files]
+    return [
+        (own.index_files, BATCH_QUEUE),
+        (own.search_files, DEVICE_QUEUE),
+        (own.forget_files, LOOKUP_QUEUE),
+    ]
 
 
 def _named(files: str, known: set[str]) -> list[str]:
-    """Return the names in a text, one per line, as the files that are known are called."""
+    """Return the names in a text, one per line; blanks around one count in known names only."""
     lines = [line.removesuffix("\r") for line in files.split("\n")]
     names = [line if line in known else line.strip() for line in lines]
     return [name for name in names if name]

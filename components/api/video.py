@@ -5,28 +5,23 @@ from typing import Any
 
 import gradio as gr
 
+from components.api.base import Endpoint, Endpoints
+from components.jobs.video_text import TASK, find_moments, match_texts
 from components.render import video as fmt
 from components.render.video_chat import answer_notes
-from components.server.uploads import Uploads
-from components.widgets.common import worked_off
+from components.server.services import Services
 from components.widgets.model_lease import lease
+from components.widgets.model_picker import is_bundled
+from components.widgets.queues import DEVICE_QUEUE
 from pipelines.core.options import GenerationOptions, check_fit
 from pipelines.core.spec import Task
 from pipelines.core.text import extend_history, split_lines
 from pipelines.models.viclip.windows import SearchOptions
 from pipelines.models.video_chat import Part
-from pipelines.serving.store import PipelineStore
-
-TASK: Task = "video-text"
 
 
-class VideoEndpoints:
-    """What is published of videos and texts."""
-
-    def __init__(self, store: PipelineStore) -> None:
-        """Remember what lends the models, and guard what is sent."""
-        self._store = store
-        self._uploads = Uploads(store.settings)
+class VideoEndpoints(Endpoints):
+    """Endpoints on videos and texts."""
 
     def match_video(
         self,
@@ -37,7 +32,7 @@ class VideoEndpoints:
         end_s: float = 0.0,
         fit: str = "",
     ) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-        """Say which text fits a video, or a part of it.
+        """Score texts for a video, or for a part of it.
 
         Args:
             video: a video file.
@@ -50,21 +45,15 @@ class VideoEndpoints:
                 what is outside the middle square; "" for the model's own.
 
         Returns:
-            label: the best text, confidences of all, and the times of the frames that were seen.
+            label: the best text, confidences of all, and the times of the frames that were read.
             scores: for each text its probability, cosine and verdict ("match", "unsure" or
                 "no match"; other texts do not change it), best first.
         """
         path = self._uploads.path(video, "video")
         lines, repeated = split_lines(texts, "texts")
         check_fit(fit)
-        with lease(self._store, model, TASK) as lent:
-            yield from lent.wait(({}, []))
-            viclip = lent.pipeline
-            for _ in worked_off(viclip.prepare(lines)):
-                yield {}, []
-            for match in viclip.stream_match(path, lines, start_s=start_s, end_s=end_s, fit=fit):
-                if match is None:
-                    yield {}, []
+        part: dict[str, Any] = {"start_s": start_s, "end_s": end_s, "fit": fit}
+        match = yield from match_texts(self._store, model, path, lines, ({}, []), **part)
         yield fmt.as_label(match, repeated), fmt.as_text_scores(match)
 
     def find_moments(
@@ -95,20 +84,9 @@ class VideoEndpoints:
         path = self._uploads.path(video, "video")
         options = SearchOptions(window_s, stride_s, top_k, fit)
         text = one_query(query)
-        with lease(self._store, model, TASK) as lent:
-            yield from lent.wait([])
-            viclip = lent.pipeline
-            for _ in worked_off(viclip.prepare([text])):
-                yield []
-            for _ in worked_off(viclip.search([path], options)):
-                yield []
-            yield fmt.as_moments(viclip.moments([path], text, options))
-
-
-def endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
-    """Return the functions to publish."""
-    own = VideoEndpoints(store)
-    return [own.match_video, own.find_moments]
+        yield fmt.as_moments(
+            (yield from find_moments(self._store, model, [path], text, options, []))
+        )
 
 
 def one_query(query: Any) -> str:
@@ -124,13 +102,8 @@ def one_query(query: Any) -> str:
 CHAT_TASK: Task = "video-chat"
 
 
-class VideoChatEndpoints:
-    """What is published of conversations about videos."""
-
-    def __init__(self, store: PipelineStore) -> None:
-        """Remember what lends the models, and guard what is sent."""
-        self._store = store
-        self._uploads = Uploads(store.settings)
+class VideoChatEndpoints(Endpoints):
+    """Endpoints on conversations about videos."""
 
     def ask_video(
         self,
@@ -166,16 +139,16 @@ class VideoChatEndpoints:
         Returns:
             answer: the answer so far; it streams.
             history: the messages so far with this one and its answer, to send with the next; in
-                the end its last message has "notes", sentences on what did not count, and why.
+                the end its last message has "notes", sentences on what was ignored, and why.
         """
         options = GenerationOptions(
             max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
         )
         part = Part(max_frames=max_frames, start_s=start_s, end_s=end_s)
         path = self._uploads.path(video, "video")
-        with lease(self._store, model, CHAT_TASK) as lent:
-            yield from lent.wait(("", []))
-            chat = lent.pipeline
+        with lease(self._store, model, CHAT_TASK) as held:
+            yield from held.wait(("", []))
+            chat = held.pipeline
             text = ""
             for delta in chat.ask(path, question, history, options, part, compress=bool(compress)):
                 text += delta.text
@@ -183,7 +156,12 @@ class VideoChatEndpoints:
                 yield text, extend_history(history, question, text, notes)
 
 
-def chat_endpoints(store: PipelineStore) -> list[Callable[..., Any]]:
-    """Return the functions to publish."""
-    own = VideoChatEndpoints(store)
-    return [own.ask_video]
+def endpoints(services: Services) -> list[Endpoint]:
+    """Return the functions to publish, of each task that there is a model for."""
+    own, conversation = VideoEndpoints(services), VideoChatEndpoints(services)
+    published: tuple[tuple[Task, Callable[..., Any]], ...] = (
+        (TASK, own.match_video),
+        (TASK, own.find_moments),
+        (CHAT_TASK, conversation.ask_video),
+    )
+    return [(call, DEVICE_QUEUE) for task, call in published if is_bundled(services.store, task)]

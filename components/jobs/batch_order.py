@@ -1,4 +1,4 @@
-"""From what a visitor sends to an order for a run, and how a visitor asks a run to end."""
+"""A batch run for the Batch tab and its endpoint: its request, and how a visitor ends it."""
 
 import secrets
 from collections.abc import Sequence
@@ -33,17 +33,17 @@ def make_order(
     owner: str | None = "",
     pictures: bool = False,
 ) -> BatchRequest:
-    """Return an order for uploaded files.
+    """Return the request of a run on uploaded files.
 
     Args:
-        store: lends the model.
+        store: knows the models.
         uploads: guards the files.
         files: as Gradio hands them over.
         model: key of the model; "" for the default.
         prompt: what every caption continues.
         options: how the texts are generated.
-        owner: a secret by which earlier runs are taken up; "" to take up none.
-        pictures: whether small copies of the last pictures are made.
+        owner: a secret by which earlier runs are resumed; "" to resume none.
+        pictures: whether thumbnails of the last images are made.
 
     Raises:
         InputError: no files, not uploaded ones, or an unknown model.
@@ -89,13 +89,13 @@ def wish(settings: Settings, key: str, what: Wish) -> bool:
 
 
 def is_over(settings: Settings, key: str) -> bool:
-    """Whether the run whose results go to the folder named `key` has ended."""
+    """Return whether the run whose results go to the folder named `key` has ended."""
     folder = _folder(settings, key)
     return not folder.is_dir() or (folder / _OVER).exists()
 
 
 def note_over(folder: Path) -> None:
-    """Note in the folder of a run that it has ended; a disk that is full is told elsewhere."""
+    """Note in the folder of a run that it has ended; a full disk is reported elsewhere."""
     with suppress(OSError):
         (folder / _OVER).touch()
 

@@ -1,24 +1,32 @@
-"""A probe of one's own in the place of labels, in the Classify tab and its endpoint."""
+"""Classification by labels or by a probe, for the Classify tab and its endpoint."""
 
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import gradio as gr
 
 from components.server.uploads import Uploads
+from components.widgets.model_lease import lease
 from pipelines.core.results import Classification
+from pipelines.core.spec import ModelSpec
 from pipelines.core.text import split_labels
 from pipelines.models.linear_probe import LinearProbe, read_probe, spec_of
+from pipelines.serving.store import PipelineStore
+
+Sign = TypeVar("Sign")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What a picture is to be classified as.
+    """Classes to choose among.
 
     Attributes:
         labels: distinct.
         repeated: labels that were given more than once.
         probe: the visitor's own, or None.
-        notes: what a person should know about the choice.
+        notes: notes on the choice, one sentence each.
     """
 
     labels: list[str]
@@ -35,19 +43,9 @@ class Choice:
         """
         return spec_of(self.probe).key if self.probe else ""
 
-    def classify(self, clip: Any, image: Path, templates: str) -> Classification:
-        """Classify an image with a pipeline; see `ClipPipeline.classify`."""
-        if self.probe is not None:
-            by_probe: Classification = clip.classify_by_probe(
-                image, self.probe, templates=templates
-            )
-            return replace(by_probe, notes=(*self.notes, *by_probe.notes))
-        answer: Classification = clip.classify(image, self.labels, templates=templates)
-        return answer
-
 
 def choose(uploads: Uploads, labels: str, probe: Any) -> Choice:
-    """Return what is asked for.
+    """Return the classes that a request names.
 
     Args:
         uploads: guards the file.
@@ -66,3 +64,25 @@ def choose(uploads: Uploads, labels: str, probe: Any) -> Choice:
         else ()
     )
     return Choice(list(found.labels), [], found, unused)
+
+
+def classify(
+    store: PipelineStore,
+    model: ModelSpec | str,
+    image: Path,
+    choice: Choice,
+    templates: str,
+    sign: Sign,
+    progress: gr.Progress | None = None,
+) -> Generator[Sign, None, Classification]:
+    """Classify an image; yields `sign` a few times a second, returns the answer."""
+    with lease(store, model, "image-text") as held:
+        yield from held.wait(
+            sign, lambda clip: clip.prepare(choice.labels, templates=templates), progress
+        )
+        clip = held.pipeline
+        if choice.probe is None:
+            answer: Classification = clip.classify(image, choice.labels, templates=templates)
+        else:
+            answer = clip.classify_by_probe(image, choice.probe, templates=templates)
+    return replace(answer, notes=(*choice.notes, *answer.notes))

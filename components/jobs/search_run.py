@@ -1,11 +1,10 @@
-"""What the Search tab and its endpoints do alike: an order for a run, and a search to its end."""
+"""Indexing and search, for the Search tab and its endpoints."""
 
 import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from components.server.uploads import Uploads
-from components.widgets.common import worked_off
 from components.widgets.model_lease import lease
 from pipelines.core.errors import InputError
 from pipelines.core.results import FileKind
@@ -30,13 +29,13 @@ def make_order(
     model: str,
     video_model: str,
 ) -> IndexRequest:
-    """Return an order for uploaded files.
+    """Return the request to index uploaded files.
 
     Args:
         store: knows the models.
         uploads: guards the files.
         files: as Gradio hands them over.
-        key: whose index it is.
+        key: of the index.
         model: key of the model for pictures; "" for the default.
         video_model: key of the model for videos; "" for the default.
 
@@ -69,12 +68,10 @@ def search(
         InputError: there is no index under the key, or it was made with other models.
         PipelineError: there is no model to be had, or the image of the query cannot be read.
     """
-    owner = owner_of(key)
-    found = []
+    owner, found = owner_of(key), []
+    texts = [query.text.strip()] if query.text else []
     for side in sides_to_search(store, indexes, owner, models):
-        with lease(store, side.spec.key, side.task) as lent:
-            yield from lent.wait(None)
-            for _ in worked_off(lent.pipeline.prepare([query.text.strip()] if query.text else [])):
-                yield None
-            found.append(look_in(lent.pipeline, indexes, owner, side, query))
+        with lease(store, side.spec, side.task) as held:
+            yield from held.wait(None, lambda model: model.prepare(texts))
+            found.append(look_in(held.pipeline, indexes, owner, side, query))
     yield merged(found, query)

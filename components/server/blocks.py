@@ -1,4 +1,4 @@
-"""The one place that turns an error into what people see."""
+"""Gradio's blocks with guarded requests and plain error messages."""
 
 import functools
 import inspect
@@ -31,7 +31,7 @@ from pipelines.core.visitor import asking
 
 
 def with_defaults(event: Any, inputs: list[Any]) -> list[Any]:
-    """Return the inputs of a public endpoint with the defaults of what is left out at the end.
+    """Return the inputs of a public endpoint with the defaults of those left out at the end.
 
     The Python client fills them in by itself; what posts a bare list does not, and would stop
     working whenever an endpoint gains a parameter. Where a required argument is missing the
@@ -102,7 +102,7 @@ def said_error(message: str, title: str, **values: object) -> gr.Error:
 
 
 def _not_offered(told: str) -> str:
-    """Say what is wrong with the value of a field, which Gradio's `told` repeats."""
+    """Return a message on the value of a field, which Gradio's own message repeats."""
     if re.search("is not in the list", told):
         return (
             "A field holds something that is not in its list, perhaps because the answer that it "
@@ -115,19 +115,19 @@ def _not_offered(told: str) -> str:
 
 
 class Page(TranslatedBlocks):
-    """Blocks that say in one sentence why gradio itself turns a request away.
+    """Blocks that answer in one sentence where Gradio itself refuses a request.
 
-    Gradio checks arguments and opens files before a handler is called. What it raises there
-    would reach a browser as nothing at all, and a script as advice to the server's owner.
+    Gradio checks arguments and opens files before a handler is called. Its errors there would not
+    reach a browser, and a script as advice to the server's owner.
     """
 
-    #: Its rules, and what guards uploads and links; `build_app` sets those that were asked for.
-    house = AccessRules()
+    #: Guards of requests, uploads and links; `build_app` sets those of the settings.
+    rules = AccessRules()
     uploads = Uploads(Settings())
     links = Links(Settings())
 
     def queue(self, *args: Any, **kwargs: Any) -> "Page":
-        """Let requests wait, as `gradio.Blocks.queue` does, with visitors taking turns."""
+        """Queue requests as `gradio.Blocks.queue` does, with fair turns for visitors."""
         super().queue(*args, **kwargs)
         set_queue(self, FairQueue.of(queue_of(self)))
         return self
@@ -141,15 +141,15 @@ class Page(TranslatedBlocks):
         iterator: Any = None,
         **rest: Any,
     ) -> dict[str, Any]:
-        """Answer a request that the rules of the house let in."""
+        """Answer a request within the rules."""
         visitor = None if is_agent(request) else getattr(request, "session_hash", None)
         asking.set(visitor)
         if iterator is None:
-            if state is not None:  # a page that was taken for closed while its device slept
+            if state is not None:  # its page was taken for closed while the device slept
                 state.is_closed = False
             host = getattr(getattr(request, "client", None), "host", "")
             try:
-                self.house.let_in(host, event_of(self, block_fn).concurrency_id)
+                self.rules.admit(host, event_of(self, block_fn).concurrency_id)
             except RequestRefused as refused:
                 with speaking(language_of(request)):
                     raise said_error(refused.message, refused.title) from refused
@@ -165,10 +165,10 @@ class Page(TranslatedBlocks):
             return await super().preprocess_data(args[0], inputs, *args[2:], **kwargs)
         except PipelineError as error:
             raise said_error(error.message, error.title) from error
-        except gr.Error as error:  # its message repeats what was typed, and it would be logged
+        except gr.Error as error:  # its message repeats the input, and would be logged
             raise said_error(_not_offered(error.message), "Check your input") from error
         except ComponentProcessingError as error:
-            wrong = await self._wrong_picture(args[0], inputs)
+            wrong = await self._image_error(args[0], inputs)
             raise said_error(wrong.message, wrong.title) from error
         except Exception as error:
             raise said_error(
@@ -178,21 +178,21 @@ class Page(TranslatedBlocks):
                 "Check your input",
             ) from error
 
-    async def _wrong_picture(self, event: Any, inputs: list[Any]) -> PipelineError:
-        """Return what is wrong with the pictures of a request, which gradio could not open."""
+    async def _image_error(self, event: Any, inputs: list[Any]) -> PipelineError:
+        """Return the error of the images of a request that Gradio could not open."""
         pairs = zip(event.inputs, inputs, strict=False)
-        pictures = [value for block, value in pairs if isinstance(block, gr.Image) and value]
+        images = [value for block, value in pairs if isinstance(block, gr.Image) and value]
 
-        def look() -> None:
-            for picture in pictures:
-                self.uploads.look(picture, "The picture")
+        def check() -> None:
+            for image in images:
+                self.uploads.check_image(image, "The picture")
 
         try:
-            await anyio.to_thread.run_sync(look)
+            await anyio.to_thread.run_sync(check)
         except PipelineError as error:
             return error
         except MemoryError:
-            log.warning("A picture that gradio could not open takes too much memory")
+            log.warning("An image that gradio could not open takes too much memory")
         return MediaError(
             "The file is not an image that can be read, or it is damaged or far too large. "
             "Expected a PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF file."

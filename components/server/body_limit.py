@@ -1,4 +1,4 @@
-"""Bodies of requests: no more of them is taken than a request can need, or the disk can hold."""
+"""Limit of request bodies: what a request can need, and what the disk can hold."""
 
 import json
 import time
@@ -15,36 +15,35 @@ from pipelines.core.messages import Message
 from pipelines.core.settings import Settings
 from pipelines.serving.work_dir import no_uploads_because, with_advice
 
-#: Most bytes of a request in JSON: the names of the most files that it may have, its texts, or
-#: files of agents in base64.
+#: Most bytes of a request in JSON: names of many files, texts, or files of agents in base64.
 MAX_JSON_BYTES = 32_000_000
 
-#: Bytes around a file: the heads of a form.
+#: Bytes around a file: the headers of a form.
 _AROUND_BYTES = 1_000_000
 
-#: Seconds for which it is not asked again whether the disk has room.
+#: Seconds that the answer whether the disk has room is kept.
 _ROOM_S = 1.0
 
 #: Seconds for which the rest of a refused body is read and dropped: a client that still sends
-#: would see the connection break in place of the answer.
+#: would see a broken connection in place of the answer.
 _DROP_S = 5.0
 
-#: Methods of requests whose body nobody reads.
+#: Methods of requests whose body is not read.
 _WITHOUT = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class _Refused(MultiPartException):
-    """Ends the reading of a body; of the kind upon which Gradio deletes half an upload."""
+    """Ends the reading of a body; Gradio deletes the unfinished upload for this base class."""
 
 
 @dataclass
-class _Course:
-    """How far a request is.
+class _Progress:
+    """Progress of a request.
 
     Attributes:
-        taken: bytes of its body that came.
-        refusal: with which status and sentence it is refused, or None.
-        more: whether its body goes on.
+        taken: bytes received of its body.
+        refusal: status and sentence of its refusal, or None.
+        more: whether its body is incomplete.
         answering: whether its answer has begun.
     """
 
@@ -55,13 +54,12 @@ class _Course:
 
 
 class BodyLimit:
-    """ASGI middleware: refuses bodies that are too large, and uploads for which there is no room.
+    """ASGI middleware that refuses bodies that are too large, and uploads to a full disk.
 
-    Nothing is held back: what comes is counted and passed on.
+    It buffers nothing: bytes are counted and passed on.
     """
 
     def __init__(self, app: Any, settings: Settings) -> None:
-        """Wrap an application."""
         self.app = app
         self._settings = settings
         self._file_bytes = int(settings.max_upload_mb * 1e6)
@@ -73,30 +71,30 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
-        course = _Course(refusal=await self._refusal(path, _told_length(scope)))
+        progress = _Progress(refusal=await self._refusal(path, _content_length(scope)))
 
         async def bounded() -> Any:
             message = await receive()
             if message["type"] == "http.request":
-                course.taken += len(message.get("body", b""))
-                course.more = message.get("more_body", False)
-                course.refusal = course.refusal or await self._refusal(path, course.taken)
-            if course.refusal and not course.answering:
-                raise _Refused(course.refusal[1])
+                progress.taken += len(message.get("body", b""))
+                progress.more = message.get("more_body", False)
+                progress.refusal = progress.refusal or await self._refusal(path, progress.taken)
+            if progress.refusal and not progress.answering:
+                raise _Refused(progress.refusal[1])
             return message
 
         async def unless_refused(message: Any) -> None:
-            if course.answering or course.refusal is None:
-                course.answering = True
+            if progress.answering or progress.refusal is None:
+                progress.answering = True
                 await send(message)
 
-        if course.refusal is None:
+        if progress.refusal is None:
             with suppress(_Refused):
                 await self.app(scope, bounded, unless_refused)
-        if course.refusal and not course.answering:
-            if course.more:
+        if progress.refusal and not progress.answering:
+            if progress.more:
                 await _drop(receive)
-            await _answer(send, *course.refusal, plain=path == UPLOAD_ROUTE)
+            await _answer(send, *progress.refusal, plain=path == UPLOAD_ROUTE)
 
     async def _refusal(self, path: str, num_bytes: int) -> tuple[int, str] | None:
         """Return with which status and sentence a body is refused, or None.
@@ -136,21 +134,20 @@ class BodyLimit:
         return self._no_room
 
 
-def _told_length(scope: Any) -> int:
-    """Return the length that the head of a request tells, 0 without one."""
-    told = dict(scope["headers"]).get(b"content-length", b"0")
-    return int(told) if told.isdigit() else 0
+def _content_length(scope: Any) -> int:
+    """Return the length of the body by its header, 0 without one."""
+    length = dict(scope["headers"]).get(b"content-length", b"0")
+    return int(length) if length.isdigit() else 0
 
 
 async def _drop(receive: Any) -> None:
-    """Read the rest of a body, for a while."""
     with anyio.move_on_after(_DROP_S):
         while (await receive()).get("more_body"):
             continue
 
 
 async def _answer(send: Any, status: int, sentence: str, *, plain: bool) -> None:
-    """Answer as Gradio's routes do; its page shows what the one for uploads says as it stands."""
+    """Answer as Gradio's routes do; its page shows a `plain` answer as it is."""
     said = say(sentence)
     body = said if plain else json.dumps({"detail": said}, ensure_ascii=False)
     kind = b"text/plain; charset=utf-8" if plain else b"application/json"

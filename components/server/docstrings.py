@@ -1,4 +1,4 @@
-"""Descriptions of the endpoints, for the page about the API and for agents. Pure functions."""
+"""Docstrings of the endpoints, for the API page and for agents."""
 
 import re
 
@@ -6,8 +6,7 @@ import re
 def unwrapped(doc: str) -> str:
     """Return a docstring with each description on one line, as gradio reads them.
 
-    It takes a line that goes on from the one above for the next value, and for the page and for
-    agents puts a comma between the two.
+    Gradio takes a continued line for the next value, and puts a comma between the two.
     """
     lines: list[str] = []
     section = ""
@@ -24,7 +23,7 @@ def unwrapped(doc: str) -> str:
 
 
 def _is_prose(lines: list[str]) -> bool:
-    """Whether the values are told in running text, not one by one."""
+    """Return whether the values are described in running text, not one by one."""
     return not lines[-1].strip().endswith(("Returns:", "."))
 
 

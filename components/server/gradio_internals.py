@@ -191,5 +191,4 @@ class WithoutStub(ComponentMeta):
     """Metaclass of a component that writes no type stub beside its module, as Gradio's does."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> Any:
-        """Make the class; it has the events of its base."""
         return ABCMeta.__new__(cls, name, bases, attrs)

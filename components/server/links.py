@@ -1,4 +1,4 @@
-"""Links that a request names in place of files: fetched by us, within bounds, never by Gradio."""
+"""Links in place of files in a request: fetched here, within bounds, never by Gradio."""
 
 import tempfile
 import time
@@ -27,18 +27,18 @@ REQUEST_S = 300.0
 #: Links of one request that are fetched at once.
 AT_ONCE = 4
 
-#: Seconds for which a file that was fetched is taken again for the same link; half of what
-#: `pipelines.serving.work_dir` leaves it.
+#: Seconds for which a fetched file is reused for its link; half of what
+#: `pipelines.serving.work_dir` keeps it.
 KEPT_S = 1800.0
 
 
 class Links:
-    """Puts files of the upload folder in the place of links."""
+    """Fetches links into the upload folder."""
 
     def __init__(
         self, settings: Settings, allowed: Allowed = is_public, fetch_s: float = FETCH_S
     ) -> None:
-        """Remember the upload folder, the largest file, and where links may lead."""
+        """Fetch into the upload folder of `settings`, from addresses that `allowed` accepts."""
         self._settings = settings
         self._bounds = Bounds(
             max_bytes=int(settings.max_upload_mb * 1e6), deadline_s=fetch_s, allowed=allowed
@@ -81,12 +81,12 @@ class Links:
         )
 
     async def no_room(self) -> str:
-        """Return in a sentence why no file can be taken, "" where one can."""
+        """Return a sentence on why no file can be stored, "" where one can."""
         full = await anyio.to_thread.run_sync(no_uploads_because, self._settings)
         return with_advice(full) if full else ""
 
     async def _fetch_all(self, links: dict[str, Path]) -> None:
-        """Fill in the file of each link; the first failure ends all."""
+        """Set the file of each link; the first failure ends all."""
         failures: list[PipelineError] = []
         left = iter(list(links))
 
@@ -105,7 +105,7 @@ class Links:
             raise failures[0]
 
     async def _file_of(self, link: str) -> Path:
-        """Return the file of a link, fetched now or a short while ago."""
+        """Return the file of a link, fetched now or before."""
         try:
             name = _name_of(link)
             folder = self._settings.work_dir.resolve() / hash_link(link)
@@ -132,7 +132,7 @@ class Links:
 
 
 def _name_of(link: str) -> str:
-    """Return the name of the file that a link leads to, as Gradio names it."""
+    """Return the file name of a link as Gradio makes it."""
     name = strip_invalid_filename_characters(Path(urlsplit(link).path.rstrip("/")).name)
     return "file" if name in {"", ".", ".."} else name
 
@@ -150,13 +150,12 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0"})
 def own_links(inputs: Any, local_url: str | None) -> Any:
     """Return the inputs of a request with links to this app's own uploads as files.
 
-    SeeSay fetches a link that comes as a file, but never from this machine, so an upload to an
-    app on one's own machine could not be named by its link. The path that comes of it is
-    checked like any other that a request names.
+    Links to this machine are never fetched, so without this an upload to an app on one's own
+    machine could not be named by its link. The path is checked like any other in a request.
 
     Args:
         inputs: what a request holds, of any depth.
-        local_url: where this app listens, None as long as it does not.
+        local_url: address of this app, None before it listens.
     """
     if local_url is None:
         return inputs
@@ -171,7 +170,7 @@ def own_links(inputs: Any, local_url: str | None) -> Any:
 
 
 def _own_path(link: Any, local_url: str) -> str:
-    """Return the path that a link to this app names, "" where it is no such link."""
+    """Return the path in a link to this app, "" for other links."""
     if not isinstance(link, str) or not link.startswith(("http://", "https://")):
         return ""
     try:

@@ -1,4 +1,4 @@
-"""What agents send and read (`--mcp`), where Gradio's MCP server falls short of our endpoints."""
+"""Arguments and results of MCP tools (`--mcp`) where Gradio's MCP server falls short."""
 
 import base64
 import inspect
@@ -12,7 +12,7 @@ from components.server.docstrings import returned_names
 from components.server.gradio_internals import FILE_ROUTE, mcp_server_of
 from pipelines.core.errors import shown
 
-#: How a file begins that an agent sends.
+#: Beginnings of a file in an agent's arguments.
 _FILE_STARTS = ("http://", "https://", "data:")
 
 
@@ -26,16 +26,15 @@ async def serve_agents(app: Any) -> AsyncIterator[None]:
 
 
 class Tools:
-    """Stands between the agents and Gradio's MCP server.
+    """Tools of Gradio's MCP server with JSON results and links as files.
 
-    That makes `str` of each value. Here an endpoint that gives text answers with that text, and
-    any other with JSON, as text and as the structured content of the protocol; several values are
-    one object, by the names that the endpoint's docstring gives them. And it takes a link for a
-    file only where a file is required, not where it is optional or one of a list; here everywhere.
+    Gradio makes `str` of each value. Here an endpoint that gives text answers with that text, any
+    other with JSON, as text and as the structured content of the protocol; several values are one
+    object, by the names in the endpoint's docstring. Gradio takes a link as a file only where a
+    file is required; here also where it is optional or one of a list.
     """
 
     def __init__(self, server: Any) -> None:
-        """Take over the arguments and the values of a `gradio.mcp.GradioMCPServer`."""
         from mcp.types import CallToolRequest
 
         self._server = server
@@ -49,7 +48,7 @@ class Tools:
         )
 
     async def call(self, request: Any) -> Any:
-        """Answer the call of a tool; an error stays the sentence that it is."""
+        """Answer the call of a tool; an error is one sentence."""
         arguments = self._given(request.params.name, request.params.arguments or {})
         request.params.arguments = arguments
         wrong = self._wrong(request.params.name, arguments)
@@ -71,13 +70,11 @@ class Tools:
         return answer
 
     def _given(self, tool: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the arguments of a tool without those that are null for "not given"."""
         if tool not in self._server.tool_to_endpoint:
             return dict(arguments)
         return without_nulls(arguments, self._server.get_input_schema(tool)[0])
 
     def _wrong(self, tool: str, arguments: Mapping[str, Any]) -> str:
-        """Return in a sentence what is wrong with the form of the arguments, or ""."""
         if tool not in self._server.tool_to_endpoint:
             tools = ", ".join(self._server.tool_to_endpoint)
             return f"There is no tool {shown(tool)}. Call one of: {tools}."
@@ -87,14 +84,12 @@ class Tools:
         )
 
     def _holds_files(self, tool: str, arguments: Mapping[str, Any]) -> bool:
-        """Whether a file comes with the arguments, not as a link."""
         _, positions = self._server.get_input_schema(tool)
         places = file_places(arguments, positions)
         files = (_at(arguments, place) for place in places)
         return any(isinstance(file, str) and file.startswith("data:") for file in files)
 
     def _value(self, tool: str, outputs: list[Any]) -> Any:
-        """Return the one value of a tool, or its several values by name."""
         if len(outputs) == 1:
             return outputs[0]
         event = self._server.get_block_fn_from_endpoint_name(self._server.tool_to_endpoint[tool])
@@ -125,7 +120,7 @@ def without_nulls(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> di
 
 
 def wrong_form(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    """Return in a sentence which argument does not fit a schema, and what it must be, or "".
+    """Return a sentence on the first argument that does not fit a schema, or "".
 
     Args:
         arguments: by name.
@@ -150,7 +145,7 @@ def wrong_form(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
 
 
 def wrong_file(arguments: Mapping[str, Any], places: Sequence[Sequence[str | int]]) -> str:
-    """Return in a sentence which argument is no file where one is expected, or "".
+    """Return a sentence on the first argument that is no file where one is expected, or "".
 
     Args:
         arguments: by name.
@@ -174,7 +169,6 @@ def wrong_file(arguments: Mapping[str, Any], places: Sequence[Sequence[str | int
 
 
 def _at(arguments: Mapping[str, Any], place: Sequence[str | int]) -> Any:
-    """Return what stands at a place among arguments."""
     value: Any = arguments
     for key in place:
         value = value[key]
@@ -182,7 +176,6 @@ def _at(arguments: Mapping[str, Any], place: Sequence[str | int]) -> Any:
 
 
 def _is_broken(link: str) -> bool:
-    """Whether no bytes come of a data URL."""
     try:
         return not base64.b64decode(link.partition(",")[2])
     except ValueError:
@@ -190,7 +183,7 @@ def _is_broken(link: str) -> bool:
 
 
 def _kinds(schema: Mapping[str, Any]) -> str:
-    """Return what a value of a schema may be, such as "string or null" or "array of object"."""
+    """Return the types of a schema, such as "string or null" or "array of object"."""
     several = schema.get("oneOf") or schema.get("anyOf")
     if several:
         return " or ".join(dict.fromkeys(_kinds(one) for one in several))
@@ -208,7 +201,7 @@ def _refused(sentence: str) -> Any:
 def file_places(
     arguments: Mapping[str, Any], positions: Sequence[Sequence[str | int]]
 ) -> list[list[str | int]]:
-    """Return where among the arguments of a tool there are links to files.
+    """Return the places of files among the arguments of a tool.
 
     Args:
         arguments: by name.
@@ -241,7 +234,7 @@ def packed(data: Sequence[Any], root_url: str) -> list[Any]:
 
 
 def _linked(value: Any, root_url: str) -> Any:
-    """Return a value whose files are a name and a link to fetch them by."""
+    """Return a value with a name and a link in place of each file."""
     if isinstance(value, list | tuple):
         return [_linked(each, root_url) for each in value]
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Gradio's queue, in which visitors take turns, and which remembers no more than it needs."""
+"""Gradio's queue with fair turns for visitors and bounded memory."""
 
 import asyncio
 import random
@@ -22,10 +22,10 @@ from components.server.translate import chosen_language, say, speaking
 from pipelines.core.messages import Message
 from pipelines.core.visitor import place_in_line
 
-#: Seconds within which a client fetches what it is told, and how many may not have done so yet;
-#: of more, each gets Gradio's own answer.
-TOLD_S = 60.0
-MOST_TOLD = 1000
+#: Seconds that a refusal waits for its client to fetch it, and most refusals that wait; beyond,
+#: a client gets Gradio's own answer.
+REFUSAL_S = 60.0
+MOST_REFUSALS = 1000
 
 Pushed = tuple[bool, str, str]
 
@@ -33,18 +33,18 @@ Pushed = tuple[bool, str, str]
 async def answer_when_full(
     queue: Queue, body: Any, request: Any, username: str | None, told: str
 ) -> Pushed:
-    """Tell who sent a request what keeps it out; returns what pushing it comes to."""
-    if len(queue.pending_event_ids_session) >= MOST_TOLD:
+    """Send a refusal to the client of a request; returns the result of `Queue.push`."""
+    if len(queue.pending_event_ids_session) >= MOST_REFUSALS:
         return False, told, "queue_full"
     event = Event(body.session_hash, get_fn(queue.blocks, None, body), request, username)
     with speaking(chosen_language(request.headers.get("accept-language", ""))):
         error = gr.Error(say(told), title=say("Server busy"), print_exception=False)
-    await _tell(queue, event, error)
+    await _send(queue, event, error)
     return True, event._id, "success"
 
 
-async def _tell(queue: Queue, event: Event, error: gr.Error) -> None:
-    """Put an error into the stream of the client that sent `event`, for as long as it may come."""
+async def _send(queue: Queue, event: Event, error: gr.Error) -> None:
+    """Put an error into the stream of the client that sent `event`."""
     visit = event.session_hash
     async with queue.pending_message_lock:
         if visit not in queue.pending_messages_per_session:
@@ -53,11 +53,11 @@ async def _tell(queue: Queue, event: Event, error: gr.Error) -> None:
     told = error_payload(error, show_error=False)
     message = ProcessCompletedMessage(output=told, success=False, title=error.title)
     queue.send_message(event, message)
-    asyncio.get_running_loop().call_later(TOLD_S, _forget, queue, visit, event._id)
+    asyncio.get_running_loop().call_later(REFUSAL_S, _forget, queue, visit, event._id)
 
 
 def _forget(queue: Queue, visit: str, event_id: str) -> None:
-    """Let go of what a client was told, and of its visit if nothing else is on its way to it."""
+    """Delete a refusal, and the session of its client if no other message waits for it."""
     waiting = queue.pending_event_ids_session.get(visit, set())
     waiting.discard(event_id)
     if not waiting:
@@ -65,26 +65,26 @@ def _forget(queue: Queue, visit: str, event_id: str) -> None:
         queue.pending_messages_per_session.pop(visit, None)
 
 
-#: Visits whose messages are kept until they are fetched; beyond, those of the oldest go.
+#: Sessions whose messages wait to be fetched; beyond, the oldest are deleted.
 MOST_READERS = 20_000
 
 
 def visitor_of(event: Event) -> str:
-    """Return whose a request is: a page's or a client's; of an agent each is another visitor's."""
+    """Return the visitor of a request: its session; each request of an agent is a visitor."""
     return event._id if is_agent(event.request) else event.session_hash
 
 
 class FairLine(list[Event]):
-    """The requests that wait for one kind of place; a new one stands where it is its turn.
+    """Requests that wait in one queue; a new one is inserted where its visitor has a turn.
 
     Attributes:
-        newest: where the last one that came stood then.
+        newest: position at which the last request was inserted.
     """
 
     newest = 0
 
     def append(self, event: Event) -> None:
-        """Let a new request in."""
+        """Insert a new request."""
         line = [visitor_of(waiting) for waiting in self]
         self.newest = place_in_line(line, visitor_of(event)) if line else 0
         self.insert(self.newest, event)
@@ -93,14 +93,14 @@ class FairLine(list[Event]):
 class FairQueue(Queue):
     """Gradio's queue with fair lines, and without its statistics.
 
-    One visitor has at most half of the places of a kind, and of the room to wait. Gradio itself
-    remembers 10,000 requests and whose they were, and makes tables of them after each, for a page
-    that is not served here.
+    One visitor has at most half of the workers of a queue and half of the places to wait. Gradio
+    itself keeps the last 10,000 requests with their sessions, and makes tables of them after each,
+    for a page that is not served here.
     """
 
     @classmethod
     def of(cls, queue: Queue) -> "FairQueue":
-        """Return a fair queue with the settings of a plain one that nobody has used yet."""
+        """Return a fair queue with the settings of an unused plain one."""
         fair = cls(
             live_updates=queue.live_updates,
             concurrency_count=queue.max_thread_count,
@@ -114,7 +114,7 @@ class FairQueue(Queue):
         return fair
 
     async def push(self, body: Any, request: Any, username: str | None) -> Any:
-        """Let a request in; where as many wait as may, in all or of one visitor, tell so."""
+        """Queue a request; refuse it where the queue or the visitor's half of it is full."""
         if self.max_size is None or body.fn_index is None:
             return await super().push(body, request, username)
         full, most = len(self) >= self.max_size, max(1, self.max_size // 2)
@@ -137,12 +137,11 @@ class FairQueue(Queue):
         return await answer_when_full(self, body, request, username, told)
 
     def _waiting_of(self, visitor: str | None) -> int:
-        """Return how many requests of a visitor wait; of one without a name none does."""
         lines = self.event_queue_per_concurrency_id.values()
         return sum(event.session_hash == visitor for line in lines for event in line.queue)
 
     def get_events(self) -> tuple[list[Event], bool, str] | None:
-        """Return the next request of any kind for which there is a place, or None."""
+        """Return the next request of any queue with a free worker, or None."""
         kinds = list(self.event_queue_per_concurrency_id.values())
         random.shuffle(kinds)
         for kind in kinds:
@@ -153,7 +152,7 @@ class FairQueue(Queue):
         return None
 
     def _next(self, kind: EventQueue) -> Event | None:
-        """Return who is next in a line, passing over who has half of its places already."""
+        """Return the next request of a queue, without visitors who have half of its workers."""
         limit = kind.concurrency_limit
         if not kind.queue or limit is None:
             return kind.queue[0] if kind.queue else None
@@ -165,24 +164,24 @@ class FairQueue(Queue):
         return next((event for event in kind.queue if held[visitor_of(event)] < most), None)
 
     def broadcast_estimations(self, concurrency_id: str, after: int | None = None) -> None:
-        """Tell who waits where they stand: after a newcomer, whoever stands there or behind."""
+        """Send waiting clients their position: from that of a new request on."""
         line = self.event_queue_per_concurrency_id[concurrency_id].queue
         if after is not None and isinstance(line, FairLine):
             after = min(after, line.newest)
         super().broadcast_estimations(concurrency_id, after)
 
     def send_message(self, event: Event, event_message: Any) -> None:
-        """Put a message where its visit fetches it; one that is remembered no more gets none."""
+        """Put a message where its session fetches it; a deleted session gets none."""
         if event.session_hash in self.pending_messages_per_session:
             super().send_message(event, event_message)
 
     def create_event_queue_for_fn(self, block_fn: Any) -> None:
-        """Make the line in which requests of a function wait, where there is none yet."""
+        """Make the queue of a function where there is none yet."""
         super().create_event_queue_for_fn(block_fn)
         place = self.event_queue_per_concurrency_id[block_fn.concurrency_id]
         if not isinstance(place.queue, FairLine):
             place.queue = FairLine(place.queue)
 
     def compute_analytics_summary(self, records: Iterable[Any]) -> dict[str, Any]:
-        """Make no statistics."""
+        """Return the empty statistics."""
         return self.cached_event_analytics_summary

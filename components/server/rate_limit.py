@@ -1,4 +1,4 @@
-"""Rules of the house for a server that strangers use: how often one may ask, and how it closes."""
+"""Rate limit of a server for strangers, and its orderly shutdown."""
 
 import logging
 import signal
@@ -14,45 +14,45 @@ from pipelines.core.errors import PipelineError
 
 log = logging.getLogger(__name__)
 
-#: Queues whose events ask a model; all others only change the page or look something up.
+#: Queues of requests that need a model.
 COSTLY = frozenset({"device", "batched", "batch"})
 
-#: Seconds that a rate is counted over.
+#: Period of the rate, in seconds.
 WINDOW_S = 60.0
 
-#: Visitors that are remembered; the one heard of longest ago goes first.
+#: Visitors whose requests are counted; beyond, the one that asked longest ago is forgotten.
 MOST_VISITORS = 10_000
 
-_LOOK_S = 0.1
+_POLL_S = 0.1
 
 #: Seconds that a client has to fetch its answer before the server ends.
 _READ_S = 5.0
 
 
 class RequestRefused(PipelineError):
-    """A request that the rules turn away."""
+    """A request above the rate, or during the shutdown."""
 
 
 class AccessRules:
-    """Counts what visitors ask for and knows whether the house is closing."""
+    """Rate limit by address, and whether the server shuts down."""
 
     def __init__(self, requests_per_minute: int = 0) -> None:
-        """Allow so many questions to models from one address within a minute; 0 for any number."""
+        """Allow so many requests to models from one address within a minute; 0 for any number."""
         self._limit = requests_per_minute
         self._asked: dict[str, deque[float]] = {}
         self._lock = threading.Lock()
         self.closing = threading.Event()
 
-    def let_in(self, visitor: str, queue: str, now: float | None = None) -> None:
-        """Let a new request in.
+    def admit(self, visitor: str, queue: str, now: float | None = None) -> None:
+        """Count a new request.
 
         Args:
-            visitor: the address that it comes from.
+            visitor: its address.
             queue: the concurrency id of its event.
-            now: seconds on any clock that does not go back; the system's when None.
+            now: seconds of a monotonic clock; the system's when None.
 
         Raises:
-            Refused: the house is closing, or the visitor asked too often.
+            RequestRefused: the server shuts down, or the visitor asked too often.
         """
         if self.closing.is_set():
             raise RequestRefused(
@@ -80,35 +80,35 @@ class AccessRules:
             times.append(at)
 
 
-def close_on_signals(house: AccessRules) -> None:
-    """From now on SIGTERM and Ctrl-C close the house; a second one ends the wait for what runs."""
+def close_on_signals(rules: AccessRules) -> None:
+    """Have SIGTERM and Ctrl-C start the shutdown; a second one closes the app at once."""
 
     def close(*_: Any) -> None:
-        if house.closing.is_set():
+        if rules.closing.is_set():
             raise KeyboardInterrupt
-        house.closing.set()
+        rules.closing.set()
 
     signal.signal(signal.SIGTERM, close)
     signal.signal(signal.SIGINT, close)
 
 
-def serve_until_closed(app: gr.Blocks, house: AccessRules, grace_s: float) -> None:
-    """Wait until the house closes, then end in order.
+def serve_until_closed(app: gr.Blocks, rules: AccessRules, grace_s: float) -> None:
+    """Wait for the shutdown, then close the app in order.
 
-    What runs may end within `grace_s` seconds; what waits or is new is refused in one sentence.
+    Running requests may end within `grace_s` seconds; waiting and new ones are refused.
     """
     try:
-        while not house.closing.wait(1.0):
+        while not rules.closing.wait(1.0):
             continue
         running = len(running_events(app))
         if running:
             log.info("Closing: waiting up to %.0f s for %d requests", grace_s, running)
         end = time.monotonic() + grace_s
         while running_events(app) and time.monotonic() < end:
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
         end = min(end, time.monotonic() + _READ_S)
         while has_unread_answers(app) and time.monotonic() < end:
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_S)
     except KeyboardInterrupt:
         log.info("Closing at once")
     app.close(verbose=False)

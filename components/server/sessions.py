@@ -1,7 +1,7 @@
-"""Visits that are over are given up: Gradio by itself keeps the last 10,000 for as long as it runs.
+"""Deletion of old sessions: Gradio itself keeps the last 10,000 for as long as it runs.
 
-For each visit it holds a description of every component of the page, about half a megabyte, and
-what the visitor had found.
+A session holds a description of every component of the page, about half a megabyte, and the
+results of its visitor.
 """
 
 import asyncio
@@ -16,24 +16,23 @@ from components.server.gradio_internals import SessionState, StateHolder, runnin
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks.
+#: Seconds between two checks.
 EVERY_S = 15.0
 
-#: Visits that are kept at most, but those that are being answered.
+#: Most sessions that are kept, without those that are being answered.
 MOST_VISITS = 1000
 
 
 @dataclass(frozen=True)
 class SessionAges:
-    """Seconds after which a visit is over: since its last request, and since its page was closed.
+    """Seconds that a session is kept since its last request and the closing of its page.
 
     Attributes:
-        plain: of one that holds nothing of its own: the next request of the same visitor finds
-            one that is equal to it.
-        left: of a page that was closed, and had found nothing.
-        found: of a page that was closed and had found something; who comes back until then, from
-            sleep or a lost connection, finds it still.
-        any: of a page that nobody closed.
+        plain: without data of its own: the next request makes an equal one.
+        left: of a closed page without results.
+        found: of a closed page with results, for a visitor who returns from sleep or a lost
+            connection.
+        any: of an open page.
     """
 
     plain: float = 60.0
@@ -44,7 +43,7 @@ class SessionAges:
 
 @asynccontextmanager
 async def forget_visits(app: Any) -> AsyncIterator[None]:
-    """Give up visits that are over, for as long as `app`, Gradio's server, runs."""
+    """Delete old sessions for as long as `app`, Gradio's server, runs."""
     task = asyncio.create_task(_forget_for_ever(app.state_holder))
     try:
         yield
@@ -53,13 +52,13 @@ async def forget_visits(app: Any) -> AsyncIterator[None]:
 
 
 async def _forget_for_ever(holder: StateHolder) -> None:
-    """Look again and again; on the event loop, where all requests look their visits up."""
+    """Delete old sessions now and then, on the event loop, where requests use them."""
     closed: dict[str, datetime] = {}
     while True:
         try:
             forget(holder, datetime.now(), closed)
-        except Exception:  # the next look may fare better
-            log.exception("Visits that are over could not be given up")
+        except Exception:  # the next check may succeed
+            log.exception("Old sessions could not be deleted")
         await asyncio.sleep(EVERY_S)
 
 
@@ -70,17 +69,17 @@ def forget(
     ages: SessionAges = SessionAges(),
     most: int = MOST_VISITS,
 ) -> int:
-    """Give up visits that are over; one that is being answered is not.
+    """Delete old sessions, but none that is being answered.
 
     Args:
-        holder: all of Gradio's visits; called on its event loop.
-        now: local time, as Gradio notes it.
-        closed: since when pages are closed; kept up to date here.
-        ages: how long each is kept.
-        most: how many are kept; beyond, those go that hold least and were used longest ago.
+        holder: all of Gradio's sessions; called on its event loop.
+        now: local time.
+        closed: when pages were closed; updated here.
+        ages: how long sessions are kept.
+        most: how many are kept; beyond, those with least data and the oldest are deleted.
 
     Returns:
-        how many were given up.
+        The number of deleted sessions.
     """
     visits = holder.session_data
     for name, session in visits.items():
@@ -89,7 +88,7 @@ def forget(
         else:
             closed.pop(name, None)
     answered = {event.session_hash for job in running_events(holder.blocks) for event in job}
-    # of each that nobody answers just now: how long it is kept, and since when it is unused
+    # of each that is not being answered: how long it is kept, and when it was last used
     kept = {
         name: (
             _age(session, holder, ages),
@@ -110,7 +109,6 @@ def forget(
 
 
 def _age(session: SessionState, holder: StateHolder, ages: SessionAges) -> float:
-    """Return how long a visit is kept."""
     drawn = holder.blocks.default_config.blocks
     own = session.blocks_config.blocks
     if not session.state_data and all(own[key] is drawn.get(key) for key in own):

@@ -1,4 +1,4 @@
-"""Files that people send: only those in the app's own upload folder are ever opened."""
+"""Uploaded files: only those in the app's own upload folder are opened."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,19 +13,18 @@ from pipelines.media.named_image import NamedImage
 #: Most files of one request.
 MOST_FILES = 20_000
 
-#: Short side that a picture may be shrunk to that is only looked at.
-_LOOK_PX = 224
+#: Short side in pixels to which an image is decoded that is only checked.
+_CHECK_PX = 224
 
 
 class Uploads:
-    """Guards every path before it is opened.
+    """Guard of the paths in requests.
 
-    A raw request can name any path of the server (Gradio checks it only where the request says
-    that it is a file), so a path is taken only if it lies in the upload folder.
+    A raw request can name any path of the server, and Gradio checks it only where the request
+    calls it a file. So a path is accepted only if it lies in the upload folder.
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Remember the upload folder and the largest file."""
         self._folder = settings.work_dir.resolve()
         self._max_bytes = int(settings.max_upload_mb * 1e6)
         self._max_pixels = int(settings.max_pixels_mp * 1e6)
@@ -83,7 +82,7 @@ class Uploads:
         return [self.path(value, name) for value in several]
 
     def image(self, value: Any, name: str) -> NamedImage | None:
-        """Return an uploaded image with the name that its owner knows it by, or None."""
+        """Return an uploaded image with its original name, or None."""
         return self._named(value, name) if value else None
 
     def _named(self, value: Any, name: str) -> NamedImage:
@@ -91,13 +90,13 @@ class Uploads:
         given = value.get("orig_name") if isinstance(value, dict) else None
         return NamedImage(path, Path(str(given)).name[:120] if given else path.name)
 
-    def look(self, value: Any, name: str) -> None:
-        """Open an uploaded image, to say what is wrong with it.
+    def check_image(self, value: Any, name: str) -> None:
+        """Open an uploaded image.
 
         Raises:
             InputError, MediaError: see `path` and `open_image`.
         """
-        open_image(self.path(value, name), max_pixels=self._max_pixels, draft_px=_LOOK_PX)
+        open_image(self.path(value, name), max_pixels=self._max_pixels, draft_px=_CHECK_PX)
 
     def images(self, values: Any, name: str) -> list[NamedImage]:
         """Return several uploaded images; see `path`."""

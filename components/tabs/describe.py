@@ -1,7 +1,7 @@
 """One image in words: a caption, or a conversation about it."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -12,256 +12,216 @@ from components.server.services import Services
 from components.server.uploads import Uploads
 from components.widgets import chat
 from components.widgets.chat import Panel, Subject, as_text, back_to_question, said
-from components.widgets.common import (
-    DEVICE_QUEUE,
-    ExampleStrip,
-    ModelPicker,
-    badge,
+from components.widgets.examples import (
+    describe_examples,
     example_strip,
-    model_picker,
-    save_result,
     wire_example_strip,
-    wire_model_picker,
 )
-from components.widgets.examples import describe_examples
-from components.widgets.generation import GenerationControls, generation_settings, wire_longest
+from components.widgets.generation import GenerationControls, wire_longest
+from components.widgets.layout import (
+    HIDDEN,
+    download_button,
+    hidden_html,
+    offer,
+    run_and_stop,
+    show,
+    two_columns,
+)
 from components.widgets.model_lease import lease
-from pipelines.core.spec import Task
-from pipelines.serving.store import PipelineStore
+from components.widgets.model_picker import ModelPicker, notices_of, wire_model_picker
+from components.widgets.queues import DEVICE_QUEUE
+from pipelines.core.options import GenerationOptions
+from pipelines.core.spec import ModelSpec, Task
 
 TASK: Task = "caption"
 
 #: Captions to choose from.
 NUM_CANDIDATES = 5
 
-#: Values for the outputs, and a sign of life.
-_NOTHING = (gr.skip(),) * 4
-
-
-@dataclass(frozen=True)
-class CaptionControls:
-    """The components of this part."""
-
-    prompt: gr.Textbox
-    run: gr.Button
-    stop: gr.Button
-    several: gr.Button
-    notices: gr.HTML
-    caption: gr.Textbox
-    candidates: gr.HTML
-    download: gr.DownloadButton
-
-    @property
-    def results(self) -> list[Any]:
-        """The outputs of every handler, in order."""
-        return [self.notices, self.caption, self.candidates, self.download]
-
-
-def build_caption(
-    store: PipelineStore, image: gr.Image, model: gr.Dropdown, settings: GenerationControls
-) -> dict[str, Any]:
-    """Lay out and wire the part; returns the event that captions, for the examples."""
-    parts = _lay_out()
-    one, several = _handlers(store, image, model, settings, parts)
-    inputs = {image, model, parts.prompt, *settings.inputs}
-    private: dict[str, Any] = {"api_visibility": "private", **DEVICE_QUEUE}
-    ask: dict[str, Any] = {
-        "fn": one,
-        "inputs": inputs,
-        "outputs": parts.results,
-        "show_progress_on": [parts.caption],
-        **private,
-    }
-    running = [
-        gr.on([parts.run.click, parts.prompt.submit], **ask),
-        parts.several.click(
-            several, inputs, parts.results, show_progress_on=[parts.candidates], **private
-        ),
-    ]
-    parts.stop.click(None, cancels=running, api_visibility="private")
-    return ask
-
-
-def _lay_out() -> CaptionControls:
-    prompt = gr.Textbox(
-        label="Begin with",
-        placeholder="Optional: words that the caption goes on from, such as: a photo of",
-        max_lines=4,
-    )
-    with gr.Row():
-        run = gr.Button("Caption", variant="primary", elem_classes="go")
-        stop = gr.Button("Stop", min_width=80, scale=0)
-    notices = gr.HTML(visible=False, padding=False)
-    caption = gr.Textbox(
-        label="Caption",
-        lines=3,
-        interactive=False,
-        buttons=["copy"],
-        placeholder="The caption appears here.",
-    )
-    with gr.Row():
-        several = gr.Button("5 captions to choose from", size="sm", min_width=140)
-        download = gr.DownloadButton("Download", visible=False, size="sm", min_width=140)
-    candidates = gr.HTML(visible=False, padding=False)
-    return CaptionControls(prompt, run, stop, several, notices, caption, candidates, download)
-
-
-def _handlers(
-    store: PipelineStore,
-    image: gr.Image,
-    model: gr.Dropdown,
-    settings: GenerationControls,
-    parts: CaptionControls,
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    uploads = Uploads(store.settings)
-
-    @show_errors
-    def one(values: dict[Any, Any]) -> Iterator[tuple[Any, ...]]:
-        options = settings.options(values)
-        file, spec = uploads.path(values[image], "The picture"), store.resolve(values[model], TASK)
-        hidden = gr.update(visible=False)
-        with lease(store, spec.key, TASK) as lent:
-            yield from lent.wait(_NOTHING)
-            describer = lent.pipeline
-            text = ""
-            for delta in describer.stream_caption(file, values[parts.prompt], options):
-                text += delta.text
-                if delta.result is None:
-                    yield gr.skip(), text, hidden, hidden
-        assert delta.result is not None  # every stream that does not raise ends with one
-        notices = fmt.shown_if_any(fmt.notices(delta.result.notes, badge(store, spec)))
-        saved = save_result(store.settings, "caption.txt", text + "\n")
-        yield notices, text, hidden, gr.update(value=saved, visible=True)
-
-    @show_errors
-    def several(values: dict[Any, Any]) -> Iterator[tuple[Any, ...]]:
-        options = settings.options(values)
-        file, spec = uploads.path(values[image], "The picture"), store.resolve(values[model], TASK)
-        with lease(store, spec.key, TASK) as lent:
-            yield from lent.wait(_NOTHING)
-            describer = lent.pipeline
-            prompt, found = values[parts.prompt], []
-            for result in describer.iter_candidates(file, NUM_CANDIDATES, options, prompt):
-                if result is None:
-                    yield _NOTHING
-                else:
-                    found.append(result)
-        texts = list(dict.fromkeys(result.text for result in found if result.text))
-        with lease(store, "", "image-text") as lent:
-            yield from lent.wait(_NOTHING)
-            clip = lent.pipeline
-            ranked = clip.classify(file, texts)
-        notes = dict.fromkeys(note for result in found for note in result.notes)
-        saved = save_result(store.settings, "captions.csv", fmt.scores_csv(ranked))
-        yield (
-            fmt.shown_if_any(fmt.notices(list(notes), badge(store, spec))),
-            ranked.scores[0].label,
-            gr.update(value=fmt.scores_table(ranked, "Caption"), visible=True),
-            gr.update(value=saved, visible=True),
-        )
-
-    return one, several
-
-
 EMPTY = "Choose a picture and ask about it: what is there, how many, which colour, where."
 
 
-def build_chat(
-    store: PipelineStore, image: gr.Image, model: gr.Dropdown, settings: GenerationControls
-) -> None:
-    """Lay out and wire the part."""
-    panel = chat.lay_out(EMPTY, "What colour is the circle?")
-    subject = Subject(
-        image,
-        missing="The picture is missing. Upload or choose one.",
-        empty="The question is empty. Ask something about the picture.",
-    )
-    answer = _answering(store, image, model, settings, panel)
-    chat.wire(panel, subject, answer, [model, *settings.inputs])
+class Controls:
+    """What a visitor sets for captions and conversations."""
 
-
-def _answering(
-    store: PipelineStore,
-    image: gr.Image,
-    model: gr.Dropdown,
-    settings: GenerationControls,
-    panel: Panel,
-) -> Callable[..., Any]:
-    uploads = Uploads(store.settings)
-
-    @show_errors
-    def answer(values: dict[Any, Any]) -> Iterator[tuple[Any, ...]]:
-        messages = panel.messages(values[panel.chat])
-        before, question = back_to_question(messages, len(messages) - 1)
-        options = settings.options(values)
-        file, spec = uploads.path(values[image], "The picture"), store.resolve(values[model], TASK)
-        asked = [*before, {"role": "user", "content": question}]
-        with lease(store, spec.key, TASK) as lent:
-            yield from lent.wait((gr.skip(),) * 4)
-            describer = lent.pipeline
-            text = ""
-            for delta in describer.stream_chat(file, question, before, options):
-                text += delta.text
-                if delta.result is None:
-                    yield gr.skip(), [*asked, said(text)], gr.skip(), gr.skip()
-        result = delta.result
-        assert result is not None  # every stream that does not raise ends with one
-        whole = [*asked, said(text)]
-        saved = save_result(store.settings, "conversation.txt", as_text(whole))
-        yield (
-            fmt.shown_if_any(fmt.notices(result.notes, badge(store, spec))),
-            whole,
-            gr.update(value=fmt.context_meter(result.context), visible=True),
-            gr.update(value=saved, visible=True),
+    def __init__(self) -> None:
+        self.image = gr.Image(
+            type="filepath",
+            image_mode=None,  # the file as it is: pipelines.media.images brings every mode to RGB
+            label="Picture",
+            height=320,
+            sources=["upload", "clipboard", "webcam"],
         )
+        self.strip = example_strip(
+            lambda: gr.Image(type="filepath", render=False), *describe_examples()
+        )
+        self.picker = ModelPicker(TASK)
+        self.settings = GenerationControls(40)
 
-    return answer
+    @property
+    def inputs(self) -> list[Any]:
+        """The inputs of every request but the image."""
+        return [self.picker.dropdown, *self.settings.inputs]
 
 
-@dataclass(frozen=True)
-class ImageInputs:
-    """What is talked about, and by which model."""
+class CaptionPanel:
+    """What a visitor sets and gets in the Caption tab."""
 
-    image: gr.Image
-    strip: ExampleStrip
-    picker: ModelPicker
-    settings: GenerationControls
+    def __init__(self) -> None:
+        self.prompt = gr.Textbox(
+            label="Begin with",
+            placeholder="Optional: words that the caption goes on from, such as: a photo of",
+            max_lines=4,
+        )
+        self.run, self.stop = run_and_stop("Caption")
+        self.notices = hidden_html()
+        self.caption = gr.Textbox(
+            label="Caption",
+            lines=3,
+            interactive=False,
+            buttons=["copy"],
+            placeholder="The caption appears here.",
+        )
+        with gr.Row():
+            self.several = gr.Button("5 captions to choose from", size="sm", min_width=140)
+            self.download = download_button("Download")
+        self.candidates = hidden_html()
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The outputs of every caption, in order."""
+        return [self.notices, self.caption, self.candidates, self.download]
 
 
 def build(services: Services, page: gr.Blocks) -> None:
-    """Lay out the tab."""
-    store = services.store
+    """Lay out and wire the tab."""
     with gr.Tab("Describe", id="describe"):
         gr.Markdown(
             "What is in this picture? Get a caption, or ask about it in as many turns as you like.",
             elem_classes="lead",
         )
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=5, min_width=300):
-                subject = _lay_out_subject()
-            with gr.Column(scale=6, min_width=300), gr.Tabs():
-                asked = (subject.image, subject.picker.dropdown, subject.settings)
-                with gr.Tab("Caption", id="caption"):
-                    caption = build_caption(store, *asked)
-                with gr.Tab("Ask", id="ask"):
-                    build_chat(store, *asked)
-    wire_model_picker(store, TASK, subject.picker, page)
-    wire_longest(subject.settings, subject.picker.dropdown, page)
+        controls, (caption, panel) = two_columns(Controls, _lay_out_results)
+    wire_model_picker(services.store, TASK, controls.picker, page)
+    wire_longest(controls.settings, controls.picker.dropdown, page)
+    handlers = Handlers(services, controls, caption, panel)
+    _wire_caption(handlers, controls, caption)
+    _wire_chat(handlers, controls, panel)
+
+
+def _lay_out_results() -> tuple[CaptionPanel, Panel]:
+    with gr.Tabs():
+        with gr.Tab("Caption", id="caption"):
+            caption = CaptionPanel()
+        with gr.Tab("Ask", id="ask"):
+            panel = Panel(EMPTY, "What colour is the circle?")
+    return caption, panel
+
+
+#: Values of the outputs of a caption or an answer that change nothing.
+_NOTHING = (gr.skip(),) * 4
+
+
+class Handlers:
+    """Handlers of the events."""
+
+    def __init__(
+        self, services: Services, controls: Controls, caption: CaptionPanel, panel: Panel
+    ) -> None:
+        self._store, self._settings = services.store, services.store.settings
+        self._uploads = Uploads(self._settings)
+        self._controls, self._caption, self._panel = controls, caption, panel
+
+    def _request(self, values: dict[Any, Any]) -> tuple[Path, ModelSpec, GenerationOptions]:
+        options = self._controls.settings.options(values)
+        file = self._uploads.path(values[self._controls.image], "The picture")
+        return file, self._store.resolve(values[self._controls.picker.dropdown], TASK), options
+
+    @show_errors
+    def caption(self, values: dict[Any, Any]) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of `CaptionPanel.outputs`, with the caption so far."""
+        file, spec, options = self._request(values)
+        with lease(self._store, spec, TASK) as held:
+            yield from held.wait(_NOTHING)
+            text, prompt = "", values[self._caption.prompt]
+            for delta in held.pipeline.stream_caption(file, prompt, options):
+                text += delta.text
+                if delta.result is None:
+                    yield gr.skip(), text, HIDDEN, HIDDEN
+        assert delta.result is not None  # every stream that does not raise ends with one
+        notices = notices_of(self._store, spec, delta.result.notes)
+        yield notices, text, HIDDEN, offer(self._settings, "caption.txt", text + "\n")
+
+    @show_errors
+    def several(self, values: dict[Any, Any]) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of `CaptionPanel.outputs`, with captions ranked by a second model."""
+        file, spec, options = self._request(values)
+        with lease(self._store, spec, TASK) as held:
+            yield from held.wait(_NOTHING)
+            prompt, found = values[self._caption.prompt], []
+            for one in held.pipeline.iter_candidates(file, NUM_CANDIDATES, options, prompt):
+                if one is None:
+                    yield _NOTHING
+                else:
+                    found.append(one)
+        texts = list(dict.fromkeys(result.text for result in found if result.text))
+        with lease(self._store, "", "image-text") as held:
+            yield from held.wait(_NOTHING)
+            ranked = held.pipeline.classify(file, texts)
+        notes = dict.fromkeys(note for result in found for note in result.notes)
+        yield (
+            notices_of(self._store, spec, list(notes)),
+            ranked.scores[0].label,
+            show(fmt.scores_table(ranked, "Caption")),
+            offer(self._settings, "captions.csv", fmt.scores_csv(ranked)),
+        )
+
+    @show_errors
+    def answer(self, values: dict[Any, Any]) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of `Panel.outputs`, with the answer so far."""
+        messages = self._panel.messages(values[self._panel.chat])
+        before, question = back_to_question(messages, len(messages) - 1)
+        file, spec, options = self._request(values)
+        asked, text = [*before, {"role": "user", "content": question}], ""
+        with lease(self._store, spec, TASK) as held:
+            yield from held.wait(_NOTHING)
+            for delta in held.pipeline.stream_chat(file, question, before, options):
+                text += delta.text
+                if delta.result is None:
+                    yield gr.skip(), [*asked, said(text)], gr.skip(), gr.skip()
+        result, whole = delta.result, [*asked, said(text)]
+        assert result is not None  # every stream that does not raise ends with one
+        yield (
+            notices_of(self._store, spec, result.notes),
+            whole,
+            show(fmt.context_meter(result.context)),
+            offer(self._settings, "conversation.txt", as_text(whole)),
+        )
+
+
+def _wire_caption(handlers: Handlers, controls: Controls, panel: CaptionPanel) -> None:
+    ask: dict[str, Any] = {
+        "inputs": {controls.image, panel.prompt, *controls.inputs},
+        "outputs": panel.outputs,
+        "api_visibility": "private",
+        **DEVICE_QUEUE,
+    }
+    caption = {"fn": handlers.caption, "show_progress_on": [panel.caption], **ask}
+    running = [
+        gr.on([panel.run.click, panel.prompt.submit], **caption),
+        panel.several.click(handlers.several, show_progress_on=[panel.candidates], **ask),
+    ]
+    panel.stop.click(None, cancels=running, api_visibility="private")
 
     def run_caption(filled: Any) -> None:
         filled.then(**caption)
 
-    wire_example_strip(subject.strip, [subject.image], subject.picker.dropdown, run_caption)
+    wire_example_strip(controls.strip, [controls.image], controls.picker.dropdown, run_caption)
 
 
-def _lay_out_subject() -> ImageInputs:
-    image = gr.Image(
-        type="filepath",
-        image_mode=None,  # the file as it is: pipelines.media.images brings every mode to RGB
-        label="Picture",
-        height=320,
-        sources=["upload", "clipboard", "webcam"],
+def _wire_chat(handlers: Handlers, controls: Controls, panel: Panel) -> None:
+    subject = Subject(
+        controls.image,
+        missing="The picture is missing. Upload or choose one.",
+        empty="The question is empty. Ask something about the picture.",
     )
-    strip = example_strip(lambda: gr.Image(type="filepath", render=False), *describe_examples())
-    picker = model_picker(TASK)
-    return ImageInputs(image, strip, picker, generation_settings(40))
+    chat.wire(panel, subject, handlers.answer, controls.inputs)

@@ -1,42 +1,38 @@
 """Which text fits a video, or a part of it."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import gradio as gr
 
+from components.jobs.video_text import TASK, match_texts
 from components.render import scores as fmt
 from components.render import video as format_video
 from components.render.html import clock, paragraph
 from components.server.blocks import show_errors
 from components.server.services import Services
-from components.server.translate import say
 from components.server.uploads import Uploads
-from components.widgets.common import (
-    DEVICE_QUEUE,
-    PAGE_EVENT,
-    ExampleStrip,
-    ModelPicker,
-    badge,
+from components.widgets.examples import (
     example_strip,
-    model_picker,
-    save_result,
+    match_examples,
     wire_example_strip,
-    wire_model_picker,
-    worked_off,
 )
-from components.widgets.examples import match_examples
-from components.widgets.model_lease import lease
+from components.widgets.layout import (
+    HIDDEN,
+    hidden_html,
+    offer,
+    run_and_stop,
+    show,
+    time_range,
+    two_columns,
+)
+from components.widgets.model_picker import ModelPicker, notices_of, wire_model_picker
 from components.widgets.player import Player, chosen_of, fit_choice, frame_gallery
+from components.widgets.queues import DEVICE_QUEUE, PAGE_EVENT
 from pipelines.compute.background import await_work
-from pipelines.core.spec import Task
 from pipelines.core.text import split_lines
 from pipelines.media.video.open import key_frames
-from pipelines.serving.store import PipelineStore
-
-TASK: Task = "video-text"
 
 HOW_TO_READ = (
     "The model sees a few frames, spread evenly over the video or the part you choose: those "
@@ -49,102 +45,129 @@ HOW_TO_READ = (
 EMPTY = paragraph("Choose a video, write texts, press Match. Or start with one of the examples.")
 
 
-@dataclass(frozen=True)
 class Controls:
-    """What a person sets."""
+    """What a visitor sets."""
 
-    video: Player
-    strip: ExampleStrip
-    texts: gr.Textbox
-    run: gr.Button
-    stop: gr.Button
-    start: gr.Number
-    end: gr.Number
-    fit: gr.Dropdown
-    picker: ModelPicker
-
-
-@dataclass(frozen=True)
-class Results:
-    """What a person gets."""
-
-    notices: gr.HTML
-    chart: gr.Label
-    table: gr.HTML
-    frames: gr.Gallery
-    times: gr.State
-    download: gr.DownloadButton
+    def __init__(self) -> None:
+        self.video = Player(label="Video", height=300, sources=["upload"])
+        self.strip = example_strip(lambda: gr.Video(render=False), *match_examples())
+        self.texts = gr.Textbox(
+            label="Texts",
+            lines=4,
+            max_lines=12,
+            info="One per line.",
+            placeholder="a red circle moves to the left\na blue square moves up",
+        )
+        self.run, self.stop = run_and_stop("Match")
+        with gr.Accordion("Part of the video, shape of the frames", open=False):
+            self.start, self.end = time_range()
+            self.fit = fit_choice()
+        self.picker = ModelPicker(TASK)
 
     @property
-    def outputs(self) -> list[Any]:
-        """The outputs of a match, in order."""
-        return [self.notices, self.chart, self.table, self.frames, self.times, self.download]
+    def inputs(self) -> list[Any]:
+        """The inputs of a match, in order."""
+        part = [self.start, self.end, self.fit]
+        return [self.video, self.texts, *part, self.picker.dropdown]
+
+
+class Results:
+    """What a visitor gets."""
+
+    def __init__(self) -> None:
+        self.notices = hidden_html()
+        self.chart = gr.Label(
+            label="Best texts", num_top_classes=fmt.BARS_SHOWN, visible=False, elem_classes="chart"
+        )
+        self.table = gr.HTML(EMPTY, padding=False)
+        self.frames = frame_gallery("What the model saw: click a frame to go there")
+        self.download = gr.DownloadButton("Download as CSV", visible=False, size="sm")
+        with gr.Accordion("How to read the scores", open=False):
+            gr.Markdown(HOW_TO_READ)
+        self.times = gr.State([])
+        self.outputs: list[Any] = [
+            self.notices,
+            self.chart,
+            self.table,
+            self.frames,
+            self.times,
+            self.download,
+        ]
 
 
 def build(services: Services, page: gr.Blocks) -> None:
-    """Lay out the tab."""
-    store = services.store
+    """Lay out and wire the tab."""
     with gr.Tab("Match", id="match"):
         gr.Markdown(
             "Which of your texts fits this video? Whole sentences work best, and motion counts.",
             elem_classes="lead",
         )
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=5, min_width=300):
-                controls = _lay_out_controls()
-            with gr.Column(scale=6, min_width=300):
-                results = _lay_out_results()
-    wire_model_picker(store, TASK, controls.picker, page)
-    _wire(store, controls, results)
+        controls, results = two_columns(Controls, Results)
+    wire_model_picker(services.store, TASK, controls.picker, page)
+    _wire(Handlers(services), controls, results)
 
 
-def _lay_out_controls() -> Controls:
-    video = Player(label="Video", height=300, sources=["upload"])
-    strip = example_strip(lambda: gr.Video(render=False), *match_examples())
-    texts = gr.Textbox(
-        label="Texts",
-        lines=4,
-        max_lines=12,
-        info="One per line.",
-        placeholder="a red circle moves to the left\na blue square moves up",
-    )
-    with gr.Row():
-        run = gr.Button("Match", variant="primary", elem_classes="go")
-        stop = gr.Button("Stop", min_width=80, scale=0)
-    with gr.Accordion("Part of the video, shape of the frames", open=False):
-        with gr.Row():
-            start = gr.Number(
-                0.0, label="From (s)", info="0 for the start.", minimum=0, min_width=120
-            )
-            end = gr.Number(0.0, label="To (s)", info="0 for the end.", minimum=0, min_width=120)
-        fit = fit_choice()
-    return Controls(video, strip, texts, run, stop, start, end, fit, model_picker(TASK))
+#: Values of the outputs of a match that change nothing.
+_NOTHING = (gr.skip(),) * 6
 
 
-def _lay_out_results() -> Results:
-    notices = gr.HTML(visible=False, padding=False)
-    chart = gr.Label(
-        label="Best texts", num_top_classes=fmt.BARS_SHOWN, visible=False, elem_classes="chart"
-    )
-    table = gr.HTML(EMPTY, padding=False)
-    frames = frame_gallery("What the model saw: click a frame to go there")
-    download = gr.DownloadButton("Download as CSV", visible=False, size="sm")
-    with gr.Accordion("How to read the scores", open=False):
-        gr.Markdown(HOW_TO_READ)
-    return Results(notices, chart, table, frames, gr.State([]), download)
+class Handlers:
+    """Handlers of the events."""
+
+    def __init__(self, services: Services) -> None:
+        self._store = services.store
+        self._uploads = Uploads(services.store.settings)
+
+    @show_errors
+    def match(
+        self,
+        video: str | None,
+        texts: str,
+        start_s: float | None,
+        end_s: float | None,
+        fit: str,
+        key: str,
+        progress: gr.Progress = gr.Progress(),
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of `Results.outputs`."""
+        file = self._uploads.path(video, "The video")
+        lines, repeated = split_lines(texts, "texts")
+        spec = self._store.resolve(key, TASK)
+        part: dict[str, Any] = {"start_s": start_s or 0.0, "end_s": end_s or 0.0, "fit": fit}
+        found = yield from match_texts(
+            self._store, spec, file, lines, _NOTHING, **part, progress=progress
+        )
+        frames = yield from await_work(
+            lambda cancel: key_frames(file, found.frame_times_s, cancel=cancel), _NOTHING
+        )
+        times = map(clock, found.frame_times_s)
+        yield (
+            notices_of(self._store, spec, format_video.match_notes(found, repeated)),
+            show(fmt.as_chart(found.answer)),
+            fmt.scores_table(found.answer, "Text"),
+            show(list(zip(frames, times, strict=True))),
+            list(found.frame_times_s),
+            offer(self._store.settings, "scores.csv", fmt.scores_csv(found.answer)),
+        )
+
+    @show_errors
+    def go_to(self, times: list[float], event: gr.SelectData) -> Any:
+        """Return the player at the frame that was clicked."""
+        return gr.update(playback_position=chosen_of(times, int(event.index)))
+
+    def empty(self) -> tuple[Any, ...]:
+        """Return the outputs without the answer about another video."""
+        return HIDDEN, HIDDEN, EMPTY, HIDDEN, [], HIDDEN
 
 
-def _wire(store: PipelineStore, controls: Controls, results: Results) -> None:
-    match = _handler(store)
-    asked = [controls.video, controls.texts, controls.start, controls.end, controls.fit]
+def _wire(handlers: Handlers, controls: Controls, results: Results) -> None:
     running = []
 
     def run_after(event: Any) -> None:
-        """Match when `event` comes."""
         running.append(
             event(
-                match,
-                [*asked, controls.picker.dropdown],
+                handlers.match,
+                controls.inputs,
                 results.outputs,
                 show_progress_on=[results.table],
                 scroll_to_output=True,
@@ -161,62 +184,6 @@ def _wire(store: PipelineStore, controls: Controls, results: Results) -> None:
         lambda filled: run_after(filled.then),
     )
     controls.stop.click(None, cancels=running, api_visibility="private")
-
-    @show_errors
-    def go_to(times: list[float], event: gr.SelectData) -> Any:
-        return gr.update(playback_position=chosen_of(times, int(event.index)))
-
-    def empty() -> tuple[Any, ...]:
-        """Take away the answer about another video."""
-        gone = gr.update(visible=False)
-        return gone, gone, EMPTY, gone, [], gone
-
-    results.frames.select(go_to, results.times, controls.video, **PAGE_EVENT)
+    results.frames.select(handlers.go_to, results.times, controls.video, **PAGE_EVENT)
     changes = [controls.video.upload, controls.video.clear]
-    gr.on(changes, empty, None, results.outputs, **PAGE_EVENT)
-
-
-def _handler(store: PipelineStore) -> Callable[..., Any]:
-    uploads = Uploads(store.settings)
-
-    @show_errors
-    def match(
-        video: str | None,
-        texts: str,
-        start_s: float | None,
-        end_s: float | None,
-        fit: str,
-        key: str,
-        progress: gr.Progress = gr.Progress(),
-    ) -> Iterator[tuple[Any, ...]]:
-        file = uploads.path(video, "The video")
-        lines, repeated = split_lines(texts, "texts")
-        spec = store.resolve(key, TASK)
-        with lease(store, spec.key, TASK) as lent:
-            yield from lent.wait((gr.skip(),) * 6)
-            viclip = lent.pipeline
-            for _ in worked_off(viclip.prepare(lines), progress):
-                yield (gr.skip(),) * 6
-            part = {"start_s": start_s or 0.0, "end_s": end_s or 0.0}
-            for found in viclip.stream_match(file, lines, **part, fit=fit):
-                if found is None:
-                    progress(0.0, desc=say("Looking at the video"))
-                    yield (gr.skip(),) * 6
-        notes = format_video.match_notes(found, repeated)
-        csv = save_result(store.settings, "scores.csv", fmt.scores_csv(found.answer))
-        times = [clock(time_s) for time_s in found.frame_times_s]
-        frames = yield from await_work(
-            lambda cancel: key_frames(file, found.frame_times_s, cancel=cancel),
-            (gr.skip(),) * 6,
-        )
-        seen = list(zip(frames, times, strict=True))
-        yield (
-            fmt.shown_if_any(fmt.notices(notes, badge(store, spec))),
-            gr.update(value=fmt.as_chart(found.answer), visible=True),
-            fmt.scores_table(found.answer, "Text"),
-            gr.update(value=seen, visible=True),
-            list(found.frame_times_s),
-            gr.update(value=csv, visible=True),
-        )
-
-    return match
+    gr.on(changes, handlers.empty, None, results.outputs, **PAGE_EVENT)

@@ -1,9 +1,8 @@
-"""Search in one's own pictures and videos: an index that is filled, asked and emptied here."""
+"""Search in one's own images and videos: files are added to an index, found, deleted."""
 
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,20 +24,19 @@ from components.render.search import (
 from components.server.blocks import show_errors
 from components.server.services import Services
 from components.server.uploads import Uploads
-from components.widgets.common import (
-    BATCH_QUEUE,
-    DEVICE_QUEUE,
-    LOOKUP_QUEUE,
-    PAGE_EVENT,
-    ModelPicker,
-    badge,
-    browser_secret,
-    model_picker,
-    save_result,
-    wire_model_picker,
-)
 from components.widgets.examples import search_examples
-from components.widgets.player import Player, chosen_of, frame_gallery, result_player
+from components.widgets.layout import (
+    HIDDEN,
+    browser_secret,
+    download_button,
+    hidden_html,
+    offer,
+    run_and_stop,
+    two_columns,
+)
+from components.widgets.model_picker import ModelPicker, notices_of, wire_model_picker
+from components.widgets.player import chosen_of, frame_gallery, result_player
+from components.widgets.queues import BATCH_QUEUE, DEVICE_QUEUE, LOOKUP_QUEUE, PAGE_EVENT
 from pipelines.core.errors import InputError, PipelineError
 from pipelines.core.messages import Message
 from pipelines.core.results import FileKind
@@ -49,174 +47,6 @@ from pipelines.search.index_run import add_files
 from pipelines.search.indexes import DELETE_WAIT_S, owner_of
 from pipelines.search.query import Query, delete_files
 from pipelines.search.results import FileOutcome, FoundFile, SearchResult
-
-#: Names of files that the list for deleting offers; others can be typed.
-NAMES_SHOWN = 500
-
-#: Outputs of a search.
-_NUM_OUTPUTS = 7
-
-
-class Handlers:
-    """What the events of the tab call."""
-
-    def __init__(self, services: Services) -> None:
-        """Answer with the models and the indexes of `services`."""
-        self._store, self._indexes = services.store, services.indexes
-        self._uploads = Uploads(services.store.settings)
-
-    @show_errors
-    def tell(self, key: str) -> tuple[Any, Any]:
-        """Return what the index holds, and the names of its files."""
-        return self._told(key) if key else (gr.skip(), gr.skip())
-
-    @show_errors
-    def add(
-        self, files: list[str] | None, key: str, model: str, video_model: str
-    ) -> Iterator[tuple[Any, ...]]:
-        """Bring files into the index; yields how far it is."""
-        order = make_order(self._store, self._uploads, files, key, model, video_model)
-        told: dict[int, FileOutcome] = {}
-        sent = ""
-        with closing(add_files(self._store, self._indexes, order)) as looks:
-            for look in looks:
-                told.update(look.new)
-                line = progress_line(look.done, look.total, look.stage)
-                yield (gr.skip() if line == sent else line), gr.skip(), *_buttons(running=True)
-                sent = line
-        summary = outcome_summary([told[index] for index in sorted(told)])
-        holding, names = self._told(key)
-        yield holding + summary, names, *_buttons(running=False)
-
-    @show_errors
-    def ended(self, key: str) -> tuple[Any, ...]:
-        """Return what the index holds after a run that was stopped, or failed."""
-        return *self._told(key), *_buttons(running=False)
-
-    @show_errors
-    def delete(self, key: str, names: list[str]) -> tuple[Any, Any]:
-        """Delete files from the index."""
-        if not names:
-            raise InputError("Nothing is chosen. Choose files of the index, then press Delete.")
-        gone = delete_files(self._indexes, owner_of(key), names, DELETE_WAIT_S)
-        holding, left = self._told(key)
-        return holding + _deleted_note(len(gone)), left
-
-    @show_errors
-    def delete_all(self, key: str) -> tuple[Any, Any]:
-        """Delete the whole index."""
-        count = self._indexes.forget(owner_of(key), DELETE_WAIT_S)
-        holding, left = self._told(key)
-        return holding + _deleted_note(count), left
-
-    @show_errors
-    def search(
-        self,
-        key: str,
-        text: str,
-        image: str | None,
-        weight: float,
-        top_k: int,
-        model: str,
-        video_model: str,
-    ) -> Iterator[tuple[Any, ...]]:
-        """Find what fits the words, the picture, or both."""
-        like = self._uploads.path(image, "The picture") if image else None
-        query = Query(text=text or "", image=like, text_weight=weight, top_k=top_k)
-        models: dict[FileKind, str] = {"picture": model, "video": video_model}
-        for found in search(self._store, self._indexes, key, query, models):
-            yield (gr.skip(),) * _NUM_OUTPUTS if found is None else self._shown(found, models)
-
-    @show_errors
-    def open(self, found: list[tuple[str, float, bool]], event: gr.SelectData) -> tuple[Any, Any]:
-        """Show a result: a picture, or a video at its moment."""
-        path, start_s, is_video = chosen_of(found, int(event.index))
-        if self._there(path) is None:
-            raise InputError(
-                "The file itself is no longer here, only its thumbnail. Add it again to open it: "
-                "it is not processed again.",
-                title="Deleted meanwhile",
-            )
-        return _opened(path, start_s, is_video)
-
-    def _told(self, key: str) -> tuple[Any, Any]:
-        owner, library = owner_of(key), self._indexes
-        line = holding_line(library.holding(owner), self._store.settings.index_hours)
-        return line, gr.update(choices=library.names(owner)[:NAMES_SHOWN], value=[])
-
-    def _there(self, path: str) -> Path | None:
-        """Return where an indexed file lies, None where its upload has been deleted."""
-        try:
-            return self._uploads.path(path, "The file")
-        except PipelineError:
-            return None
-
-    def _shown(self, found: SearchResult, models: dict[FileKind, str]) -> tuple[Any, ...]:
-        """Return the values of the outputs of a search."""
-        demo = badge(self._store, self._store.resolve(models["picture"], "image-text"))
-        notices = fmt.shown_if_any(fmt.notices(found.notes, demo))
-        if not found.found:
-            nothing = paragraph("Nothing stands out from the rest of your index.")
-            hidden = gr.update(visible=False)
-            return notices, hidden, hidden, hidden, nothing, hidden, []
-        captions = [caption(rank, one) for rank, one in enumerate(found.found, start=1)]
-        pictures = list(zip(self._smalls(found.found), captions, strict=True))
-        opened = [(one.file.path, one.start_s, one.file.kind == "video") for one in found.found]
-        first = opened[0] if self._there(opened[0][0]) else ("", 0.0, False)
-        return (
-            notices,
-            *_opened(*first),
-            gr.update(value=pictures, visible=True, selected_index=None),
-            found_table(found),
-            gr.update(
-                value=save_result(self._store.settings, "found.csv", found_csv(found)), visible=True
-            ),
-            opened,
-        )
-
-    def _smalls(self, found: Sequence[FoundFile]) -> list[Image.Image]:
-        """Return a small picture of each result: of a video at its moment while it is here."""
-        times: dict[str, list[float]] = {}
-        for one in found:
-            if one.file.kind == "video":
-                times.setdefault(one.file.path, []).append((one.start_s + one.end_s) / 2)
-        frames = {
-            path: iter(film_thumbnails(there, moments))
-            for path, moments in times.items()
-            if (there := self._there(path)) is not None
-        }
-        return [
-            _opened_small(next(frames.get(one.file.path, iter(())), b"") or one.file.thumbnail)
-            for one in found
-        ]
-
-
-def _deleted_note(count: int) -> str:
-    return fmt.notices([Message("{count:,} files deleted.", count=count)])
-
-
-def _opened_small(jpeg: bytes) -> Image.Image:
-    """Return a small picture, a grey one where there is none."""
-    if not jpeg:
-        return Image.new("RGB", (SIDE_PX, SIDE_PX * 3 // 4), "#808080")
-    return Image.open(io.BytesIO(jpeg)).convert("RGB")
-
-
-def _opened(path: str, start_s: float, is_video: bool) -> tuple[Any, Any]:
-    """Return the picture and the player with a result in one of them."""
-    hidden = gr.update(value=None, visible=False)
-    if not path:
-        return hidden, hidden
-    if is_video:
-        return hidden, gr.update(value=path, visible=True, playback_position=start_s)
-    return gr.update(value=path, visible=True), hidden
-
-
-def _buttons(*, running: bool) -> tuple[Any, Any, Any]:
-    """Return Add, the examples, and Stop."""
-    idle = gr.update(visible=not running)
-    return idle, idle, gr.update(visible=running)
-
 
 TASK: Task = "video-text"
 
@@ -240,205 +70,327 @@ EMPTY = paragraph(
 
 NO_FILES = paragraph("Nothing is indexed before you add it.", "holding")
 
+#: Names of files that the list for deleting offers; others can be typed.
+NAMES_SHOWN = 500
 
-@dataclass(frozen=True)
-class IndexControls:
-    """What brings files into the index and takes them out."""
 
-    files: gr.File
-    examples: gr.Button
-    add: gr.Button
-    stop: gr.Button
-    status: gr.HTML
-    names: gr.Dropdown
-    delete: gr.Button
-    delete_all: gr.Button
+class Controls:
+    """What a visitor sets: files of the index, and what to search for."""
+
+    def __init__(self) -> None:
+        self.files = gr.File(label="Pictures and videos", file_count="multiple", height=150)
+        with gr.Row():
+            self.add = gr.Button("Add to index", min_width=140)
+            self.examples = gr.Button("Use examples", min_width=140)
+            self.stop_adding = gr.Button("Stop adding", min_width=110, visible=False)
+        self.status = gr.HTML(NO_FILES, padding=False)
+        self.text = gr.Textbox(
+            label="Look for", placeholder="a red circle moves to the left", max_lines=4
+        )
+        self.run, self.stop = run_and_stop("Search")
+        with gr.Accordion("Like this picture", open=False):
+            self.image = gr.Image(
+                label="Picture",
+                alt_text="Picture",
+                type="filepath",
+                height=200,
+                sources=["upload", "clipboard"],
+            )
+            self.weight = gr.Slider(
+                0, 1, 0.5, step=0.05, label="Words or picture",
+                info="Where both are given: 0 looks for the picture only, 1 for the words only.",
+            )  # fmt: skip
+        with gr.Accordion("Options", open=False):
+            self.top_k = gr.Slider(1, 100, 20, step=1, label="Most results")
+            self.pictures = ModelPicker("image-text", "Model for pictures")
+            self.videos = ModelPicker("video-text", "Model for videos")
+        with gr.Accordion("Delete from the index", open=False):
+            self.names = gr.Dropdown(
+                [], value=[], multiselect=True, allow_custom_value=True, label="Files in the index"
+            )
+            with gr.Row():
+                self.delete = gr.Button("Delete these", size="sm", min_width=120)
+                self.delete_all = gr.Button("Delete the whole index", size="sm", min_width=160)
 
     @property
     def shown(self) -> list[Any]:
-        """What tells of the index."""
+        """The components that show the index."""
         return [self.status, self.names]
 
-
-@dataclass(frozen=True)
-class QueryControls:
-    """What is looked for, and with what."""
-
-    text: gr.Textbox
-    image: gr.Image
-    run: gr.Button
-    stop: gr.Button
-    weight: gr.Slider
-    top_k: gr.Slider
-    pictures: ModelPicker
-    videos: ModelPicker
+    @property
+    def models(self) -> list[Any]:
+        """The models for images and for videos."""
+        return [self.pictures.dropdown, self.videos.dropdown]
 
     @property
     def inputs(self) -> list[Any]:
         """The inputs of a search, in order."""
-        models = [self.pictures.dropdown, self.videos.dropdown]
-        return [self.text, self.image, self.weight, self.top_k, *models]
+        return [self.text, self.image, self.weight, self.top_k, *self.models]
 
 
-@dataclass(frozen=True)
 class Results:
     """What is found. `found` holds path, start and whether it is a video, of each."""
 
-    notices: gr.HTML
-    picture: gr.Image
-    player: Player
-    gallery: gr.Gallery
-    table: gr.HTML
-    csv: gr.DownloadButton
-    found: gr.State
-
-    @property
-    def outputs(self) -> list[Any]:
-        """The outputs of a search, in order."""
-        return [
-            self.notices, self.picture, self.player, self.gallery, self.table, self.csv, self.found,
-        ]  # fmt: skip
+    def __init__(self) -> None:
+        self.notices = hidden_html()
+        self.picture = gr.Image(
+            label="Picture",
+            alt_text="Picture",
+            height=300,
+            interactive=False,
+            visible=False,
+            buttons=["fullscreen"],
+        )
+        self.player = result_player()
+        self.gallery = frame_gallery("Found: click one to open it")
+        self.table = gr.HTML(EMPTY, padding=False)
+        self.csv = download_button("CSV", 100)
+        with gr.Accordion("How to read the results", open=False):
+            gr.Markdown(HOW_TO_READ)
+        self.found = gr.State([])
+        self.outputs: list[Any] = [
+            self.notices,
+            self.picture,
+            self.player,
+            self.gallery,
+            self.table,
+            self.csv,
+            self.found,
+        ]
 
 
 def build(services: Services, page: gr.Blocks) -> None:
-    """Lay out the tab."""
+    """Lay out and wire the tab."""
     with gr.Tab("Search", id="search") as tab:
         gr.Markdown(LEAD, elem_classes="lead")
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=5, min_width=300):
-                filling, asking = _lay_out_controls()
-            with gr.Column(scale=6, min_width=300):
-                results = _lay_out_results()
-    wire_model_picker(services.store, "image-text", asking.pictures, page)
-    wire_model_picker(services.store, "video-text", asking.videos, page)
+        controls, results = two_columns(Controls, Results)
+    wire_model_picker(services.store, "image-text", controls.pictures, page)
+    wire_model_picker(services.store, "video-text", controls.videos, page)
     owner = browser_secret(page, "seesay-search")
     handlers = Handlers(services)
-    tab.select(handlers.tell, owner, filling.shown, **PAGE_EVENT)
-    _wire_filling(handlers, filling, asking, results, owner)
-    _wire_asking(handlers, asking, results, owner)
+    tab.select(handlers.holding, owner, controls.shown, **PAGE_EVENT)
+    _wire_index(handlers, controls, results, owner)
+    _wire_search(handlers, controls, results, owner)
 
 
-def _lay_out_controls() -> tuple[IndexControls, QueryControls]:
-    files = gr.File(label="Pictures and videos", file_count="multiple", height=150)
-    with gr.Row():
-        add = gr.Button("Add to index", min_width=140)
-        examples = gr.Button("Use examples", min_width=140)
-        stop_adding = gr.Button("Stop adding", min_width=110, visible=False)
-    status = gr.HTML(NO_FILES, padding=False)
-    text = gr.Textbox(label="Look for", placeholder="a red circle moves to the left", max_lines=4)
-    with gr.Row():
-        run = gr.Button("Search", variant="primary", elem_classes="go")
-        stop = gr.Button("Stop", min_width=80, scale=0)
-    with gr.Accordion("Like this picture", open=False):
-        image = gr.Image(
-            label="Picture",
-            alt_text="Picture",
-            type="filepath",
-            height=200,
-            sources=["upload", "clipboard"],
+#: Outputs of a search.
+_NUM_OUTPUTS = 7
+
+
+class Handlers:
+    """Handlers of the events."""
+
+    def __init__(self, services: Services) -> None:
+        self._store, self._indexes = services.store, services.indexes
+        self._uploads = Uploads(services.store.settings)
+
+    @show_errors
+    def holding(self, key: str) -> tuple[Any, Any]:
+        """Return what the index holds, and the names of its files."""
+        return self._holding(key) if key else (gr.skip(), gr.skip())
+
+    @show_errors
+    def add(
+        self, files: list[str] | None, key: str, model: str, video_model: str
+    ) -> Iterator[tuple[Any, ...]]:
+        """Add files to the index; yields how far it is."""
+        order = make_order(self._store, self._uploads, files, key, model, video_model)
+        outcomes: dict[int, FileOutcome] = {}
+        sent = ""
+        with closing(add_files(self._store, self._indexes, order)) as run:
+            for progress in run:
+                outcomes.update(progress.new)
+                line = progress_line(progress.done, progress.total, progress.stage)
+                yield (gr.skip() if line == sent else line), gr.skip(), *_buttons(running=True)
+                sent = line
+        summary = outcome_summary([outcomes[index] for index in sorted(outcomes)])
+        holding, names = self._holding(key)
+        yield holding + summary, names, *_buttons(running=False)
+
+    @show_errors
+    def ended(self, key: str) -> tuple[Any, ...]:
+        """Return what the index holds after a run that was stopped, or failed."""
+        return *self._holding(key), *_buttons(running=False)
+
+    @show_errors
+    def delete(self, key: str, names: list[str]) -> tuple[Any, Any]:
+        """Delete files from the index."""
+        if not names:
+            raise InputError("Nothing is chosen. Choose files of the index, then press Delete.")
+        deleted = delete_files(self._indexes, owner_of(key), names, DELETE_WAIT_S)
+        holding, left = self._holding(key)
+        return holding + _deleted_note(len(deleted)), left
+
+    @show_errors
+    def delete_all(self, key: str) -> tuple[Any, Any]:
+        """Delete the whole index."""
+        count = self._indexes.forget(owner_of(key), DELETE_WAIT_S)
+        holding, left = self._holding(key)
+        return holding + _deleted_note(count), left
+
+    @show_errors
+    def search(
+        self,
+        key: str,
+        text: str,
+        image: str | None,
+        weight: float,
+        top_k: int,
+        model: str,
+        video_model: str,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Yield the values of `Results.outputs`, with what fits the text, the image or both."""
+        like = self._uploads.path(image, "The picture") if image else None
+        query = Query(text=text or "", image=like, text_weight=weight, top_k=top_k)
+        models: dict[FileKind, str] = {"picture": model, "video": video_model}
+        for found in search(self._store, self._indexes, key, query, models):
+            yield (gr.skip(),) * _NUM_OUTPUTS if found is None else self._shown(found, models)
+
+    @show_errors
+    def open(self, found: list[tuple[str, float, bool]], event: gr.SelectData) -> tuple[Any, Any]:
+        """Show a result: a picture, or a video at its moment."""
+        path, start_s, is_video = chosen_of(found, int(event.index))
+        if self._there(path) is None:
+            raise InputError(
+                "The file itself is no longer here, only its thumbnail. Add it again to open it: "
+                "it is not processed again.",
+                title="Deleted meanwhile",
+            )
+        return _opened(path, start_s, is_video)
+
+    def _holding(self, key: str) -> tuple[Any, Any]:
+        owner = owner_of(key)
+        line = holding_line(self._indexes.holding(owner), self._store.settings.index_hours)
+        return line, gr.update(choices=self._indexes.names(owner)[:NAMES_SHOWN], value=[])
+
+    def _there(self, path: str) -> Path | None:
+        """Return where an indexed file lies, None where its upload has been deleted."""
+        try:
+            return self._uploads.path(path, "The file")
+        except PipelineError:
+            return None
+
+    def _shown(self, found: SearchResult, models: dict[FileKind, str]) -> tuple[Any, ...]:
+        """Return the values of the outputs of a search."""
+        spec = self._store.resolve(models["picture"], "image-text")
+        notices = notices_of(self._store, spec, found.notes)
+        if not found.found:
+            nothing = paragraph("Nothing stands out from the rest of your index.")
+            return notices, HIDDEN, HIDDEN, HIDDEN, nothing, HIDDEN, []
+        captions = [caption(rank, one) for rank, one in enumerate(found.found, start=1)]
+        images = list(zip(self._thumbnails(found.found), captions, strict=True))
+        opened = [(one.file.path, one.start_s, one.file.kind == "video") for one in found.found]
+        first = opened[0] if self._there(opened[0][0]) else ("", 0.0, False)
+        return (
+            notices,
+            *_opened(*first),
+            gr.update(value=images, visible=True, selected_index=None),
+            found_table(found),
+            offer(self._store.settings, "found.csv", found_csv(found)),
+            opened,
         )
-        weight = gr.Slider(
-            0, 1, 0.5, step=0.05, label="Words or picture",
-            info="Where both are given: 0 looks for the picture only, 1 for the words only.",
-        )  # fmt: skip
-    with gr.Accordion("Options", open=False):
-        top_k = gr.Slider(1, 100, 20, step=1, label="Most results")
-        pictures = model_picker("image-text", "Model for pictures")
-        videos = model_picker("video-text", "Model for videos")
-    with gr.Accordion("Delete from the index", open=False):
-        names = gr.Dropdown(
-            [], value=[], multiselect=True, allow_custom_value=True, label="Files in the index"
-        )
-        with gr.Row():
-            delete = gr.Button("Delete these", size="sm", min_width=120)
-            delete_all = gr.Button("Delete the whole index", size="sm", min_width=160)
-    filling = IndexControls(files, examples, add, stop_adding, status, names, delete, delete_all)
-    return filling, QueryControls(text, image, run, stop, weight, top_k, pictures, videos)
+
+    def _thumbnails(self, found: Sequence[FoundFile]) -> list[Image.Image]:
+        """Return a thumbnail of each result: of a video at its moment while its file is here."""
+        times: dict[str, list[float]] = {}
+        for one in found:
+            if one.file.kind == "video":
+                times.setdefault(one.file.path, []).append((one.start_s + one.end_s) / 2)
+        frames = {
+            path: iter(film_thumbnails(there, moments))
+            for path, moments in times.items()
+            if (there := self._there(path)) is not None
+        }
+        return [
+            _as_image(next(frames.get(one.file.path, iter(())), b"") or one.file.thumbnail)
+            for one in found
+        ]
 
 
-def _lay_out_results() -> Results:
-    notices = gr.HTML(visible=False, padding=False)
-    picture = gr.Image(
-        label="Picture",
-        alt_text="Picture",
-        height=300,
-        interactive=False,
-        visible=False,
-        buttons=["fullscreen"],
-    )
-    player = result_player()
-    gallery = frame_gallery("Found: click one to open it")
-    table = gr.HTML(EMPTY, padding=False)
-    csv = gr.DownloadButton("CSV", visible=False, size="sm", min_width=100)
-    with gr.Accordion("How to read the results", open=False):
-        gr.Markdown(HOW_TO_READ)
-    return Results(notices, picture, player, gallery, table, csv, gr.State([]))
+def _deleted_note(count: int) -> str:
+    return fmt.notices([Message("{count:,} files deleted.", count=count)])
 
 
-def _wire_filling(
-    handlers: Handlers,
-    filling: IndexControls,
-    asking: QueryControls,
-    results: Results,
-    owner: gr.BrowserState,
+def _as_image(jpeg: bytes) -> Image.Image:
+    """Return a thumbnail as an image, a grey one where there is none."""
+    if not jpeg:
+        return Image.new("RGB", (SIDE_PX, SIDE_PX * 3 // 4), "#808080")
+    return Image.open(io.BytesIO(jpeg)).convert("RGB")
+
+
+def _opened(path: str, start_s: float, is_video: bool) -> tuple[Any, Any]:
+    """Return the picture and the player with a result in one of them."""
+    hidden = gr.update(value=None, visible=False)
+    if not path:
+        return hidden, hidden
+    if is_video:
+        return hidden, gr.update(value=path, visible=True, playback_position=start_s)
+    return gr.update(value=path, visible=True), hidden
+
+
+def _buttons(*, running: bool) -> tuple[Any, Any, Any]:
+    """Return Add, the examples, and Stop."""
+    idle = gr.update(visible=not running)
+    return idle, idle, gr.update(visible=running)
+
+
+def _wire_index(
+    handlers: Handlers, controls: Controls, results: Results, owner: gr.BrowserState
 ) -> None:
-    """Wire what changes the index."""
-    models = [asking.pictures.dropdown, asking.videos.dropdown]
-    buttons = [filling.add, filling.examples, filling.stop]
+    buttons = [controls.add, controls.examples, controls.stop_adding]
     running = []
 
     def add_after(event: Any) -> Any:
         added = event(
             handlers.add,
-            [filling.files, owner, *models],
-            [*filling.shown, *buttons],
-            show_progress_on=[filling.status],
+            [controls.files, owner, *controls.models],
+            [*controls.shown, *buttons],
+            show_progress_on=[controls.status],
             api_visibility="private",
             **BATCH_QUEUE,
         )
         # a run that is stopped counts as failed, and comes here once it is over
-        added.failure(handlers.ended, owner, [*filling.shown, *buttons], **PAGE_EVENT)
+        added.failure(handlers.ended, owner, [*controls.shown, *buttons], **PAGE_EVENT)
         running.append(added)
         return added
 
-    add_after(filling.add.click)
+    add_after(controls.add.click)
     demo, filmed = search_examples()
 
     def take(key: str) -> tuple[list[str], str]:
         return demo if CATALOGUE[key].demo else filmed
 
-    taken = filling.examples.click(
-        take, asking.pictures.dropdown, [filling.files, asking.text], **PAGE_EVENT
+    taken = controls.examples.click(
+        take, controls.pictures.dropdown, [controls.files, controls.text], **PAGE_EVENT
     )
     add_after(taken.success).success(
         handlers.search,
-        [owner, *asking.inputs],
+        [owner, *controls.inputs],
         results.outputs,
         show_progress_on=[results.table],
         api_visibility="private",
         **DEVICE_QUEUE,
     )
-    filling.stop.click(None, cancels=running, api_visibility="private")
+    controls.stop_adding.click(None, cancels=running, api_visibility="private")
     queue = {"api_visibility": "private", **LOOKUP_QUEUE}
-    filling.delete.click(handlers.delete, [owner, filling.names], filling.shown, **queue)
-    filling.delete_all.click(handlers.delete_all, owner, filling.shown, **queue)
+    controls.delete.click(handlers.delete, [owner, controls.names], controls.shown, **queue)
+    controls.delete_all.click(handlers.delete_all, owner, controls.shown, **queue)
 
 
-def _wire_asking(
-    handlers: Handlers, asking: QueryControls, results: Results, owner: gr.BrowserState
+def _wire_search(
+    handlers: Handlers, controls: Controls, results: Results, owner: gr.BrowserState
 ) -> None:
-    """Wire what asks the index."""
-    start = partial(gr.on, [asking.run.click, asking.text.submit])
+    start = partial(gr.on, [controls.run.click, controls.text.submit])
     searched = start(
         handlers.search,
-        [owner, *asking.inputs],
+        [owner, *controls.inputs],
         results.outputs,
         show_progress_on=[results.table],
         scroll_to_output=True,
         api_visibility="private",
         **DEVICE_QUEUE,
     )
-    asking.stop.click(None, cancels=searched, api_visibility="private")
+    controls.stop.click(None, cancels=searched, api_visibility="private")
     results.gallery.select(
         handlers.open, results.found, [results.picture, results.player], **PAGE_EVENT
     )

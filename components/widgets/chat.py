@@ -1,4 +1,4 @@
-"""A conversation as tabs show it: asked, streamed, stopped, asked again, edited, undone."""
+"""Conversation of a tab: ask, stream, stop, retry, edit, undo."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from components.server.blocks import show_errors
-from components.widgets.common import DEVICE_QUEUE, PAGE_EVENT
+from components.widgets.queues import DEVICE_QUEUE, PAGE_EVENT
 from pipelines.core.errors import InputError
 
 #: {"role": "user" or "assistant", "content": text}, as it travels with a request.
@@ -51,12 +51,12 @@ def as_text(messages: Sequence[Message]) -> str:
 
 @dataclass(frozen=True)
 class Wording:
-    """How the texts of a conversation are written on the page, and read back from it.
+    """Conversion of the texts of a conversation to what the page shows, and back.
 
     Attributes:
-        shown: text of a message -> what the chat component holds.
-        said: the way back.
-        markdown: whether what it holds is Markdown.
+        shown: text of a message -> value of the chat component.
+        said: the reverse.
+        markdown: whether the value is Markdown.
     """
 
     shown: Callable[[str], str] = str
@@ -66,12 +66,12 @@ class Wording:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a conversation is about.
+    """Subject of a conversation.
 
     Attributes:
         media: the component that holds it; its value is a path.
-        missing: what is said where it holds nothing.
-        empty: what is said where there is no question.
+        missing: message where it holds nothing.
+        empty: message where there is no question.
     """
 
     media: Any
@@ -79,27 +79,52 @@ class Subject:
     empty: str
 
 
-@dataclass(frozen=True)
 class Panel:
-    """The components.
+    """Components of a conversation.
+
+    Args:
+        placeholder: shown while there are no messages.
+        example: of a question.
+        wording: conversion of its texts.
 
     Attributes:
-        about: the file that the conversation is about; None too where Gradio has given up what it
-            held of a visit, of which the page still shows the conversation.
+        about: the file that the conversation is about; None also where the state of a session
+            was deleted while its page still shows the conversation.
         busy: whether an answer is being given.
     """
 
-    notices: gr.HTML
-    chat: gr.Chatbot
-    question: gr.Textbox
-    ask: gr.Button
-    stop: gr.Button
-    clear: gr.Button
-    meter: gr.HTML
-    download: gr.DownloadButton
-    about: gr.State
-    busy: gr.State
-    wording: Wording
+    def __init__(
+        self,
+        placeholder: str,
+        example: str,
+        wording: Wording = Wording(),  # noqa: B008
+    ) -> None:
+        self.wording = wording
+        self.notices = gr.HTML(visible=False, padding=False)
+        self.chat = gr.Chatbot(
+            label="Conversation",
+            show_label=False,
+            height=360,
+            placeholder=placeholder,
+            editable="user",
+            buttons=[] if wording.markdown else ["copy", "copy_all"],
+            feedback_options=None,
+            render_markdown=wording.markdown,
+            latex_delimiters=[],
+            allow_tags=False,
+            layout="bubble",
+        )
+        self.meter = gr.HTML(visible=False, padding=False)
+        self.question = gr.Textbox(
+            label="Question", placeholder=example, max_lines=4, autofocus=False
+        )
+        with gr.Row():
+            self.ask = gr.Button("Ask", variant="primary", elem_classes="go")
+            self.stop = gr.Button("Stop", min_width=80, scale=0)
+        with gr.Row():
+            self.clear = gr.Button("New conversation", size="sm", min_width=140)
+            self.download = gr.DownloadButton("Download", visible=False, size="sm", min_width=140)
+        self.about, self.busy = gr.State(None), gr.State(False)
 
     @property
     def outputs(self) -> list[Any]:
@@ -108,7 +133,7 @@ class Panel:
 
     @property
     def state(self) -> list[Any]:
-        """What changes with `busy`."""
+        """The outputs that change with `busy`."""
         return [self.busy, self.ask]
 
     def messages(self, value: Any) -> list[Message]:
@@ -117,43 +142,9 @@ class Panel:
         return [{**each, "content": said(each["content"])} for each in plain_messages(value)]
 
     def asking(self, value: Any, number: int, question: str) -> list[Message]:
-        """Return what the chat component is to hold: its first messages, and a question."""
+        """Return the chat component's value with `number` messages of before and a question."""
         asked = {"role": "user", "content": self.wording.shown(question)}
         return [*plain_messages(value)[:number], asked]
-
-
-def lay_out(placeholder: str, example: str, wording: Wording = Wording()) -> Panel:  # noqa: B008
-    """Lay out a conversation.
-
-    Args:
-        placeholder: shown while nothing was said.
-        example: of a question.
-        wording: how its texts are written.
-    """
-    notices = gr.HTML(visible=False, padding=False)
-    chat = gr.Chatbot(
-        label="Conversation",
-        show_label=False,
-        height=360,
-        placeholder=placeholder,
-        editable="user",
-        buttons=[] if wording.markdown else ["copy", "copy_all"],
-        feedback_options=None,
-        render_markdown=wording.markdown,
-        latex_delimiters=[],
-        allow_tags=False,
-        layout="bubble",
-    )
-    meter = gr.HTML(visible=False, padding=False)
-    question = gr.Textbox(label="Question", placeholder=example, max_lines=4, autofocus=False)
-    with gr.Row():
-        ask = gr.Button("Ask", variant="primary", elem_classes="go")
-        stop = gr.Button("Stop", min_width=80, scale=0)
-    with gr.Row():
-        clear = gr.Button("New conversation", size="sm", min_width=140)
-        download = gr.DownloadButton("Download", visible=False, size="sm", min_width=140)
-    about, busy = gr.State(None), gr.State(False)
-    return Panel(notices, chat, question, ask, stop, clear, meter, download, about, busy, wording)
 
 
 def wire(
@@ -172,8 +163,8 @@ def wire(
         subject: what it is about.
         answer: streams values for the panel's outputs and for `also`, given the values by
             component of the subject, the chat and `inputs`.
-        inputs: what else `answer` reads.
-        also: what else it writes.
+        inputs: further inputs of `answer`.
+        also: its further outputs.
         emptied: values of `also` without a conversation.
     """
     reply: dict[str, Any] = {
@@ -185,8 +176,8 @@ def wire(
         **DEVICE_QUEUE,
     }
     running = [start.success(**reply) for start in _questions(panel, subject)]
-    # only a run that has come to its end, cancelled ones too, lets the next question in: the page
-    # loses what is asked while a cancellation is under way; `then` leaves out runs that raise
+    # the next question waits for the end of a run, cancelled ones too: the page loses what is asked
+    # while it cancels; `then` does not follow runs that raise
     for run in running:
         for ended in (run.then, run.failure):
             ended(lambda: _BUSY[False], None, panel.state, **PAGE_EVENT)
@@ -205,7 +196,7 @@ def wire(
     )
 
 
-#: Whether an answer is on its way -> values of `Panel.state`.
+#: Whether an answer is being given -> values of `Panel.state`.
 _BUSY = {busy: (busy, gr.update(interactive=not busy)) for busy in (False, True)}
 
 
@@ -215,7 +206,7 @@ def said(text: str) -> Message:
 
 
 def _questions(panel: Panel, subject: Subject) -> list[Any]:
-    """Wire what puts a question into the conversation; returns the events to answer after."""
+    """Wire the events that add a question; returns those to answer after."""
 
     def add(
         question: str, chat: Any, media: str | None, about: str | None, busy: bool
@@ -261,7 +252,7 @@ def _questions(panel: Panel, subject: Subject) -> list[Any]:
 
 
 def answered(messages: Sequence[Message]) -> int:
-    """Return how many messages there are up to the last answer; what failed has none."""
+    """Return the number of messages up to the last answer; a failed question has none."""
     number = len(messages)
     while number and messages[number - 1]["role"] == "user":
         number -= 1
@@ -269,10 +260,10 @@ def answered(messages: Sequence[Message]) -> int:
 
 
 def _settled(panel: Panel, chat: Any, busy: bool) -> list[Message]:
-    """Return the messages of a conversation that may change: no answer is on its way.
+    """Return the messages of a conversation while no answer is being given.
 
     Raises:
-        InputError: one is; its next piece would write over what is changed.
+        InputError: one is; its next piece would overwrite a change.
     """
     if busy:
         raise InputError(
@@ -283,6 +274,6 @@ def _settled(panel: Panel, chat: Any, busy: bool) -> list[Message]:
 
 
 def _index(event: Any) -> int:
-    """Return the message that an event is about; in groups Gradio gives (message, part)."""
+    """Return the position of an event's message; for groups Gradio gives (message, part)."""
     index = event.index
     return int(index[0] if isinstance(index, (list, tuple)) else index)

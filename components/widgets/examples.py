@@ -4,14 +4,98 @@ The words of drawn scenes are English, which is all that the demo models read.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import gradio as gr
 from gradio.media import get_image, get_video
 
-from components.widgets.common import ASSETS
+from components.widgets.model_picker import asked_in_chinese, is_demo
+from components.widgets.queues import PAGE_EVENT
+
+ASSETS = Path(__file__).parents[2] / "assets"
 
 Rows = Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class ExampleStrip:
+    """Clickable examples of a tab.
+
+    Attributes:
+        strips: the set for the demo model, the set for real ones, and where there are any the set
+            for real ones that are asked in Chinese; one of them is shown.
+        rows: for each strip, the values that a click on an entry gives to the inputs.
+    """
+
+    strips: tuple[gr.Dataset, ...]
+    rows: tuple[Sequence[Sequence[Any]], ...]
+
+    def shown_for(self, key: str) -> int:
+        """Return which strip suits a model, in the language that it is asked in."""
+        if is_demo(key):
+            return 0
+        return 2 if len(self.strips) > 2 and asked_in_chinese(key) else 1
+
+
+def example_strip(
+    shown: Callable[[], Any],
+    demo: Sequence[Sequence[Any]],
+    real: Sequence[Sequence[Any]],
+    chinese: Sequence[Sequence[Any]] = (),
+) -> ExampleStrip:
+    """Lay out strips of examples, of which the one that suits the chosen model is shown.
+
+    Args:
+        shown: makes the component that displays the first value of a row.
+        demo: rows for the demo model; the first value is displayed, the others are filled in.
+        real: likewise for real models.
+        chinese: likewise for real models that are asked in Chinese; as `real` where empty.
+    """
+    sets = (demo, real, chinese) if chinese else (demo, real)
+    strips = tuple(
+        gr.Dataset(
+            components=[shown()],
+            samples=[[row[0]] for row in rows],
+            type="index",
+            label="Try one of these",
+            visible=index == 0 and bool(rows),
+            samples_per_page=20,
+            layout="gallery",
+        )
+        for index, rows in enumerate(sets)
+    )
+    return ExampleStrip(strips, sets)
+
+
+def wire_example_strip(
+    strip: ExampleStrip, inputs: list[Any], dropdown: gr.Dropdown, then: Callable[[Any], Any]
+) -> None:
+    """Fill the inputs when an example is clicked, then run; show the strip that suits the model.
+
+    Args:
+        strip: the examples; of each row the first value is shown and all fill `inputs`.
+        inputs: components, one for each value of a row.
+        dropdown: the model picker.
+        then: given the event of the click, adds what happens next.
+    """
+    for dataset, rows in zip(strip.strips, strip.rows, strict=True):
+
+        def fill(index: int, rows: Sequence[Sequence[Any]] = rows) -> Any:
+            values = list(rows[index])
+            return values[0] if len(values) == 1 else values
+
+        then(dataset.click(fill, dataset, inputs, **PAGE_EVENT))
+
+    def choose(key: str) -> list[Any]:
+        shown = strip.shown_for(key)
+        rows = enumerate(strip.rows)
+        return [gr.update(visible=index == shown and bool(row)) for index, row in rows]
+
+    dropdown.change(choose, dropdown, list(strip.strips), **PAGE_EVENT)
+
 
 #: Labels of the photos of `classify_examples`, for models that are asked in Chinese.
 CHINESE_LABELS = (
@@ -39,7 +123,7 @@ def drawn_examples() -> list[dict[str, Any]]:
 
 
 def classify_examples() -> tuple[Rows, Rows, Rows]:
-    """Return (drawn, photos, photos in Chinese): rows of picture and labels."""
+    """Return (drawn, photos, photos in Chinese): rows of image and labels."""
     drawn = [[entry["path"], "\n".join(entry["labels"])] for entry in drawn_examples()]
     photos = [
         [get_image("cheetah1.jpg"), "cheetah\nleopard\nhouse cat\nlion\ndog"],
@@ -74,14 +158,14 @@ def similarity_examples() -> tuple[Rows, Rows, Rows]:
 
 
 def describe_examples() -> tuple[Rows, Rows]:
-    """Return (drawn, photos): rows of a picture."""
+    """Return (drawn, photos): rows of an image."""
     drawn = [[entry["path"]] for entry in drawn_examples()]
     photos = [[get_image(n)] for n in ("cheetah1.jpg", "lion.jpg", "bus.png", "tower.jpg")]
     return drawn, photos
 
 
 def batch_examples() -> tuple[list[str], list[str]]:
-    """Return (drawn, photos): pictures to caption."""
+    """Return (drawn, photos): images to caption."""
     drawn, photos = describe_examples()
     return [row[0] for row in drawn], [row[0] for row in photos]
 
@@ -127,7 +211,7 @@ def moments_examples() -> tuple[Rows, Rows]:
 
 
 def search_examples() -> tuple[tuple[list[str], str], tuple[list[str], str]]:
-    """Return (drawn, filmed): pictures and videos to search in, and what to look for."""
+    """Return (drawn, filmed): images and videos to search in, and a query."""
     pictures, photos = batch_examples()
     drawn = [entry["path"] for entry in drawn_videos()]
     filmed = [get_video("world.mp4"), get_video("a.mp4")]

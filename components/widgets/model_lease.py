@@ -1,4 +1,4 @@
-"""A model for the length of a request: its download, its turn at the device, its loading."""
+"""A model for the length of a request: its download, its turn on the device, its loading."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -22,7 +22,7 @@ Sign = TypeVar("Sign")
 
 
 class Lease:
-    """A model that is lent once `wait` has come to its end.
+    """A model that is held once `wait` has ended.
 
     Attributes:
         pipeline: the model, then.
@@ -31,7 +31,6 @@ class Lease:
     pipeline: Any
 
     def __init__(self, store: PipelineStore, spec: ModelSpec, stack: ExitStack) -> None:
-        """Give nothing yet; what is given back at the end goes to `stack`."""
         self._store = store
         self._spec = spec
         self._stack = stack
@@ -45,17 +44,17 @@ class Lease:
         prepare: Callable[[Any], Iterator[Step | None]] | None = None,
         progress: gr.Progress | None = None,
     ) -> Iterator[Sign]:
-        """Wait for the model, yielding `sign` a few times a second: there a handler can be ended.
+        """Wait for the model, yielding `sign` a few times a second: a handler can be ended there.
 
         Then do the steps of `prepare(pipeline)`, yielding `sign` after each and showing how far
         they are as `progress`.
 
-        What it waits for is told as the progress of the request, to a page and to a script. The
-        weights are fetched before there is a turn at the device, so that a download keeps nobody
-        else waiting. Who leaves does so at once, whatever is imported, asked or loaded meanwhile.
+        The progress of the request, on a page and in a script, says what it waits for. The weights
+        are fetched before the request has a turn on the device, so that a download blocks nobody
+        else. A request that is ended leaves at once, whatever is imported or loaded meanwhile.
 
         Raises:
-            WeightsError, MemoryLimitError: there is no model to be had.
+            WeightsError, MemoryLimitError: the model cannot be had.
         """
         if not self._take_loaded():
             yield from self._wait_in_thread(sign)
@@ -81,7 +80,7 @@ class Lease:
             with closing(stream_work(self._get, linger=False)) as steps:
                 for step in steps:
                     latest = latest if step is None else step
-                    self._tell(latest, progress)  # each time: what is yielded takes it off again
+                    self._show(latest, progress)  # each time: what is yielded removes it
                     yield sign
         finally:
             with self._handing_over:
@@ -92,7 +91,7 @@ class Lease:
             cancel.check()
             emit(step)
         with ExitStack() as mine:
-            if self._spec.remote is not None:  # it leaves the device to others
+            if self._spec.remote is not None:  # it does not use the device
                 mine.enter_context(self._store.remotes.visitor(self._spec.remote))
             else:
                 turns = self._store.queue
@@ -101,11 +100,11 @@ class Lease:
                 self._loading = True
             pipeline = mine.enter_context(self._store.use_spec(self._spec, cancel))
             with self._handing_over:
-                if not self._left:  # else all is given back here and now
+                if not self._left:  # else all is released at once
                     self.pipeline = pipeline
                     self._stack.enter_context(mine.pop_all())
 
-    def _tell(self, step: FetchProgress | int | None, progress: gr.Progress) -> None:
+    def _show(self, step: FetchProgress | int | None, progress: gr.Progress) -> None:
         if self._loading:  # a share of none at all would show no text on the page
             progress(0.0, desc=say("Loading the model"))
             return

@@ -1,4 +1,4 @@
-"""A video on the page, played as it was uploaded, and pictures that one clicks to go there."""
+"""Player of an uploaded video, and galleries of frames to click."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +13,11 @@ Item = TypeVar("Item")
 
 
 class Player(gr.Video, metaclass=WithoutStub):
-    """Plays a file as it stands.
+    """Player of a file as it is.
 
-    Gradio runs ffprobe on whatever it is to show, and ffmpeg where it takes a browser to be unable
-    to play it: outside of `pipelines.media.isolation`, without limits and without an
-    end when their visitor leaves. A file that a browser cannot play is one that its player says so
-    of; it is searched and asked about all the same.
+    Gradio runs ffprobe on each file that it shows, and ffmpeg on those that it expects no browser
+    to play: outside of `pipelines.media.isolation`, without limits, and on when the visitor has
+    left. Where a browser cannot play a file, its player says so; all else works.
     """
 
     is_template = True  # on the page it is a gr.Video
@@ -29,14 +28,14 @@ class Player(gr.Video, metaclass=WithoutStub):
 
 
 def result_player() -> Player:
-    """Lay out the player of what was found; it is shown once there is something."""
+    """Lay out the player of results; it is hidden until there are any."""
     return Player(
         label="Player", height=300, interactive=False, visible=False, elem_classes="player"
     )
 
 
 def fit_choice() -> gr.Dropdown:
-    """Return the choice of how frames become the square that a model reads."""
+    """Lay out the choice of how frames become the square that a model reads."""
     return gr.Dropdown(
         [
             ("Squash it, as in training", "squash"),
@@ -50,7 +49,7 @@ def fit_choice() -> gr.Dropdown:
 
 
 def frame_gallery(label: str) -> gr.Gallery:
-    """Lay out small pictures to click, of frames or of what was found; shown once there are any."""
+    """Lay out a gallery of frames or results to click; it is hidden until there are any."""
     return gr.Gallery(
         label=label,
         visible=False,
@@ -65,14 +64,14 @@ def frame_gallery(label: str) -> gr.Gallery:
 
 
 def chosen_of(listed: Sequence[Item], number: int) -> Item:
-    """Return what a click chose of a list that the page shows.
+    """Return the clicked item of a list that the page shows.
 
     Args:
-        listed: the list, of a `gr.State`, which Gradio gives up some time after a page was left.
+        listed: the list, of a `gr.State`, which is deleted some time after its page was left.
         number: from 0.
 
     Raises:
-        InputError: the list is not there any more.
+        InputError: the list was deleted.
     """
     if not 0 <= number < len(listed):
         raise InputError(

@@ -61,7 +61,7 @@ class Settings:
     """
 
     models: ModelChoice = _flag(
-        "auto", "what a tab starts with: the best there is, the demo model, the real one"
+        "auto", "model a tab starts with: the best available one, the demo model, the real one"
     )
     models_dir: Path | None = _flag(
         None, "folder of checkpoints, one per sub-folder", "an existing folder"
@@ -83,7 +83,7 @@ class Settings:
     )
     cache_dir: Path = _flag(
         Path(tempfile.gettempdir()) / "seesay-cache",
-        "folder of what is kept: vectors of texts, and the index of the Search tab (vectors, "
+        "folder of caches: vectors of texts, and the index of the Search tab (vectors, "
         "names and thumbnails of files)",
     )
     index: str = _flag(
@@ -93,7 +93,7 @@ class Settings:
         metavar="URI",
     )
     index_hours: float = _flag(
-        24.0, "hours after which an index that nobody used is deleted; 0 keeps all", "0 or more"
+        24.0, "hours without use after which an index is deleted; 0 keeps all", "0 or more"
     )
     work_dir: Path = _flag(
         Path(tempfile.gettempdir()) / "seesay-work",
@@ -104,28 +104,26 @@ class Settings:
     max_video_s: float = _flag(14_400.0, "longest video, in seconds", "more than 0")
     decoders: DecoderChoice = _flag(
         "apart",
-        "apart: files are decoded in processes of their own, so that a decoder that crashes or "
-        "hangs costs one request",
+        "apart: decode files in separate processes, so that a decoder that crashes or hangs costs "
+        "one request",
     )
     auth: str = _flag(
         "",
-        "what visitors must give; better as SEESAY_AUTH, which no list of processes shows",
+        "login of visitors; as SEESAY_AUTH it stays out of the process list",
         metavar="USER:PASSWORD",
     )
     requests_per_minute: int = _flag(
         0,
-        "most questions to models from one address within a minute; 0 allows any number",
+        "most requests to models from one address per minute; 0 for no limit",
         "0 or more",
     )
     idle_minutes: float = _flag(
         30.0,
-        "minutes after which a model that nobody used is dropped, with what it and the index keep "
-        "in memory; 0 keeps it",
+        "minutes without use after which a model is unloaded, with its caches and those of the "
+        "index; 0 keeps it",
         "0 or more",
     )
-    grace_s: float = _flag(
-        20.0, "seconds that running requests get when the server is told to end", "0 or more"
-    )
+    grace_s: float = _flag(20.0, "seconds that running requests get at shutdown", "0 or more")
     mcp: bool = _flag(False, "serve the endpoints to agents too, as MCP tools")
     metrics: bool = _flag(False, "figures for Prometheus at /metrics")
     remotes: tuple[Remote, ...] = ()
@@ -191,8 +189,8 @@ def make_parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
         "--remote",
         action="append",
         metavar="NAME=URL",
-        help="a model on an OpenAI-compatible server, by a name of your own; as often as there "
-        "are such models. Its key comes from SEESAY_REMOTE_KEY",
+        help="model on an OpenAI-compatible server, under a name of your own; can be repeated. Its "
+        "key comes from SEESAY_REMOTE_KEY",
     )
     parser.add_argument(
         "--remotes-file", type=Path, help="TOML with options of such models; see docs/remote.md"

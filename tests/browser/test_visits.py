@@ -15,7 +15,7 @@ QUICK = (
     "from components.server import sessions\n"
     "own = sessions.forget\n"
     "def forget(holder, now, closed):\n"
-    "    ages = sessions.Ages(plain=0.2, left=0.2, found=0.2)\n"
+    "    ages = sessions.SessionAges(plain=0.2, left=0.2, found=0.2)\n"
     "    own(holder, now, closed, ages)\n"
     "    print('LEFT', len(holder.session_data), flush=True)\n"
     "sessions.forget, sessions.EVERY_S = forget, 0.2\n"

@@ -15,7 +15,7 @@ from PIL import Image
 from components.render import scores as fmt
 from components.render import video as format_video
 from components.render.heat_map import heat_overlay
-from components.widgets.common import model_hint
+from components.widgets.model_picker import model_hint
 from pipelines.core.results import (
     Classification,
     Embeddings,

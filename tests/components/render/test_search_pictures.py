@@ -50,7 +50,7 @@ def test_each_moment_has_its_frame_and_a_video_is_opened_once(
         found(films[0], 2.0), found("a.png", kept=jpeg("red")), found(films[1], 1.0),
         found(films[0], 0.5), found(tmp_path / "gone.mp4", 0.5, jpeg("blue")), found("b.png"),
     ]  # fmt: skip
-    pictures = handlers._smalls(asked)
+    pictures = handlers._thumbnails(asked)
     assert opened == films
     for picture, film, time_s in ((0, 0, 2.1), (2, 1, 1.1), (3, 0, 0.6)):
         (frame,) = key_frames(films[film], [time_s], height_px=SIDE_PX * 3 // 4)

@@ -12,7 +12,7 @@ from gradio_client.exceptions import AppError
 
 from components.server.blocks import Page
 from components.server.queue import FairLine, FairQueue
-from components.widgets.common import DEVICE_QUEUE
+from components.widgets.queues import DEVICE_QUEUE
 from pipelines.core.cancel import NEVER
 from pipelines.core.visitor import asking
 from tests.conftest import connect

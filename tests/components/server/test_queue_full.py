@@ -81,7 +81,7 @@ def test_an_event_of_the_page_is_told(full: str) -> None:
 
 
 def test_what_nobody_fetches_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(full_queue, "TOLD_S", 1.0)
+    monkeypatch.setattr(full_queue, "REFUSAL_S", 1.0)
     with Page(analytics_enabled=False) as page:
         gr.api(lambda: "an answer", api_name="ask")
     page.queue(max_size=0)

@@ -28,49 +28,49 @@ LABELS = "red circle\nblue square"
 
 
 def test_any_number_is_allowed_unless_told_otherwise() -> None:
-    house = AccessRules()
+    rules = AccessRules()
     for _ in range(1000):
-        house.let_in("a", "batched", now=0.0)
-    assert house._asked == {}, "nothing is kept of who asks"
+        rules.admit("a", "batched", now=0.0)
+    assert rules._asked == {}, "nothing is kept of who asks"
 
 
 def test_a_visitor_has_so_many_questions_a_minute() -> None:
-    house = AccessRules(2)
-    house.let_in("a", "batched", now=0.0)
-    house.let_in("a", "device", now=10.0)
+    rules = AccessRules(2)
+    rules.admit("a", "batched", now=0.0)
+    rules.admit("a", "device", now=10.0)
     with pytest.raises(RequestRefused, match=r"asked 2 times .* Try again in 40 s\."):
-        house.let_in("a", "batched", now=20.0)
-    house.let_in("b", "batched", now=20.0)
-    house.let_in("a", "lookup", now=20.0)
-    house.let_in("a", "batched", now=60.0)
+        rules.admit("a", "batched", now=20.0)
+    rules.admit("b", "batched", now=20.0)
+    rules.admit("a", "lookup", now=20.0)
+    rules.admit("a", "batched", now=60.0)
     with pytest.raises(RequestRefused, match="in 10 s"):
-        house.let_in("a", "batched", now=60.0)
+        rules.admit("a", "batched", now=60.0)
 
 
 def test_only_so_many_visitors_are_remembered() -> None:
-    house = AccessRules(1)
+    rules = AccessRules(1)
     for number in range(MOST_VISITORS + 5):
-        house.let_in(str(number), "batch", now=0.0)
-    assert len(house._asked) == MOST_VISITORS
+        rules.admit(str(number), "batch", now=0.0)
+    assert len(rules._asked) == MOST_VISITORS
     with pytest.raises(RequestRefused):
-        house.let_in(str(MOST_VISITORS), "batch", now=0.0)
+        rules.admit(str(MOST_VISITORS), "batch", now=0.0)
 
 
 def test_who_goes_on_asking_is_not_forgotten_for_newcomers() -> None:
-    house = AccessRules(2)
+    rules = AccessRules(2)
     for number in range(MOST_VISITORS):
-        house.let_in(str(number), "batch", now=0.0)
-    house.let_in("0", "batch", now=1.0)
-    house.let_in("new", "batch", now=2.0)
+        rules.admit(str(number), "batch", now=0.0)
+    rules.admit("0", "batch", now=1.0)
+    rules.admit("new", "batch", now=2.0)
     with pytest.raises(RequestRefused):
-        house.let_in("0", "batch", now=3.0)
+        rules.admit("0", "batch", now=3.0)
 
 
-def test_nobody_is_let_in_while_the_house_closes() -> None:
-    house = AccessRules()
-    house.closing.set()
+def test_nobody_is_admitted_during_the_shutdown() -> None:
+    rules = AccessRules()
+    rules.closing.set()
     with pytest.raises(RequestRefused, match="restarted"):
-        house.let_in("a", "lookup")
+        rules.admit("a", "lookup")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def wait_for(app: RunningApp, line: str) -> None:
 
 
 def test_the_costly_queues_are_those_of_the_app() -> None:
-    from components.widgets import common
+    from components.widgets import queues as common
 
     queues = (common.DEVICE_QUEUE, common.BATCH_QUEUE, common.BATCHED_QUEUE)
     assert {queue["concurrency_id"] for queue in queues} == COSTLY

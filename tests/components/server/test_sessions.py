@@ -158,7 +158,7 @@ QUICK = (
     "from components.server import sessions\n"
     "own = sessions.forget\n"
     "def forget(holder, now, closed):\n"
-    "    gone = own(holder, now, closed, sessions.Ages(plain=0.2, left=0.2))\n"
+    "    gone = own(holder, now, closed, sessions.SessionAges(plain=0.2, left=0.2))\n"
     "    if gone: print('GONE', gone, 'LEFT', len(holder.session_data), flush=True)\n"
     "sessions.forget, sessions.EVERY_S = forget, 0.1\n"
     "import app\n"

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from components.widgets.common import model_hint
+from components.widgets.model_picker import model_hint
 from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Settings
 from pipelines.models.captioning.checkpoints import BLIP2_OPT

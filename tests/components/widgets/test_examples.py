@@ -6,13 +6,15 @@ import gradio as gr
 import pytest
 
 from components.server.translate import speaking
-from components.widgets.common import ExampleStrip, asked_in_chinese, example_strip
 from components.widgets.examples import (
+    ExampleStrip,
     Rows,
     classify_examples,
+    example_strip,
     similarity_examples,
     video_chat_examples,
 )
+from components.widgets.model_picker import asked_in_chinese
 from pipelines.models.catalogue import MODELS
 
 CHINESE = re.compile("[\u4e00-\u9fff]")

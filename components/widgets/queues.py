@@ -1,0 +1,34 @@
+"""Gradio's queues: which requests wait for each other, and how many run at once."""
+
+from typing import Any
+
+#: For work that takes the device for seconds (text generation). Its requests are all let in, since
+#: some wait for a download meanwhile, or for a server; a lease gives the others the device one
+#: after the other. Which model is asked for is an argument, so servers have no queue of their own:
+#: `RemoteModels.visitor` and `pipelines.weights.locate` leave a quarter of the places to the rest.
+DEVICE_QUEUE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 64}
+
+#: For batches of thousands of images, which take turns at the device batch by batch and let
+#: those of `DEVICE_QUEUE` go first (`pipelines.serving.device_queue`). Few of them are under way
+#: at once; the others are let in all the same, so that their uploads stay while they wait.
+BATCH_QUEUE: dict[str, Any] = {"concurrency_id": "batch", "concurrency_limit": 16}
+
+#: For requests of milliseconds that are batched together (`pipelines.compute.micro_batches`): up
+#: to one batch of visitors at once. Those who wait for a download wait here too;
+#: `pipelines.weights.locate` lets no more than half of the places be taken so.
+BATCHED_QUEUE: dict[str, Any] = {"concurrency_id": "batched", "concurrency_limit": 32}
+
+#: For videos that are prepared while their visitors still type; they give way to everybody else.
+AHEAD_QUEUE: dict[str, Any] = {"concurrency_id": "ahead", "concurrency_limit": 8}
+
+#: For what needs no model: never behind those who do.
+LOOKUP_QUEUE: dict[str, Any] = {"concurrency_id": "lookup", "concurrency_limit": 4}
+
+#: Requests that are under way at once: all that the queues let in, and some events of pages.
+MOST_AT_ONCE = 16 + sum(
+    queue["concurrency_limit"]
+    for queue in (DEVICE_QUEUE, BATCH_QUEUE, BATCHED_QUEUE, AHEAD_QUEUE, LOOKUP_QUEUE)
+)
+
+#: For events that only change the page.
+PAGE_EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
