@@ -19,13 +19,12 @@ from components.server.gradio_internals import (
     forbid_fetching,
     move_states_out,
 )
-from components.server.links import Links
 from components.server.mcp import serve_agents
 from components.server.rate_limit import AccessRules
 from components.server.services import Services
 from components.server.sessions import forget_visits
-from components.server.translated_blocks import LanguageMiddleware
-from components.server.uploads import Uploads
+from components.server.translate import LanguageMiddleware
+from components.server.uploads import Links, Uploads
 from components.tabs import (
     batch,
     classify,

@@ -10,7 +10,7 @@ from gradio_client import handle_file
 
 from components.page import MAX_WAITING, PUBLIC_FOLDERS, launch_options
 from components.server.body_limit import MAX_JSON_BYTES
-from components.server.links import REQUEST_S
+from components.server.uploads import REQUEST_S
 from components.widgets.queues import BATCHED_QUEUE
 from pipelines.core.options import MAX_BEAMS, MAX_NEW_TOKENS
 from pipelines.core.settings import Settings, read_settings

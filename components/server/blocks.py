@@ -15,16 +15,13 @@ import gradio as gr
 from components.server.gradio_internals import (
     ComponentProcessingError,
     event_of,
-    is_agent,
     queue_of,
     set_queue,
 )
-from components.server.links import Links, own_links
-from components.server.queue import FairQueue
+from components.server.queue import FairQueue, is_agent
 from components.server.rate_limit import AccessRules, RequestRefused
-from components.server.translate import say, speaking
-from components.server.translated_blocks import TranslatedBlocks, language_of
-from components.server.uploads import Uploads
+from components.server.translate import TranslatedBlocks, language_of, say, speaking
+from components.server.uploads import Links, Uploads
 from pipelines.core.errors import MediaError, PipelineError
 from pipelines.core.settings import Settings
 from pipelines.core.visitor import asking
@@ -41,7 +38,7 @@ def with_defaults(event: Any, inputs: list[Any]) -> list[Any]:
         event: Gradio's block function.
         inputs: as they were sent, in order.
     """
-    if getattr(event, "api_visibility", "") != "public" or len(inputs) >= len(event.inputs):
+    if getattr(event, "api_visibility", "") != "public":
         return inputs
     left_out = list(inspect.signature(event.fn).parameters.values())[len(inputs) :]
     if any(one.default is inspect.Parameter.empty for one in left_out):
@@ -141,34 +138,40 @@ class Page(TranslatedBlocks):
         iterator: Any = None,
         **rest: Any,
     ) -> dict[str, Any]:
-        """Answer a request within the rules."""
+        """Answer a request within the rules, in the language of its sender."""
         visitor = None if is_agent(request) else getattr(request, "session_hash", None)
         asking.set(visitor)
-        if iterator is None:
-            if state is not None:  # its page was taken for closed while the device slept
-                state.is_closed = False
-            host = getattr(getattr(request, "client", None), "host", "")
-            try:
-                self.rules.admit(host, event_of(self, block_fn).concurrency_id)
-            except RequestRefused as refused:
-                with speaking(language_of(request)):
-                    raise said_error(refused.message, refused.title) from refused
-        return await super().process_api(
-            block_fn, inputs, state, request, iterator=iterator, **rest
-        )
+        with speaking(language_of(request)):
+            if iterator is None:
+                if state is not None:  # its page was taken for closed while the device slept
+                    state.is_closed = False
+                if self.rules.limit or self.rules.closing.is_set():
+                    self._admit(block_fn, request)
+            return await super().process_api(
+                block_fn, inputs, state, request, iterator=iterator, **rest
+            )
+
+    def _admit(self, block_fn: Any, request: Any) -> None:
+        host = getattr(getattr(request, "client", None), "host", "")
+        try:
+            self.rules.admit(host, event_of(self, block_fn).concurrency_id)
+        except RequestRefused as refused:
+            raise said_error(refused.message, refused.title) from refused
 
     async def preprocess_data(self, *args: Any, **kwargs: Any) -> list[Any]:
         """Check and convert the inputs of a request."""
-        inputs = own_links(with_defaults(args[0], args[1]), self.local_url)
+        event, inputs = args[0], args[1]
+        if len(inputs) < len(event.inputs):
+            inputs = with_defaults(event, inputs)
         try:
-            inputs = await self.links.fetched(inputs)
-            return await super().preprocess_data(args[0], inputs, *args[2:], **kwargs)
+            inputs = await self.links.fetched(inputs, self.local_url)
+            return await super().preprocess_data(event, inputs, *args[2:], **kwargs)
         except PipelineError as error:
             raise said_error(error.message, error.title) from error
         except gr.Error as error:  # its message repeats the input, and would be logged
             raise said_error(_not_offered(error.message), "Check your input") from error
         except ComponentProcessingError as error:
-            wrong = await self._image_error(args[0], inputs)
+            wrong = await self._image_error(event, inputs)
             raise said_error(wrong.message, wrong.title) from error
         except Exception as error:
             raise said_error(

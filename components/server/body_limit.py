@@ -107,8 +107,10 @@ class BodyLimit:
             full = await self._full()
             if full:
                 return 507, with_advice(full)
-        limit = self._limit(path)
-        if limit is None or num_bytes <= limit:
+        if path == UPLOAD_ROUTE:  # Gradio bounds each of its files
+            return None
+        limit = self._file_bytes + _AROUND_BYTES if path in COMPONENT_ROUTES else MAX_JSON_BYTES
+        if num_bytes <= limit:
             return None
         return 413, (
             Message(
@@ -117,14 +119,6 @@ class BodyLimit:
                 limit=limit / 1e6,
             )
         )
-
-    def _limit(self, path: str) -> int | None:
-        """Return the most bytes of a body, None where Gradio bounds each of its files."""
-        if path == UPLOAD_ROUTE:
-            return None
-        if path in COMPONENT_ROUTES:
-            return self._file_bytes + _AROUND_BYTES
-        return MAX_JSON_BYTES
 
     async def _full(self) -> str:
         """Return why no upload can be taken, "" where one can."""

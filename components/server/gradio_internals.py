@@ -53,6 +53,9 @@ USED: dict[type, str] = {
 
 API = "/gradio_api/"
 
+#: Header of requests that come through the MCP server, and its value.
+AGENT_HEADER, AGENT = "x-gradio-user", "mcp"
+
 #: Where uploads are served.
 FILE_ROUTE = f"{API}file="
 
@@ -123,7 +126,7 @@ def close_off_the_loop() -> None:
 
 
 async def _refuse(*_: Any, **__: Any) -> NoReturn:
-    raise ValueError("links are fetched by components.server.links only")
+    raise ValueError("links are fetched by components.server.uploads only")
 
 
 def forbid_fetching() -> None:
@@ -157,22 +160,6 @@ def accept_mcp_bodies(max_bytes: int) -> None:
 def mcp_server_of(app: Any) -> Any:
     """Return the MCP server of Gradio's web server, None without one."""
     return app.get_blocks().mcp_server_obj
-
-
-def is_agent(request: Any) -> bool:
-    """Return whether a request comes through the MCP server, which has one session for all."""
-    return bool(getattr(request, "headers", {}).get("x-gradio-user") == "mcp")
-
-
-def is_link(value: Any) -> bool:
-    """Return whether Gradio takes a value of a request for a file to fetch."""
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("path"), str)
-        and value["path"].startswith(("http://", "https://"))
-        and isinstance(value.get("meta"), dict)
-        and value["meta"].get("_type") == "gradio.FileData"
-    )
 
 
 def move_states_out(tabs: gr.Tabs, page: gr.Blocks) -> None:

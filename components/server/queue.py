@@ -9,6 +9,8 @@ from typing import Any
 import gradio as gr
 
 from components.server.gradio_internals import (
+    AGENT,
+    AGENT_HEADER,
     Event,
     EventQueue,
     LRUCache,
@@ -16,7 +18,6 @@ from components.server.gradio_internals import (
     Queue,
     error_payload,
     get_fn,
-    is_agent,
 )
 from components.server.translate import chosen_language, say, speaking
 from pipelines.core.messages import Message
@@ -69,6 +70,11 @@ def _forget(queue: Queue, visit: str, event_id: str) -> None:
 MOST_READERS = 20_000
 
 
+def is_agent(request: Any) -> bool:
+    """Return whether a request comes through the MCP server, which has one session for all."""
+    return bool(getattr(request, "headers", {}).get(AGENT_HEADER) == AGENT)
+
+
 def visitor_of(event: Event) -> str:
     """Return the visitor of a request: its session; each request of an agent is a visitor."""
     return event._id if is_agent(event.request) else event.session_hash
@@ -118,7 +124,8 @@ class FairQueue(Queue):
         if self.max_size is None or body.fn_index is None:
             return await super().push(body, request, username)
         full, most = len(self) >= self.max_size, max(1, self.max_size // 2)
-        own = 0 if is_agent(request) else self._waiting_of(body.session_hash)
+        waiting = (e for line in self.event_queue_per_concurrency_id.values() for e in line.queue)
+        own = sum(visitor_of(event) == body.session_hash for event in waiting)
         if not full and own < most:
             return await super().push(body, request, username)
         told = (
@@ -135,10 +142,6 @@ class FairQueue(Queue):
             )
         )
         return await answer_when_full(self, body, request, username, told)
-
-    def _waiting_of(self, visitor: str | None) -> int:
-        lines = self.event_queue_per_concurrency_id.values()
-        return sum(event.session_hash == visitor for line in lines for event in line.queue)
 
     def get_events(self) -> tuple[list[Event], bool, str] | None:
         """Return the next request of any queue with a free worker, or None."""

@@ -38,7 +38,7 @@ class AccessRules:
 
     def __init__(self, requests_per_minute: int = 0) -> None:
         """Allow so many requests to models from one address within a minute; 0 for any number."""
-        self._limit = requests_per_minute
+        self.limit = requests_per_minute
         self._asked: dict[str, deque[float]] = {}
         self._lock = threading.Lock()
         self.closing = threading.Event()
@@ -58,7 +58,7 @@ class AccessRules:
             raise RequestRefused(
                 "SeeSay is being restarted. Try again in a minute.", title="Restarting"
             )
-        if not self._limit or queue not in COSTLY:
+        if not self.limit or queue not in COSTLY:
             return
         at = time.monotonic() if now is None else now
         with self._lock:
@@ -68,12 +68,12 @@ class AccessRules:
             self._asked[visitor] = times
             while len(self._asked) > MOST_VISITORS:
                 self._asked.pop(next(iter(self._asked)))
-            if len(times) >= self._limit:
+            if len(times) >= self.limit:
                 wait_s = max(1, round(times[0] + WINDOW_S - at))
                 raise RequestRefused(
                     "You have asked {count} times within a minute, the most that this server "
                     "allows. Try again in {seconds} s.",
-                    count=self._limit,
+                    count=self.limit,
                     seconds=wait_s,
                     title="Too many requests",
                 )

@@ -1,14 +1,31 @@
-"""Uploaded files: only those in the app's own upload folder are opened."""
+"""Uploaded files and links to files of a request.
 
+Only files in the app's own upload folder are opened. Links are fetched into it here, within
+bounds, never by Gradio.
+"""
+
+import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from pipelines.core.errors import InputError, MediaError, kind_of
+import anyio
+
+from components.server.gradio_internals import (
+    FILE_ROUTE,
+    hash_link,
+    strip_invalid_filename_characters,
+    traverse,
+)
+from pipelines.core.errors import InputError, MediaError, PipelineError, kind_of
 from pipelines.core.messages import Message
 from pipelines.core.settings import Settings
 from pipelines.media.images import open_image
+from pipelines.media.links import FETCH_S, Allowed, Bounds, fetch, is_public
 from pipelines.media.named_image import NamedImage
+from pipelines.serving.work_dir import no_uploads_because, unwritable, with_advice
 
 #: Most files of one request.
 MOST_FILES = 20_000
@@ -137,3 +154,162 @@ def one_query(text: str, image: NamedImage | None) -> str | NamedImage:
     if not text and image is None:
         raise InputError("The query is missing. Give a text or an image to compare with.")
     return image if image is not None else text
+
+
+#: Seconds that all links of one request may take.
+REQUEST_S = 300.0
+
+#: Links of one request that are fetched at once.
+AT_ONCE = 4
+
+#: Seconds for which a fetched file is reused for its link; half of what
+#: `pipelines.serving.work_dir` keeps it.
+KEPT_S = 1800.0
+
+
+class Links:
+    """Fetches links into the upload folder."""
+
+    def __init__(
+        self, settings: Settings, allowed: Allowed = is_public, fetch_s: float = FETCH_S
+    ) -> None:
+        """Fetch into the upload folder of `settings`, from addresses that `allowed` accepts."""
+        self._settings = settings
+        self._bounds = Bounds(
+            max_bytes=int(settings.max_upload_mb * 1e6), deadline_s=fetch_s, allowed=allowed
+        )
+
+    async def fetched(self, inputs: Any, local_url: str | None) -> Any:
+        """Return the inputs of a request with files for links, as Gradio would fetch them.
+
+        A link to an upload of this app becomes the path of that upload: links to this machine are
+        never fetched. The path is checked like any other in a request.
+
+        Args:
+            inputs: what a request holds, of any depth.
+            local_url: address of this app, None before it listens.
+
+        Raises:
+            InputError: a link cannot be fetched, or all of them take too long.
+            MediaError: a file is too large, or there is no room for it.
+        """
+        files: dict[str, str] = {}
+        traverse(inputs, lambda file: files.update({file["path"]: ""}), is_link)
+        if not files:
+            return inputs
+        files = {link: _own_path(link, local_url) for link in files}
+        await self._fetch_within_limits({link for link, path in files.items() if not path}, files)
+        return traverse(
+            inputs, lambda file: {**file, "path": files[file["path"]], "url": None}, is_link
+        )
+
+    async def _fetch_within_limits(self, links: set[str], files: dict[str, str]) -> None:
+        if not links:
+            return
+        if len(links) > MOST_FILES:
+            raise InputError(
+                "A request may name at most {limit:,} links but got {count:,}. Split them "
+                "over several requests.",
+                limit=MOST_FILES,
+                count=len(links),
+            )
+        try:
+            with anyio.fail_after(REQUEST_S):
+                await self._fetch_all(links, files)
+        except TimeoutError as error:
+            raise InputError(
+                "The {count:,} links of this request did not give their files within "
+                "{seconds:.0f} s. Send fewer at once, or upload the files instead.",
+                count=len(links),
+                seconds=REQUEST_S,
+                title="Check your links",
+            ) from error
+
+    async def no_room(self) -> str:
+        """Return a sentence on why no file can be stored, "" where one can."""
+        full = await anyio.to_thread.run_sync(no_uploads_because, self._settings)
+        return with_advice(full) if full else ""
+
+    async def _fetch_all(self, links: set[str], files: dict[str, str]) -> None:
+        """Set the path of the file of each link; the first failure ends all."""
+        failures: list[PipelineError] = []
+        left = iter(links)
+
+        async def fill_in() -> None:
+            for link in left:
+                try:
+                    files[link] = str(await self._file_of(link))
+                except PipelineError as error:
+                    failures.append(error)
+                    group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            for _ in range(AT_ONCE):
+                group.start_soon(fill_in)
+        if failures:
+            raise failures[0]
+
+    async def _file_of(self, link: str) -> Path:
+        """Return the file of a link, fetched now or before."""
+        try:
+            name = _name_of(link)
+            folder = self._settings.work_dir.resolve() / hash_link(link)
+        except ValueError as error:  # half a code point, or half an address
+            raise InputError(
+                "A link of this request is none that can be read. Check the link, or upload the "
+                "file instead.",
+                title="Check your link",
+            ) from error
+        file = folder / name
+        if await anyio.to_thread.run_sync(_is_fresh, file):
+            return file
+        full = await self.no_room()
+        if full:
+            raise MediaError(full, title="No room")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as half:
+                await fetch(link, Path(half) / name, self._bounds)
+                (Path(half) / name).replace(file)
+        except OSError as error:
+            raise MediaError(with_advice(unwritable(error)), title="No room") from error
+        return file
+
+
+def _name_of(link: str) -> str:
+    """Return the file name of a link as Gradio makes it."""
+    name = strip_invalid_filename_characters(Path(urlsplit(link).path.rstrip("/")).name)
+    return "file" if name in {"", ".", ".."} else name
+
+
+def _is_fresh(file: Path) -> bool:
+    try:
+        return time.time() - file.stat().st_mtime < KEPT_S
+    except OSError:
+        return False
+
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "0.0.0.0"})
+
+
+def is_link(value: Any) -> bool:
+    """Return whether a value of a request is a file given by its link."""
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("path"), str)
+        and value["path"].startswith(("http://", "https://"))
+        and isinstance(value.get("meta"), dict)
+    )
+
+
+def _own_path(link: str, local_url: str | None) -> str:
+    """Return the path in a link to this app, "" for other links."""
+    if local_url is None:
+        return ""
+    try:
+        asked, ours = urlsplit(link), urlsplit(local_url)
+        same = asked.port == ours.port and asked.hostname in _LOOPBACK | {ours.hostname}
+    except ValueError:  # a port that is no number
+        return ""
+    served = asked.path.startswith(FILE_ROUTE)
+    return unquote(asked.path.removeprefix(FILE_ROUTE)) if same and served else ""

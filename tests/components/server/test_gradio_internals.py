@@ -29,7 +29,6 @@ from components.server.gradio_internals import (
     event_of,
     get_fn,
     hash_link,
-    is_link,
     mcp_server_of,
     move_states_out,
     queue_of,
@@ -38,6 +37,7 @@ from components.server.gradio_internals import (
     strip_invalid_filename_characters,
     traverse,
 )
+from components.server.uploads import is_link
 
 ROOT = Path(__file__).parents[3]
 

@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from gradio_client import Client, handle_file
 
-from components.server import links as module
-from components.server.links import KEPT_S, Links
-from components.server.uploads import MOST_FILES
+from components.server import uploads as module
+from components.server.uploads import KEPT_S, MOST_FILES, Links
 from pipelines.core.errors import InputError, MediaError
 from pipelines.core.settings import Settings
 from tests.conftest import connect, draw_circle
@@ -25,7 +24,7 @@ from tests.support.raw_http import http, post
 OPEN = """
 import functools, sys
 from components import page
-from components.server.links import Links
+from components.server.uploads import Links
 page.Links = functools.partial(Links, allowed=lambda address: True)
 import app
 app.main(sys.argv[1:])
@@ -78,7 +77,7 @@ def file(link: str, **more: Any) -> dict[str, Any]:
 
 
 def fetched(links: Links, inputs: Any) -> Any:
-    return asyncio.run(links.fetched(inputs))
+    return asyncio.run(links.fetched(inputs, None))
 
 
 def test_more_links_than_files_are_refused(work: Path, pictures: PictureServer) -> None:
