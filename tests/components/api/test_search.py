@@ -102,7 +102,12 @@ def test_without_a_key_each_index_is_a_new_one(client: Client, filled: str) -> N
 
 @pytest.mark.parametrize(
     "key",
-    ["aV4hZrT0mXw_9pQe-LkB2sYc7uNdJf1G", "x" * 40, "' OR 1=1; --aaaaaaaaaaaaaaaa", "../../../etc/passwd"],
+    [
+        "aV4hZrT0mXw_9pQe-LkB2sYc7uNdJf1G",
+        "x" * 40,
+        "' OR 1=1; --aaaaaaaaaaaaaaaa",
+        "../../../etc/passwd",
+    ],
 )
 def test_a_foreign_key_finds_nothing(client: Client, running_app: RunningApp, key: str) -> None:
     with pytest.raises(AppError) as caught:
