@@ -81,7 +81,7 @@ def cases(folder: Path, scenes: list[Scene]) -> list[Case]:
 def _case(clip: Any, indexes: Indexes, kind: SearchKind, text: str, truth: Truth) -> Case:
     query = Query(text=text, top_k=MOST_FOUND)
     search = merged([look_in(clip, indexes, OWNER, kind, query)], query)
-    vector = clip.aim(text, None).vector
+    vector = clip.query_vector(text, None).vector
     names = {name for one in search.found for name in (one.file.name, *one.alike)}
     table = indexes.shelf(OWNER, kind.space)
     near, files = table.nearest(vector, len(truth)), table.files()

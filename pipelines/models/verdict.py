@@ -8,8 +8,9 @@ from typing import Literal
 import torch
 
 from pipelines.core.messages import Message
-from pipelines.core.results import Verdict
+from pipelines.core.results import LabelScore, Verdict
 from pipelines.core.spec import ContrastiveTraits, VideoTextTraits
+from pipelines.core.text import cut_note
 from pipelines.weights.demo_card import read_demo_card
 
 BANKS = Path(__file__).parent / "banks"
@@ -120,6 +121,40 @@ class Judge:
         if value >= high:
             return "match"
         return "no match" if value < low else "unsure"
+
+    def label_scores(
+        self,
+        labels: Sequence[str],
+        probabilities: torch.Tensor,
+        cosines: torch.Tensor,
+        evidence: torch.Tensor,
+        cut: Sequence[bool],
+        max_tokens: int,
+    ) -> tuple[LabelScore, ...]:
+        """Return the scores of L labels, most probable first.
+
+        Args:
+            labels: L texts.
+            probabilities: (L,), and likewise the next three.
+            cosines: of labels and image.
+            evidence: for the labels.
+            cut: whether each label was cut.
+            max_tokens: the model's limit.
+        """
+        note = cut_note(max_tokens)
+        values = (probabilities.tolist(), cosines.tolist(), evidence.tolist(), cut)
+        scores = [
+            LabelScore(
+                label=label,
+                probability=probability,
+                cosine=cosine,
+                evidence=value,
+                verdict=self.verdict(value),
+                note=note if is_cut else "",
+            )
+            for label, probability, cosine, value, is_cut in zip(labels, *values, strict=True)
+        ]
+        return tuple(sorted(scores, key=lambda score: -score.probability))
 
     def score(self, values: torch.Tensor) -> torch.Tensor:
         """Return evidence for texts as 0..1: a sigmoid around the middle of the thresholds.

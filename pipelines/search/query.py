@@ -251,7 +251,9 @@ def look_in(
     """
     library.note(owner, side.space)
     shelf = library.shelf(owner, side.space)
-    aim: QueryVector = pipeline.aim(query.text.strip(), query.image, float(query.text_weight))
+    aim: QueryVector = pipeline.query_vector(
+        query.text.strip(), query.image, float(query.text_weight)
+    )
     files, near = nearest_in(shelf, aim.vector, query.top_k)
     holding = shelf.holding()
     if not len(near.vectors):
@@ -337,7 +339,7 @@ def _chosen(
     """Return what stands out among the nearest, near-duplicates folded, with thumbnails."""
     cosines: NDArray[np.float32] = near.vectors @ aim.vector
     strong = strengths(cosines, shelf.sample() @ aim.vector)
-    judged = pipeline.judge_found(aim, near.vectors)
+    judged = pipeline.assess(aim, near.vectors)
     verdicts = [None if one is None else one.verdict for one in judged]
     rows = [row for row in range(len(cosines)) if strong[row] >= EDGE or verdicts[row] == "match"]
     groups = [[rows[index] for index in group] for group in fold(near.vectors[rows])]

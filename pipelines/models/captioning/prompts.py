@@ -1,4 +1,4 @@
-"""What a person wrote -> the tokens that a model reads, as many as it has room for. Torch-free."""
+"""Prompts of image-to-text models, shortened to a limit of tokens."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from pipelines.core.spec import GenerativeTraits
 from pipelines.core.text import Turn, mend_surrogates
 from pipelines.models.notes import cut_note, dropped_note, finish_notes, script_notes
 
-#: Characters that are looked at for each token that there is room for.
+#: Characters that are tokenised for each available token.
 _CHARS_PER_TOKEN = 24
 
 Tokenise = Callable[[str], list[int]]
@@ -18,11 +18,11 @@ Tokenise = Callable[[str], list[int]]
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRequest:
-    """What is asked about an image.
+    """A request about an image.
 
     Attributes:
         template: with `{prompt}` or `{question}` in it, or neither.
-        text: what the person wrote; "" where the template has no room for it.
+        text: the visitor's text; "" if the template has no place for it.
         turns: earlier turns, oldest first.
     """
 
@@ -33,13 +33,13 @@ class PromptRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePrompt:
-    """What the model is given.
+    """A model's input text.
 
     Attributes:
         text: with `{image}` filled in.
-        ids: its tokens, the image's among them.
-        written: what the person wrote, as far as it is read.
-        context: how much of it all is read.
+        ids: its tokens, including the image's.
+        written: the part of the visitor's text that is read.
+        context: how much of the input is read.
     """
 
     text: str
@@ -49,20 +49,18 @@ class ImagePrompt:
 
 
 class PromptWriter:
-    """Writes prompts for one model."""
+    """Writer of prompts for one model.
+
+    Args:
+        traits: the model's templates.
+        tokenise: maps a text with at most one image token to the ids that the model reads, with the
+            image token repeated as often as needed.
+        reserved: control texts of the tokeniser; removed from what a visitor writes.
+    """
 
     def __init__(
         self, traits: GenerativeTraits, tokenise: Tokenise, reserved: Sequence[str] = ()
     ) -> None:
-        """Write with `traits`' templates.
-
-        Args:
-            traits: the model's.
-            tokenise: text, with one image token in it where the image stands in the text, to the
-                ids that the model reads, that token repeated as often as it takes.
-            reserved: texts with a meaning of their own to the tokeniser; they are taken out of
-                what a person writes.
-        """
         self._traits = traits
         self._tokenise = tokenise
         self._reserved = sorted((text for text in reserved if text.strip()), key=len, reverse=True)
@@ -70,11 +68,11 @@ class PromptWriter:
     def write(self, request: PromptRequest, *, limit: int) -> ImagePrompt:
         """Return the prompt for `request` in at most `limit` tokens.
 
-        Where it does not fit, the oldest turns are left out first; then the end of what the
-        person wrote. The image and the template stay.
+        If necessary the oldest turns are dropped first, then the end of the visitor's text; image
+        and template are never cut.
 
         Raises:
-            InputError: not even the image and the template fit.
+            InputError: image and template alone do not fit.
         """
         text = self._clean(request.text)
         given = len(text)
@@ -103,7 +101,7 @@ class PromptWriter:
         )
 
     def _recent(self, turns: Sequence[Turn], room: int) -> tuple[Turn, ...]:
-        """Return the latest turns that have no more than `room` characters together."""
+        """Return the latest turns with at most `room` characters in total."""
         kept: list[Turn] = []
         for turn in reversed(turns):
             room -= len(turn.question) + len(turn.answer)
@@ -151,7 +149,7 @@ class PromptWriter:
         )
 
     def _clean(self, text: str) -> str:
-        """Return what a person wrote, less what would be taken for control tokens."""
+        """Return a text without control texts."""
         text = mend_surrogates(text).replace(_IMAGE, "")
         for reserved in self._reserved:
             text = text.replace(reserved, " ")
@@ -162,7 +160,7 @@ _IMAGE = "{image}"
 
 
 def _fill(template: str, **values: str) -> str:
-    """Fill a template; what is filled in is not looked at again."""
+    """Fill a template; values are not searched for placeholders."""
     parts = []
     while template:
         found = [(template.find("{" + n + "}"), n) for n in values if "{" + n + "}" in template]
@@ -175,7 +173,7 @@ def _fill(template: str, **values: str) -> str:
 
 
 def notes_on(prompt: ImagePrompt, finish: Finish, traits: GenerativeTraits) -> tuple[str, ...]:
-    """Return one sentence for each thing that a person may not expect."""
+    """Return notes on a text's prompt and end."""
     context, notes = prompt.context, []
     if context.cut:
         notes.append(cut_note(context.read_chars, context.given_chars))

@@ -1,4 +1,4 @@
-"""Clips and texts -> unit vectors, in batches that a device works off at once."""
+"""Encoding of clips and texts as unit vectors, in batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from pipelines.models.viclip.processing_viclip import Pixels, ViClipProcessor
 from pipelines.models.viclip.results import VideoTextScores
 from pipelines.models.viclip.tokens import TokenisedTexts, ViClipTokeniser
 
-#: Tokens of clips, and texts, through their tower at once. On a CPU, about so many multiplications
-#: too: those of one clip in the real models take seconds.
+#: Most tokens and texts of a batch. On a CPU also most multiplications, about: one clip takes
+#: seconds in the real models.
 TOKENS_PER_BATCH = 4096
 PRODUCTS_PER_BATCH = 1e11
 TEXTS_PER_BATCH = 256
@@ -23,12 +23,12 @@ TEXTS_PER_BATCH = 256
 
 @dataclass(frozen=True)
 class TextVectors:
-    """Texts as vectors.
+    """Encoded texts.
 
     Attributes:
         vectors: (N, D) float32 unit vectors on the CPU.
-        cut: of each text, whether only its beginning was read.
-        notes: what a person should know, one sentence each.
+        cut: whether each text was cut.
+        notes: hints for the person who asked, one sentence each.
     """
 
     vectors: torch.Tensor
@@ -37,12 +37,11 @@ class TextVectors:
 
 
 class ViClipEncoder:
-    """A live model with what prepares its clips and texts. Any number of threads may call it."""
+    """A loaded model with the preprocessing of its clips and texts; thread-safe."""
 
     def __init__(
         self, model: ViClipModel, tokeniser: ViClipTokeniser, processor: ViClipProcessor
     ) -> None:
-        """Encode with `model`, where it is."""
         self.model = model
         self._tokeniser = tokeniser
         self._processor = processor
@@ -54,7 +53,7 @@ class ViClipEncoder:
 
     @property
     def clips_per_batch(self) -> int:
-        """As many as a device works off at once; on a CPU, a second or so, but at least one."""
+        """Clips in a batch for the device, at least one; on a CPU about a second of work."""
         config = self.model.config
         tokens = config.num_frames * (config.image_size // config.patch_size) ** 2
         if self.model.device.type != "cpu":
@@ -66,9 +65,8 @@ class ViClipEncoder:
         """Return the unit vectors of clips.
 
         Args:
-            clips: N arrays (T, H, W, 3) of uint8 RGB, of any sizes. The model reads 8 frames:
-                of another number, 8 are spread over the range; a single one counts as a still
-                picture.
+            clips: N arrays (T, H, W, 3) of uint8 RGB, of any sizes. Of more or fewer than 8 frames,
+                8 are chosen evenly; a single frame is a still image.
 
         Returns:
             (N, D) float32 on the CPU, (0, D) for no clips.
@@ -84,10 +82,7 @@ class ViClipEncoder:
         return torch.stack(rows) if rows else torch.empty(0, self.dim, dtype=torch.float32)
 
     def embed_texts(self, texts: Sequence[str]) -> TextVectors:
-        """Return the unit vectors of texts, (0, D) for none.
-
-        No template is added. Texts that are too long are read up to the limit, and told of.
-        """
+        """Return the unit vectors of texts, (0, D) for none; long texts are cut, with a note."""
         vectors = torch.empty(len(texts), self.dim, dtype=torch.float32)
         cut: list[bool] = []
         for start in range(0, len(texts), TEXTS_PER_BATCH):
@@ -100,11 +95,11 @@ class ViClipEncoder:
         """Compare each clip with each text.
 
         Args:
-            clips: at least one, as `embed_frames` takes them.
+            clips: at least one; see `embed_frames`.
             texts: at least one; the probabilities are over all of them.
 
         Raises:
-            InputError: there is no clip or no text, or a clip is not what it should be.
+            InputError: there is no clip or no text, or a clip has a wrong shape.
         """
         if not clips or not texts:
             raise InputError(
@@ -134,7 +129,7 @@ class ViClipEncoder:
 
 
 def compare(videos: torch.Tensor, texts: TextVectors) -> VideoTextScores:
-    """Return how N clips' unit vectors, (N, D) float32, fit M texts."""
+    """Return the scores of N clips' unit vectors, (N, D) float32, with M texts."""
     cosines = videos @ texts.vectors.T
     probabilities = (LOGIT_SCALE * cosines.double()).softmax(dim=-1)
     return VideoTextScores(

@@ -1,4 +1,4 @@
-"""Choice of frames, their resize to a square, and their normalisation."""
+"""Choice, resizing and normalisation of frames."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -26,10 +26,10 @@ BAR_COLOUR = tuple(round(255 * mean) for mean in IMAGE_MEAN)
 def stride_indices(num_available: int, num_frames: int = 8) -> list[int]:
     """Choose frames as the reference demo does: from the first, at a stride of whole frames.
 
-    The tail is left out, nearly half of 15 frames; use it to reproduce published demo outputs.
+    The tail is left out, nearly half of 15 frames; used to reproduce published demo outputs.
 
-    Source: OpenGVLab/InternVideo@3965eef Data/InternVid/viclip, Apache-2.0; differs: a clear
-    error in place of a failed assertion.
+    Source: OpenGVLab/InternVideo@3965eef Data/InternVid/viclip, Apache-2.0; differs: an error
+    message instead of a failed assertion.
 
     Raises:
         InputError: there are fewer frames than `num_frames`.
@@ -48,7 +48,7 @@ def stride_indices(num_available: int, num_frames: int = 8) -> list[int]:
 def spread_indices(num_available: int, num_frames: int = 8) -> list[int]:
     """Choose frames over the whole range: the middle of each of `num_frames` equal parts.
 
-    A video with fewer frames gives all of them, with the last one repeated.
+    A shorter video gives all frames, with the last one repeated.
 
     Source: OpenGVLab/InternVideo@3965eef InternVideo1/Pretrain/ViCLIP, Apache-2.0 (the
     sampling of its zero-shot evaluation); differs: integer arithmetic.
@@ -67,8 +67,8 @@ def spread_indices(num_available: int, num_frames: int = 8) -> list[int]:
 def resize_frames(frames: Pixels, height: int, width: int) -> Pixels:
     """Return (T, height, width, 3) uint8 for (T, H, W, 3) uint8.
 
-    OpenCV's bilinear interpolation without antialiasing, as the model was trained. Its thread
-    pool is left as it is: OpenCV resizes images of this size in the calling thread.
+    OpenCV's bilinear interpolation without antialiasing, as in training; OpenCV resizes images
+    of this size in the calling thread.
     """
     resized = np.empty((len(frames), height, width, 3), np.uint8)
     for frame, target in zip(frames, resized, strict=True):
@@ -77,15 +77,9 @@ def resize_frames(frames: Pixels, height: int, width: int) -> Pixels:
 
 
 def fit_frames(frames: Pixels, size: int, fit: SquareFit = "squash") -> Pixels:
-    """Resize frames to a square.
+    """Return (T, size, size, 3) uint8 for (T, H, W, 3) uint8, in the given channel order.
 
-    Args:
-        frames: (T, H, W, 3) uint8.
-        size: side of the square, in pixels.
-        fit: see `options.SquareFit`.
-
-    Returns:
-        (T, size, size, 3) uint8, in the channel order given; letterbox bars are RGB.
+    Letterbox bars are RGB.
 
     Raises:
         InputError: `fit` is unknown.
@@ -116,7 +110,7 @@ def fit_frames(frames: Pixels, size: int, fit: SquareFit = "squash") -> Pixels:
 def normalise_frames(frames: Pixels) -> torch.Tensor:
     """Return (T, 3, H, W) float32 for (T, H, W, 3) uint8 RGB: (x / 255 - mean) / std.
 
-    Computed in float64 for the 256 values and looked up, so rounded only once.
+    Looked up in a table of 256 values computed in float64, so rounded only once.
     """
     levels = np.arange(256, dtype=np.float64)[:, None] / 255
     table = ((levels - np.array(IMAGE_MEAN)) / np.array(IMAGE_STD)).astype(np.float32)  # (256, 3)
@@ -126,7 +120,7 @@ def normalise_frames(frames: Pixels) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class ViClipProcessor:
-    """Frame preparation of one model.
+    """Frame preprocessing of one model.
 
     Attributes:
         image_size: side of the model's input frames, in pixels.
