@@ -51,7 +51,7 @@ class TextDelta:
     result: Description | None = None
 
 
-#: Largest `n` of `candidates`.
+#: Largest `n` of `iter_candidates`.
 MAX_CANDIDATES = 16
 
 #: An image file, or an image in RGB.
@@ -110,18 +110,6 @@ class ImageToTextModel(ABC):
     ) -> Iterator[TextDelta]:
         """Caption one image."""
 
-    def answer(
-        self, image: Path, question: str, options: GenerationOptions = DEFAULTS
-    ) -> Description:
-        """Answer a question about an image."""
-        return _last(self.stream_answer(image, question, options))
-
-    @abstractmethod
-    def stream_answer(
-        self, image: Path, question: str, options: GenerationOptions = DEFAULTS
-    ) -> Iterator[TextDelta]:
-        """Answer a question about an image."""
-
     def chat(
         self,
         image: Path,
@@ -130,7 +118,9 @@ class ImageToTextModel(ABC):
         options: GenerationOptions = DEFAULTS,
     ) -> Description:
         """Answer the next message of a conversation; see `stream_chat`."""
-        return _last(self.stream_chat(image, message, history, options))
+        *_, last = self.stream_chat(image, message, history, options)
+        assert last.result is not None  # every stream that does not raise ends with one
+        return last.result
 
     @abstractmethod
     def stream_chat(
@@ -149,13 +139,6 @@ class ImageToTextModel(ABC):
                 first; the oldest are dropped if the context is too small.
             options: generation settings.
         """
-
-    def candidates(
-        self, image: Path, n: int, options: GenerationOptions = DEFAULTS, prompt: str = ""
-    ) -> list[Description]:
-        """Return up to `n` different captions of an image."""
-        results = self.iter_candidates(image, n, options, prompt)
-        return [result for result in results if result is not None]
 
     @abstractmethod
     def iter_candidates(
@@ -176,11 +159,3 @@ def check_candidates(n: object) -> None:
             limit=MAX_CANDIDATES,
             given=shown(n),
         )
-
-
-def _last(deltas: Iterator[TextDelta]) -> Description:
-    result = None
-    for delta in deltas:
-        result = delta.result
-    assert result is not None  # every stream that does not raise ends with one
-    return result

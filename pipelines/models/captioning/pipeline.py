@@ -129,12 +129,6 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
         """Caption one image, piece by piece."""
         return self._stream(image, self._caption_request(prompt), options)
 
-    def stream_answer(
-        self, image: Path, question: str, options: GenerationOptions = DEFAULTS
-    ) -> Iterator[TextDelta]:
-        """Answer a question about an image, piece by piece."""
-        return self._stream(image, self._question_request(question, None), options)
-
     def stream_chat(
         self,
         image: Path,

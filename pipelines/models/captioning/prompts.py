@@ -1,5 +1,6 @@
 """Prompts of image-to-text models, shortened to a limit of tokens."""
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -134,19 +135,16 @@ class PromptWriter:
         return self._tokenise(self._render(template, text, turns))
 
     def _render(self, template: str, text: str, turns: Sequence[Turn]) -> str:
-        parts = [self._traits.opening]
+        parts = []
         for turn in turns:
             answer = turn.answer
-            if "{answer}." in (self._traits.turn or ""):  # the template brings its own full stop
+            if "{answer}." in (self._traits.turn or ""):  # the template has its own full stop
                 answer = answer.rstrip(". ")
             parts.append(_fill(self._traits.turn or "", question=turn.question, answer=answer))
         parts.append(_fill(template, prompt=text, question=text))
-        first, *others = parts[1:]
-        return (
-            parts[0]
-            + first.replace(_IMAGE, self._traits.image_text)
-            + "".join(other.replace(_IMAGE, "") for other in others)
-        )
+        first = parts[0].replace(_IMAGE, self._traits.image_text)
+        others = [part.replace(_IMAGE, "") for part in parts[1:]]
+        return "".join([self._traits.opening, first, *others])
 
     def _clean(self, text: str) -> str:
         """Return a text without control texts."""
@@ -161,15 +159,8 @@ _IMAGE = "{image}"
 
 def _fill(template: str, **values: str) -> str:
     """Fill a template; values are not searched for placeholders."""
-    parts = []
-    while template:
-        found = [(template.find("{" + n + "}"), n) for n in values if "{" + n + "}" in template]
-        if not found:
-            break
-        at, name = min(found)
-        parts += [template[:at], values[name]]
-        template = template[at + len(name) + 2 :]
-    return "".join([*parts, template])
+    names = "|".join(values)
+    return re.sub(rf"\{{({names})\}}", lambda found: values[found[1]], template)
 
 
 def notes_on(prompt: ImagePrompt, finish: Finish, traits: GenerativeTraits) -> tuple[str, ...]:

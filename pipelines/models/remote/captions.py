@@ -115,18 +115,6 @@ class RemoteCaptioner(ImageToTextModel):
         """
         return self._stream(image, self._caption_question(prompt, options), options)
 
-    def stream_answer(
-        self, image: Path, question: str, options: GenerationOptions = DEFAULTS
-    ) -> Iterator[TextDelta]:
-        """Answer a question about an image; yields the text as it arrives.
-
-        Raises:
-            MediaError: the file is not a readable image.
-            InputError: the question is empty, or beam search is requested.
-            ServerError: the server gives no answer.
-        """
-        return self.stream_chat(image, question, None, options)
-
     def stream_chat(
         self,
         image: Path,

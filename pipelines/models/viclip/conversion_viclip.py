@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from pipelines.core.errors import WeightsError
@@ -30,12 +30,6 @@ WEIGHT_KEYS = ("model", "module", "state_dict")
 #: Size of an attention head in both published models.
 HEAD_SIZE = 64
 
-#: Names that together identify the model.
-_SIGNATURE = {
-    "vision_encoder.temporal_positional_embedding",
-    "vision_encoder.conv1.weight",
-    "text_encoder.text_projection",
-}
 _OUR_PROJECTION = re.compile(r"\.attn\.in_proj\.(weight|bias)$")
 _THEIR_PROJECTION = re.compile(r"\.attn\.in_proj_(weight|bias)$")
 
@@ -60,24 +54,6 @@ def find_weights(place: Path) -> Path:
         "A ViCLIP model needs model.safetensors or exactly one .pth file, but got {given}.",
         given=names,
     )
-
-
-def is_viclip(place: Path) -> bool:
-    """Return whether a folder or file holds a ViCLIP model, without loading its weights.
-
-    Decided by the configuration's type or its remote classes, else by the tensors' names in
-    safetensors. Never raises.
-    """
-    config = _read_config(place)
-    if config.get("model_type") == ViClipConfig.model_type:
-        return True
-    if "viclip" in json.dumps(config.get("auto_map", "")).lower():
-        return True
-    try:
-        with safe_open(find_weights(place), "pt") as file:
-            return set(strip_prefixes(dict.fromkeys(file.keys()))) >= _SIGNATURE
-    except (WeightsError, SafetensorError, OSError):
-        return False
 
 
 def load_viclip(place: Path, *, dtype: torch.dtype = torch.float32) -> ViClipModel:

@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines.core.errors import InputError
 from pipelines.core.text import cut_note, cut_texts_note
-from pipelines.models.viclip.modeling_viclip import LOGIT_SCALE, ViClipModel, unit
+from pipelines.models.viclip.modeling_viclip import ViClipModel, unit
 from pipelines.models.viclip.processing_viclip import Pixels, ViClipProcessor
-from pipelines.models.viclip.results import VideoTextScores
 from pipelines.models.viclip.tokens import TokenisedTexts, ViClipTokeniser
 
 #: Most tokens and texts of a batch. On a CPU also most multiplications, about: one clip takes
@@ -91,25 +89,6 @@ class ViClipEncoder:
             cut += part.cut
         return TextVectors(vectors, tuple(cut), self._cut_notes(cut))
 
-    def similarities(self, clips: Sequence[Pixels], texts: Sequence[str]) -> VideoTextScores:
-        """Compare each clip with each text.
-
-        Args:
-            clips: at least one; see `embed_frames`.
-            texts: at least one; the probabilities are over all of them.
-
-        Raises:
-            InputError: there is no clip or no text, or a clip has a wrong shape.
-        """
-        if not clips or not texts:
-            raise InputError(
-                "There must be at least one clip and one text but got {clips} and {texts}.",
-                clips=len(clips),
-                texts=len(texts),
-            )
-        words = self.embed_texts(texts)
-        return compare(self.embed_frames(clips), words)
-
     def _cut_notes(self, cut: Sequence[bool]) -> tuple[str, ...]:
         if not any(cut):
             return ()
@@ -126,17 +105,6 @@ class ViClipEncoder:
     def _run_text(self, texts: TokenisedTexts) -> torch.Tensor:
         ids = texts.input_ids.to(self.model.device)
         return unit(self.model.get_text_features(ids).pooler_output).cpu()
-
-
-def compare(videos: torch.Tensor, texts: TextVectors) -> VideoTextScores:
-    """Return the scores of N clips' unit vectors, (N, D) float32, with M texts."""
-    cosines = videos @ texts.vectors.T
-    probabilities = (LOGIT_SCALE * cosines.double()).softmax(dim=-1)
-    return VideoTextScores(
-        cosines=tuple(tuple(row) for row in cosines.tolist()),
-        probabilities=tuple(tuple(row) for row in probabilities.tolist()),
-        notes=texts.notes,
-    )
 
 
 def _batches(clips: Sequence[Any], size: int) -> list[list[int]]:

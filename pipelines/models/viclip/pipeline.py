@@ -31,11 +31,11 @@ from pipelines.models.search_query import (
 )
 from pipelines.models.verdict import PLAIN, Judge, SceneCheck
 from pipelines.models.viclip.conversion_viclip import load_viclip
-from pipelines.models.viclip.encoding import TextVectors, ViClipEncoder
+from pipelines.models.viclip.encoding import ViClipEncoder
 from pipelines.models.viclip.modeling_viclip import LOGIT_SCALE
 from pipelines.models.viclip.moments import find_moments
-from pipelines.models.viclip.processing_viclip import Pixels, ViClipProcessor
-from pipelines.models.viclip.results import MomentSearch, SearchedVideo, VideoMatch, VideoTextScores
+from pipelines.models.viclip.processing_viclip import ViClipProcessor
+from pipelines.models.viclip.results import MomentSearch, SearchedVideo, VideoMatch
 from pipelines.models.viclip.tokens import ViClipTokeniser
 from pipelines.models.viclip.videos import VideoEncoder, WindowPlan
 from pipelines.models.viclip.windows import SearchOptions, check_total
@@ -84,7 +84,7 @@ class ViClipPipeline(Pipeline):
         self.judge = Judge(self.traits, self._word_vectors, LOGIT_SCALE)
         self._scene_check = SceneCheck.of(self.folder, self._word_vectors, LOGIT_SCALE)
         self.videos = VideoEncoder(
-            self.embed_frames,
+            self.encoder.embed_frames,
             self.processor,
             VectorCache(None, name, memory_bytes=VIDEO_VECTOR_BYTES),
             dim=config.embed_dim,
@@ -177,7 +177,7 @@ class ViClipPipeline(Pipeline):
         cosines = vector @ self._word_vectors(texts).T
         return self.judge.label_scores(
             texts,
-            (LOGIT_SCALE * cosines[0].double()).softmax(dim=-1),
+            self.probabilities(cosines[0]),
             cosines[0],
             self.judge.text_evidence(cosines, vector)[0],
             self.tokeniser.tokenise(list(texts)).cut,
@@ -309,7 +309,7 @@ class ViClipPipeline(Pipeline):
         seen = None
         if image is not None:
             picture = open_image(image, max_pixels=int(self.settings.max_pixels_mp * 1e6))
-            seen = self.embed_frames([np.asarray(picture)[None]])[0].numpy()
+            seen = self.encoder.embed_frames([np.asarray(picture)[None]])[0].numpy()
         notes = language_notes([text] if text else [], self.traits.languages, self.spec.task)
         if text and self.tokeniser.tokenise([text]).cut[0]:
             notes.insert(0, cut_note(self.tokeniser.context_length))
@@ -328,31 +328,18 @@ class ViClipPipeline(Pipeline):
         found = self.judge.text_evidence(windows @ word.T, windows)[:, 0].tolist()
         return [Assessment(evidence=e, verdict=self.judge.verdict(e)) for e in found]
 
-    def embed_frames(self, clips: Sequence[Pixels]) -> torch.Tensor:
-        """Return the unit vectors of clips; see `ViClipEncoder.embed_frames`."""
-        return self.encoder.embed_frames(clips)
-
-    def embed_texts(self, texts: Sequence[str]) -> TextVectors:
-        """Return the unit vectors of texts; see `ViClipEncoder.embed_texts`."""
-        return self.encoder.embed_texts(texts)
-
-    def similarities(self, clips: Sequence[Pixels], texts: Sequence[str]) -> VideoTextScores:
-        """Compare each clip with each text; see `ViClipEncoder.similarities`."""
-        return self.encoder.similarities(clips, texts)
-
-    @property
-    def dim(self) -> int:
-        """Size of the vectors."""
-        return self.encoder.dim
+    def probabilities(self, cosines: torch.Tensor) -> torch.Tensor:
+        """Return the softmax, (..., L) float64, of 100 times the (..., L) cosines of L texts."""
+        return (LOGIT_SCALE * cosines.double()).softmax(dim=-1)
 
     def _word_vectors(
         self, texts: Sequence[str], templates: tuple[str, ...] = PLAIN
     ) -> torch.Tensor:
         """Return (N, D) cached unit vectors of texts; there are no templates but `PLAIN`."""
         if not texts:
-            return torch.empty(0, self.dim, dtype=torch.float32)
+            return torch.empty(0, self.encoder.dim, dtype=torch.float32)
 
         def compute(missing: list[int]) -> torch.Tensor:
-            return self.embed_texts([texts[index] for index in missing]).vectors
+            return self.encoder.embed_texts([texts[index] for index in missing]).vectors
 
         return self._kept.get(texts, compute)

@@ -1,7 +1,7 @@
 """Choice, resizing and normalisation of frames."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -13,36 +13,12 @@ from pipelines.core.options import SquareFit
 
 Pixels = NDArray[np.uint8]
 
-ChannelOrder = Literal["rgb", "bgr"]
-
 #: ImageNet's statistics, RGB, as in training; CLIP's own, which several wrappers use, differ.
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 
 #: The colour of letterbox bars: the mean, which normalises to almost zero.
 BAR_COLOUR = tuple(round(255 * mean) for mean in IMAGE_MEAN)
-
-
-def stride_indices(num_available: int, num_frames: int = 8) -> list[int]:
-    """Choose frames as the reference demo does: from the first, at a stride of whole frames.
-
-    The tail is left out, nearly half of 15 frames; used to reproduce published demo outputs.
-
-    Source: OpenGVLab/InternVideo@3965eef Data/InternVid/viclip, Apache-2.0; differs: an error
-    message instead of a failed assertion.
-
-    Raises:
-        InputError: there are fewer frames than `num_frames`.
-    """
-    if num_available < num_frames:
-        raise InputError(
-            "The video has {count} frames; choosing at a whole stride needs at least {least}. "
-            "Use the spread over the whole range instead.",
-            count=num_available,
-            least=num_frames,
-        )
-    step = num_available // num_frames
-    return [step * position for position in range(num_frames)]
 
 
 def spread_indices(num_available: int, num_frames: int = 8) -> list[int]:
@@ -77,9 +53,7 @@ def resize_frames(frames: Pixels, height: int, width: int) -> Pixels:
 
 
 def fit_frames(frames: Pixels, size: int, fit: SquareFit = "squash") -> Pixels:
-    """Return (T, size, size, 3) uint8 for (T, H, W, 3) uint8, in the given channel order.
-
-    Letterbox bars are RGB.
+    """Return (T, size, size, 3) uint8 RGB for (T, H, W, 3) uint8 RGB.
 
     Raises:
         InputError: `fit` is unknown.
@@ -132,24 +106,19 @@ class ViClipProcessor:
     num_frames: int = 8
     fit: SquareFit = "squash"
 
-    def pixel_values(self, frames: Pixels, channel_order: ChannelOrder = "rgb") -> torch.Tensor:
+    def pixel_values(self, frames: Pixels) -> torch.Tensor:
         """Prepare the frames of one video.
 
         Args:
-            frames: (T, H, W, 3) uint8. If T differs from `num_frames`, `spread_indices` chooses
+            frames: (T, H, W, 3) uint8 RGB. If T differs from `num_frames`, `spread_indices` chooses
                 among them; a single frame stays single, a still image.
-            channel_order: "rgb" (PyAV, decord, Pillow) or "bgr" (OpenCV).
 
         Returns:
             (num_frames or 1, 3, image_size, image_size) float32, normalised.
 
         Raises:
-            InputError: the frames have another shape or dtype, or the channel order is unknown.
+            InputError: the frames have another shape or dtype.
         """
-        if channel_order not in get_args(ChannelOrder):
-            raise InputError(
-                "channel_order must be rgb or bgr but got {given!r}.", given=channel_order
-            )
         shape, kind = np.shape(frames), getattr(frames, "dtype", None)
         if kind != np.uint8 or len(shape) != 4 or shape[-1] != 3 or 0 in shape:
             raise InputError(
@@ -159,6 +128,4 @@ class ViClipProcessor:
             )
         if len(frames) not in (1, self.num_frames):
             frames = frames[spread_indices(len(frames), self.num_frames)]
-        if channel_order == "bgr":
-            frames = frames[..., ::-1]
         return normalise_frames(fit_frames(frames, self.image_size, self.fit))

@@ -84,14 +84,8 @@ class ViClipTokeniser:
             )
         return cls(tokenizer, context_length)
 
-    def tokenise(self, texts: Sequence[str], *, full_length: bool = False) -> TokenisedTexts:
-        """Clean and tokenise; longer texts are cut before their end token.
-
-        Args:
-            texts: at least one.
-            full_length: pad to the context length, as the reference does, instead of to the longest
-                text; vectors are the same either way.
-        """
+    def tokenise(self, texts: Sequence[str]) -> TokenisedTexts:
+        """Clean and tokenise at least one text; longer ones are cut before their end token."""
         rows = self._whole([clean_text(text, "openai") for text in texts])
         limit = self.context_length
         cut = tuple(
@@ -99,7 +93,7 @@ class ViClipTokeniser:
             for row, text in zip(rows, texts, strict=True)
         )
         rows = [row if len(row) <= limit else [*row[: limit - 1], self._end] for row in rows]
-        length = limit if full_length else max(len(row) for row in rows)
+        length = max(len(row) for row in rows)
         padded = [row + [PAD_ID] * (length - len(row)) for row in rows]
         return TokenisedTexts(torch.tensor(padded, dtype=torch.int64), cut)
 
