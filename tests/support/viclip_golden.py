@@ -60,7 +60,7 @@ def similarities(
     viclip: ViClipPipeline, clips: Sequence[Pixels], texts: Sequence[str]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines and probabilities of N clips with M texts, (N, M) each."""
-    words = viclip.encoder.embed_texts(texts).vectors
+    words = viclip.encoder.embed_texts(texts)
     cosines = viclip.encoder.embed_frames(clips) @ words.T
     return cosines, viclip.probabilities(cosines)
 

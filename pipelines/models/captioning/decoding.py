@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from transformers import LogitsProcessor, StoppingCriteria, TopPLogitsWarper
@@ -113,39 +113,32 @@ class StopOnCancel(StoppingCriteria):
         return torch.full((input_ids.shape[0],), self._cancel.is_cancelled, device=input_ids.device)
 
 
-class GenerationRun(Generic[Piece]):
-    """Emitter and cancel token of one run in a background thread."""
-
-    def __init__(self, emit: Callable[[Piece], None], cancel: CancelToken) -> None:
-        self.emit = emit
-        self._cancel = cancel
-
-    def generate(self, model: Any, **inputs: Any) -> torch.Tensor:
-        """Return the tokens of `model.generate`, fewer if the run is cancelled."""
-        criteria = [*inputs.pop("stopping_criteria", ()), StopOnCancel(self._cancel)]
-        made: torch.Tensor = model.generate(**inputs, stopping_criteria=criteria)
-        return made
+def generate(model: Any, **inputs: Any) -> torch.Tensor:
+    """Return the tokens of `model.generate`, fewer once this thread's run is cancelled."""
+    criteria = [*inputs.pop("stopping_criteria", ()), StopOnCancel(current_token())]
+    tokens: torch.Tensor = model.generate(**inputs, stopping_criteria=criteria)
+    return tokens
 
 
 def stream_generation(
-    work: Callable[[GenerationRun[Piece]], Result],
+    work: Callable[[Callable[[Piece], None]], Result],
 ) -> Generator[Piece | None, None, Result]:
-    """Run `work` in a background thread; yield its pieces, and None as a sign of life.
+    """Run `work` in a background thread; yield the pieces it emits, and None as a sign of life.
 
     Closing the generator stops the computation within a layer and waits for its end.
 
     Raises:
         Exception: the error of `work`.
     """
-    made: list[Result] = []
+    results: list[Result] = []
 
     def run(emit: Callable[[Piece], None], cancel: CancelToken) -> None:
         with cancellable(cancel):
-            made.append(work(GenerationRun(emit, cancel)))
+            results.append(work(emit))
 
     with closing(stream_work(run)) as pieces:
         yield from pieces
-    return made[0]
+    return results[0]
 
 
 class PieceStreamer(BaseStreamer):

@@ -1,6 +1,6 @@
 """Captions, answers and conversations about images, over stock transformers models."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,12 +29,12 @@ from pipelines.models.captioner import (
     check_candidates,
 )
 from pipelines.models.captioning.decoding import (
-    GenerationRun,
     PieceStreamer,
     SeededSampling,
     StopGuarded,
     StopOnRepetition,
     current_token,
+    generate,
     stream_generation,
     watch_layers,
 )
@@ -50,6 +50,10 @@ _FOREIGN = (
     "This picture does not look like a drawing of coloured shapes, which is all that the demo "
     "model knows: do not trust this text. Choose a real model for photos."
 )
+
+
+Emit = Callable[[str], None]
+NoPieces = Callable[[None], None]
 
 
 @dataclass(frozen=True)
@@ -150,14 +154,14 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
         check_candidates(n)
         request = self._caption_request(prompt)
 
-        def work(run: GenerationRun[None]) -> list[Description]:
+        def work(_: NoPieces) -> list[Description]:
             row = self._row_of(image, request, options)
             if options.temperature > 0.0:
                 seeds = [options.seed + i for i in range(n)]
-                made = self._generate(run, [row] * n, options, seeds)
+                made = self._generate([row] * n, options, seeds)
             else:
                 wide = replace(options, num_beams=max(n, options.num_beams))
-                made = self._generate(run, [row], wide, [options.seed], texts=n)
+                made = self._generate([row], wide, [options.seed], texts=n)
             distinct: dict[str, _Generated] = {}
             for one in made:
                 distinct.setdefault(one.text, one)
@@ -226,7 +230,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
         images: Sequence[Picture],
         request: PromptRequest,
         options: GenerationOptions,
-        run: GenerationRun[None],
+        _: NoPieces,
     ) -> list[Description]:
         results: list[Description | None] = [None] * len(images)
         prepared: dict[int, Tensors] = {}
@@ -240,7 +244,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
             given = list(prepared.values())
             encoded = self.features.get(given, self.connector.encode, keep=False)
             rows = [self._row(one, request, options) for one in encoded]
-            texts = self._generate(run, rows, options, [options.seed] * len(rows))
+            texts = self._generate(rows, options, [options.seed] * len(rows))
             for index, text, row in zip(prepared, texts, rows, strict=True):
                 results[index] = self._description(text, row)
         return [result for result in results if result is not None]
@@ -248,12 +252,12 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
     def _stream(
         self, image: Path, request: PromptRequest, options: GenerationOptions
     ) -> Iterator[TextDelta]:
-        def work(run: GenerationRun[str]) -> Description:
+        def work(emit: Emit) -> Description:
             row = self._row_of(image, request, options)
             if options.num_beams == 1:
-                return self._description(self._write(run, row, options), row)
-            made = self._generate(run, [row], options, [options.seed])[0]
-            run.emit(made.text)  # a beam search has no certain word before its end
+                return self._description(self._write(emit, row, options), row)
+            made = self._generate([row], options, [options.seed])[0]
+            emit(made.text)  # a beam search has no certain word before its end
             return self._description(made, row)
 
         running = stream_generation(work)
@@ -266,18 +270,18 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
                     return
                 yield TextDelta(text=piece or "")
 
-    def _write(self, run: GenerationRun[str], row: Row, options: GenerationOptions) -> _Generated:
+    def _write(self, emit: Emit, row: Row, options: GenerationOptions) -> _Generated:
         """Generate one text and emit its pieces."""
         guard, pieces = LoopGuard(self.traits.stops), list[str]()
 
-        def emit(piece: str) -> None:
+        def keep(piece: str) -> None:
             if piece:
                 pieces.append(piece)
-                run.emit(piece)
+                emit(piece)
 
-        streamer = PieceStreamer(self._decode, guard, emit)
+        streamer = PieceStreamer(self._decode, guard, keep)
         job = self.connector.job([row])
-        run.generate(
+        generate(
             job.model,
             **job.inputs,
             **self._settings(options, [options.seed], job),
@@ -288,7 +292,6 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
 
     def _generate(
         self,
-        run: GenerationRun[Any],
         rows: Sequence[Row],
         options: GenerationOptions,
         seeds: Sequence[int],
@@ -301,7 +304,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
             extra["stopping_criteria"] = [
                 StopOnRepetition(self._decode, self.traits.stops, len(rows), job.skip)
             ]
-        output = run.generate(job.model, **job.inputs, **extra, num_return_sequences=texts)
+        output = generate(job.model, **job.inputs, **extra, num_return_sequences=texts)
         current_token().check()
         made = []
         for ids in output[:, job.skip :].tolist():

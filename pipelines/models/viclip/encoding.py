@@ -1,37 +1,20 @@
 """Encoding of clips and texts as unit vectors, in batches."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from pipelines.core.text import cut_note, cut_texts_note
 from pipelines.models.viclip.modeling_viclip import ViClipModel, unit
 from pipelines.models.viclip.processing_viclip import Pixels, ViClipProcessor
-from pipelines.models.viclip.tokens import TokenisedTexts, ViClipTokeniser
+from pipelines.models.viclip.tokens import ViClipTokeniser
 
 #: Most tokens and texts of a batch. On a CPU also most multiplications, about: one clip takes
 #: seconds in the real models.
 TOKENS_PER_BATCH = 4096
 PRODUCTS_PER_BATCH = 1e11
 TEXTS_PER_BATCH = 256
-
-
-@dataclass(frozen=True)
-class TextVectors:
-    """Encoded texts.
-
-    Attributes:
-        vectors: (N, D) float32 unit vectors on the CPU.
-        cut: whether each text was cut.
-        notes: hints for the person who asked, one sentence each.
-    """
-
-    vectors: torch.Tensor
-    cut: tuple[bool, ...]
-    notes: tuple[str, ...]
 
 
 class ViClipEncoder:
@@ -79,22 +62,13 @@ class ViClipEncoder:
                 rows[index] = vector
         return torch.stack(rows) if rows else torch.empty(0, self.dim, dtype=torch.float32)
 
-    def embed_texts(self, texts: Sequence[str]) -> TextVectors:
-        """Return the unit vectors of texts, (0, D) for none; long texts are cut, with a note."""
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return the (N, D) float32 unit vectors of texts on the CPU; long texts are cut."""
         vectors = torch.empty(len(texts), self.dim, dtype=torch.float32)
-        cut: list[bool] = []
         for start in range(0, len(texts), TEXTS_PER_BATCH):
             part = self._tokeniser.tokenise(texts[start : start + TEXTS_PER_BATCH])
-            vectors[start : start + len(part.cut)] = self._run_text(part)
-            cut += part.cut
-        return TextVectors(vectors, tuple(cut), self._cut_notes(cut))
-
-    def _cut_notes(self, cut: Sequence[bool]) -> tuple[str, ...]:
-        if not any(cut):
-            return ()
-        if len(cut) == 1:
-            return (cut_note(self._tokeniser.context_length),)
-        return (cut_texts_note(sum(cut), len(cut), self._tokeniser.context_length),)
+            vectors[start : start + len(part.cut)] = self._run_text(part.input_ids)
+        return vectors
 
     @torch.inference_mode()
     def _run_vision(self, pixels: list[torch.Tensor]) -> torch.Tensor:
@@ -102,9 +76,8 @@ class ViClipEncoder:
         return unit(self.model.get_video_features(batch).pooler_output).cpu()
 
     @torch.inference_mode()
-    def _run_text(self, texts: TokenisedTexts) -> torch.Tensor:
-        ids = texts.input_ids.to(self.model.device)
-        return unit(self.model.get_text_features(ids).pooler_output).cpu()
+    def _run_text(self, ids: torch.Tensor) -> torch.Tensor:
+        return unit(self.model.get_text_features(ids.to(self.model.device)).pooler_output).cpu()
 
 
 def _batches(clips: Sequence[Any], size: int) -> list[list[int]]:

@@ -340,6 +340,6 @@ class ViClipPipeline(Pipeline):
             return torch.empty(0, self.encoder.dim, dtype=torch.float32)
 
         def compute(missing: list[int]) -> torch.Tensor:
-            return self.encoder.embed_texts([texts[index] for index in missing]).vectors
+            return self.encoder.embed_texts([texts[index] for index in missing])
 
         return self._kept.get(texts, compute)

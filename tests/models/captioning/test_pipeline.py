@@ -11,11 +11,9 @@ import torch
 from PIL import Image
 
 from pipelines.compute.device import Device
-from pipelines.core.cancel import CancelToken
 from pipelines.core.errors import InputError, MediaError, WeightsError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Quantization, Settings
-from pipelines.models.captioning.decoding import GenerationRun
 from pipelines.models.captioning.image_cache import FeatureCache
 from pipelines.models.captioning.image_inputs import Row
 from pipelines.models.captioning.pipeline import CaptionPipeline
@@ -95,9 +93,8 @@ def test_prompts_of_other_lengths_share_a_batch(
     requests = [PromptRequest(template=str(model.traits.continuation), text=word) for word in words]
     rows = [model._row(one, request, SHORT) for one, request in zip(encoded, requests, strict=True)]
     assert len({len(row.prompt.ids) for row in rows}) > 1
-    run: GenerationRun[None] = GenerationRun(lambda _: None, CancelToken())
-    together = model._generate(run, rows, SHORT, [0] * len(rows))
-    assert together == [model._generate(run, [row], SHORT, [0])[0] for row in rows]
+    together = model._generate(rows, SHORT, [0] * len(rows))
+    assert together == [model._generate([row], SHORT, [0])[0] for row in rows]
 
 
 @pytest.mark.parametrize("options", [SHORT, DRAWN], ids=["greedy", "drawn"])

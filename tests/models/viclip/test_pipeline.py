@@ -56,10 +56,6 @@ def test_demo_results_end_to_end(viclip: ViClipPipeline, clips: list[Pixels]) ->
         assert [TEXTS[text] for text in best.indices.tolist()] == recorded["texts"]
         assert best.values.tolist() == pytest.approx(recorded["probs"], abs=EXACT)
     assert float(probabilities[0].sum()) == pytest.approx(1.0, abs=1e-9)
-    assert viclip.encoder.embed_texts(TEXTS).notes == (
-        "1 of 16 texts are longer than the model reads: only the first 32 tokens of each were "
-        "used.",
-    )
 
 
 def test_vectors_equal_the_reference(viclip: ViClipPipeline, clips: list[Pixels]) -> None:
@@ -70,9 +66,7 @@ def test_vectors_equal_the_reference(viclip: ViClipPipeline, clips: list[Pixels]
     )
     assert torch.allclose(videos, expected["video_features"], atol=EXACT)
     assert torch.allclose(stills, expected["image_features"], atol=EXACT)
-    assert torch.allclose(
-        viclip.encoder.embed_texts(TEXTS).vectors, expected["text_features"], atol=EXACT
-    )
+    assert torch.allclose(viclip.encoder.embed_texts(TEXTS), expected["text_features"], atol=EXACT)
     assert torch.allclose(videos.norm(dim=-1), torch.ones(3))
 
 
@@ -102,8 +96,8 @@ def test_a_batch_equals_its_parts(viclip: ViClipPipeline, clips: list[Pixels]) -
     alone = torch.cat([viclip.encoder.embed_frames([clip]) for clip in many])
     assert torch.allclose(together, alone, atol=EXACT)
     assert not torch.allclose(together[0], together[2], atol=1e-2)
-    texts = viclip.encoder.embed_texts(TEXTS).vectors
-    singles = torch.cat([viclip.encoder.embed_texts([text]).vectors for text in TEXTS])
+    texts = viclip.encoder.embed_texts(TEXTS)
+    singles = torch.cat([viclip.encoder.embed_texts([text]) for text in TEXTS])
     assert torch.allclose(texts, singles, atol=EXACT)
 
 
@@ -111,24 +105,12 @@ def test_many_texts_go_in_batches(viclip: ViClipPipeline, monkeypatch: pytest.Mo
     expected = viclip.encoder.embed_texts(TEXTS)
     monkeypatch.setattr(module, "TEXTS_PER_BATCH", 3)
     found = viclip.encoder.embed_texts(TEXTS)
-    assert torch.allclose(found.vectors, expected.vectors, atol=EXACT)
-    assert (found.cut, found.notes) == (expected.cut, expected.notes)
-
-
-def test_cut_texts_are_told_of(viclip: ViClipPipeline) -> None:
-    long = "dog " * 40
-    assert viclip.encoder.embed_texts(["a dog"]).notes == ()
-    assert viclip.encoder.embed_texts([long]).notes == (
-        "Longer than the model reads: only its first 32 tokens were used.",
-    )
-    found = viclip.encoder.embed_texts(["a dog", long])
-    assert found.cut == (False, True)
-    assert found.notes[0].startswith("1 of 2 texts are longer than")
+    assert torch.allclose(found, expected, atol=EXACT)
 
 
 def test_nothing_gives_nothing(viclip: ViClipPipeline) -> None:
     assert viclip.encoder.embed_frames([]).shape == (0, 24)
-    assert viclip.encoder.embed_texts([]).vectors.shape == (0, 24)
+    assert viclip.encoder.embed_texts([]).shape == (0, 24)
 
 
 def test_bad_clips_are_refused(viclip: ViClipPipeline, clips: list[Pixels]) -> None:
@@ -139,7 +121,7 @@ def test_bad_clips_are_refused(viclip: ViClipPipeline, clips: list[Pixels]) -> N
 
 @pytest.mark.parametrize("text", ["", "\0", "\ud800", "!", "<|endoftext|>", "红" * 200, "x" * 9000])
 def test_any_text_has_a_unit_vector(viclip: ViClipPipeline, text: str) -> None:
-    assert viclip.encoder.embed_texts([text]).vectors.norm().item() == pytest.approx(1.0, abs=1e-5)
+    assert viclip.encoder.embed_texts([text]).norm().item() == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -147,7 +129,7 @@ def test_bfloat16_comes_close(folder: Path, clips: list[Pixels], packed: bool) -
     packed = packed and packed_linear.can_pack()
     expected = golden("expected")
     half = make_pipeline(folder, "bfloat16", packed=packed)
-    found = [half.encoder.embed_frames(clips), half.encoder.embed_texts(TEXTS).vectors]
+    found = [half.encoder.embed_frames(clips), half.encoder.embed_texts(TEXTS)]
     for vectors, name in zip(found, ("video_features", "text_features"), strict=True):
         assert vectors.dtype == torch.float32
         assert (vectors * expected[name]).sum(dim=-1).min() > 0.999
@@ -180,4 +162,4 @@ def test_loading_and_unloading(folder: Path) -> None:
     pipeline.unload()
     assert not any(hasattr(pipeline, name) for name in ("encoder", "tokeniser", "processor"))
     pipeline.load()
-    assert pipeline.encoder.embed_texts(["a"]).vectors.shape == (1, 24)
+    assert pipeline.encoder.embed_texts(["a"]).shape == (1, 24)
