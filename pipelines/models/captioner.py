@@ -80,16 +80,11 @@ class ImageToTextModel(ABC):
         options: GenerationOptions = DEFAULTS,
         batch_size: int = BATCH_SIZE,
     ) -> list[Description]:
-        """Caption images, all with the same prompt.
+        """Return a description of each image, all with the same prompt, in order.
 
-        Args:
-            images: image files or opened RGB images.
-            prompt: beginning of the caption, or an instruction, depending on the model.
-            options: generation settings.
-            batch_size: images per batch; a server gets one image per request.
-
-        Returns:
-            A description for each image, in order; for an unreadable file one with `error` set.
+        The prompt is the beginning of the caption or an instruction, depending on the model. An
+        unreadable file has a description with `error` set. `batch_size` is for local models; a
+        server gets one image per request.
         """
         results = self.iter_captions(images, prompt, options, batch_size)
         return [result for result in results if result is not None]
@@ -130,14 +125,10 @@ class ImageToTextModel(ABC):
         history: History = None,
         options: GenerationOptions = DEFAULTS,
     ) -> Iterator[TextDelta]:
-        """Answer the next message of a conversation about an image.
+        """Answer a question or the next message of a conversation about an image.
 
-        Args:
-            image: the image file.
-            message: the new message.
-            history: earlier messages, `{"role": "user" or "assistant", "content": text}`, oldest
-                first; the oldest are dropped if the context is too small.
-            options: generation settings.
+        `history` has earlier messages, `{"role": "user" or "assistant", "content": text}`, oldest
+        first; the oldest are dropped if the context is too small.
         """
 
     @abstractmethod

@@ -225,13 +225,7 @@ def spec_of(probe: LinearProbe) -> ModelSpec:
 
 
 def check_model(probe: LinearProbe, model: str, revision: str, dim: int) -> None:
-    """Check that a probe was trained with the weights in use.
-
-    Args:
-        probe: the probe.
-        model: key of the model in use.
-        revision: of its weights.
-        dim: length of its vectors.
+    """Check that a probe was trained with the weights in use: their model, revision and dimension.
 
     Raises:
         InputError: it was trained with others; the message names both models.

@@ -43,13 +43,7 @@ def query_kind(text: Vectors | None, image: Vectors | None) -> QueryKind:
 
 
 def blend(text: Vectors | None, image: Vectors | None, text_weight: float) -> Vectors:
-    """Return the unit vector of a query: the weighted sum of its parts.
-
-    Args:
-        text: (D,) unit vector, or None.
-        image: likewise; at least one of the two is given.
-        text_weight: share of the text, 0..1, if both are given.
-    """
+    """Return the unit vector of (D,) unit vectors: one, or both with `text_weight` in 0..1."""
     if text is None or image is None:
         mixed = text if image is None else image
         assert mixed is not None

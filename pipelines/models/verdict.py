@@ -56,13 +56,7 @@ def evidence(
 
 
 class Judge:
-    """Verdicts of one model.
-
-    Args:
-        traits: bank, weight and thresholds.
-        vectors: encodes texts; the bank is encoded on first use.
-        scale: the model's logit scale.
-    """
+    """Verdicts of one model with logit scale `scale`; the bank is encoded on first use."""
 
     def __init__(
         self, traits: ContrastiveTraits | VideoTextTraits, vectors: TextVectors, scale: float
@@ -131,15 +125,9 @@ class Judge:
         cut: Sequence[bool],
         max_tokens: int,
     ) -> tuple[LabelScore, ...]:
-        """Return the scores of L labels, most probable first.
+        """Return the scores of L labels, most probable first, from (L,) values of each.
 
-        Args:
-            labels: L texts.
-            probabilities: (L,), and likewise the next three.
-            cosines: of labels and image.
-            evidence: for the labels.
-            cut: whether each label was cut.
-            max_tokens: the model's limit.
+        `cut` states which labels are longer than `max_tokens`, the model's limit.
         """
         note = cut_note(max_tokens)
         values = (probabilities.tolist(), cosines.tolist(), evidence.tolist(), cut)

@@ -227,14 +227,10 @@ def decode_previews(
 ) -> Generator[Sign, None, dict[float, Pixels]]:
     """Return previews, (H, W, 3) uint8 RGB, by their times; unreadable frames are left out.
 
-    Args:
-        video: a video file.
-        times_s: times of the frames.
-        max_seconds: longest accepted video; 0 for any.
-        sign: yielded several times a second; closing the generator ends the decoding.
+    `sign` is yielded several times a second; closing the generator ends the decoding.
 
     Raises:
-        MediaError: the file is not a readable video, or too long.
+        MediaError: not a readable video, or longer than `max_seconds` (0: any length).
     """
 
     def decode(cancel: CancelToken) -> dict[float, Pixels]:

@@ -29,13 +29,7 @@ def load_parts(
 ) -> InputParts:
     """Load a checkpoint of `traits.model_class` for inference.
 
-    Args:
-        folder: the checkpoint in Hub format.
-        traits: its traits.
-        device: target.
-        key: public name of the model, for messages.
-        dtype: "float32" or "bfloat16".
-        quantization: of the Linear layers' weights, during loading.
+    `dtype` is "float32" or "bfloat16"; `key` names the model in messages.
 
     Raises:
         WeightsError: a tensor or a file is missing, a tensor has another shape, or the packages

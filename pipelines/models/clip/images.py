@@ -225,10 +225,7 @@ class ImageEncoder:
     def encode_contents(
         self, files: Sequence[tuple[str, bytes]]
     ) -> tuple[torch.Tensor, dict[int, str]]:
-        """Encode the contents of files.
-
-        Args:
-            files: (name, content) of each image file, few enough for the memory.
+        """Encode (name, content) of image files, few enough for the memory.
 
         Returns:
             (M, D) vectors of the readable ones in order, (0, 0) for none, and the error message of

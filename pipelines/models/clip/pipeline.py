@@ -261,13 +261,7 @@ class ClipPipeline(Pipeline):
         return self._embeddings(vectors, bad, [image.name for image in images], notes)
 
     def query_vector(self, text: str, image: Path | None, text_weight: float = 0.5) -> QueryVector:
-        """Return the vector of a search query.
-
-        Args:
-            text: description of the images, or "".
-            image: example image, or None; at least one of the two is given.
-            text_weight: share of the text if both are given, 0..1.
-        """
+        """Return the vector of a search for a text, an image, or both weighted by `text_weight`."""
         word = self.texts.vectors([text])[0].numpy() if text else None
         seen = self.pictures.encode([image])[0].numpy() if image is not None else None
         notes = self._notes([text] if text else [], torch.empty(0, 0))

@@ -22,16 +22,13 @@ BLOCKS = 4
 def patch_relevance(
     model: Any, pixels: torch.Tensor, direction: torch.Tensor, *, pooling: str
 ) -> torch.Tensor:
-    """Return each patch's share of an image's similarity to a direction.
+    """Return each patch's share, (rows, columns) float32, of an image's similarity to a direction.
 
     Args:
         model: a stock contrastive model.
         pixels: (3, H, W) float32, normalised.
         direction: (D,) in the embedding space, any length.
         pooling: "class token" or "attention head".
-
-    Returns:
-        (rows, columns) float32, unbounded.
     """
     tower = model.vision_model
     batch = pixels[None].to(model.device, model.dtype)

@@ -48,14 +48,9 @@ MAX_TEMPLATE_CHARS = 300
 
 
 def resolve_templates(choice: str, languages: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the templates of `choice`.
+    """Return the templates, each with one `{}`, of a set's name, a template, or "" for the label.
 
-    Args:
-        choice: name of a set, one template with `{}`, or "" for the label alone.
-        languages: of the model; the first one with templates in the set is used.
-
-    Returns:
-        At least one template; each has `{}` exactly once.
+    A set's templates are those of the first of `languages` that it has.
 
     Raises:
         InputError: neither a known name nor a template.

@@ -57,11 +57,7 @@ def find_weights(place: Path) -> Path:
 
 
 def load_viclip(place: Path, *, dtype: torch.dtype = torch.float32) -> ViClipModel:
-    """Load the model in evaluation mode on the CPU, without gradients.
-
-    Args:
-        place: a folder, or a weights file.
-        dtype: of the model.
+    """Load the model from a folder or file in evaluation mode on the CPU, without gradients.
 
     Raises:
         WeightsError: weights are missing, damaged or of another model; the message names missing,
@@ -123,11 +119,9 @@ def strip_prefixes(state: dict[str, Any]) -> dict[str, Any]:
 def config_of(state: State, written: dict[str, Any]) -> ViClipConfig:
     """Return the dimensions of `state`, which has our names.
 
-    Args:
-        state: the tensors.
-        written: the checkpoint's configuration; only `vision_heads` and `text_heads` are read,
-            which no shape shows. Without them heads are 64 wide, as in both published models; a
-            width that is no multiple of 64 is refused, since a wrong number has no visible effect.
+    Of the checkpoint's own configuration, `written`, only `vision_heads` and `text_heads` are read,
+    which no shape shows. Without them heads are 64 wide, as in both published models; a width that
+    is no multiple of 64 is refused, since a wrong number has no visible effect.
 
     Raises:
         WeightsError: the tensors are not those of a ViCLIP model.

@@ -43,14 +43,10 @@ class ViClipEncoder:
         return max(1, min(TOKENS_PER_BATCH // tokens, int(PRODUCTS_PER_BATCH // products)))
 
     def embed_frames(self, clips: Sequence[Pixels]) -> torch.Tensor:
-        """Return the unit vectors of clips.
+        """Return the (N, D) float32 unit vectors of N clips on the CPU.
 
-        Args:
-            clips: N arrays (T, H, W, 3) of uint8 RGB, of any sizes. Of more or fewer than 8 frames,
-                8 are chosen evenly; a single frame is a still image.
-
-        Returns:
-            (N, D) float32 on the CPU, (0, D) for no clips.
+        Each clip is (T, H, W, 3) uint8 RGB of any size. Of more or fewer than 8 frames, 8 are
+        chosen evenly; a single frame is a still image.
 
         Raises:
             InputError: a clip is not such an array.

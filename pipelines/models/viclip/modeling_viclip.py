@@ -169,11 +169,7 @@ class ViClipVisionTower(nn.Module):
     def forward(
         self, pixel_values: torch.Tensor, *, output_hidden_states: bool = False
     ) -> ViClipTowerOutput:
-        """Return the vectors of videos, (B, D).
-
-        Args:
-            pixel_values: (B, T, 3, H, W), normalised; (B, 3, H, W) is one frame each.
-            output_hidden_states: whether to return them.
+        """Return the vectors, (B, D), of normalised (B, T, 3, H, W), or (B, 3, H, W) for one frame.
 
         Raises:
             ValueError: `pixel_values` has another number or size of frames than the model.
@@ -217,12 +213,9 @@ class ViClipTextTower(nn.Module):
     def forward(
         self, input_ids: torch.Tensor, *, output_hidden_states: bool = False
     ) -> ViClipTowerOutput:
-        """Return the vectors of texts, (B, D); tokens after the end token have no influence.
+        """Return the vectors, (B, D), of texts with (B, L) ids, L at most the context length.
 
-        Args:
-            input_ids: (B, L) integers, L at most the context length; each row contains the end
-                token, the largest id.
-            output_hidden_states: whether to return them.
+        Each row contains the end token, the largest id; tokens after it have no influence.
 
         Raises:
             ValueError: the texts are longer than the context length.

@@ -141,13 +141,11 @@ class ViClipPipeline(Pipeline):
         fit: str = "",
         cancel: CancelToken = NEVER,
     ) -> VideoMatch:
-        """Score texts against a video or a part of it.
-
-        The model's frames are spread evenly over the part.
+        """Score distinct texts against frames spread evenly over a part of a video.
 
         Args:
             video: a video file.
-            texts: at least one, distinct.
+            texts: at least one.
             start_s: start of the part.
             end_s: its end; 0.0 means the end of the video.
             fit: a `SquareFit`; "" for the model's own.
@@ -216,12 +214,7 @@ class ViClipPipeline(Pipeline):
     def moments(
         self, videos: Sequence[Path], query: str, options: SearchOptions = DEFAULT_SEARCH
     ) -> MomentSearch:
-        """Find the moments of videos that fit a text.
-
-        Args:
-            videos: at least one video file; after `search` only the query is encoded.
-            query: the text.
-            options: windows, stride, number of moments.
+        """Find the moments of videos that fit a text; after `search` only the query is encoded.
 
         Raises:
             InputError: no query or no video, or too many windows.
@@ -264,13 +257,7 @@ class ViClipPipeline(Pipeline):
     ) -> Iterator[WindowBatch]:
         """Compute the vectors of a video's windows for an index, in steps of a batch.
 
-        Args:
-            video: a video file.
-            first: number of windows already computed, from the start of the video.
-            options: windows and stride.
-
-        Yields:
-            The new windows after each batch; at least one batch.
+        The first `first` windows are skipped. At least one batch is yielded.
 
         Raises:
             MediaError: the file is not a readable video, or too long.
@@ -294,13 +281,9 @@ class ViClipPipeline(Pipeline):
             )
 
     def query_vector(self, text: str, image: Path | None, text_weight: float = 0.5) -> QueryVector:
-        """Return the vector of a search query.
+        """Return the vector of a search for a text, an image, or both weighted by `text_weight`.
 
-        Args:
-            text: description of an event, or "".
-            image: example image, or None; at least one of the two is given; read as a still
-                video.
-            text_weight: share of the text if both are given, 0..1.
+        The image counts as a still video.
 
         Raises:
             MediaError: the image is unreadable.

@@ -94,27 +94,17 @@ def normalise_frames(frames: Pixels) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class ViClipProcessor:
-    """Frame preprocessing of one model.
-
-    Attributes:
-        image_size: side of the model's input frames, in pixels.
-        num_frames: number of the model's input frames.
-        fit: see `fit_frames`.
-    """
+    """Frame preprocessing of one model: side and number of its input frames, and the fit."""
 
     image_size: int = 224
     num_frames: int = 8
     fit: SquareFit = "squash"
 
     def pixel_values(self, frames: Pixels) -> torch.Tensor:
-        """Prepare the frames of one video.
+        """Return (num_frames or 1, 3, image_size, image_size) float32 of a video's frames.
 
-        Args:
-            frames: (T, H, W, 3) uint8 RGB. If T differs from `num_frames`, `spread_indices` chooses
-                among them; a single frame stays single, a still image.
-
-        Returns:
-            (num_frames or 1, 3, image_size, image_size) float32, normalised.
+        `frames` is (T, H, W, 3) uint8 RGB. If T differs from `num_frames`, `spread_indices` chooses
+        among them; a single frame stays single, a still image.
 
         Raises:
             InputError: the frames have another shape or dtype.

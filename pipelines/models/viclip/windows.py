@@ -87,19 +87,10 @@ def check_number(value: Any, name: str, low: float, high: float, *, unit: str = 
 def clip_indices(
     times_s: Times, starts_s: Values, ends_s: Values, num_frames: int
 ) -> NDArray[np.int64]:
-    """Return the frames that represent windows.
+    """Return the frames, (N, num_frames) numbers, of windows from (N,) starts to ends.
 
-    Each window is divided into `num_frames` equal pieces; the frame displayed in the middle of a
-    piece represents it. Short windows repeat frames.
-
-    Args:
-        times_s: time of each frame, ascending.
-        starts_s: (N,) starts of the windows.
-        ends_s: (N,) their ends.
-        num_frames: frames that the model reads.
-
-    Returns:
-        (N, num_frames) frame numbers, ascending in each row.
+    Each window is divided into `num_frames` equal pieces, represented by the frame displayed in
+    the middle of the piece. Short windows repeat frames. `times_s`, the frames' times, ascends.
     """
     shares = (np.arange(num_frames) + 0.5) / num_frames
     moments = starts_s[:, None] + shares[None, :] * (ends_s - starts_s)[:, None]
@@ -154,12 +145,12 @@ def check_total(num_windows: int, options: SearchOptions) -> None:
 def find_peaks(
     evidence: Values, starts_s: Values, ends_s: Values, edges_s: tuple[float, float], top_k: int
 ) -> list[tuple[float, float, int]]:
-    """Return the moments at the peaks of a relevance curve; they do not overlap.
+    """Return (start, end, best window) of the moments at a relevance curve's peaks, best first.
 
     Windows overlap, so one event lifts several of them. A moment extends from its peak to the
     neighbours above a level about two thirds of the way from the background (a low quantile) to
     the peak, with linear interpolation between windows. A window centred on the edge of a longer
-    event shows half of it.
+    event shows half of it. Moments do not overlap.
 
     Args:
         evidence: (N,) relevance of each window; -inf for an unreadable one.
@@ -167,9 +158,6 @@ def find_peaks(
         ends_s: (N,) their ends.
         edges_s: start and end of the video.
         top_k: most moments.
-
-    Returns:
-        (start, end, number of the best window) of each moment, best first.
     """
     readable = np.isfinite(evidence)
     if not readable.any():
