@@ -40,12 +40,7 @@ class Description:
 
 @dataclass(frozen=True, kw_only=True)
 class TextDelta:
-    """A piece of a text in the making; the pieces joined in order are the text.
-
-    Attributes:
-        text: the next piece; may be empty in the last delta.
-        result: the complete text, in the last delta only.
-    """
+    """A piece of a text in the making; the last one, perhaps empty, has the complete result."""
 
     text: str
     result: Description | None = None

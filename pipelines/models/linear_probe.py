@@ -71,13 +71,8 @@ class _Header(pydantic.BaseModel, strict=True):
 class LinearProbe:
     """Linear classifier over the unit vectors of images by one model.
 
-    Attributes:
-        model: catalogue key of the model.
-        revision: of the model's weights; see `weights_revision`.
-        labels: L distinct classes.
-        weight: (L, D) float32.
-        bias: (L,) float32.
-        facts: training and score.
+    `model` is a catalogue key, `revision` that of its weights; see `weights_revision`. `weight` is
+    (L, D) and `bias` (L,), both float32, for L distinct labels.
     """
 
     model: str
@@ -271,12 +266,7 @@ NUM_GUESSES = 5
 
 @dataclass(frozen=True)
 class Guess:
-    """Most likely classes of an image.
-
-    Attributes:
-        classes: indices of 1 to `NUM_GUESSES` classes, most likely first.
-        probabilities: of these classes, 0..1.
-    """
+    """Indices and probabilities of 1 to `NUM_GUESSES` classes of an image, most likely first."""
 
     classes: tuple[int, ...]
     probabilities: tuple[float, ...]

@@ -170,10 +170,8 @@ _FOREIGN = {
 class SceneCheck:
     """Comparison of images with the scenes of a demo model; no check for other models.
 
-    Attributes:
-        bank: (B, D) vectors of texts that name every scene of one object; None: no check.
-        scale: the model's logit scale where softmax shares are compared, 0 where cosines are.
-        threshold: best score below which an image counts as foreign.
+    `bank` has (B, D) vectors of texts that name every scene of one object. Images whose best score
+    is below `threshold` are foreign: a softmax share with `scale`, a cosine if that is 0.
     """
 
     bank: torch.Tensor | None

@@ -21,10 +21,8 @@ Tokenise = Callable[[str], list[int]]
 class PromptRequest:
     """A request about an image.
 
-    Attributes:
-        template: with `{prompt}` or `{question}` in it, or neither.
-        text: the visitor's text; "" if the template has no place for it.
-        turns: earlier turns, oldest first.
+    `template` has `{prompt}` or `{question}`, or neither if `text`, what the visitor wrote, is "".
+    `turns` are earlier ones, oldest first.
     """
 
     template: str
@@ -34,13 +32,9 @@ class PromptRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePrompt:
-    """A model's input text.
+    """A model's input `text`, its token `ids` including the image's, and the use of its context.
 
-    Attributes:
-        text: with `{image}` filled in.
-        ids: its tokens, including the image's.
-        written: the part of the visitor's text that is read.
-        context: how much of the input is read.
+    `written` is the part of the visitor's text that is read.
     """
 
     text: str

@@ -23,19 +23,10 @@ EXTREME_ASPECT = 50.0
 
 @dataclass(frozen=True)
 class PixelRecipe:
-    """Preprocessing steps of a model's stock image processor.
+    """Steps of a stock image processor: resize, crop the centre, scale from 0..255, normalise.
 
-    Attributes:
-        shortest_edge: length of the short side after resizing; 0: use the fixed size.
-        fixed_height: height after resizing if `shortest_edge` is 0.
-        fixed_width: width after resizing if `shortest_edge` is 0.
-        height: of the result, in pixels.
-        width: of the result, in pixels.
-        crop: whether the centre is cropped after resizing.
-        resample: PIL's resampling filter.
-        scale: factor on 0..255 before normalisation.
-        mean: of each channel, RGB.
-        std: of each channel, RGB.
+    Sizes are in pixels. The short side becomes `shortest_edge`; if that is 0, the size becomes the
+    fixed one. `height` and `width` are those of the result; `mean` and `std` are per RGB channel.
     """
 
     shortest_edge: int

@@ -90,12 +90,9 @@ PROMPTS_PER_STEP = 512
 
 @dataclass(frozen=True)
 class Tokenised:
-    """Token ids of one text.
+    """Token ids of one text, with special tokens, and whether the text was cut.
 
-    Attributes:
-        ids: with special tokens.
-        cut: whether the text was cut.
-        prefix: number of ids at the start that are a template's shared prefix; 0 for none.
+    The first `prefix` ids are a template's shared prefix; 0 for none.
     """
 
     ids: tuple[int, ...]

@@ -7,13 +7,9 @@ from pipelines.core.results import Classification, Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class VideoMatch:
-    """A video, or a part of it, against texts.
+    """Scores of texts, best first, for the part of a video from `start_s` to `end_s`.
 
-    Attributes:
-        answer: a score for each text, best first, and notes.
-        frame_times_s: times of the frames that the model read, ascending.
-        start_s: start of the part.
-        end_s: its end.
+    `frame_times_s` are the times of the frames that the model read, ascending.
     """
 
     answer: Classification
@@ -54,10 +50,10 @@ class Moment:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchedVideo:
-    """One video of a search.
+    """One video of a search, by its position in the request.
 
     Attributes:
-        index: its position in the request, from 0.
+        index: the position, from 0.
         moments: best first; none for an unreadable video.
         curve: (time in seconds, score 0..1) of each window's middle, ascending in time.
         end_s: end of the video on a player's clock.
@@ -73,14 +69,7 @@ class SearchedVideo:
 
 @dataclass(frozen=True, kw_only=True)
 class MomentSearch:
-    """Moments of one or several videos for a query.
-
-    Attributes:
-        videos: the one with the best moment first, unreadable ones last.
-        query: the text.
-        model: key of the model.
-        notes: hints for the person who asked, one sentence each.
-    """
+    """Moments for a query; the video with the best moment comes first, unreadable ones last."""
 
     videos: tuple[SearchedVideo, ...]
     query: str

@@ -31,12 +31,7 @@ _PIECES = regex.compile(
 
 @dataclass(frozen=True)
 class TokenisedTexts:
-    """Token ids of texts.
-
-    Attributes:
-        input_ids: (N, L) int64, padded with 0.
-        cut: whether each text was longer than the model reads.
-    """
+    """Token ids, (N, L) int64 padded with 0, and whether each text was cut."""
 
     input_ids: torch.Tensor
     cut: tuple[bool, ...]

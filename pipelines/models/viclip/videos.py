@@ -41,16 +41,10 @@ FILES_KEPT = MAX_WINDOWS
 
 @dataclass(frozen=True, eq=False)
 class WindowPlan:
-    """Windows over one video.
+    """N windows over the video with this content digest, and their (N, T) frames.
 
-    Attributes:
-        digest: of the file's content.
-        starts_s: (N,) starts of the windows.
-        ends_s: (N,) their ends.
-        indices: (N, T) their frames.
-        video_start_s: time of the first frame of the video.
-        video_end_s: end of its last frame.
-        fit: how frames are made square; None for the model's own way.
+    `fit` is how frames are made square, None for the model's own way. The video starts with its
+    first frame and ends when its last one ends.
     """
 
     digest: str
