@@ -43,12 +43,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Job:
-    """A call of `generate`.
+    """A call of `generate` of a model or a part of it.
 
-    Attributes:
-        model: the model, or the part of it, that generates.
-        inputs: arguments of `generate`.
-        skip: tokens at the start of each output row that are not part of the answer.
+    The first `skip` tokens of each output row are not part of the answer.
     """
 
     model: Any

@@ -31,13 +31,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Options of a search in videos.
-
-    Attributes:
-        window_s: length of a window, in seconds.
-        stride_s: from the start of one window to the next, in seconds.
-        top_k: most moments of one video.
-        fit: a `SquareFit`; "" for the model's own.
+    """Length and stride of windows in seconds, most moments, and a `SquareFit` ("": the model's own).
 
     Raises:
         InputError: a value is out of its range, or the stride is longer than the window.
