@@ -31,7 +31,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Length and stride of windows in seconds, most moments, and a `SquareFit` ("": the model's own).
+    """Length and stride of windows in seconds, most moments, and a `SquareFit`, "" by default.
 
     Raises:
         InputError: a value is out of its range, or the stride is longer than the window.
