@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from pipelines.models.captioner import (
     TextDelta,
     check_candidates,
 )
+from pipelines.models.remote.cancellation import run_cancellable
 from pipelines.models.remote.client import ChatServer
 from pipelines.models.remote.errors import RefusedByServer
 from pipelines.models.remote.messages import (
@@ -37,7 +38,6 @@ from pipelines.models.remote.messages import (
     conversation,
     image_part,
 )
-from pipelines.models.remote.stopping import run_stoppable
 from pipelines.models.remote.stream import Emit, Reply
 
 #: Temperature of several captions of one image if the user gives none.
@@ -72,7 +72,7 @@ class RemoteCaptioner(ImageToTextModel):
                 return (await self._server.model(client))[0]
 
         try:
-            return run_stoppable(ask(), cancel)
+            return run_cancellable(ask(), cancel)
         except Cancelled:
             return ""
 
@@ -199,8 +199,7 @@ class RemoteCaptioner(ImageToTextModel):
                         client, opened, question, options, lambda text: emit(TextDelta(text=text))
                     )
 
-            with suppress(Cancelled):
-                emit(TextDelta(text="", result=run_stoppable(ask(), cancel)))
+            emit(TextDelta(text="", result=run_cancellable(ask(), cancel)))
 
         for delta in stream_work(work):
             yield TextDelta(text="") if delta is None else delta
@@ -251,8 +250,7 @@ class RemoteCaptioner(ImageToTextModel):
                 emit(one)
 
         def work(emit: Callable[[Description], None], cancel: CancelToken) -> None:
-            with suppress(Cancelled):
-                run_stoppable(work_all(emit), cancel)
+            run_cancellable(work_all(emit), cancel)
 
         return stream_work(work) if jobs else iter(())
 
