@@ -137,7 +137,7 @@ class ZeroGpuStore(PipelineStore):
             return
         with _CHANGING:
             for cache, values in zip(live.caches(), gained, strict=True):
-                cache.take(values)
+                cache.update(values)
 
     def _on_gpu(
         self, key: str, method: str, args: Sequence[Any], options: Mapping[str, Any]
@@ -145,7 +145,7 @@ class ZeroGpuStore(PipelineStore):
         """Call a method of a pipeline; in the worker. Yields what it gives, then the caches."""
         try:
             pipeline = self._in_worker(key)
-            before = [set(cache.held()) for cache in pipeline.caches()]
+            before = [set(cache.snapshot()) for cache in pipeline.caches()]
             result = getattr(pipeline, method)(*args, **options)
             if isinstance(result, Iterator):
                 for item in result:
@@ -168,7 +168,7 @@ class ZeroGpuStore(PipelineStore):
             )
             return
         gained = [
-            {name: value for name, value in cache.held().items() if name not in old}
+            {name: value for name, value in cache.snapshot().items() if name not in old}
             for cache, old in zip(pipeline.caches(), before, strict=True)
         ]
         yield _KEPT, gained
@@ -184,7 +184,7 @@ class ZeroGpuStore(PipelineStore):
             self._at_home = os.getpid()
             BUDGET.__init__(BUDGET.total)  # type: ignore[misc]  # a thread left behind held some
         for cache in pipeline.caches():
-            cache.move_in(pipeline.device.kind)
+            cache.enter_worker(pipeline.device.kind)
         return pipeline
 
     def _loaded(self, spec: ModelSpec) -> Pipeline:

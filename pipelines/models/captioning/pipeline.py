@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.compute.lru import Kept
+from pipelines.compute.lru import SharedCache
 from pipelines.core.errors import InputError, MediaError, kind_of
 from pipelines.core.messages import Message
 from pipelines.core.options import GenerationOptions
@@ -86,7 +86,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
         self.features = FeatureCache()
         self._scenes = CaptionSceneCheck.of(self.folder, self._tokenizer)
 
-    def caches(self) -> tuple[Kept, ...]:
+    def caches(self) -> tuple[SharedCache, ...]:
         """Return the encoded pictures."""
         return (self.features,)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipelines.compute.lru import Kept
+from pipelines.compute.lru import SharedCache
 from pipelines.compute.packed_linear import pack_linear
 from pipelines.compute.vector_cache import VectorCache, fingerprint
 from pipelines.core.errors import InputError
@@ -88,7 +88,7 @@ class ClipPipeline(Pipeline):
         self._comparer = Comparer(self.spec.key, self.texts, self.pictures, self.judge)
         self._scene_check = SceneCheck.of(self.folder, self.texts.vectors, self.scale)
 
-    def caches(self) -> tuple[Kept, ...]:
+    def caches(self) -> tuple[SharedCache, ...]:
         """Return the vectors of texts and of pictures."""
         return (self._kept, self.pictures.kept)
 

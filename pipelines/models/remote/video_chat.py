@@ -146,7 +146,7 @@ class RemoteVideoChat(VideoChatModel):
                     return _encode_file(video, reader)
                 return _encode_frames(reader, part, self._server.remote.max_frames, emit, cancel)
 
-        return self._videos.get((self._digests.of(video), part), encode)
+        return self._videos.get_or_compute((self._digests.of(video), part), encode)
 
     def _is_sent_as_file(self, video: Path, part: Part) -> bool:
         whole = part.start_s == part.end_s == 0.0

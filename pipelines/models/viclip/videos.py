@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.compute.lru import FileDigests, Kept, LruCache
+from pipelines.compute.lru import FileDigests, LruCache, SharedCache
 from pipelines.compute.vector_cache import VectorCache
 from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.messages import Message
@@ -81,7 +81,7 @@ class WindowPlan:
 
 
 class LostFrames:
-    """Which frames of which files could not be read; see `pipelines.compute.lru`."""
+    """Which frames of which files could not be read; see `SharedCache`."""
 
     def __init__(self) -> None:
         """Know of none yet."""
@@ -89,19 +89,19 @@ class LostFrames:
 
     def of(self, digest: str) -> set[int]:
         """Return the numbers of the frames of a file, to be added to."""
-        return self._known.get(digest, set)
+        return self._known.get_or_compute(digest, set)
 
-    def held(self) -> dict[tuple[str, int], bool]:
+    def snapshot(self) -> dict[tuple[str, int], bool]:
         """Return every frame that is known of."""
-        known = self._known.values()
+        known = self._known.snapshot()
         return {(digest, number): True for digest, lost in known.items() for number in [*lost]}
 
-    def take(self, values: Mapping[tuple[str, int], bool]) -> None:
+    def update(self, values: Mapping[tuple[str, int], bool]) -> None:
         """Know of frames that another process could not read."""
         for digest, number in values:
             self.of(digest).add(number)
 
-    def move_in(self, kind: str) -> None:
+    def enter_worker(self, kind: str) -> None:
         """Be as ready in a forked process."""
 
 
@@ -137,7 +137,7 @@ class VideoEncoder:
         self._lost = LostFrames()
 
     @property
-    def caches(self) -> tuple[Kept, ...]:
+    def caches(self) -> tuple[SharedCache, ...]:
         """The vectors of windows, and the frames that could not be read for them."""
         return self._kept, self._lost
 
@@ -163,7 +163,7 @@ class VideoEncoder:
                 indices = clip_indices(reader.times_s, starts, ends, self._processor.num_frames)
             return WindowPlan(digest, starts, ends, indices, info.start_s, info.end_s)
 
-        plan = self._plans.get((digest, options.window_s, options.stride_s), make)
+        plan = self._plans.get_or_compute((digest, options.window_s, options.stride_s), make)
         return replace(plan, fit=self._unlike_own(options.fit))
 
     def prepare(self, path: Path, plan: WindowPlan, cancel: CancelToken = NEVER) -> Iterator[int]:

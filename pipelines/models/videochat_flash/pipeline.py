@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from pipelines.compute.device import is_out_of_memory, memory_budget_gb
-from pipelines.compute.lru import Kept
+from pipelines.compute.lru import SharedCache
 from pipelines.compute.packed_linear import pack_linear
 from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import InputError
@@ -117,7 +117,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
             max_frames=(card and card.frames) or MAX_FRAMES,
         )
 
-    def caches(self) -> tuple[Kept, ...]:
+    def caches(self) -> tuple[SharedCache, ...]:
         """Return the encoded clips."""
         return (self.videos.clips,)
 

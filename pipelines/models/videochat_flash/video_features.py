@@ -37,11 +37,11 @@ class ClipFeatures:
 
     def find(self, key: str) -> torch.Tensor | None:
         """Return the rows of a clip, or None where they are not kept."""
-        return self._kept.find(key)
+        return self._kept.get(key)
 
     def missing(self, keys: Sequence[str]) -> int:
         """Return how many clips are not kept."""
-        return sum(self._kept.find(key) is None for key in keys)
+        return sum(self._kept.get(key) is None for key in keys)
 
     def get(
         self, key: str, encode: Callable[[], torch.Tensor], cancel: CancelToken
@@ -53,7 +53,7 @@ class ClipFeatures:
         """
         while True:
             with self._lock:
-                found = self._kept.find(key)
+                found = self._kept.get(key)
                 if found is not None:
                     return found
                 running = self._running.get(key)
@@ -64,23 +64,23 @@ class ClipFeatures:
                 cancel.check()
         try:
             rows = encode()
-            self._kept.keep(key, rows)
+            self._kept.put(key, rows)
             return rows
         finally:
             with self._lock:
                 del self._running[key]
             mine.set()
 
-    def held(self) -> dict[str, torch.Tensor]:
+    def snapshot(self) -> dict[str, torch.Tensor]:
         """Return what is kept, by clip."""
-        return self._kept.values()
+        return self._kept.snapshot()
 
-    def take(self, values: Mapping[str, torch.Tensor]) -> None:
-        """Keep clips that another process has encoded; see `pipelines.compute.lru`."""
+    def update(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Keep clips that another process has encoded; see `SharedCache`."""
         for key, rows in values.items():
-            self._kept.keep(key, rows)
+            self._kept.put(key, rows)
 
-    def move_in(self, kind: str) -> None:
+    def enter_worker(self, kind: str) -> None:
         """Nothing to do: rows are kept on the CPU."""
 
     def clear(self) -> None:
@@ -152,7 +152,7 @@ class VideoRows:
                 clip_frames = self._visual.config.vision.clip_frames
                 return plan_frames(reader, digest, part, clip_frames=clip_frames)
 
-        return self._plans.get((digest, part), make)
+        return self._plans.get_or_compute((digest, part), make)
 
     def of(
         self, video: Path, plan: FramePlan, cancel: CancelToken
@@ -181,7 +181,7 @@ class VideoRows:
                 if lost.intersection(frames):  # not kept: whoever asks is to hear of it
                     encoded = self._visual.encode(clip[None], cancel)[0].cpu()
                 else:
-                    self._pictures.keep(key, pictures)
+                    self._pictures.put(key, pictures)
                     encoded = self._encoded(key, clip, cancel)
                 yield Step(done=done, total=total, unit="frames"), encoded
 
@@ -190,7 +190,7 @@ class VideoRows:
 
         None where they are kept no more.
         """
-        clips = [self._pictures.find(key) for key in plan.keys]
+        clips = [self._pictures.get(key) for key in plan.keys]
         if any(pictures is None for pictures in clips):
             return []
         return [picture for pictures in clips if pictures for picture in pictures]
@@ -212,4 +212,4 @@ class VideoRows:
         return open_video(video, max_seconds=self._max_seconds, cancel=cancel)
 
     def _lost_of(self, plan: FramePlan) -> set[int]:
-        return self._lost.get(plan.digest, set)
+        return self._lost.get_or_compute(plan.digest, set)
