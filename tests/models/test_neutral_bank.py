@@ -1,4 +1,4 @@
-"""Verdicts compare with neutral texts, whose vectors are computed once per template."""
+"""The vectors of the neutral texts are computed once per template."""
 
 from collections.abc import Sequence
 from typing import Any
