@@ -19,7 +19,6 @@ class RunControl:
     """Lets any thread pause, go on with, or cancel a run; it takes effect between two batches."""
 
     def __init__(self) -> None:
-        """Start neither paused nor cancelled."""
         self._changed = threading.Condition()
         self._paused = False
         self._cancelled = False
@@ -93,7 +92,6 @@ class RateMeter:
     """Counts results; any thread may ask for a snapshot."""
 
     def __init__(self, total: int, batch_size: int) -> None:
-        """Start counting towards `total`."""
         self._lock = threading.Lock()
         self._total = total
         self._done = self._errors = self._from_model = 0

@@ -181,7 +181,6 @@ class EngineOptions:
     separator: str = ", "
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         for name in ("batch_size", "num_workers", "max_pixels", "max_pixels_held"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1 but got {getattr(self, name)}")

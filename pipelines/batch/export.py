@@ -32,7 +32,6 @@ class JsonLines:
     format, name = "jsonl", "captions.jsonl"
 
     def __init__(self, file: TextIO) -> None:
-        """Write to `file`."""
         self._file = file
 
     def add(self, result: BatchResult) -> None:
@@ -58,7 +57,6 @@ class Csv:
     format, name = "csv", "captions.csv"
 
     def __init__(self, file: TextIO) -> None:
-        """Write the heading to `file`, which must have been opened with `newline=""`."""
         file.write("\ufeff")
         self._writer = csv.writer(file)
         self._writer.writerow(["file", "caption", "error"])
@@ -78,7 +76,6 @@ class Metadata:
     format, name = "metadata", "metadata.jsonl"
 
     def __init__(self, file: TextIO) -> None:
-        """Write to `file`."""
         self._file = file
 
     def add(self, result: BatchResult) -> None:
@@ -97,7 +94,6 @@ class TextFiles:
     """
 
     def __init__(self, items: Sequence[BatchInput]) -> None:
-        """Write beside `items`, those of the run; those in an archive have no place."""
         self._items = items
         self.num_written = 0
         self.unwritten: list[tuple[str, str]] = []
@@ -135,7 +131,6 @@ class ResultsZip:
     """
 
     def __init__(self, path: Path, spool: Path, items: Sequence[BatchInput]) -> None:
-        """Write to `path`, gathering tables in the folder `spool`; `items` are those of the run."""
         self._archive = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
         self._items = items
         self._files = [
@@ -231,7 +226,6 @@ class Exports:
                 exporter.add(result)
 
     def __enter__(self) -> "Exports":
-        """Return this."""
         return self
 
     def __exit__(

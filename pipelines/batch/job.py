@@ -48,7 +48,6 @@ class Gallery:
     num_pictures = 6
 
     def __init__(self, inputs: Inputs, max_pixels: int) -> None:
-        """Read them from `inputs`, which must stay open; `max_pixels` is the most of one."""
         self._items = inputs.items
         self._max_pixels = max_pixels
         self._made: dict[int, bytes] = {}
@@ -168,7 +167,6 @@ class BatchJob:
     """One run; `follow` does it, `end` ends it early."""
 
     def __init__(self, store: PipelineStore, order: BatchRequest) -> None:
-        """Prepare; nothing is read yet."""
         self._store = store
         self._order = order
         self._board = _Board()

@@ -140,7 +140,6 @@ class Ledger:
             raise
 
     def __len__(self) -> int:
-        """Return how many contents have a caption under these settings."""
         return len(self._captions)
 
     def known(self) -> tuple[dict[str, LedgerEntry], dict[str, set[str]]]:
@@ -206,7 +205,6 @@ class Ledger:
         self._lock.release()
 
     def __enter__(self) -> "Ledger":
-        """Return this."""
         return self
 
     def __exit__(
@@ -215,7 +213,6 @@ class Ledger:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the file."""
         self.close()
 
     def _append(self, lines: list[bytes]) -> tuple[int, OSError | None]:

@@ -49,7 +49,6 @@ class BatchResult:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that there is either a caption or an error."""
         if bool(self.error) != (self.origin == "none") or (self.error and self.caption):
             raise ValueError(f"a result has a caption or an error but got both or none: {self}")
 

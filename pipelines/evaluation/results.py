@@ -22,7 +22,6 @@ class Accuracy:
     total: int
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         if not 0 <= self.correct <= self.total or not self.total:
             raise ValueError(f"correct must be within 0..total > 0 but got {self}")
 

@@ -88,7 +88,6 @@ class Indexes:
     """
 
     def __init__(self, uri: str) -> None:
-        """Remember where; nothing is opened until it is used."""
         self._database = Database(uri)
         self._noted: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()

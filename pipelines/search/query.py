@@ -143,7 +143,6 @@ class Query:
     top_k: int = 20
 
     def __post_init__(self) -> None:
-        """Check that something is asked for, and the ranges."""
         if not isinstance(self.text, str):
             raise InputError("query_text must be text but got {given}.", given=kind_of(self.text))
         if not self.text.strip() and self.image is None:

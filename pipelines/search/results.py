@@ -50,7 +50,6 @@ class FileOutcome:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that an error has its reason, and nothing else has one."""
         if bool(self.error) != (self.outcome == "error"):
             raise ValueError(f"{self.outcome!r} does not go with the error {self.error!r}")
 
@@ -93,7 +92,6 @@ class FoundFile:
     alike: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         if not -1.001 <= self.cosine <= 1.001:
             raise ValueError(f"cosine must be within -1..1 but got {self.cosine}")
         if not 0.0 <= self.start_s <= self.end_s:

@@ -53,7 +53,6 @@ class Database:
     """
 
     def __init__(self, uri: str) -> None:
-        """Remember where it is; nothing is opened, and LanceDB not imported, until it is used."""
         self.uri = uri
         self._writing = threading.Lock()
         self._connecting = threading.Lock()
@@ -294,7 +293,6 @@ class VectorTables:
     """
 
     def __init__(self, database: Database, name: str) -> None:
-        """Keep two tables whose names begin with `name`."""
         self._database = database
         self._files, self._parts = f"{name}.files", f"{name}.parts"
 

@@ -31,7 +31,6 @@ class DeviceQueue:
     """
 
     def __init__(self) -> None:
-        """Nobody is there yet."""
         self._changed = threading.Condition()
         self._visitors = 0
         self._line: deque[object] = deque()

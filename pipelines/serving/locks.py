@@ -43,7 +43,6 @@ class WriterLocks:
     """Locks by name, between threads and, with a folder for their files, between processes."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Remember the folder; None for locks of this process only."""
         self._folder = folder
         self._threads = [threading.RLock() for _ in range(_LOCKS)]
         self._files: dict[int, BaseFileLock] = {}

@@ -37,7 +37,6 @@ class Metrics:
     """Thread-safe counter of the uses of models."""
 
     def __init__(self) -> None:
-        """Start with no uses."""
         self._lock = threading.Lock()
         self._models: dict[str, _Tally] = {}
 

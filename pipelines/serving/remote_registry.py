@@ -59,7 +59,6 @@ class RemoteModels:
     """
 
     def __init__(self, settings: "Settings") -> None:
-        """Store the settings, without a request."""
         self._settings = settings
         self._lock = threading.Lock()
         self._servers: dict[str, ChatServer] = {}

@@ -71,7 +71,6 @@ class PipelineStore:
     """
 
     def __init__(self, settings: Settings, sources: Sources | None = None) -> None:
-        """Remember the settings; nothing is loaded, nobody is asked."""
         self.settings = settings
         self.models = (*MODELS, *specs_of(settings.remotes))
         self.sources = sources or Sources(settings)

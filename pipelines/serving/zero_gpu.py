@@ -70,7 +70,6 @@ class ZeroGpuStore(PipelineStore):
     """Lends stand-ins for pipelines, which live in forked workers."""
 
     def __init__(self, settings: Settings) -> None:
-        """Decorate the one generator that works on the device."""
         import spaces
 
         super().__init__(settings)
@@ -204,7 +203,6 @@ class StandIn:
     """Answers like a pipeline, by calls that run in a worker."""
 
     def __init__(self, store: ZeroGpuStore, spec: ModelSpec) -> None:
-        """Remember which."""
         import_libraries()
         module, _, name = spec.pipeline.partition(":")
         self._store = store
@@ -214,7 +212,6 @@ class StandIn:
         self.settings = store.settings
 
     def __getattr__(self, name: str) -> Any:
-        """Return a method that calls that of the pipeline, or a property that needs no weights."""
         found = inspect.getattr_static(self._class, name)
         if isinstance(found, property):
             assert found.fget is not None

@@ -54,7 +54,6 @@ class RemoteCaptioner(ImageToTextModel):
     """
 
     def __init__(self, spec: ModelSpec, settings: Settings, server: ChatServer) -> None:
-        """Store the settings, without a request."""
         self.spec = spec
         self.settings = settings
         self._server = server

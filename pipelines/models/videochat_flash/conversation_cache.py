@@ -26,7 +26,6 @@ class Conversations:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        """Keep at most so many bytes; the conversation that was used longest ago goes first."""
         self._max_bytes = max_bytes
         self._held: list[_Held] = []  # used longest ago first
         self._lock = threading.Lock()

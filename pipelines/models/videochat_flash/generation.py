@@ -84,7 +84,6 @@ class TokenChooser:
     """Chooses the tokens of one answer."""
 
     def __init__(self, decoding: Decoding) -> None:
-        """Start an answer."""
         from transformers import (
             LogitsProcessorList,
             RepetitionPenaltyLogitsProcessor,

@@ -109,7 +109,6 @@ class VideoPrompt:
         return 0 if self.features is None else len(self.features)
 
     def __len__(self) -> int:
-        """Return how many tokens are read, text and visual."""
         return _num_tokens(self.ids, self.num_visual)
 
 

@@ -103,7 +103,6 @@ class UmtTower(nn.Module):
     """
 
     def __init__(self, config: VisionConfig) -> None:
-        """Lay out the tower without weights that mean anything."""
         super().__init__()
         self.config = config
         self.patch_embed = nn.Linear(3 * config.patch_px**2, config.hidden_size)
@@ -137,7 +136,6 @@ class UmtBlock(nn.Module):
     """One block: attention, then an MLP, each on normalised input and added to what came in."""
 
     def __init__(self, config: VisionConfig) -> None:
-        """Lay out the block."""
         super().__init__()
         width = config.hidden_size
         self.num_heads = config.num_heads

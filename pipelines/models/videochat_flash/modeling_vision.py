@@ -71,7 +71,6 @@ class Projector(nn.Module):
     """Two layers from the width of the tower to that of the language model."""
 
     def __init__(self, width: int, text_width: int) -> None:
-        """Lay out the layers."""
         super().__init__()
         self.fc1 = nn.Linear(width, text_width)
         self.fc2 = nn.Linear(text_width, text_width)

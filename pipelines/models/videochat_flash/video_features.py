@@ -30,7 +30,6 @@ class ClipFeatures:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        """Keep at most so many bytes."""
         self._kept: LruCache[str, torch.Tensor] = LruCache(max_bytes, lambda rows: rows.nbytes)
         self._running: dict[str, threading.Event] = {}
         self._lock = threading.Lock()
