@@ -30,7 +30,7 @@ from pipelines.media import isolation
 from pipelines.media.archive import is_zip, open_inputs
 from pipelines.media.inputs import Inputs
 from pipelines.models.catalogue import CATALOGUE
-from pipelines.serving.memory import start_giving_back
+from pipelines.serving.memory import start_trimming
 from pipelines.serving.store import PipelineStore
 
 
@@ -243,7 +243,7 @@ def _on_this_machine(asked: _Asked, control: RunControl, stack: ExitStack) -> Ba
     """Return the run on this machine; what it has open goes to `stack`."""
     args, items = asked.args, asked.inputs.items
     store = PipelineStore(asked.settings)
-    start_giving_back(store)
+    start_trimming(store)
     captioner = _captioner(store, args.model, args.prompt, asked.options)
     ledger = stack.enter_context(Ledger(asked.ledger, captioner.settings))
     return BatchRun(items, captioner.caption_batch, ledger, asked.engine, control=control)

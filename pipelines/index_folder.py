@@ -27,7 +27,7 @@ from pipelines.search.indexes import Indexes, owner_of
 from pipelines.search.kinds import TASKS, SearchKind, may_be_indexed, side_of
 from pipelines.search.query import Query, look_in, merged, sides_to_search
 from pipelines.search.results import FileOutcome, FoundFile, SearchResult
-from pipelines.serving.memory import start_giving_back
+from pipelines.serving.memory import start_trimming
 from pipelines.serving.store import PipelineStore
 
 #: How a process ends: all done, some files with an error, stopped by a person, not possible.
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace, settings: Settings) -> int:
     store, indexes = PipelineStore(settings), Indexes(settings.index_uri)
-    start_giving_back(store)
+    start_trimming(store)
     owner = owner_of(args.index_key or own_key(settings.cache_dir))
     models: dict[FileKind, str] = {"picture": args.model, "video": args.video_model}
     sides: dict[FileKind, SearchKind] = {kind: side_of(store, kind, models[kind]) for kind in TASKS}

@@ -16,7 +16,7 @@ class Use:
 
     Attributes:
         now: requests that use it at present.
-        seconds: total time that finished requests held it.
+        seconds: total time of finished requests.
         ended: (outcome, count): "ok", "left" (the visitor stopped or closed the page), "refused"
             (a `PipelineError`, such as bad input) or "failed".
     """
