@@ -24,8 +24,8 @@ from pipelines.media.named_image import NamedImage
 from pipelines.models.catalogue import CATALOGUE
 from pipelines.search.index_run import IndexProgress, IndexRequest, add_files
 from pipelines.search.indexes import Indexes, owner_of
-from pipelines.search.kinds import TASKS, SearchKind, may_be_indexed, side_of
-from pipelines.search.query import Query, look_in, merged, sides_to_search
+from pipelines.search.kinds import TASKS, SearchKind, may_be_indexed, resolve_kind
+from pipelines.search.query import Query, kinds_to_search, merged, search_kind
 from pipelines.search.results import FileOutcome, FoundFile, SearchResult
 from pipelines.serving.memory import start_trimming
 from pipelines.serving.store import PipelineStore
@@ -100,10 +100,10 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
     start_trimming(store)
     owner = owner_of(args.index_key or own_key(settings.cache_dir))
     models: dict[FileKind, str] = {"picture": args.model, "video": args.video_model}
-    sides: dict[FileKind, SearchKind] = {kind: side_of(store, kind, models[kind]) for kind in TASKS}
+    kinds = {kind: resolve_kind(store, kind, models[kind]) for kind in TASKS}
     failed = 0
     if args.folder is not None:
-        failed = _index(args, store, indexes, owner, sides)
+        failed = _index(args, store, indexes, owner, kinds)
     if args.query or args.like:
         _search(args, store, indexes, owner, models)
     return WITH_ERRORS if failed else DONE
@@ -124,7 +124,7 @@ def _index(
     store: PipelineStore,
     indexes: Indexes,
     owner: str,
-    sides: dict[FileKind, SearchKind],
+    kinds: dict[FileKind, SearchKind],
 ) -> int:
     """Bring a folder into the index; return how many files could not be."""
     folder: Path = args.folder.resolve()
@@ -137,15 +137,15 @@ def _index(
     if not files:
         raise InputError("There is no picture and no video in the folder.")
     _quieten()
-    order = IndexRequest(
-        files=files, owner=owner, sides=sides, thumbnails=False, kept=True, most_vectors=sys.maxsize
+    request = IndexRequest(
+        files=files, owner=owner, kinds=kinds, thumbnails=False, kept=True, most_vectors=sys.maxsize
     )
     outcomes: list[FileOutcome] = []
-    with closing(add_files(store, indexes, order)) as looks:
-        for look in looks:
-            outcomes += [outcome for _, outcome in look.new]
-            _show(look)
-    gone = 0 if args.keep_missing else _take_out_missing(indexes, owner, sides, folder)
+    with closing(add_files(store, indexes, request)) as steps:
+        for step in steps:
+            outcomes += [outcome for _, outcome in step.new]
+            _show(step)
+    gone = 0 if args.keep_missing else _take_out_missing(indexes, owner, kinds, folder)
     return _summarise(outcomes, gone)
 
 
@@ -165,28 +165,28 @@ def _walk(folder: Path, *, recursive: bool) -> Iterator[Path]:
                 yield Path(root, name)
 
 
-def _show(look: IndexProgress) -> None:
+def _show(progress: IndexProgress) -> None:
     """Rewrite the line of progress on a terminal; a log gets none."""
     if sys.stderr.isatty():
-        text = f"{look.done:,} of {look.total:,} | {look.stage}"
+        text = f"{progress.done:,} of {progress.total:,} | {progress.stage}"
         columns = shutil.get_terminal_size().columns - 1
         print(f"\r{text[:columns]:<{columns}}", end="", file=sys.stderr, flush=True)
 
 
 def _take_out_missing(
-    indexes: Indexes, owner: str, sides: dict[FileKind, SearchKind], folder: Path
+    indexes: Indexes, owner: str, kinds: dict[FileKind, SearchKind], folder: Path
 ) -> int:
     """Take files out of the index that are no longer in a folder; return how many."""
     count = 0
-    for side in sides.values():
-        shelf = indexes.shelf(owner, side.space)
-        with indexes.changing(owner):
+    for kind in kinds.values():
+        tables = indexes.tables(owner, kind.space)
+        with indexes.locked(owner):
             gone = [
                 file.content
-                for file in shelf.files().values()
+                for file in tables.files().values()
                 if Path(file.path).is_relative_to(folder) and not Path(file.path).exists()
             ]
-            shelf.delete(gone)
+            tables.delete(gone)
         count += len(gone)
     return count
 
@@ -225,13 +225,12 @@ def _search(
         raise InputError(f"Expected a picture for --like but there is no {args.like.name!r}.")
     query = Query(text=args.query, image=args.like, text_weight=args.text_weight, top_k=args.top_k)
     found = []
-    sides = sides_to_search(store, indexes, owner, models)
     _quieten()
-    for side in sides:
-        for _ in store.fetch(side.spec.key, side.task):
+    for kind in kinds_to_search(store, indexes, owner, models):
+        for _ in store.fetch(kind.spec.key, kind.task):
             continue
-        with store.use(side.spec.key, side.task) as pipeline:
-            found.append(look_in(pipeline, indexes, owner, side, query))
+        with store.use(kind.spec.key, kind.task) as pipeline:
+            found.append(search_kind(pipeline, indexes, owner, kind, query))
     search = merged(found, query)
     for note in search.notes:
         print(note, file=sys.stderr)

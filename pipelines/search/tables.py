@@ -1,4 +1,4 @@
-"""An owner's files as one model sees them: names, thumbnails and vectors. Torch-free."""
+"""Tables of an index in LanceDB: names, thumbnails and vectors of files."""
 
 import logging
 import math
@@ -20,18 +20,17 @@ from pipelines.search.results import IndexedFile, IndexSummary
 
 log = logging.getLogger(__name__)
 
-#: How often a read or write is tried: another process may just have changed the table.
+#: Attempts of a read or write: another process may just have changed the table.
 TRIES = 4
 RETRY_WAIT_S = 0.1
 
-#: Age from which on versions of a table that are no longer current are deleted for good; a search
-#: that reads one of them is over by then.
+#: Age at which old versions of a table are deleted for good; no search reads them any more.
 KEEP_VERSIONS = timedelta(seconds=60)
 
-#: Rows of a result that are read at once.
+#: Most rows of a result.
 MOST_ROWS = 10_000_000
 
-#: What LanceDB keeps in memory of indexes and of tables; by itself it would take gigabytes.
+#: Memory of LanceDB for indexes and for tables; its default is gigabytes.
 INDEX_CACHE_BYTES = 512_000_000
 METADATA_CACHE_BYTES = 64_000_000
 
@@ -46,10 +45,10 @@ class IndexUnavailable(PipelineError):
 
 
 class Database:
-    """Tables by name; any number of threads may use it.
+    """Tables by name, thread-safe; LanceDB is imported and opened at first use.
 
     Raises:
-        IndexUnavailable: from any method, where the database does not answer.
+        IndexUnavailable: from any method, if the database does not answer.
     """
 
     def __init__(self, uri: str) -> None:
@@ -60,33 +59,33 @@ class Database:
 
     @property
     def folder(self) -> Path | None:
-        """Where it lies; None on object storage or a server."""
+        """Its folder; None on object storage or a server."""
         return None if "://" in self.uri else Path(self.uri)
 
     @cached_property
     def _connection(self) -> Any:
         import lancedb
 
-        if self.folder is not None:  # others of this machine have no business in it
+        if self.folder is not None:  # closed to other users
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         session = lancedb.Session(INDEX_CACHE_BYTES, METADATA_CACHE_BYTES)
-        # each read sees what was written last, by other processes too
+        # each read sees the latest write of any process
         return lancedb.connect(self.uri, read_consistency_interval=timedelta(0), session=session)
 
-    def rest(self, idle_s: float) -> None:
-        """Let go of what LanceDB keeps in memory, if nobody has asked for `idle_s` seconds."""
-        if self.uri.startswith("memory:"):  # the tables themselves are
+    def release_idle(self, idle_s: float) -> None:
+        """Release LanceDB's memory after `idle_s` seconds without use."""
+        if self.uri.startswith("memory:"):  # it would lose the tables
             return
         with self._connecting:
             if time.monotonic() - self._used_s >= idle_s:
-                vars(self).pop("_connection", None)  # who reads meanwhile has it still
+                vars(self).pop("_connection", None)  # current reads still have it
 
     def is_missing(self) -> bool:
-        """Whether it is a folder that is not there yet."""
+        """Return whether it is a folder that does not exist yet."""
         return self.folder is not None and not self.folder.is_dir()
 
     def rows(self, name: str, columns: Sequence[str], where: str = "") -> list[dict[str, Any]]:
-        """Return rows of a table; none where there is no such table."""
+        """Return rows of a table; none if there is no such table."""
 
         def read() -> list[dict[str, Any]]:
             table = self._open(name)
@@ -101,7 +100,7 @@ class Database:
         return self._tried(read)
 
     def count(self, name: str, where: str | None = None) -> int:
-        """Return the number of rows of a table; 0 where there is no such table."""
+        """Return the number of rows of a table; 0 if there is no such table."""
 
         def read() -> int:
             table = self._open(name)
@@ -110,7 +109,7 @@ class Database:
         return self._tried(read)
 
     def ask(self, name: str, ask: Callable[[Any], Result], default: Result) -> Result:
-        """Return what `ask` reads from LanceDB's table, or `default` where there is none."""
+        """Return what `ask` reads from LanceDB's table, or `default` if there is none."""
 
         def read() -> Result:
             table = self._open(name)
@@ -119,13 +118,13 @@ class Database:
         return self._tried(read)
 
     def put(self, name: str, schema: Any, rows: Any, *, key: str = "") -> None:
-        """Add rows to a table, which is made where it is missing.
+        """Add rows to a table, which is created if it is missing.
 
         Args:
             name: of the table.
             schema: its pyarrow schema.
             rows: a pyarrow table.
-            key: a column; rows whose value of it is there already are replaced.
+            key: a column; rows with an existing value of it are replaced.
         """
 
         def write() -> None:
@@ -155,8 +154,8 @@ class Database:
         with self._writing:
             self._tried(lambda: self._connection.drop_table(name, ignore_missing=True))
 
-    def tidy(self, name: str) -> None:
-        """Join small pieces, and delete for good what was deleted longer than a minute ago."""
+    def compact(self, name: str) -> None:
+        """Join small fragments, and delete old versions for good."""
 
         def write() -> None:
             table = self._open(name)
@@ -167,22 +166,22 @@ class Database:
             self._tried(write)
 
     def rewrite(self, name: str) -> None:
-        """Write a table anew, so that no piece of it holds rows that were deleted.
+        """Rewrite a table, so that no fragment of it holds deleted rows.
 
-        LanceDB marks deleted rows, and leaves them in their piece until a tenth of it is gone. The
-        pieces of before go when versions of before do; see `tidy`.
+        LanceDB only marks deleted rows until a tenth of a fragment is deleted. The old fragments
+        are deleted with the old versions; see `compact`.
         """
 
         def write() -> None:
             table = self._open(name)
-            if table is not None:  # one transaction: rows that others add meanwhile stay
+            if table is not None:  # one transaction: concurrent additions stay
                 table.update(values_sql={column: column for column in table.schema.names[:1]})
 
         with self._writing:
             self._tried(write)
 
     def index_vectors(self, name: str) -> None:
-        """Sort the vectors of a table into cells, of which a search then looks into some."""
+        """Cluster the vectors of a table into cells, so that a search reads only some of them."""
         from lancedb.index import IvfFlat
 
         def write() -> None:
@@ -196,12 +195,12 @@ class Database:
             self._tried(write)
 
     def num_cells(self, table: Any) -> int:
-        """Return how many cells the vectors of a table are sorted into; 0 where they are not."""
+        """Return the number of cells of a table's vectors; 0 if they are not clustered."""
         found = [index for index in table.list_indices() if "vector" in index.columns]
         return round(math.sqrt(found[0].num_indexed_rows)) if found else 0
 
     def _open(self, name: str) -> Any:
-        """Return a table as it is now, or None where there is none."""
+        """Return the current version of a table, or None if there is none."""
         if self.is_missing():
             return None
         with self._connecting:
@@ -228,7 +227,7 @@ class Database:
             try:
                 return work()
             except (OSError, RuntimeError, ValueError) as error:  # what LanceDB raises
-                log.info("The index did not answer: %s", type(error).__name__)
+                log.info("A request to the index failed: %s", type(error).__name__)
                 last = error
             time.sleep(RETRY_WAIT_S * (number + 1))
         log.warning("The index cannot be used: %s", last)
@@ -236,7 +235,7 @@ class Database:
 
 
 def unavailable() -> IndexUnavailable:
-    """Return what people are told where the index does not answer."""
+    """Return the error of a database that does not answer."""
     return IndexUnavailable(
         "The index cannot be read or written just now: its disk is full or damaged, another "
         "process keeps writing to it, or its server does not answer. Try again; what was indexed "
@@ -250,22 +249,22 @@ def quoted(values: Sequence[str]) -> Iterator[str]:
         yield "'" + value.replace("'", "''") + "'"
 
 
-#: Vectors up to which every one is compared with a query; beyond, only those of the nearest cells.
+#: Most vectors that are all compared with a query; beyond, only those of the nearest cells.
 MOST_EXACT = 100_000
 
-#: Share of the cells of a large index that a query looks into.
-CELLS_ASKED = 0.25
+#: Share of the cells of a large index that a query reads.
+CELLS_READ = 0.25
 
-#: Vectors drawn from an index to tell what the rest of it is like.
+#: Vectors drawn from an index as a sample of it.
 SAMPLE = 1000
 
 _NONE: Vectors = np.zeros((0, 0), np.float32)
 
-#: Files that are renamed at once.
+#: Files that are renamed together.
 _RENAMED = 500
 
-#: Columns of a file that a list of files needs.
-_FACTS = ("content", "name", "kind", "path", "num_parts")
+#: Columns of a file without its thumbnail.
+_COLUMNS = ("content", "name", "kind", "path", "num_parts")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -273,10 +272,10 @@ class Nearest:
     """The vectors nearest to a query, nearest first.
 
     Attributes:
-        contents: which file each is of.
-        starts_s: where in it each starts.
-        ends_s: where it ends.
-        vectors: (N, D) float32, of length 1.
+        contents: file of each.
+        starts_s: start of each in its file.
+        ends_s: end of each.
+        vectors: (N, D) float32, unit length.
     """
 
     contents: tuple[str, ...]
@@ -286,10 +285,10 @@ class Nearest:
 
 
 class VectorTables:
-    """The files of one owner in the space of one model's vectors.
+    """The files of one owner in the space of one model's vectors: two tables, named after `name`.
 
-    Vectors are written before the file that they belong to: what a killed run leaves behind is
-    vectors of no file, which no search shows and the next run writes anew.
+    Vectors are written before their file: a killed run leaves vectors of no file, which no search
+    shows and the next run replaces.
     """
 
     def __init__(self, database: Database, name: str) -> None:
@@ -298,20 +297,20 @@ class VectorTables:
 
     def files(self) -> dict[str, IndexedFile]:
         """Return all files by content, without thumbnails."""
-        rows = self._database.rows(self._files, _FACTS)
+        rows = self._database.rows(self._files, _COLUMNS)
         return {row["content"]: IndexedFile(**row) for row in rows}
 
-    def some(self, contents: Iterable[str], *, thumbnails: bool = False) -> dict[str, IndexedFile]:
-        """Return those files of some contents that there are, with or without thumbnails."""
+    def find(self, contents: Iterable[str], *, thumbnails: bool = False) -> dict[str, IndexedFile]:
+        """Return the files with some contents, with or without thumbnails."""
         asked = list(dict.fromkeys(contents))
         if not asked:
             return {}
-        columns = (*_FACTS, "thumbnail") if thumbnails else _FACTS
+        columns = (*_COLUMNS, "thumbnail") if thumbnails else _COLUMNS
         rows = self._database.rows(self._files, columns, _of(asked))
         return {row["content"]: IndexedFile(**row) for row in rows}
 
-    def holding(self) -> IndexSummary:
-        """Return how much there is."""
+    def summary(self) -> IndexSummary:
+        """Return the size of the index."""
         return IndexSummary(
             pictures=self._database.count(self._files, "kind = 'picture'"),
             videos=self._database.count(self._files, "kind = 'video'"),
@@ -319,7 +318,7 @@ class VectorTables:
         )
 
     def add(self, files: Sequence[tuple[IndexedFile, FileVectors]]) -> None:
-        """Add files with their vectors; what there was of the same content is replaced."""
+        """Add files with their vectors; files of the same content are replaced."""
         if not files:
             return
         self._database.delete(self._parts, _of(file.content for file, _ in files))
@@ -331,10 +330,10 @@ class VectorTables:
         self._database.put(self._files, whole, rows, key="content")
 
     def rename(self, files: Sequence[IndexedFile]) -> None:
-        """Write the names and places of files anew."""
+        """Update the names and places of files."""
         for start in range(0, len(files), _RENAMED):
             some = {file.content: file for file in files[start : start + _RENAMED]}
-            there = self.some(some, thumbnails=True)
+            there = self.find(some, thumbnails=True)
             rows = [
                 replace(file, name=some[content].name, path=some[content].path)
                 for content, file in there.items()
@@ -354,21 +353,17 @@ class VectorTables:
         self.delete(contents)
         for name in (self._files, self._parts):
             self._database.rewrite(name)
-        self.tidy()
+        self.compact()
 
     def drop(self) -> None:
         """Delete everything."""
         self._database.drop(self._files)
         self._database.drop(self._parts)
 
-    def tidy(self, most_exact: int = MOST_EXACT) -> None:
-        """Join small pieces, delete old versions for good, and keep a large index quick.
-
-        Args:
-            most_exact: vectors up to which no search structure is built.
-        """
+    def compact(self, most_exact: int = MOST_EXACT) -> None:
+        """Join small fragments, delete old versions, and index more than `most_exact` vectors."""
         for name in (self._files, self._parts):
-            self._database.tidy(name)
+            self._database.compact(name)
         if self._database.count(self._parts) > most_exact:
             self._database.index_vectors(self._parts)
 
@@ -379,7 +374,7 @@ class VectorTables:
             asked = table.search(vector, vector_column_name="vector").distance_type("cosine")
             cells = self._database.num_cells(table)
             if cells:
-                asked = asked.nprobes(max(1, round(cells * CELLS_ASKED)))
+                asked = asked.nprobes(max(1, round(cells * CELLS_READ)))
             columns = ["content", "start_s", "end_s", "vector", "_distance"]
             return asked.select(columns).limit(limit).to_arrow()
 
@@ -412,7 +407,6 @@ def _of(contents: Iterable[str]) -> str:
 
 
 def _matrix(column: Any) -> Vectors:
-    """Return a column of N vectors as an array (N, D)."""
     joined = column.combine_chunks()
     return np.asarray(joined.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(
         len(joined), -1
