@@ -1,4 +1,4 @@
-"""One worker of a cluster: the engine of a batch over a few pictures at a time. Ray-free."""
+"""Worker of a cluster: the engine of a batch over a few images at a time, without Ray."""
 
 import os
 import secrets
@@ -24,19 +24,19 @@ from pipelines.serving.store import PipelineStore
 
 @dataclass(frozen=True, kw_only=True)
 class WorkItem:
-    """What every worker is told; holds no key.
+    """Work of every worker; holds no key.
 
     Attributes:
-        settings: of the run, with the precision that all machines compute in.
+        settings: of the run, with the precision of all machines.
         spec: the model.
-        prompt: what every caption continues.
-        options: how the texts are generated.
-        key: of the settings that captions depend on, as the one who asks has them.
-        engine: how pictures are opened and given to the model.
+        prompt: beginning of every caption.
+        options: of the generation.
+        key: of the caption settings on the machine of the run.
+        engine: options of the engine.
         items: all inputs.
         known: captions by content.
         other: captions under other settings, with their contents.
-        shards: folder of the workers' own ledgers.
+        shards: folder of the workers' ledgers.
     """
 
     settings: Settings
@@ -52,44 +52,45 @@ class WorkItem:
 
 
 class CaptionWorker:
-    """Captions inputs by their numbers; what it did is in a ledger of its own first."""
+    """Captions of inputs by their numbers, written to the worker's own ledger first.
 
-    def __init__(self, errand: WorkItem) -> None:
-        """Get ready; the model is loaded with the first pictures.
+    The model is loaded with the first images.
 
-        Raises:
-            NotBegunError: this machine would make other captions, or has not got the model.
-        """
-        self._errand = errand
-        settings = replace(errand.settings, remotes=with_keys(errand.settings.remotes, os.environ))
+    Raises:
+        NotBegunError: this machine lacks the model, or would make other captions.
+    """
+
+    def __init__(self, work: WorkItem) -> None:
+        self._work = work
+        settings = replace(work.settings, remotes=with_keys(work.settings.remotes, os.environ))
         if settings.decoders == "apart":
             isolation.enable()
         store = PipelineStore(settings)
-        spec = store.resolve(errand.spec.key, errand.spec.task)
+        spec = store.resolve(work.spec.key, work.spec.task)
         for _ in store.fetch(spec.key, spec.task):
             pass
-        captioner = make_captioner(store, spec, errand.prompt, errand.options)
-        if captioner.settings.key != errand.key:
+        captioner = make_captioner(store, spec, work.prompt, work.options)
+        if captioner.settings.key != work.key:
             raise NotBegunError(
                 "A machine of the cluster has another checkpoint or server of this model, or "
                 "computes in another precision. Set it up as this one; --dtype sets the precision."
             )
         self._caption_batch = captioner.caption_batch
         name = f"{secrets.token_hex(8)}.jsonl"
-        self._ledger = Ledger(errand.shards / name, captioner.settings, errand.known, errand.other)
+        self._ledger = Ledger(work.shards / name, captioner.settings, work.known, work.other)
 
     def results(self, numbers: Iterable[int]) -> list[BatchResult]:
         """Return the result of each input, in order.
 
         Raises:
-            PipelineError: what no other picture would mend.
+            PipelineError: an error that no other image would change.
         """
         places = [int(number) for number in numbers]
         run = BatchRun(
-            [self._errand.items[place] for place in places],
+            [self._work.items[place] for place in places],
             self._caption_batch,
             self._ledger,
-            self._errand.engine,
+            self._work.engine,
         )
         with closing(run.results()) as results:
             made = list(results)
@@ -97,22 +98,22 @@ class CaptionWorker:
 
 
 def as_row(result: BatchResult) -> dict[str, Any]:
-    """Return a result as plain values that travel."""
+    """Return a result as plain values."""
     return asdict(result)
 
 
 def of_row(row: Mapping[str, Any]) -> BatchResult:
-    """Return the result that `as_row` made a row of."""
+    """Return the result of a row; see `as_row`."""
     return BatchResult(**{**row, "notes": tuple(row["notes"])})
 
 
 def failure_row(error: PipelineError) -> dict[str, str]:
-    """Return what ends a run as plain values."""
+    """Return the error that ends a run as plain values."""
     kind = "input" if isinstance(error, InputError) else "model"
     return {"kind": kind, "message": error.message, "title": error.title}
 
 
 def of_failure(row: Mapping[str, str]) -> PipelineError:
-    """Return the error that `failure_row` made a row of."""
+    """Return the error of a row; see `failure_row`."""
     made = InputError if row["kind"] == "input" else NotBegunError
     return made(row["message"], title=row["title"])

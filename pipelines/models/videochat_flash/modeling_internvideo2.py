@@ -30,13 +30,10 @@ class InternVideo2Tower(nn.Module):
 
         Args:
             pixels: (B, T, 3, S, S) normalised; T is 4 for video and 1 for images.
-            cancel: checked before every block.
+            cancel: checked before every block; raises `Cancelled`.
 
         Returns:
             (B, T*G*G, C) without the class token, in the order time, row, column.
-
-        Raises:
-            Cancelled: `cancel` is cancelled.
         """
         tokens = self.patch_embed(to_patches(pixels, self.config.patch_px))  # (B, P, C)
         tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
