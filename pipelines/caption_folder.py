@@ -248,6 +248,7 @@ def _on_cluster(arguments: _Arguments, control: RunControl, stack: ExitStack) ->
         InputError: Ray is missing, there is no such cluster, or the pictures are in a zip.
     """
     from pipelines.batch import ray_run as cluster
+    from pipelines.batch.ray_worker import ClusterWork
 
     cluster.check_installed()
     args, settings = arguments.args, arguments.settings
@@ -255,7 +256,7 @@ def _on_cluster(arguments: _Arguments, control: RunControl, stack: ExitStack) ->
         raise InputError("--engine ray reads a folder that every machine sees, no zip: unpack it.")
     spec = PipelineStore(settings).resolve(args.model, TASK)
     nodes = stack.enter_context(cluster.cluster(args.ray_address))
-    work = cluster.ClusterWork(settings, spec, args.prompt, arguments.options)
+    work = ClusterWork(settings, spec, args.prompt, arguments.options)
     work = cluster.with_precision(work, nodes)
     ledger = stack.enter_context(Ledger(arguments.ledger, work.caption_settings()))
     return cluster.ClusterRun(

@@ -53,52 +53,35 @@ class Prepared:
         return self.image.width * self.image.height if self.image else 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preparation:
-    """Options of opening inputs.
+def prepare(index: int, item: BatchInput, ledger: Ledger, options: "EngineOptions") -> Prepared:
+    """Open one input; any problem with it is in `error`.
 
-    Attributes:
-        max_pixels: most pixels of one image.
-        draft_px: as in `images.decode_image`.
-        read_existing: whether caption files beside the images are read.
-        keep_existing: whether a caption file with text is kept, unless an earlier run with other
-            settings wrote it.
+    The ledger knows which contents need no image, and the captions of runs with other settings.
     """
-
-    max_pixels: int
-    draft_px: int
-    read_existing: bool
-    keep_existing: bool
-
-    def __call__(self, index: int, item: BatchInput, ledger: Ledger) -> Prepared:
-        """Open one input; any problem with it is in `error`.
-
-        The ledger knows which contents need no image, and the captions of runs with other settings.
-        """
-        content = existing = ""
-        try:
-            existing = item.existing_caption() if self.read_existing else ""
-            if existing and self.keep_existing and not ledger.may_be_other(existing):
-                return Prepared(index=index, existing=existing, kept=True)
-            data = item.source.read()
-            content = hashlib.sha256(data).hexdigest()
-            if existing and self.keep_existing and not ledger.is_other(existing, content):
-                return Prepared(index=index, existing=existing, kept=True)
-            if ledger.caption(content) is not None:
-                return Prepared(index=index, hash=content, existing=existing)
-            image = decode_image(
-                data, item.name, max_pixels=self.max_pixels, draft_px=self.draft_px
-            )
-        except MediaError as error:
-            return Prepared(index=index, hash=content, error=error.message)
-        except MemoryError:
-            error_text = "There is not enough memory to open it. Shrink it and start again."
-            return Prepared(index=index, hash=content, error=error_text)
-        except Exception:  # one file must not stop thousands
-            log.exception("An input could not be opened")
-            error_text = "It could not be opened for a reason that was not foreseen."
-            return Prepared(index=index, hash=content, error=error_text)
-        return Prepared(index=index, hash=content, image=image, existing=existing)
+    content = existing = ""
+    try:
+        existing = item.existing_caption() if options.existing != "overwrite" else ""
+        keep = existing and options.existing == "skip"
+        if keep and not ledger.may_be_other(existing):
+            return Prepared(index=index, existing=existing, kept=True)
+        data = item.source.read()
+        content = hashlib.sha256(data).hexdigest()
+        if keep and not ledger.is_other(existing, content):
+            return Prepared(index=index, existing=existing, kept=True)
+        if ledger.caption(content) is not None:
+            return Prepared(index=index, hash=content, existing=existing)
+        limits = {"max_pixels": options.max_pixels, "draft_px": options.draft_px}
+        image = decode_image(data, item.name, **limits)
+    except MediaError as error:
+        return Prepared(index=index, hash=content, error=error.message)
+    except MemoryError:
+        error_text = "There is not enough memory to open it. Shrink it and start again."
+        return Prepared(index=index, hash=content, error=error_text)
+    except Exception:  # one file must not stop thousands
+        log.exception("An input could not be opened")
+        error_text = "It could not be opened for a reason that was not foreseen."
+        return Prepared(index=index, hash=content, error=error_text)
+    return Prepared(index=index, hash=content, image=image, existing=existing)
 
 
 def prepare_all(
@@ -271,16 +254,9 @@ class BatchRun:
 
     def _ahead(self) -> Generator[Prepared, None, None]:
         options = self._options
-        prepare = Preparation(
-            max_pixels=options.max_pixels,
-            draft_px=options.draft_px,
-            read_existing=options.existing != "overwrite",
-            keep_existing=options.existing == "skip",
-        )
-
         return prepare_all(
             self._items,
-            lambda index, item: prepare(index, item, self._ledger),
+            lambda index, item: prepare(index, item, self._ledger, options),
             num_workers=options.num_workers,
             num_ahead=2 * options.batch_size + options.num_workers,
             max_pixels_ahead=max(1, options.max_pixels_held // 2),

@@ -87,14 +87,11 @@ class Metadata:
 class TextFiles:
     """A caption file beside each image, written atomically; inputs in an archive get none.
 
-    Attributes:
-        num_written: written files; those with the right text already are not written.
-        unwritten: (image, reason) of each caption file that could not be written.
+    `unwritten` has (image, reason) of each caption file that could not be written.
     """
 
     def __init__(self, items: Sequence[BatchInput]) -> None:
         self._items = items
-        self.num_written = 0
         self.unwritten: list[tuple[str, str]] = []
         places = (item.source.caption_path for item in items)
         remove_stale_parts({path.parent for path in places if path is not None})
@@ -115,7 +112,6 @@ class TextFiles:
             if path.exists() and path.read_bytes() == data.encode("utf-8", "replace"):
                 return
             replace_text(path, data)
-            self.num_written += 1
         except OSError as error:
             if is_full(error):
                 raise disk_error(error, "a caption file") from error

@@ -1,6 +1,5 @@
 """Run for a watcher: in its own thread, with progress, ended within a moment."""
 
-import io
 import os
 import threading
 import time
@@ -10,8 +9,6 @@ from contextlib import ExitStack, closing, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from PIL import Image
 
 from pipelines.batch.captioner import TASK, make_captioner
 from pipelines.batch.control import RunProgress
@@ -24,8 +21,8 @@ from pipelines.core.errors import PipelineError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.spec import ModelSpec
 from pipelines.media.archive import open_inputs
-from pipelines.media.images import decode_image
 from pipelines.media.inputs import Inputs, Skipped
+from pipelines.media.thumbnails import input_thumbnail
 from pipelines.serving.store import PipelineStore
 
 #: Seconds between two updates of the gallery, and the longest side of its images in pixels.
@@ -66,17 +63,7 @@ class Gallery:
         )
 
     def _small(self, index: int) -> bytes:
-        item = self._items[index]
-        try:
-            image = decode_image(
-                item.source.read(), item.name, max_pixels=self._max_pixels, draft_px=_SIDE_PX
-            )
-        except (PipelineError, MemoryError):
-            return b""  # the caption is valid without it
-        image.thumbnail((_SIDE_PX, _SIDE_PX), Image.Resampling.BILINEAR)
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=80)
-        return buffer.getvalue()
+        return input_thumbnail(self._items[index], _SIDE_PX, max_pixels=self._max_pixels)
 
 
 #: Seconds between two progress reports, which also bound the time to end.
@@ -237,7 +224,7 @@ class BatchJob:
         try:
             with suppress(Cancelled):
                 self._board.stage = "Waiting for others' batches"
-                with self._store.queue.place(self._cancel):
+                with self._store.queue.run_slot(self._cancel):
                     self._board.stage = "Reading the files"
                     self._run()
         except BaseException as error:

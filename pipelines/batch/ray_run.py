@@ -15,12 +15,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipelines.batch.captioner import make_captioner
 from pipelines.batch.control import RateMeter, RunControl, RunProgress
 from pipelines.batch.engine import EngineOptions
-from pipelines.batch.ledger import CaptionSettings, Ledger, LedgerEntry, read_captions
+from pipelines.batch.ledger import Ledger, LedgerEntry, read_captions
 from pipelines.batch.ray_worker import (
     CaptionWorker,
+    ClusterWork,
     WorkItem,
     as_row,
     failure_row,
@@ -29,10 +29,7 @@ from pipelines.batch.ray_worker import (
 )
 from pipelines.batch.results import BatchResult
 from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError, PipelineError
-from pipelines.core.options import GenerationOptions
 from pipelines.core.remote import without_keys
-from pipelines.core.settings import Settings
-from pipelines.core.spec import ModelSpec
 from pipelines.media.inputs import BatchInput
 from pipelines.serving.store import PipelineStore
 
@@ -147,21 +144,6 @@ MOST_RESTARTS = 3
 
 #: Share of the machines' memory for models.
 _MEMORY_SHARE = 0.9
-
-
-@dataclass(frozen=True)
-class ClusterWork:
-    """Model and options for every image."""
-
-    settings: Settings
-    spec: ModelSpec
-    prompt: str
-    options: GenerationOptions
-
-    def caption_settings(self) -> CaptionSettings:
-        """Return the caption settings on this machine."""
-        store = PipelineStore(self.settings)
-        return make_captioner(store, self.spec, self.prompt, self.options).settings
 
 
 def check_installed() -> None:
@@ -343,10 +325,11 @@ class ClusterRun:
         )
         spec = work.spec
         return WorkItem(
-            settings=replace(settings, remotes=remotes, auth=""),
-            spec=spec if spec.remote is None else replace(spec, remote=None),
-            prompt=work.prompt,
-            options=work.options,
+            work=replace(
+                work,
+                settings=replace(settings, remotes=remotes, auth=""),
+                spec=spec if spec.remote is None else replace(spec, remote=None),
+            ),
             key=self._ledger.settings.key,
             engine=self._engine,
             items=self._items,

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.batch.captioner import make_captioner
 from pipelines.batch.engine import BatchRun, EngineOptions
-from pipelines.batch.ledger import Ledger, LedgerEntry
+from pipelines.batch.ledger import CaptionSettings, Ledger, LedgerEntry
 from pipelines.batch.results import BatchResult
 from pipelines.core.errors import InputError, NotBegunError, PipelineError
 from pipelines.core.options import GenerationOptions
@@ -22,15 +22,27 @@ from pipelines.media.inputs import BatchInput
 from pipelines.serving.store import PipelineStore
 
 
+@dataclass(frozen=True)
+class ClusterWork:
+    """Model and options for every image."""
+
+    settings: Settings
+    spec: ModelSpec
+    prompt: str
+    options: GenerationOptions
+
+    def caption_settings(self) -> CaptionSettings:
+        """Return the caption settings on this machine."""
+        store = PipelineStore(self.settings)
+        return make_captioner(store, self.spec, self.prompt, self.options).settings
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkItem:
     """Work of every worker; holds no key.
 
     Attributes:
-        settings: of the run, with the precision of all machines.
-        spec: the model.
-        prompt: beginning of every caption.
-        options: of the generation.
+        work: of the run, with the precision of all machines.
         key: of the caption settings on the machine of the run.
         engine: options of the engine.
         items: all inputs.
@@ -39,10 +51,7 @@ class WorkItem:
         shards: folder of the workers' ledgers.
     """
 
-    settings: Settings
-    spec: ModelSpec
-    prompt: str
-    options: GenerationOptions
+    work: ClusterWork
     key: str
     engine: EngineOptions
     items: tuple[BatchInput, ...]
@@ -60,8 +69,8 @@ class CaptionWorker:
         NotBegunError: this machine lacks the model, or would make other captions.
     """
 
-    def __init__(self, work: WorkItem) -> None:
-        self._work = work
+    def __init__(self, item: WorkItem) -> None:
+        self._item, work = item, item.work
         settings = replace(work.settings, remotes=with_keys(work.settings.remotes, os.environ))
         if settings.decoders == "apart":
             isolation.enable()
@@ -70,14 +79,14 @@ class CaptionWorker:
         for _ in store.fetch(spec.key, spec.task):
             pass
         captioner = make_captioner(store, spec, work.prompt, work.options)
-        if captioner.settings.key != work.key:
+        if captioner.settings.key != item.key:
             raise NotBegunError(
                 "A machine of the cluster has another checkpoint or server of this model, or "
                 "computes in another precision. Set it up as this one; --dtype sets the precision."
             )
         self._caption_batch = captioner.caption_batch
         name = f"{secrets.token_hex(8)}.jsonl"
-        self._ledger = Ledger(work.shards / name, captioner.settings, work.known, work.other)
+        self._ledger = Ledger(item.shards / name, captioner.settings, item.known, item.other)
 
     def results(self, numbers: Iterable[int]) -> list[BatchResult]:
         """Return the result of each input, in order.
@@ -87,10 +96,10 @@ class CaptionWorker:
         """
         places = [int(number) for number in numbers]
         run = BatchRun(
-            [self._work.items[place] for place in places],
+            [self._item.items[place] for place in places],
             self._caption_batch,
             self._ledger,
-            self._work.engine,
+            self._item.engine,
         )
         with closing(run.results()) as results:
             made = list(results)

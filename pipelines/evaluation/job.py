@@ -1,6 +1,5 @@
 """Evaluation from a zip to its result, in short turns at the device."""
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -10,11 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipelines.compute.background import stream_work
 from pipelines.core.cancel import CancelToken
-from pipelines.core.errors import PipelineError
 from pipelines.core.messages import Message
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.evaluation.dataset import LabelledImage, LabelledImages, check_classes, open_labelled
@@ -27,7 +24,7 @@ from pipelines.evaluation.train_probe import (
     guesses_of,
     train_probe,
 )
-from pipelines.media.images import decode_image
+from pipelines.media.thumbnails import input_thumbnail
 from pipelines.models.linear_probe import Guess, LinearProbe, ProbeFacts
 from pipelines.serving.store import PipelineStore
 from pipelines.weights.revision import weights_revision
@@ -51,21 +48,8 @@ def show_mistakes(
     """Yield the surest mistakes; the archive of the images must be open."""
     by_name = {picture.item.name: picture for picture in pictures}
     for one in found.mistakes[:MOST_SHOWN]:
-        yield Mistake(one, _small(by_name[one.file], max_pixels))
-
-
-def _small(picture: LabelledImage, max_pixels: int) -> bytes:
-    item = picture.item
-    try:
-        image = decode_image(
-            item.source.read(), item.name, max_pixels=max_pixels, draft_px=_SIDE_PX
-        )
-    except PipelineError:
-        return b""  # the prediction is valid without it
-    image.thumbnail((_SIDE_PX, _SIDE_PX), Image.Resampling.BILINEAR)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()
+        item = by_name[one.file].item
+        yield Mistake(one, input_thumbnail(item, _SIDE_PX, max_pixels=max_pixels))
 
 
 TASK: Task = "image-text"
@@ -166,7 +150,7 @@ class EvaluationJob:
             PipelineError: the zip cannot be used, or the model is not available.
         """
         self._emit(Stage("Waiting for others' batches"))
-        with self._store.queue.place(self._cancel), open_labelled(self._request.path) as archive:
+        with self._store.queue.run_slot(self._cancel), open_labelled(self._request.path) as archive:
             self._fetch()
             embedded = self._embed(archive)
             labels = sorted({picture.label for picture in embedded.pictures}, key=str.casefold)
@@ -215,7 +199,7 @@ class EvaluationJob:
     def _fetch(self) -> None:
         for step in self._store.fetch(self._request.spec.key, TASK):
             self._emit(Stage(step.message(self._request.spec.title)))
-            self._check()
+            self._cancel.check()
         self._emit(Stage("Loading the model"))
 
     def _embed(self, archive: LabelledImages) -> Embedded:
@@ -231,7 +215,7 @@ class EvaluationJob:
         def report(done: int) -> None:
             self._emit(Stage("Looking at the pictures", done, total, "pictures"))
 
-        return embed_all(archive, encode, report, self._check)
+        return embed_all(archive, encode, report, self._cancel.check)
 
     @contextmanager
     def _leased(self) -> Iterator[Any]:
@@ -250,7 +234,7 @@ class EvaluationJob:
         self._emit(Stage("Reading the names of the classes"))
         with self._leased() as clip:
             for _ in clip.prepare(labels, templates=templates):
-                self._check()
+                self._cancel.check()
             guesses, notes = clip.guess(vectors, labels, templates=templates)
         return guesses, notes
 
@@ -264,7 +248,7 @@ class EvaluationJob:
             classes,
             self._request.probe,
             lambda: self._store.queue.batch(self._cancel),
-            self._check,
+            self._cancel.check,
         )
         for step in steps:
             if isinstance(step, TrainedProbe):
@@ -296,11 +280,8 @@ class EvaluationJob:
         if self._request.pictures:
             max_pixels = int(self._store.settings.max_pixels_mp * 1e6)
             for mistake in show_mistakes(pictures, found, max_pixels):
-                self._check()
+                self._cancel.check()
                 yield mistake
-
-    def _check(self) -> None:
-        self._cancel.check()
 
 
 def _measured(

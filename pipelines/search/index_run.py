@@ -244,7 +244,7 @@ def add_files(
     def work(emit: Callable[[IndexProgress], None], cancel: CancelToken) -> None:
         run = _Run(store, indexes, request, emit, cancel)
         run.say("Waiting for others' batches")
-        with store.queue.place(cancel):
+        with store.queue.run_slot(cancel):
             run.work()
 
     last = IndexProgress(stage="", done=0, total=len(request.files))

@@ -237,7 +237,7 @@ class Indexes:
         }
         schema = pa.schema(list(kinds.items()))
         row = {"id": f"{entry.owner}.{entry.space}", **entry.__dict__}
-        self._database.put(_REGISTER, schema, pa.Table.from_pylist([row], schema=schema), key="id")
+        self._database.put(_REGISTER, pa.Table.from_pylist([row], schema=schema), key="id")
 
 
 def start_expiring(indexes: Indexes, keep_s: float) -> None:

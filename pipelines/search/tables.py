@@ -87,48 +87,36 @@ class Database:
     def rows(self, name: str, columns: Sequence[str], where: str = "") -> list[dict[str, Any]]:
         """Return rows of a table; none if there is no such table."""
 
-        def read() -> list[dict[str, Any]]:
-            table = self._open(name)
-            if table is None:
-                return []
-            asked = table.search().select(list(columns)).limit(MOST_ROWS)
+        def read(table: Any) -> list[dict[str, Any]]:
+            query = table.search().select(list(columns)).limit(MOST_ROWS)
             found: list[dict[str, Any]] = (
-                (asked.where(where) if where else asked).to_arrow().to_pylist()
+                (query.where(where) if where else query).to_arrow().to_pylist()
             )
             return found
 
-        return self._tried(read)
+        return self.read(name, read, [])
 
     def count(self, name: str, where: str | None = None) -> int:
         """Return the number of rows of a table; 0 if there is no such table."""
+        return self.read(name, lambda table: int(table.count_rows(where)), 0)
 
-        def read() -> int:
+    def read(self, name: str, read: Callable[[Any], Result], default: Result) -> Result:
+        """Return the result of `read` for LanceDB's table, or `default` if there is none."""
+
+        def attempt() -> Result:
             table = self._open(name)
-            return 0 if table is None else int(table.count_rows(where))
+            return default if table is None else read(table)
 
-        return self._tried(read)
+        return self._tried(attempt)
 
-    def ask(self, name: str, ask: Callable[[Any], Result], default: Result) -> Result:
-        """Return what `ask` reads from LanceDB's table, or `default` if there is none."""
+    def put(self, name: str, rows: Any, *, key: str = "") -> None:
+        """Add a pyarrow table to a table, which is created if it is missing.
 
-        def read() -> Result:
-            table = self._open(name)
-            return default if table is None else ask(table)
-
-        return self._tried(read)
-
-    def put(self, name: str, schema: Any, rows: Any, *, key: str = "") -> None:
-        """Add rows to a table, which is created if it is missing.
-
-        Args:
-            name: of the table.
-            schema: its pyarrow schema.
-            rows: a pyarrow table.
-            key: a column; rows with an existing value of it are replaced.
+        `key` is a column: rows with an existing value of it are replaced.
         """
 
         def write() -> None:
-            table = self._connection.create_table(name, schema=schema, exist_ok=True)
+            table = self._connection.create_table(name, schema=rows.schema, exist_ok=True)
             if key:
                 merge = table.merge_insert(key)
                 merge.when_matched_update_all().when_not_matched_insert_all().execute(rows)
@@ -140,14 +128,7 @@ class Database:
 
     def delete(self, name: str, where: str) -> None:
         """Delete the rows of a table for which an SQL condition holds."""
-
-        def write() -> None:
-            table = self._open(name)
-            if table is not None:
-                table.delete(where)
-
-        with self._writing:
-            self._tried(write)
+        self._change(name, lambda table: table.delete(where))
 
     def drop(self, name: str) -> None:
         """Delete a table with all of its versions."""
@@ -156,14 +137,7 @@ class Database:
 
     def compact(self, name: str) -> None:
         """Join small fragments, and delete old versions for good."""
-
-        def write() -> None:
-            table = self._open(name)
-            if table is not None:
-                table.optimize(cleanup_older_than=KEEP_VERSIONS)
-
-        with self._writing:
-            self._tried(write)
+        self._change(name, lambda table: table.optimize(cleanup_older_than=KEEP_VERSIONS))
 
     def rewrite(self, name: str) -> None:
         """Rewrite a table, so that no fragment of it holds deleted rows.
@@ -172,27 +146,26 @@ class Database:
         are deleted with the old versions; see `compact`.
         """
 
-        def write() -> None:
-            table = self._open(name)
-            if table is not None:  # one transaction: concurrent additions stay
-                table.update(values_sql={column: column for column in table.schema.names[:1]})
+        def write(table: Any) -> None:  # one transaction: concurrent additions stay
+            table.update(values_sql={column: column for column in table.schema.names[:1]})
 
-        with self._writing:
-            self._tried(write)
+        self._change(name, write)
 
     def index_vectors(self, name: str) -> None:
         """Cluster the vectors of a table into cells, so that a search reads only some of them."""
         from lancedb.index import IvfFlat
 
-        def write() -> None:
-            table = self._open(name)
-            if table is not None and not self.num_cells(table):
+        def write(table: Any) -> None:
+            if not self.num_cells(table):
                 cells = max(1, round(math.sqrt(table.count_rows())))
                 config = IvfFlat(distance_type="cosine", num_partitions=cells)
                 table.create_index("vector", config=config)
 
+        self._change(name, write)
+
+    def _change(self, name: str, change: Callable[[Any], object]) -> None:
         with self._writing:
-            self._tried(write)
+            self.read(name, change, None)
 
     def num_cells(self, table: Any) -> int:
         """Return the number of cells of a table's vectors; 0 if they are not clustered."""
@@ -297,8 +270,7 @@ class VectorTables:
 
     def files(self) -> dict[str, IndexedFile]:
         """Return all files by content, without thumbnails."""
-        rows = self._database.rows(self._files, _COLUMNS)
-        return {row["content"]: IndexedFile(**row) for row in rows}
+        return self._rows(_COLUMNS)
 
     def find(self, contents: Iterable[str], *, thumbnails: bool = False) -> dict[str, IndexedFile]:
         """Return the files with some contents, with or without thumbnails."""
@@ -306,7 +278,10 @@ class VectorTables:
         if not asked:
             return {}
         columns = (*_COLUMNS, "thumbnail") if thumbnails else _COLUMNS
-        rows = self._database.rows(self._files, columns, _of(asked))
+        return self._rows(columns, _of(asked))
+
+    def _rows(self, columns: Sequence[str], where: str = "") -> dict[str, IndexedFile]:
+        rows = self._database.rows(self._files, columns, where)
         return {row["content"]: IndexedFile(**row) for row in rows}
 
     def summary(self) -> IndexSummary:
@@ -323,11 +298,9 @@ class VectorTables:
             return
         self._database.delete(self._parts, _of(file.content for file, _ in files))
         dim = files[0][1].vectors.shape[1]
-        schema = _parts_schema(dim)
-        self._database.put(self._parts, schema, _parts_table(files, schema, dim))
-        whole = _files_schema()
-        rows = _files_table([file for file, _ in files], whole)
-        self._database.put(self._files, whole, rows, key="content")
+        self._database.put(self._parts, _parts_table(files, dim))
+        rows = _files_table([file for file, _ in files])
+        self._database.put(self._files, rows, key="content")
 
     def rename(self, files: Sequence[IndexedFile]) -> None:
         """Update the names and places of files."""
@@ -338,8 +311,7 @@ class VectorTables:
                 replace(file, name=some[content].name, path=some[content].path)
                 for content, file in there.items()
             ]
-            whole = _files_schema()
-            self._database.put(self._files, whole, _files_table(rows, whole), key="content")
+            self._database.put(self._files, _files_table(rows), key="content")
 
     def delete(self, contents: Iterable[str]) -> None:
         """Delete files with their vectors."""
@@ -370,7 +342,7 @@ class VectorTables:
     def nearest(self, vector: Vectors, limit: int) -> Nearest:
         """Return the vectors nearest to a unit vector (D,), at most `limit`."""
 
-        def ask(table: Any) -> Any:
+        def read(table: Any) -> Any:
             asked = table.search(vector, vector_column_name="vector").distance_type("cosine")
             cells = self._database.num_cells(table)
             if cells:
@@ -378,7 +350,7 @@ class VectorTables:
             columns = ["content", "start_s", "end_s", "vector", "_distance"]
             return asked.select(columns).limit(limit).to_arrow()
 
-        found = self._database.ask(self._parts, ask, None)
+        found = self._database.read(self._parts, read, None)
         if found is None or not found.num_rows:
             return Nearest(contents=(), starts_s=(), ends_s=(), vectors=_NONE)
         return Nearest(
@@ -391,7 +363,7 @@ class VectorTables:
     def sample(self, size: int = SAMPLE) -> Vectors:
         """Return vectors drawn from all, the same each time for the same index; (N, D)."""
 
-        def ask(table: Any) -> Vectors:
+        def read(table: Any) -> Vectors:
             total = int(table.count_rows())
             if not total:
                 return _NONE
@@ -399,7 +371,7 @@ class VectorTables:
             rows = table.take_offsets(sorted(drawn)).select(["vector"]).to_arrow()
             return _matrix(rows["vector"])
 
-        return self._database.ask(self._parts, ask, _NONE)
+        return self._database.read(self._parts, read, _NONE)
 
 
 def _of(contents: Iterable[str]) -> str:
@@ -413,10 +385,10 @@ def _matrix(column: Any) -> Vectors:
     )
 
 
-def _files_schema() -> Any:
+def _files_table(files: Sequence[IndexedFile]) -> Any:
     import pyarrow as pa
 
-    return pa.schema(
+    schema = pa.schema(
         [
             ("content", pa.string()),
             ("name", pa.string()),
@@ -426,20 +398,14 @@ def _files_schema() -> Any:
             ("thumbnail", pa.binary()),
         ]
     )
-
-
-def _files_table(files: Sequence[IndexedFile], schema: Any) -> Any:
-    import pyarrow as pa
-
-    names = [field.name for field in schema]
-    rows = [{name: getattr(file, name) for name in names} for file in files]
+    rows = [{name: getattr(file, name) for name in schema.names} for file in files]
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def _parts_schema(dim: int) -> Any:
+def _parts_table(files: Sequence[tuple[IndexedFile, FileVectors]], dim: int) -> Any:
     import pyarrow as pa
 
-    return pa.schema(
+    schema = pa.schema(
         [
             ("content", pa.string()),
             ("start_s", pa.float64()),
@@ -447,16 +413,10 @@ def _parts_schema(dim: int) -> Any:
             ("vector", pa.list_(pa.float32(), dim)),
         ]
     )
-
-
-def _parts_table(files: Sequence[tuple[IndexedFile, FileVectors]], schema: Any, dim: int) -> Any:
-    import pyarrow as pa
-
-    contents = [file.content for file, parts in files for _ in parts.vectors]
     vectors = np.concatenate([parts.vectors for _, parts in files]).astype(np.float32)
     return pa.table(
         {
-            "content": contents,
+            "content": [file.content for file, parts in files for _ in parts.vectors],
             "start_s": np.concatenate([parts.starts_s for _, parts in files]),
             "end_s": np.concatenate([parts.ends_s for _, parts in files]),
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim),

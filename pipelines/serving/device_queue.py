@@ -91,7 +91,7 @@ class DeviceQueue:
                 self._changed.wait(POLL_S)
 
     @contextmanager
-    def place(self, cancel: CancelToken) -> Iterator[None]:
+    def run_slot(self, cancel: CancelToken) -> Iterator[None]:
         """Wait until few enough long runs are active, and count as one during the block."""
         visitor = _current_visitor()
         with self._changed:

@@ -393,7 +393,7 @@ def test_a_run_that_waits_for_a_place_keeps_its_uploads(
         os.utime(path, (0, 0))
     with ExitStack() as others:
         for _ in range(NUM_PLACES):
-            others.enter_context(store.queue.place(NEVER))
+            others.enter_context(store.queue.run_slot(NEVER))
         first, second = (BatchJob(store, order(pictures[:3])) for _ in range(2))
         looks, given_up = first.follow(), second.follow()
         seen = [next(looks) for _ in range(3)]

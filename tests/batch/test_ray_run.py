@@ -22,12 +22,11 @@ from pipelines.batch.ray_run import (
     FOLDER,
     ClusterPlan,
     ClusterRun,
-    ClusterWork,
     Node,
     collect_shards,
     plan_work,
 )
-from pipelines.batch.ray_worker import WorkItem, as_row, failure_row, of_failure
+from pipelines.batch.ray_worker import ClusterWork, WorkItem, as_row, failure_row, of_failure
 from pipelines.batch.results import BatchResult
 from pipelines.caption_folder import FAILED, LEDGER
 from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError

@@ -388,7 +388,7 @@ def test_a_database_that_cannot_be_used_is_told_in_a_sentence(
     file = tmp_path / "file"
     file.write_text("no folder")
     with pytest.raises(IndexUnavailable, match="cannot be read or written") as caught:
-        Database(str(file)).put("t", None, None)
+        Database(str(file)).put("t", None)
     assert str(tmp_path) not in caught.value.message
 
 

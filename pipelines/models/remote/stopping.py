@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pipelines.core.cancel import Cancelled, CancelToken
 
 #: Seconds between two looks at whether a request was given up.
-_LOOK_S = 0.05
+_POLL_S = 0.05
 
 Result = TypeVar("Result")
 
@@ -26,7 +26,7 @@ def run_stoppable(work: Coroutine[Any, Any, Result], cancel: CancelToken) -> Res
     async def watched() -> Result:
         task = asyncio.ensure_future(work)
         while not task.done():
-            await asyncio.wait({task}, timeout=_LOOK_S)
+            await asyncio.wait({task}, timeout=_POLL_S)
             if not task.done() and cancel.is_cancelled:
                 task.cancel()
                 with suppress(asyncio.CancelledError):

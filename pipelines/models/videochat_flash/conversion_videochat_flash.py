@@ -172,8 +172,8 @@ def visual_origins(visual: VisualEncoder) -> dict[str, Origin]:
             stem = prefix + theirs.removesuffix("qkv.bias")
             origin = Origin((f"{stem}q_bias", f"{stem}v_bias"), _join_bias, _split_bias)
         elif name == "patch_embed.weight":
-            kernel = (3, 1, patch_px, patch_px)
-            origin = Origin((prefix + theirs,), _flatten_kernel, _unflatten_kernel(kernel))
+            unflatten = _unflatten_kernel((3, 1, patch_px, patch_px))
+            origin = Origin((prefix + theirs,), lambda kernel: kernel.flatten(1), unflatten)
         else:
             origin = Origin((prefix + theirs,))
         origins[f"tower.{name}"] = origin
@@ -283,10 +283,6 @@ def _join_bias(queries: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 def _split_bias(joined: torch.Tensor) -> tuple[torch.Tensor, ...]:
     queries, _, values = joined.chunk(3)
     return queries, values
-
-
-def _flatten_kernel(kernel: torch.Tensor) -> torch.Tensor:
-    return kernel.flatten(1)
 
 
 def _unflatten_kernel(

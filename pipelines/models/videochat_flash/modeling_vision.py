@@ -1,6 +1,6 @@
 """Vision part of the model: frames to embeddings by tower, token merging and projector."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -120,26 +120,15 @@ class VisualEncoder(nn.Module):
             in_float32=self.merge_in_float32,
         )
 
-    def encode_clips(
-        self, clips: Iterable[torch.Tensor], cancel: CancelToken = NEVER
-    ) -> Iterator[torch.Tensor]:
-        """Encode the clips of a video one by one, independently of each other.
-
-        Args:
-            clips: (4, 3, S, S) normalised pixels each, as from `processing.iter_clips`.
-            cancel: checked before every block of the tower.
-
-        Yields:
-            (64, D) of each clip, in order.
-        """
-        for clip in clips:
-            yield self.encode(clip[None], cancel)[0]
-
     def encode_video(
         self, clips: Iterable[torch.Tensor], cancel: CancelToken = NEVER
     ) -> torch.Tensor:
-        """Return (16*N, D) for the N frames of all `clips`, at least one; see `encode_clips`."""
-        return torch.cat(list(self.encode_clips(clips, cancel)))
+        """Return (16*N, D) for a video of N frames, encoded clip by clip.
+
+        `clips` are (4, 3, S, S) normalised pixels each, at least one, as from
+        `processing.iter_clips`. `cancel` is checked before every block of the tower.
+        """
+        return torch.cat([self.encode(clip[None], cancel)[0] for clip in clips])
 
     def encode_tiles(
         self, tiles: torch.Tensor, columns: int, cancel: CancelToken = NEVER

@@ -20,7 +20,7 @@ from pipelines.models.videochat_flash.frames import FramePlan, lost_notes, plan_
 from pipelines.models.videochat_flash.modeling_vision import VisualEncoder
 
 #: Seconds between two checks of the token of a thread that waits.
-_LOOK_S = 0.05
+_POLL_S = 0.05
 
 
 class ClipFeatures:
@@ -59,7 +59,7 @@ class ClipFeatures:
                 if running is None:
                     mine = self._running[key] = threading.Event()
                     break
-            if not running.wait(_LOOK_S):
+            if not running.wait(_POLL_S):
                 cancel.check()
         try:
             rows = encode()
