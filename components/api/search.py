@@ -50,7 +50,7 @@ class SearchEndpoints(Endpoints):
                 outcomes.update(progress.new)
                 rows = as_outcomes([outcomes[index] for index in sorted(outcomes)])
                 yield rows, {"index_key": key}
-        holding = self._indexes.holding(order.owner)
+        holding = self._indexes.summary(order.owner)
         yield (
             as_outcomes([outcomes[index] for index in sorted(outcomes)]),
             as_index(key, holding, keep_h),
@@ -123,7 +123,7 @@ class SearchEndpoints(Endpoints):
         else:
             deleted = delete_files(library, owner, names, DELETE_WAIT_S)
         keep_h = self._store.settings.index_hours
-        return {"deleted": deleted, **as_index(index_key, library.holding(owner), keep_h)}
+        return {"deleted": deleted, **as_index(index_key, library.summary(owner), keep_h)}
 
 
 def endpoints(services: Services) -> list[Endpoint]:

@@ -68,7 +68,7 @@ def make_order(
         prompt=prompt,
         options=options,
         folder=folder,
-        shelf=LedgerFolder(store.settings.work_dir / "results" / "ledgers", owner),
+        ledgers=LedgerFolder(store.settings.work_dir / "results" / "ledgers", owner),
         pictures=pictures,
     )
 

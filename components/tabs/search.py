@@ -260,7 +260,7 @@ class Handlers:
 
     def _holding(self, key: str) -> tuple[Any, Any]:
         owner = owner_of(key)
-        line = holding_line(self._indexes.holding(owner), self._store.settings.index_hours)
+        line = holding_line(self._indexes.summary(owner), self._store.settings.index_hours)
         return line, gr.update(choices=self._indexes.names(owner)[:NAMES_SHOWN], value=[])
 
     def _there(self, path: str) -> Path | None:

@@ -105,7 +105,6 @@ def weights_folder() -> Path:
 
 
 def _existing(folder: Path) -> Path:
-    """Return the folder itself, or its nearest parent that exists."""
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 

@@ -8,7 +8,8 @@ from PIL import Image
 
 from pipelines.core.errors import PipelineError
 from pipelines.core.results import FileKind
-from pipelines.media.images import open_image
+from pipelines.media.images import decode_image, open_image
+from pipelines.media.inputs import BatchInput
 from pipelines.media.video.open import key_frames
 
 #: Longest side of a small copy, and most bytes of it: an index holds one for each file. A picture
@@ -38,6 +39,18 @@ def film_thumbnails(path: Path, times_s: Sequence[float]) -> list[bytes]:
     except (PipelineError, MemoryError):
         return [b""] * len(times_s)
     return [_jpeg(Image.fromarray(frame)) for frame in frames]
+
+
+def input_thumbnail(item: BatchInput, side_px: int, *, max_pixels: int) -> bytes:
+    """Return a small JPEG of an input of a batch; empty if it cannot be read any more."""
+    try:
+        image = decode_image(item.source.read(), item.name, max_pixels=max_pixels, draft_px=side_px)
+    except (PipelineError, MemoryError):
+        return b""
+    image.thumbnail((side_px, side_px), Image.Resampling.BILINEAR)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
 
 
 def _jpeg(image: Image.Image) -> bytes:

@@ -168,7 +168,7 @@ def test_one_visitor_leaves_places_for_others(turns: DeviceQueue) -> None:
 
     def run(visitor: str) -> None:
         asking.set(visitor)
-        with turns.place(NEVER):
+        with turns.run_slot(NEVER):
             inside.append(visitor)
             leave.wait(HANG_S)
 

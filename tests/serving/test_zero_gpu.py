@@ -188,7 +188,7 @@ def test_what_a_worker_learns_the_next_one_knows(store: ZeroGpuStore) -> None:
         for _ in clip.prepare(["red circle"]):
             pass
         gained = {what: value for what, value in store.on_gpu(
-            "demo-clip", "classify", (picture, ["red circle", "moon"]), {})}["kept"]  # fmt: skip
+            "demo-clip", "classify", (picture, ["red circle", "moon"]), {})}["cached"]  # fmt: skip
     assert all(gained), "vectors of a text and of the picture"
     for cache in kept:
         cache._memory.clear()  # as in a process that has not been in the worker
@@ -205,7 +205,7 @@ def test_windows_of_a_video_are_computed_once(store: ZeroGpuStore) -> None:
     kept = store._live["demo-viclip"].caches()
     videos = [EXAMPLES / "circle-moves-left.mp4"]
     search = store.on_gpu("demo-viclip", "search", (videos, SearchOptions()), {})
-    gained = dict(search)["kept"]
+    gained = dict(search)["cached"]
     assert gained[1], "vectors of windows"
     kept[1]._memory.clear()  # as in a process that has not been in the worker
     store.keep("demo-viclip", gained)

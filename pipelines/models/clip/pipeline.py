@@ -298,7 +298,7 @@ class ClipPipeline(Pipeline):
         notes = self._notes((), vectors)
         return self._embeddings(vectors, bad, [image.name for image in images], notes)
 
-    def aim(self, text: str, image: Path | None, text_weight: float = 0.5) -> QueryVector:
+    def query_vector(self, text: str, image: Path | None, text_weight: float = 0.5) -> QueryVector:
         """Return what to look for in an index of image vectors.
 
         Args:

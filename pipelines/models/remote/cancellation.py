@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from pipelines.core.cancel import Cancelled, CancelToken
 
-#: Seconds between two checks of a request's token.
-_LOOK_S = 0.05
+#: Seconds between two looks at whether a request was given up.
+_POLL_S = 0.05
 
 Result = TypeVar("Result")
 
@@ -26,7 +26,7 @@ def run_cancellable(work: Coroutine[Any, Any, Result], cancel: CancelToken) -> R
     async def watched() -> Result:
         task = asyncio.ensure_future(work)
         while not task.done():
-            await asyncio.wait({task}, timeout=_LOOK_S)
+            await asyncio.wait({task}, timeout=_POLL_S)
             if not task.done() and cancel.is_cancelled:
                 task.cancel()
                 with suppress(asyncio.CancelledError):

@@ -54,7 +54,6 @@ class RemoteCaptioner(ImageToTextModel):
     """
 
     def __init__(self, spec: ModelSpec, settings: Settings, server: ChatServer) -> None:
-        """Store the settings, without a request."""
         self.spec = spec
         self.settings = settings
         self._server = server
@@ -85,7 +84,7 @@ class RemoteCaptioner(ImageToTextModel):
     ) -> Iterator[Description | None]:
         """Caption images in parallel, with at most as many requests as the remote allows.
 
-        `batch_size` has no effect, as each image is a request of its own.
+        `batch_size` has no effect, as each image is its own request.
 
         Yields:
             A description of each image, in order, with `error` set if it failed; None while
@@ -118,13 +117,7 @@ class RemoteCaptioner(ImageToTextModel):
     def stream_answer(
         self, image: Path, question: str, options: GenerationOptions = DEFAULTS
     ) -> Iterator[TextDelta]:
-        """Answer a question about an image; yields the text as it arrives.
-
-        Raises:
-            MediaError: the file is not a readable image.
-            InputError: the question is empty, or beam search is requested.
-            ServerError: the server gives no answer.
-        """
+        """Answer a question about an image; see `stream_chat`."""
         return self.stream_chat(image, question, None, options)
 
     def stream_chat(

@@ -163,7 +163,7 @@ class Question:
 
 
 def check_beams(options: GenerationOptions) -> None:
-    """Refuse beam search, which chat completions do not offer.
+    """Reject beam search, which chat completions do not offer.
 
     Raises:
         InputError: `num_beams` is greater than 1.

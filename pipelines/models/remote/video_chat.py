@@ -73,7 +73,6 @@ class RemoteVideoChat(VideoChatModel):
     """
 
     def __init__(self, spec: ModelSpec, settings: Settings, server: ChatServer) -> None:
-        """Store the settings, without a request."""
         self.spec = spec
         self.settings = settings
         self._server = server

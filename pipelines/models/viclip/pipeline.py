@@ -305,7 +305,7 @@ class ViClipPipeline(Pipeline):
                 num_frames=len(np.unique(plan.indices)),
             )
 
-    def aim(self, text: str, image: Path | None, text_weight: float = 0.5) -> QueryVector:
+    def query_vector(self, text: str, image: Path | None, text_weight: float = 0.5) -> QueryVector:
         """Return what to look for in an index of windows.
 
         Args:

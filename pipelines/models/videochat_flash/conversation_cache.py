@@ -28,7 +28,6 @@ class Conversations:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        """Create an empty cache of at most `max_bytes`."""
         self._held: LruCache[int, _Held] = LruCache(max_bytes, lambda held: held.values.num_bytes)
         self._numbers = itertools.count()
         self._lock = threading.Lock()
