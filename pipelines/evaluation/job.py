@@ -30,7 +30,7 @@ from pipelines.evaluation.train_probe import (
 from pipelines.media.images import decode_image
 from pipelines.models.linear_probe import Guess, LinearProbe, ProbeFacts
 from pipelines.serving.store import PipelineStore
-from pipelines.weights.revision import weights_revision
+from pipelines.weights.files import weights_revision
 
 #: Mistakes that are shown, and the longest side of the copies in pixels.
 MOST_SHOWN = 12

@@ -16,7 +16,7 @@ from PIL import Image
 from pipelines.core.errors import InputError, MediaError
 from pipelines.core.results import FileKind, Verdict
 from pipelines.core.settings import Settings
-from pipelines.media.named_image import NamedImage
+from pipelines.media.images import NamedImage
 from pipelines.media.thumbnails import MOST_BYTES, thumbnail
 from pipelines.models.catalogue import HUB_DEFAULTS
 from pipelines.models.search_query import FileVectors
