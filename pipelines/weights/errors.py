@@ -1,4 +1,4 @@
-"""What a visitor reads when weights cannot be had: what happened, and which setting helps."""
+"""Errors about missing weights, with the settings that help."""
 
 import errno
 
@@ -14,12 +14,12 @@ _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def source_endpoint(settings: Settings) -> str:
-    """Return the address that weights come from."""
+    """Return the address of the source of weights."""
     return modelscope_endpoint() if settings.source == "modelscope" else settings.endpoint
 
 
 def missing_demo(spec: ModelSpec) -> WeightsError:
-    """Return the error for a bundled model that is not there."""
+    """Return the error for a missing bundled model."""
     return WeightsError(
         "The bundled model {model!r} is missing from this copy of SeeSay. Clone the "
         "repository again, or run `make demo-models`.",
@@ -28,7 +28,7 @@ def missing_demo(spec: ModelSpec) -> WeightsError:
 
 
 def unreachable(spec: ModelSpec, settings: Settings, reason: str = "") -> WeightsError:
-    """Return the error for weights that are on no disk while the hub is out of reach."""
+    """Return the error for missing weights while the hub is unreachable."""
     if settings.offline:
         return WeightsError(
             "The weights of {model} are not on this machine and HF_HUB_OFFLINE forbids to "
@@ -51,7 +51,7 @@ def unreachable(spec: ModelSpec, settings: Settings, reason: str = "") -> Weight
 
 
 def under_way(spec: ModelSpec, progress: FetchProgress) -> WeightsError:
-    """Return the error for one request too many that would wait for a download."""
+    """Return the error for a request beyond the limit of requests that wait for a download."""
     total = progress.total_bytes
     share = f" ({100 * progress.done_bytes // total} %)" if total else ""
     return WeightsError(
@@ -64,7 +64,7 @@ def under_way(spec: ModelSpec, progress: FetchProgress) -> WeightsError:
 
 
 def stalled(spec: ModelSpec, settings: Settings, limit_s: float) -> WeightsError:
-    """Return the error for a download that does not move any more."""
+    """Return the error for a stalled download."""
     return WeightsError(
         "The download of {repo} stands still: no data for {seconds:.0f} s from {source}. What "
         "came is kept; try again later, or {other}.",
@@ -76,7 +76,7 @@ def stalled(spec: ModelSpec, settings: Settings, limit_s: float) -> WeightsError
 
 
 def incomplete(spec: ModelSpec, settings: Settings) -> WeightsError:
-    """Return the error for a repository that holds no checkpoint we can load."""
+    """Return the error for a repository without a complete checkpoint."""
     return WeightsError(
         "{repo} was downloaded from {source} but holds no complete checkpoint: config.json, "
         "weights, tokenizer and image processor are needed. Try again, {other}, or point "
@@ -88,7 +88,7 @@ def incomplete(spec: ModelSpec, settings: Settings) -> WeightsError:
 
 
 def explain(error: Exception, spec: ModelSpec, settings: Settings) -> WeightsError:
-    """Turn what a library raised into one message for the visitor."""
+    """Return the error for visitors for an error of a library."""
     text = _of_the_disk(error, spec) or _of_the_hub(error, spec, settings)
     return WeightsError(
         text

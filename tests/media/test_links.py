@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from pipelines.core.errors import InputError, MediaError
-from pipelines.media.links import MOST_REDIRECTS, FetchLimits, PinnedTransport, fetch, is_public
+from pipelines.media.links import MAX_REDIRECTS, FetchLimits, PinnedTransport, fetch, is_public
 from tests.fakes.local_server import LocalServer
 
 MAX_BYTES = 100_000
@@ -179,7 +179,7 @@ def test_a_silent_name_server_is_left(
 def test_what_cannot_be_fetched(server: FileServer, tmp_path: Path, path: str) -> None:
     with pytest.raises(InputError, match="^The link to 'cat.png' cannot be fetched"):
         get(f"{server.url}/{path}", tmp_path / "cat.png")
-    assert len(server.asked) <= MOST_REDIRECTS + 1
+    assert len(server.asked) <= MAX_REDIRECTS + 1
 
 
 def test_a_refusal_of_the_server_is_told(server: FileServer, tmp_path: Path) -> None:
