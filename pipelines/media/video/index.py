@@ -211,12 +211,12 @@ class VideoIndex:
 class Listing:
     """List of the packets in decoding order."""
 
+    last_ticks: int
     pts: Numbers
     dts: Numbers
     pos: Numbers
     flags: Numbers
     gaps: Numbers
-    last_ticks: int
 
     @classmethod
     def of(cls, container: InputContainer, stream: VideoStream, cancel: CancelToken) -> "Listing":
@@ -239,7 +239,7 @@ class Listing:
                 last_ticks = packet.duration or last_ticks
             if len(rows) % 2500 == 0:
                 cancel.check()
-        listing = cls(*np.frombuffer(rows, np.int64).reshape(-1, 5).T.copy(), last_ticks=last_ticks)
+        listing = cls(last_ticks, *np.frombuffer(rows, np.int64).reshape(-1, 5).T.copy())
         listing._mark_gaps()
         if "avi" in kind:
             listing._use_table({each.pos + 8: each.timestamp for each in stream.index_entries})
