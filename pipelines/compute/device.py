@@ -127,7 +127,6 @@ def likely_budget_gb(settings: Settings) -> float:
 
 @functools.cache
 def _gpu_memory_bytes() -> tuple[int, ...]:
-    """Return the memory of each GPU according to nvidia-smi."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return ()

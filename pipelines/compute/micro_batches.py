@@ -51,7 +51,6 @@ class MicroBatcher(Generic[Item, Result]):
         return ticket.results
 
     def _take(self, first: _Ticket[Item, Result]) -> list[_Ticket[Item, Result]]:
-        """Remove `first` and as many other waiting requests as fit."""
         with self._mutex:
             self._waiting.remove(first)
             batch, size = [first], len(first.items)

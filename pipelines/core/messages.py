@@ -28,7 +28,6 @@ class Message(str):
         return message
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the template and the values."""
         return _unpickle, (self.template, self.values)
 
 

@@ -35,7 +35,6 @@ class GenerationOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check all values; integers may be given as floats."""
         for name, low, high in (
             ("max_new_tokens", 1, MAX_NEW_TOKENS),
             ("num_beams", 1, MAX_BEAMS),

@@ -50,7 +50,6 @@ class Remote:
     key: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        """Check all values and complete the address."""
         if not NAME.fullmatch(self.name):
             raise ValueError(
                 "the name of a remote must be small letters, digits, dots and single hyphens, "

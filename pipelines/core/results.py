@@ -31,7 +31,6 @@ class LabelScore:
     note: str = ""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         if not 0.0 <= self.probability <= 1.0:
             raise ValueError(f"probability must be within 0..1 but got {self.probability}")
         if not -1.001 <= self.cosine <= 1.001:
@@ -53,7 +52,6 @@ class Classification:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check number and order of the scores."""
         if not self.scores:
             raise ValueError("a classification must hold at least one score but got none")
         values = [score.probability for score in self.scores]
@@ -116,7 +114,6 @@ class Embeddings:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the shapes."""
         if len(self.vectors) != len(self.names):
             raise ValueError(f"{len(self.vectors)} vectors for {len(self.names)} names")
         if any(vector is not None and len(vector) != self.dim for vector in self.vectors):
@@ -187,7 +184,6 @@ class ContextUse:
     given_chars: int = 0
 
     def __post_init__(self) -> None:
-        """Check the counts against their limits."""
         if self.limit_tokens and self.used_tokens > self.limit_tokens:
             raise ValueError(f"{self.used_tokens} tokens used of {self.limit_tokens}")
         if self.read_chars > self.given_chars:

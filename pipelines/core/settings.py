@@ -200,7 +200,6 @@ def _flag_of(name: str) -> str:
 
 
 def _options(one: Field[Any]) -> dict[str, Any]:
-    """Return the options of `add_argument` for a field."""
     options: dict[str, Any] = {"help": one.metadata["help"]}
     if one.type is bool:
         return options | {"action": argparse.BooleanOptionalAction}
@@ -211,7 +210,6 @@ def _options(one: Field[Any]) -> dict[str, Any]:
 
 
 def _defaults(env: Mapping[str, str]) -> dict[str, Any]:
-    """Return the defaults that depend on the machine and its environment."""
     host = "0.0.0.0" if env.get("SPACE_ID") else "127.0.0.1"
     user = str(os.getuid()) if hasattr(os, "getuid") else "user"
     return {
@@ -239,7 +237,6 @@ def _from_environment(env: Mapping[str, str], parser: argparse.ArgumentParser) -
 
 
 def _problem(values: Mapping[str, Any]) -> str:
-    """Return the error message for the values of flags, or ""."""
     for one in _flags():
         must_be, value = one.metadata["must_be"], values[one.name]
         if must_be and not _CONDITIONS[must_be](value):

@@ -202,7 +202,6 @@ def _name(member: zipfile.ZipInfo) -> str:
 
 
 def _harmless(name: str) -> str:
-    """Return a name that is safe to show and to write."""
     parts = [part for part in printable(_DRIVE.sub("", name)).split("/") if part not in ("", ".")]
     name = "/".join("_" if part == ".." else part for part in parts) or "image"
     return name if len(name) <= _MAX_NAME else f"{name[:100]}…{name[-20:]}"
@@ -220,7 +219,6 @@ def _why_no_image(name: str) -> str:
 
 
 def _refusal(name: str, member: zipfile.ZipInfo, limits: ZipLimits) -> str:
-    """Return the reason not to read a member, or ""."""
     kind = stat.S_IFMT(member.external_attr >> 16)
     if name.startswith("/") or _DRIVE.match(name) or ".." in name.split("/"):
         return "Its name leads out of the archive, so it is not read. Pack it under a plain name."
@@ -255,7 +253,6 @@ def _swells(unpacked: int, packed: int, limits: ZipLimits) -> bool:
 
 
 def _check_whole(members: list[zipfile.ZipInfo], archive_bytes: int, limits: ZipLimits) -> None:
-    """Check total size, ratio and overlaps of the members."""
     total = sum(member.file_size for member in members)
     if total > limits.total_bytes:
         raise InputError(
@@ -296,7 +293,6 @@ def _check_count(path: Path, limits: ZipLimits) -> None:
 
 
 def _directory(file: BinaryIO) -> tuple[int, int]:
-    """Return size and end position of the central directory."""
     length = file.seek(0, 2)
     start = max(0, length - 65557)  # the last record with the longest comment
     file.seek(start)

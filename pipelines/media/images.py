@@ -53,7 +53,6 @@ def _strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.
 
 
 def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """Return the function that converts a strip of this image to RGB."""
     if image.mode in {"I", "I;16", "I;16L", "I;16B", "I;16N", "F"}:
         return partial(_wide_grey_to_rgb, full=_full_scale(image))
     if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
@@ -69,7 +68,6 @@ def _on_white(strip: Image.Image) -> Image.Image:
 
 
 def _full_scale(image: Image.Image) -> float:
-    """Return the grey value that is scaled to 255."""
     import numpy as np
 
     parts = (np.asarray(strip) for _, strip in _strips(image))
@@ -302,7 +300,6 @@ def true_box(image: Image.Image) -> Box:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1..8; 1 if it is missing or damaged."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except _BAD_EXIF:

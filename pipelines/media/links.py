@@ -52,7 +52,6 @@ def is_public(address: str) -> bool:
 
 
 def _inside(address: IPv6Address) -> IPv4Address | None:
-    """Return the IPv4 address that is embedded in an IPv6 address, or None."""
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour
@@ -150,7 +149,6 @@ def _not_fetched(name: str) -> PipelineError:
 
 
 async def _follow(client: httpx.AsyncClient, link: str, file: Path, max_bytes: int) -> None:
-    """Follow the redirects of a link and write the final body to a file."""
     url = httpx.URL(link)
     for _ in range(MAX_REDIRECTS + 1):
         async with client.stream("GET", url) as answer:

@@ -85,7 +85,6 @@ def _sendable(error: BaseException) -> BaseException:
 
 
 def _numbers(info: dict[Any, Any]) -> dict[str, Any]:
-    """Return the numeric entries of an image's `info`."""
     types = (int, float, tuple)
     return {str(key): value for key, value in info.items() if isinstance(value, types)}
 
@@ -113,8 +112,6 @@ class _Heartbeat:
 
 
 class _RemoteBudget:
-    """Decode budget of the parent process."""
-
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
 

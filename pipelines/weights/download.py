@@ -120,7 +120,6 @@ def _from_hub(spec: ModelSpec, settings: Settings, meter: DownloadMeter) -> None
 
 
 def _check_space(cache: Path, spec: ModelSpec, total: int) -> None:
-    """Raise the error of a full disk in advance."""
     cache.mkdir(parents=True, exist_ok=True)
     blobs = cache / repo_folder(spec) / "blobs"
     present = sum(file.stat().st_size for file in blobs.glob("*") if file.is_file())
@@ -129,7 +128,6 @@ def _check_space(cache: Path, spec: ModelSpec, total: int) -> None:
 
 
 def _silent_bar() -> type:
-    """Return a class of progress bars without output."""
     from tqdm.auto import tqdm
 
     class Silent(tqdm):  # type: ignore[type-arg]

@@ -168,7 +168,6 @@ class _PartialFile:
             self.meter.cancel.wait(0.0 if size > before else RETRY_WAIT_S)
 
     def _append(self) -> None:
-        """Request the missing bytes and append them."""
         import httpx
 
         size = self.size()

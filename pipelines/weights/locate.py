@@ -157,7 +157,6 @@ class Sources:
             raise incomplete(spec, self._settings)
 
     def _folders(self, spec: ModelSpec) -> Iterator[Path]:
-        """Yield possible folders of a checkpoint, `--models-dir` first."""
         if spec.remote is not None:
             return
         if spec.demo:
@@ -175,7 +174,6 @@ class Sources:
             yield cached
 
     def _probe_of(self, max_age_s: float) -> Probe:
-        """Return the last probe, or a new one if its result is too old."""
         with self._lock:
             old = self._probe
             if old is None or old.is_older_than(max_age_s):
@@ -214,7 +212,6 @@ class Sources:
                 self._waiting[spec.key] -= 1
 
     def _join(self, spec: ModelSpec) -> Download:
-        """Return the running download of a model, or start one."""
         with self._lock:
             download = self._downloads.get(spec.key)
             if download is None or download.ended:

@@ -227,7 +227,6 @@ class FrameDecoder:
         self._held: Any = None
 
     def _packets(self, start: int, last: int) -> Iterator[tuple[int, Any]]:
-        """Yield the packets from `start` to `last` with their numbers."""
         expected = start
         if not self._next <= start <= self._next + _MAX_GAP:
             self._seek(start)
@@ -245,7 +244,6 @@ class FrameDecoder:
                 return
 
     def _pull(self) -> tuple[int, Any] | None:
-        """Return the next packet with its number, None at the end."""
         if self._held is not None:
             found: tuple[int, Any] = self._held
             self._held, self._next = None, found[0] + 1
@@ -258,7 +256,6 @@ class FrameDecoder:
         return None
 
     def _number(self, packet: Any) -> int:
-        """Return a packet's number in the index, -1 if it is not listed."""
         names = self._index.names
         if names is None or self._order is None or not self._seeks:
             return self._next
@@ -272,7 +269,6 @@ class FrameDecoder:
         return number if number >= 0 and names[number] == value else -1
 
     def _seek(self, start: int) -> None:
-        """Seek to packet `start` or a little before it."""
         self._held = None
         for target in self._targets(start):
             try:
@@ -289,7 +285,6 @@ class FrameDecoder:
         self._open(self._threads)
 
     def _targets(self, start: int) -> Iterator[int]:
-        """Yield times for seeks, the most likely one first."""
         if self._index.names is None or not self._seeks:
             return
         times = [int(each[start]) for each in (self._index.pts, self._index.dts)]

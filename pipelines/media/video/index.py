@@ -89,7 +89,6 @@ def is_shown(codec: str, packet: bytes) -> bool:
 
 
 def _length_size(extradata: bytes) -> int:
-    """Return the number of bytes of a unit's length; 0 for a byte stream with start codes."""
     return (extradata[4] & 3) + 1 if len(extradata) > 4 and extradata[0] == 1 else 0
 
 
@@ -290,7 +289,6 @@ class Listing:
         self.flags[after[(self.flags[after] & _KEY) == 0]] |= _CORRUPT
 
     def _mark_gaps(self) -> None:
-        """Mark missing packets: gaps in time and in the file within a group."""
         step = float(np.median(np.diff(np.sort(self.pts)))) if len(self.pts) > 1 else 0.0
         gaps = []
         for number in np.flatnonzero(self.gaps > _GAP_BYTES):
@@ -424,7 +422,6 @@ def _leading(path: Path, listing: Listing, packets: Numbers, cancel: CancelToken
 def _by_decoding(
     path: Path, rate: float, tick_s: float, cancel: CancelToken
 ) -> tuple[Numbers, Times]:
-    """Decode the whole file for packets and times of the frames."""
     packets, ticks = array("q"), array("d")
     with open_container(path) as container:
         for number, frame in decoded(container, video_stream(container, path), cancel):

@@ -147,7 +147,6 @@ class ParallelDecoding:
         return lost
 
     def _count_packet(self) -> bool:
-        """Condition of the token that is checked before each packet."""
         self._num_packets += 1
         return self._end.is_cancelled
 
@@ -320,7 +319,6 @@ class VideoReader:
     def _painted(
         self, decoded: Iterator[Any], decoder: FrameDecoder, asked: Numbers, framing: Framing
     ) -> VideoFrames:
-        """Return the next frames of a group, fewer than requested if it ends early."""
         pixels = np.zeros((len(asked), *framing.size, 3), np.uint8)
         intact = np.zeros(len(asked), np.bool_)
         num = 0
@@ -333,7 +331,6 @@ class VideoReader:
         return self._gathered(pixels[:num], asked[:num], np.arange(num), lost)
 
     def _read(self, asked: Numbers, options: "_Options") -> VideoFrames:
-        """Read frames by number, several groups at a time."""
         frames, rows = np.unique(asked, return_inverse=True)
         pixels = np.zeros((len(frames), *options.framing.size, 3), np.uint8)
         row_of = {int(packet): row for row, packet in enumerate(self._index.packets[frames])}
@@ -370,7 +367,6 @@ class VideoReader:
         return self.frames_at(indices_at(self.times_s, times_s), size, **options)
 
     def _frame_geometry(self, cancel: CancelToken) -> tuple[Rotation, tuple[int, int]]:
-        """Return rotation and upright (height, width) of the first readable frame."""
         found: list[tuple[Rotation, tuple[int, int]]] = []
 
         def take(packet: int, frame: Any, reformatter: VideoReformatter) -> None:
@@ -393,8 +389,6 @@ class VideoReader:
 
 @dataclass(frozen=True)
 class _Options:
-    """Options of one request."""
-
     framing: Framing
     threads: int
     cancel: CancelToken

@@ -68,7 +68,6 @@ def write_clip(
 
 
 def _write(frames: Iterable[tuple[float, Pixels]], path: Path, fps: float) -> None:
-    """Encode frames with their times in seconds; delete an incomplete file."""
     try:
         with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             stream: Any = None
