@@ -61,17 +61,13 @@ class Classification:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """One candidate of a ranking.
+    """One candidate of a ranking; other fields are as in `LabelScore`.
 
     Attributes:
         rank: 1 for the best.
         index: position of the candidate among those of its kind, from 0.
         candidate: the text, or the file name.
-        kind: "text" or "image".
         cosine: -1..1, or None if the file could not be read.
-        evidence: verdict score.
-        verdict: class of `evidence`.
-        note: remark on this candidate, or "".
     """
 
     rank: int
@@ -99,9 +95,7 @@ class Embeddings:
 
     Attributes:
         vectors: for each input `dim` floats of norm 1, or None if the input could not be read.
-        names: name of each input.
         model: key of the model.
-        dim: number of values of a vector.
         errors: (name, reason) of each input that could not be read.
         notes: remarks on the result.
     """
@@ -125,8 +119,6 @@ class SimilarityMatrix:
     """Similarity of N rows and M columns.
 
     Attributes:
-        row_names: N names.
-        column_names: M names.
         cosines: N tuples of M values, -1..1.
         verdicts: N tuples of M verdicts.
         model: key of the model.

@@ -1,6 +1,7 @@
 """Errors about missing weights, with the settings that help."""
 
 import errno
+from typing import Any
 
 from pipelines.core.errors import WeightsError
 from pipelines.core.messages import Message
@@ -68,10 +69,8 @@ def stalled(spec: ModelSpec, settings: Settings, limit_s: float) -> WeightsError
     return WeightsError(
         "The download of {repo} stands still: no data for {seconds:.0f} s from {source}. What "
         "came is kept; try again later, or {other}.",
-        repo=spec.repo,
         seconds=limit_s,
-        source=source_endpoint(settings),
-        other=_elsewhere(settings),
+        **_values(spec, settings),
     )
 
 
@@ -81,9 +80,7 @@ def incomplete(spec: ModelSpec, settings: Settings) -> WeightsError:
         "{repo} was downloaded from {source} but holds no complete checkpoint: config.json, "
         "weights, tokenizer and image processor are needed. Try again, {other}, or point "
         "--models-dir at a folder that holds them.",
-        repo=spec.repo,
-        source=source_endpoint(settings),
-        other=_elsewhere(settings),
+        **_values(spec, settings),
     )
 
 
@@ -95,9 +92,7 @@ def explain(error: Exception, spec: ModelSpec, settings: Settings) -> WeightsErr
         or Message(
             "The download of {repo} from {source} broke off. What came is kept and the next "
             "try goes on from there; check the network, or {other}.",
-            repo=spec.repo,
-            source=source_endpoint(settings),
-            other=_elsewhere(settings),
+            **_values(spec, settings),
         )
     )
 
@@ -125,7 +120,7 @@ def _of_the_disk(error: Exception, spec: ModelSpec) -> str:
 def _of_the_hub(error: Exception, spec: ModelSpec, settings: Settings) -> str:
     from huggingface_hub import errors as hub
 
-    where = source_endpoint(settings)
+    values = _values(spec, settings)
     if isinstance(error, hub.OfflineModeIsEnabled):
         return unreachable(spec, settings, "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set").message
     if isinstance(error, hub.GatedRepoError):
@@ -137,34 +132,34 @@ def _of_the_hub(error: Exception, spec: ModelSpec, settings: Settings) -> str:
         return Message(
             "{repo} is gated: accept its conditions on its page at huggingface.co, then "
             "{token} to a token of your account.",
-            repo=spec.repo,
             token=Message(token),
+            **values,
         )
     if isinstance(error, hub.RevisionNotFoundError):
         return Message(
             "{source} has {repo} but not the revision {revision}. Update SeeSay, or {other}.",
-            source=where,
-            repo=spec.repo,
             revision=spec.revision,
-            other=_elsewhere(settings),
+            **values,
         )
     if isinstance(error, hub.RepositoryNotFoundError):
         return Message(
             "{source} has no repository {repo} that you may read. If HF_ENDPOINT is a "
             "mirror, try another; if the repository is private, set HF_TOKEN.",
-            source=where,
-            repo=spec.repo,
+            **values,
         )
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is None:
         return ""
     return Message(
         "{source} answered with error {status} for {repo}. Try again later, or {other}.",
-        source=where,
         status=status,
-        repo=spec.repo,
-        other=_elsewhere(settings),
+        **values,
     )
+
+
+def _values(spec: ModelSpec, settings: Settings) -> dict[str, Any]:
+    source = source_endpoint(settings)
+    return {"repo": spec.repo, "source": source, "other": _elsewhere(settings)}
 
 
 def _elsewhere(settings: Settings) -> Message:
