@@ -97,7 +97,7 @@ def follow_up(describer: CaptionPipeline, folder: Path, times: int) -> Row:
 
 def decoding(describer: CaptionPipeline, times: int) -> Row:
     """Bytes of weights that a decoding step reads per second, beside what memory delivers."""
-    language = describer.bridge.model.language_model
+    language = describer.connector.model.language_model
     moved = sum(_weight_bytes(module) for module in language.modules())
     image = fresh_images(1)
 

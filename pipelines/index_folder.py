@@ -20,7 +20,7 @@ from pipelines.core.results import FileKind
 from pipelines.core.settings import Settings, read_settings
 from pipelines.core.text import safe_cells
 from pipelines.media import isolation
-from pipelines.media.named_image import NamedImage
+from pipelines.media.images import NamedImage
 from pipelines.models.catalogue import CATALOGUE
 from pipelines.search.index_run import IndexProgress, IndexRequest, add_files
 from pipelines.search.indexes import Indexes, owner_of

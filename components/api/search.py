@@ -12,7 +12,7 @@ from components.render.search import as_found, as_index, as_outcomes
 from components.server.services import Services
 from components.widgets.model_picker import is_bundled
 from components.widgets.queues import BATCH_QUEUE, DEVICE_QUEUE, LOOKUP_QUEUE
-from pipelines.core.errors import InputError, kind_of
+from pipelines.core.errors import InputError, type_name
 from pipelines.core.results import FileKind
 from pipelines.search.index_run import add_files
 from pipelines.search.indexes import DELETE_WAIT_S, owner_of
@@ -111,7 +111,7 @@ class SearchEndpoints(Endpoints):
         """
         owner, library = owner_of(index_key), self._indexes
         if not isinstance(files, str):
-            raise InputError("files must be text but got {given}.", given=kind_of(files))
+            raise InputError("files must be text but got {given}.", given=type_name(files))
         names = _named(files, set(library.names(owner)))
         if not names and everything is not True:
             raise InputError(

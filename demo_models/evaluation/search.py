@@ -20,7 +20,7 @@ from demo_models.evaluation.held_out import evaluation_rng
 from demo_models.evaluation.request import Request
 from demo_models.world.scenes import Scene, render, sample_scene
 from pipelines.core.settings import Settings
-from pipelines.media.named_image import NamedImage
+from pipelines.media.images import NamedImage
 from pipelines.search.index_run import IndexRequest, add_files
 from pipelines.search.indexes import Indexes
 from pipelines.search.kinds import SearchKind, resolve_kind

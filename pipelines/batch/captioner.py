@@ -18,7 +18,6 @@ from pipelines.core.options import GenerationOptions
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.models.captioner import Description
 from pipelines.serving.store import PipelineStore
-from pipelines.weights.revision import revision_of
 
 TASK: Task = "caption"
 
@@ -126,4 +125,4 @@ def _revision(store: PipelineStore, spec: ModelSpec, cancel: CancelToken) -> str
         with store.use(spec.key, TASK) as pipeline:
             name = pipeline.model_name(cancel)
         return hashlib.sha256(f"{spec.remote.url} {name}".encode()).hexdigest()[:16]
-    return revision_of(store.sources, spec)
+    return store.sources.revision(spec)

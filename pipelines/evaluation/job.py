@@ -27,7 +27,7 @@ from pipelines.evaluation.train_probe import (
 from pipelines.media.thumbnails import input_thumbnail
 from pipelines.models.linear_probe import Guess, LinearProbe, ProbeFacts
 from pipelines.serving.store import PipelineStore
-from pipelines.weights.revision import weights_revision
+from pipelines.weights.files import weights_revision
 
 #: Most mistakes that are shown, and the longest side of the copies in pixels.
 MOST_SHOWN = 12

@@ -18,8 +18,8 @@ from pipelines.core.cancel import CancelToken
 from pipelines.core.errors import InputError, MediaError
 from pipelines.core.messages import Message
 from pipelines.core.results import Embeddings, FileKind
-from pipelines.core.text import mend_surrogates
-from pipelines.media.named_image import NamedImage
+from pipelines.core.text import replace_surrogates
+from pipelines.media.images import NamedImage
 from pipelines.media.thumbnails import thumbnail
 from pipelines.models.notes import VIDEO_LOST, lost_frames_notes
 from pipelines.models.search_query import FileVectors, WindowBatch
@@ -309,8 +309,8 @@ class _Run:
 
     def _take(self, index: int, file: NamedImage) -> None:
         """Encode a file, put it into the next batch, or find it in the index."""
-        file = replace(file, name=mend_surrogates(file.name))
-        if mend_surrogates(str(file.path)) != str(file.path):
+        file = replace(file, name=replace_surrogates(file.name))
+        if replace_surrogates(str(file.path)) != str(file.path):
             reason = "Its path is not written in UTF-8, so it cannot be noted. Rename the file."
             self._set_outcome(index, file, "", "error", error=reason)
             return

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.core.cancel import NEVER, CancelToken
-from pipelines.core.errors import InputError, kind_of
+from pipelines.core.errors import InputError, type_name
 from pipelines.search.results import IndexSummary
 from pipelines.search.tables import Database, IndexUnavailable, VectorTables, unavailable
 from pipelines.serving.locks import WriterLocks
@@ -68,7 +68,7 @@ def owner_of(key: str) -> str:
         InputError: it is no text, or could be guessed.
     """
     if not isinstance(key, str):
-        raise InputError("index_key must be text but got {given}.", given=kind_of(key))
+        raise InputError("index_key must be text but got {given}.", given=type_name(key))
     if not LEAST_KEY <= len(key) <= MOST_KEY:
         raise InputError(
             "index_key must be a random text of {least} to {most} characters but got {count}. "

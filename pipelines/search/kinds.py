@@ -11,7 +11,6 @@ from pipelines.core.results import FileKind
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.media.inputs import is_image_name
 from pipelines.serving.store import PipelineStore
-from pipelines.weights.revision import revision_of
 
 #: Task of the models of each kind.
 TASKS: dict[FileKind, Task] = {"picture": "image-text", "video": "video-text"}
@@ -66,7 +65,7 @@ def resolve_kind(store: PipelineStore, kind: FileKind, model: str) -> SearchKind
         InputError: unknown key.
     """
     spec = store.resolve(model, TASKS[kind])
-    weights = revision_of(store.sources, spec)[:12]
+    weights = store.sources.revision(spec)[:12]
     return SearchKind(kind=kind, spec=spec, space=f"{kind}.{spec.key}.{weights}.{FORMAT}")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.core.errors import InputError, kind_of, shown
+from pipelines.core.errors import InputError, shown, type_name
 from pipelines.core.messages import Message
 from pipelines.core.results import FileKind, Verdict
 from pipelines.models.catalogue import MODELS
@@ -140,7 +140,7 @@ class Query:
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):
-            raise InputError("query_text must be text but got {given}.", given=kind_of(self.text))
+            raise InputError("query_text must be text but got {given}.", given=type_name(self.text))
         if not self.text.strip() and self.image is None:
             raise InputError("The query is empty. Write what to look for, or give an image.")
         if len(self.text) > MOST_CHARS:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 
 from pipelines.core.cancel import NEVER, CancelToken
-from pipelines.core.visitor import asking, place_in_line
+from pipelines.core.visitor import current_visitor, queue_position
 
 #: Longest time that requests keep one batch of a long run waiting.
 MAX_WAIT_S = 20.0
@@ -65,7 +65,7 @@ class DeviceQueue:
         with self.visitor():
             with self._changed:
                 line = [visitor for _, visitor in self._alone]
-                place = place_in_line(line, ticket[1]) if line else 0
+                place = queue_position(line, ticket[1]) if line else 0
                 self._alone.insert(place, ticket)
             try:
                 self._await_requests(ticket, cancel, report)
@@ -135,5 +135,5 @@ class DeviceQueue:
 
 
 def _current_visitor() -> Hashable:
-    visitor = asking.get()
+    visitor = current_visitor.get()
     return object() if visitor is None else visitor

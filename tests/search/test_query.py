@@ -16,8 +16,8 @@ from PIL import Image
 from pipelines.core.errors import InputError, MediaError
 from pipelines.core.results import FileKind, Verdict
 from pipelines.core.settings import Settings
-from pipelines.media.named_image import NamedImage
-from pipelines.media.thumbnails import MOST_BYTES, thumbnail
+from pipelines.media.images import NamedImage
+from pipelines.media.thumbnails import MAX_BYTES, thumbnail
 from pipelines.models.catalogue import HUB_DEFAULTS
 from pipelines.models.search_query import FileVectors
 from pipelines.search.index_run import Encoder, IndexProgress, IndexRequest, add_files
@@ -464,7 +464,7 @@ def test_a_thumbnail_is_small(tmp_path: Path, text: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
     Image.fromarray(noise).save(path, quality=95, comment=text.encode())
     small = thumbnail(path, "picture", max_pixels=10**6)
-    assert 0 < len(small) <= MOST_BYTES
+    assert 0 < len(small) <= MAX_BYTES
     assert max(Image.open(io.BytesIO(small)).size) >= 120
 
 

@@ -361,8 +361,8 @@ def _within_reason(image: Image.Image) -> Image.Image:
     return image.resize((min(width, most), min(height, most)))
 
 
-#: What each `GenerativeTraits.bridge` is built by.
-BRIDGES: dict[str, Callable[[InputParts], ImageConnector]] = {
+#: What each `GenerativeTraits.connector` is built by.
+CONNECTORS: dict[str, Callable[[InputParts], ImageConnector]] = {
     "query tokens": QueryTokens,
     "instructed query tokens": InstructedQueryTokens,
     "cross attention": CrossAttention,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.compute.lru import SharedCache
-from pipelines.core.errors import InputError, MediaError, kind_of
+from pipelines.core.errors import InputError, MediaError, type_name
 from pipelines.core.messages import Message
 from pipelines.core.options import GenerationOptions
 from pipelines.core.results import Finish
@@ -36,7 +36,7 @@ from pipelines.models.captioning.decoding import (
     watch_layers,
 )
 from pipelines.models.captioning.image_cache import FeatureCache, Tensors
-from pipelines.models.captioning.image_inputs import BRIDGES, ImageConnector, Job, Row, pad_token
+from pipelines.models.captioning.image_inputs import CONNECTORS, ImageConnector, Job, Row, pad_token
 from pipelines.models.captioning.loading import load_parts
 from pipelines.models.captioning.prompts import ImagePrompt, PromptRequest, PromptWriter, notes_on
 from pipelines.models.captioning.scene_check import CaptionSceneCheck
@@ -80,8 +80,8 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
         self._tokenizer = parts.tokenizer
         positions = getattr(parts.model.config.get_text_config(), "max_position_embeddings", None)
         self._context = min(self.traits.context_tokens, positions or self.traits.context_tokens)
-        self.bridge: ImageConnector = BRIDGES[self.traits.bridge](parts)
-        self.bridge.check()
+        self.connector: ImageConnector = CONNECTORS[self.traits.connector](parts)
+        self.connector.check()
         watch_layers(parts.model)
         self.features = FeatureCache()
         self._scenes = CaptionSceneCheck.of(self.folder, self._tokenizer)
@@ -91,7 +91,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
         return (self.features,)
 
     def _unload(self) -> None:
-        for name in ("_tokenizer", "bridge", "features", "_scenes"):
+        for name in ("_tokenizer", "connector", "features", "_scenes"):
             if hasattr(self, name):
                 delattr(self, name)
 
@@ -231,10 +231,10 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
     def _prepare(self, image: Picture) -> Tensors:
         if isinstance(image, Path):
             image = open_image(image, max_pixels=int(self.settings.max_pixels_mp * 1e6))
-        return self.bridge.prepare(image)
+        return self.connector.prepare(image)
 
     def _row_of(self, image: Picture, request: PromptRequest, options: GenerationOptions) -> Row:
-        encoded = self.features.get([self._prepare(image)], self.bridge.encode)
+        encoded = self.features.get([self._prepare(image)], self.connector.encode)
         return self._row(encoded[0], request, options)
 
     def _row(self, encoded: Tensors, request: PromptRequest, options: GenerationOptions) -> Row:
@@ -251,7 +251,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
         limit = min(limit, self.traits.prompt_tokens or limit)
         writer = PromptWriter(
             self.traits,
-            lambda text: self.bridge.tokenise(text, encoded),
+            lambda text: self.connector.tokenise(text, encoded),
             self._tokenizer.all_special_tokens + list(self._tokenizer.get_added_vocab()),
         )
         return Row(encoded, writer.write(request, limit=limit))
@@ -274,7 +274,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
                     )
             if prepared:
                 given = list(prepared.values())
-                encoded = self.features.get(given, self.bridge.encode, keep=False)
+                encoded = self.features.get(given, self.connector.encode, keep=False)
                 rows = [self._row(one, request, options) for one in encoded]
                 made = self._generate(run, rows, options, [options.seed] * len(rows))
                 for index, one, row in zip(prepared, made, rows, strict=True):
@@ -314,7 +314,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
                 run.emit(piece)
 
         streamer = PieceStreamer(self._decode, guard, emit)
-        job = self.bridge.job([row])
+        job = self.connector.job([row])
         run.generate(
             job.model,
             **job.inputs,
@@ -333,7 +333,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
         texts: int = 1,
     ) -> list[_Generated]:
         """Generate `texts` texts for each row, those of a row together."""
-        job = self.bridge.job(rows)
+        job = self.connector.job(rows)
         extra = self._settings(options, seeds, job)
         if options.num_beams == 1:
             extra["stopping_criteria"] = [
@@ -388,13 +388,13 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
         if self._scenes is None:
             return ()
         caption = self._row(row.encoded, self._caption_request(""), DEFAULTS)
-        return self._scenes.notes(self.bridge.job([caption]))
+        return self._scenes.notes(self.connector.job([caption]))
 
 
 def _text(name: str, value: object) -> bool:
     """Return whether there is a text; raise where it is something else."""
     if not isinstance(value, str):
         raise InputError(
-            "{name} must be text but got {given}.", name=Message(name), given=kind_of(value)
+            "{name} must be text but got {given}.", name=Message(name), given=type_name(value)
         )
     return bool(value.strip())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipelines.core.errors import InputError
 from pipelines.core.results import ContextUse, Finish
 from pipelines.core.spec import GenerativeTraits
-from pipelines.core.text import Turn, mend_surrogates
+from pipelines.core.text import Turn, replace_surrogates
 from pipelines.models.notes import cut_note, dropped_note, finish_notes, script_notes
 
 #: Characters that are looked at for each token that there is room for.
@@ -152,7 +152,7 @@ class PromptWriter:
 
     def _clean(self, text: str) -> str:
         """Return what a person wrote, less what would be taken for control tokens."""
-        text = mend_surrogates(text).replace(_IMAGE, "")
+        text = replace_surrogates(text).replace(_IMAGE, "")
         for reserved in self._reserved:
             text = text.replace(reserved, " ")
         return text.strip()

@@ -24,7 +24,7 @@ from pipelines.core.results import (
 )
 from pipelines.core.spec import ContrastiveTraits
 from pipelines.core.text import cut_note, cut_texts_note
-from pipelines.media.named_image import NamedImage
+from pipelines.media.images import NamedImage
 from pipelines.models.base import Pipeline
 from pipelines.models.clip.comparing import Comparer
 from pipelines.models.clip.images import IMAGES_PER_STEP, ImageEncoder
@@ -35,7 +35,7 @@ from pipelines.models.loading import load_stock
 from pipelines.models.notes import language_notes
 from pipelines.models.search_query import Assessment, QueryVector, Vectors, blend, query_kind
 from pipelines.models.verdict import Judge, Pair, SceneCheck
-from pipelines.weights.revision import weights_revision
+from pipelines.weights.files import weights_revision
 
 #: Raised when vectors come out otherwise than before, so that kept ones are not taken for new.
 VECTORS_FORMAT = 2

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipelines.compute.background import stream_work
 from pipelines.core.cancel import NEVER, Cancelled, CancelToken
-from pipelines.core.errors import InputError, MediaError, ServerError, kind_of
+from pipelines.core.errors import InputError, MediaError, ServerError, type_name
 from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec
@@ -136,7 +136,7 @@ class RemoteCaptioner(ImageToTextModel):
         """
         check_beams(options)
         if not isinstance(message, str):
-            raise InputError("The question must be text but got {given}.", given=kind_of(message))
+            raise InputError("The question must be text but got {given}.", given=type_name(message))
         if not message.strip():
             raise InputError("The question is empty. Ask something about the image.")
         return self._stream(image, Question.of(message, read_history(history)), options)
@@ -172,7 +172,7 @@ class RemoteCaptioner(ImageToTextModel):
     def _caption_question(self, prompt: str, options: GenerationOptions) -> Question:
         check_beams(options)
         if not isinstance(prompt, str):
-            raise InputError("prompt must be text but got {given}.", given=kind_of(prompt))
+            raise InputError("prompt must be text but got {given}.", given=type_name(prompt))
         return Question.of(prompt) if prompt.strip() else Question(DESCRIBE)
 
     def _opened(self, image: Picture) -> Image.Image:

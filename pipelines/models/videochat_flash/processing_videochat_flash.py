@@ -17,7 +17,7 @@ from PIL import Image
 from pipelines.core.errors import InputError
 from pipelines.core.messages import Message
 from pipelines.core.results import ContextUse
-from pipelines.core.text import Turn, mend_surrogates
+from pipelines.core.text import Turn, replace_surrogates
 from pipelines.models.videochat_flash.modeling_language import VISUAL
 
 #: Where the rows of a video or image come in a prompt.
@@ -361,7 +361,7 @@ def write_prompt(
 
 def clean(text: str, reserved: Sequence[str]) -> str:
     """Return a user's text without control tokens."""
-    text = mend_surrogates(text)
+    text = replace_surrogates(text)
     for control in sorted(reserved, key=len, reverse=True):
         text = text.replace(control, " ")
     return text

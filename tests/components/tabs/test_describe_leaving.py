@@ -38,7 +38,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BundledApp]:
 def steps(app: BundledApp) -> Steps:
     counted = Steps()
     with app.store.use("demo-blip2", "caption") as describer:
-        describer.bridge.model.language_model.register_forward_pre_hook(counted.count)
+        describer.connector.model.language_model.register_forward_pre_hook(counted.count)
     return counted
 
 
@@ -102,7 +102,7 @@ def test_a_client_that_leaves_while_the_picture_is_read_stops_the_model(
             time.sleep(0.01)
 
     with app.store.use("demo-blip2", "caption") as describer:
-        tower = describer.bridge.model.vision_model.encoder.layers
+        tower = describer.connector.model.vision_model.encoder.layers
     assert len(tower) > 1
     hooks = [layer.register_forward_pre_hook(hold) for layer in tower]
     steps.number = 0

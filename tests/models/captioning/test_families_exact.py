@@ -69,10 +69,10 @@ def stock_text(
 ) -> str:
     """Return what the stock model makes of the raw pixels and our tokens."""
     prepared = model._prepare(picture)
-    (encoded,) = model.features.get([prepared], model.bridge.encode)
+    (encoded,) = model.features.get([prepared], model.connector.encode)
     row = model._row(encoded, request, SHORT)
     ids = torch.tensor([row.prompt.ids])
-    stock = model.bridge.model
+    stock = model.connector.model
     inputs = {name: value for name, value in prepared.items() if name != "num_patches"}
     if "image_grid_thw" in inputs:
         inputs["mm_token_type_ids"] = (ids == stock.config.image_token_id).long()
@@ -126,11 +126,11 @@ def test_a_conversation_equals_the_stock_model_and_skips_the_vision_tower(
     ]
     expected = stock_text(model, pictures[1], model._question_request("what shape?", history))
     encoded: list[int] = []
-    encode = model.bridge.encode
-    model.bridge.encode = lambda images: (encoded.append(len(images)), encode(images))[1]  # type: ignore[method-assign]
+    encode = model.connector.encode
+    model.connector.encode = lambda images: (encoded.append(len(images)), encode(images))[1]  # type: ignore[method-assign]
     assert model.chat(pictures[1], "what shape?", history, SHORT).text == expected
     assert encoded == []
-    del model.bridge.encode
+    del model.connector.encode
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])

@@ -54,7 +54,7 @@ def models(folder: Path) -> dict[str, CaptionPipeline]:
 
 
 def tower(pipeline: CaptionPipeline) -> Any:
-    model = pipeline.bridge.model
+    model = pipeline.connector.model
     return getattr(model, "vision_model", None) or model.model.vision_tower
 
 
@@ -90,7 +90,7 @@ def test_prompts_of_other_lengths_share_a_batch(
     """Shorter prompts are padded on the left, which must not be seen in their texts."""
     model = models[key]
     prepared = [model._prepare(picture) for picture in pictures]
-    encoded = model.features.get(prepared, model.bridge.encode)
+    encoded = model.features.get(prepared, model.connector.encode)
     words = ["a", "a photo of the red hat", "two", "what is this shape and colour", "cat"]
     requests = [PromptRequest(template=str(model.traits.continuation), text=word) for word in words]
     rows = [model._row(one, request, SHORT) for one, request in zip(encoded, requests, strict=True)]
@@ -222,7 +222,7 @@ def test_closing_a_stream_stops_the_model(
         time.sleep(0.002)
 
     row = model._row_of(pictures[0], model._caption_request(""), SHORT)
-    generator = model.bridge.job([row]).model
+    generator = model.connector.job([row]).model
     hook = generator.register_forward_hook(note)
     options = GenerationOptions(max_new_tokens=400, temperature=5.0, seed=1)
     stream = model.stream_caption(pictures[0], options=options)
@@ -242,7 +242,7 @@ def test_closing_what_cannot_stream_stops_the_model_too(
 ) -> None:
     model = models[key]
     row = model._row_of(pictures[0], model._caption_request(""), SHORT)
-    generator = model.bridge.job([row]).model
+    generator = model.connector.job([row]).model
     steps = 0
 
     def note(*_: Any) -> None:
@@ -477,7 +477,7 @@ def test_what_the_model_raises_reaches_the_reader(folder: Path, pictures: list[P
     def fail(*_: Any) -> None:
         raise MemoryError("no room")
 
-    model.bridge.model.language_model.register_forward_hook(fail)
+    model.connector.model.language_model.register_forward_hook(fail)
     with pytest.raises(MemoryError, match="no room"):
         model.caption(pictures[:1], options=SHORT)
     with pytest.raises(MemoryError, match="no room"):
@@ -489,7 +489,7 @@ def test_unloading_drops_everything(folder: Path, pictures: list[Path]) -> None:
     model.caption(pictures[:1], options=SHORT)
     model.unload()
     assert not model.loaded
-    assert not hasattr(model, "bridge")
+    assert not hasattr(model, "connector")
     model.load()
     assert model.caption(pictures[:1], options=SHORT)[0].text
 

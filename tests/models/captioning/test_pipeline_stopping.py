@@ -69,7 +69,7 @@ def test_it_ends_before_the_next_layer(
     FAMILIES[key][1](tmp_path / key)
     model = live(tmp_path / key, key)
     ran: list[int] = []
-    every = layers(model.bridge.model)
+    every = layers(model.connector.model)
     hooks = [layer.register_forward_pre_hook(lambda *_: ran.append(0)) for layer in every]
     list(RUNS[run](model, pictures[:1]))
     whole = len(ran)
