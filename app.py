@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     from pipelines.compute.device import warm_up
     from pipelines.media import isolation
     from pipelines.search.indexes import start_expiring
-    from pipelines.serving.memory import share_free_memory, start_giving_back, start_unloading
+    from pipelines.serving.memory import share_free_memory, start_trimming, start_unloading
     from pipelines.serving.work_dir import start_sweeping
     from pipelines.serving.zero_gpu import is_zero_gpu, make_store
 
@@ -51,9 +51,9 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(
             f"Port {settings.port} is in use. End what runs there, or choose another: --port N"
         )
-    start_unloading(store, settings.idle_minutes * 60, rest=services.indexes.rest)
+    start_unloading(store, settings.idle_minutes * 60, release=services.indexes.release_idle)
     start_expiring(services.indexes, settings.index_hours * 3600)
-    start_giving_back(store)
+    start_trimming(store)
     store.sources.start_probe()
     warm_up()
     serve_until_closed(app, app.rules, settings.grace_s)

@@ -31,7 +31,7 @@ from demo_models.world.motion_sampling import sample_story  # noqa: E402
 from pipelines.core.settings import Settings  # noqa: E402
 from pipelines.models.viclip.results import MomentSearch  # noqa: E402
 from pipelines.models.viclip.windows import SearchOptions  # noqa: E402
-from pipelines.serving.memory import start_giving_back  # noqa: E402
+from pipelines.serving.memory import start_trimming  # noqa: E402
 from pipelines.serving.store import PipelineStore  # noqa: E402
 
 FPS, HEIGHT, WIDTH = 5, 120, 160
@@ -72,7 +72,7 @@ def measure(work: Path, minutes: int) -> dict[str, Any]:
     make_hour(short, 1)
     make_hour(long, minutes)
     store = PipelineStore(Settings(models="bundled", device="cpu", cache_dir=work / "cache"))
-    start_giving_back(store)
+    start_trimming(store)
     options = SearchOptions()
     with store.use("demo-viclip", "video-text") as viclip:
 

@@ -44,12 +44,12 @@ def clustered(count: int, seed: int) -> Vectors:
     return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), np.float32)
 
 
-def fill(shelf: VectorTables, vectors: Vectors) -> float:
+def fill(tables: VectorTables, vectors: Vectors) -> float:
     """Write vectors into an index, one a file; return how many a second."""
     start = time.perf_counter()
     zero = np.zeros(1)
     for first in range(0, len(vectors), WRITTEN_AT_ONCE):
-        shelf.add(
+        tables.add(
             [
                 (
                     IndexedFile(
@@ -64,7 +64,7 @@ def fill(shelf: VectorTables, vectors: Vectors) -> float:
                 for number in range(first, min(first + WRITTEN_AT_ONCE, len(vectors)))
             ]
         )
-    shelf.tidy(most_exact=len(vectors))
+    tables.compact(most_exact=len(vectors))
     return len(vectors) / (time.perf_counter() - start)
 
 
@@ -75,21 +75,21 @@ def true_nearest(vectors: Vectors, query: Vectors) -> list[int]:
     return [int(index) for index in few[np.argsort(-cosines[few])]]
 
 
-def nearest(shelf: VectorTables, query: Vectors) -> list[int]:
+def nearest(tables: VectorTables, query: Vectors) -> list[int]:
     """Return the positions of the nearest by the index."""
-    return [int(content, 16) for content in shelf.nearest(query, NEAREST).contents]
+    return [int(content, 16) for content in tables.nearest(query, NEAREST).contents]
 
 
 def beside_brute_force(
-    shelf: VectorTables, vectors: Vectors, queries: Vectors, times: int, what: str
+    tables: VectorTables, vectors: Vectors, queries: Vectors, times: int, what: str
 ) -> Row:
     """Return a line of the table."""
     hits = sum(
-        len(set(true_nearest(vectors, query)) & set(nearest(shelf, query))) for query in queries
+        len(set(true_nearest(vectors, query)) & set(nearest(tables, query))) for query in queries
     )
     recall = hits / (NEAREST * len(queries))
     turns: Iterator[Vectors] = cycle(queries)
-    ask: Callable[[], object] = lambda: nearest(shelf, next(turns))  # noqa: E731
+    ask: Callable[[], object] = lambda: nearest(tables, next(turns))  # noqa: E731
     ours_s, theirs_s = compare(ask, lambda: true_nearest(vectors, next(turns)), times)
     return {
         "what": f"{what}: recall at {NEAREST} is {recall:.4f}, {ours_s * 1e3:.1f} ms a query",
@@ -111,15 +111,15 @@ def main() -> None:
     rows = []
     for count in (20_000,) if args.quick else (20_000, 200_000):
         with TemporaryDirectory() as folder:
-            shelf = Indexes(folder).shelf("bench", "picture.bench.1")
+            tables = Indexes(folder).tables("bench", "picture.bench.1")
             vectors, queries = clustered(count, 1), clustered(100, 2)
-            print(f"{count:,} vectors written, {fill(shelf, vectors):,.0f} a second")
+            print(f"{count:,} vectors written, {fill(tables, vectors):,.0f} a second")
             times = 30
             every = f"{count:,} vectors, every one compared"
-            rows.append(beside_brute_force(shelf, vectors, queries, times, every))
-            shelf.tidy(most_exact=0)
+            rows.append(beside_brute_force(tables, vectors, queries, times, every))
+            tables.compact(most_exact=0)
             cells = f"{count:,} vectors in cells"
-            rows.append(beside_brute_force(shelf, vectors, queries, times, cells))
+            rows.append(beside_brute_force(tables, vectors, queries, times, cells))
     report(__file__, rows, args, f"vectors of {DIM} numbers on disk, brute force in memory")
 
 

@@ -1,8 +1,7 @@
 """Caption a folder, or a zip, of images: `python -m pipelines.caption_folder FOLDER`.
 
-What was done is kept in a ledger beside the results, so the same command, started again after any
-kind of end, does only what is missing. Ctrl-C ends after the batch at hand; the tables then hold
-what was done so far.
+A ledger beside the results records finished captions, so the same command continues an interrupted
+run. Ctrl-C ends after the current batch; the tables then hold the captions so far.
 """
 
 import argparse
@@ -30,7 +29,7 @@ from pipelines.media import isolation
 from pipelines.media.archive import is_zip, open_inputs
 from pipelines.media.inputs import Inputs
 from pipelines.models.catalogue import CATALOGUE
-from pipelines.serving.memory import start_giving_back
+from pipelines.serving.memory import start_trimming
 from pipelines.serving.store import PipelineStore
 
 
@@ -119,7 +118,7 @@ def _within(least: float, most: float) -> Callable[[str], float]:
 if TYPE_CHECKING:
     from pipelines.batch.ray_run import ClusterRun
 
-#: How a process ends: all captioned, some files with an error, stopped by a person, not possible.
+#: Exit status: all captioned, some files with an error, interrupted, not possible.
 DONE, WITH_ERRORS, STOPPED, FAILED = 0, 1, 130, 2
 
 #: The ledger's file name, in the folder of the results.
@@ -135,12 +134,11 @@ _TERMINAL_S, _LOG_S = 0.2, 10.0
 def _captioner(
     store: PipelineStore, model: str, prompt: str, options: GenerationOptions
 ) -> Captioner:
-    """Return the model of the store, which is downloaded where it is not on disk."""
     spec = store.resolve(model, TASK)
     if spec.remote is None:
         from transformers.utils.logging import disable_progress_bar
 
-        disable_progress_bar()  # the command has a line of its own
+        disable_progress_bar()  # the command draws its own progress
     for progress in store.fetch(spec.key, TASK):
         logging.getLogger(__name__).debug("%s", progress)
     return make_captioner(store, spec, prompt, options)
@@ -149,12 +147,7 @@ def _captioner(
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status.
 
-    Args:
-        argv: the arguments; those of the process when None.
-
-    Returns:
-        0 when every image has a caption, 1 when some have an error instead, 130 when it was
-        interrupted, 2 when it could not be done.
+    0: every image has a caption; 1: some have an error; 130: interrupted; 2: not possible.
     """
     parser = make_parser()
     args, rest = parser.parse_known_args(argv)
@@ -192,8 +185,8 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
     control, failed, num_kept = RunControl(), [], 0
     with ExitStack() as stack:
         make = _on_cluster if args.engine == "ray" else _on_this_machine
-        asked = _Asked(args, settings, options, inputs, output / LEDGER)
-        run = make(asked, control, stack)
+        arguments = _Arguments(args, settings, options, inputs, output / LEDGER)
+        run = make(arguments, control, stack)
         exports = stack.enter_context(
             Exports(output, inputs.items, formats, f"{source.stem}-captions")
         )
@@ -218,8 +211,8 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What a run is asked for."""
+class _Arguments:
+    """Arguments of a run."""
 
     args: argparse.Namespace
     settings: Settings
@@ -229,7 +222,6 @@ class _Asked:
 
     @property
     def engine(self) -> EngineOptions:
-        """How the engine goes about it, on every machine alike."""
         return EngineOptions(
             batch_size=self.args.batch_size,
             num_workers=self.args.workers,
@@ -239,38 +231,41 @@ class _Asked:
         )
 
 
-def _on_this_machine(asked: _Asked, control: RunControl, stack: ExitStack) -> BatchRun:
-    """Return the run on this machine; what it has open goes to `stack`."""
-    args, items = asked.args, asked.inputs.items
-    store = PipelineStore(asked.settings)
-    start_giving_back(store)
-    captioner = _captioner(store, args.model, args.prompt, asked.options)
-    ledger = stack.enter_context(Ledger(asked.ledger, captioner.settings))
-    return BatchRun(items, captioner.caption_batch, ledger, asked.engine, control=control)
+def _on_this_machine(arguments: _Arguments, control: RunControl, stack: ExitStack) -> BatchRun:
+    """Return the run on this machine; its open files go to `stack`."""
+    args, items = arguments.args, arguments.inputs.items
+    store = PipelineStore(arguments.settings)
+    start_trimming(store)
+    captioner = _captioner(store, args.model, args.prompt, arguments.options)
+    ledger = stack.enter_context(Ledger(arguments.ledger, captioner.settings))
+    return BatchRun(items, captioner.caption_batch, ledger, arguments.engine, control=control)
 
 
-def _on_cluster(asked: _Asked, control: RunControl, stack: ExitStack) -> "ClusterRun":
-    """Return the run on the machines of a Ray cluster; what it has open goes to `stack`.
+def _on_cluster(arguments: _Arguments, control: RunControl, stack: ExitStack) -> "ClusterRun":
+    """Return the run on the machines of a Ray cluster; its open files go to `stack`.
 
     Raises:
         InputError: Ray is missing, there is no such cluster, or the pictures are in a zip.
     """
     from pipelines.batch import ray_run as cluster
+    from pipelines.batch.ray_worker import ClusterWork
 
     cluster.check_installed()
-    args, settings = asked.args, asked.settings
+    args, settings = arguments.args, arguments.settings
     if is_zip(args.source):
         raise InputError("--engine ray reads a folder that every machine sees, no zip: unpack it.")
     spec = PipelineStore(settings).resolve(args.model, TASK)
     nodes = stack.enter_context(cluster.cluster(args.ray_address))
-    work = cluster.ClusterWork(settings, spec, args.prompt, asked.options)
+    work = ClusterWork(settings, spec, args.prompt, arguments.options)
     work = cluster.with_precision(work, nodes)
-    ledger = stack.enter_context(Ledger(asked.ledger, work.caption_settings()))
-    return cluster.ClusterRun(asked.inputs.items, work, ledger, nodes, asked.engine, control)
+    ledger = stack.enter_context(Ledger(arguments.ledger, work.caption_settings()))
+    return cluster.ClusterRun(
+        arguments.inputs.items, work, ledger, nodes, arguments.engine, control
+    )
 
 
 def _check_writable(source: Path, zipped: bool, formats: Sequence[str]) -> None:
-    """Refuse caption files beside images where none can be, before hours of work.
+    """Check that caption files can be written beside the images.
 
     Raises:
         InputError: the images' folder takes no files.
@@ -285,7 +280,7 @@ def _check_writable(source: Path, zipped: bool, formats: Sequence[str]) -> None:
 
 @contextmanager
 def _interruptible(control: RunControl) -> Iterator[None]:
-    """Let Ctrl-C end the run after the batch at hand; a second one ends it at once."""
+    """End the run after the current batch on Ctrl-C, at once on a second one."""
 
     def stop(number: int, frame: object) -> None:
         print("\nEnding after this batch; once more ends at once.", file=sys.stderr)
@@ -300,7 +295,7 @@ def _interruptible(control: RunControl) -> Iterator[None]:
 
 
 class _Line:
-    """One line of progress: rewritten in place on a terminal, now and then a new one in a log."""
+    """Progress line: rewritten in place on a terminal, a new one at intervals in a log."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -320,7 +315,7 @@ class _Line:
 
 
 def describe(progress: RunProgress) -> str:
-    """Return a line about how far a run is."""
+    """Return a progress line."""
     parts = [f"{progress.done:,} of {progress.total:,}"]
     if progress.errors:
         parts.append(f"{progress.errors:,} with an error")

@@ -1,8 +1,8 @@
 """Index a folder of pictures and videos, and search it: `python -m pipelines.index_folder FOLDER`.
 
-Files stay where they are, none is copied; the index remembers their paths. Started again, after any
-kind of end, it does only what is missing, gives renamed files their new names, and takes files out
-of the index that are no longer in the folder. `--query` searches.
+Files are not copied; the index holds their paths. Started again, the command adds what is missing,
+updates renamed files, and removes files from the index that are no longer in the folder. `--query`
+searches.
 """
 
 import argparse
@@ -20,20 +20,20 @@ from pipelines.core.results import FileKind
 from pipelines.core.settings import Settings, read_settings
 from pipelines.core.text import safe_cells
 from pipelines.media import isolation
-from pipelines.media.named_image import NamedImage
+from pipelines.media.images import NamedImage
 from pipelines.models.catalogue import CATALOGUE
 from pipelines.search.index_run import IndexProgress, IndexRequest, add_files
 from pipelines.search.indexes import Indexes, owner_of
-from pipelines.search.kinds import TASKS, SearchKind, may_be_indexed, side_of
-from pipelines.search.query import Query, look_in, merged, sides_to_search
+from pipelines.search.kinds import TASKS, SearchKind, may_be_indexed, resolve_kind
+from pipelines.search.query import Query, kinds_to_search, merged, search_kind
 from pipelines.search.results import FileOutcome, FoundFile, SearchResult
-from pipelines.serving.memory import start_giving_back
+from pipelines.serving.memory import start_trimming
 from pipelines.serving.store import PipelineStore
 
-#: How a process ends: all done, some files with an error, stopped by a person, not possible.
+#: Exit status: all done, some files with an error, interrupted, not possible.
 DONE, WITH_ERRORS, STOPPED, FAILED = 0, 1, 130, 2
 
-#: Holds the key of this person's own index, in the cache folder.
+#: File of the user's own index key, in the cache folder.
 KEY_FILE = "index-key"
 
 #: Files with an error that are named.
@@ -45,12 +45,7 @@ _COLUMNS = ("rank", "path", "kind", "start_s", "end_s", "cosine", "strength", "v
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return the exit status.
 
-    Args:
-        argv: the arguments; those of the process when None.
-
-    Returns:
-        0 when all went well, 1 when some files could not be indexed, 130 when it was interrupted,
-        2 when it could not be done.
+    0: all indexed or found; 1: some files have an error; 130: interrupted; 2: not possible.
     """
     parser = _parser()
     args, rest = parser.parse_known_args(argv)
@@ -97,20 +92,20 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(args: argparse.Namespace, settings: Settings) -> int:
     store, indexes = PipelineStore(settings), Indexes(settings.index_uri)
-    start_giving_back(store)
+    start_trimming(store)
     owner = owner_of(args.index_key or own_key(settings.cache_dir))
     models: dict[FileKind, str] = {"picture": args.model, "video": args.video_model}
-    sides: dict[FileKind, SearchKind] = {kind: side_of(store, kind, models[kind]) for kind in TASKS}
+    kinds = {kind: resolve_kind(store, kind, models[kind]) for kind in TASKS}
     failed = 0
     if args.folder is not None:
-        failed = _index(args, store, indexes, owner, sides)
+        failed = _index(args, store, indexes, owner, kinds)
     if args.query or args.like:
         _search(args, store, indexes, owner, models)
     return WITH_ERRORS if failed else DONE
 
 
 def own_key(cache_dir: Path) -> str:
-    """Return the key of this person's own index, made when first asked for."""
+    """Return the key of the user's own index, created at first use."""
     path = cache_dir / KEY_FILE
     if not path.is_file():
         cache_dir.mkdir(parents=True, exist_ok=True)
@@ -124,9 +119,9 @@ def _index(
     store: PipelineStore,
     indexes: Indexes,
     owner: str,
-    sides: dict[FileKind, SearchKind],
+    kinds: dict[FileKind, SearchKind],
 ) -> int:
-    """Bring a folder into the index; return how many files could not be."""
+    """Add a folder to the index; return the number of files with an error."""
     folder: Path = args.folder.resolve()
     if not folder.is_dir():
         raise InputError(f"Expected a folder but {args.folder.name!r} is none.")
@@ -137,27 +132,27 @@ def _index(
     if not files:
         raise InputError("There is no picture and no video in the folder.")
     _quieten()
-    order = IndexRequest(
-        files=files, owner=owner, sides=sides, thumbnails=False, kept=True, most_vectors=sys.maxsize
+    request = IndexRequest(
+        files=files, owner=owner, kinds=kinds, thumbnails=False, kept=True, most_vectors=sys.maxsize
     )
     outcomes: list[FileOutcome] = []
-    with closing(add_files(store, indexes, order)) as looks:
-        for look in looks:
-            outcomes += [outcome for _, outcome in look.new]
-            _show(look)
-    gone = 0 if args.keep_missing else _take_out_missing(indexes, owner, sides, folder)
-    return _summarise(outcomes, gone)
+    with closing(add_files(store, indexes, request)) as steps:
+        for step in steps:
+            outcomes += [outcome for _, outcome in step.new]
+            _show(step)
+    removed = 0 if args.keep_missing else _remove_missing(indexes, owner, kinds, folder)
+    return _summarise(outcomes, removed)
 
 
 def _quieten() -> None:
-    """Keep transformers from drawing progress: the command has a line of its own."""
+    """Keep transformers from drawing progress: the command draws its own."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
 
 
 def _walk(folder: Path, *, recursive: bool) -> Iterator[Path]:
-    """Yield pictures and videos by name; hidden ones and linked folders are left out."""
+    """Yield pictures and videos by name, without hidden files and linked folders."""
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if recursive and not name.startswith("."))
         for name in sorted(names):
@@ -165,33 +160,33 @@ def _walk(folder: Path, *, recursive: bool) -> Iterator[Path]:
                 yield Path(root, name)
 
 
-def _show(look: IndexProgress) -> None:
-    """Rewrite the line of progress on a terminal; a log gets none."""
+def _show(progress: IndexProgress) -> None:
+    """Rewrite the progress line on a terminal; a log gets none."""
     if sys.stderr.isatty():
-        text = f"{look.done:,} of {look.total:,} | {look.stage}"
+        text = f"{progress.done:,} of {progress.total:,} | {progress.stage}"
         columns = shutil.get_terminal_size().columns - 1
         print(f"\r{text[:columns]:<{columns}}", end="", file=sys.stderr, flush=True)
 
 
-def _take_out_missing(
-    indexes: Indexes, owner: str, sides: dict[FileKind, SearchKind], folder: Path
+def _remove_missing(
+    indexes: Indexes, owner: str, kinds: dict[FileKind, SearchKind], folder: Path
 ) -> int:
-    """Take files out of the index that are no longer in a folder; return how many."""
+    """Remove files from the index that are no longer in a folder; return how many."""
     count = 0
-    for side in sides.values():
-        shelf = indexes.shelf(owner, side.space)
-        with indexes.changing(owner):
-            gone = [
+    for kind in kinds.values():
+        tables = indexes.tables(owner, kind.space)
+        with indexes.locked(owner):
+            removed = [
                 file.content
-                for file in shelf.files().values()
+                for file in tables.files().values()
                 if Path(file.path).is_relative_to(folder) and not Path(file.path).exists()
             ]
-            shelf.delete(gone)
-        count += len(gone)
+            tables.delete(removed)
+        count += len(removed)
     return count
 
 
-def _summarise(outcomes: Sequence[FileOutcome], gone: int) -> int:
+def _summarise(outcomes: Sequence[FileOutcome], removed: int) -> int:
     counts = {
         name: sum(one.outcome == name for one in outcomes)
         for name in ("added", "known", "renamed", "same", "error")
@@ -201,7 +196,7 @@ def _summarise(outcomes: Sequence[FileOutcome], gone: int) -> int:
         f"{counts['known']:,} were there",
         f"{counts['renamed']:,} renamed",
         f"{counts['same']:,} twice in the folder",
-        f"{gone:,} no longer there",
+        f"{removed:,} no longer there",
         f"{counts['error']:,} not readable",
     ]
     print("\n" + ", ".join(said), file=sys.stderr)
@@ -220,18 +215,16 @@ def _search(
     owner: str,
     models: dict[FileKind, str],
 ) -> None:
-    """Print what fits a query, best first."""
     if args.like is not None and not args.like.is_file():
         raise InputError(f"Expected a picture for --like but there is no {args.like.name!r}.")
     query = Query(text=args.query, image=args.like, text_weight=args.text_weight, top_k=args.top_k)
     found = []
-    sides = sides_to_search(store, indexes, owner, models)
     _quieten()
-    for side in sides:
-        for _ in store.fetch(side.spec.key, side.task):
+    for kind in kinds_to_search(store, indexes, owner, models):
+        for _ in store.fetch(kind.spec.key, kind.task):
             continue
-        with store.use(side.spec.key, side.task) as pipeline:
-            found.append(look_in(pipeline, indexes, owner, side, query))
+        with store.use(kind.spec.key, kind.task) as pipeline:
+            found.append(search_kind(pipeline, indexes, owner, kind, query))
     search = merged(found, query)
     for note in search.notes:
         print(note, file=sys.stderr)

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw  # noqa: E402
 from pipelines.core.results import Classification, Embeddings, LabelScore, Ranked, Ranking, Step  # noqa: E402
 from pipelines.core.settings import Settings  # noqa: E402
 from pipelines.core.spec import ModelSpec  # noqa: E402
-from pipelines.media.named_image import NamedImage  # noqa: E402
+from pipelines.media.images import NamedImage  # noqa: E402
 from pipelines.models.catalogue import DEMO_CLIP  # noqa: E402
 from pipelines.serving.store import PipelineStore  # noqa: E402
 from tests.support.app_process import RunningApp, serve  # noqa: E402

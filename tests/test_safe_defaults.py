@@ -17,10 +17,10 @@ from pipelines.core.settings import Settings, read_settings
 from pipelines.core.text import MAX_CHARS, MAX_TEXTS
 from pipelines.media.archive import ZipLimits
 from pipelines.media.inputs import MAX_FILE_BYTES
-from pipelines.media.links import FETCH_S, MOST_REDIRECTS
+from pipelines.media.links import FETCH_S, MAX_REDIRECTS
 from pipelines.media.video.container import MAX_FRAME_PIXELS, MAX_FRAMES_GB
 from pipelines.serving.work_dir import KEEP_FILES_S
-from pipelines.weights.locate import MOST_WAITING_IN_ALL
+from pipelines.weights.locate import MAX_WAITING_IN_ALL
 from tests.conftest import FakeApp, connect
 from tests.support.app_process import ROOT, RunningApp, serve
 from tests.support.raw_http import http
@@ -127,10 +127,10 @@ def test_the_documented_limits_are_those_of_the_code() -> None:
         f"{MAX_TEXTS:,} lines, {MAX_CHARS:,} characters",
         f"{MAX_NEW_TOKENS:,} new tokens, {MAX_BEAMS} beams",
         f"{FETCH_S:.0f} seconds for one, {REQUEST_S:.0f} seconds for all of a request",
-        f"{MOST_REDIRECTS} redirects",
+        f"{MAX_REDIRECTS} redirects",
         f"body of a request | {MAX_JSON_BYTES / 1e6:.0f} MB",
         f"{MAX_WAITING} places",
-        f"{MOST_WAITING_IN_ALL} of {BATCHED_QUEUE['concurrency_limit']} places",
+        f"{MAX_WAITING_IN_ALL} of {BATCHED_QUEUE['concurrency_limit']} places",
     ):
         assert bound in page, bound
     assert MAX_FRAME_PIXELS == 8192 * 8192

@@ -12,7 +12,7 @@ from components.render.search import as_found, as_index, as_outcomes
 from components.server.services import Services
 from components.widgets.model_picker import is_bundled
 from components.widgets.queues import BATCH_QUEUE, DEVICE_QUEUE, LOOKUP_QUEUE
-from pipelines.core.errors import InputError, kind_of
+from pipelines.core.errors import InputError, type_name
 from pipelines.core.results import FileKind
 from pipelines.search.index_run import add_files
 from pipelines.search.indexes import DELETE_WAIT_S, owner_of
@@ -50,7 +50,7 @@ class SearchEndpoints(Endpoints):
                 outcomes.update(progress.new)
                 rows = as_outcomes([outcomes[index] for index in sorted(outcomes)])
                 yield rows, {"index_key": key}
-        holding = self._indexes.holding(order.owner)
+        holding = self._indexes.summary(order.owner)
         yield (
             as_outcomes([outcomes[index] for index in sorted(outcomes)]),
             as_index(key, holding, keep_h),
@@ -111,7 +111,7 @@ class SearchEndpoints(Endpoints):
         """
         owner, library = owner_of(index_key), self._indexes
         if not isinstance(files, str):
-            raise InputError("files must be text but got {given}.", given=kind_of(files))
+            raise InputError("files must be text but got {given}.", given=type_name(files))
         names = _named(files, set(library.names(owner)))
         if not names and everything is not True:
             raise InputError(
@@ -123,7 +123,7 @@ class SearchEndpoints(Endpoints):
         else:
             deleted = delete_files(library, owner, names, DELETE_WAIT_S)
         keep_h = self._store.settings.index_hours
-        return {"deleted": deleted, **as_index(index_key, library.holding(owner), keep_h)}
+        return {"deleted": deleted, **as_index(index_key, library.summary(owner), keep_h)}
 
 
 def endpoints(services: Services) -> list[Endpoint]:

@@ -10,7 +10,7 @@ from components.server.uploads import Uploads
 from pipelines.batch.captioner import TASK
 from pipelines.batch.job import BatchRequest
 from pipelines.batch.ledger import LedgerFolder
-from pipelines.core.errors import InputError, kind_of
+from pipelines.core.errors import InputError, type_name
 from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Settings
 from pipelines.serving.store import PipelineStore
@@ -55,9 +55,9 @@ def make_order(
         )
     prompt, owner = "" if prompt is None else prompt, "" if owner is None else owner
     if not isinstance(prompt, str):
-        raise InputError("prompt must be text but got {given}.", given=kind_of(prompt))
+        raise InputError("prompt must be text but got {given}.", given=type_name(prompt))
     if not isinstance(owner, str):
-        raise InputError("resume_key must be text but got {given}.", given=kind_of(owner))
+        raise InputError("resume_key must be text but got {given}.", given=type_name(owner))
     folder = _folder(store.settings, secrets.token_urlsafe(16))
     spec = store.resolve(model, TASK)
     folder.mkdir(parents=True)
@@ -68,7 +68,7 @@ def make_order(
         prompt=prompt,
         options=options,
         folder=folder,
-        shelf=LedgerFolder(store.settings.work_dir / "results" / "ledgers", owner),
+        ledgers=LedgerFolder(store.settings.work_dir / "results" / "ledgers", owner),
         pictures=pictures,
     )
 

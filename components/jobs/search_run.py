@@ -10,8 +10,8 @@ from pipelines.core.errors import InputError
 from pipelines.core.results import FileKind
 from pipelines.search.index_run import IndexRequest
 from pipelines.search.indexes import Indexes, owner_of
-from pipelines.search.kinds import side_of
-from pipelines.search.query import Query, look_in, merged, sides_to_search
+from pipelines.search.kinds import resolve_kind
+from pipelines.search.query import Query, kinds_to_search, merged, search_kind
 from pipelines.search.results import SearchResult
 from pipelines.serving.store import PipelineStore
 
@@ -48,11 +48,11 @@ def make_order(
         raise InputError(
             "No files were given. Choose some pictures or videos to search in.", title="No file"
         )
-    sides = {
-        "picture": side_of(store, "picture", model),
-        "video": side_of(store, "video", video_model),
+    kinds = {
+        "picture": resolve_kind(store, "picture", model),
+        "video": resolve_kind(store, "video", video_model),
     }
-    return IndexRequest(files=named, owner=owner, sides=sides)  # type: ignore[arg-type]
+    return IndexRequest(files=named, owner=owner, kinds=kinds)  # type: ignore[arg-type]
 
 
 def search(
@@ -70,8 +70,8 @@ def search(
     """
     owner, found = owner_of(key), []
     texts = [query.text.strip()] if query.text else []
-    for side in sides_to_search(store, indexes, owner, models):
-        with lease(store, side.spec, side.task) as held:
+    for kind in kinds_to_search(store, indexes, owner, models):
+        with lease(store, kind.spec, kind.task) as held:
             yield from held.wait(None, lambda model: model.prepare(texts))
-            found.append(look_in(held.pipeline, indexes, owner, side, query))
+            found.append(search_kind(held.pipeline, indexes, owner, kind, query))
     yield merged(found, query)

@@ -24,7 +24,7 @@ from components.server.translate import TranslatedBlocks, language_of, say, spea
 from components.server.uploads import Links, Uploads
 from pipelines.core.errors import MediaError, PipelineError
 from pipelines.core.settings import Settings
-from pipelines.core.visitor import asking
+from pipelines.core.visitor import current_visitor
 
 
 def with_defaults(event: Any, inputs: list[Any]) -> list[Any]:
@@ -140,7 +140,7 @@ class Page(TranslatedBlocks):
     ) -> dict[str, Any]:
         """Answer a request within the rules, in the language of its sender."""
         visitor = None if is_agent(request) else getattr(request, "session_hash", None)
-        asking.set(visitor)
+        current_visitor.set(visitor)
         with speaking(language_of(request)):
             if iterator is None:
                 if state is not None:  # its page was taken for closed while the device slept

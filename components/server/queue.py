@@ -21,7 +21,7 @@ from components.server.gradio_internals import (
 )
 from components.server.translate import chosen_language, say, speaking
 from pipelines.core.messages import Message
-from pipelines.core.visitor import place_in_line
+from pipelines.core.visitor import queue_position
 
 #: Seconds that a refusal waits for its client to fetch it, and most refusals that wait; beyond,
 #: a client gets Gradio's own answer.
@@ -92,7 +92,7 @@ class FairLine(list[Event]):
     def append(self, event: Event) -> None:
         """Insert a new request."""
         line = [visitor_of(waiting) for waiting in self]
-        self.newest = place_in_line(line, visitor_of(event)) if line else 0
+        self.newest = queue_position(line, visitor_of(event)) if line else 0
         self.insert(self.newest, event)
 
 

@@ -19,12 +19,11 @@ from components.server.gradio_internals import (
     strip_invalid_filename_characters,
     traverse,
 )
-from pipelines.core.errors import InputError, MediaError, PipelineError, kind_of
+from pipelines.core.errors import InputError, MediaError, PipelineError, type_name
 from pipelines.core.messages import Message
 from pipelines.core.settings import Settings
-from pipelines.media.images import open_image
-from pipelines.media.links import FETCH_S, Allowed, Bounds, fetch, is_public
-from pipelines.media.named_image import NamedImage
+from pipelines.media.images import NamedImage, open_image
+from pipelines.media.links import FETCH_S, Allowed, FetchLimits, fetch, is_public
 from pipelines.serving.work_dir import no_uploads_because, unwritable, with_advice
 
 #: Most files of one request.
@@ -123,7 +122,7 @@ class Uploads:
             raise InputError(
                 "{name} must be a list of files but got {given}.",
                 name=Message(name),
-                given=kind_of(values),
+                given=type_name(values),
             )
         _check_number(values, name)
         return [self._named(value, f"{name}[{i}]") for i, value in enumerate(values)]
@@ -147,7 +146,7 @@ def one_query(text: str, image: NamedImage | None) -> str | NamedImage:
         InputError: none is given, or both are.
     """
     if text is not None and not isinstance(text, str):
-        raise InputError("A text as the query must be text but got {given}.", given=kind_of(text))
+        raise InputError("A text as the query must be text but got {given}.", given=type_name(text))
     text = (text or "").strip()
     if text and image is not None:
         raise InputError("Give a text or an image as the query, not both.")
@@ -175,7 +174,7 @@ class Links:
     ) -> None:
         """Fetch into the upload folder of `settings`, from addresses that `allowed` accepts."""
         self._settings = settings
-        self._bounds = Bounds(
+        self._bounds = FetchLimits(
             max_bytes=int(settings.max_upload_mb * 1e6), deadline_s=fetch_s, allowed=allowed
         )
 

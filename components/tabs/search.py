@@ -41,7 +41,7 @@ from pipelines.core.errors import InputError, PipelineError
 from pipelines.core.messages import Message
 from pipelines.core.results import FileKind
 from pipelines.core.spec import Task
-from pipelines.media.thumbnails import SIDE_PX, film_thumbnails
+from pipelines.media.thumbnails import SIDE_PX, video_thumbnails
 from pipelines.models.catalogue import CATALOGUE
 from pipelines.search.index_run import add_files
 from pipelines.search.indexes import DELETE_WAIT_S, owner_of
@@ -260,7 +260,7 @@ class Handlers:
 
     def _holding(self, key: str) -> tuple[Any, Any]:
         owner = owner_of(key)
-        line = holding_line(self._indexes.holding(owner), self._store.settings.index_hours)
+        line = holding_line(self._indexes.summary(owner), self._store.settings.index_hours)
         return line, gr.update(choices=self._indexes.names(owner)[:NAMES_SHOWN], value=[])
 
     def _there(self, path: str) -> Path | None:
@@ -297,7 +297,7 @@ class Handlers:
             if one.file.kind == "video":
                 times.setdefault(one.file.path, []).append((one.start_s + one.end_s) / 2)
         frames = {
-            path: iter(film_thumbnails(there, moments))
+            path: iter(video_thumbnails(there, moments))
             for path, moments in times.items()
             if (there := self._there(path)) is not None
         }

@@ -25,7 +25,7 @@ from pipelines.core.errors import InputError
 from pipelines.core.results import Embeddings
 from pipelines.core.spec import Task
 from pipelines.core.text import split_lines
-from pipelines.media.named_image import NamedImage
+from pipelines.media.images import NamedImage
 from pipelines.models.notes import repeated_notes
 
 TASK: Task = "image-text"

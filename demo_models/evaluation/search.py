@@ -20,11 +20,11 @@ from demo_models.evaluation.held_out import evaluation_rng
 from demo_models.evaluation.request import Request
 from demo_models.world.scenes import Scene, render, sample_scene
 from pipelines.core.settings import Settings
-from pipelines.media.named_image import NamedImage
+from pipelines.media.images import NamedImage
 from pipelines.search.index_run import IndexRequest, add_files
 from pipelines.search.indexes import Indexes
-from pipelines.search.kinds import SearchKind, side_of
-from pipelines.search.query import MOST_FOUND, Query, look_in, merged
+from pipelines.search.kinds import SearchKind, resolve_kind
+from pipelines.search.query import MOST_FOUND, Query, merged, search_kind
 from pipelines.serving.store import PipelineStore
 
 SIZES = (30, 150, 600)
@@ -63,8 +63,8 @@ def cases(folder: Path, scenes: list[Scene]) -> list[Case]:
         files.append(NamedImage(path, path.name))
     store = PipelineStore(Settings(models="bundled", device="cpu", cache_dir=folder / "cache"))
     indexes = Indexes(store.settings.index_uri)
-    kind = side_of(store, "picture", "demo-clip")
-    request = IndexRequest(files=files, owner=OWNER, sides={"picture": kind}, thumbnails=False)
+    kind = resolve_kind(store, "picture", "demo-clip")
+    request = IndexRequest(files=files, owner=OWNER, kinds={"picture": kind}, thumbnails=False)
     for _ in add_files(store, indexes, request):
         continue
     held = [{(item.colour, item.shape) for item in scene.objects} for scene in scenes]
@@ -80,10 +80,10 @@ def cases(folder: Path, scenes: list[Scene]) -> list[Case]:
 
 def _case(clip: Any, indexes: Indexes, kind: SearchKind, text: str, truth: Truth) -> Case:
     query = Query(text=text, top_k=MOST_FOUND)
-    search = merged([look_in(clip, indexes, OWNER, kind, query)], query)
+    search = merged([search_kind(clip, indexes, OWNER, kind, query)], query)
     vector = clip.query_vector(text, None).vector
     names = {name for one in search.found for name in (one.file.name, *one.alike)}
-    table = indexes.shelf(OWNER, kind.space)
+    table = indexes.tables(OWNER, kind.space)
     near, files = table.nearest(vector, len(truth)), table.files()
     cosines = np.zeros(len(truth), np.float32)
     for content, value in zip(near.contents, near.vectors @ vector, strict=True):

@@ -1,4 +1,4 @@
-"""The store's models as the engine needs them: a list of pictures in, a list of captions out."""
+"""Captioner of the engine: a model of the store as a function from images to captions."""
 
 import hashlib
 from collections.abc import Iterator
@@ -18,7 +18,6 @@ from pipelines.core.options import GenerationOptions
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.models.captioner import Description
 from pipelines.serving.store import PipelineStore
-from pipelines.weights.revision import revision_of
 
 TASK: Task = "caption"
 
@@ -38,16 +37,9 @@ def make_captioner(
     options: GenerationOptions,
     cancel: CancelToken = NEVER,
 ) -> Captioner:
-    """Return a model of the store, whose weights must be on disk.
+    """Return a captioner with a model of the store, whose weights must be on disk.
 
-    It is leased for one batch at a time, when it is that batch's turn.
-
-    Args:
-        store: lends the model.
-        spec: which one.
-        prompt: what every caption continues.
-        options: how the texts are generated.
-        cancel: ends a batch with `Cancelled`.
+    The model is leased for one batch at a time. `cancel` ends a batch with `Cancelled`.
     """
 
     def caption_batch(images: list[Image.Image]) -> list[Captioned]:
@@ -74,7 +66,7 @@ def make_captioner(
 
 
 def _taken(steps: Iterator[Description | None], cancel: CancelToken) -> list[Description]:
-    """Return the descriptions of a stream, which is closed once it is given up."""
+    """Return the descriptions of a stream, and close it."""
     made = []
     with closing(steps):  # type: ignore[type-var]
         for one in steps:
@@ -85,10 +77,10 @@ def _taken(steps: Iterator[Description | None], cancel: CancelToken) -> list[Des
 
 
 def _of_server(steps: Iterator[Description | None], cancel: CancelToken) -> list[Captioned]:
-    """Return what a server says of pictures: one without a caption fails no other.
+    """Return the captions of a server; an image without a caption fails no other.
 
     Raises:
-        NotBegunError: it says nothing at all, which no other picture would mend.
+        NotBegunError: the server does not answer at all, which no other image would change.
     """
     try:
         made = _taken(steps, cancel)
@@ -99,11 +91,11 @@ def _of_server(steps: Iterator[Description | None], cancel: CancelToken) -> list
 
 @contextmanager
 def _begun(store: PipelineStore, spec: ModelSpec, cancel: CancelToken) -> Iterator[Any]:
-    """Lend the model; what keeps it from being lent is no matter of the batch's size.
+    """Lease the model.
 
     Raises:
         Cancelled: `cancel` is cancelled before the model is loaded.
-        NotBegunError: it does not fit.
+        NotBegunError: it does not fit, whatever the size of the batch.
     """
     with ExitStack() as stack:
         try:
@@ -114,12 +106,12 @@ def _begun(store: PipelineStore, spec: ModelSpec, cancel: CancelToken) -> Iterat
 
 
 def _as_set(value: float) -> float:
-    """Return 0 for 0.0, so that the same setting is the same key whoever sent it."""
+    """Return 0 for 0.0, so that the same setting always has the same key."""
     return int(value) if value == int(value) else value
 
 
 def _weights_as(store: PipelineStore, spec: ModelSpec) -> dict[str, str]:
-    """Return the form in which the weights are held, which changes a caption now and then."""
+    """Return the form of the weights, which changes some captions."""
     if spec.remote is not None:
         return {}
     if spec.demo:  # the same on every machine
@@ -128,9 +120,9 @@ def _weights_as(store: PipelineStore, spec: ModelSpec) -> dict[str, str]:
 
 
 def _revision(store: PipelineStore, spec: ModelSpec, cancel: CancelToken) -> str:
-    """Return what tells these weights from others of the same key."""
+    """Return the identity of the weights among those of the same key."""
     if spec.remote is not None:
         with store.use(spec.key, TASK) as pipeline:
             name = pipeline.model_name(cancel)
         return hashlib.sha256(f"{spec.remote.url} {name}".encode()).hexdigest()[:16]
-    return revision_of(store.sources, spec)
+    return store.sources.revision(spec)

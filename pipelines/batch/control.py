@@ -8,51 +8,50 @@ from typing import Literal
 
 State = Literal["running", "paused", "cancelled", "done"]
 
-#: Seconds over which the rate is taken; long enough for a few batches of a slow model.
+#: Seconds of the rate; long enough for a few batches of a slow model.
 RATE_WINDOW_S = 60.0
 
-#: Finished pictures that a snapshot shows.
+#: Results of a snapshot.
 NUM_RECENT = 5
 
 
 class RunControl:
-    """Lets any thread pause, go on with, or cancel a run; it takes effect between two batches."""
+    """Pause and cancellation of a run; they take effect between two batches."""
 
     def __init__(self) -> None:
-        """Start neither paused nor cancelled."""
         self._changed = threading.Condition()
         self._paused = False
         self._cancelled = False
 
     def pause(self) -> None:
-        """Hold the run after the batch that the model is at."""
+        """Hold the run after the current batch."""
         with self._changed:
             self._paused = True
 
     def resume(self) -> None:
-        """Let a paused run go on."""
+        """Continue a paused run."""
         with self._changed:
             self._paused = False
             self._changed.notify_all()
 
     def cancel(self) -> None:
-        """End the run after the batch that the model is at, paused or not; this is final."""
+        """End the run after the current batch, paused or not; this is final."""
         with self._changed:
             self._cancelled = True
             self._changed.notify_all()
 
     @property
     def paused(self) -> bool:
-        """Whether the run holds, or is about to."""
+        """Return whether the run holds, or is about to."""
         return self._paused and not self._cancelled
 
     @property
     def cancelled(self) -> bool:
-        """Whether the run is ending, or was ended, before its end."""
+        """Return whether the run is ending, or was ended, before its end."""
         return self._cancelled
 
     def wait_while_paused(self) -> float:
-        """Return once the run may go on or is cancelled, with the seconds that it waited."""
+        """Wait until the run may continue or is cancelled; return the seconds of the wait."""
         start = time.monotonic()
         with self._changed:
             waited = self.paused
@@ -62,19 +61,18 @@ class RunControl:
 
 @dataclass(frozen=True, kw_only=True)
 class RunProgress:
-    """How far a run is.
+    """Progress of a run.
 
     Attributes:
-        state: what it is doing.
+        state: current state.
         done: results so far, those with an error included.
         total: inputs.
         errors: results with an error.
-        from_model: results that the model was asked for in this run; the others were known.
-        rate_per_s: pictures that went through the model per second over the last minute, without
-            the time that the run was paused; None until the first batch is done.
-        time_left_s: at that rate, if every picture that is left needs the model; None as long as
-            the rate is.
-        batch_size: pictures that the model is given at once; halved where memory was short.
+        from_model: results of the model in this run; the others were known.
+        rate_per_s: images through the model per second of the last minute, without pauses; None
+            until the first batch is done.
+        time_left_s: at that rate, if every remaining image needs the model; None without a rate.
+        batch_size: images of a batch; halved when memory is short.
         recent: (name, caption or error) of the last few results, the newest last.
     """
 
@@ -90,10 +88,9 @@ class RunProgress:
 
 
 class RateMeter:
-    """Counts results; any thread may ask for a snapshot."""
+    """Counter of results; any thread may request a snapshot."""
 
     def __init__(self, total: int, batch_size: int) -> None:
-        """Start counting towards `total`."""
         self._lock = threading.Lock()
         self._total = total
         self._done = self._errors = self._from_model = 0
@@ -103,17 +100,17 @@ class RateMeter:
         self.batch_size = batch_size
 
     def start(self) -> None:
-        """Note when the run began, from which the rate is taken."""
+        """Start the clock of the rate."""
         with self._lock:
             self._marks.append((time.monotonic() - self._idle_s, self._from_model))
 
     def idle(self, seconds: float) -> None:
-        """Leave time out of the rate."""
+        """Exclude time from the rate."""
         with self._lock:
             self._idle_s += seconds
 
     def batch(self, size: int) -> None:
-        """Count pictures that went through the model."""
+        """Count images that went through the model."""
         with self._lock:
             self._from_model += size
             now = time.monotonic() - self._idle_s
@@ -129,7 +126,7 @@ class RateMeter:
             self._recent.append((name, text))
 
     def snapshot(self, control: RunControl) -> RunProgress:
-        """Return how far it is."""
+        """Return the current progress."""
         with self._lock:
             rate = self._rate()
             left = self._total - self._done

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and the messages of a full disk."""
+"""Atomic writes of small files, and the messages of a full disk."""
 
 import errno
 import os
@@ -13,11 +13,11 @@ from pathlib import Path
 from pipelines.core.errors import PipelineError
 from pipelines.core.messages import Message
 
-#: The disk, the visitor's share of it, or the longest file allowed is full.
+#: Disk full, quota exceeded, file too large.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-#: How the unfinished part of a small file is named; it lives for milliseconds, and one as old as
-#: this many seconds is of a process that was killed.
+#: Name of an unfinished small file, and age in seconds at which its process must have been killed:
+#: it exists for milliseconds.
 _PART_PREFIX, _PART_SUFFIX = ".seesay-caption-", ".part"
 _PART_STALE_S = 60.0
 
@@ -29,12 +29,12 @@ class DiskError(PipelineError):
 
 
 def is_full(error: OSError) -> bool:
-    """Return whether a disk is full: nothing that is written later will fit either."""
+    """Return whether an error means that the disk is full."""
     return error.errno in _FULL
 
 
 def disk_error(error: OSError, what: str) -> DiskError:
-    """Return what to tell a person when `what` could not be written."""
+    """Return the error for a failed write of `what`."""
     if is_full(error):
         return DiskError(
             "The disk is full, so {what} could not be written. What was saved before is safe: "
@@ -52,11 +52,7 @@ def disk_error(error: OSError, what: str) -> DiskError:
 
 @contextmanager
 def saving(what: str) -> Iterator[None]:
-    """Turn an `OSError` of the block into a `DiskError` about `what`.
-
-    Raises:
-        DiskError: the block raised an `OSError`.
-    """
+    """Turn an `OSError` of the block into a `DiskError` about `what`."""
     try:
         yield
     except OSError as error:
@@ -64,14 +60,14 @@ def saving(what: str) -> Iterator[None]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a small file whole: whoever reads it sees the old text or the new one.
+    """Write a small file atomically: readers see the old text or the new one.
 
     Raises:
-        OSError: it cannot be written; the old file is as it was.
+        OSError: it cannot be written; the old file is unchanged.
     """
-    # its own for each process and thread: other runs may write into the same folder
-    who = f"{platform.node()[:60]}-{os.getpid()}-{threading.get_ident()}".replace("/", "_")
-    part = path.with_name(f"{_PART_PREFIX}{who}{_PART_SUFFIX}")
+    # one for each process and thread: other runs may write into the same folder
+    writer = f"{platform.node()[:60]}-{os.getpid()}-{threading.get_ident()}".replace("/", "_")
+    part = path.with_name(f"{_PART_PREFIX}{writer}{_PART_SUFFIX}")
     try:
         part.write_bytes(text.encode("utf-8", "replace"))
         part.replace(path)
@@ -81,7 +77,7 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def remove_stale_parts(folders: Iterable[Path]) -> None:
-    """Delete what `replace_text` left in these folders when its process was killed."""
+    """Delete the unfinished files in these folders whose process was killed."""
     oldest = time.time() - _PART_STALE_S
     for folder in folders:
         for part in folder.glob(f"{_PART_PREFIX}*{_PART_SUFFIX}"):
@@ -91,7 +87,7 @@ def remove_stale_parts(folders: Iterable[Path]) -> None:
 
 
 def _is_dead(part: str) -> bool:
-    """Whether the process of a part ran on this machine and has ended, where a system can tell."""
+    """Return whether the process of a part ran on this machine and is known to have ended."""
     named = re.fullmatch(r"(.*)-(\d+)-\d+", part[len(_PART_PREFIX) : -len(_PART_SUFFIX)])
     here = platform.node()[:60].replace("/", "_")
     if named is None or named[1] != here or os.name == "nt":

@@ -1,4 +1,4 @@
-"""The run itself: pictures ahead of the model, batches that shrink when memory is short."""
+"""Engine of a run: images decoded ahead of the model, batches halved when memory is short."""
 
 import gc
 import hashlib
@@ -29,15 +29,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """An input, opened as far as it can be.
+    """An input, read and decoded as far as possible.
 
     Attributes:
-        index: position of the input in the run.
-        hash: SHA-256 of its bytes in hexadecimal digits, or "" where they were not read.
-        image: the picture, if it has to go through the model.
+        index: position of the input.
+        hash: SHA-256 of its bytes in hexadecimal digits, or "" if they were not read.
+        image: the image, if it needs the model.
         existing: text of the caption file beside it, or "".
-        kept: whether that text stands, so that no caption is needed.
-        error: why there is no picture, or "".
+        kept: whether that text is the result, so that no caption is needed.
+        error: why there is no image, or "".
     """
 
     index: int
@@ -49,60 +49,39 @@ class Prepared:
 
     @property
     def num_pixels(self) -> int:
-        """Pixels that are held in memory."""
+        """Pixels in memory."""
         return self.image.width * self.image.height if self.image else 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preparation:
-    """How inputs are opened.
+def prepare(index: int, item: BatchInput, ledger: Ledger, options: "EngineOptions") -> Prepared:
+    """Open one input; any problem with it is in `error`.
 
-    Attributes:
-        max_pixels: most pixels of one picture.
-        draft_px: as in `images.decode_image`.
-        read_existing: whether caption files beside the pictures are read.
-        keep_existing: whether a caption file with text in it stands, unless an earlier run with
-            other settings wrote it.
+    The ledger knows which contents need no image, and the captions of runs with other settings.
     """
-
-    max_pixels: int
-    draft_px: int
-    read_existing: bool
-    keep_existing: bool
-
-    def __call__(self, index: int, item: BatchInput, ledger: Ledger) -> Prepared:
-        """Open one input; whatever is wrong with it is in `error`.
-
-        Args:
-            index: its position.
-            item: the input.
-            ledger: knows which contents need no picture, and which caption files an earlier run
-                with other settings has written: those do not stand.
-        """
-        content = existing = ""
-        try:
-            existing = item.existing_caption() if self.read_existing else ""
-            if existing and self.keep_existing and not ledger.may_be_other(existing):
-                return Prepared(index=index, existing=existing, kept=True)
-            data = item.source.read()
-            content = hashlib.sha256(data).hexdigest()
-            if existing and self.keep_existing and not ledger.is_other(existing, content):
-                return Prepared(index=index, existing=existing, kept=True)
-            if ledger.caption(content) is not None:
-                return Prepared(index=index, hash=content, existing=existing)
-            image = decode_image(
-                data, item.name, max_pixels=self.max_pixels, draft_px=self.draft_px
-            )
-        except MediaError as error:
-            return Prepared(index=index, hash=content, error=error.message)
-        except MemoryError:
-            error_text = "There is not enough memory to open it. Shrink it and start again."
-            return Prepared(index=index, hash=content, error=error_text)
-        except Exception:  # one file must not stop thousands
-            log.exception("An input could not be opened")
-            error_text = "It could not be opened for a reason that was not foreseen."
-            return Prepared(index=index, hash=content, error=error_text)
-        return Prepared(index=index, hash=content, image=image, existing=existing)
+    content = existing = ""
+    try:
+        existing = item.existing_caption() if options.existing != "overwrite" else ""
+        keep = existing and options.existing == "skip"
+        if keep and not ledger.may_be_other(existing):
+            return Prepared(index=index, existing=existing, kept=True)
+        data = item.source.read()
+        content = hashlib.sha256(data).hexdigest()
+        if keep and not ledger.is_other(existing, content):
+            return Prepared(index=index, existing=existing, kept=True)
+        if ledger.caption(content) is not None:
+            return Prepared(index=index, hash=content, existing=existing)
+        limits = {"max_pixels": options.max_pixels, "draft_px": options.draft_px}
+        image = decode_image(data, item.name, **limits)
+    except MediaError as error:
+        return Prepared(index=index, hash=content, error=error.message)
+    except MemoryError:
+        error_text = "There is not enough memory to open it. Shrink it and start again."
+        return Prepared(index=index, hash=content, error=error_text)
+    except Exception:  # one file must not stop thousands
+        log.exception("An input could not be opened")
+        error_text = "It could not be opened for a reason that was not foreseen."
+        return Prepared(index=index, hash=content, error=error_text)
+    return Prepared(index=index, hash=content, image=image, existing=existing)
 
 
 def prepare_all(
@@ -115,8 +94,8 @@ def prepare_all(
 ) -> Generator[Prepared, None, None]:
     """Yield each input prepared, in order, while threads prepare those that follow.
 
-    No more than `num_ahead` are prepared or being prepared, and none is begun while the ready ones
-    hold `max_pixels_ahead` pixels. Closing the iterator waits for those that were begun.
+    At most `num_ahead` are prepared or in preparation, and none is started while the finished ones
+    hold `max_pixels_ahead` pixels. Closing the iterator waits for those in preparation.
     """
     waiting: deque[Future[Prepared]] = deque()
     todo = iter(enumerate(items))
@@ -139,36 +118,32 @@ def _pixels(waiting: deque[Future[Prepared]]) -> int:
     return sum(future.result().num_pixels for future in waiting if future.done())
 
 
-log = logging.getLogger(__name__)
-
-#: A plain text is a caption without notes.
+#: The model as a function; a plain text is a caption without notes.
 CaptionBatch = Callable[[list[Image.Image]], Sequence[str | Captioned]]
 
-#: Pictures one after the other, each given to the model alone, after whose failure a run stops:
-#: then it is the model that fails, not the picture.
+#: Consecutive failures on single images after which a run stops: then the model is at fault.
 MAX_FAILURES = 5
 
-#: Results that wait together for the model, so that known ones are not held back for long.
+#: Most results that wait together for the model, so that known ones do not wait for long.
 MAX_GROUP = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions:
-    """How a run goes about its work.
+    """Options of a run.
 
-    None of it changes a caption, except `draft_px`: where it is used, it belongs among the options
-    of the ledger's settings.
+    None of them changes a caption, except `draft_px`: if it is used, it belongs to the options of
+    the ledger's settings.
 
     Attributes:
-        batch_size: pictures that the model is given at once, at least 1.
+        batch_size: images of a batch, at least 1.
         num_workers: threads that read and decode, at least 1.
-        max_pixels: most pixels of one picture; one with more gets an error.
-        max_pixels_held: pixels (3 bytes each) that may wait for the model, about; a picture is
-            let in whatever its size as long as nothing else waits.
-        draft_px: as in `images.decode_image`; 0 decodes every picture whole.
-        existing: what a caption file beside the picture means: "skip" lets it stand, unless the
-            ledger says that a run with other settings wrote it; the others say what becomes of
-            its text.
+        max_pixels: most pixels of one image; one with more gets an error.
+        max_pixels_held: approximate limit of pixels (3 bytes each) that wait for the model; a
+            single image may exceed it.
+        draft_px: as in `images.decode_image`; 0 decodes every image in full.
+        existing: treatment of caption files beside images: "skip" keeps them, unless the ledger
+            knows them from a run with other settings; see `joined` for the others.
         separator: between the two texts of "append" and "prepend".
     """
 
@@ -181,35 +156,25 @@ class EngineOptions:
     separator: str = ", "
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         for name in ("batch_size", "num_workers", "max_pixels", "max_pixels_held"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1 but got {getattr(self, name)}")
 
 
-#: What no other picture and no smaller batch would mend.
-_HOPELESS = (InputError, NotBegunError)
+#: Errors that no other image and no smaller batch would change.
+_FATAL = (InputError, NotBegunError)
 
 
 def is_memory_error(error: BaseException) -> bool:
-    """Return whether an error says that memory was short, as the store and Python put it."""
+    """Return whether an error means that memory was short."""
     return isinstance(error, MemoryLimitError | MemoryError)
-
-
-@dataclass(frozen=True)
-class _GroupAnswer:
-    """What became of a picture that the model was given."""
-
-    text: str = ""
-    error: str = ""
-    notes: tuple[str, ...] = ()
 
 
 @dataclass
 class _Group:
     """Results that are ready or wait for the model together, in order of the inputs.
 
-    Pictures are kept in `pending` only: a content that comes a hundred times is held once.
+    Images are kept in `pending` only, so that repeated contents are held once.
     """
 
     members: list[Prepared] = field(default_factory=list)
@@ -224,7 +189,17 @@ class _Group:
 
 
 class BatchRun:
-    """Captions inputs once; iterate over `results`, in one thread at a time."""
+    """Captions of inputs; iterate over `results`, in one thread at a time.
+
+    Args:
+        items: the inputs.
+        caption_batch: the model: RGB images to as many captions, in order.
+        ledger: known captions, and the place of results.
+        options: of the run.
+        control: pauses or cancels the run.
+        yield_device: called between two batches; may wait for others.
+        is_out_of_memory: whether an error of `caption_batch` calls for a smaller batch.
+    """
 
     def __init__(
         self,
@@ -237,17 +212,6 @@ class BatchRun:
         yield_device: Callable[[], None] = lambda: None,
         is_out_of_memory: Callable[[BaseException], bool] = is_memory_error,
     ) -> None:
-        """Prepare a run; nothing is read yet.
-
-        Args:
-            items: what to caption.
-            caption_batch: the model: RGB pictures in, as many captions out, in order.
-            ledger: what is known, and where results are kept.
-            options: how to go about it.
-            control: pauses or cancels the run.
-            yield_device: called between two batches; may wait, to let others have the device.
-            is_out_of_memory: whether an error of `caption_batch` calls for a smaller batch.
-        """
         self._items = items
         self._caption_batch = caption_batch
         self._ledger = ledger
@@ -260,7 +224,7 @@ class BatchRun:
         self._fatal: Exception | None = None
 
     def progress(self) -> RunProgress:
-        """Return how far the run is; from any thread."""
+        """Return the current progress; from any thread."""
         return self._meter.snapshot(self.control)
 
     def results(self) -> Generator[BatchResult, None, None]:
@@ -270,9 +234,9 @@ class BatchRun:
 
         Raises:
             DiskError: the ledger cannot be written.
-            InputError: the settings cannot be, whatever the picture.
-            NotBegunError: the model cannot be had.
-            Exception: what the model raised, once it failed on `MAX_FAILURES` pictures in a row.
+            InputError: invalid settings.
+            NotBegunError: the model is not available.
+            Exception: that of the model, once it failed on `MAX_FAILURES` images in a row.
         """
         self._meter.start()
         with closing(self._ahead()) as ahead:
@@ -281,7 +245,7 @@ class BatchRun:
                 if self.control.cancelled:
                     return
                 group.add(prepared, self._needs_model(prepared))
-                del prepared  # its picture must not live on while the next is waited for
+                del prepared  # release its image before waiting for the next
                 if self._is_full(group):
                     yield from self._finish(group)
                     group = _Group()
@@ -290,16 +254,9 @@ class BatchRun:
 
     def _ahead(self) -> Generator[Prepared, None, None]:
         options = self._options
-        how = Preparation(
-            max_pixels=options.max_pixels,
-            draft_px=options.draft_px,
-            read_existing=options.existing != "overwrite",
-            keep_existing=options.existing == "skip",
-        )
-
         return prepare_all(
             self._items,
-            lambda index, item: how(index, item, self._ledger),
+            lambda index, item: prepare(index, item, self._ledger, options),
             num_workers=options.num_workers,
             num_ahead=2 * options.batch_size + options.num_workers,
             max_pixels_ahead=max(1, options.max_pixels_held // 2),
@@ -317,44 +274,42 @@ class BatchRun:
         )
 
     def _finish(self, group: _Group) -> Iterator[BatchResult]:
-        """Ask the model, keep what it said, then yield the results of a group."""
+        """Caption a group, write the captions, then yield its results."""
         self._meter.idle(self.control.wait_while_paused())
         if self.control.cancelled:
             return
         answers = self._ask(list(group.pending.values()))
         asked = set(group.pending)
-        group.pending.clear()  # let go of the pictures
+        group.pending.clear()  # release the images
         self._ledger.add(self._entries(group, answers))
         if self._fatal is not None:
             raise self._fatal
         for prepared in group.members:
             result = self._result(prepared, answers, asked=prepared.hash in asked)
-            asked.discard(prepared.hash)  # what follows with this content is a repetition
+            asked.discard(prepared.hash)  # later ones of this content are repetitions
             self._meter.result(result.file, result.error or result.caption, bool(result.error))
             yield result
 
-    def _entries(self, group: _Group, answers: dict[str, _GroupAnswer]) -> list[LedgerEntry]:
-        """Return what is new in a group; nothing for a picture that was not asked for any more."""
+    def _entries(self, group: _Group, answers: dict[str, Captioned]) -> list[LedgerEntry]:
+        """Return the new entries of a group."""
         entries = []
         for prepared in group.members:
             name, content = self._items[prepared.index].name, prepared.hash
             if prepared.error:
                 entries.append(LedgerEntry(name, content, "", prepared.error))
             elif content in answers:
-                said = answers[content]
-                entries.append(LedgerEntry(name, content, said.text, said.error, said.notes))
+                one = answers[content]
+                entries.append(LedgerEntry(name, content, one.text, one.error, one.notes))
         return entries
 
     def _result(
-        self, prepared: Prepared, answers: dict[str, _GroupAnswer], *, asked: bool
+        self, prepared: Prepared, answers: dict[str, Captioned], *, asked: bool
     ) -> BatchResult:
         name, options = self._items[prepared.index].name, self._options
-        answer = answers.get(prepared.hash, _GroupAnswer())
+        answer = answers.get(prepared.hash, Captioned(""))
         error = prepared.error or answer.error
-        caption, notes = (
-            self._ledger.caption(prepared.hash) or "",
-            self._ledger.notes(prepared.hash),
-        )
+        caption = self._ledger.caption(prepared.hash) or ""
+        notes = self._ledger.notes(prepared.hash)
         origin: Origin = "model" if asked else "known"
         if prepared.kept:
             caption, notes, origin = prepared.existing, (), "existing"
@@ -372,9 +327,9 @@ class BatchRun:
             notes=notes,
         )
 
-    def _ask(self, pending: list[Prepared]) -> dict[str, _GroupAnswer]:
+    def _ask(self, pending: list[Prepared]) -> dict[str, Captioned]:
         """Return the model's answers by content; a part that fails is halved until it works."""
-        answers: dict[str, _GroupAnswer] = {}
+        answers: dict[str, Captioned] = {}
         parts = deque([pending] if pending else [])
         while parts and self._fatal is None:
             part = parts.popleft()
@@ -385,40 +340,41 @@ class BatchRun:
             captions, failure = self._call([prepared.image for prepared in part if prepared.image])
             if failure is None:
                 answers.update(self._answers(part, captions))
-            elif isinstance(failure, _HOPELESS):
+            elif isinstance(failure, _FATAL):
                 self._fatal = failure
             elif len(part) == 1:
-                answers[part[0].hash] = _GroupAnswer(error=_reason(failure))
+                answers[part[0].hash] = Captioned("", error=_reason(failure))
                 self._num_failures += 1
                 self._fatal = failure if self._num_failures >= MAX_FAILURES else None
             else:
                 half = (len(part) + 1) // 2
                 if self._is_out_of_memory(failure):
                     self._meter.batch_size = half
-                    log.warning("Memory was short for %d pictures: %d from now on", len(part), half)
+                    log.warning(
+                        "Memory was short for %d images: batches of %d now", len(part), half
+                    )
                 parts.extendleft([part[half:], part[:half]])
         return answers
 
-    def _answers(self, part: list[Prepared], captions: list[Captioned]) -> dict[str, _GroupAnswer]:
-        """Return what the model said of a part; too many errors in a row end the run."""
-        answers = {}
-        for prepared, one in zip(part, captions, strict=True):
-            answers[prepared.hash] = _GroupAnswer(one.text, one.error, one.notes)
+    def _answers(self, part: list[Prepared], captions: list[Captioned]) -> dict[str, Captioned]:
+        """Return the answers of a part; too many errors in a row end the run."""
+        for one in captions:
             self._num_failures = self._num_failures + 1 if one.error else 0
         if self._num_failures >= MAX_FAILURES:
             self._fatal = NotBegunError(captions[-1].error)
-        return answers
+        hashes = (prepared.hash for prepared in part)
+        return dict(zip(hashes, captions, strict=True))
 
     def _call(self, images: list[Image.Image]) -> tuple[list[Captioned], Exception | None]:
-        """Return the captions of a batch, or why there are none."""
+        """Return the captions of a batch, or the error."""
         if self._num_calls:
             self._yield_device()
         self._num_calls += 1
         try:
             captions = _checked(self._caption_batch(images), len(images))
         except Exception as error:
-            if not self._is_out_of_memory(error) and not isinstance(error, _HOPELESS):
-                log.exception("The model failed on %d pictures", len(images))
+            if not self._is_out_of_memory(error) and not isinstance(error, _FATAL):
+                log.exception("The model failed on %d images", len(images))
             failure: Exception = error
         else:
             self._meter.batch(len(images))
@@ -428,18 +384,18 @@ class BatchRun:
         return [], failure
 
 
-def _checked(said: Sequence[str | Captioned], number: int) -> list[Captioned]:
-    """Return what the model said, after a check that it is a caption for each picture."""
-    if len(said) != number:
-        raise ValueError(f"expected {number} captions but got {len(said)}")
-    captions = [Captioned(one) if isinstance(one, str) else one for one in said]
+def _checked(answers: Sequence[str | Captioned], number: int) -> list[Captioned]:
+    """Check that there is a caption for each image."""
+    if len(answers) != number:
+        raise ValueError(f"expected {number} captions but got {len(answers)}")
+    captions = [Captioned(one) if isinstance(one, str) else one for one in answers]
     if wrong := [one for one in captions if not isinstance(one, Captioned)]:
         raise TypeError(f"a caption must be a text but got {type(wrong[0]).__name__}")
     return captions
 
 
 def _reason(failure: Exception) -> str:
-    """Return what a result says about a picture that the model failed on."""
+    """Return the error text for an image that the model failed on."""
     if isinstance(failure, PipelineError):
         return failure.message
     if isinstance(failure, MemoryError):
@@ -448,7 +404,7 @@ def _reason(failure: Exception) -> str:
 
 
 def _forget_frames(failure: BaseException) -> None:
-    """Let go of the failed call's variables, above all of its tensors."""
+    """Release the variables of the failed call, above all its tensors."""
     todo: list[BaseException | None] = [failure]
     while todo:
         error = todo.pop()

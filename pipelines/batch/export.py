@@ -1,4 +1,4 @@
-"""Results as files, written while they come; none appears under its name before it is whole."""
+"""Results as files, written one by one; a file appears under its name once it is whole."""
 
 import csv
 import json
@@ -7,7 +7,6 @@ import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, TextIO
 
 from pipelines.batch.disk import disk_error, is_full, remove_stale_parts, replace_text, saving
@@ -15,12 +14,12 @@ from pipelines.batch.results import BatchResult
 from pipelines.core.text import safe_cells
 from pipelines.media.inputs import BatchInput
 
-#: What a person may ask for.
+#: Formats of `Exports`.
 FORMATS = ("jsonl", "csv", "metadata", "txt", "zip")
 
 
 class Exporter(Protocol):
-    """Takes the results of a run one by one, in order."""
+    """Writer of the results of a run, in order."""
 
     def add(self, result: BatchResult) -> None:
         """Write one result."""
@@ -32,7 +31,6 @@ class JsonLines:
     format, name = "jsonl", "captions.jsonl"
 
     def __init__(self, file: TextIO) -> None:
-        """Write to `file`."""
         self._file = file
 
     def add(self, result: BatchResult) -> None:
@@ -48,17 +46,16 @@ class JsonLines:
 
 
 class Csv:
-    """A table for spreadsheets: file, caption, error.
+    """A table for spreadsheets: file, caption, error; `file` must be open with `newline=""`.
 
-    A cell that a spreadsheet would run as a formula gets an apostrophe in front (`safe_cells`);
-    where texts must be exact, take the JSON lines. The file begins with a byte order mark, without
-    which Excel garbles all but English.
+    A cell that a spreadsheet would run as a formula gets an apostrophe in front (`safe_cells`); the
+    JSON lines have the exact texts. The file begins with a byte order mark, without which Excel
+    garbles all but English.
     """
 
     format, name = "csv", "captions.csv"
 
     def __init__(self, file: TextIO) -> None:
-        """Write the heading to `file`, which must have been opened with `newline=""`."""
         file.write("\ufeff")
         self._writer = csv.writer(file)
         self._writer.writerow(["file", "caption", "error"])
@@ -70,15 +67,14 @@ class Csv:
 
 
 class Metadata:
-    """`metadata.jsonl` as the `imagefolder` loader of Hugging Face `datasets` reads it.
+    """`metadata.jsonl` for the `imagefolder` loader of Hugging Face `datasets`.
 
-    It lies at the top of the images' folder; images without a caption are not in it.
+    It belongs at the top of the images' folder; images without a caption are not in it.
     """
 
     format, name = "metadata", "metadata.jsonl"
 
     def __init__(self, file: TextIO) -> None:
-        """Write to `file`."""
         self._file = file
 
     def add(self, result: BatchResult) -> None:
@@ -89,25 +85,21 @@ class Metadata:
 
 
 class TextFiles:
-    """A caption file beside each image, written whole or not at all.
+    """A caption file beside each image, written atomically; inputs in an archive get none.
 
-    Attributes:
-        num_written: files that were written; those that were right already are not.
-        unwritten: (image, reason) of each caption file that could not be written.
+    `unwritten` has (image, reason) of each caption file that could not be written.
     """
 
     def __init__(self, items: Sequence[BatchInput]) -> None:
-        """Write beside `items`, those of the run; those in an archive have no place."""
         self._items = items
-        self.num_written = 0
         self.unwritten: list[tuple[str, str]] = []
         places = (item.source.caption_path for item in items)
         remove_stale_parts({path.parent for path in places if path is not None})
 
     def add(self, result: BatchResult) -> None:
-        """Write the caption's text, unless it stands there or there is none.
+        """Write the caption's text, unless the file holds it or there is none.
 
-        What cannot be written is noted in `unwritten`; the caption itself is in the tables.
+        A failed write goes to `unwritten`; the caption itself is in the tables.
 
         Raises:
             DiskError: the disk is full.
@@ -120,7 +112,6 @@ class TextFiles:
             if path.exists() and path.read_bytes() == data.encode("utf-8", "replace"):
                 return
             replace_text(path, data)
-            self.num_written += 1
         except OSError as error:
             if is_full(error):
                 raise disk_error(error, "a caption file") from error
@@ -128,14 +119,13 @@ class TextFiles:
 
 
 class ResultsZip:
-    """Everything in one zip: `captions.jsonl`, `captions.csv`, `metadata.jsonl`, caption files.
+    """All results in one zip: `captions.jsonl`, `captions.csv`, `metadata.jsonl`, caption files.
 
-    The caption files lie in the folder `captions`. An archive takes one file after the other, so
-    the tables are gathered on disk until the end.
+    The caption files are in the folder `captions`. An archive takes one file after the other, so
+    the tables are collected in the folder `spool` until the end.
     """
 
     def __init__(self, path: Path, spool: Path, items: Sequence[BatchInput]) -> None:
-        """Write to `path`, gathering tables in the folder `spool`; `items` are those of the run."""
         self._archive = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
         self._items = items
         self._files = [
@@ -160,38 +150,36 @@ class ResultsZip:
         self._archive.close()
 
     def abort(self) -> None:
-        """Close what is open."""
+        """Close all files."""
         for close in [table.close for table in self._files] + [self._archive.close]:
             with suppress(OSError):
                 close()
 
 
 def open_text(path: Path) -> TextIO:
-    """Open a table for writing: UTF-8, and line ends as the writer sends them."""
+    """Open a table for writing: UTF-8, with the writer's line ends."""
     return path.open("w", encoding="utf-8", errors="replace", newline="")
 
 
 class Exports:
-    """Several exports at once, as files in one folder; use it in a `with` block.
+    """Several exports in one folder, which is created if it is missing; use it in a `with` block.
 
-    The files appear under their names when the block ends well, and in no other case.
+    The files appear under their names only if the block ends without an error.
+
+    Args:
+        folder: of the files.
+        items: the inputs of the run.
+        formats: any of `FORMATS`; "txt" writes beside each image.
+        stem: name of the zip, without ".zip".
+
+    Raises:
+        DiskError: the disk is full or does not take the files.
+        ValueError: another format.
     """
 
     def __init__(
         self, folder: Path, items: Sequence[BatchInput], formats: Sequence[str], stem: str = ""
     ) -> None:
-        """Begin files in `folder`, which is made where it is missing.
-
-        Args:
-            folder: where to.
-            items: the inputs of the run.
-            formats: any of `FORMATS`; "txt" writes beside each image.
-            stem: what the zip is called, before ".zip".
-
-        Raises:
-            DiskError: the disk is full or does not take the files.
-            ValueError: another format.
-        """
         if unknown := set(formats) - set(FORMATS):
             raise ValueError(f"formats must be among {FORMATS} but got {sorted(unknown)}")
         self._folder = folder
@@ -221,7 +209,7 @@ class Exports:
         return self._texts.unwritten if self._texts else ()
 
     def add(self, result: BatchResult) -> None:
-        """Write one result to each.
+        """Write one result to each export.
 
         Raises:
             DiskError: the disk is full or does not take it.
@@ -231,16 +219,10 @@ class Exports:
                 exporter.add(result)
 
     def __enter__(self) -> "Exports":
-        """Return this."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Let the files appear, or drop them.
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Publish the files, or delete them.
 
         Raises:
             DiskError: the disk is full or does not take them.

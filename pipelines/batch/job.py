@@ -1,6 +1,5 @@
-"""A run for somebody who watches: in a thread of its own, ended within a moment when asked."""
+"""Run for a watcher: in its own thread, with progress, ended within a moment."""
 
-import io
 import os
 import threading
 import time
@@ -10,8 +9,6 @@ from contextlib import ExitStack, closing, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from PIL import Image
 
 from pipelines.batch.captioner import TASK, make_captioner
 from pipelines.batch.control import RunProgress
@@ -24,18 +21,18 @@ from pipelines.core.errors import PipelineError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.spec import ModelSpec
 from pipelines.media.archive import open_inputs
-from pipelines.media.images import decode_image
 from pipelines.media.inputs import Inputs, Skipped
+from pipelines.media.thumbnails import input_thumbnail
 from pipelines.serving.store import PipelineStore
 
-#: Seconds between two rounds of new pictures, and their longest side.
+#: Seconds between two updates of the gallery, and the longest side of its images in pixels.
 _EVERY_S = 1.0
 _SIDE_PX = 240
 
 
 @dataclass(frozen=True)
 class GalleryImage:
-    """A small copy of a picture with its caption; `jpeg` is a whole file."""
+    """A small JPEG of an image, with its caption."""
 
     file: str
     caption: str
@@ -43,12 +40,11 @@ class GalleryImage:
 
 
 class Gallery:
-    """Makes small copies of pictures, each once, now and then."""
+    """Small copies of the last images, made once each, at intervals; `inputs` must stay open."""
 
     num_pictures = 6
 
     def __init__(self, inputs: Inputs, max_pixels: int) -> None:
-        """Read them from `inputs`, which must stay open; `max_pixels` is the most of one."""
         self._items = inputs.items
         self._max_pixels = max_pixels
         self._made: dict[int, bytes] = {}
@@ -59,7 +55,7 @@ class Gallery:
         return time.monotonic() >= self._next
 
     def show(self, results: Sequence[BatchResult]) -> tuple[GalleryImage, ...]:
-        """Return the pictures of these results, the newest first."""
+        """Return the images of these results, the newest first."""
         self._made = {r.index: self._made.get(r.index) or self._small(r.index) for r in results}
         self._next = time.monotonic() + _EVERY_S
         return tuple(
@@ -67,46 +63,36 @@ class Gallery:
         )
 
     def _small(self, index: int) -> bytes:
-        item = self._items[index]
-        try:
-            image = decode_image(
-                item.source.read(), item.name, max_pixels=self._max_pixels, draft_px=_SIDE_PX
-            )
-        except (PipelineError, MemoryError):
-            return b""  # it was there a moment ago; its caption stands all the same
-        image.thumbnail((_SIDE_PX, _SIDE_PX), Image.Resampling.BILINEAR)
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=80)
-        return buffer.getvalue()
+        return input_thumbnail(self._items[index], _SIDE_PX, max_pixels=self._max_pixels)
 
 
-#: Seconds between two looks at a run: how fast it ends when whoever watches has gone.
-LOOK_S = 0.25
+#: Seconds between two progress reports, which also bound the time to end.
+POLL_S = 0.25
 
-#: Seconds between two signs that the files of a run are still in use; sweeping waits an hour.
+#: Seconds between two signs that the files of a run are still in use; the sweep waits an hour.
 _KEEP_EVERY_S = 300.0
 
-#: Results of earlier runs that are written anew together.
+#: Results of earlier runs that are written again together.
 _NUM_ADOPTED = 256
 
-#: Formats of the results, and their files in the order in which they are offered.
+#: Formats of the results, and their files in the order of the page.
 _FORMATS = ("zip", "csv", "jsonl", "metadata")
 _FILES = ("captions.zip", "captions.csv", "captions.jsonl", "metadata.jsonl")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRequest:
-    """What is wanted of a run.
+    """Request of a run.
 
     Attributes:
-        paths: the uploaded pictures in order, or one zip.
-        names: what people call them.
+        paths: the uploaded images in order, or one zip.
+        names: the visitor's names of them.
         spec: the model.
-        prompt: what every caption continues.
-        options: how the texts are generated.
-        folder: where the files of results go; nobody else's.
-        shelf: where what was done is remembered.
-        pictures: whether small copies of the last pictures are made.
+        prompt: beginning of every caption.
+        options: of the generation.
+        folder: for the files of results; not shared.
+        ledgers: of the visitor.
+        pictures: whether small copies of the last images are made.
     """
 
     paths: Sequence[Path]
@@ -115,24 +101,24 @@ class BatchRequest:
     prompt: str
     options: GenerationOptions
     folder: Path
-    shelf: LedgerFolder
+    ledgers: LedgerFolder
     pictures: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchProgress:
-    """A run at one moment.
+    """Progress of a run.
 
     Attributes:
-        stage: what it is doing while there is no progress yet, for people.
-        progress: how far it is, or None before it began.
-        new: results since the last look, in order.
+        stage: current stage before the run begins, for people.
+        progress: None before the run begins.
+        new: results since the last report, in request.
         pictures: the last few with a caption, the newest first.
-        skipped: what of an archive is no picture.
-        files: the files of results, in the last look only; none if it ended before it began.
-        known: pictures whose caption an earlier run of the same owner made; a picture that comes
-            again within the run is none of them.
-        over: whether it is the last look.
+        skipped: files of an archive that are no images.
+        files: files of results, in the last report only; none if the run did not begin.
+        known: images with a caption of an earlier run of the same visitor; repetitions within the
+            run do not count.
+        over: whether this is the last report.
     """
 
     stage: str
@@ -146,13 +132,13 @@ class BatchProgress:
 
     @property
     def is_whole(self) -> bool:
-        """Whether there is a result for every picture."""
+        """Return whether there is a result for every image."""
         return self.progress is not None and self.progress.done == self.progress.total
 
 
 @dataclass
 class _Board:
-    """What the thread tells; each attribute is written by the thread only."""
+    """State that the thread writes and `follow` reads."""
 
     stage: str = "Waiting"
     run: BatchRun | None = None
@@ -165,33 +151,32 @@ class _Board:
 
 
 class BatchJob:
-    """One run; `follow` does it, `end` ends it early."""
+    """One run: `follow` does it, `end` ends it early."""
 
-    def __init__(self, store: PipelineStore, order: BatchRequest) -> None:
-        """Prepare; nothing is read yet."""
+    def __init__(self, store: PipelineStore, request: BatchRequest) -> None:
         self._store = store
-        self._order = order
+        self._request = request
         self._board = _Board()
         self._cancel = CancelToken()
         self._done = threading.Event()
 
     def end(self) -> None:
-        """End within a token, from any thread; what is done by then is kept and written."""
+        """End within a token, from any thread; finished results are kept and written."""
         self._cancel.cancel()
 
     @property
     def ended(self) -> bool:
-        """Whether somebody asked it to end."""
+        """Return whether `end` was called."""
         return self._cancel.is_cancelled
 
     def follow(self) -> Iterator[BatchProgress]:
-        """Do the run; yields how far it is several times a second, and the files at last.
+        """Do the run; yield its progress several times a second, and the files at last.
 
         Closing the iterator ends the run.
 
         Raises:
             PipelineError: it cannot be done, or not to its end.
-            Exception: whatever else the thread raised, in the caller's thread.
+            Exception: any other error of the thread.
         """
         worker = threading.Thread(
             target=copy_context().run, args=(self._work,), name="batch", daemon=True
@@ -199,20 +184,20 @@ class BatchJob:
         kept_at = -_KEEP_EVERY_S
         worker.start()
         try:
-            yield self._look()
-            while not self._done.wait(LOOK_S):
+            yield self._progress()
+            while not self._done.wait(POLL_S):
                 if time.monotonic() - kept_at > _KEEP_EVERY_S:
                     self._keep_files()
                     kept_at = time.monotonic()
-                yield self._look()
-        finally:  # also runs on GeneratorExit: whoever watched has left
+                yield self._progress()
+        finally:  # also on GeneratorExit: the watcher has left
             self._cancel.cancel()
             worker.join()
-        yield self._look(over=True)
+        yield self._progress(over=True)
         if self._board.failure is not None:
             raise self._board.failure
 
-    def _look(self, *, over: bool = False) -> BatchProgress:
+    def _progress(self, *, over: bool = False) -> BatchProgress:
         board = self._board
         new = [board.new.popleft() for _ in range(len(board.new))]
         return BatchProgress(
@@ -227,10 +212,10 @@ class BatchJob:
         )
 
     def _keep_files(self) -> None:
-        """Tell whoever deletes old files that these are in use."""
-        paths = [*self._order.paths]
+        """Touch the files, so that the sweep of old files spares them."""
+        paths = [*self._request.paths]
         with suppress(OSError):  # the run makes and removes folders meanwhile
-            paths += self._order.folder.rglob("*")
+            paths += self._request.folder.rglob("*")
         for path in paths:
             with suppress(OSError):
                 os.utime(path)
@@ -239,7 +224,7 @@ class BatchJob:
         try:
             with suppress(Cancelled):
                 self._board.stage = "Waiting for others' batches"
-                with self._store.queue.place(self._cancel):
+                with self._store.queue.run_slot(self._cancel):
                     self._board.stage = "Reading the files"
                     self._run()
         except BaseException as error:
@@ -248,42 +233,43 @@ class BatchJob:
             self._done.set()
 
     def _run(self) -> None:
-        order, board = self._order, self._board
+        request, board = self._request, self._board
         with ExitStack() as stack:
-            inputs = stack.enter_context(open_inputs(order.paths, order.names))
+            inputs = stack.enter_context(open_inputs(request.paths, request.names))
             board.skipped = inputs.skipped
             self._fetch()
             captioner = make_captioner(
-                self._store, order.spec, order.prompt, order.options, self._cancel
+                self._store, request.spec, request.prompt, request.options, self._cancel
             )
-            ledger = stack.enter_context(order.shelf.open(captioner.settings))
-            exports = stack.enter_context(Exports(order.folder, inputs.items, _FORMATS, "captions"))
+            ledger = stack.enter_context(request.ledgers.open(captioner.settings))
+            exports = stack.enter_context(
+                Exports(request.folder, inputs.items, _FORMATS, "captions")
+            )
             board.run = BatchRun(inputs.items, captioner.caption_batch, ledger, self._engine())
             failure = self._take_results(board.run, inputs, ledger, exports)
-        board.files = tuple(order.folder / name for name in _FILES)
+        board.files = tuple(request.folder / name for name in _FILES)
         if failure is not None:
             raise failure
 
     def _fetch(self) -> None:
-        """Download the weights where they are not on disk."""
-        for step in self._store.fetch(self._order.spec.key, TASK):
-            self._board.stage = step.message(self._order.spec.title)
+        for step in self._store.fetch(self._request.spec.key, TASK):
+            self._board.stage = step.message(self._request.spec.title)
             self._cancel.check()
         self._board.stage = "Loading the model"
 
     def _engine(self) -> EngineOptions:
-        remote = self._order.spec.remote
+        remote = self._request.spec.remote
         return EngineOptions(
             batch_size=EngineOptions.batch_size if remote is None else remote.concurrency,
             max_pixels=int(self._store.settings.max_pixels_mp * 1e6),
-            max_pixels_held=60_000_000,  # several visitors' runs share the memory
-            existing="overwrite",  # caption files in a visitor's zip are not ours to trust
+            max_pixels_held=60_000_000,  # several runs share the memory
+            existing="overwrite",  # caption files of an upload are not trusted
         )
 
     def _take_results(
         self, run: BatchRun, inputs: Inputs, ledger: Ledger, exports: Exports
     ) -> Exception | None:
-        """Write down and tell each result; returns what the run failed of, with all else kept."""
+        """Write and report each result; return the error that ended the run, if any."""
         adopted: list[LedgerEntry] = []
         made: set[str] = set()
         shown: deque[BatchResult] = deque(maxlen=Gallery.num_pictures)
@@ -306,13 +292,13 @@ class BatchJob:
                         adopted.clear()
                     if not result.error:
                         shown.append(result)
-                    if self._order.pictures and gallery.is_due():
+                    if self._request.pictures and gallery.is_due():
                         self._board.pictures = gallery.show(shown)
                     if self.ended:
                         break
         except PipelineError as error:
             failure = error
         ledger.add(adopted)
-        if self._order.pictures:
+        if self._request.pictures:
             self._board.pictures = gallery.show(shown)
         return failure

@@ -1,14 +1,14 @@
-"""What was done, on disk, so that a run that ends in any way can be taken up again.
+"""Ledger of results on disk, from which an interrupted run is continued.
 
-A ledger is a file of JSON lines. A line with "values" says which settings a key stands for; every
-other line is one result::
+A ledger is a file of JSON lines. A line with "values" gives the settings of a key; every other
+line is one result::
 
     {"settings": "3f0c…", "values": {"model": "blip2-opt-2.7b", "prompt": "", …}}
     {"file": "a.jpg", "hash": "9b1c…", "settings": "3f0c…", "caption": "a dog", "error": ""}
 
-A result belongs to a content (SHA-256 of the file's bytes) under settings, not to a name, so that
-a file that was renamed or lies there twice is captioned once. Captions are final. Errors are only
-a record: such a file is tried again, and a caption that comes later supersedes the error.
+A result belongs to a content (SHA-256 of the file's bytes) under settings, not to a name: a
+renamed or repeated file is captioned once. Captions are final. Errors are only a record: such a
+file is tried again, and a later caption supersedes the error.
 """
 
 import hashlib
@@ -20,16 +20,15 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 from pipelines.batch.disk import disk_error, saving
 from pipelines.serving.locks import lock_file
 
-#: What a damaged line raises when it is read.
+#: Errors of damaged lines.
 _DAMAGED = (ValueError, KeyError, TypeError, RecursionError)
 
-#: Raised whenever the same settings would give other captions than before.
+#: Raised whenever the same settings give other captions than before.
 VERSION = 1
 
 
@@ -40,7 +39,7 @@ class CaptionSettings:
     Attributes:
         model: the model's key.
         revision: of its weights; empty for a bundled model.
-        prompt: what the caption continues or answers.
+        prompt: beginning of the caption, or a question.
         options: generation options by name, such as `max_new_tokens`.
         version: of the code that makes captions.
     """
@@ -52,7 +51,7 @@ class CaptionSettings:
     version: int = VERSION
 
     def values(self) -> dict[str, Any]:
-        """Return the settings as JSON takes them."""
+        """Return the settings as JSON values."""
         return {
             "model": self.model,
             "revision": self.revision,
@@ -63,21 +62,20 @@ class CaptionSettings:
 
     @property
     def key(self) -> str:
-        """Sixteen hexadecimal digits that stand for the settings."""
+        """Key of the settings: sixteen hexadecimal digits."""
         return hashlib.sha256(_line(self.values())).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """One result as it goes into a ledger.
+    """One result in a ledger.
 
     Attributes:
         file: the input's name.
-        hash: SHA-256 of its bytes in hexadecimal digits, or "" where they could not be read.
-        caption: what the model said, or "".
+        hash: SHA-256 of its bytes in hexadecimal digits, or "" if they could not be read.
+        caption: the caption, or "".
         error: why there is no caption, or "".
-        notes: what a person should know about the caption; left out of the file where there are
-            none.
+        notes: on the caption; left out of the file if there are none.
     """
 
     file: str
@@ -87,13 +85,27 @@ class LedgerEntry:
     notes: tuple[str, ...] = ()
 
     def row(self) -> dict[str, Any]:
-        """Return it as JSON takes it."""
+        """Return the entry as JSON values."""
         row = asdict(self)
         return row if self.notes else {name: row[name] for name in row if name != "notes"}
 
 
 class Ledger:
-    """The captions of one file under one set of settings; close it, or use it with `with`."""
+    """The captions of one file under one set of settings; close it, or use it with `with`.
+
+    The file is opened or created, with its folder. A torn last line is cut off; other damaged lines
+    are left and ignored.
+
+    Args:
+        path: the file.
+        settings: of the captions.
+        known: results by content from elsewhere; they are in the file only once they are added.
+        other: captions under other settings from elsewhere, with their contents.
+
+    Raises:
+        InputError: another run has this ledger open.
+        DiskError: it cannot be read or written.
+    """
 
     def __init__(
         self,
@@ -102,21 +114,6 @@ class Ledger:
         known: Mapping[str, LedgerEntry] | None = None,
         other: Mapping[str, set[str]] | None = None,
     ) -> None:
-        """Open or make the ledger at `path`; its folder is made where it is missing.
-
-        A last line that was torn is cut off; other lines that are damaged are left and ignored.
-
-        Args:
-            path: the file.
-            settings: what the captions depend on.
-            known: results by content that were found elsewhere; they are not in the file unless
-                they are added.
-            other: captions under other settings that were found elsewhere, with their contents.
-
-        Raises:
-            InputError: another run has this ledger open.
-            DiskError: it cannot be read or written.
-        """
         self.path = path
         self.settings = settings
         self.num_damaged = 0
@@ -140,7 +137,6 @@ class Ledger:
             raise
 
     def __len__(self) -> int:
-        """Return how many contents have a caption under these settings."""
         return len(self._captions)
 
     def known(self) -> tuple[dict[str, LedgerEntry], dict[str, set[str]]]:
@@ -153,7 +149,7 @@ class Ledger:
         return None if entry is None else entry.caption
 
     def notes(self, content: str) -> tuple[str, ...]:
-        """Return what is noted on the caption of a content; nothing where it has none."""
+        """Return the notes on the caption of a content."""
         entry = self._entry(content)
         return () if entry is None else entry.notes
 
@@ -161,17 +157,17 @@ class Ledger:
         return self._captions.get(content, self._known.get(content))
 
     def may_be_other(self, text: str) -> bool:
-        """Return whether some content has `text` for a caption under other settings."""
+        """Return whether some content has the caption `text` under other settings."""
         return text in self._other
 
     def is_other(self, text: str, content: str) -> bool:
-        """Return whether that content, given by its hash, has `text` under other settings."""
+        """Return whether a content, by its hash, has the caption `text` under other settings."""
         return content in self._other.get(text, ())
 
     def add(self, entries: Iterable[LedgerEntry]) -> None:
         """Write results and wait until they are on the disk.
 
-        A content that has a caption already, or an error that is known already, is left out.
+        Contents with a caption, and errors that are known already, are left out.
 
         Raises:
             DiskError: the disk is full or fails. The whole lines that still fitted are kept and
@@ -201,29 +197,22 @@ class Ledger:
             raise disk_error(error, "the ledger") from error
 
     def close(self) -> None:
-        """Close the file and let others have it."""
+        """Close the file and release its lock."""
         self._file.close()
         self._lock.release()
 
     def __enter__(self) -> "Ledger":
-        """Return this."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the file."""
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _append(self, lines: list[bytes]) -> tuple[int, OSError | None]:
-        """Write lines; return how many are on the disk, and what kept the others from it."""
+        """Write lines; return how many are on the disk, and the error of the others."""
         data = memoryview(b"".join(lines))
         done, failure = 0, None
         try:
-            while done < len(data):  # a disk that fills up takes a part first, then raises
+            while done < len(data):  # a full disk takes a part first, then raises
                 done += self._file.write(data[done:])
         except OSError as error:
             failure = error
@@ -239,13 +228,13 @@ class Ledger:
         return bytes(data[:kept]).count(b"\n"), failure
 
     def _cut(self, end: int) -> None:
-        """Make the file end at byte `end`, and write on from there."""
+        """Make the file end at byte `end`, and continue to write from there."""
         if self._file.seek(0, os.SEEK_END) != end:
             self._file.truncate(end)
         self._file.seek(end)
 
     def _read(self) -> int:
-        """Take in what is there; return where the last whole line ends."""
+        """Read the file; return the end of the last whole line."""
         end = 0
         with self.path.open("rb") as file:
             for line in file:
@@ -276,7 +265,7 @@ class Ledger:
 
 
 def read_captions(path: Path, settings: CaptionSettings) -> dict[str, LedgerEntry]:
-    """Return the captions, by content, of a ledger that another run may be writing just now."""
+    """Return the captions, by content, of a ledger that another run may be writing."""
     captions: dict[str, LedgerEntry] = {}
     key = settings.key
     with suppress(OSError), path.open("rb") as file:
@@ -293,7 +282,7 @@ def read_captions(path: Path, settings: CaptionSettings) -> dict[str, LedgerEntr
 def _entry(line: bytes, key: str = "") -> LedgerEntry | Literal["values"] | None:
     """Return the result in a line, "values" for that of the settings, None for other settings.
 
-    Without a key it takes those of any settings.
+    Without a key, results of any settings are returned.
 
     Raises:
         ValueError, KeyError, TypeError, RecursionError: the line is damaged.
@@ -312,7 +301,7 @@ def _entry(line: bytes, key: str = "") -> LedgerEntry | Literal["values"] | None
 
 
 def _content(entry: LedgerEntry) -> str:
-    """Return what stands for a file's content: its hash, or its name where it has none."""
+    """Return the key of a file's content: its hash, or its name if it has none."""
     return entry.hash or f"file:{entry.file}"
 
 
@@ -321,7 +310,7 @@ def _line(values: Mapping[str, Any]) -> bytes:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make sure that a new file's name survives a loss of power, where a system can do that."""
+    """Make sure that a new file's name survives a loss of power, where the system can."""
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -331,22 +320,19 @@ def _sync_folder(folder: Path) -> None:
 
 
 class LedgerFolder:
-    """The ledgers of one owner, found again by settings and content.
+    """The ledgers of one owner in the folder of all owners, found by settings and content.
 
-    A run that ended in any way is taken up by its owner's next one with the same files and
-    settings, and two at the same time never wait for each other's ledger. Nothing is taken from
-    other owners: how fast a caption comes, and that it counts as known, would tell that somebody
-    else had captioned the same picture. Old ledgers are deleted by whoever sweeps the folder, so
-    what is used of them is written anew.
+    An interrupted run is continued by its owner's next one with the same files and settings, and
+    concurrent runs never wait for each other's ledger. Captions of other owners are not used: the
+    speed of a caption would reveal that another owner had captioned the same image. Old ledgers are
+    deleted by the sweep of the folder, so used entries are written again.
+
+    Args:
+        folder: created if it is missing.
+        owner: the owner's secret; "" finds no earlier ledger.
     """
 
     def __init__(self, folder: Path, owner: str) -> None:
-        """Keep ledgers in `folder`, which is made where it is missing.
-
-        Args:
-            folder: of all owners' ledgers.
-            owner: a secret that only the owner has; without one, nothing is found again.
-        """
         self._folder = folder
         self._owner = hashlib.sha256(owner.encode("utf-8", "replace")).hexdigest()[:32]
         self._finds = bool(owner)

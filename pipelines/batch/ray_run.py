@@ -1,7 +1,8 @@
-"""A batch through Ray Data: the same ledger and results as on one machine. Imports Ray when used.
+"""Batch on a Ray cluster, with the same ledger and results as on one machine.
 
-Each worker is an actor that holds the model and the whole engine, and writes a ledger of its own
-before it hands on what it did. Where a machine is lost Ray Data gives its pictures to others.
+Each worker is an actor with the model and the whole engine, and writes its own ledger before it
+returns results. When a machine is lost, Ray Data gives its images to others. Ray is imported at
+first use.
 """
 
 import logging
@@ -14,12 +15,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipelines.batch.captioner import make_captioner
 from pipelines.batch.control import RateMeter, RunControl, RunProgress
 from pipelines.batch.engine import EngineOptions
-from pipelines.batch.ledger import CaptionSettings, Ledger, LedgerEntry, read_captions
+from pipelines.batch.ledger import Ledger, LedgerEntry, read_captions
 from pipelines.batch.ray_worker import (
     CaptionWorker,
+    ClusterWork,
     WorkItem,
     as_row,
     failure_row,
@@ -28,35 +29,26 @@ from pipelines.batch.ray_worker import (
 )
 from pipelines.batch.results import BatchResult
 from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError, PipelineError
-from pipelines.core.options import GenerationOptions
 from pipelines.core.remote import without_keys
-from pipelines.core.settings import Settings
-from pipelines.core.spec import ModelSpec
 from pipelines.media.inputs import BatchInput
 from pipelines.serving.store import PipelineStore
 
-#: CPU cores that a model uses at most; more of them help a second copy more.
+#: Most CPU cores of a model; further cores are better used by a second copy.
 MOST_CORES = 4
 
 #: Memory of a worker beside its model, in bytes.
 BESIDE_MODEL_BYTES = 700_000_000
 
-#: Pictures that go to a worker together, at least and at most.
+#: Fewest and most images that a worker receives together.
 LEAST_TOGETHER, MOST_TOGETHER = 8, 64
 
-#: Errands for each worker, so that a slow one leaves work to the others.
-ERRANDS_EACH = 4
+#: Work items for each worker, so that a slow one leaves work to the others.
+ITEMS_EACH = 4
 
 
 @dataclass(frozen=True)
 class Node:
-    """What a machine of the cluster has.
-
-    Attributes:
-        cores: CPU cores.
-        gpus: GPUs.
-        memory_bytes: memory that workers may take.
-    """
+    """Resources of a machine of the cluster, free for workers."""
 
     cores: float
     gpus: float
@@ -65,14 +57,14 @@ class Node:
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """How the work is laid out.
+    """Layout of the work.
 
     Attributes:
-        num_workers: at most so many at once, each with the model.
+        num_workers: most concurrent workers, each with the model.
         cores: CPU cores of each.
         gpus: GPUs of each.
         memory_bytes: memory of each.
-        together: pictures that go to one of them together.
+        together: images that a worker receives together.
     """
 
     num_workers: int
@@ -90,17 +82,17 @@ def plan_work(
     batch_size: int,
     most_workers: int | None = None,
 ) -> ClusterPlan:
-    """Return how pictures are laid out.
+    """Return the layout of the work.
 
-    A machine with GPUs gets a worker for each, one without as many as its cores and its memory
-    allow; where some have GPUs, the others only stand by.
+    A machine with GPUs gets a worker for each, one without as many as its cores and memory allow;
+    if some machines have GPUs, the others are not used.
 
     Args:
         nodes: the machines.
-        num_pictures: how many there are.
-        model_gb: memory of the model, in GB; 0.0 for a remote one.
-        batch_size: pictures that a worker gives its model at once.
-        most_workers: fewer than the cluster could hold, or None.
+        num_pictures: number of images.
+        model_gb: memory of the model in GB; 0.0 for a remote one.
+        batch_size: images of one batch.
+        most_workers: a limit below that of the cluster, or None.
 
     Raises:
         MemoryLimitError: no machine has room for a worker.
@@ -118,22 +110,22 @@ def plan_work(
             f"No machine of the cluster has {cores} free cores and {memory / 1e9:.1f} GB of "
             "memory for the model. Add machines, or choose a smaller model."
         )
-    errands = -(-num_pictures // LEAST_TOGETHER)
-    workers = max(1, min(room, errands, most_workers or room))
-    share = -(-num_pictures // (workers * ERRANDS_EACH))
+    items = -(-num_pictures // LEAST_TOGETHER)
+    workers = max(1, min(room, items, most_workers or room))
+    share = -(-num_pictures // (workers * ITEMS_EACH))
     together = min(max(share, LEAST_TOGETHER, batch_size), max(MOST_TOGETHER, batch_size))
     return ClusterPlan(workers, cores, int(on_gpu), memory, together)
 
 
-#: Folder of the workers' ledgers, beside the one ledger.
+#: Folder of the workers' ledgers, beside the main ledger.
 FOLDER = "seesay-ledger-shards"
 
 
-def take_up(folder: Path, ledger: Ledger) -> int:
-    """Add to a ledger what workers wrote down, also those that were killed; returns how many.
+def collect_shards(folder: Path, ledger: Ledger) -> int:
+    """Add the captions of the workers' ledgers to the main ledger; return how many were new.
 
-    A line that was torn when its worker was killed is left out; its picture is done again. The
-    workers' ledgers are deleted once all that they hold is in the one.
+    A torn line of a killed worker is left out; its image is captioned again. The workers' ledgers
+    are deleted afterwards.
 
     Raises:
         DiskError: the ledger cannot be written.
@@ -147,40 +139,18 @@ def take_up(folder: Path, ledger: Ledger) -> int:
 
 log = logging.getLogger(__name__)
 
-#: Times that the work is laid out anew after the cluster lost it without one more result.
+#: Restarts after the cluster lost the work without a further result.
 MOST_RESTARTS = 3
 
-#: What an existing cluster's machines keep free of models.
+#: Share of the machines' memory for models.
 _MEMORY_SHARE = 0.9
 
 
-@dataclass(frozen=True)
-class ClusterWork:
-    """What is to be done with every picture.
-
-    Attributes:
-        settings: those of the run.
-        spec: the model.
-        prompt: what every caption continues.
-        options: how the texts are generated.
-    """
-
-    settings: Settings
-    spec: ModelSpec
-    prompt: str
-    options: GenerationOptions
-
-    def caption_settings(self) -> CaptionSettings:
-        """Return what the captions depend on, as this machine has it."""
-        store = PipelineStore(self.settings)
-        return make_captioner(store, self.spec, self.prompt, self.options).settings
-
-
 def check_installed() -> None:
-    """Refuse to begin without Ray.
+    """Check that Ray is installed.
 
     Raises:
-        InputError: it is not installed; the message names the file of requirements.
+        InputError: it is not; the message names the file of requirements.
     """
     if find_spec("ray") is None:
         raise InputError(
@@ -192,16 +162,16 @@ def check_installed() -> None:
 
 @contextmanager
 def cluster(address: str) -> Iterator[list[Node]]:
-    """Join a cluster for the length of the block, or make one of this machine; gives its machines.
+    """Join a cluster during the block, or start one of this machine; yield its machines.
 
     Args:
-        address: of a running cluster, "auto" for the one of this machine; "" makes one.
+        address: of a running cluster; "auto" for that of this machine; "" starts one.
 
     Raises:
         InputError: there is no cluster at that address.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray calls home unless told not to
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the command has a line of its own
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the command draws its own progress
     import ray
     import ray.data
 
@@ -236,24 +206,36 @@ def _nodes(listed: Sequence[Mapping[str, Any]]) -> list[Node]:
 
 
 def with_precision(work: ClusterWork, nodes: Sequence[Node]) -> ClusterWork:
-    """Return the work with one precision for all machines: what a worker's device would take."""
+    """Return the work with one precision for all machines: that of a worker's device."""
     spec, settings = work.spec, work.settings
     if settings.dtype != "auto" or spec.demo or spec.remote is not None:
         return work
     import ray
 
     gpus = int(any(node.gpus >= 1 for node in nodes))
-    travelling = replace(settings, remotes=(), auth="")  # no secret leaves this machine
+    without_secrets = replace(settings, remotes=(), auth="")  # no secret leaves this machine
 
     def dtype() -> str:
-        return PipelineStore(travelling).device.dtype
+        return PipelineStore(without_secrets).device.dtype
 
     chosen = ray.get(ray.remote(num_gpus=gpus)(dtype).remote())
     return replace(work, settings=replace(settings, dtype=chosen))
 
 
 class ClusterRun:
-    """Captions inputs once, on the machines of a cluster; iterate over `results` in one thread."""
+    """Captions of inputs on the machines of a cluster; iterate over `results` in one thread.
+
+    Args:
+        items: inputs; every machine reads their files at the same place.
+        work: model and options.
+        ledger: known captions and the place of results; workers write beside it.
+        nodes: the machines, of `cluster`.
+        engine: options of each worker's engine.
+        control: cancels the run.
+
+    Raises:
+        MemoryLimitError: no machine has room for the model.
+    """
 
     def __init__(
         self,
@@ -264,19 +246,6 @@ class ClusterRun:
         engine: EngineOptions,
         control: RunControl,
     ) -> None:
-        """Lay out the work, within `cluster`.
-
-        Args:
-            items: what to caption; their files are read by every machine at the same place.
-            work: what is done with each.
-            ledger: what is known, and where results are kept; workers write beside it.
-            nodes: the machines.
-            engine: how a worker goes about its pictures.
-            control: cancels the run.
-
-        Raises:
-            MemoryLimitError: no machine has room for the model.
-        """
         remote = work.spec.remote
         model_gb = 0.0 if remote else PipelineStore(work.settings).need_gb(work.spec)
         self.plan = plan_work(
@@ -295,7 +264,7 @@ class ClusterRun:
         self._meter = RateMeter(len(items), engine.batch_size)
 
     def progress(self) -> RunProgress:
-        """Return how far the run is; from any thread."""
+        """Return the current progress; from any thread."""
         return self._meter.snapshot(self.control)
 
     def results(self) -> Generator[BatchResult, None, None]:
@@ -305,10 +274,10 @@ class ClusterRun:
 
         Raises:
             DiskError: the ledger cannot be written.
-            InputError, NotBegunError: what no other picture would mend.
+            InputError, NotBegunError: an error that no other image would change.
         """
-        taken = take_up(self._shards, self._ledger)
-        log.info("Took up %d captions of workers that were cut off", taken)
+        taken = collect_shards(self._shards, self._ledger)
+        log.info("Collected %d captions of interrupted workers", taken)
         self._meter.start()
         done, restarts = 0, 0
         while done < len(self._items):
@@ -325,7 +294,7 @@ class ClusterRun:
                             return
             except Exception as error:
                 if not _is_of_ray(error):
-                    take_up(self._shards, self._ledger)
+                    collect_shards(self._shards, self._ledger)
                     raise
                 restarts = 0 if done > before else restarts + 1
                 if restarts > MOST_RESTARTS:
@@ -333,12 +302,11 @@ class ClusterRun:
                         "The cluster lost its workers again and again. Look at `ray status` and "
                         "the logs of Ray, then start again: what is done is kept."
                     ) from error
-                log.warning("The cluster lost the work after %d pictures; it goes on", done)
-            take_up(self._shards, self._ledger)
+                log.warning("The cluster lost the work after %d images; it is restarted", done)
+            collect_shards(self._shards, self._ledger)
 
     def _stream(self, first: int) -> Generator[BatchResult, None, None]:
-        """Yield the results from number `first` on, each kept before."""
-        for block in _blocks(self._errand(), self.plan, first, len(self._items)):
+        for block in _blocks(self._item(), self.plan, first, len(self._items)):
             for text in block["failure"]:
                 if text:
                     raise of_failure(text)
@@ -347,7 +315,7 @@ class ClusterRun:
             self._meter.batch(sum(one.origin == "model" for one in made))
             yield from made
 
-    def _errand(self) -> WorkItem:
+    def _item(self) -> WorkItem:
         work, known = self._work, self._ledger.known()
         settings = work.settings
         workers = self.plan.num_workers
@@ -357,10 +325,11 @@ class ClusterRun:
         )
         spec = work.spec
         return WorkItem(
-            settings=replace(settings, remotes=remotes, auth=""),
-            spec=spec if spec.remote is None else replace(spec, remote=None),
-            prompt=work.prompt,
-            options=work.options,
+            work=replace(
+                work,
+                settings=replace(settings, remotes=remotes, auth=""),
+                spec=spec if spec.remote is None else replace(spec, remote=None),
+            ),
             key=self._ledger.settings.key,
             engine=self._engine,
             items=self._items,
@@ -382,16 +351,16 @@ def _entries(result: BatchResult) -> Iterator[LedgerEntry]:
 
 
 def _is_of_ray(error: BaseException) -> bool:
-    """Whether the cluster failed, and not the work or the ledger."""
+    """Return whether the cluster failed, and not the work or the ledger."""
     from ray.exceptions import RayError
 
     return isinstance(error, RayError) and not isinstance(error, PipelineError)
 
 
 def _blocks(
-    errand: WorkItem, plan: ClusterPlan, first: int, end: int
+    item: WorkItem, plan: ClusterPlan, first: int, end: int
 ) -> Iterator[dict[str, list[Any]]]:
-    """Yield what workers hand on, in the order of the inputs."""
+    """Yield the rows of the workers, in the order of the inputs."""
     import json
 
     import ray
@@ -399,19 +368,19 @@ def _blocks(
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
-    held = ray.put(errand)
+    held = ray.put(item)
 
     class Actor:
         def __init__(self) -> None:
-            self._trouble = ""
+            self._failure = ""
             try:
                 self._worker = CaptionWorker(ray.get(held))
             except PipelineError as error:
-                self._trouble = json.dumps(failure_row(error))
+                self._failure = json.dumps(failure_row(error))
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-            if self._trouble:
-                return {"result": [""], "failure": [self._trouble]}
+            if self._failure:
+                return {"result": [""], "failure": [self._failure]}
             try:
                 made = self._worker.results(batch["id"])
             except PipelineError as error:
@@ -419,7 +388,7 @@ def _blocks(
             rows = [json.dumps(as_row(one)) for one in made]
             return {"result": rows, "failure": [""] * len(rows)}
 
-    # held by this process: to read them would take a core of those that the workers need
+    # in this process: a reader task would take a core of the workers
     numbers = [{"id": number} for number in range(first, end)]
     blocks = -(-len(numbers) // plan.together)
     dataset = ray.data.from_items(numbers, override_num_blocks=blocks).map_batches(

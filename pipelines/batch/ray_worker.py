@@ -1,4 +1,4 @@
-"""One worker of a cluster: the engine of a batch over a few pictures at a time. Ray-free."""
+"""Worker of a cluster: the engine of a batch over a few images at a time, without Ray."""
 
 import os
 import secrets
@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.batch.captioner import make_captioner
 from pipelines.batch.engine import BatchRun, EngineOptions
-from pipelines.batch.ledger import Ledger, LedgerEntry
+from pipelines.batch.ledger import CaptionSettings, Ledger, LedgerEntry
 from pipelines.batch.results import BatchResult
 from pipelines.core.errors import InputError, NotBegunError, PipelineError
 from pipelines.core.options import GenerationOptions
@@ -22,27 +22,36 @@ from pipelines.media.inputs import BatchInput
 from pipelines.serving.store import PipelineStore
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkItem:
-    """What every worker is told; holds no key.
-
-    Attributes:
-        settings: of the run, with the precision that all machines compute in.
-        spec: the model.
-        prompt: what every caption continues.
-        options: how the texts are generated.
-        key: of the settings that captions depend on, as the one who asks has them.
-        engine: how pictures are opened and given to the model.
-        items: all inputs.
-        known: captions by content.
-        other: captions under other settings, with their contents.
-        shards: folder of the workers' own ledgers.
-    """
+@dataclass(frozen=True)
+class ClusterWork:
+    """Model and options for every image."""
 
     settings: Settings
     spec: ModelSpec
     prompt: str
     options: GenerationOptions
+
+    def caption_settings(self) -> CaptionSettings:
+        """Return the caption settings on this machine."""
+        store = PipelineStore(self.settings)
+        return make_captioner(store, self.spec, self.prompt, self.options).settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkItem:
+    """Work of every worker; holds no key.
+
+    Attributes:
+        work: of the run, with the precision of all machines.
+        key: of the caption settings on the machine of the run.
+        engine: options of the engine.
+        items: all inputs.
+        known: captions by content.
+        other: captions under other settings, with their contents.
+        shards: folder of the workers' ledgers.
+    """
+
+    work: ClusterWork
     key: str
     engine: EngineOptions
     items: tuple[BatchInput, ...]
@@ -52,44 +61,45 @@ class WorkItem:
 
 
 class CaptionWorker:
-    """Captions inputs by their numbers; what it did is in a ledger of its own first."""
+    """Captions of inputs by their numbers, written to the worker's own ledger first.
 
-    def __init__(self, errand: WorkItem) -> None:
-        """Get ready; the model is loaded with the first pictures.
+    The model is loaded with the first images.
 
-        Raises:
-            NotBegunError: this machine would make other captions, or has not got the model.
-        """
-        self._errand = errand
-        settings = replace(errand.settings, remotes=with_keys(errand.settings.remotes, os.environ))
+    Raises:
+        NotBegunError: this machine lacks the model, or would make other captions.
+    """
+
+    def __init__(self, item: WorkItem) -> None:
+        self._item, work = item, item.work
+        settings = replace(work.settings, remotes=with_keys(work.settings.remotes, os.environ))
         if settings.decoders == "apart":
             isolation.enable()
         store = PipelineStore(settings)
-        spec = store.resolve(errand.spec.key, errand.spec.task)
+        spec = store.resolve(work.spec.key, work.spec.task)
         for _ in store.fetch(spec.key, spec.task):
             pass
-        captioner = make_captioner(store, spec, errand.prompt, errand.options)
-        if captioner.settings.key != errand.key:
+        captioner = make_captioner(store, spec, work.prompt, work.options)
+        if captioner.settings.key != item.key:
             raise NotBegunError(
                 "A machine of the cluster has another checkpoint or server of this model, or "
                 "computes in another precision. Set it up as this one; --dtype sets the precision."
             )
         self._caption_batch = captioner.caption_batch
         name = f"{secrets.token_hex(8)}.jsonl"
-        self._ledger = Ledger(errand.shards / name, captioner.settings, errand.known, errand.other)
+        self._ledger = Ledger(item.shards / name, captioner.settings, item.known, item.other)
 
     def results(self, numbers: Iterable[int]) -> list[BatchResult]:
         """Return the result of each input, in order.
 
         Raises:
-            PipelineError: what no other picture would mend.
+            PipelineError: an error that no other image would change.
         """
         places = [int(number) for number in numbers]
         run = BatchRun(
-            [self._errand.items[place] for place in places],
+            [self._item.items[place] for place in places],
             self._caption_batch,
             self._ledger,
-            self._errand.engine,
+            self._item.engine,
         )
         with closing(run.results()) as results:
             made = list(results)
@@ -97,22 +107,22 @@ class CaptionWorker:
 
 
 def as_row(result: BatchResult) -> dict[str, Any]:
-    """Return a result as plain values that travel."""
+    """Return a result as plain values."""
     return asdict(result)
 
 
 def of_row(row: Mapping[str, Any]) -> BatchResult:
-    """Return the result that `as_row` made a row of."""
+    """Return the result of a row; see `as_row`."""
     return BatchResult(**{**row, "notes": tuple(row["notes"])})
 
 
 def failure_row(error: PipelineError) -> dict[str, str]:
-    """Return what ends a run as plain values."""
+    """Return the error that ends a run as plain values."""
     kind = "input" if isinstance(error, InputError) else "model"
     return {"kind": kind, "message": error.message, "title": error.title}
 
 
 def of_failure(row: Mapping[str, str]) -> PipelineError:
-    """Return the error that `failure_row` made a row of."""
+    """Return the error of a row; see `failure_row`."""
     made = InputError if row["kind"] == "input" else NotBegunError
     return made(row["message"], title=row["title"])

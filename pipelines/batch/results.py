@@ -9,13 +9,12 @@ Existing = Literal["skip", "overwrite", "append", "prepend"]
 
 @dataclass(frozen=True)
 class Captioned:
-    """What the model says about one picture, and what a person should know about it.
+    """The model's caption of one image.
 
     Attributes:
         text: the caption.
         notes: one sentence each.
-        error: why there is no caption of this picture, while the others of its batch have theirs,
-            or "".
+        error: why this image has no caption, or "".
     """
 
     text: str
@@ -25,18 +24,18 @@ class Captioned:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchResult:
-    """One input's result.
+    """Result of one input.
 
     Attributes:
         index: position of the input in the run, from 0.
         file: the input's name, unique in the run.
-        caption: what the model said; where the caption file stands ("existing"), its text.
-        text: what the caption file is to hold: `caption`, joined with what was there if wanted.
+        caption: the caption; for an "existing" caption file, its text.
+        text: text of the caption file: `caption`, joined with the existing text if requested.
         error: why there is no caption, or "".
-        hash: SHA-256 of the file's bytes in hexadecimal digits; "" where they were not read.
-        origin: where the caption comes from: the model, now; "known" from an earlier run or from
-            the same content earlier in this one; "existing" beside it; "none" with an error.
-        notes: what a person should know about the caption, one sentence each.
+        hash: SHA-256 of the file's bytes in hexadecimal digits; "" if they were not read.
+        origin: source of the caption: the model; "known" from an earlier run or from the same
+            content earlier in this one; "existing" beside the image; "none" with an error.
+        notes: one sentence each.
     """
 
     index: int
@@ -49,21 +48,15 @@ class BatchResult:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that there is either a caption or an error."""
         if bool(self.error) != (self.origin == "none") or (self.error and self.caption):
             raise ValueError(f"a result has a caption or an error but got both or none: {self}")
 
 
 def joined(existing: str, caption: str, how: Existing, separator: str) -> str:
-    """Return what a caption file is to hold, given what it holds.
+    """Return the text of a caption file, given its existing text, or "".
 
-    Doing it twice changes nothing, so a run that was broken off can be taken up again.
-
-    Args:
-        existing: the file's text, or "".
-        caption: the model's.
-        how: "append" and "prepend" join the two; else the caption replaces what is there.
-        separator: goes between the two.
+    "append" and "prepend" join the two; otherwise the caption replaces the text. A second call
+    changes nothing, so that an interrupted run can be continued.
     """
     if not existing or how not in ("append", "prepend"):
         return caption

@@ -1,4 +1,4 @@
-"""Work in a background thread, cancelled when the reader of its items leaves."""
+"""Work in a background thread, cancelled when the consumer closes the iterator."""
 
 from collections.abc import Callable, Generator
 from contextlib import closing
@@ -9,13 +9,12 @@ from typing import Any, TypeVar
 
 from pipelines.core.cancel import CancelToken
 
-#: Seconds between two signs of life of work that has nothing to say.
+#: Maximum seconds between two yielded values.
 HEARTBEAT_S = 0.25
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: Comes after the last item.
 _END = object()
 
 
@@ -24,23 +23,20 @@ def stream_work(
     *,
     linger: bool = True,
 ) -> Generator[Item | None, None, None]:
-    """Run `work` in a background thread; closing the iterator cancels it and waits for its end.
+    """Run `work` in a background thread with the caller's context; closing the iterator cancels it.
 
-    For work that takes long before its first item, so that the reader can close the iterator a
-    few times a second. No lock, `inference_mode` or autocast is held across a `yield`: Gradio
-    advances a generator from any free worker thread and may close it from another one. The
-    thread works for the visitor of this one (`visitor.asking`).
+    The iterator can be closed while `work` computes. No lock, `inference_mode` or autocast is held
+    across a `yield`: Gradio advances and closes a generator from different threads.
 
     Args:
-        work: called with `emit`, which yields an item, and a token that closing the iterator
-            cancels.
-        linger: whether closing waits for the end of `work`.
+        work: called with `emit`, which yields an item, and a token that `close` cancels.
+        linger: whether `close` waits for the end of `work`.
 
     Yields:
-        The items, in order; None every `HEARTBEAT_S` without one.
+        The items in order; None after each `HEARTBEAT_S` without an item.
 
     Raises:
-        Exception: the error of `work`, in the caller's thread, after its items.
+        Exception: the error of `work`, after its items.
     """
     cancel = CancelToken()
     items: Queue[Any] = Queue()
@@ -50,7 +46,7 @@ def stream_work(
         try:
             work(items.put, cancel)
         except BaseException as error:
-            if not cancel.is_cancelled:  # else nobody reads it, and its traceback keeps memory
+            if not cancel.is_cancelled:  # else the traceback would only keep memory
                 failures.append(error)
         finally:
             items.put(_END)
@@ -76,21 +72,17 @@ def stream_work(
 
 
 def await_work(work: Callable[[CancelToken], Result], sign: Item) -> Generator[Item, None, Result]:
-    """Run `work` as `stream_work` does, and return its result.
-
-    Args:
-        work: called with a token that closing the iterator cancels.
-        sign: yielded a few times a second.
+    """Run `work` as `stream_work` does; yield `sign` every `HEARTBEAT_S` and return the result.
 
     Raises:
-        Exception: the error of `work`, in the caller's thread.
+        Exception: the error of `work`.
     """
-    made: list[Result] = []
+    results: list[Result] = []
 
     def run(emit: Callable[[None], None], cancel: CancelToken) -> None:
-        made.append(work(cancel))
+        results.append(work(cancel))
 
     with closing(stream_work(run)) as signs:
         for _ in signs:
             yield sign
-    return made[0]
+    return results[0]

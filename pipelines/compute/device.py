@@ -1,4 +1,4 @@
-"""Device, dtype and memory budget: decided once, with the reason logged."""
+"""Device, dtype and memory budget."""
 
 import ctypes
 import functools
@@ -18,10 +18,10 @@ from pipelines.core.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: bfloat16 must be at least this many times as fast as float32 to be worth its rounding.
-WORTH_IT = 1.25
+#: Minimum speed of bfloat16 relative to float32 that justifies its rounding.
+MIN_GAIN = 1.25
 
-#: Where a container's memory limit is written, in version 2 and in version 1 of control groups.
+#: Files with the memory limit of a container: control groups version 2 and version 1.
 CONTAINER_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
@@ -32,13 +32,13 @@ _IMPORTING = threading.Lock()
 
 @dataclass(frozen=True)
 class Device:
-    """Where tensors live and in which floating-point type.
+    """Device and floating-point type of tensors.
 
     Attributes:
         kind: "cpu", "cuda" or "mps".
         dtype: "float32" or "bfloat16".
         packed: whether Linear weights are prepacked for oneDNN (CPU, bfloat16).
-        reason: why, in one line, for the log and for `doctor`-like reports.
+        reason: reason of the choice, for the log and the doctor.
     """
 
     kind: str
@@ -48,13 +48,13 @@ class Device:
 
 
 def choose_device(settings: Settings) -> Device:
-    """Return the device that `settings` ask for, or the best there is.
+    """Return the device of the settings, or the best available one.
 
-    CUDA with compute capability 8.0 or more takes bfloat16, else float32; MPS takes float32; a
-    CPU takes prepacked bfloat16 where a self-test of about a second shows that it is faster.
+    CUDA uses bfloat16 from compute capability 8.0 on, else float32; MPS uses float32; a CPU uses
+    prepacked bfloat16 if it is faster in a self-test of about a second.
 
     Raises:
-        PipelineError: the device that was asked for is not there.
+        PipelineError: the device of the settings is not available.
     """
     kind, why = _choose_kind(settings)
     dtype, packed, reason = _choose_dtype(kind, settings)
@@ -97,13 +97,13 @@ def _choose_dtype(kind: str, settings: Settings) -> tuple[str, bool, str]:
     if kind == "mps":
         return "float32", False, "float32 on Apple GPUs"
     gain = packed_linear.bfloat16_gain()
-    if gain >= WORTH_IT:
+    if gain >= MIN_GAIN:
         return "bfloat16", True, f"prepacked bfloat16 is {gain:.1f} times as fast here"
     return "float32", False, f"prepacked bfloat16 is only {gain:.1f} times as fast here"
 
 
 def memory_budget_gb(settings: Settings, kind: str) -> float:
-    """Return how much memory all loaded models together may take, in GB (1e9 bytes)."""
+    """Return the memory budget of all loaded models in GB (1e9 bytes)."""
     if settings.memory_gb:
         return settings.memory_gb
     if kind == "cuda":
@@ -114,9 +114,9 @@ def memory_budget_gb(settings: Settings, kind: str) -> float:
 
 
 def likely_budget_gb(settings: Settings) -> float:
-    """Return what the budget will be at the least, without torch, which takes seconds to import.
+    """Return a lower bound of the memory budget in GB, without importing torch.
 
-    The device is not chosen yet: of the machine's memory and a GPU's the smaller one counts.
+    The device is not known yet: the smaller one of the machine's and a GPU's memory counts.
     """
     if settings.memory_gb:
         return settings.memory_gb
@@ -127,21 +127,20 @@ def likely_budget_gb(settings: Settings) -> float:
 
 @functools.cache
 def _gpu_memory_bytes() -> tuple[int, ...]:
-    """Return the memory of each GPU that the driver's own tool knows; () where there is none."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return ()
-    ask = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    command = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
-        answer = subprocess.run(ask, capture_output=True, text=True, timeout=3.0)
+        output = subprocess.run(command, capture_output=True, text=True, timeout=3.0).stdout
     except (OSError, subprocess.SubprocessError) as error:
-        log.info("nvidia-smi does not answer: %s", type(error).__name__)
+        log.info("nvidia-smi failed: %s", type(error).__name__)
         return ()
-    return tuple(int(line) * 2**20 for line in answer.stdout.split("\n") if line.isdigit())
+    return tuple(int(line) * 2**20 for line in output.split("\n") if line.isdigit())
 
 
 def machine_memory_bytes() -> int:
-    """Return the memory of this machine, or of the container it runs in where that is less."""
+    """Return the memory of the machine, or the limit of its container if that is less."""
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     else:  # Windows has no sysconf: assume a small laptop, --memory-gb says otherwise
@@ -153,7 +152,7 @@ def machine_memory_bytes() -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, of the machine or of its GPU."""
+    """Return whether an error means that the machine or its GPU is out of memory."""
     if isinstance(error, MemoryError):
         return True
     import torch
@@ -165,10 +164,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def import_libraries() -> None:
-    """Import torch and transformers; one thread does it and the others wait.
+    """Import torch and transformers in one thread at a time.
 
-    Transformers replaces itself by a lazy module while it is imported: another thread that asks
-    for a name of it meanwhile is told that there is none.
+    Transformers replaces itself by a lazy module during its import; a concurrent import of one of
+    its names in another thread would fail.
     """
     with _IMPORTING:
         import torch  # noqa: F401
@@ -176,7 +175,7 @@ def import_libraries() -> None:
 
 
 def warm_up() -> threading.Thread:
-    """Import torch and transformers in the background; returns the thread that does it."""
+    """Import torch and transformers in a background thread, which is returned."""
 
     def work() -> None:
         import_libraries()
@@ -187,18 +186,17 @@ def warm_up() -> threading.Thread:
     return thread
 
 
-#: `omp_pause_soft` of OpenMP 5.0: what can be made anew is given up.
+#: `omp_pause_soft` of OpenMP 5.0.
 _SOFT = 1
 
 
 def release_threads() -> None:
-    """End the threads that OpenMP keeps for the next computation of the calling thread.
+    """End the OpenMP threads of the calling thread.
 
-    It keeps some for every thread that has ever computed. While there are more of them than
-    cores, GNU's OpenMP lets each sleep as soon as it waits, and wake up for each layer, which
-    costs a decoding step a tenth of its time. Ending them costs microseconds, and so does starting
-    them again. Does nothing inside a computation, and where torch uses another OpenMP. Not for a
-    process that was forked by a thread that had computed: its threads are not there to end.
+    OpenMP keeps threads for every thread that has computed. If they outnumber the cores, GNU's
+    OpenMP puts them to sleep at each barrier, which costs a decoding step a tenth of its time.
+    Ending and restarting them takes microseconds. Not allowed in a process that was forked by a
+    thread that had computed.
     """
     if "torch" in sys.modules and (pause := _pause()) is not None:
         pause(_SOFT)
@@ -206,7 +204,7 @@ def release_threads() -> None:
 
 @cache
 def _pause() -> Callable[[int], int] | None:
-    """Return `omp_pause_resource_all` of the library that torch has loaded; call it after that."""
+    """Return `omp_pause_resource_all` of GNU's OpenMP if torch has loaded it."""
     if sys.platform != "linux":
         return None
     try:

@@ -1,103 +1,156 @@
-"""What was used last, as much of it as fits; found by content. Torch-free."""
+"""LRU cache bounded by weight, and the caches of files and models that are built on it."""
 
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-Key = TypeVar("Key")
+Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
-#: Digests of files that are remembered.
-DIGESTS_KEPT = 64
+#: Files whose digests are cached.
+NUM_DIGESTS = 64
 
 
 class LruCache(Generic[Key, Value]):
-    """The values that were used last; any number of threads may call it."""
+    """LRU cache bounded by weight; any number of threads may use it.
+
+    Attributes:
+        weight: sum of the weights of the values.
+    """
 
     def __init__(self, size: int, weigh: Callable[[Value], int] = lambda value: 1) -> None:
-        """Keep values that weigh at most `size` together; each weighs one unless told."""
+        """Create an empty cache.
+
+        Args:
+            size: largest weight of all values together.
+            weigh: weight of a value.
+        """
         self._values: OrderedDict[Key, Value] = OrderedDict()
         self._size = size
         self._weigh = weigh
         self._lock = threading.Lock()
         self.weight = 0
 
-    def get(self, key: Key, compute: Callable[[], Value]) -> Value:
-        """Return what is kept under `key`, else what `compute` gives, which then is."""
-        found = self.find(key)
-        if found is None:
-            found = compute()
-            self.keep(key, found)
-        return found
-
-    def find(self, key: Key) -> Value | None:
-        """Return what is kept under `key`, which thereby is used, or None."""
+    def get(self, key: Key) -> Value | None:
+        """Return the value of `key` as the most recently used one, or None."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
             return self._values.get(key)
 
-    def keep(self, key: Key, value: Value) -> None:
-        """Keep a value; those that were used longest ago go where there is no room."""
+    def get_or_compute(self, key: Key, compute: Callable[[], Value]) -> Value:
+        """Return the value of `key`; put the result of `compute` where there is none."""
+        found = self.get(key)
+        if found is None:
+            found = compute()
+            self.put(key, found)
+        return found
+
+    def get_many(
+        self,
+        keys: Sequence[Key],
+        compute: Callable[[list[int]], Sequence[Value]],
+        *,
+        keep: bool = True,
+    ) -> list[Value]:
+        """Return the values of N keys.
+
+        Args:
+            keys: N keys.
+            compute: called with the first position of each missing key, if there are any; returns
+                their values.
+            keep: whether computed values are put into the cache.
+        """
+        found = {key: value for key in keys if (value := self.get(key)) is not None}
+        missing = first_positions(keys, found)
+        for key, value in zip(
+            missing, compute([*missing.values()]) if missing else (), strict=True
+        ):
+            found[key] = value
+            if keep:
+                self.put(key, value)
+        return [found[key] for key in keys]
+
+    def put(self, key: Key, value: Value) -> None:
+        """Store a value and drop the least recently used ones; one over the size is not stored."""
+        weight = self._weigh(value)
         with self._lock:
             self._drop(key)
+            if weight > self._size:
+                return
             self._values[key] = value
-            self.weight += self._weigh(value)
+            self.weight += weight
             while self.weight > self._size:
                 self._drop(next(iter(self._values)))
 
-    def values(self) -> dict[Key, Value]:
-        """Return everything that is kept, by its key, the least recently used first."""
+    def pop(self, key: Key) -> Value | None:
+        """Remove a key and return its value, or None."""
+        with self._lock:
+            return self._drop(key)
+
+    def snapshot(self) -> dict[Key, Value]:
+        """Return the values by their keys, the least recently used first."""
         with self._lock:
             return dict(self._values)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all values."""
         with self._lock:
             self._values.clear()
             self.weight = 0
 
     def __len__(self) -> int:
-        """Return how many values are kept."""
+        """Return the number of values."""
         return len(self._values)
 
-    def _drop(self, key: Key) -> None:
-        if key in self._values:
-            self.weight -= self._weigh(self._values.pop(key))
+    def _drop(self, key: Key) -> Value | None:
+        value = self._values.pop(key, None)
+        if value is not None:
+            self.weight -= self._weigh(value)
+        return value
+
+
+def first_positions(keys: Sequence[Key], found: Mapping[Key, Any]) -> dict[Key, int]:
+    """Return the keys that are not found, each with its first position."""
+    missing: dict[Key, int] = {}
+    for index, key in enumerate(keys):
+        if key not in found:
+            missing.setdefault(key, index)
+    return missing
 
 
 class FileDigests:
-    """Hashes of files' contents; a file that has not changed is read once."""
+    """Digests of the contents of files; an unchanged file is read once."""
 
-    def __init__(self, size: int = DIGESTS_KEPT) -> None:
-        """Know no file yet; remember `size` of them."""
+    def __init__(self, size: int = NUM_DIGESTS) -> None:
+        """Cache the digests of `size` files."""
         self._known: LruCache[tuple[Path, int, int], str] = LruCache(size)
 
     def of(self, path: Path) -> str:
-        """Return 40 hexadecimal digits that tell the content of a file."""
+        """Return the BLAKE2b digest of a file's content as 40 hexadecimal digits."""
         status = path.stat()
 
         def read() -> str:
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "blake2b").hexdigest()[:40]
 
-        return self._known.get((path, status.st_size, status.st_mtime_ns), read)
+        return self._known.get_or_compute((path, status.st_size, status.st_mtime_ns), read)
 
 
-class Kept(Protocol):
-    """A cache whose contents can travel."""
+class SharedCache(Protocol):
+    """Cache of a model whose values are copied between processes."""
 
-    def held(self) -> dict[Any, Any]:
-        """Return what is kept, on the CPU, by its key."""
+    def snapshot(self) -> dict[Any, Any]:
+        """Return the values, on the CPU, by their keys."""
         ...
 
-    def take(self, values: Mapping[Any, Any]) -> None:
-        """Keep values that another process has computed."""
+    def update(self, values: Mapping[Any, Any]) -> None:
+        """Put values that another process has computed."""
         ...
 
-    def move_in(self, kind: str) -> None:
-        """Get ready for work in a forked process, on a device of a kind."""
+    def enter_worker(self, kind: str) -> None:
+        """Prepare for work in a forked process, on a device of a kind."""
         ...

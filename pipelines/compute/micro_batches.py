@@ -1,4 +1,4 @@
-"""Requests that wait for the same model at the same time are run together."""
+"""Micro-batching of concurrent requests to one model."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 @dataclass(eq=False)  # found by identity: items may be tensors, and equal items are not one request
 class _Ticket(Generic[Item, Result]):
-    """One request that waits; `alone` once a batch that it was part of has failed."""
+    """A waiting request; `alone` after the failure of a batch that contained it."""
 
     items: Sequence[Item]
     results: list[Result] = field(default_factory=list)
@@ -20,12 +20,10 @@ class _Ticket(Generic[Item, Result]):
 
 
 class MicroBatcher(Generic[Item, Result]):
-    """Runs one batch at a time; whoever gets the device takes all who wait along.
+    """Batches the requests that wait while another batch runs.
 
-    While a batch runs, new requests gather. The first of them to get the device runs the whole
-    gathering as one batch and hands the others their part, so a lone request never waits and 32
-    simultaneous ones cost little more than a few. Unlike Gradio's `batch=True`, a request that
-    fails cannot spoil its neighbours: when a batch fails, each request is run by itself.
+    The first thread that gets the device runs all waiting requests as one batch. If a batch fails,
+    each of its requests is run alone, so that a request fails by its own error only.
     """
 
     def __init__(self, run: Callable[[list[Item]], list[Result]], max_items: int = 32) -> None:
@@ -37,10 +35,10 @@ class MicroBatcher(Generic[Item, Result]):
         self._device = threading.Lock()
 
     def __call__(self, items: Sequence[Item]) -> list[Result]:
-        """Return `run(items)`, computed alone or together with whatever else waits.
+        """Return `run(items)`, computed with other waiting requests if there are any.
 
         Raises:
-            Exception: whatever `run` raised for these items.
+            Exception: the error of `run` for these items.
         """
         ticket: _Ticket[Item, Result] = _Ticket(items)
         with self._mutex:
@@ -53,7 +51,6 @@ class MicroBatcher(Generic[Item, Result]):
         return ticket.results
 
     def _take(self, first: _Ticket[Item, Result]) -> list[_Ticket[Item, Result]]:
-        """Remove `first` and as many others as fit from those who wait."""
         with self._mutex:
             self._waiting.remove(first)
             batch, size = [first], len(first.items)
@@ -68,12 +65,12 @@ class MicroBatcher(Generic[Item, Result]):
         return batch
 
     def _run_together(self, batch: list[_Ticket[Item, Result]]) -> bool:
-        """Fill the tickets of `batch`; false if nothing was filled but the first must run alone."""
+        """Return whether the tickets of `batch` are filled; otherwise the first must run alone."""
         if len(batch) == 1:
             return False
         try:
             results = self._run_in_parts([item for ticket in batch for item in ticket.items])
-        except Exception:  # the culprit is unknown: everybody runs alone, and meets their own
+        except Exception:  # the failing item is unknown: each request runs alone
             with self._mutex:
                 self._waiting[:0] = batch[1:]
                 for ticket in batch:

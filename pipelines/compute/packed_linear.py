@@ -1,4 +1,4 @@
-"""bfloat16 Linear layers with weights in the order that oneDNN's kernels want them."""
+"""bfloat16 Linear layers with weights in the layout of oneDNN's kernels."""
 
 import logging
 import time
@@ -11,16 +11,14 @@ log = logging.getLogger(__name__)
 
 
 class PackedLinear(torch.nn.Module):
-    """A Linear layer, forward only, whose bfloat16 weights were reordered once.
+    """Forward-only Linear layer with prepacked bfloat16 weights.
 
-    A plain bfloat16 layer has oneDNN reorder its weights at every call; for the few rows of one
-    text or image that costs more than the product itself. The two operators are those that
-    torch's own inductor uses when it freezes weights; torch is pinned in requirements.txt, and
-    where they are missing `can_pack` says so.
+    In a plain bfloat16 layer oneDNN reorders the weights at every call, which for few rows costs
+    more than the product. The two private operators are those of torch's inductor; `can_pack`
+    tests them.
     """
 
     def __init__(self, linear: torch.nn.Linear) -> None:
-        """Take over the weights of `linear`."""
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         weight = linear.weight.detach().to(torch.bfloat16)
@@ -39,7 +37,7 @@ class PackedLinear(torch.nn.Module):
 
 @cache
 def can_pack() -> bool:
-    """Return whether packed layers work here and agree with plain ones."""
+    """Return whether packed layers work on this machine and agree with plain ones."""
     if not torch.backends.mkldnn.is_available():
         return False
     linear = torch.nn.Linear(64, 32).eval()
@@ -48,15 +46,15 @@ def can_pack() -> bool:
         with torch.inference_mode():
             close = torch.allclose(PackedLinear(linear)(rows).float(), linear(rows), atol=0.05)
     except (RuntimeError, AttributeError, NotImplementedError) as error:
-        log.info("No packed bfloat16 layers here: %s", error)
+        log.info("Packed bfloat16 layers are not available: %s", error)
         return False
     return close
 
 
 def pack_linear(model: Any) -> None:
-    """Replace the Linear layers of a `model` on the CPU by packed ones, in place.
+    """Replace the Linear layers of a model on the CPU by packed ones, in place.
 
-    The projections inside `MultiheadAttention` are left alone: it reads their weights itself.
+    `MultiheadAttention` is skipped: it reads the weights of its projections directly.
     """
     for module in list(model.modules()):
         if isinstance(module, torch.nn.MultiheadAttention):
@@ -68,10 +66,9 @@ def pack_linear(model: Any) -> None:
 
 @cache
 def bfloat16_gain() -> float:
-    """Return how many times as fast a packed bfloat16 layer is as a float32 one, here.
+    """Return the speed of a packed bfloat16 layer relative to float32; 0.0 without packed layers.
 
-    Times a layer of CLIP's size both ways, well under a second in all, and takes the best of five
-    runs of each, alternating. Returns 0.0 where layers cannot be packed.
+    Compares the best of five alternating runs of a layer of CLIP's size; takes under a second.
     """
     if not can_pack():
         return 0.0

@@ -1,4 +1,7 @@
-"""Vectors kept: in memory and on disk, found by model and content, bounded in size."""
+"""Cache of vectors in memory and in an SQLite file, by model and content, bounded in bytes.
+
+The file keeps the vectors of texts over a restart and over the unloading of an unused model.
+"""
 
 import hashlib
 import json
@@ -7,36 +10,35 @@ import os
 import sqlite3
 import threading
 import zlib
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 import torch
 import transformers
 
 from pipelines.compute.device import Device
+from pipelines.compute.lru import LruCache, first_positions
 
 log = logging.getLogger(__name__)
 
 MEMORY_BYTES = 256_000_000
 DISK_BYTES = 1_000_000_000
 
-
-#: What comes of a file that is damaged, locked or on a full disk; the message of a damaged one
-#: may itself not be decodable.
+#: Errors of a file that is damaged, locked or on a full disk; the message of a damaged one may
+#: itself not be decodable.
 _UNUSABLE = (sqlite3.Error, OSError, UnicodeDecodeError)
 
-
-#: Connections that a forked process was born with.
-_LEFT_ALONE: list[sqlite3.Connection] = []
+#: Connections that a forked process inherited and must not close.
+_INHERITED: list[sqlite3.Connection] = []
 
 
 class VectorCache:
-    """Keeps vectors by a key; only a hash of the key is stored, never the text.
+    """Cache of vectors by text keys, of which only hashes are stored.
 
-    The memory holds the most recently used ones. The disk (one SQLite file) survives a restart;
-    where it cannot be written, the memory alone serves.
+    The memory holds the most recently used vectors. The file survives a restart; where it cannot
+    be written, the memory alone serves.
     """
 
     def __init__(
@@ -47,20 +49,17 @@ class VectorCache:
         memory_bytes: int = MEMORY_BYTES,
         disk_bytes: int = DISK_BYTES,
     ) -> None:
-        """Keep vectors of `model` (a fingerprint of its weights) in `file`, or nowhere."""
+        """Open the cache of `model` (a fingerprint of its weights); without `file` in memory."""
         self._model = model
-        self._memory: OrderedDict[bytes, torch.Tensor] = OrderedDict()
-        self._memory_bytes = memory_bytes
-        self._disk_bytes = disk_bytes
-        self._held = 0
-        self._lock = threading.Lock()
-        self._disk = _open(file) if file else None
-        self._opened_by = os.getpid()
+        self._memory: LruCache[bytes, torch.Tensor] = LruCache(
+            memory_bytes, lambda vector: vector.nbytes
+        )
+        self._file = _VectorFile(file, disk_bytes) if file else None
 
     def get(
         self, keys: Sequence[str], compute: Callable[[list[int]], torch.Tensor]
     ) -> torch.Tensor:
-        """Return the vectors of `keys`, computing only those that are nowhere kept.
+        """Return the vectors of `keys`, computing only those that are not cached.
 
         Args:
             keys: N keys.
@@ -70,115 +69,110 @@ class VectorCache:
             (N, D) float32 on the CPU.
         """
         digests = [self._digest(key) for key in keys]
-        with self._lock:
-            found = {digest: self._touch(digest) for digest in digests if digest in self._memory}
-            self._from_disk([digest for digest in digests if digest not in found], found)
-        missing: dict[bytes, int] = {}
-        for index, digest in enumerate(digests):
-            if digest not in found:
-                missing.setdefault(digest, index)
+        found = self._find(digests)
+        missing = first_positions(digests, found)
         if missing:
-            vectors = compute(list(missing.values()))
-            fresh = dict(zip(missing, vectors, strict=True))
-            with self._lock:
-                self._keep(fresh)
-                self._to_disk(fresh)
+            fresh = dict(zip(missing, compute([*missing.values()]), strict=True))
+            self.update(fresh)
             found.update(fresh)
         return torch.stack([found[digest] for digest in digests])
 
     def missing(self, keys: Sequence[str]) -> list[int]:
-        """Return the positions of the keys that are nowhere kept, each key once."""
+        """Return the first position of each key that is not cached."""
         digests = [self._digest(key) for key in keys]
-        with self._lock:
-            found = {digest: self._touch(digest) for digest in digests if digest in self._memory}
-            self._from_disk([digest for digest in digests if digest not in found], found)
-        absent: dict[bytes, int] = {}
-        for index, digest in enumerate(digests):
-            if digest not in found:
-                absent.setdefault(digest, index)
-        return list(absent.values())
+        return list(first_positions(digests, self._find(digests)).values())
 
-    def held(self) -> dict[bytes, torch.Tensor]:
-        """Return what the memory keeps, by digest."""
-        with self._lock:
-            return dict(self._memory)
+    def snapshot(self) -> dict[bytes, torch.Tensor]:
+        """Return the vectors in memory by digest."""
+        return self._memory.snapshot()
 
-    def take(self, values: Mapping[bytes, torch.Tensor]) -> None:
-        """Keep vectors that another process has computed; see `pipelines.compute.lru`."""
-        fresh = {digest: vector for digest, vector in values.items() if vector.numel()}
-        with self._lock:
-            self._keep(fresh)
-            self._to_disk(fresh)
+    def update(self, values: Mapping[bytes, torch.Tensor]) -> None:
+        """Put vectors by their digests into memory and file."""
+        self._keep(values)
+        if self._file is not None:
+            self._file.write(values)
 
-    def move_in(self, kind: str) -> None:
+    def enter_worker(self, kind: str) -> None:
         """Leave the file to the process that opened it: a forked one must not touch it."""
-        if self._disk is not None and self._opened_by != os.getpid():
-            _LEFT_ALONE.append(self._disk)  # closing it here would close it there
-            self._disk = None
+        if self._file is not None:
+            self._file.leave_to_parent()
 
     def close(self) -> None:
         """Close the file; the cache goes on in memory."""
-        with self._lock:
-            if self._disk is not None:
-                self._disk.close()
-                self._disk = None
+        if self._file is not None:
+            self._file.close()
 
     def _digest(self, key: str) -> bytes:
         text = f"{self._model}\0{key}".encode("utf-8", "surrogatepass")
         return hashlib.blake2b(text, digest_size=20).digest()
 
-    def _touch(self, digest: bytes) -> torch.Tensor:
-        self._memory.move_to_end(digest)
-        return self._memory[digest]
+    def _find(self, digests: Sequence[bytes]) -> dict[bytes, torch.Tensor]:
+        found = {key: one for key in digests if (one := self._memory.get(key)) is not None}
+        if self._file is not None and (absent := first_positions(digests, found)):
+            loaded = self._file.read([*absent])
+            self._keep(loaded)
+            found.update(loaded)
+        return found
 
-    def _keep(self, vectors: dict[bytes, torch.Tensor]) -> None:
+    def _keep(self, vectors: Mapping[bytes, torch.Tensor]) -> None:
         for digest, vector in vectors.items():
-            if digest not in self._memory:
-                self._held += vector.numel() * 4
-            self._memory[digest] = vector.clone()
-        while self._held > self._memory_bytes and len(self._memory) > 1:
-            _, dropped = self._memory.popitem(last=False)
-            self._held -= dropped.numel() * 4
+            self._memory.put(digest, vector.clone())  # a row would keep its whole matrix
 
-    def _from_disk(self, digests: list[bytes], found: dict[bytes, torch.Tensor]) -> None:
-        if self._disk is None or not digests:
-            return
+
+class _VectorFile:
+    """SQLite file of vectors, bounded in bytes; after a failure it stays closed."""
+
+    def __init__(self, file: Path, max_bytes: int) -> None:
+        self._disk = _open(file)
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._opened_by = os.getpid()
+
+    def read(self, digests: Sequence[bytes]) -> dict[bytes, torch.Tensor]:
+        """Return the vectors that are in the file, by their digests."""
         loaded: dict[bytes, torch.Tensor] = {}
-        try:
-            for start in range(0, len(digests), 500):
-                part = digests[start : start + 500]
-                marks = ",".join("?" * len(part))
-                rows = self._disk.execute(
-                    f"SELECT digest, vector FROM vectors WHERE digest IN ({marks})", part
-                )
-                loaded |= {digest: _vector(blob) for digest, blob in rows if _is_whole(blob)}
-        except _UNUSABLE as error:
-            self._give_up(error)
-        self._keep(loaded)
-        found.update(loaded)
-
-    def _to_disk(self, vectors: dict[bytes, torch.Tensor]) -> None:
-        if self._disk is None:
-            return
-        rows = [(digest, _blob(vector)) for digest, vector in vectors.items()]
-        try:
-            with self._disk:
-                self._disk.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
-                if self._on_disk_bytes(self._disk) > self._disk_bytes:  # the oldest half goes
-                    self._disk.execute(
-                        "DELETE FROM vectors WHERE rowid IN (SELECT rowid FROM vectors "
-                        "ORDER BY rowid LIMIT (SELECT COUNT(*) / 2 FROM vectors))"
+        with self._lock:
+            if self._disk is None:
+                return loaded
+            try:
+                for start in range(0, len(digests), 500):
+                    part = digests[start : start + 500]
+                    marks = ",".join("?" * len(part))
+                    rows: Iterable[tuple[bytes, object]] = self._disk.execute(
+                        f"SELECT digest, vector FROM vectors WHERE digest IN ({marks})", part
                     )
-        except _UNUSABLE as error:
-            self._give_up(error)
+                    loaded |= {key: _vector(blob) for key, blob in rows if _is_whole(blob)}
+            except _UNUSABLE as error:
+                self._give_up(error)
+        return loaded
 
-    def _on_disk_bytes(self, disk: sqlite3.Connection) -> int:
-        """Return the size of the pages in use; adding up the rows would read the whole file."""
-        pages, free, size = (
-            int(disk.execute(f"PRAGMA {name}").fetchone()[0])
-            for name in ("page_count", "freelist_count", "page_size")
-        )
-        return (pages - free) * size
+    def write(self, vectors: Mapping[bytes, torch.Tensor]) -> None:
+        """Write vectors by their digests; where the file grows too large its older half goes."""
+        rows = [(digest, _blob(vector)) for digest, vector in vectors.items()]
+        with self._lock:
+            if self._disk is None:
+                return
+            try:
+                with self._disk:
+                    self._disk.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+                    if _size_bytes(self._disk) > self._max_bytes:
+                        self._disk.execute(
+                            "DELETE FROM vectors WHERE rowid IN (SELECT rowid FROM vectors "
+                            "ORDER BY rowid LIMIT (SELECT COUNT(*) / 2 FROM vectors))"
+                        )
+            except _UNUSABLE as error:
+                self._give_up(error)
+
+    def leave_to_parent(self) -> None:
+        if self._disk is not None and self._opened_by != os.getpid():
+            _INHERITED.append(self._disk)  # closing it here would close it there
+            self._disk = None
+
+    def close(self) -> None:
+        with self._lock:
+            if self._disk is not None:
+                self._disk.close()
+                self._disk = None
 
     def _give_up(self, error: Exception) -> None:
         log.warning("The cache of text vectors is not usable, going on without: %s", error)
@@ -187,13 +181,22 @@ class VectorCache:
         self._disk = None
 
 
+def _size_bytes(disk: sqlite3.Connection) -> int:
+    """Return the size of the pages in use; adding up the rows would read the whole file."""
+    pages, free, size = (
+        int(disk.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return (pages - free) * size
+
+
 def _blob(vector: torch.Tensor) -> bytes:
-    """Return what is stored of a vector: its checksum, then its values."""
+    """Return the stored form of a vector: its checksum, then its values."""
     values = vector.numpy().astype("<f4").tobytes()
     return zlib.crc32(values).to_bytes(4, "little") + values
 
 
-def _is_whole(blob: object) -> bool:
+def _is_whole(blob: object) -> TypeGuard[bytes]:
     return isinstance(blob, bytes) and zlib.crc32(blob[4:]).to_bytes(4, "little") == blob[:4]
 
 
@@ -215,12 +218,12 @@ def _open(file: Path) -> sqlite3.Connection | None:
 
 
 def fingerprint(folder: Path, device: Device, *how: object) -> str:
-    """Return a name for a model's weights and the way to its vectors; it changes with either.
+    """Return a name of a model's weights and of the way its vectors are computed.
 
     Args:
-        folder: where the checkpoint lies.
-        device: what computes the vectors.
-        how: whatever else they depend on, of plain values.
+        folder: of the checkpoint.
+        device: computes the vectors.
+        how: plain values of all else that they depend on.
     """
     parts = []
     for file in sorted(folder.iterdir()):

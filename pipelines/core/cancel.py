@@ -4,36 +4,29 @@ import threading
 import time
 from collections.abc import Callable
 
-#: Seconds between two calls of a token's condition while a thread waits.
+#: Seconds between two calls of a token's condition during `wait`.
 _POLL_S = 0.05
 
 
 class Cancelled(BaseException):
-    """The result is no longer wanted.
-
-    Not an `Exception`, so that no handler takes it for a failure of the work.
-    """
+    """Raised in cancelled work; not an `Exception`, so that handlers of failures ignore it."""
 
 
 class CancelToken:
-    """Tells work in other threads that its result is no longer wanted."""
+    """Cancellation flag for work in other threads."""
 
     def __init__(self, condition: Callable[[], bool] | None = None) -> None:
-        """Create a token that is not cancelled.
-
-        Args:
-            condition: called at every check; the token counts as cancelled while it returns True.
-        """
+        """Create a token; it also counts as cancelled while `condition()` is true."""
         self._event = threading.Event()
         self._condition = condition
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether the work should end."""
+        """Return whether the work should end."""
         return self._event.is_set() or (self._condition is not None and self._condition())
 
     def cancel(self) -> None:
-        """End the work at its next check; any thread may call this."""
+        """Cancel the token, from any thread; the work ends at its next check."""
         self._event.set()
 
     def check(self) -> None:
@@ -50,5 +43,5 @@ class CancelToken:
             self.check()
 
 
-#: Token of work that nobody cancels; a default argument, never to be cancelled itself.
+#: Default argument for work that is never cancelled; do not cancel it.
 NEVER = CancelToken()

@@ -1,81 +1,74 @@
-"""The error family that is shown to people as it stands.
+"""Errors whose messages are shown to visitors.
 
-Every message is plain text and says what was expected, what came and what to do; it never holds
-a path of the server or a traceback. `components.server.blocks.show_errors` turns
-these into what a browser or a script receives.
+Each message is plain text: the expected value, the given value, the remedy. It holds no server
+path and no traceback. `components.server.blocks.show_errors` delivers it to browsers and scripts.
 """
 
 from pipelines.core.messages import Message
 
 
 class PipelineError(Exception):
-    """Something a visitor should read.
+    """Error with a message for visitors.
 
     Attributes:
-        title: two or three words, the heading of the notice.
-        message: one or two sentences of plain text, in English; a translation knows its template.
+        title: heading of the notice, two or three words.
+        message: one or two sentences of plain English text.
     """
 
     title = "Something went wrong"
 
     def __init__(self, template: str, /, *, title: str | None = None, **values: object) -> None:
-        """Make the message, and keep a title more exact than the class's own where one is given.
-
-        Args:
-            template: of the message, as `Message` takes it.
-            title: heading of the notice.
-            values: what is filled into the template, by name.
-        """
+        """Fill `values` into `template`, as `Message` does; `title` replaces the class's title."""
         self.message = Message(template, **values)
         super().__init__(self.message)
         self.title = title or type(self).title
 
 
 class InputError(PipelineError):
-    """The visitor can mend it by giving other input."""
+    """The input is invalid; other input helps."""
 
     title = "Check your input"
 
 
 class MediaError(PipelineError):
-    """A file cannot be read as what it should be, or is too large."""
+    """A file cannot be read or is too large."""
 
     title = "Cannot read this file"
 
 
 class DecoderLost(MediaError):
-    """The process that read a file crashed or hung; what of the file is damaged is not known."""
+    """A decoder process crashed or hung; the damaged part of the file is unknown."""
 
 
 class WeightsError(PipelineError):
-    """The weights of a model cannot be had: missing, unreachable, or not what they should be."""
+    """The weights of a model are missing, unreachable or invalid."""
 
     title = "Model not available"
 
 
 class MemoryLimitError(PipelineError):
-    """A model or a request needs more memory than there is; the message states need and budget."""
+    """A model or a request exceeds the memory budget; the message states both."""
 
     title = "Not enough memory"
 
 
 class ServerError(PipelineError):
-    """The server of a remote model cannot be reached, or answers something else than a text."""
+    """The server of a remote model is unreachable or its response is invalid."""
 
     title = "Model server"
 
 
 class NotBegunError(PipelineError):
-    """A batch cannot have its model, so that a smaller batch would not help; says why."""
+    """The model of a batch is not available, so that a smaller batch does not help either."""
 
     title = "Model not available"
 
 
-#: Most characters of a value that a message repeats.
-MOST_SHOWN = 60
+#: Maximum number of characters of a value in a message.
+MAX_SHOWN = 60
 
-#: What a value of JSON is called.
-_KINDS = {
+#: Names of the JSON types in messages.
+_TYPE_NAMES = {
     bool: Message("a yes or no"),
     int: Message("a number"),
     float: Message("a number"),
@@ -87,11 +80,16 @@ _KINDS = {
 
 
 def shown(value: object) -> str:
-    """Return a value as a message repeats it: as it would be typed, and not too long."""
+    """Return the `repr` of a value for a message, cut to `MAX_SHOWN` characters."""
     text = repr(value)
-    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 1]}…"
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
 
 
-def kind_of(value: object) -> str:
-    """Return what kind of value came, in words."""
-    return _KINDS.get(type(value), type(value).__name__)
+def shown_name(name: str) -> str:
+    """Return a file name for a message: cut to `MAX_SHOWN` characters, quoted, printable."""
+    return repr(name if len(name) <= MAX_SHOWN else f"{name[: MAX_SHOWN - 1]}…")
+
+
+def type_name(value: object) -> str:
+    """Return the name of a value's JSON type in words."""
+    return _TYPE_NAMES.get(type(value), type(value).__name__)

@@ -1,4 +1,4 @@
-"""How text is generated. Torch-free."""
+"""Options of text generation and of frame preparation."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -8,27 +8,24 @@ from pipelines.core.errors import InputError, shown
 MAX_NEW_TOKENS = 2048
 MAX_BEAMS = 16
 MAX_TEMPERATURE = 5.0
-#: Below it, logits divided by the temperature overflow; it draws the likeliest text, as 0 does.
+#: Below it, logits divided by the temperature overflow; decoding is then greedy, as at 0.
 MIN_TEMPERATURE = 1e-4
 MAX_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationOptions:
-    """How text is generated; checked when made.
+    """Options of text generation.
 
     Attributes:
-        max_new_tokens: most tokens of the text, 1..2048.
-        num_beams: 1 takes the likeliest next token each time, 2..16 searches that many texts at
-            once; a searched text streams as one piece.
-        temperature: 0.0 is greedy and always the same, and so is less than 1e-4; up to
-            5.0 draws at random.
-        top_p: draws only from the likeliest tokens that have this share of the probability
-            together, above 0 up to 1; no effect at temperature 0.
-        seed: of the random draws, 0..2**32 - 1.
+        max_new_tokens: maximum number of generated tokens, 1..2048.
+        num_beams: 1 for no beam search, up to 16; with beams, the text streams as one piece.
+        temperature: 0.0..5.0; below 1e-4 decoding is greedy.
+        top_p: nucleus sampling, 0 < top_p <= 1; no effect at temperature 0.
+        seed: seed of sampling, 0..2**32 - 1.
 
     Raises:
-        InputError: a value is not within its range, or beams and temperature are both asked for.
+        InputError: a value is out of range, or beams and temperature are combined.
     """
 
     max_new_tokens: int = 40
@@ -38,7 +35,6 @@ class GenerationOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check every value; whole numbers may come as floats."""
         for name, low, high in (
             ("max_new_tokens", 1, MAX_NEW_TOKENS),
             ("num_beams", 1, MAX_BEAMS),
@@ -69,10 +65,10 @@ class GenerationOptions:
 
 
 def whole_number(name: str, value: object, low: int, high: int) -> int:
-    """Return a whole number, which may come as a float.
+    """Return an integer, which may be given as a float.
 
     Raises:
-        InputError: it is none, or not within its range.
+        InputError: it is not an integer within `low`..`high`.
     """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or value != value or not low <= value <= high or value != int(value):  # type: ignore[operator,call-overload]
@@ -87,11 +83,7 @@ def whole_number(name: str, value: object, low: int, high: int) -> int:
 
 
 def number(name: str, value: object) -> float:
-    """Return a number.
-
-    Raises:
-        InputError: it is none.
-    """
+    """Return a number as a float, or raise `InputError`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError("{name} must be a number but got {given}.", name=name, given=shown(value))
     try:
@@ -100,16 +92,16 @@ def number(name: str, value: object) -> float:
         raise InputError("{name} must be a number of ordinary size.", name=name) from error
 
 
-#: "squash" gives up the proportions, as the model was trained; "letterbox" keeps all of the frame
-#: between bars; "centre-crop" keeps the middle square only.
+#: Resizing of a frame to a square: "squash" changes the aspect ratio, "letterbox" adds bars,
+#: "centre-crop" cuts off the ends of the longer side.
 SquareFit = Literal["squash", "letterbox", "centre-crop"]
 
 
 def check_fit(value: Any) -> SquareFit | None:
-    """Return how frames are made square; None, for the model's own way, where `value` is "".
+    """Return a `SquareFit`, or None (the model's default) for "" and None.
 
     Raises:
-        InputError: it is nothing of the kind.
+        InputError: another value.
     """
     if value is None or value == "":
         return None

@@ -1,4 +1,4 @@
-"""Remote models, as flags, a file and the environment describe them."""
+"""Remote models from flags, a TOML file and the environment."""
 
 import re
 import tomllib
@@ -8,38 +8,34 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-#: Form in which a video is sent: images of its frames, the file itself, or not at all.
+#: Form in which videos are sent: images of the frames, the file, or not at all.
 Videos = Literal["frames", "file", "none"]
 
-#: Names of remote models, like the keys of the catalogue.
+#: Allowed names of remote models.
 NAME = re.compile(r"[a-z0-9.]+(-[a-z0-9.]+)*")
 
-#: Variable with the key of the only server; `KEY_VARIABLE_<NAME>` has that of one model.
+#: Variable with the key of the only server; `KEY_VARIABLE_<NAME>` holds the key of one model.
 KEY_VARIABLE = "SEESAY_REMOTE_KEY"
-
-#: Path of an address that has none.
-_DEFAULT_PATH = "/v1"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Remote:
-    """Model on a server elsewhere.
+    """Model on a remote server.
 
     Attributes:
-        name: its key in pickers and scripts.
-        url: address of the server's API, such as "http://127.0.0.1:8000/v1"; without a path, /v1
-            is added.
-        model: name of the model on the server; "" for the first that it lists.
+        name: key in pickers and scripts.
+        url: address of the server's API; /v1 is added to a URL without a path.
+        model: name of the model on the server; "" for the first one that it lists.
         title: title in the picker; "" for the name.
-        licence: of the model, as its owner gives it.
+        licence: licence of the model.
         videos: form in which videos are sent: "frames", "file" (as `video_url`), or "none".
-        max_frames: most frames of a video in one question.
-        concurrency: most batch requests at once.
-        timeout_s: seconds of silence after which a request fails.
+        max_frames: maximum number of frames of a video in one question.
+        concurrency: maximum number of concurrent batch requests.
+        timeout_s: seconds without data after which a request fails.
         key: bearer token, sent to `url` only; "" for none.
 
     Raises:
-        ValueError: a value is not allowed; the message says what was expected.
+        ValueError: a value is not allowed.
     """
 
     name: str
@@ -54,7 +50,6 @@ class Remote:
     key: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
-        """Check all values and complete the address."""
         if not NAME.fullmatch(self.name):
             raise ValueError(
                 "the name of a remote must be small letters, digits, dots and single hyphens, "
@@ -66,15 +61,12 @@ class Remote:
                 f"videos of the remote {self.name} must be one of "
                 f"{', '.join(get_args(Videos))} but got {self.videos!r}"
             )
-        for what, low, high in (
-            ("max_frames", 1, 1024),
-            ("concurrency", 1, 256),
-            ("timeout_s", 0.1, 3600),
-        ):
-            value = getattr(self, what)
+        ranges = {"max_frames": (1, 1024), "concurrency": (1, 256), "timeout_s": (0.1, 3600)}
+        for setting, (low, high) in ranges.items():
+            value = getattr(self, setting)
             if isinstance(value, bool) or not low <= value <= high:
                 raise ValueError(
-                    f"{what} of the remote {self.name} must be within {low}..{high} "
+                    f"{setting} of the remote {self.name} must be within {low}..{high} "
                     f"but got {value!r}"
                 )
         if not (self.key.isascii() and self.key.isprintable()) or " " in self.key:
@@ -105,18 +97,18 @@ class Remote:
 def read_remotes(
     flags: Iterable[str], file: Path | None, env: Mapping[str, str], taken: Iterable[str] = ()
 ) -> tuple[Remote, ...]:
-    """Return the remote models, each with its key.
+    """Return the remote models with their keys.
 
     Args:
-        flags: NAME=URL each.
-        file: TOML with one table per remote model, named like it, or None.
+        flags: texts of the form NAME=URL.
+        file: TOML with one table per remote model, or None.
         env: environment with the keys.
         taken: names of other models.
 
     Raises:
-        ValueError: something is not allowed; the message says why and holds no key.
+        ValueError: a value is not allowed; the message holds no key.
     """
-    remotes = [*_of_file(file), *(_of_flag(flag) for flag in flags)]
+    remotes = [*_from_file(file), *(_from_flag(flag) for flag in flags)]
     names = [remote.name for remote in remotes]
     for name in names:
         if names.count(name) > 1:
@@ -128,9 +120,9 @@ def read_remotes(
 
 def with_keys(remotes: Sequence[Remote], env: Mapping[str, str]) -> tuple[Remote, ...]:
     """Return remotes with their keys from an environment; raises like `read_remotes`."""
-    readers: dict[str, str] = {}
+    origins: dict[str, str] = {}
     for remote in remotes:
-        origin = readers.setdefault(remote.key_variable, remote.origin)
+        origin = origins.setdefault(remote.key_variable, remote.origin)
         if origin != remote.origin and env.get(remote.key_variable):
             raise ValueError(
                 f"{remote.key_variable} would be the key of two servers, {origin} and "
@@ -140,11 +132,11 @@ def with_keys(remotes: Sequence[Remote], env: Mapping[str, str]) -> tuple[Remote
 
 
 def without_keys(remotes: Sequence[Remote]) -> tuple[Remote, ...]:
-    """Return remotes without their keys, for other machines."""
+    """Return remotes without their keys, to be sent to other machines."""
     return tuple(replace(remote, key="") for remote in remotes)
 
 
-def _of_flag(flag: str) -> Remote:
+def _from_flag(flag: str) -> Remote:
     name, equals, url = flag.partition("=")
     if not equals:
         raise ValueError(
@@ -154,7 +146,7 @@ def _of_flag(flag: str) -> Remote:
     return Remote(name=name.strip(), url=url.strip())
 
 
-def _of_file(file: Path | None) -> list[Remote]:
+def _from_file(file: Path | None) -> list[Remote]:
     if file is None:
         return []
     try:
@@ -163,11 +155,11 @@ def _of_file(file: Path | None) -> list[Remote]:
         raise ValueError(f"the file of remotes {file} cannot be read") from error
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"the file of remotes {file} is no TOML: {error}") from error
-    return [_of_table(name, table) for name, table in tables.items()]
+    return [_from_table(name, table) for name, table in tables.items()]
 
 
-def _of_table(name: str, table: Any) -> Remote:
-    known = {one.name: one.type for one in fields(Remote) if one.name not in {"name", "key"}}
+def _from_table(name: str, table: Any) -> Remote:
+    known = [one.name for one in fields(Remote) if one.name not in {"name", "key"}]
     if not isinstance(table, dict) or not isinstance(table.get("url"), str):
         raise ValueError(f"the remote {name} must be a table with a url")
     if "key" in table:
@@ -181,19 +173,18 @@ def _of_table(name: str, table: Any) -> Remote:
         )
     values = dict(table)
     for setting, value in values.items():
-        kind = type(getattr(Remote, setting, ""))
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        expected = type(getattr(Remote, setting, ""))
+        if expected is float and isinstance(value, int) and not isinstance(value, bool):
             values[setting] = float(value)
-        elif not isinstance(value, kind) or isinstance(value, bool):
+        elif not isinstance(value, expected) or isinstance(value, bool):
             raise ValueError(f"{setting} of the remote {name} must be of another type: {value!r}")
     return Remote(name=name, **values)
 
 
 def _with_key(remote: Remote, remotes: Sequence[Remote], env: Mapping[str, str]) -> Remote:
-    """Return a remote with its key; a shared key is sent to a single server only."""
     key = env.get(remote.key_variable, "").strip()
     if not key and (shared := env.get(KEY_VARIABLE, "").strip()):
-        if len({other.origin for other in remotes}) > 1:
+        if len({other.origin for other in remotes}) > 1:  # a shared key goes to one server only
             raise ValueError(
                 f"{KEY_VARIABLE} would be sent to several servers. Set a key for each instead, "
                 f"such as {remote.key_variable}, or an empty {KEY_VARIABLE}"
@@ -221,10 +212,9 @@ def _checked_url(name: str, url: str) -> str:
     if parts.query or parts.fragment or not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError(f"the address of the remote {name} must be plain, without ?, # or blanks")
     path = parts.path.rstrip("/").removesuffix("/chat/completions").rstrip("/")
-    return f"{parts.scheme}://{parts.netloc}{path or _DEFAULT_PATH}"
+    return f"{parts.scheme}://{parts.netloc}{path or '/v1'}"
 
 
 def _without_secrets(text: str) -> str:
-    """Return the part of a text that cannot hold a password or key."""
-    plain = re.sub(r"//[^/]*@", "//…@", text.partition("?")[0])
-    return plain[:80]
+    """Return a text without user, password and query, at most 80 characters."""
+    return re.sub(r"//[^/]*@", "//…@", text.partition("?")[0])[:80]

@@ -1,4 +1,4 @@
-"""Results: frozen, of plain Python values, checked when made. Torch-free."""
+"""Results: frozen dataclasses of plain Python values, checked on creation."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,22 +6,21 @@ from typing import Literal
 Verdict = Literal["match", "unsure", "no match"]
 Kind = Literal["text", "image"]
 
-#: Why a text ended: the model ended it, it reached `max_new_tokens`, it began to repeat itself
-#: and was cut before that, or it reached a text at which answers end.
+#: Reason why generation ended: end token, `max_new_tokens`, repetition (cut off), stop text.
 Finish = Literal["end", "length", "loop", "stop"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabelScore:
-    """How well one label fits an image.
+    """Score of one label for an image.
 
     Attributes:
         label: the label as given.
         probability: 0..1; over all labels (softmax) or for this label alone (sigmoid).
         cosine: cosine similarity of the two vectors, -1..1.
         evidence: verdict score, in nats above the soft maximum of the neutral texts.
-        verdict: what `evidence` means, whatever other labels were given.
-        note: something to know about this label, or "".
+        verdict: class of `evidence`; independent of the other labels.
+        note: remark on this label, or "".
     """
 
     label: str
@@ -32,7 +31,6 @@ class LabelScore:
     note: str = ""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         if not 0.0 <= self.probability <= 1.0:
             raise ValueError(f"probability must be within 0..1 but got {self.probability}")
         if not -1.001 <= self.cosine <= 1.001:
@@ -41,12 +39,12 @@ class LabelScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Classification:
-    """An image against labels.
+    """Scores of an image for labels.
 
     Attributes:
-        scores: best first.
-        model: key of the model that answered.
-        notes: what a person should know about this answer, one sentence each.
+        scores: one or more, best first.
+        model: key of the model.
+        notes: remarks on the result, one sentence each.
     """
 
     scores: tuple[LabelScore, ...]
@@ -54,7 +52,6 @@ class Classification:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that there is an answer, and its order."""
         if not self.scores:
             raise ValueError("a classification must hold at least one score but got none")
         values = [score.probability for score in self.scores]
@@ -64,17 +61,13 @@ class Classification:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """One candidate of a ranking.
+    """One candidate of a ranking; other fields are as in `LabelScore`.
 
     Attributes:
         rank: 1 for the best.
         index: position of the candidate among those of its kind, from 0.
-        candidate: the text, or the file's name.
-        kind: "text" or "image".
-        cosine: -1..1, or None where the file could not be read.
-        evidence: verdict score.
-        verdict: what `evidence` means.
-        note: something to know about it, or "".
+        candidate: the text, or the file name.
+        cosine: -1..1, or None if the file could not be read.
     """
 
     rank: int
@@ -98,16 +91,13 @@ class Ranking:
 
 @dataclass(frozen=True, kw_only=True)
 class Embeddings:
-    """Unit vectors.
+    """Unit vectors of inputs.
 
     Attributes:
-        vectors: one tuple of `dim` floats for each input, in order, of length 1; None where the
-            input could not be read.
-        names: what each vector belongs to.
+        vectors: for each input `dim` floats of norm 1, or None if the input could not be read.
         model: key of the model.
-        dim: length of a vector.
         errors: (name, reason) of each input that could not be read.
-        notes: what a person should know.
+        notes: remarks on the result.
     """
 
     vectors: tuple[tuple[float, ...] | None, ...]
@@ -118,7 +108,6 @@ class Embeddings:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the shape."""
         if len(self.vectors) != len(self.names):
             raise ValueError(f"{len(self.vectors)} vectors for {len(self.names)} names")
         if any(vector is not None and len(vector) != self.dim for vector in self.vectors):
@@ -127,15 +116,13 @@ class Embeddings:
 
 @dataclass(frozen=True, kw_only=True)
 class SimilarityMatrix:
-    """N rows against M columns.
+    """Similarity of N rows and M columns.
 
     Attributes:
-        row_names: N names.
-        column_names: M names.
         cosines: N tuples of M values, -1..1.
         verdicts: N tuples of M verdicts.
         model: key of the model.
-        notes: what a person should know.
+        notes: remarks on the result.
     """
 
     row_names: tuple[str, ...]
@@ -148,12 +135,12 @@ class SimilarityMatrix:
 
 @dataclass(frozen=True, kw_only=True)
 class Relevance:
-    """Where in a picture a model finds a text.
+    """Relevance of the parts of an image for a text.
 
     Attributes:
         label: the text.
-        grid: rows of relevance of the model's patches, 0..1, 1 for the most relevant.
-        box: part of the picture that the model sees: left, top, right, bottom, as shares 0..1.
+        grid: rows of relevance of the model's patches, 0..1.
+        box: visible part of the image: left, top, right, bottom, as fractions 0..1.
     """
 
     label: str
@@ -163,13 +150,7 @@ class Relevance:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """How far a long request is.
-
-    Attributes:
-        done: of `total`.
-        total: how many there are.
-        unit: what is counted, in the plural.
-    """
+    """Progress of a long request; `unit` names the counted items, in the plural."""
 
     done: int
     total: int
@@ -178,15 +159,14 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class ContextUse:
-    """How much of what was given the model could read.
+    """Use of a model's context window.
 
     Attributes:
-        used_tokens: tokens that the model read: of the image, the turns and the prompt.
-        limit_tokens: most tokens that it could have read beside the answer asked for; 0 where
-            its server does not tell.
-        dropped_turns: turns (a question with its answer) left out, the oldest ones.
+        used_tokens: tokens of the image, the turns and the prompt.
+        limit_tokens: maximum of `used_tokens` beside the requested answer; 0 if unknown.
+        dropped_turns: number of the oldest turns (question and answer) that are left out.
         read_chars: characters of the prompt or question that were read.
-        given_chars: characters of it that were given.
+        given_chars: characters of the prompt or question.
     """
 
     used_tokens: int
@@ -196,7 +176,6 @@ class ContextUse:
     given_chars: int = 0
 
     def __post_init__(self) -> None:
-        """Check that no more was read than there is room for, or than was given."""
         if self.limit_tokens and self.used_tokens > self.limit_tokens:
             raise ValueError(f"{self.used_tokens} tokens used of {self.limit_tokens}")
         if self.read_chars > self.given_chars:
@@ -204,7 +183,7 @@ class ContextUse:
 
     @property
     def cut(self) -> bool:
-        """Whether the prompt or question was longer than the model reads."""
+        """Return whether the prompt or question was longer than the model reads."""
         return self.read_chars < self.given_chars
 
 
@@ -213,12 +192,12 @@ FileKind = Literal["picture", "video"]
 
 @dataclass(frozen=True)
 class DeviceSpeed:
-    """How fast the device is, measured.
+    """Measured speed of a device.
 
     Attributes:
-        flops: operations per second in a product of matrices, two for each multiplication.
-        read_bytes: bytes of weights per second that one row passes, as each written word does.
-        dtype: what it was measured in.
+        flops: floating-point operations per second of a matrix product; a multiply-add is two.
+        read_bytes: bytes of weights per second for one row, as in a decoding step.
+        dtype: data type of the measurement.
     """
 
     flops: float

@@ -1,4 +1,4 @@
-"""Flags and `SEESAY_*` environment variables, read once at the start."""
+"""Settings from flags and `SEESAY_*` environment variables."""
 
 import argparse
 import os
@@ -19,14 +19,14 @@ DtypeChoice = Literal["auto", "float32", "bfloat16"]
 DecoderChoice = Literal["apart", "inside"]
 Quantization = Literal["none", "int8", "nf4"]
 
-#: Values of a variable that turn a switch on and off.
+#: Values of a variable for a switch.
 _YES = frozenset({"1", "on", "yes", "true"})
 _NO = frozenset({"0", "off", "no", "false"})
 
-#: Address of the Hugging Face hub itself; any other endpoint is a mirror.
+#: Address of the Hugging Face hub; any other endpoint is a mirror.
 HUB_ENDPOINT = "https://huggingface.co"
 
-#: Conditions on a value, by the words of the error message.
+#: Conditions on a value by their text in the error message.
 _CONDITIONS: dict[str, Callable[[Any], bool]] = {
     "0 or more": lambda value: 0 <= value < inf,
     "more than 0": lambda value: 0 < value < inf,
@@ -36,28 +36,21 @@ _CONDITIONS: dict[str, Callable[[Any], bool]] = {
 
 
 def _flag(default: Any, text: str, must_be: str = "", metavar: str | None = None) -> Any:
-    """Return a field that is a flag and a variable too.
-
-    Args:
-        default: default value.
-        text: help of the flag.
-        must_be: one of `_CONDITIONS`, or "".
-        metavar: name of the value in the help, where it is not the flag's.
-    """
+    """Return a field with the help `text` of its flag; `must_be` is a key of `_CONDITIONS`."""
     return field(default=default, metadata={"help": text, "must_be": must_be, "metavar": metavar})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that can be set from outside.
+    """All settings.
 
-    Flags, variables, their checks and the manual's table come from the fields below: a `Literal`
-    has choices, a `bool` is a switch. The attributes here have no flag of their own.
+    Flags, variables, checks and the table of the manual come from the fields: a `Literal` has
+    choices, a `bool` is a switch. The fields without a flag are documented here.
 
     Attributes:
-        remotes: models on other servers, with their keys; flags `--remote`, `--remotes-file`.
-        endpoint: the hub's address, `HF_ENDPOINT`.
-        offline: whether `HF_HUB_OFFLINE` forbids the hub.
+        remotes: remote models with their keys; flags `--remote`, `--remotes-file`.
+        endpoint: address of the hub, `HF_ENDPOINT`.
+        offline: whether `HF_HUB_OFFLINE` is set.
     """
 
     models: ModelChoice = _flag(
@@ -132,7 +125,7 @@ class Settings:
 
     @property
     def is_mirror(self) -> bool:
-        """Whether the endpoint is not the hub itself; a mirror is never sent the token."""
+        """Return whether the endpoint is a mirror, which never receives the token."""
         return self.endpoint.rstrip("/") != HUB_ENDPOINT
 
     @property
@@ -147,24 +140,24 @@ def read_settings(
     *,
     taken: Iterable[str] = (),
 ) -> Settings:
-    """Read flags, then the environment, then the defaults, in that order of precedence.
+    """Read the settings; flags precede variables, variables precede defaults.
 
     Args:
-        argv: command-line arguments without the program's name.
+        argv: command-line arguments without the program name.
         environ: environment; `os.environ` when None.
-        taken: keys of models that a remote may not be named after.
+        taken: model keys that are not allowed as names of remotes.
 
     Raises:
-        SystemExit: on a flag or a variable with a value that is not allowed, naming the choices.
+        SystemExit: a value is not allowed.
     """
     env = os.environ if environ is None else environ
     parser = make_parser(env)
     values = vars(parser.parse_args(_from_environment(env, parser) + list(argv)))
     if problem := _problem(values):
         parser.error(problem)
-    links, file = values.pop("remote") or (), values.pop("remotes_file")
+    flags, file = values.pop("remote") or (), values.pop("remotes_file")
     try:
-        values["remotes"] = read_remotes(links, file, env, taken=taken)
+        values["remotes"] = read_remotes(flags, file, env, taken=taken)
     except ValueError as error:
         parser.error(f"--remote: {error}")
     values["endpoint"] = env.get("HF_ENDPOINT", "").rstrip("/") or HUB_ENDPOINT
@@ -173,7 +166,7 @@ def read_settings(
 
 
 def make_parser(env: Mapping[str, str]) -> argparse.ArgumentParser:
-    """Return the parser of all flags, with the defaults that hold in an environment."""
+    """Return the parser of all flags with the defaults of an environment."""
     parser = argparse.ArgumentParser(
         prog="python app.py",
         description="SeeSay: look at images and videos with language.",
@@ -207,7 +200,6 @@ def _flag_of(name: str) -> str:
 
 
 def _options(one: Field[Any]) -> dict[str, Any]:
-    """Return what `add_argument` needs, by the field's type."""
     options: dict[str, Any] = {"help": one.metadata["help"]}
     if one.type is bool:
         return options | {"action": argparse.BooleanOptionalAction}
@@ -218,11 +210,10 @@ def _options(one: Field[Any]) -> dict[str, Any]:
 
 
 def _defaults(env: Mapping[str, str]) -> dict[str, Any]:
-    """Return the defaults that depend on the machine and its environment."""
-    everywhere = "0.0.0.0" if env.get("SPACE_ID") else "127.0.0.1"
+    host = "0.0.0.0" if env.get("SPACE_ID") else "127.0.0.1"
     user = str(os.getuid()) if hasattr(os, "getuid") else "user"
     return {
-        "host": env.get("GRADIO_SERVER_NAME") or everywhere,
+        "host": env.get("GRADIO_SERVER_NAME") or host,
         "port": env.get("GRADIO_SERVER_PORT") or Settings.port,
         "cache_dir": Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seesay",
         "work_dir": Path(tempfile.gettempdir()) / f"seesay-{user}",
@@ -230,14 +221,14 @@ def _defaults(env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _from_environment(env: Mapping[str, str], parser: argparse.ArgumentParser) -> list[str]:
-    """Turn `SEESAY_MODELS_DIR=x` into `--models-dir=x`, so that both are checked alike."""
+    """Convert `SEESAY_MODELS_DIR=x` to `--models-dir=x`, so that both have the same checks."""
     found = []
     for action in parser._actions[1:]:  # the first is --help
         flag, name = action.option_strings[0], f"SEESAY_{action.dest.upper()}"
         value = env.get(name, "")
         if action.nargs != 0:
-            several = value.split() if action.dest == "remote" else [value] * bool(value)
-            found += [f"{flag}={one}" for one in several]
+            given = value.split() if action.dest == "remote" else [value] * bool(value)
+            found += [f"{flag}={one}" for one in given]
         elif value.lower() in _YES | _NO:
             found.append(flag if value.lower() in _YES else flag.replace("--", "--no-"))
         elif value:
@@ -246,7 +237,6 @@ def _from_environment(env: Mapping[str, str], parser: argparse.ArgumentParser) -
 
 
 def _problem(values: Mapping[str, Any]) -> str:
-    """Return what is wrong with the values of flags, "" where nothing is."""
     for one in _flags():
         must_be, value = one.metadata["must_be"], values[one.name]
         if must_be and not _CONDITIONS[must_be](value):

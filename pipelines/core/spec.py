@@ -1,33 +1,34 @@
-"""What a model is: one entry of the catalogue. Torch-free."""
+"""Model specification: an entry of the catalogue."""
 
 from dataclasses import dataclass
 from typing import Literal
 
+from pipelines.core.options import SquareFit
 from pipelines.core.remote import Remote
 
 Task = Literal["image-text", "caption", "video-text", "video-chat"]
 
-#: What prepares images or texts, as files that transformers reads.
+#: Preprocessing files in the format of transformers.
 StockFile = Literal["image processor", "tokenizer"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastiveTraits:
-    """What differs between the image-text models that one pipeline runs.
+    """Traits of an image-text model.
 
     Attributes:
-        probability: "softmax" over the given labels, or "sigmoid", each label by itself.
-        pooling: how the vision tower sums up its patches: "class token" or "attention head".
-        padding: "longest" where padding never changes a vector, else "max_length".
-        max_text_tokens: tokens that the text tower reads, its special tokens included.
-        cleaning: "openai" for the cleaning that CLIP was trained with, "lower", or "none".
-        languages: ISO 639-1 codes of the languages that it reads well.
-        neutral_bank: file stem in `pipelines/models/banks/`, the texts a verdict compares with.
-        neutral_weight: share of the neutral texts' soft maximum that the evidence takes off.
-        text_thresholds: of the evidence for an image with a text: below the first is "no match",
-            from the second on is "match", in between is "unsure".
-        pair_of_texts_thresholds: likewise for two texts.
-        pair_of_images_thresholds: likewise for the overlap of two images.
+        probability: "softmax" over the given labels, or "sigmoid" for each label.
+        pooling: pooling of the vision tower.
+        padding: "longest" if padding never changes a vector, else "max_length".
+        max_text_tokens: maximum number of tokens, special tokens included.
+        cleaning: text cleaning: "openai" as in the training of CLIP, "lower", or "none".
+        languages: supported languages, ISO 639-1 codes.
+        neutral_bank: file stem of the neutral texts in `pipelines/models/banks/`.
+        neutral_weight: weight of the neutral texts' soft maximum, subtracted from the evidence.
+        text_thresholds: evidence of an image and a text: "no match" below the first, "match"
+            from the second on, else "unsure".
+        pair_of_texts_thresholds: the same for two texts.
+        pair_of_images_thresholds: the same for two images.
         calibrated: whether the thresholds were measured on this checkpoint.
     """
 
@@ -47,22 +48,15 @@ class ContrastiveTraits:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoTextTraits:
-    """What differs between the video-text models that one pipeline runs.
+    """Traits of a video-text model; fields not listed are as in `ContrastiveTraits`.
 
     Attributes:
-        max_text_tokens: tokens that the text tower reads, its special tokens included.
-        languages: ISO 639-1 codes of the languages that it reads well.
-        fit: how a frame comes into the square that the model reads.
-        neutral_bank: file stem in `pipelines/models/banks/`, the texts a verdict compares with.
-        neutral_weight: share of the neutral texts' soft maximum that the evidence takes off.
-        text_thresholds: of the evidence for a video with a text: below the first is "no match",
-            from the second on is "match", in between is "unsure".
-        calibrated: whether the thresholds were measured on this checkpoint.
+        fit: resizing of frames, see `SquareFit`.
     """
 
     max_text_tokens: int = 32
     languages: tuple[str, ...] = ("en",)
-    fit: Literal["squash", "letterbox", "centre-crop"] = "squash"
+    fit: SquareFit = "squash"
     neutral_bank: str = "everyday"
     neutral_weight: float = 1.0
     text_thresholds: tuple[float, float] = (-4.0, -1.5)
@@ -71,25 +65,19 @@ class VideoTextTraits:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoChatTraits:
-    """What differs between the models that answer questions about videos.
-
-    Everything else is read from the fields of their files.
-
-    Attributes:
-        languages: ISO 639-1 codes of the languages that it reads and writes well.
-    """
+    """Traits of a video-chat model; the rest comes from the files of the checkpoint."""
 
     languages: tuple[str, ...] = ("en", "zh")
 
 
-#: How the language model gets to see the image.
-#: - "query tokens": a Q-Former sums it up in a few tokens before the text (BLIP-2);
-#: - "instructed query tokens": likewise, having read the question (InstructBLIP);
-#: - "cross attention": the decoder looks at the patches at every layer (BLIP captions);
-#: - "question encoder": likewise, through an encoder that reads the question (BLIP answers);
-#: - "projected patches": every patch becomes a token of the text (LLaVA, InternVL, Florence-2);
-#: - "gridded patches": likewise, at the image's own proportions (Qwen-VL);
-#: - "sized patches": likewise, in one view of the whole image (MiniCPM-V).
+#: Connection of the vision tower to the language model:
+#: - "query tokens": tokens of a Q-Former before the text (BLIP-2);
+#: - "instructed query tokens": the same, with the question as input (InstructBLIP);
+#: - "cross attention": cross attention to the patches in every layer (BLIP captions);
+#: - "question encoder": the same, through an encoder of the question (BLIP answers);
+#: - "projected patches": one token for each patch (LLaVA, InternVL, Florence-2);
+#: - "gridded patches": the same, at the aspect ratio of the image (Qwen-VL);
+#: - "sized patches": the same, in one view of the whole image (MiniCPM-V).
 Connector = Literal[
     "query tokens",
     "instructed query tokens",
@@ -103,38 +91,34 @@ Connector = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class GenerativeTraits:
-    """What differs between the models.
+    """Traits of a caption model.
 
-    The templates hold `{image}`, `{prompt}`, `{question}` and `{answer}`; None means that the
-    model cannot do it. In a conversation `{image}` is filled in the first turn only.
+    Templates contain `{image}` (in a conversation in the first turn only), `{prompt}`,
+    `{question}` and `{answer}`; None if the model does not support the use.
 
     Attributes:
-        model_class: name of the stock class in transformers.
-        bridge: how the language model sees the image.
-        decoder: "causal", which reads the prompt and goes on from it, or "seq2seq", whose
-            encoder reads the prompt.
-        caption: the text for a caption without a prompt.
-        continuation: the text for a caption with a prompt.
-        question: the text for a question, and for the last turn of a conversation.
-        turn: the text of an earlier turn of a conversation.
-        opening: what stands before the first turn.
-        image_text: what `{image}` becomes where the image's tokens stand in the text: the text of
-            one image token, with what frames it.
-        image_first: whether the image's tokens stand before the start token that the tokeniser
-            adds; `{image}` is then empty.
-        special_tokens: whether the tokeniser adds its start and end tokens.
-        image_options: options of the stock image processor that its own file leaves out.
-        max_image_pixels: where the image keeps its proportions, most pixels it is brought to, if
-            its processor's own file allows more; 0 for no other limit.
-        context_tokens: tokens of prompt, image and, for a causal decoder, answer together.
-        prompt_tokens: most tokens of prompt and image where the model was taught no longer ones;
-            0 for no other limit than `context_tokens`.
-        stops: texts at which an answer ends, such as a next question that the model makes up.
-        languages: ISO 639-1 codes of the languages that it reads well.
+        model_class: class name in transformers.
+        connector: connection of the vision tower to the language model.
+        decoder: "causal", or "seq2seq" with an encoder for the prompt.
+        caption: template of a caption without a prompt.
+        continuation: template of a caption with a prompt.
+        question: template of a question, and of the last turn of a conversation.
+        turn: template of an earlier turn of a conversation.
+        opening: text before the first turn.
+        image_text: value of `{image}`: one image token with its frame; "" for none in the text.
+        image_first: whether the image tokens precede the start token; `{image}` is then empty.
+        special_tokens: whether the tokenizer adds start and end tokens.
+        image_options: options that the image processor's file lacks.
+        max_image_pixels: maximum size of an image that keeps its aspect ratio; 0 for no limit
+            beside the image processor's.
+        context_tokens: maximum of prompt, image and, with a causal decoder, answer.
+        prompt_tokens: maximum of prompt and image; 0 for no limit beside `context_tokens`.
+        stops: texts that end an answer, such as a further question.
+        languages: supported languages, ISO 639-1 codes.
     """
 
     model_class: str
-    bridge: Connector
+    connector: Connector
     decoder: Literal["causal", "seq2seq"]
     caption: str | None = "{image}"
     continuation: str | None = "{image}{prompt}"
@@ -153,47 +137,40 @@ class GenerativeTraits:
 
     @property
     def longest_answer(self) -> int:
-        """Most tokens of an answer that leave room for a picture and what is asked of it.
-
-        An encoder reads them apart from the answer; a causal decoder holds all of them together.
-        """
+        """Maximum number of tokens of an answer beside an image and a question."""
         if self.decoder == "seq2seq":
             return self.context_tokens
         return self.context_tokens - (self.prompt_tokens or self.context_tokens // 4)
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What it does: "caption", "prompt", "question", "chat"."""
-        able = {
-            "caption": self.caption,
-            "prompt": self.continuation,
-            "question": self.question,
-            "chat": self.turn,
-        }
-        return tuple(task for task, template in able.items() if template is not None)
+        """Supported tasks: "caption", "prompt", "question", "chat"."""
+        templates = (self.caption, self.continuation, self.question, self.turn)
+        tasks = ("caption", "prompt", "question", "chat")
+        return tuple(task for task, text in zip(tasks, templates, strict=True) if text is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """One checkpoint. `key` is public: scripts send it as `model=`.
+    """One checkpoint; it has the traits of its task.
 
     Attributes:
-        key: the public name.
-        title: what the picker shows.
-        task: what it can do.
-        family: the family it belongs to, as in docs/models.md.
+        key: public name; scripts send it as `model=`.
+        title: title in the picker.
+        task: task of the model.
+        family: family in docs/models.md.
         pipeline: "module:Class", imported on first use.
-        repo: hub repository; empty for a bundled checkpoint.
-        revision: full commit hash where established, else "main"; empty for a bundled one.
-        licence: SPDX identifier where there is one, else the licence's name.
-        memory_gb: memory it takes when live in float32; 1 GB = 1e9 bytes.
-        download_gb: size of the files fetched on first use.
-        demo: whether it is a bundled checkpoint that knows drawn shapes only.
-        contrastive: traits of an image-text model, None for others.
-        generative: traits of a caption model, None for others.
-        video_text: traits of a video-text model, None for others.
-        video_chat: traits of a video-chat model, None for others.
-        remote: the server that runs it, None for a model of this machine.
+        repo: hub repository; "" for a bundled checkpoint.
+        revision: commit hash or "main"; "" for a bundled checkpoint.
+        licence: SPDX identifier or name of the licence.
+        memory_gb: memory of the loaded model in float32; 1 GB = 1e9 bytes.
+        download_gb: size of the downloaded files.
+        demo: whether it is a bundled checkpoint, which only knows drawn shapes.
+        contrastive: traits of an image-text model.
+        generative: traits of a caption model.
+        video_text: traits of a video-text model.
+        video_chat: traits of a video-chat model.
+        remote: server that runs the model; None for a local model.
     """
 
     key: str
@@ -215,13 +192,13 @@ class ModelSpec:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """ISO 639-1 codes of the languages that it reads well; none where that is not known."""
+        """Supported languages, ISO 639-1 codes; empty if unknown."""
         traits = self.contrastive or self.generative or self.video_text or self.video_chat
         return () if traits is None else traits.languages
 
     @property
     def stock_files(self) -> frozenset[StockFile]:
-        """What its files hold that transformers reads; for the rest the pipeline has its own."""
+        """Preprocessing files of the checkpoint that transformers reads."""
         if self.video_text is not None:
             return frozenset()
         if self.video_chat is not None:

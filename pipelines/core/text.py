@@ -1,28 +1,26 @@
-"""Turn what a person typed into a list of texts. Torch-free."""
+"""Parsing of typed texts, chat histories and table cells."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.core.errors import InputError, kind_of
+from pipelines.core.errors import InputError, type_name
 from pipelines.core.messages import Message
 
-#: Most texts of one request, and most characters of them together.
+#: Limits of one request: number of texts, and characters of all of them.
 MAX_TEXTS = 5000
 MAX_CHARS = 1_000_000
 
 
 def split_labels(text: str) -> tuple[list[str], list[str]]:
-    """Split labels: one per line, or comma-separated where there is only one line.
-
-    Args:
-        text: what was typed; full-width commas count as commas.
+    """Split labels: one per line, or separated by commas (also full-width) if on one line.
 
     Returns:
-        The distinct labels in order, and those that were given more than once.
+        The distinct labels in order, and the labels that occur more than once.
 
     Raises:
-        InputError: there is none, or there are too many.
+        InputError: there are no labels, or too many.
     """
     text = _checked(text, "labels")
     one_line = "\n" not in text.strip()
@@ -31,26 +29,22 @@ def split_labels(text: str) -> tuple[list[str], list[str]]:
 
 
 def split_lines(text: str, name: str, *, distinct: bool = True) -> tuple[list[str], list[str]]:
-    """Split texts given one per line; otherwise as `split_labels`.
+    """Split texts given one per line, as `split_labels` does; `distinct=False` keeps repetitions.
 
-    With `distinct=False` a text that comes twice stays twice, and nothing counts as repeated.
+    `name` is the name of the field in messages.
     """
-    text = _checked(text, name)
-    lines = text.splitlines()
-    kept, repeated = _distinct(lines, name, "Write one per line.")
+    lines = _checked(text, name).splitlines()
+    unique, repeated = _distinct(lines, name, "Write one per line.")
     if distinct:
-        return kept, repeated
-    every = [line.strip() for line in lines if line.strip()]
-    if len(every) > MAX_TEXTS:
-        raise _too_many(name, len(every))
-    return every, []
+        return unique, repeated
+    texts = [line.strip() for line in lines if line.strip()]
+    if len(texts) > MAX_TEXTS:
+        raise _too_many(name, len(texts))
+    return texts, []
 
 
-def mend_surrogates(text: str) -> str:
-    """Return `text` with lone surrogates, which no encoding can hold, as U+FFFD.
-
-    JSON can carry them ("\ud800"); tokenisers and the answer's own encoding refuse them.
-    """
+def replace_surrogates(text: str) -> str:
+    """Return `text` with lone surrogates, which JSON allows and tokenizers refuse, as U+FFFD."""
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
@@ -59,7 +53,7 @@ def mend_surrogates(text: str) -> str:
 def _checked(text: str, name: str) -> str:
     if not isinstance(text, str):
         raise InputError(
-            "{name} must be text but got {given}.", name=Message(name), given=kind_of(text)
+            "{name} must be text but got {given}.", name=Message(name), given=type_name(text)
         )
     if len(text) > MAX_CHARS:
         raise InputError(
@@ -69,24 +63,20 @@ def _checked(text: str, name: str) -> str:
             limit=MAX_CHARS,
             count=len(text),
         )
-    return mend_surrogates(text)
+    return replace_surrogates(text)
 
 
 def _distinct(parts: list[str], name: str, hint: str) -> tuple[list[str], list[str]]:
-    kept: dict[str, int] = {}
-    for part in parts:
-        stripped = part.strip()
-        if stripped:
-            kept[stripped] = kept.get(stripped, 0) + 1
-    if not kept:
+    counts = Counter(stripped for part in parts if (stripped := part.strip()))
+    if not counts:
         raise InputError(
             "{name} must hold at least one text but is empty. {hint}",
             name=Message(name),
             hint=Message(hint),
         )
-    if len(kept) > MAX_TEXTS:
-        raise _too_many(name, len(kept))
-    return list(kept), [label for label, times in kept.items() if times > 1]
+    if len(counts) > MAX_TEXTS:
+        raise _too_many(name, len(counts))
+    return list(counts), [text for text, count in counts.items() if count > 1]
 
 
 def _too_many(name: str, count: int) -> InputError:
@@ -126,19 +116,19 @@ class Turn:
 
 
 def read_history(history: Sequence[Mapping[str, Any]] | None) -> tuple[Turn, ...]:
-    """Turn `[{"role": "user", "content": …}, {"role": "assistant", …}, …]` into turns.
+    """Convert messages with role "user" or "assistant" and content to turns.
 
-    A question that was never answered is left out; answers in a row are one.
+    Unanswered questions are left out; consecutive answers are joined.
 
     Raises:
-        InputError: it is not of that form.
+        InputError: `history` is not a list of such messages.
     """
     if not isinstance(history, Sequence | None):
         raise InputError(
             "history must be a list of messages but got {given!r}.", given=str(history)[:80]
         )
     turns: list[Turn] = []
-    asked = ""
+    question = ""
     for message in history or ():
         role = message.get("role") if isinstance(message, Mapping) else None
         content = message.get("content") if isinstance(message, Mapping) else None
@@ -149,10 +139,10 @@ def read_history(history: Sequence[Mapping[str, Any]] | None) -> tuple[Turn, ...
                 given=str(message)[:80],
             )
         if role == "user":
-            asked = content
-        elif asked or not turns:
-            turns.append(Turn(asked, content))
-            asked = ""
+            question = content
+        elif question or not turns:
+            turns.append(Turn(question, content))
+            question = ""
         else:
             turns[-1] = Turn(turns[-1].question, f"{turns[-1].answer}\n{content}")
     return tuple(turns)
@@ -164,31 +154,27 @@ def extend_history(
     answer: str,
     notes: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return the history with one more question and its answer at the end.
+    """Return a history with a question and its answer appended.
 
     Args:
-        history: the earlier messages; of each, role and content are kept.
+        history: earlier messages, of which role and content are kept.
         message: the question.
-        answer: what was answered.
-        notes: on this answer, kept beside it as "notes"; None for an answer that has not ended.
+        answer: the answer.
+        notes: added to the answer as "notes"; None for an unfinished answer.
     """
     earlier = [{"role": str(m["role"]), "content": str(m["content"])} for m in history or ()]
-    said: dict[str, Any] = {"role": "assistant", "content": answer}
+    reply: dict[str, Any] = {"role": "assistant", "content": answer}
     if notes is not None:
-        said["notes"] = list(notes)
-    return [*earlier, {"role": "user", "content": message}, said]
+        reply["notes"] = list(notes)
+    return [*earlier, {"role": "user", "content": message}, reply]
 
 
-#: How a text begins that a spreadsheet would run as a formula.
+#: First characters of a text that a spreadsheet runs as a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def safe_cells(row: Sequence[Any]) -> list[Any]:
-    """Return a row whose texts no spreadsheet runs as a formula.
-
-    One that begins with "=", "+", "-", "@" (or their wide forms), a tab or a line end gets an
-    apostrophe in front; numbers stay numbers.
-    """
+    """Return a row with an apostrophe before each text that a spreadsheet runs as a formula."""
     return [
         f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell for cell in row
     ]

@@ -1,28 +1,27 @@
-"""Whose request is next, where one visitor may have sent many."""
+"""Current visitor, and fair order of the requests of several visitors."""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from contextvars import ContextVar
 
-#: Who is being answered: a name for one visit of a page or one client; None if nobody knows.
-asking: ContextVar[str | None] = ContextVar("asking", default=None)
+#: Id of the session or client of the current request; None if unknown.
+current_visitor: ContextVar[str | None] = ContextVar("current_visitor", default=None)
 
 
-def place_in_line(line: Sequence[Hashable], visitor: Hashable) -> int:
-    """Return where in a line a newcomer stands, so that all visitors take turns.
+def queue_position(queue: Sequence[Hashable], visitor: Hashable) -> int:
+    """Return the position of a new request in a queue that serves visitors in rounds.
 
-    The first request of each visitor comes before anybody's second one, the second before
-    anybody's third, and so on; nobody is overtaken by requests that rank behind theirs, and who
-    has come to be the first of a visitor is overtaken by nobody any more.
+    First requests of all visitors precede second requests, which precede third ones, and so on.
+    A visitor's first waiting request keeps its place ahead of all later arrivals.
 
     Args:
-        line: whose the requests are that wait, the next one first.
-        visitor: whose the new one is.
+        queue: visitors of the waiting requests, the next one first.
+        visitor: visitor of the new request.
     """
-    own = [place for place, other in enumerate(line) if other == visitor]
+    own = [position for position, other in enumerate(queue) if other == visitor]
     before: Counter[Hashable] = Counter()
-    for place, other in enumerate(line):
-        if before[other] > len(own) and (not own or place > own[-1]):
-            return place
+    for position, other in enumerate(queue):
+        if before[other] > len(own) and (not own or position > own[-1]):
+            return position
         before[other] += 1
-    return len(line)
+    return len(queue)

@@ -105,7 +105,6 @@ def weights_folder() -> Path:
 
 
 def _existing(folder: Path) -> Path:
-    """Return the folder itself, or its nearest parent that exists."""
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 
@@ -262,7 +261,7 @@ def hub_finding(store: PipelineStore, settings: Settings) -> Finding:
         return Finding("Hub", bad, "forbidden by HF_HUB_OFFLINE", "unset HF_HUB_OFFLINE")
     endpoint, start = source_endpoint(settings), time.monotonic()
     probe = Probe(endpoint, PROBE_TIMEOUT_S)
-    if probe.own_answer(PROBE_TIMEOUT_S + 0.5):
+    if probe.result(PROBE_TIMEOUT_S + 0.5):
         return Finding("Hub", "ok", f"{endpoint} answers in {time.monotonic() - start:.1f} s")
     reason = probe.reason or f"no answer within {PROBE_TIMEOUT_S:g} s"
     return Finding("Hub", bad, f"{endpoint} cannot be reached ({reason})", HUB_MENDS)

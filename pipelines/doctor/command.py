@@ -12,7 +12,7 @@ from pipelines.models.catalogue import CATALOGUE
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the report; return 0 where nothing that is needed is missing, else 1.
+    """Print the report; return 0 if nothing that is needed is missing, else 1.
 
     Args:
         argv: arguments after `doctor`: `--json`, and any setting of the app.
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def examine(settings: Settings) -> Report:
-    """Run all checks, the quick ones first; takes seconds, most of them to import torch."""
+    """Run all checks, the quick ones first; importing torch takes seconds."""
     findings = [
         checks.python_finding(),
         guarded("Packages", checks.packages_finding),
@@ -74,7 +74,7 @@ def _models(settings: Settings) -> tuple[list[Finding], list[Outlook], DeviceSpe
 
 
 def guarded(name: str, check: Callable[[], Finding]) -> Finding:
-    """Run a check; an error in it is a finding too, not the end of the report."""
+    """Run a check; an error in it becomes a finding."""
     try:
         return check()
     except ImportError as error:

@@ -20,9 +20,9 @@ class Finding:
 
     Attributes:
         name: subject of the check.
-        status: "missing" where SeeSay cannot do without it.
-        found: what there is.
-        mend: command or setting that mends it, "" where nothing needs to be.
+        status: "missing" if SeeSay cannot work without it.
+        found: result, for people.
+        mend: command or setting that solves a problem, or "".
     """
 
     name: str
@@ -39,10 +39,10 @@ class Outlook:
         key: of the model.
         task: of the model.
         on_disk: whether its weights are on this machine.
-        need_gb: memory it takes on this device, in GB (1e9 bytes).
+        need_gb: its memory on this device, in GB (1e9 bytes).
         runs: whether it will run.
         why: the reason if it will not; else "" or what happens first, such as a download.
-        seconds: rough time of one usual request, without the loading; None if it is too large.
+        seconds: rough time of one usual request, without loading; None if the model is too large.
         is_default: whether its tab starts with it.
     """
 
@@ -66,7 +66,7 @@ class Report:
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing that is needed is missing."""
+        """Return whether nothing that is needed is missing."""
         return all(finding.status != "missing" for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
@@ -99,7 +99,6 @@ def as_text(report: Report) -> str:
 
 
 def _wrapped(text: str, first: str, rest: str) -> list[str]:
-    """Return the lines of a text by their indents; none where there is no text."""
     return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=rest)
 
 

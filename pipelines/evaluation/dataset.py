@@ -1,4 +1,4 @@
-"""A zip of folders named after classes: which picture belongs to which class."""
+"""Labelled images: a zip of folders named after classes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ HOW = (
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """A picture of an archive and the class that its folder names."""
+    """An image of an archive and the class that its folder names."""
 
     item: BatchInput
     label: str
@@ -30,11 +30,11 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """The pictures of an archive, which is open.
+    """The images of an open archive.
 
     Attributes:
         pictures: in the archive's order, of at least two classes.
-        left_out: (file, reason) of what does not count.
+        left_out: (file, reason) of files that do not count.
     """
 
     pictures: tuple[LabelledImage, ...]
@@ -43,14 +43,13 @@ class LabelledImages:
 
 @contextmanager
 def open_labelled(path: Path) -> Iterator[LabelledImages]:
-    """Open a zip of folders named after classes for the length of the block.
+    """Open a zip of folders named after classes for the duration of the block.
 
-    A class is what the outermost folders are named, below those that hold all the others: in
-    "pets/cat/1.jpg" and "pets/dog/old/1.jpg" it is "cat" and "dog". Underscores in a name are
-    read as spaces.
+    The outermost folders name the classes, below folders that hold all others: "pets/cat/1.jpg" and
+    "pets/dog/old/1.jpg" are of "cat" and "dog". Underscores in a name are read as spaces.
 
     Raises:
-        InputError: no usable zip, or not of at least two classes.
+        InputError: no usable zip, or fewer than two classes.
     """
     with from_zip(path) as inputs:
         left_out = [(one.name, _sentence(one.reason)) for one in inputs.skipped]
@@ -71,10 +70,10 @@ def open_labelled(path: Path) -> Iterator[LabelledImages]:
 
 
 def check_classes(labels: list[str]) -> None:
-    """Refuse fewer than two classes.
+    """Check that there are at least two classes.
 
     Raises:
-        InputError: says which there are.
+        InputError: there are fewer.
     """
     title = "Too few classes"
     if not labels:
@@ -120,7 +119,7 @@ def _check(labels: list[str], num_images: int) -> None:
 
 
 def _folders(names: list[str]) -> list[str]:
-    """Return the folder of each name that names its class, "" where there is none."""
+    """Return the folder of each name that names its class, "" if there is none."""
     inside = [PurePosixPath(name).parts[:-1] for name in names]
     depth = 0
     while len({parts[depth] for parts in inside if len(parts) > depth}) == 1:

@@ -1,4 +1,4 @@
-"""The pictures of an archive, read a few at a time and turned into vectors, each content once."""
+"""Encoding of the images of an archive, a few at a time, each content once."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,23 +12,23 @@ from pipelines.core.errors import MediaError
 from pipelines.core.messages import Message
 from pipelines.evaluation.dataset import LabelledImage, LabelledImages
 
-#: Pictures, and bytes of their files, that are encoded in one turn at the device.
+#: Most images, and bytes of their files, of one turn at the device.
 PICTURES_PER_TURN = 8
 BYTES_PER_TURN = 64_000_000
 
-#: (name, content) of image files -> (M, D) vectors of the readable ones, and by position what is
-#: wrong with the others.
+#: (name, content) of image files -> (M, D) vectors of the readable ones, and the errors of the
+#: others by position.
 Encode = Callable[[list[tuple[str, bytes]]], tuple[NDArray[np.float32], dict[int, str]]]
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """The pictures that count.
+    """The images that count.
 
     Attributes:
-        pictures: N, in the archive's order, no two of one content.
+        pictures: N, in the archive's order, without repeated contents.
         vectors: (N, D) float32, unit length; (0, 0) for none.
-        left_out: (file, reason) of what does not count.
+        left_out: (file, reason) of files that do not count.
     """
 
     pictures: tuple[LabelledImage, ...]
@@ -38,7 +38,7 @@ class Embedded:
 
 @dataclass
 class _Reading:
-    """What was found so far, by position in the archive."""
+    """Results so far, by position in the archive."""
 
     pictures: Sequence[LabelledImage]
     check: Callable[[], None]
@@ -47,11 +47,11 @@ class _Reading:
     errors: dict[int, str] = field(default_factory=dict)
 
     def batches(self) -> Iterator[list[tuple[int, bytes]]]:
-        """Yield (position, content) of what is new, as much as is encoded in one turn."""
+        """Yield (position, content) of new contents, as many as are encoded in one turn."""
         batch: list[tuple[int, bytes]] = []
         size = 0
         for index, picture in enumerate(self.pictures):
-            self.check()  # many may be alike, and make no batch
+            self.check()  # repeated ones make no batch
             try:
                 data = picture.item.source.read()
             except MediaError as error:
@@ -72,7 +72,7 @@ class _Reading:
     def take(
         self, positions: Sequence[int], vectors: NDArray[np.float32], bad: dict[int, str]
     ) -> None:
-        """Keep what came of a batch."""
+        """Add the results of a batch."""
         good = iter(vectors)
         for number, index in enumerate(positions):
             if number in bad:
@@ -80,8 +80,8 @@ class _Reading:
             else:
                 self.vectors[index] = next(good)
 
-    def tell_repeated(self) -> None:
-        """Note why a content that came more than once does not count again, or not at all."""
+    def reject_repeated(self) -> None:
+        """Add the reasons why repeated contents do not count again, or not at all."""
         for same in self.contents.values():
             first = self.pictures[same[0]]
             labels = {self.pictures[index].label for index in same}
@@ -103,24 +103,24 @@ class _Reading:
 def embed_all(
     archive: LabelledImages,
     encode: Encode,
-    tell: Callable[[int], None] = lambda done: None,
+    report: Callable[[int], None] = lambda done: None,
     check: Callable[[], None] = lambda: None,
 ) -> Embedded:
-    """Encode all pictures; what cannot be read, or comes twice, is left out and stops nothing.
+    """Encode all images; unreadable and repeated ones are left out.
 
     Args:
         archive: open.
-        encode: the model; called with a few pictures at a time.
-        tell: called after each batch with the number of pictures that were looked at.
-        check: called before each picture; may raise to end the work.
+        encode: the model; called with a few images at a time.
+        report: called after each batch with the number of finished images.
+        check: called before each image; may raise to end the work.
     """
     reading = _Reading(archive.pictures, check)
     for batch in reading.batches():
         names = [PurePosixPath(archive.pictures[index].item.name).name for index, _ in batch]
         files = list(zip(names, (data for _, data in batch), strict=True))
         reading.take([index for index, _ in batch], *encode(files))
-        tell(batch[-1][0] + 1)
-    reading.tell_repeated()
+        report(batch[-1][0] + 1)
+    reading.reject_repeated()
     kept = [index for index in sorted(reading.vectors) if index not in reading.errors]
     rows = [reading.vectors[index] for index in kept]
     return Embedded(

@@ -1,6 +1,5 @@
-"""An evaluation from a zip to its result; visitors come in between, batch by batch."""
+"""Evaluation from a zip to its result, in short turns at the device."""
 
-import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -10,11 +9,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipelines.compute.background import stream_work
 from pipelines.core.cancel import CancelToken
-from pipelines.core.errors import PipelineError
 from pipelines.core.messages import Message
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.evaluation.dataset import LabelledImage, LabelledImages, check_classes, open_labelled
@@ -25,21 +22,21 @@ from pipelines.evaluation.train_probe import (
     TrainedProbe,
     check_enough,
     guesses_of,
-    teach,
+    train_probe,
 )
-from pipelines.media.images import decode_image
+from pipelines.media.thumbnails import input_thumbnail
 from pipelines.models.linear_probe import Guess, LinearProbe, ProbeFacts
 from pipelines.serving.store import PipelineStore
-from pipelines.weights.revision import weights_revision
+from pipelines.weights.files import weights_revision
 
-#: Mistakes that are shown, and the longest side of the copies in pixels.
+#: Most mistakes that are shown, and the longest side of the copies in pixels.
 MOST_SHOWN = 12
 _SIDE_PX = 200
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """A picture that was taken for another class; `jpeg` is a small copy of it, a whole file."""
+    """A wrong prediction, with a small JPEG of the image."""
 
     prediction: Prediction
     jpeg: bytes
@@ -48,30 +45,11 @@ class Mistake:
 def show_mistakes(
     pictures: Sequence[LabelledImage], found: Measured, max_pixels: int
 ) -> Iterator[Mistake]:
-    """Yield the surest mistakes, one by one.
-
-    Args:
-        pictures: of an archive that is open.
-        found: what they were taken for.
-        max_pixels: most pixels of one picture.
-    """
+    """Yield the surest mistakes; the archive of the images must be open."""
     by_name = {picture.item.name: picture for picture in pictures}
     for one in found.mistakes[:MOST_SHOWN]:
-        yield Mistake(one, _small(by_name[one.file], max_pixels))
-
-
-def _small(picture: LabelledImage, max_pixels: int) -> bytes:
-    item = picture.item
-    try:
-        image = decode_image(
-            item.source.read(), item.name, max_pixels=max_pixels, draft_px=_SIDE_PX
-        )
-    except PipelineError:
-        return b""  # it was there a moment ago; what it was taken for stands all the same
-    image.thumbnail((_SIDE_PX, _SIDE_PX), Image.Resampling.BILINEAR)
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()
+        item = by_name[one.file].item
+        yield Mistake(one, input_thumbnail(item, _SIDE_PX, max_pixels=max_pixels))
 
 
 TASK: Task = "image-text"
@@ -79,14 +57,14 @@ TASK: Task = "image-text"
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What is to be evaluated.
+    """Request of an evaluation.
 
     Attributes:
         path: a zip of folders named after classes.
         spec: the model.
-        templates: wording of the labels, as `resolve_templates` takes it.
-        probe: how to make a probe; None for the zero-shot accuracy alone.
-        pictures: whether small copies of mistaken pictures are made.
+        templates: wording of the labels, as for `resolve_templates`.
+        probe: options of a probe; None for the zero-shot accuracy alone.
+        pictures: whether small copies of mistaken images are made.
     """
 
     path: Path
@@ -98,13 +76,13 @@ class EvaluationRequest:
 
 @dataclass(frozen=True)
 class Stage:
-    """How far an evaluation is.
+    """Progress of an evaluation.
 
     Attributes:
-        text: what it is doing, for people.
-        done: of `total`.
-        total: how many there are; 0 where that is not known.
-        unit: what is counted, in the plural.
+        text: current stage, for people.
+        done: finished units.
+        total: all units; 0 if unknown.
+        unit: name of the units, in the plural.
     """
 
     text: str
@@ -115,19 +93,19 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What was found.
+    """Result of an evaluation.
 
     Attributes:
         model: key of the model.
-        num_pictures: pictures that counted.
-        num_fitted: of those, how many the probe was fitted on; 0 without a probe.
-        zero_shot: accuracy by the names of the classes: on all pictures, or, with a probe, on
-            those held out.
+        num_pictures: images that counted.
+        num_fitted: of those, the images that the probe was fitted on; 0 without a probe.
+        zero_shot: accuracy by the names of the classes: on all images or, with a probe, on those
+            held out.
         by_probe: accuracy of the probe on those held out; None without a probe.
-        probe: the probe; None without.
-        left_out: (file, reason) of what did not count.
-        notes: what a person should know, one sentence each.
-        mistakes: the first mistakes, of the probe where there is one.
+        probe: the probe, or None.
+        left_out: (file, reason) of files that did not count.
+        notes: one sentence each.
+        mistakes: the first mistakes, of the probe if there is one.
     """
 
     model: str
@@ -142,90 +120,86 @@ class Evaluation:
 
     @property
     def measured(self) -> Measured:
-        """What the result is about: the probe's accuracy where there is one."""
+        """The probe's accuracy if there is one, else the zero-shot accuracy."""
         return self.by_probe or self.zero_shot
 
 
 class EvaluationJob:
-    """Does one order; `run` is for a thread (`pipelines.compute.background.stream_work`)."""
+    """One evaluation; `run` is for a thread (`pipelines.compute.background.stream_work`).
+
+    `emit` receives the progress; `cancel` makes `run` raise `Cancelled`.
+    """
 
     def __init__(
         self,
         store: PipelineStore,
-        order: EvaluationRequest,
+        request: EvaluationRequest,
         emit: Callable[[Stage], None],
         cancel: CancelToken,
     ) -> None:
-        """Prepare; nothing is read yet.
-
-        Args:
-            store: lends the model.
-            order: what is wanted.
-            emit: told how far it is.
-            cancel: makes `run` raise `Cancelled`.
-        """
         self._store = store
-        self._order = order
+        self._request = request
         self._emit = emit
         self._cancel = cancel
 
     def run(self) -> Evaluation:
-        """Do it.
+        """Evaluate the archive.
 
         Raises:
             Cancelled: `cancel` is cancelled.
-            PipelineError: the zip cannot be used, or the model is not to be had.
+            PipelineError: the zip cannot be used, or the model is not available.
         """
         self._emit(Stage("Waiting for others' batches"))
-        with self._store.queue.place(self._cancel), open_labelled(self._order.path) as archive:
+        with self._store.queue.run_slot(self._cancel), open_labelled(self._request.path) as archive:
             self._fetch()
             embedded = self._embed(archive)
             labels = sorted({picture.label for picture in embedded.pictures}, key=str.casefold)
             check_classes(labels)
             position = {label: index for index, label in enumerate(labels)}
             classes = np.array([position[p.label] for p in embedded.pictures], dtype=np.int64)
-            if self._order.probe is not None:
+            if self._request.probe is not None:
                 check_enough(tuple(labels), classes)
-            gone = {picture.label for picture in archive.pictures} - set(labels)
-            return self._measure(embedded, tuple(labels), classes, sorted(gone, key=str.casefold))
+            unreadable = {picture.label for picture in archive.pictures} - set(labels)
+            return self._measure(
+                embedded, tuple(labels), classes, sorted(unreadable, key=str.casefold)
+            )
 
     def _measure(
         self,
         embedded: Embedded,
         labels: tuple[str, ...],
         classes: NDArray[np.int64],
-        gone: list[str],
+        unreadable: list[str],
     ) -> Evaluation:
         guesses, notes = self._guess(embedded.vectors, labels)
-        taught = self._teach(embedded.vectors, classes)
+        trained = self._train(embedded.vectors, classes)
         files = [picture.item.name for picture in embedded.pictures]
         chosen = list(range(len(files)))
         probe = by_probe = None
-        if taught is not None:
-            chosen = np.flatnonzero(taught.unseen).tolist()
+        if trained is not None:
+            chosen = np.flatnonzero(trained.unseen).tolist()
             shares = np.exp(
-                taught.linear.log_probabilities(embedded.vectors[chosen].astype(np.float64))
+                trained.linear.log_probabilities(embedded.vectors[chosen].astype(np.float64))
             )
             by_probe = _measured(labels, files, classes, chosen, guesses_of(shares))
-            probe = self._probe(taught, labels, by_probe)
+            probe = self._probe(trained, labels, by_probe)
         zero_shot = _measured(labels, files, classes, chosen, [guesses[i] for i in chosen])
         return Evaluation(
-            model=self._order.spec.key,
+            model=self._request.spec.key,
             num_pictures=len(files),
             num_fitted=len(files) - len(chosen),
             zero_shot=zero_shot,
             by_probe=by_probe,
             probe=probe,
             left_out=embedded.left_out,
-            notes=(*_gone_notes(gone), *notes),
+            notes=(*_unreadable_notes(unreadable), *notes),
             mistakes=tuple(self._mistakes(embedded.pictures, by_probe or zero_shot)),
         )
 
     def _fetch(self) -> None:
-        """Download the weights where they are not on disk."""
-        for step in self._store.fetch(self._order.spec.key, TASK):
-            self._emit(Stage(step.message(self._order.spec.title)))
-            self._check()
+        for step in self._store.fetch(self._request.spec.key, TASK):
+            self._emit(Stage(step.message(self._request.spec.title)))
+            self._cancel.check()
         self._emit(Stage("Loading the model"))
 
     def _embed(self, archive: LabelledImages) -> Embedded:
@@ -234,21 +208,21 @@ class EvaluationJob:
         def encode(
             files: list[tuple[str, bytes]],
         ) -> tuple[NDArray[np.float32], dict[int, str]]:
-            with self._lent() as clip:
+            with self._leased() as clip:
                 found: tuple[NDArray[np.float32], dict[int, str]] = clip.embed_contents(files)
             return found
 
-        def tell(done: int) -> None:
+        def report(done: int) -> None:
             self._emit(Stage("Looking at the pictures", done, total, "pictures"))
 
-        return embed_all(archive, encode, tell, self._check)
+        return embed_all(archive, encode, report, self._cancel.check)
 
     @contextmanager
-    def _lent(self) -> Iterator[Any]:
-        """Lend the model for a batch, when it is this batch's turn."""
+    def _leased(self) -> Iterator[Any]:
+        """Lease the model for the turn of one batch."""
         with (
             self._store.queue.batch(self._cancel),
-            self._store.use(self._order.spec.key, TASK, self._cancel, inf) as clip,
+            self._store.use(self._request.spec.key, TASK, self._cancel, inf) as clip,
         ):
             yield clip
 
@@ -256,59 +230,58 @@ class EvaluationJob:
         self, vectors: NDArray[np.float32], labels: tuple[str, ...]
     ) -> tuple[list[Guess], list[str]]:
         """Return the zero-shot guesses; the texts are encoded in steps, as for `classify`."""
-        templates = self._order.templates
+        templates = self._request.templates
         self._emit(Stage("Reading the names of the classes"))
-        with self._lent() as clip:
+        with self._leased() as clip:
             for _ in clip.prepare(labels, templates=templates):
-                self._check()
+                self._cancel.check()
             guesses, notes = clip.guess(vectors, labels, templates=templates)
         return guesses, notes
 
-    def _teach(
+    def _train(
         self, vectors: NDArray[np.float32], classes: NDArray[np.int64]
     ) -> TrainedProbe | None:
-        if self._order.probe is None:
+        if self._request.probe is None:
             return None
-        steps = teach(
+        steps = train_probe(
             vectors,
             classes,
-            self._order.probe,
+            self._request.probe,
             lambda: self._store.queue.batch(self._cancel),
-            self._check,
+            self._cancel.check,
         )
         for step in steps:
             if isinstance(step, TrainedProbe):
                 return step
             self._emit(Stage("Fitting the probe", *step, "fits"))
-        raise AssertionError("teaching ends with a result")
+        raise AssertionError("the training ends with a result")
 
-    def _probe(self, taught: TrainedProbe, labels: tuple[str, ...], found: Measured) -> LinearProbe:
-        spec = self._order.spec
-        assert self._order.probe is not None
+    def _probe(
+        self, trained: TrainedProbe, labels: tuple[str, ...], found: Measured
+    ) -> LinearProbe:
+        spec = self._request.spec
+        assert self._request.probe is not None
         return LinearProbe(
             model=spec.key,
             revision=weights_revision(spec, self._store.sources.locate(spec)),
             labels=labels,
-            weight=taught.linear.weight.astype(np.float32),
-            bias=taught.linear.bias.astype(np.float32),
+            weight=trained.linear.weight.astype(np.float32),
+            bias=trained.linear.bias.astype(np.float32),
             facts=ProbeFacts(
-                num_fitted=int((~taught.unseen).sum()),
+                num_fitted=int((~trained.unseen).sum()),
                 num_held_out=found.top1.total,
                 correct=found.top1.correct,
-                strength=taught.strength,
-                seed=self._order.probe.seed,
+                strength=trained.strength,
+                seed=self._request.probe.seed,
             ),
         )
 
     def _mistakes(self, pictures: Sequence[LabelledImage], found: Measured) -> Iterator[Mistake]:
-        if self._order.pictures:
+        if self._request.pictures:
             max_pixels = int(self._store.settings.max_pixels_mp * 1e6)
             for mistake in show_mistakes(pictures, found, max_pixels):
-                self._check()
+                self._cancel.check()
                 yield mistake
-
-    def _check(self) -> None:
-        self._cancel.check()
 
 
 def _measured(
@@ -322,7 +295,7 @@ def _measured(
     return measure(labels, [files[index] for index in chosen], true, guesses)
 
 
-def _gone_notes(labels: list[str]) -> list[str]:
+def _unreadable_notes(labels: list[str]) -> list[str]:
     if not labels:
         return []
     named = ", ".join(f"“{label[:40]}”" for label in labels[:3])
@@ -336,18 +309,18 @@ def _gone_notes(labels: list[str]) -> list[str]:
     ]
 
 
-def follow(store: PipelineStore, order: EvaluationRequest) -> Iterator[Stage | Evaluation | None]:
+def follow(store: PipelineStore, request: EvaluationRequest) -> Iterator[Stage | Evaluation | None]:
     """Do an evaluation; closing the iterator ends it.
 
     Yields:
-        How far it is, None several times a second as a sign of life, and the result at last.
+        The progress, None several times a second as a sign of life, and the result at last.
 
     Raises:
-        PipelineError: the zip cannot be used, or the model is not to be had.
+        PipelineError: the zip cannot be used, or the model is not available.
     """
 
     def work(emit: Callable[[Stage | Evaluation], None], cancel: CancelToken) -> None:
-        emit(EvaluationJob(store, order, emit, cancel).run())
+        emit(EvaluationJob(store, request, emit, cancel).run())
 
     with closing(stream_work(work)) as steps:
         yield from steps

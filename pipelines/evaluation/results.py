@@ -11,33 +11,27 @@ Z_95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How many of a number of pictures were recognised.
-
-    Attributes:
-        correct: pictures whose class was found, 0..total.
-        total: pictures, at least 1.
-    """
+    """Number of correct images, 0..total, among `total`, at least 1."""
 
     correct: int
     total: int
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         if not 0 <= self.correct <= self.total or not self.total:
             raise ValueError(f"correct must be within 0..total > 0 but got {self}")
 
     @property
     def share(self) -> float:
-        """The accuracy, 0..1."""
+        """Accuracy, 0..1."""
         return self.correct / self.total
 
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's score interval at 95 %, within 0..1.
 
-        Source: Wilson 1927, "Probable inference, the law of succession, and statistical
-        inference"; unlike the normal approximation it is right for few pictures and for
-        accuracies near 0 and 1.
+        Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference";
+            unlike
+        the normal approximation it is right for few images and for accuracies near 0 and 1.
         """
         share, total, square = self.share, self.total, Z_95**2
         centre = share + square / (2 * total)
@@ -50,12 +44,12 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one picture was taken for.
+    """Predicted class of one image.
 
     Attributes:
-        file: name of the picture in the archive.
-        label: class that it belongs to.
-        predicted: class that it was taken for.
+        file: name of the image in the archive.
+        label: its class.
+        predicted: the predicted class.
         probability: of that class, 0..1.
     """
 
@@ -66,22 +60,21 @@ class Prediction:
 
     @property
     def correct(self) -> bool:
-        """Whether it was taken for what it is."""
+        """Return whether the prediction is right."""
         return self.label == self.predicted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """How well classes were told apart.
+    """Accuracy on labelled images.
 
     Attributes:
         labels: the L classes.
-        top1: how often the likeliest class is the right one.
-        top5: how often the right one is among the likeliest five; None where there are no more
-            than five classes.
-        classes: accuracy of each class, None where it has no picture here.
-        confusion: L rows (the true class) of L counts (what it was taken for).
-        predictions: one for each picture, in order.
+        top1: images whose likeliest class is right.
+        top5: images whose class is among the likeliest five; None for up to five classes.
+        classes: accuracy of each class, None if it has no image.
+        confusion: L rows (true class) of L counts (predicted class).
+        predictions: one for each image, in order.
     """
 
     labels: tuple[str, ...]
@@ -93,12 +86,12 @@ class Measured:
 
     @property
     def mistakes(self) -> list[Prediction]:
-        """The pictures that were taken for another class, the surest mistake first."""
+        """Wrong predictions, the surest first."""
         wrong = [one for one in self.predictions if not one.correct]
         return sorted(wrong, key=lambda one: -one.probability)
 
     def taken_for(self, index: int) -> tuple[str, int]:
-        """Return what a class is most often mistaken for and how often; ("", 0) if it is not."""
+        """Return the most frequent wrong prediction for a class and its count; ("", 0) if none."""
         row = [0 if i == index else count for i, count in enumerate(self.confusion[index])]
         most = max(row)
         return (self.labels[row.index(most)], most) if most else ("", 0)
@@ -107,13 +100,13 @@ class Measured:
 def measure(
     labels: tuple[str, ...], files: list[str], true: list[int], guesses: list[Guess]
 ) -> Measured:
-    """Return how well pictures were recognised.
+    """Return the accuracy of N guesses.
 
     Args:
         labels: the L classes.
-        files: names of N pictures, at least one.
+        files: names of N images, at least one.
         true: N positions of their classes.
-        guesses: N.
+        guesses: N guesses.
     """
     confusion = [[0] * len(labels) for _ in labels]
     for index, guess in zip(true, guesses, strict=True):

@@ -1,4 +1,4 @@
-"""From vectors and classes to a linear probe, measured on pictures that it never saw."""
+"""Training of a linear probe on vectors, measured on held-out images."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 Ints = NDArray[np.int64]
 
-#: Inverse strengths of the penalty that are tried, the strongest penalty first; on vectors of
-#: unit length the best one is as a rule between 10 and 1000.
+#: Inverse strengths of the penalty to choose from, the strongest penalty first; on unit vectors the
+#: best one is mostly between 10 and 1000.
 STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0, 10_000.0)
 
-#: A fit is over when no derivative of the mean loss is larger, or after so many steps.
+#: A fit ends when all derivatives of the mean loss are smaller, or after this number of steps.
 TOLERANCE = 1e-6
 MAX_STEPS = 1000
 
@@ -36,7 +36,7 @@ def fit(
 
     Args:
         vectors: (N, D).
-        classes: (N,) positions of the classes, each of which comes at least once.
+        classes: (N,) positions of the classes, each at least once.
         strength: scikit-learn's `C`.
         check: called at every step; may raise to end the fit.
     """
@@ -54,13 +54,13 @@ def choose_strength(
 
     Args:
         vectors: (N, D).
-        classes: (N,) positions of the classes; every class comes at least twice.
+        classes: (N,) positions of the classes, each at least twice.
         seed: of the folds.
         check: called at every step of a fit; may raise to end it.
 
     Yields:
-        After each fit: how many are done, of how many, and the strength with the smallest mean
-        loss (negative log-likelihood) on the folds left out, which is the answer at the end.
+        After each fit: finished fits, total fits, and the strength with the smallest mean loss
+        (negative log-likelihood) on the validation folds so far.
     """
     from sklearn.metrics import log_loss
 
@@ -79,9 +79,9 @@ def choose_strength(
 
 
 def stratified_folds(classes: Ints, seed: int) -> Ints:
-    """Return the fold of each picture, (N,), 0..K-1: each class is spread evenly over them.
+    """Return the fold of each image, (N,), 0..K-1: each class is spread evenly over them.
 
-    There are as many folds as the smallest class has pictures, at least 2 and at most 5.
+    K is the size of the smallest class, within 2..5.
     """
     from sklearn.model_selection import StratifiedKFold
 
@@ -94,9 +94,9 @@ def stratified_folds(classes: Ints, seed: int) -> Ints:
 
 
 def held_out(classes: Ints, share: float, seed: int) -> NDArray[np.bool_]:
-    """Return which pictures are never seen in fitting, (N,): about `share` of each class.
+    """Return a mask, (N,), of the images for testing: about `share` of each class.
 
-    Of every class at least one is held out, and at least two are left.
+    At least one image of every class is held out, and at least two are left.
     """
     draw = np.random.default_rng([seed, 0])
     chosen = np.zeros(len(classes), dtype=np.bool_)
@@ -107,25 +107,25 @@ def held_out(classes: Ints, share: float, seed: int) -> NDArray[np.bool_]:
     return chosen
 
 
-class _Asks:
-    """A callback of one fit that asks at every step whether to go on."""
+class _StepCheck:
+    """scikit-learn callback that calls `check` at every step of a fit."""
 
     def __init__(self, check: Callable[[], None]) -> None:
         self._check = check
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """Called before the fit."""
+        """Do nothing before the fit."""
 
     def teardown(self, estimator: Any, context: Any) -> None:
-        """Called after it; scikit-learn remembers callbacks for longer, but not who asked."""
+        """Release `check` after the fit: scikit-learn keeps callbacks for longer."""
         del self._check
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        """Called before each step."""
+        """Check before each step."""
         self._check()
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> None:
-        """Called after each step."""
+        """Do nothing after a step."""
 
 
 def _estimator(*, warm_start: bool = False) -> "LogisticRegression":
@@ -141,35 +141,33 @@ def _fitted(
     strength: float,
     check: Callable[[], None],
 ) -> "LogisticRegression":
-    return model.set_params(C=strength).set_callbacks(_Asks(check)).fit(vectors, classes)
+    return model.set_params(C=strength).set_callbacks(_StepCheck(check)).fit(vectors, classes)
 
 
-#: Fewest pictures of a class: one is held out, and each fold of the rest needs another.
+#: Fewest images of a class: one is held out, and each fold of the rest needs another.
 MIN_PER_CLASS = 4
 
-#: Shares of the pictures that may be held out, and seeds.
+#: Range of the share of images that is held out, and largest seed.
 SHARES = (0.1, 0.5)
 MAX_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeOptions:
-    """How a probe is made.
+    """Options of the training.
 
     Attributes:
-        held_out: share of each class that is never seen in fitting, within `SHARES`.
+        held_out: share of each class for testing, within `SHARES`.
         seed: of the split and of the folds, 0..`MAX_SEED`.
+
+    Raises:
+        InputError: a value is out of its range.
     """
 
     held_out: float = 0.25
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check the ranges.
-
-        Raises:
-            InputError: says what is expected.
-        """
         share, seed = self.held_out, self.seed
         low, high = SHARES
         is_number = isinstance(share, int | float) and not isinstance(share, bool)
@@ -190,12 +188,12 @@ class ProbeOptions:
 
 @dataclass(frozen=True)
 class TrainedProbe:
-    """A classifier and the pictures that it never saw.
+    """A classifier and its test images.
 
     Attributes:
         linear: the classifier; weights and biases are exact in float32.
         strength: scikit-learn's `C`, chosen by cross-validation.
-        unseen: (N,), which pictures were held out.
+        unseen: (N,) mask of the held-out images.
     """
 
     linear: Linear
@@ -204,7 +202,7 @@ class TrainedProbe:
 
 
 def check_enough(labels: tuple[str, ...], classes: NDArray[np.int64]) -> None:
-    """Refuse classes of too few pictures.
+    """Check that every class has enough images.
 
     Raises:
         InputError: names the smallest ones.
@@ -225,28 +223,28 @@ def check_enough(labels: tuple[str, ...], classes: NDArray[np.int64]) -> None:
         )
 
 
-def teach(
+def train_probe(
     vectors: NDArray[np.float32],
     classes: NDArray[np.int64],
     options: ProbeOptions,
     turn: Callable[[], AbstractContextManager[None]] = nullcontext,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, int] | TrainedProbe]:
-    """Fit a probe on all pictures but those held out.
+    """Fit a probe on all images but those held out.
 
     Args:
         vectors: (N, D), unit length.
-        classes: (N,), positions of the classes, enough of each; see `check_enough`.
-        options: how it is made.
-        turn: entered around each fit, so that others come in between.
+        classes: (N,) positions of the classes, enough of each; see `check_enough`.
+        options: of the training.
+        turn: entered around each fit, so that other work comes in between.
         check: called at every step of a fit; may raise to end it.
 
     Yields:
-        (done, total) fits, and at last the result.
+        (done, total) fits, then the result.
     """
     unseen = held_out(classes, options.held_out, options.seed)
-    seen, theirs = vectors[~unseen].astype(np.float64), classes[~unseen]
-    fits = choose_strength(seen, theirs, options.seed, check)
+    seen, labels = vectors[~unseen].astype(np.float64), classes[~unseen]
+    fits = choose_strength(seen, labels, options.seed, check)
     strength, total = 0.0, 0
     while True:
         with turn():
@@ -256,14 +254,14 @@ def teach(
         done, total, strength = following
         yield done, total + 1
     with turn():
-        found = fit(seen, theirs, strength, check)
+        found = fit(seen, labels, strength, check)
     yield total + 1, total + 1
     exact = (part.astype(np.float32).astype(np.float64) for part in (found.weight, found.bias))
     yield TrainedProbe(Linear(*exact), strength, unseen)
 
 
 def guesses_of(probabilities: NDArray[np.float64]) -> list[Guess]:
-    """Return what (N, L) probabilities say, the likeliest classes first."""
+    """Return the guesses of (N, L) probabilities, the likeliest classes first."""
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :NUM_GUESSES]
     return [
         Guess(tuple(order), tuple(row[order].tolist()))

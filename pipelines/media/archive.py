@@ -1,4 +1,4 @@
-"""Images in a zip, read one by one where they lie; nothing of it is unpacked to disk."""
+"""Images in a zip archive, read without unpacking it to disk."""
 
 import re
 import stat
@@ -24,37 +24,37 @@ from pipelines.media.inputs import (
     from_files,
     from_folder,
     is_image_name,
-    name_all,
+    make_inputs,
     printable,
 )
 
 _CHUNK_BYTES = 1 << 20
 
-#: Letters of a member's name with its folders; more are not unpacked on any common disk.
+#: Maximum number of characters of a member's name with its folders.
 _MAX_NAME = 1000
 _UTF8_FLAG, _ENCRYPTED_FLAG = 0x800, 0x1
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
-#: Formats of which a short input cannot become a huge output between two looks at its size.
+#: Methods whose output size can be checked while reading.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 _NOT_ALONE = (
     "It is a zip, which is opened only where it comes alone. Send it alone, or the images in it."
 )
 
-#: What `zipfile` raises on an archive that is damaged or made to harm.
+#: Errors of `zipfile` on damaged or malicious archives.
 _BAD_ZIP = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ZipLimits:
-    """What is still taken for an archive of images.
+    """Limits of an archive.
 
     Attributes:
-        num_members: most members.
-        total_bytes: most bytes of all members unpacked.
-        ratio: how many times larger than itself the archive, or a member, may unpack.
-        free_bytes: what unpacks to no more than this may have any ratio.
+        num_members: maximum number of members.
+        total_bytes: maximum unpacked size of all members.
+        ratio: maximum compression ratio of the archive and of a member.
+        free_bytes: unpacked size up to which any ratio is allowed.
     """
 
     num_members: int = 100_000
@@ -64,10 +64,7 @@ class ZipLimits:
 
 
 def is_zip(path: Path) -> bool:
-    """Return whether a file is a zip by its name, or, where that has no ending, by its bytes.
-
-    An office document is a zip too, but nobody means the pictures in it.
-    """
+    """Return whether a file is a zip by its suffix (not an office document) or, without, bytes."""
     if not path.is_file():
         return False
     if path.suffix:
@@ -79,17 +76,16 @@ def is_zip(path: Path) -> bool:
 def open_inputs(
     paths: Sequence[Path], names: Sequence[str] | None = None, *, recursive: bool = True
 ) -> Inputs:
-    """Take one folder, one zip, or any number of files.
+    """Return the inputs of one folder, one zip, or any number of files.
 
     Args:
-        paths: the folder, the zip, or the files in order; a zip among other files is not opened
-            and gets a result that says so.
-        names: what people call the files, if not by their file names.
-        recursive: whether the folders in a folder are entered.
+        paths: the folder, the zip, or the files; a zip among other files is unreadable.
+        names: display names of files; None for the file names.
+        recursive: whether folders in the folder are included.
 
     Raises:
-        InputError: nothing was given, there is no image, or the zip cannot be used.
-        ValueError: not as many names as paths.
+        InputError: there is no image, or the zip is invalid.
+        ValueError: the numbers of names and paths differ.
     """
     if len(paths) == 1 and paths[0].is_dir():
         return from_folder(paths[0], recursive=recursive)
@@ -104,14 +100,13 @@ def open_inputs(
 
 
 def from_zip(path: Path, limits: ZipLimits | None = None) -> Inputs:
-    """Take every image of a zip, in the archive's order.
+    """Return the images of a zip in the order of the archive.
 
-    A member that has an image's name but must not be read (a name that leads out of the archive,
-    a link, a password, a bomb) becomes an input whose `read` raises the reason, so that it gets
-    a result; anything else is in `skipped`.
+    An unsafe member with an image suffix (path outside of the archive, link, password, zip bomb)
+    is unreadable with the reason; members without an image suffix are in `skipped`.
 
     Raises:
-        InputError: no zip, damaged, beyond `limits`, or no image in it.
+        InputError: not a zip, damaged, beyond `limits`, or without images.
     """
     limits = limits or ZipLimits()
     try:
@@ -131,16 +126,13 @@ def from_zip(path: Path, limits: ZipLimits | None = None) -> Inputs:
 
 @dataclass(frozen=True)
 class _MemberSource:
-    """A member of an open archive, and its caption file there."""
+    """A member of an open archive, and its caption file in the archive."""
 
     archive: zipfile.ZipFile
     lock: threading.Lock
     member: zipfile.ZipInfo
     caption: zipfile.ZipInfo | None
-
-    @property
-    def caption_path(self) -> Path | None:
-        return None
+    caption_path: None = None
 
     def read(self) -> bytes:
         return self._read(self.member, MAX_FILE_BYTES, "It")
@@ -152,7 +144,7 @@ class _MemberSource:
 
     def _read(self, member: zipfile.ZipInfo, max_bytes: int, what: str) -> bytes:
         data = bytearray()
-        try:  # the lock: `zipfile` counts its open members without one
+        try:  # `zipfile` counts its open members without a lock
             with self.lock, self.archive.open(member) as file:
                 while len(data) <= max_bytes and (chunk := file.read(_CHUNK_BYTES)):
                     data += chunk
@@ -188,18 +180,18 @@ def _members(archive: zipfile.ZipFile, limits: ZipLimits) -> Inputs:
         raise InputError(
             "There is no image in the archive. Expected files such as .jpg, .png or .webp in it."
         )
-    found: list[tuple[str, Source]] = []
-    for (name, member), text in zip(
-        images, caption_names([name for name, _ in images]), strict=True
-    ):
+    sources: list[Source] = []
+    captions = caption_names([name for name, _ in images])
+    for (name, member), caption in zip(images, captions, strict=True):
         refusal = _refusal(name, member, limits)
-        source: Source = _MemberSource(archive, lock, member, texts.get(text))
-        found.append((_harmless(name), UnreadableSource(refusal) if refusal else source))
-    return Inputs(name_all(found), tuple(skipped), archive.close)
+        source = _MemberSource(archive, lock, member, texts.get(caption))
+        sources.append(UnreadableSource(refusal) if refusal else source)
+    names = [_harmless(name) for name, _ in images]
+    return Inputs(make_inputs(names, sources), tuple(skipped), archive.close)
 
 
 def _name(member: zipfile.ZipInfo) -> str:
-    """Return a member's name with "/" between folders; macOS writes UTF-8 without saying so."""
+    """Return a member's name with "/"; macOS writes UTF-8 without the flag."""
     name = member.filename
     if not member.flag_bits & _UTF8_FLAG and not name.isascii():
         try:
@@ -210,7 +202,6 @@ def _name(member: zipfile.ZipInfo) -> str:
 
 
 def _harmless(name: str) -> str:
-    """Return a name that leads nowhere, to be shown and to be written."""
     parts = [part for part in printable(_DRIVE.sub("", name)).split("/") if part not in ("", ".")]
     name = "/".join("_" if part == ".." else part for part in parts) or "image"
     return name if len(name) <= _MAX_NAME else f"{name[:100]}…{name[-20:]}"
@@ -228,7 +219,6 @@ def _why_no_image(name: str) -> str:
 
 
 def _refusal(name: str, member: zipfile.ZipInfo, limits: ZipLimits) -> str:
-    """Return why a member is not read, or ""."""
     kind = stat.S_IFMT(member.external_attr >> 16)
     if name.startswith("/") or _DRIVE.match(name) or ".." in name.split("/"):
         return "Its name leads out of the archive, so it is not read. Pack it under a plain name."
@@ -263,7 +253,6 @@ def _swells(unpacked: int, packed: int, limits: ZipLimits) -> bool:
 
 
 def _check_whole(members: list[zipfile.ZipInfo], archive_bytes: int, limits: ZipLimits) -> None:
-    """Refuse an archive that unpacks to far too much, or whose members share their bytes."""
     total = sum(member.file_size for member in members)
     if total > limits.total_bytes:
         raise InputError(
@@ -288,7 +277,7 @@ def _check_whole(members: list[zipfile.ZipInfo], archive_bytes: int, limits: Zip
 
 
 def _check_count(path: Path, limits: ZipLimits) -> None:
-    """Count the members before `zipfile` makes an object of each, which takes much memory."""
+    """Check the number of members before `zipfile` creates an object for each."""
     with path.open("rb") as file:
         size, end = _directory(file)
         if size > 200 * limits.num_members:
@@ -304,9 +293,8 @@ def _check_count(path: Path, limits: ZipLimits) -> None:
 
 
 def _directory(file: BinaryIO) -> tuple[int, int]:
-    """Return the size of the archive's table of contents, and the position where it ends."""
     length = file.seek(0, 2)
-    start = max(0, length - 65557)  # the last record, and the longest comment after it
+    start = max(0, length - 65557)  # the last record with the longest comment
     file.seek(start)
     tail = file.read()
     at = tail.rfind(b"PK\x05\x06")
@@ -314,7 +302,7 @@ def _directory(file: BinaryIO) -> tuple[int, int]:
         raise zipfile.BadZipFile("no table of contents")
     (size,) = struct.unpack_from("<I", tail, at + 12)
     end = start + at
-    if at >= 76 and tail[at - 20 : at - 16] == b"PK\x06\x07":  # zip64: its record comes before
+    if at >= 76 and tail[at - 20 : at - 16] == b"PK\x06\x07":  # zip64 record
         (size,) = struct.unpack_from("<Q", tail, at - 76 + 40)
         end -= 76
     return size, end

@@ -1,32 +1,40 @@
-"""Open any picture a person may have: upright, RGB, bounded, first frame."""
+"""Reading of image files of any common kind: upright, RGB, of limited size, first frame."""
 
 import io
 import struct
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from pipelines.core.errors import MediaError, MemoryLimitError
+from pipelines.core.errors import MediaError, MemoryLimitError, shown_name
 from pipelines.core.messages import Message
 from pipelines.media import isolation
 from pipelines.media.isolation import BUDGET, SMALL_BYTES
 
-#: Pixels that are converted at once.
+#: Pixels of one step of a conversion.
 _STRIP_PIXELS = 1_000_000
 
 
+@dataclass(frozen=True)
+class NamedImage:
+    """An image file with its display name."""
+
+    path: Path
+    name: str
+
+
 def to_rgb(image: Image.Image, shrink: int = 1) -> Image.Image:
-    """Return `image` in RGB, 8 bits a channel, transparency laid on white.
+    """Return `image` in RGB, 8 bits per channel, with transparency on white.
 
-    Greys of 16 and 32 bits and float greys are scaled to 0..255 by the range that their mode or
-    their values call for (255, 65535, 1.0 for floats within 0..1, else the largest value).
-
-    With `shrink`, each `shrink` x `shrink` pixels become their mean.
+    16-bit, 32-bit and float grey values are scaled to 0..255 from the range of their mode or
+    values: 255, 65535, 1.0 for floats within 0..1, else the maximum. With `shrink`, blocks of
+    `shrink` x `shrink` pixels are averaged.
     """
     convert = _converter(image)
     size = (-(-image.width // shrink), -(-image.height // shrink))
@@ -38,14 +46,13 @@ def to_rgb(image: Image.Image, shrink: int = 1) -> Image.Image:
 
 
 def _strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:
-    """Yield parts of whole rows, each with its first row; these are multiples of `multiple`."""
+    """Yield strips of rows, each with its first row, a multiple of `multiple`."""
     rows = max(_STRIP_PIXELS // (image.width * multiple), 1) * multiple
     for top in range(0, image.height, rows):
         yield top, image.crop((0, top, image.width, min(top + rows, image.height)))
 
 
 def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """Return what turns a strip of this image into RGB."""
     if image.mode in {"I", "I;16", "I;16L", "I;16B", "I;16N", "F"}:
         return partial(_wide_grey_to_rgb, full=_full_scale(image))
     if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
@@ -61,7 +68,6 @@ def _on_white(strip: Image.Image) -> Image.Image:
 
 
 def _full_scale(image: Image.Image) -> float:
-    """Return the value of a wide grey that becomes 255."""
     import numpy as np
 
     parts = (np.asarray(strip) for _, strip in _strips(image))
@@ -80,22 +86,20 @@ def _wide_grey_to_rgb(strip: Image.Image, full: float) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-#: What is opened; anything else (PostScript runs a program, for one) is refused. JPEG opens MPO
-#: as well, which PIL does not know as a format to open.
+#: Allowed formats; others are unsafe (PostScript runs a program). JPEG includes MPO.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "ICO", "JPEG2000")
 
-#: Key in `Image.info` of a picture decoded at a fraction of its size: the exact part (left, top,
-#: right, bottom), in pixels, that holds the picture. 2745 px at 1/4 are 686.25 px, of which
-#: the decoder makes 687; without this, edges shift by up to 3/4 px.
+#: Key in `Image.info` of an image decoded at a fraction of its size: exact box (left, top, right,
+#: bottom) of the content in pixels. 2745 px at 1/4 are 686.25 px, decoded as 687.
 TRUE_BOX = "true_box"
 
 Box = tuple[float, float, float, float]
 
-#: What PIL raises on EXIF data that is damaged.
+#: Errors of PIL on damaged EXIF data.
 _BAD_EXIF = (ValueError, TypeError, KeyError, SyntaxError, struct.error, OSError)
 
-#: EXIF orientation -> how the stored picture is turned upright.
-_TURNS = {
+#: EXIF orientation -> transposition that makes the image upright.
+_TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -105,27 +109,24 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-#: Most pixels of an image, unless the caller says otherwise.
+#: Default limit of the image size.
 MAX_PIXELS = 120_000_000
 
-#: From this size on a picture of which a small one is wanted is shrunk while it is converted.
+#: Images above this size are shrunk during the conversion if a draft is requested.
 LARGE_PIXELS = 4_000_000
 
-#: Bytes that PIL keeps for a pixel of any mode, at most.
+#: Maximum number of bytes of a pixel in PIL.
 _STORED_BYTES = 4
 
-#: Format -> bytes a pixel that its decoder takes at its peak, as measured; a plain JPEG, PNG, BMP
-#: or GIF takes no more than what is stored.
+#: Format -> measured peak of the decoder in bytes per pixel; a plain JPEG, PNG, BMP or GIF takes
+#: no more than the stored bytes.
 _DECODER_BYTES = {"WEBP": 16, "AVIF": 10, "JPEG2000": 20, "TIFF": 8}
 _PROGRESSIVE_BYTES = 6
 
-#: Most characters of a file's name that a message repeats.
-_MAX_NAME = 60
-
-#: Bytes that tell what a file looks like.
+#: Number of bytes that identify a file.
 _HEAD_BYTES = 300
 
-#: What people take for an image, or hope is one: (offset, bytes there, what to call it).
+#: Signatures of other kinds of files: (offset, bytes, name).
 _KNOWN = (
     (4, b"ftyphei", "a HEIC photo"),
     (4, b"ftyphev", "a HEIC photo"),
@@ -145,47 +146,40 @@ _KNOWN = (
     (257, b"ustar", "an archive, of which only zip is opened"),
 )
 
-#: How files begin that were images once, whatever came after.
+#: First bytes of image files, also of damaged ones.
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*", b"BM")
 
-# A warning is no use to a visitor, and `catch_warnings` at each call is not safe among threads.
+# `catch_warnings` at each call is not thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-# A large picture is one piece of memory, which goes back to the system when it is freed; blocks of
-# 16 MB, PIL's own choice, stay with the thread that made them: 32 threads, 32 times the memory.
+# A large image is one block of memory, returned to the system when freed. PIL's default blocks of
+# 16 MB stay with their thread.
 Image.core.set_block_size(512 * 2**20)  # type: ignore[attr-defined]
 
 
 def open_image(path: Path, *, max_pixels: int = MAX_PIXELS, draft_px: int = 0) -> Image.Image:
-    """Open an image file, upright, in RGB.
-
-    Any mode is taken: palette, CMYK, 16-bit, alpha (laid on white), EXIF rotation (applied), an
-    animation (its first frame).
+    """Open an image file of any mode as an upright "RGB" image; the first frame of an animation.
 
     Args:
         path: the file.
-        max_pixels: most pixels that are decoded.
-        draft_px: if not 0, a picture may come at a fraction of its size as long as its short
-            side keeps at least this many pixels: a JPEG decoded at 1/2, 1/4 or 1/8, which is
-            several times cheaper, a large one of another kind shrunk by a whole number.
-
-    Returns:
-        An image of mode "RGB", 8 bits a channel.
+        max_pixels: maximum size in pixels.
+        draft_px: if not 0, the image may be smaller than the file's, with a short side of at least
+            `draft_px`: JPEG is decoded at 1/2, 1/4 or 1/8, other large images are shrunk by an
+            integer factor.
 
     Raises:
         MediaError: not an image, damaged, empty, or larger than `max_pixels`.
-        MemoryLimitError: other pictures took the memory for too long.
-        MemoryError: there is no memory for it.
+        MemoryLimitError: other images use the decode budget.
+        MemoryError: the machine is out of memory.
     """
     if isolation.is_enabled():
         options = {"max_pixels": max_pixels, "draft_px": draft_px}
-        return isolation.open_isolated(_shown(path.name), open_image, path, **options)
+        return isolation.open_isolated(shown_name(path.name), open_image, path, **options)
     try:
         file = path.open("rb")
     except OSError as error:
-        shown = _shown(path.name)
         raise MediaError(
-            "The file {name} could not be read. Upload it again.", name=shown
+            "The file {name} could not be read. Upload it again.", name=shown_name(path.name)
         ) from error
     with file:
         return _decode(file, path.name, max_pixels, draft_px)
@@ -197,12 +191,12 @@ def decode_image(
     """Decode the bytes of an image file as `open_image` does; `name` is used in messages."""
     if isolation.is_enabled():
         options = {"max_pixels": max_pixels, "draft_px": draft_px}
-        return isolation.open_isolated(_shown(name), decode_image, data, name, **options)
+        return isolation.open_isolated(shown_name(name), decode_image, data, name, **options)
     return _decode(io.BytesIO(data), name, max_pixels, draft_px)
 
 
 def _decode(file: BinaryIO, name: str, max_pixels: int, draft_px: int) -> Image.Image:
-    shown = _shown(name)
+    shown = shown_name(name)
     head = file.read(_HEAD_BYTES)
     file.seek(0)
     if not head:
@@ -210,7 +204,7 @@ def _decode(file: BinaryIO, name: str, max_pixels: int, draft_px: int) -> Image.
             "{name} is empty (0 bytes). Choose an image such as a PNG or JPEG.", name=shown
         )
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2  # PIL itself refuses more than twice this
+        Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2  # PIL refuses more than twice this
     try:
         with Image.open(file, formats=FORMATS) as image:
             _check_size(image, shown, max_pixels)
@@ -224,7 +218,7 @@ def _decode(file: BinaryIO, name: str, max_pixels: int, draft_px: int) -> Image.
             name=shown,
             limit=max_pixels / 1e6,
         ) from error
-    except Exception as error:  # PIL's decoders raise whatever they meet in damaged files
+    except Exception as error:  # PIL's decoders raise errors of any type for damaged files
         looks = _looks(head)
         unknown = isinstance(error, UnidentifiedImageError)
         if unknown and (looks or not head.startswith(_SIGNATURES)):
@@ -242,57 +236,47 @@ def _decode(file: BinaryIO, name: str, max_pixels: int, draft_px: int) -> Image.
 
 
 def _within_budget(image: Image.Image, draft_px: int) -> Image.Image:
-    """Decode an opened file, within the budget that all share.
-
-    A picture that comes out large counts until nobody holds it any more.
-    """
+    """Decode an opened file within the decode budget; a large image counts while it exists."""
     pixels = image.width * image.height
-    progressive = bool(image.info.get("progressive"))  # all of it, also where a draft is taken
+    progressive = bool(image.info.get("progressive"))  # decoded at full size, even for a draft
     box = _draft(image, draft_px) if draft_px else None
     shrink = 1 if box else _shrink(image.size, draft_px)
     drawn = image.width * image.height * _STORED_BYTES
     peak = max(drawn, _DECODER_BYTES.get(image.format or "", 0) * pixels)
     peak += drawn // shrink**2 + progressive * _PROGRESSIVE_BYTES * pixels
-    hold = BUDGET.take(peak)
+    reservation = BUDGET.reserve(peak)
     try:
         upright = _load(image, shrink, box)
     except BaseException:
         image.close()
-        hold.release()
+        reservation.release()
         raise
-    image.close()  # frees its pixels at once, which would else wait for the garbage collector
-    left = upright.width * upright.height * _STORED_BYTES
-    if left > SMALL_BYTES:
-        hold.keep(left)
-        weakref.finalize(upright, hold.release)
+    image.close()  # frees the pixels now, not at the next garbage collection
+    num_bytes = upright.width * upright.height * _STORED_BYTES
+    if num_bytes > SMALL_BYTES:
+        reservation.shrink(num_bytes)
+        weakref.finalize(upright, reservation.release)
     else:
-        hold.release()
+        reservation.release()
     return upright
 
 
 def _load(image: Image.Image, shrink: int, box: Box | None) -> Image.Image:
-    """Decode; upright in RGB, shrunk by `shrink`, with the box of a draft if it is one."""
     image.load()
     orientation = _orientation(image)
     if shrink > 1:
         box = (0.0, 0.0, image.width / shrink, image.height / shrink)
     flat = to_rgb(image, shrink)
-    turn = _TURNS.get(orientation)
-    upright = flat if turn is None else flat.transpose(turn)
+    transposition = _TRANSPOSITIONS.get(orientation)
+    upright = flat if transposition is None else flat.transpose(transposition)
     if box is not None:
         upright.info[TRUE_BOX] = _turned(box, flat.size, orientation)
     return upright
 
 
-def _shown(name: str) -> str:
-    """Return a file's name as messages repeat it: quoted, printable, not too long."""
-    return repr(name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…")
-
-
 def _looks(data: bytes) -> str:
-    """Return what a file that is no image looks like, as the end of a sentence, or ""."""
+    """Return the end of a message that names the kind of a file that is no image, or ""."""
     start = data.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    text = data.decode("utf-8", "replace").rstrip("\ufffd")  # perhaps half a character
     for offset, magic, kind in _KNOWN:
         if data.startswith(magic, offset):
             return Message(": it looks like {kind}", kind=Message(kind))
@@ -300,20 +284,22 @@ def _looks(data: bytes) -> str:
         return ": it looks like an SVG drawing"
     if start.startswith((b"<!doctype html", b"<html")):
         return ": it looks like a web page"
-    readable = all(char.isprintable() or char.isspace() for char in text)
-    if text and readable and "\ufffd" not in text:
-        return ": it looks like a text"
-    return ""
+    return ": it looks like a text" if looks_like_text(data) else ""
+
+
+def looks_like_text(start: bytes) -> bool:
+    """Return whether the first bytes of a file are printable UTF-8 text."""
+    text = start.decode("utf-8", "replace").rstrip("\ufffd")  # the last character may be cut
+    return bool(text) and "\ufffd" not in text and all(c.isprintable() or c.isspace() for c in text)
 
 
 def true_box(image: Image.Image) -> Box:
-    """Return the part of an opened image, in its pixels, that holds the picture."""
-    found: Box = image.info.get(TRUE_BOX, (0.0, 0.0, float(image.width), float(image.height)))
-    return found
+    """Return the exact box of the content of an opened image in pixels, see `TRUE_BOX`."""
+    box: Box = image.info.get(TRUE_BOX, (0.0, 0.0, float(image.width), float(image.height)))
+    return box
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1..8; 1 where there is none or the data is damaged."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except _BAD_EXIF:
@@ -322,7 +308,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _turned(box: Box, size: tuple[int, int], orientation: int) -> Box:
-    """Return where `box`, from the top left corner, lies once the orientation is applied."""
+    """Return the position of a box at the top left corner after applying the orientation."""
     (_, _, right, bottom), (width, height) = box, size
     from_left, from_right = (0.0, right), (width - right, float(width))
     from_top, from_bottom = (0.0, bottom), (height - bottom, float(height))
@@ -361,22 +347,19 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
 
 
 def _draft(image: Image.Image, draft_px: int) -> Box | None:
-    """Let the JPEG decoder shrink by a power of two, keeping the short side >= `draft_px`.
-
-    Returns the exact part of the smaller picture that holds the image, or None.
-    """
+    """Let the JPEG decoder shrink by a power of two; return the exact box of the content."""
     if image.format not in {"JPEG", "MPO"}:
         return None
     width, height = image.size
     shrink = min(width, height) / draft_px
     if shrink < 2:
         return None
-    made = image.draft(None, (int(width / shrink), int(height / shrink)))
-    return made[1] if made else None
+    draft = image.draft(None, (int(width / shrink), int(height / shrink)))
+    return draft[1] if draft else None
 
 
 def _shrink(size: tuple[int, int], draft_px: int) -> int:
-    """Return by how much a large picture may be shrunk, keeping its short side >= `draft_px`."""
+    """Return the shrink factor of a large image, with a short side >= `draft_px`."""
     if not draft_px or size[0] * size[1] <= LARGE_PIXELS:
         return 1
     return max(min(size) // draft_px, 1)

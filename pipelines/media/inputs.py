@@ -1,4 +1,4 @@
-"""What there is to caption: a folder, a list of files, or one zip."""
+"""Inputs of a caption run: a folder or files."""
 
 import os
 import re
@@ -8,13 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Protocol
 
 from pipelines.core.errors import InputError, MediaError
 from pipelines.core.messages import Message
 
-#: File names that are taken for images where nobody chose the files one by one.
+#: Suffixes of images in folders and archives.
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
     | {".ppm", ".pgm", ".pbm", ".avif", ".ico", ".jp2"}
@@ -24,67 +23,61 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def is_image_name(name: str) -> bool:
-    """Return whether a file's name ends as an image's does."""
+    """Return whether a file has the suffix of an image."""
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def printable(name: str) -> str:
-    """Return `name` as text that any encoding and any terminal takes.
-
-    What is no Unicode becomes "?", control characters become "_".
-    """
+    """Return a name as valid Unicode ("?" for other bytes) without control characters ("_")."""
     return _CONTROL.sub("_", name.encode("utf-8", "replace").decode("utf-8"))
 
 
 def unique_names(names: Sequence[str]) -> list[str]:
-    """Number the repetitions among `names`: "a.jpg", "a (2).jpg".
+    """Number the repetitions among names: "a.jpg", "a (2).jpg".
 
-    Names that differ in case only count as one, since they do on many a disk.
+    Names that differ in case or Unicode form only count as equal, as on many file systems.
     """
     taken: set[str] = set()
-    plain = {_key(name) for name in names}
-    following: Counter[str] = Counter()  # ten thousand of one name must not be counted from 2 each
+    given = {_key(name) for name in names}
+    counts: Counter[str] = Counter()  # counts on, so that many equal names take linear time
     result = []
     for name in names:
-        path, key, made = PurePosixPath(name), _key(name), name
-        while _key(made) in taken or (made != name and _key(made) in plain):
-            following[key] += 1
-            made = str(path.with_name(f"{path.stem} ({following[key] + 1}){path.suffix}"))
-        taken.add(_key(made))
-        result.append(made)
+        path, key, unique = PurePosixPath(name), _key(name), name
+        while _key(unique) in taken or (unique != name and _key(unique) in given):
+            counts[key] += 1
+            unique = str(path.with_name(f"{path.stem} ({counts[key] + 1}){path.suffix}"))
+        taken.add(_key(unique))
+        result.append(unique)
     return result
 
 
 def caption_names(names: Sequence[str]) -> list[str]:
-    """Return the name of each image's caption file, no two alike.
+    """Return unique names of caption files for unique image names with folders ("/").
 
-    "a.txt" beside "a.jpg"; where "a.png" lies there too, "a.jpg.txt" and "a.png.txt".
-
-    Args:
-        names: images' names with their folders, "/" between, no two alike.
+    "a.txt" for "a.jpg"; "a.jpg.txt" and "a.png.txt" for "a.jpg" beside "a.png".
     """
-    made = [str(PurePosixPath(name).with_suffix(".txt")) for name in names]
+    texts = [str(PurePosixPath(name).with_suffix(".txt")) for name in names]
     while True:
-        count = Counter(map(_key, made))
+        counts = Counter(map(_key, texts))
         clashes = [
             i
-            for i, name in enumerate(names)
-            if count[_key(made[i])] > 1 and made[i] != f"{name}.txt"
+            for i, (name, text) in enumerate(zip(names, texts, strict=True))
+            if counts[_key(text)] > 1 and text != f"{name}.txt"
         ]
         if not clashes:
-            return unique_names(made)
+            return unique_names(texts)
         for i in clashes:
-            made[i] = f"{names[i]}.txt"
+            texts[i] = f"{names[i]}.txt"
 
 
 def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-#: Most bytes of one image file.
+#: Maximum size of an image file.
 MAX_FILE_BYTES = 200_000_000
 
-#: Most bytes of a caption file.
+#: Maximum size of a caption file.
 MAX_CAPTION_BYTES = 1_000_000
 
 _UNPRINTABLE = (
@@ -92,40 +85,32 @@ _UNPRINTABLE = (
     "Rename it and start again."
 )
 
-#: What lies beside images as a matter of course: captions, and what runs before this one wrote.
+#: Suffixes of files that are expected beside images: captions, and results of earlier runs.
 COMPANION_SUFFIXES = frozenset({".txt", ".json", ".jsonl", ".csv"})
 
 
 class Source(Protocol):
-    """Where one input's bytes come from."""
+    """Source of an image and its caption file."""
 
     def read(self) -> bytes:
-        """Return the bytes of the image file.
-
-        Raises:
-            MediaError: it cannot be read, or must not be.
-        """
+        """Return the bytes of the image file, or raise `MediaError`."""
 
     def read_caption(self) -> bytes:
-        """Return the bytes of the caption file beside it, empty where there is none.
-
-        Raises:
-            MediaError: there is one that cannot be read.
-        """
+        """Return the bytes of the caption file, empty if there is none, or raise `MediaError`."""
 
     @property
     def caption_path(self) -> Path | None:
-        """Where its caption file lies, there or not; None where none can be written."""
+        """Path of the caption file, which may not exist; None if it cannot be written."""
 
 
 @dataclass(frozen=True)
 class BatchInput:
-    """One image to caption.
+    """One image of a caption run.
 
     Attributes:
-        name: unique in the run; its folders within the input with "/" between.
-        caption_name: name of its caption file in exports, unique in the run.
-        source: where its bytes come from.
+        name: unique name with folders within the input ("/").
+        caption_name: unique name of its caption file in exports.
+        source: source of its bytes.
     """
 
     name: str
@@ -133,10 +118,10 @@ class BatchInput:
     source: Source
 
     def existing_caption(self) -> str:
-        """Return the text of the caption file beside it, stripped; "" where there is none.
+        """Return the stripped text of the caption file, "" if there is none.
 
         Raises:
-            MediaError: there is one that cannot be read, or is no UTF-8 text.
+            MediaError: the file cannot be read or is not UTF-8.
         """
         try:
             return self.source.read_caption().decode("utf-8-sig").strip()
@@ -148,7 +133,7 @@ class BatchInput:
 
 @dataclass(frozen=True)
 class Skipped:
-    """Something in a folder or an archive that is not taken for an image, and why."""
+    """A file in a folder or an archive that is not used, with the reason."""
 
     name: str
     reason: str
@@ -156,12 +141,12 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The inputs of a run; close it, or use it in a `with` block.
+    """Inputs of a run; to be closed, or used in a `with` block.
 
     Attributes:
-        items: in the order in which they are captioned.
-        skipped: what is no input.
-        close: closes what is open.
+        items: inputs in order.
+        skipped: files that are no inputs.
+        close: closes open files.
     """
 
     items: tuple[BatchInput, ...]
@@ -169,33 +154,21 @@ class Inputs:
     close: Callable[[], None] = field(default=lambda: None, repr=False)
 
     def __enter__(self) -> "Inputs":
-        """Return this."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close what is open."""
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
 @dataclass(frozen=True)
 class FileSource:
-    """A file on this machine.
-
-    Attributes:
-        path: the image.
-        caption_path: the caption file beside it, there or not.
-    """
+    """Image at `path` with its caption file, which may not exist."""
 
     path: Path
     caption_path: Path | None
 
     def read(self) -> bytes:
-        """Return the bytes of the file; see `Source`."""
+        """Return the bytes of the image file; see `Source`."""
         return _read_regular(self.path, MAX_FILE_BYTES, "The file")
 
     def read_caption(self) -> bytes:
@@ -207,48 +180,38 @@ class FileSource:
 
 @dataclass(frozen=True)
 class UnreadableSource:
-    """What must not be read.
-
-    Attributes:
-        reason: why, and what to do.
-    """
+    """Source whose `read` raises `MediaError(reason)`."""
 
     reason: str
-
-    @property
-    def caption_path(self) -> Path | None:
-        """None: nothing is written beside it."""
-        return None
+    caption_path: None = None
 
     def read(self) -> bytes:
         """Raise the reason; see `Source`."""
         raise MediaError(self.reason)
 
     def read_caption(self) -> bytes:
-        """Return nothing; see `Source`."""
+        """Return no bytes; see `Source`."""
         return b""
 
 
-def name_all(found: Sequence[tuple[str, Source]]) -> tuple[BatchInput, ...]:
-    """Return inputs under unique names, made from the names that are wanted for them."""
-    names = unique_names([name for name, _ in found])
-    texts = caption_names(names)
-    return tuple(
-        BatchInput(name, text, source)
-        for name, text, (_, source) in zip(names, texts, found, strict=True)
-    )
+def make_inputs(
+    names: Sequence[str], sources: Sequence[Source], *, unique: bool = False
+) -> tuple[BatchInput, ...]:
+    """Return inputs; names that are not `unique` are numbered."""
+    names = names if unique else unique_names(names)
+    rows = zip(names, caption_names(names), sources, strict=True)
+    return tuple(BatchInput(*row) for row in rows)
 
 
 def from_folder(folder: Path, *, recursive: bool = True) -> Inputs:
-    """Take every image of a folder, by name, a folder's own before those of the folders in it.
+    """Return the images of a folder, sorted by name, before those of its folders.
 
-    Hidden files and folders are left out, and folders that are symbolic links are not entered;
-    links to files are followed. Names are those on the disk, so that tables find the files again;
-    an image whose name no table can hold gets an error. Files that are no images by their names
-    are in `skipped`, except for those with `COMPANION_SUFFIXES`.
+    Hidden files, hidden folders and linked folders are ignored; linked files are read. An image
+    keeps its name on disk; one with an unprintable name is unreadable. Other files, except for
+    `COMPANION_SUFFIXES`, are in `skipped`.
 
     Raises:
-        InputError: no such folder, or no image in it.
+        InputError: there is no such folder, or no image in it.
     """
     if not folder.is_dir():
         raise InputError("Expected a folder of images but {name!r} is none.", name=folder.name)
@@ -264,58 +227,52 @@ def from_folder(folder: Path, *, recursive: bool = True) -> Inputs:
         raise InputError(
             "There is no image in the folder. Expected files such as .jpg, .png or .webp."
         )
-    return Inputs(_in_place(folder, paths), tuple(skipped))
+    return Inputs(_named_on_disk(folder, paths), tuple(skipped))
 
 
 def from_files(paths: Sequence[Path], names: Sequence[str] | None = None) -> Inputs:
-    """Take files as they are given, each of which becomes one result whatever it is.
+    """Return one input for each file of any kind.
 
     Args:
-        paths: the files, in order.
-        names: what people call them, if not by their file names.
+        paths: the files.
+        names: display names; None for the file names.
 
     Raises:
-        InputError: there are none.
-        ValueError: not as many names as paths.
+        InputError: there are no files.
+        ValueError: the numbers of names and paths differ.
     """
     if not paths:
         raise InputError("No files were given. Choose some images, or one zip of images.")
     shown = [path.name for path in paths] if names is None else list(names)
     if len(shown) != len(paths):
         raise ValueError(f"names must be as many as paths, {len(paths)}, but got {len(shown)}")
-    return Inputs(_beside(paths, [printable(Path(name).name or "image") for name in shown]))
-
-
-def _beside(paths: Sequence[Path], names: Sequence[str]) -> tuple[BatchInput, ...]:
-    return name_all(list(zip(names, _sources(paths), strict=True)))
+    labels = [printable(Path(name).name or "image") for name in shown]
+    return Inputs(make_inputs(labels, _sources(paths)))
 
 
 def _sources(paths: Sequence[Path]) -> list[FileSource]:
     distinct = list(dict.fromkeys(path.absolute().as_posix() for path in paths))
-    beside = dict(zip(distinct, map(Path, caption_names(distinct)), strict=True))
-    return [FileSource(path, beside[path.absolute().as_posix()]) for path in paths]
+    captions = dict(zip(distinct, map(Path, caption_names(distinct)), strict=True))
+    return [FileSource(path, captions[path.absolute().as_posix()]) for path in paths]
 
 
-def _in_place(folder: Path, paths: Sequence[Path]) -> tuple[BatchInput, ...]:
-    """Return the images of a folder under the names that they have on the disk."""
+def _named_on_disk(folder: Path, paths: Sequence[Path]) -> tuple[BatchInput, ...]:
     real = [path.relative_to(folder).as_posix() for path in paths]
     names, taken = [], set(real)
     for name in real:
         shown = printable(name)
         while shown != name and shown in taken:
-            shown = f"{shown}?"  # only to be told apart: it is not read
+            shown = f"{shown}?"  # unique only: the file is not read
         taken.add(shown)
         names.append(shown)
     sources: list[Source] = [
         source if shown == name else UnreadableSource(_UNPRINTABLE)
         for shown, name, source in zip(names, real, _sources(paths), strict=True)
     ]
-    texts = caption_names(names)
-    return tuple(BatchInput(*one) for one in zip(names, texts, sources, strict=True))
+    return make_inputs(names, sources, unique=True)
 
 
 def _walk(folder: Path, recursive: bool, skipped: list[Skipped]) -> Iterator[Path]:
-    """Yield the files of a folder, those of one folder together, by name."""
 
     def unreadable(error: OSError) -> None:
         name = Path(str(error.filename)).relative_to(folder).as_posix()
@@ -327,7 +284,7 @@ def _walk(folder: Path, recursive: bool, skipped: list[Skipped]) -> Iterator[Pat
 
 
 def _read_regular(path: Path, max_bytes: int, what: str) -> bytes:
-    """Read a file that is a file (a pipe would keep us waiting), up to `max_bytes`."""
+    """Read a regular file (a pipe would block) of at most `max_bytes`."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise MediaError(

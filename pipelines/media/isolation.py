@@ -1,7 +1,7 @@
-"""Decoding in processes of their own, so that a decoder that crashes or hangs costs one request.
+"""Decoding in separate processes, so that a crash or hang of a decoder costs one request only.
 
-`enable()` switches it on; until then, and inside such a process, pictures and videos are decoded
-where they are asked for. A process answers one request at a time and is kept for the next one.
+`enable()` switches it on; before that, and in a decoder process, images and videos are decoded in
+the calling process. A decoder process serves one request at a time and is reused.
 """
 
 import importlib
@@ -27,68 +27,63 @@ from pipelines.core.cancel import NEVER, Cancelled, CancelToken
 from pipelines.core.errors import DecoderLost, MemoryLimitError, PipelineError
 from pipelines.core.remote import KEY_VARIABLE
 
-#: Bytes of all large pictures together, and the share of the machine's memory that it may be.
-MOST_BYTES = 1_000_000_000
-SHARE = 0.125
+#: Limits of the decode budget: bytes, and fraction of the machine's memory.
+MAX_BYTES = 1_000_000_000
+MAX_FRACTION = 0.125
 
-#: Up to this a picture is small: it never waits and is not counted. The queue lets 32 requests
-#: decode at once, so that such pictures take no more than half a gigabyte together.
+#: Images up to this size are not counted. The queue admits 32 requests, whose small images take
+#: half a gigabyte at most.
 SMALL_BYTES = 16_000_000
 
-#: Seconds that a picture waits for its turn.
+#: Maximum seconds of waiting for a reservation.
 WAIT_S = 60.0
 
 
-class Hold:
-    """A part of the budget; given back once, however often it is released."""
+class Reservation:
+    """Reserved bytes of a decode budget."""
 
-    def __init__(self, budget: "DecodeBudget", held: int) -> None:
-        """Remember how much is held."""
+    def __init__(self, budget: "DecodeBudget", size: int) -> None:
         self._budget = budget
-        self._held = held
+        self._size = size
 
-    def keep(self, needed: int) -> None:
-        """Give back what is held beyond `needed` bytes."""
-        surplus = self._held - needed
+    def shrink(self, needed: int) -> None:
+        """Return all bytes beyond `needed` to the budget."""
+        surplus = self._size - needed
         if surplus > 0:
-            self._held = needed
+            self._size = needed
             self._budget.give_back(surplus)
 
     def release(self) -> None:
-        """Give everything back."""
-        self.keep(0)
+        """Return all bytes; further calls do nothing."""
+        self.shrink(0)
 
 
 class DecodeBudget:
-    """A fair semaphore over bytes: first come, first served, so that a large one gets its turn.
-
-    What needs more than there is in all runs alone.
-    """
+    """Fair (first in, first out) semaphore of `total` bytes; larger reservations run alone."""
 
     def __init__(self, total: int) -> None:
-        """Have `total` bytes to lend."""
         self.total = total
         self._free = total
         self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
 
-    def take(self, needed: int) -> Hold:
-        """Wait for a turn and `needed` bytes.
+    def reserve(self, needed: int) -> Reservation:
+        """Wait for `needed` bytes.
 
         Raises:
-            MemoryLimitError: they did not come within `WAIT_S`.
+            MemoryLimitError: they are not available within `WAIT_S`.
         """
         if needed <= SMALL_BYTES:
-            return Hold(self, 0)
-        share, me = min(needed, self.total), object()
-        disable = time.monotonic() + WAIT_S
+            return Reservation(self, 0)
+        size, ticket = min(needed, self.total), object()
+        deadline = time.monotonic() + WAIT_S
         with self._changed:
-            self._waiting.append(me)
+            self._waiting.append(ticket)
             try:
-                while self._waiting[0] is not me or self._free < share:
+                while self._waiting[0] is not ticket or self._free < size:
                     if (
-                        not self._changed.wait(disable - time.monotonic())
-                        and time.monotonic() >= disable
+                        not self._changed.wait(deadline - time.monotonic())
+                        and time.monotonic() >= deadline
                     ):
                         raise MemoryLimitError(
                             "This picture needs {size:.2f} GB to be decoded, but other "
@@ -97,59 +92,56 @@ class DecodeBudget:
                             size=needed / 1e9,
                             limit=self.total / 1e9,
                         )
-                self._free -= share
+                self._free -= size
             finally:
-                self._waiting.remove(me)
+                self._waiting.remove(ticket)
                 self._changed.notify_all()
-        return Hold(self, share)
+        return Reservation(self, size)
 
-    def give_back(self, count: int) -> None:
-        """Lend `count` bytes to others."""
+    def give_back(self, size: int) -> None:
+        """Return bytes of a reservation."""
         with self._changed:
-            self._free += count
+            self._free += size
             self._changed.notify_all()
 
 
-#: The one of this process.
-BUDGET = DecodeBudget(min(MOST_BYTES, int(SHARE * machine_memory_bytes())))
+#: Budget of this process.
+BUDGET = DecodeBudget(min(MAX_BYTES, int(MAX_FRACTION * machine_memory_bytes())))
 
-
-#: Seconds without a sign of life after which a decoder counts as hung.
+#: Seconds without a heartbeat after which a decoder counts as hung.
 HANG_S = 60.0
 
-#: Seconds that a decoder has to end work that is cancelled.
+#: Seconds from a cancellation to the end of a decoder's work; after that it is killed.
 STOP_S = 5.0
 
-#: Processes at once, and those that are kept while nobody asks.
-MOST = 32
-MOST_IDLE = 4
+#: Maximum number of processes, and of idle ones.
+MAX_PROCESSES = 32
+MAX_IDLE = 4
 
-#: Seconds after which one that is kept is ended: a new one starts in a tenth of a second.
-KEPT_S = 60.0
+#: Seconds after which an idle process is ended; a start takes a tenth of a second.
+IDLE_S = 60.0
 
 #: Seconds between two checks of the caller's token.
 _POLL_S = 0.05
 
-#: Module that a process runs, and imports before it is asked: by name, since it imports this one.
+#: Main module of the processes; by name, since it imports this module.
 _WORKER = "pipelines.media.worker"
 
-_BYTES_A_PIXEL = 4
+_BYTES_PER_PIXEL = 4
 
-
-#: Held while a process starts.
-_STARTING = threading.Lock()
+_START_LOCK = threading.Lock()
 
 
 @contextmanager
-def _keys_put_away() -> Iterator[None]:
-    """Let no process that starts in the block inherit the keys of servers: it reads any file."""
-    with _STARTING:
+def _keys_removed() -> Iterator[None]:
+    """Remove the keys of servers from the environment that a started decoder inherits."""
+    with _START_LOCK:
         names = [name for name in os.environ if name.startswith(KEY_VARIABLE)]
-        kept = {name: os.environ.pop(name) for name in names}
+        keys = {name: os.environ.pop(name) for name in names}
         try:
             yield
         finally:
-            os.environ.update(kept)
+            os.environ.update(keys)
 
 
 class _Switch:
@@ -157,30 +149,30 @@ class _Switch:
 
 
 def enable() -> None:
-    """From now on decode apart."""
-    decoder_pool()  # there is one before several ask for it at once
+    """Decode in separate processes from now on."""
+    decoder_pool()  # created before threads race for it
     _Switch.on = True
 
 
 def disable() -> None:
-    """Decode where it is asked for again, and end the processes that nobody uses."""
+    """Decode in the calling process again, and end the idle decoders."""
     _Switch.on = False
-    decoder_pool().dismiss()
+    decoder_pool().end_idle()
 
 
 def end_idle() -> None:
-    """End the processes that nobody has used for a while."""
-    decoder_pool().dismiss(KEPT_S)
+    """End the decoders that were idle for `IDLE_S`."""
+    decoder_pool().end_idle(IDLE_S)
 
 
 def is_enabled() -> bool:
-    """Whether decoding is done apart."""
+    """Return whether decoding is isolated."""
     return _Switch.on
 
 
 @cache
 def decoder_pool() -> "DecoderPool":
-    """Return the processes of this one."""
+    """Return the pool of this process."""
     return DecoderPool()
 
 
@@ -189,44 +181,43 @@ def _serve(conn: Connection, stop: Any) -> None:
 
 
 class DecoderProcess:
-    """One process that decodes; used by one thread at a time."""
+    """Decoder process that runs `target`; used by one thread at a time."""
 
     def __init__(self, context: Any, target: Callable[..., None], hang_s: float) -> None:
-        """Start it; `target` is what it runs."""
-        self._conn, theirs = context.Pipe()
+        self._conn, child = context.Pipe()
         self._stop = context.RawValue(c_bool, False)  # no lock that a crash could leave behind
         self._hang_s = hang_s
-        self._owes = False
-        self._process = context.Process(target=target, args=(theirs, self._stop), daemon=True)
-        with _keys_put_away():
+        self._pending = False
+        self._process = context.Process(target=target, args=(child, self._stop), daemon=True)
+        with _keys_removed():
             self._process.start()
-        theirs.close()  # so that the end of the process is the end of the connection
+        child.close()  # so that the connection ends with the process
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can be asked."""
+        """Return whether the process can take requests."""
         return not self._conn.closed and bool(self._process.is_alive())
 
-    def ask(
+    def request(
         self,
         name: str,
         *request: Any,
         cancel: CancelToken = NEVER,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> Any:
-        """Return the answer to a request; `name` is what messages call the file.
+        """Return the response to a request; `name` names the file in messages.
 
         Raises:
-            PipelineError: as the decoding itself does.
-            DecoderLost: the process crashed or hung, after which it is gone.
-            Cancelled: `cancel` is cancelled; a process that did not end its work soon is killed.
-            MemoryError: there is no memory for it.
+            PipelineError: raised by the decoder.
+            DecoderLost: the process crashed or hung; it is ended.
+            Cancelled: `cancel` is cancelled.
+            MemoryError: the process is out of memory.
         """
-        held: list[Hold] = []
+        reservations: list[Reservation] = []
         try:
-            self._owes, self._stop.value = True, False
+            self._pending, self._stop.value = True, False
             self._conn.send(request)
-            return self._answer(name, held, cancel, on_progress)
+            return self._response(name, reservations, cancel, on_progress)
         except (EOFError, OSError) as error:
             raise DecoderLost(
                 "{name} makes the decoder crash: it is damaged, or needs more memory than "
@@ -234,26 +225,26 @@ class DecoderProcess:
                 name=name,
             ) from error
         finally:
-            if self._owes:  # nobody else may get this answer
+            if self._pending:  # the response must not reach another request
                 self.kill()
-            for hold in held:
-                hold.release()
+            for reservation in reservations:
+                reservation.release()
 
-    def _answer(
+    def _response(
         self,
         name: str,
-        held: list[Hold],
+        reservations: list[Reservation],
         cancel: CancelToken,
         on_progress: Callable[[int, int], None] | None,
     ) -> Any:
-        heard, cancelled = time.monotonic(), inf
+        last_sign, cancelled = time.monotonic(), inf
         while True:
             if cancelled == inf and cancel.is_cancelled:
                 self._stop.value, cancelled = True, time.monotonic()
             if time.monotonic() - cancelled > STOP_S:
                 raise Cancelled
             if not self._conn.poll(_POLL_S):
-                if time.monotonic() - heard > self._hang_s:
+                if time.monotonic() - last_sign > self._hang_s:
                     raise DecoderLost(
                         "{name} keeps the decoder busy for {seconds:.0f} s without a result. "
                         "Save it again with another program, or choose another file.",
@@ -261,75 +252,75 @@ class DecoderProcess:
                         seconds=self._hang_s,
                     )
                 continue
-            kind, *told = self._conn.recv()
-            heard = time.monotonic()
+            kind, *values = self._conn.recv()
+            last_sign = time.monotonic()
             if kind == "image":
-                return self._image(*told, held=held)
+                return self._image(*values, reservations=reservations)
             if kind in {"value", "error"}:
-                self._owes = False
+                self._pending = False
             if kind == "value":
-                return told[0]
+                return values[0]
             if kind == "error":
-                raise told[0]
+                raise values[0]
             if kind == "progress" and on_progress is not None:
-                on_progress(*told)
-            elif kind == "take":
-                self._lend(told[0], held)
-                heard = time.monotonic()
+                on_progress(*values)
+            elif kind == "reserve":
+                self._reserve(values[0], reservations)
+                last_sign = time.monotonic()
 
-    def _lend(self, needed: int, held: list[Hold]) -> None:
-        """Answer a decoder that asks for a part of the budget."""
+    def _reserve(self, needed: int, reservations: list[Reservation]) -> None:
         try:
-            held.append(BUDGET.take(needed))
+            reservations.append(BUDGET.reserve(needed))
         except PipelineError as error:
             self._conn.send(error)
         else:
             self._conn.send(None)
 
-    def _image(self, size: tuple[int, int], info: dict[str, Any], *, held: list[Hold]) -> Any:
+    def _image(
+        self, size: tuple[int, int], info: dict[str, Any], *, reservations: list[Reservation]
+    ) -> Any:
         data = self._conn.recv_bytes()
-        self._owes = False
-        open_isolated = Image.frombytes("RGB", size, data)
-        open_isolated.info.update(info)
-        left = size[0] * size[1] * _BYTES_A_PIXEL
-        if left > SMALL_BYTES and held:  # counts until nobody holds it any more
-            hold = held.pop()
-            hold.keep(left)
-            weakref.finalize(open_isolated, hold.release)
-        return open_isolated
+        self._pending = False
+        image = Image.frombytes("RGB", size, data)
+        image.info.update(info)
+        num_bytes = size[0] * size[1] * _BYTES_PER_PIXEL
+        if num_bytes > SMALL_BYTES and reservations:  # counts as long as the image exists
+            reservation = reservations.pop()
+            reservation.shrink(num_bytes)
+            weakref.finalize(image, reservation.release)
+        return image
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the process."""
         self._process.kill()
         self._process.join(timeout=5)
         self._conn.close()
 
 
 class DecoderPool:
-    """The processes that decode: some wait, some are lent."""
+    """Pool of decoder processes that run `target`."""
 
     def __init__(self, target: Callable[..., None] | None = None) -> None:
-        """Start none yet; `target` is what each will run."""
-        start = "spawn" if sys.platform == "win32" else "forkserver"
-        self._context = multiprocessing.get_context(start)
-        if start == "forkserver":
+        method = "spawn" if sys.platform == "win32" else "forkserver"
+        self._context = multiprocessing.get_context(method)
+        if method == "forkserver":
             self._context.set_forkserver_preload([_WORKER])
         self.target = target or _serve
-        self._places = threading.BoundedSemaphore(MOST)
+        self._slots = threading.BoundedSemaphore(MAX_PROCESSES)
         self._lock = threading.Lock()
-        self._idle: list[tuple[DecoderProcess, float]] = []  # and since when
+        self._idle: list[tuple[DecoderProcess, float]] = []  # and the time it became idle
 
     @contextmanager
-    def one(self) -> Iterator[DecoderProcess]:
-        """Lend a process, started where none waits."""
-        with self._places:
-            decoder = self._waiting() or DecoderProcess(self._context, self.target, HANG_S)
+    def lease(self) -> Iterator[DecoderProcess]:
+        """Lease an idle process, or a new one."""
+        with self._slots:
+            decoder = self._pop_idle() or DecoderProcess(self._context, self.target, HANG_S)
             try:
                 yield decoder
             finally:
-                self._take_back(decoder)
+                self._put_back(decoder)
 
-    def _waiting(self) -> DecoderProcess | None:
+    def _pop_idle(self) -> DecoderProcess | None:
         with self._lock:
             while self._idle:
                 decoder, _ = self._idle.pop()
@@ -337,18 +328,18 @@ class DecoderPool:
                     return decoder
         return None
 
-    def _take_back(self, decoder: DecoderProcess) -> None:
+    def _put_back(self, decoder: DecoderProcess) -> None:
         if not decoder.is_alive:
             return
         with self._lock:
-            if len(self._idle) < MOST_IDLE:
+            if len(self._idle) < MAX_IDLE:
                 self._idle.append((decoder, time.monotonic()))
                 return
         decoder.kill()
 
-    def dismiss(self, waited_s: float = 0.0) -> None:
-        """End the processes that have waited for so many seconds."""
-        latest = time.monotonic() - waited_s
+    def end_idle(self, idle_s: float = 0.0) -> None:
+        """End the processes that were idle for `idle_s`."""
+        latest = time.monotonic() - idle_s
         with self._lock:
             ended = [decoder for decoder, since_s in self._idle if since_s <= latest]
             self._idle = [one for one in self._idle if one[1] > latest]
@@ -359,6 +350,6 @@ class DecoderPool:
 def open_isolated(
     name: str, function: Callable[..., Image.Image], *args: Any, **options: Any
 ) -> Any:
-    """Return the picture that `function(*args, **options)` opens, opened apart."""
-    with decoder_pool().one() as decoder:
-        return decoder.ask(name, "call", function, args, options)
+    """Return the image `function(*args, **options)`, opened in a decoder process."""
+    with decoder_pool().lease() as decoder:
+        return decoder.request(name, "call", function, args, options)

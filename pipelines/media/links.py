@@ -1,41 +1,39 @@
-"""The file that a link of a visitor leads to, fetched within bounds. Torch-free."""
+"""Fetching of linked files from public servers, with limits."""
 
 import functools
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
-from typing import Any
 
 import anyio
 import httpx
 
 from pipelines.core.errors import InputError, MediaError, PipelineError
 
-#: Says of an address, as text, whether a link may lead there.
+#: Predicate on an IP address, as text, that a link may lead to.
 Allowed = Callable[[str], bool]
 
-#: What `ipaddress` calls global, in one version of Python or another, and is not public:
-#: carrier-grade NAT, which clouds use for themselves; protocol assignments; relays of 6to4;
-#: the agent of Azure.
+#: Addresses that some versions of `ipaddress` call global but are not public: carrier-grade NAT,
+#: protocol assignments, 6to4 relays, the agent of Azure.
 _NOT_PUBLIC_4 = tuple(
     IPv4Network(network)
     for network in ("100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")
 )
 
-#: All that is given out of IPv6, without what is kept for documents.
-_GIVEN_6, _DOCUMENTS_6 = IPv6Network("2000::/3"), IPv6Network("3fff::/20")
+#: Allocated IPv6 addresses, and those for documentation.
+_ALLOCATED_6, _DOCUMENTATION_6 = IPv6Network("2000::/3"), IPv6Network("3fff::/20")
 
-#: IPv6 that is translated to an IPv4 address, which is its last 32 bits.
+#: IPv6 addresses that are translated to the IPv4 address in their last 32 bits.
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: str) -> bool:
-    """Whether an address, as text, is one of the public internet; False where it is none."""
+    """Return whether a text is an IP address of the public internet."""
     try:
         parsed = ip_address(address)
     except ValueError:
@@ -43,7 +41,7 @@ def is_public(address: str) -> bool:
     if isinstance(parsed, IPv6Address):
         inner = _inside(parsed)
         if inner is None:
-            return parsed.is_global and parsed in _GIVEN_6 and parsed not in _DOCUMENTS_6
+            return parsed.is_global and parsed in _ALLOCATED_6 and parsed not in _DOCUMENTATION_6
         parsed = inner
     return (
         parsed.is_global
@@ -54,67 +52,55 @@ def is_public(address: str) -> bool:
 
 
 def _inside(address: IPv6Address) -> IPv4Address | None:
-    """Return the IPv4 address that an IPv6 address leads to, or None."""
     if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address.ipv4_mapped or address.sixtofour
 
 
-async def addresses(host: str, port: int) -> list[str]:
-    """Return the addresses of a name, without doubles, in the order in which to try them.
-
-    Given up by whoever cancels, however long the name server is silent.
+async def resolve(host: str, port: int) -> list[str]:
+    """Return the distinct addresses of a host, in order of preference; can be cancelled.
 
     Raises:
-        OSError, UnicodeError: it has none.
+        OSError, UnicodeError: the host has no address.
     """
-    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-    limiter = anyio.CapacityLimiter(1)  # of its own: the common one may be full
-    found = await anyio.to_thread.run_sync(look_up, limiter=limiter, abandon_on_cancel=True)
-    return list(dict.fromkeys(_texts(found)))
+    lookup = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    limiter = anyio.CapacityLimiter(1)  # the shared one may be full
+    found = await anyio.to_thread.run_sync(lookup, limiter=limiter, abandon_on_cancel=True)
+    families = {socket.AF_INET, socket.AF_INET6}
+    return list(dict.fromkeys(str(row[4][0]) for row in found if row[0] in families))
 
 
-def _texts(found: Sequence[tuple[Any, ...]]) -> Iterator[str]:
-    for family, _, _, _, where in found:
-        if family in {socket.AF_INET, socket.AF_INET6}:
-            yield str(where[0])
-
-
-#: Seconds that a fetch may take in all, names and redirects included.
+#: Maximum seconds of a fetch, name resolution and redirects included.
 FETCH_S = 60.0
 
-#: Seconds that one address of a server may take to accept a connection.
+#: Maximum seconds of a connection to one address.
 CONNECT_S = 5.0
 
-#: The last port that there is.
-MOST_PORT = 65535
+MAX_PORT = 65535
+MAX_REDIRECTS = 5
 
-#: Redirects that are followed.
-MOST_REDIRECTS = 5
-
-#: Names that lead to private addresses inside of a Hugging Face Space. Who answers for them there
-#: still needs the certificate of the name.
+#: Hosts with private addresses within a Hugging Face Space; TLS still verifies their names.
 _HUB = ("hf.co", "huggingface.co")
 
-_OF_HUB = tuple(f".{name}" for name in _HUB)
+_HUB_DOMAINS = tuple(f".{name}" for name in _HUB)
 
-#: Addresses of one name that are tried.
-_MOST_ADDRESSES = 3
+#: Maximum number of addresses that are tried.
+_MAX_ADDRESSES = 3
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
-#: Most bytes that are unpacked at once, and about as many are written at once.
-_PIECE = 1 << 20
+#: Maximum number of bytes that are unpacked at once; writes have about this size.
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bounds:
-    """What a fetch may cost, and where it may lead.
+class FetchLimits:
+    """Limits of a fetch.
 
     Attributes:
-        max_bytes: most bytes of the file, unpacked.
-        deadline_s: seconds in all.
-        allowed: says of an address whether it may be connected to.
+        max_bytes: maximum unpacked size.
+        deadline_s: maximum seconds in all.
+        allowed: predicate on the addresses.
     """
 
     max_bytes: int
@@ -122,35 +108,31 @@ class Bounds:
     allowed: Allowed = is_public
 
 
-async def fetch(link: str, file: Path, bounds: Bounds) -> None:
-    """Write what a link leads to into a file; messages name it as the file is named.
+async def fetch(link: str, file: Path, limits: FetchLimits) -> None:
+    """Download an http or https link to a file, which may be incomplete after a failure.
 
-    Every address is checked before it is connected to, after a redirect too; no proxy is asked.
-
-    Args:
-        link: of http or https.
-        file: on failure part of it may be there.
-        bounds: what it may cost.
+    Every address is checked before a connection, also after a redirect; proxies are not used.
+    Messages contain the name of `file`.
 
     Raises:
-        InputError: it cannot be fetched; what is not public is told like what is not there.
+        InputError: it cannot be fetched; the message is the same for private addresses.
         MediaError: it is too large.
     """
     try:
-        with anyio.fail_after(bounds.deadline_s):
+        with anyio.fail_after(limits.deadline_s):
             async with httpx.AsyncClient(
-                transport=Pinned(bounds.allowed),
+                transport=PinnedTransport(limits.allowed),
                 headers={"Accept-Encoding": "identity"},
                 timeout=httpx.Timeout(None, connect=CONNECT_S),
                 trust_env=False,
             ) as client:
-                await _follow(client, link, file, bounds.max_bytes)
+                await _follow(client, link, file, limits.max_bytes)
     except TimeoutError as error:
         raise InputError(
             "The link to {name!r} did not give its file within {seconds:.0f} s. Try again "
             "later, or upload the file instead.",
             name=file.name,
-            seconds=bounds.deadline_s,
+            seconds=limits.deadline_s,
             title="Check your link",
         ) from error
     except (httpx.HTTPError, httpx.InvalidURL, zlib.error, UnicodeError) as error:
@@ -167,9 +149,8 @@ def _not_fetched(name: str) -> PipelineError:
 
 
 async def _follow(client: httpx.AsyncClient, link: str, file: Path, max_bytes: int) -> None:
-    """Ask for a link, and for where it leads on to, and write what comes."""
     url = httpx.URL(link)
-    for _ in range(MOST_REDIRECTS + 1):
+    for _ in range(MAX_REDIRECTS + 1):
         async with client.stream("GET", url) as answer:
             location = answer.headers.get("location")
             if answer.status_code in _REDIRECTS and location:
@@ -189,21 +170,20 @@ async def _follow(client: httpx.AsyncClient, link: str, file: Path, max_bytes: i
 
 
 async def _write(answer: httpx.Response, file: Path, max_bytes: int) -> None:
-    """Write the body of an answer into a file, unpacked."""
-    told = answer.headers.get("content-length", "")
-    if told.isdecimal() and int(told) > max_bytes:
+    declared = answer.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > max_bytes:
         raise _too_large(file.name, max_bytes)
-    written, held = 0, bytearray()
+    size, buffer = 0, bytearray()
     async with await anyio.open_file(file, "wb") as out:
-        async for piece in _unpacked(answer, file.name):
-            written += len(piece)
-            if written > max_bytes:
+        async for chunk in _unpacked(answer, file.name):
+            size += len(chunk)
+            if size > max_bytes:
                 raise _too_large(file.name, max_bytes)
-            held += piece
-            if len(held) >= _PIECE:
-                await out.write(held)
-                held = bytearray()
-        await out.write(held)
+            buffer += chunk
+            if len(buffer) >= _CHUNK_BYTES:
+                await out.write(buffer)
+                buffer = bytearray()
+        await out.write(buffer)
 
 
 def _too_large(name: str, max_bytes: int) -> PipelineError:
@@ -216,57 +196,56 @@ def _too_large(name: str, max_bytes: int) -> PipelineError:
 
 
 async def _unpacked(answer: httpx.Response, name: str) -> AsyncIterator[bytes]:
-    """Yield the body in pieces of bounded size; some servers pack it though not asked to."""
-    packing = answer.headers.get("content-encoding", "identity").strip().lower()
-    if packing not in {"", "identity", "gzip", "x-gzip"}:
+    """Yield the body in chunks of limited size; some servers compress it without a request."""
+    encoding = answer.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in {"", "identity", "gzip", "x-gzip"}:
         raise _not_fetched(name)
-    unpacker = None if packing in {"", "identity"} else zlib.decompressobj(zlib.MAX_WBITS | 16)
-    async for data in answer.aiter_raw(_PIECE // 16):
+    unpacker = None if encoding in {"", "identity"} else zlib.decompressobj(zlib.MAX_WBITS | 16)
+    async for data in answer.aiter_raw(_CHUNK_BYTES // 16):
         if unpacker is None:
             yield data
             continue
-        for piece in _inflated(unpacker, data):
-            yield piece
+        for chunk in _inflated(unpacker, data):
+            yield chunk
     if unpacker is not None and not unpacker.eof:
         raise _not_fetched(name)
 
 
 def _inflated(unpacker: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
     while data and not unpacker.eof:
-        yield unpacker.decompress(data, _PIECE)
+        yield unpacker.decompress(data, _CHUNK_BYTES)
         data = unpacker.unconsumed_tail
 
 
-class Pinned(httpx.AsyncHTTPTransport):
-    """Connects to the very addresses that were checked, under the name that was asked for."""
+class PinnedTransport(httpx.AsyncHTTPTransport):
+    """Transport that connects to checked addresses, with TLS for the requested host."""
 
     def __init__(self, allowed: Allowed) -> None:
-        """Connect to addresses that are `allowed`."""
         super().__init__(verify=_tls(), trust_env=False)
         self._allowed = allowed
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request to the first address of its host that takes it.
+        """Send a request to the first allowed address of its host that accepts a connection.
 
         Raises:
-            httpx.HTTPError: there is none, or none that is allowed.
+            httpx.HTTPError: there is no such address.
         """
         url = request.url
-        if url.scheme not in {"http", "https"} or not url.host or (url.port or 0) > MOST_PORT:
+        if url.scheme not in {"http", "https"} or not url.host or (url.port or 0) > MAX_PORT:
             raise httpx.UnsupportedProtocol("no address of http or https", request=request)
         host = url.raw_host.decode("ascii")
         try:
-            found = await addresses(host, url.port or (443 if url.scheme == "https" else 80))
+            found = await resolve(host, url.port or (443 if url.scheme == "https" else 80))
         except (OSError, UnicodeError) as error:
             raise httpx.ConnectError("no such name", request=request) from error
         problem: httpx.HTTPError = httpx.ConnectError("no public address", request=request)
-        of_hub = url.scheme == "https" and (host in _HUB or host.endswith(_OF_HUB))
-        allowed = [one for one in found if of_hub or self._allowed(one)]
-        for address in allowed[:_MOST_ADDRESSES]:
+        is_hub = url.scheme == "https" and (host in _HUB or host.endswith(_HUB_DOMAINS))
+        allowed = [one for one in found if is_hub or self._allowed(one)]
+        for address in allowed[:_MAX_ADDRESSES]:
             pinned = httpx.Request(
                 request.method,
                 url.copy_with(host=address),
-                headers=request.headers,  # Host among them, as the link has it
+                headers=request.headers,  # with the original Host
                 extensions={**request.extensions, "sni_hostname": host},
             )
             try:
@@ -278,5 +257,5 @@ class Pinned(httpx.AsyncHTTPTransport):
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    """Return what all connections share: it takes 50 ms to make."""
+    """Return the shared context, which takes 50 ms to create."""
     return httpx.create_ssl_context()

@@ -14,28 +14,28 @@ from pipelines.media import images
 from pipelines.media.isolation import SMALL_BYTES
 from pipelines.media.video.reader import VideoReader
 
-#: Seconds between two signs of life.
-_SIGN_S = 1.0
+#: Seconds between two heartbeats.
+_HEARTBEAT_S = 1.0
 
 
 def serve(conn: Connection, stop: Any) -> None:
-    """Answer requests until the other side is gone; the main function of a decoder process."""
+    """Answer requests until the connection closes; the main function of a decoder process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    vars(images)["BUDGET"] = _AskedBudget(conn)
-    kept: dict[str, Any] = {}
-    sign = _Sign(conn, stop)
+    vars(images)["BUDGET"] = _RemoteBudget(conn)
+    state: dict[str, Any] = {}
+    heartbeat = _Heartbeat(conn, stop)
     while True:
         try:
             kind, *request = conn.recv()
         except (EOFError, OSError):
             os._exit(0)
         try:
-            value = _answered(kind, request, kept, sign)
+            value = _respond(kind, request, state, heartbeat)
         except BaseException as error:
             conn.send(("error", _sendable(error)))
             continue
         if isinstance(value, Image.Image):
-            size, info, data = value.size, _plain(value.info), value.tobytes()
+            size, info, data = value.size, _numbers(value.info), value.tobytes()
             del value
             conn.send(("image", size, info))
             conn.send_bytes(data)
@@ -43,40 +43,38 @@ def serve(conn: Connection, stop: Any) -> None:
             conn.send(("value", value))
 
 
-def _answered(kind: str, request: list[Any], kept: dict[str, Any], sign: "_Sign") -> Any:
+def _respond(kind: str, request: list[Any], state: dict[str, Any], heartbeat: "_Heartbeat") -> Any:
     if kind == "call":
         function, args, options = request
         return function(*args, **options)
     if kind == "open":
         path, max_seconds = request
-        reader = kept["video"] = VideoReader(
-            path, max_seconds=max_seconds, cancel=CancelToken(sign)
-        )
+        cancel = CancelToken(heartbeat)
+        reader = state["video"] = VideoReader(path, max_seconds=max_seconds, cancel=cancel)
         return reader.info, reader.times_s
-    heard = {"cancel": CancelToken(sign.is_stopped), "on_progress": sign.progress}
+    control = {"cancel": CancelToken(heartbeat.is_stopped), "on_progress": heartbeat.progress}
     if kind == "frames":
         indices, size, options = request
-        return kept["video"].frames_at(indices, size, **heard, **options)
-    return _answered_open(kind, request, kept, heard)
+        return state["video"].frames_at(indices, size, **control, **options)
+    return _respond_in_order(kind, request, state, control)
 
 
-def _answered_open(
-    kind: str, request: list[Any], kept: dict[str, Any], heard: dict[str, Any]
+def _respond_in_order(
+    kind: str, request: list[Any], state: dict[str, Any], control: dict[str, Any]
 ) -> Any:
-    """Answer about the open video; frames read one part after the other are an order by number."""
-    orders: dict[int, Any] = kept.setdefault("orders", {})
-    if kind == "order":
+    """Answer a request about sequential reading; each running iterator has a number."""
+    iterators: dict[int, Any] = state.setdefault("iterators", {})
+    if kind == "start":
         indices, size, options = request
-        number = max(orders, default=0) + 1
-        orders[number] = kept["video"].frames_in_order(indices, size, **heard, **options)
+        number = max(iterators, default=0) + 1
+        iterators[number] = state["video"].frames_in_order(indices, size, **control, **options)
         return number
     if kind == "next":
-        return next(orders[request[0]], None)
-    ended = [request[0]] if kind == "forget" else [*orders]
-    for number in ended:
-        orders.pop(number).close()
+        return next(iterators[request[0]], None)
+    for number in [request[0]] if kind == "end" else [*iterators]:
+        iterators.pop(number).close()
     if kind == "close":
-        kept.pop("video").close()
+        state.pop("video").close()
     return None
 
 
@@ -86,26 +84,23 @@ def _sendable(error: BaseException) -> BaseException:
     return RuntimeError(f"{type(error).__name__} in a decoder: {error}")
 
 
-def _plain(info: dict[Any, Any]) -> dict[str, Any]:
-    """Return what of a picture's `info` is numbers; the rest is data of the file."""
-    kinds = (int, float, tuple)
-    return {str(key): value for key, value in info.items() if isinstance(value, kinds)}
+def _numbers(info: dict[Any, Any]) -> dict[str, Any]:
+    types = (int, float, tuple)
+    return {str(key): value for key, value in info.items() if isinstance(value, types)}
 
 
-class _Sign:
-    """Conditions of a decoder's tokens, from the stop flag in shared memory.
+class _Heartbeat:
+    """Condition of cancel tokens from the stop flag in shared memory; each check is a heartbeat.
 
-    Calling it also reports that the process is alive: for work that checks its token in the thread
-    that decodes. Where other threads decode, `is_stopped` is the condition, and progress is the
-    sign of life.
+    If other threads decode, `is_stopped` is the condition and progress is the heartbeat.
     """
 
     def __init__(self, conn: Connection, stop: Any) -> None:
-        self._conn, self._stop, self._told = conn, stop, 0.0
+        self._conn, self._stop, self._last = conn, stop, 0.0
 
     def __call__(self) -> bool:
-        if time.monotonic() - self._told > _SIGN_S:
-            self._told = time.monotonic()
+        if time.monotonic() - self._last > _HEARTBEAT_S:
+            self._last = time.monotonic()
             self._conn.send(("alive",))
         return self.is_stopped()
 
@@ -116,25 +111,23 @@ class _Sign:
         self._conn.send(("progress", done, total))
 
 
-class _AskedBudget:
-    """The budget of the process that asks, for one that decodes."""
-
+class _RemoteBudget:
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
 
-    def take(self, needed: int) -> "_AskedHold":
+    def reserve(self, needed: int) -> "_RemoteReservation":
         if needed > SMALL_BYTES:
-            self._conn.send(("take", needed))
+            self._conn.send(("reserve", needed))
             refused = self._conn.recv()
             if refused is not None:
                 raise refused
-        return _AskedHold()
+        return _RemoteReservation()
 
 
-class _AskedHold:
-    """Given back by the process that asks, when the picture is there."""
+class _RemoteReservation:
+    """Reservation that the parent process releases when it has the image."""
 
-    def keep(self, needed: int) -> None:
+    def shrink(self, needed: int) -> None:
         del needed
 
     def release(self) -> None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 
 from pipelines.compute.device import Device
-from pipelines.compute.lru import Kept
+from pipelines.compute.lru import SharedCache
 from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec
 
@@ -50,7 +50,7 @@ class Pipeline(ABC):
             if torch is not None and torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
-    def caches(self) -> tuple[Kept, ...]:
+    def caches(self) -> tuple[SharedCache, ...]:
         """Return the caches that outlive a request and can move to another process."""
         return ()
 

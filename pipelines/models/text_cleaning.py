@@ -5,7 +5,7 @@ import html
 import ftfy
 import regex
 
-from pipelines.core.text import mend_surrogates
+from pipelines.core.text import replace_surrogates
 
 #: Characters of a text that are tokenised at most; no model reads as many.
 MAX_TEXT_CHARS = 4000
@@ -22,7 +22,7 @@ def clean_text(text: str, cleaning: str) -> str:
 
     Source: openai/CLIP clip/simple_tokenizer.py, MIT; differs: form only.
     """
-    text = mend_surrogates(text[:MAX_TEXT_CHARS])
+    text = replace_surrogates(text[:MAX_TEXT_CHARS])
     if cleaning == "openai":
         text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
         return _WHITESPACE.sub(" ", text).strip().lower()

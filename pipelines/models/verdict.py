@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from pipelines.compute.lru import LruCache
 from pipelines.core.messages import Message
 from pipelines.core.results import LabelScore, Verdict
 from pipelines.core.spec import ContrastiveTraits, VideoTextTraits
@@ -23,6 +24,9 @@ Pair = Literal["text", "texts", "images"]
 
 #: The text alone.
 PLAIN = ("{}",)
+
+#: Templates whose matrices of neutral vectors are cached; visitors may write their own.
+NUM_TEMPLATES = 8
 
 
 def read_bank(name: str) -> list[str]:
@@ -63,6 +67,7 @@ class Judge:
     ) -> None:
         self.bank = read_bank(traits.neutral_bank)
         self._vectors = vectors
+        self._matrices: LruCache[tuple[str, ...], torch.Tensor] = LruCache(NUM_TEMPLATES)
         self._scale = scale
         self._weight = traits.neutral_weight
         self._thresholds: dict[Pair, tuple[float, float]] = {"text": traits.text_thresholds}
@@ -153,7 +158,7 @@ class Judge:
         return (values.double() - (low + high) / 2).sigmoid()
 
     def _neutral(self, templates: tuple[str, ...] = PLAIN) -> torch.Tensor:
-        return self._vectors(self.bank, templates)
+        return self._matrices.get_or_compute(templates, lambda: self._vectors(self.bank, templates))
 
 
 #: What a real model is for.

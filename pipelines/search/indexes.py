@@ -1,4 +1,4 @@
-"""Whose index is whose, how long it is kept, how large it may grow. Torch-free."""
+"""The indexes of all owners: who owns which, how long they are kept, how large they may grow."""
 
 import hashlib
 import logging
@@ -10,33 +10,33 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.core.cancel import NEVER, CancelToken
-from pipelines.core.errors import InputError, kind_of
+from pipelines.core.errors import InputError, type_name
 from pipelines.search.results import IndexSummary
 from pipelines.search.tables import Database, IndexUnavailable, VectorTables, unavailable
 from pipelines.serving.locks import WriterLocks
 
 log = logging.getLogger(__name__)
 
-#: Letters and digits that a key must have: shorter ones could be guessed.
+#: Fewest and most characters of a key: shorter ones could be guessed.
 LEAST_KEY, MOST_KEY = 16, 200
 
-#: Most vectors of one owner, and of all whose indexes are not kept for good; beyond, the index
-#: that was used longest ago goes.
+#: Most vectors of one owner, and of all indexes that may expire; beyond, the index that was used
+#: longest ago is deleted.
 MOST_VECTORS = 100_000
 MOST_VECTORS_OF_ALL = 2_000_000
 
-#: Seconds between two notes that an index is in use, and between two looks for unused ones.
-NOTE_EVERY_S = 300.0
+#: Seconds between two records that an index is in use, and between two sweeps of unused ones.
+RECORD_EVERY_S = 300.0
 EXPIRE_EVERY_S = 600.0
 
-#: Seconds that somebody who deletes waits for who writes, and that a look for unused indexes does.
+#: Seconds that a deletion, and a sweep of unused indexes, waits for a writer.
 DELETE_WAIT_S = 5.0
 EXPIRE_WAIT_S = 1.0
 
-#: Where the locks of an index in a folder lie; LanceDB's tables are folders that end in .lance.
+#: Folder of the locks in the folder of an index; LanceDB's tables are folders that end in .lance.
 _LOCK_FOLDER = "locks"
 
-#: The table that knows which indexes there are.
+#: The table of all indexes.
 _REGISTER = "seesay-indexes"
 
 _COLUMNS = ("id", "owner", "space", "used_at", "kept", "vectors")
@@ -48,10 +48,10 @@ class IndexEntry:
 
     Attributes:
         owner: hash of its owner's key.
-        space: which model's vectors it holds.
-        used_at: when it was used last, Unix time.
+        space: name of its vectors.
+        used_at: time of its last use, Unix time.
         kept: whether it is never deleted by age.
-        vectors: how many it holds, about.
+        vectors: approximate number of its vectors.
     """
 
     owner: str
@@ -65,10 +65,10 @@ def owner_of(key: str) -> str:
     """Return the owner that a secret key stands for; the key itself is stored nowhere.
 
     Raises:
-        InputError: it is no text, or one that could be guessed.
+        InputError: it is no text, or could be guessed.
     """
     if not isinstance(key, str):
-        raise InputError("index_key must be text but got {given}.", given=kind_of(key))
+        raise InputError("index_key must be text but got {given}.", given=type_name(key))
     if not LEAST_KEY <= len(key) <= MOST_KEY:
         raise InputError(
             "index_key must be a random text of {least} to {most} characters but got {count}. "
@@ -81,48 +81,44 @@ def owner_of(key: str) -> str:
 
 
 class Indexes:
-    """The indexes of all owners in one database.
+    """The indexes of all owners in one database, which is opened at first use.
 
-    Each index is tables of its own, named by a hash of its owner's key and by the model. So no
-    filter can be forgotten in a search, and deleting one touches no other.
+    Each index has its own tables, named by a hash of its owner's key and by the model: a search
+    needs no filter, and deleting an index touches no other.
     """
 
     def __init__(self, uri: str) -> None:
-        """Remember where; nothing is opened until it is used."""
         self._database = Database(uri)
-        self._noted: dict[tuple[str, str], float] = {}
+        self._recorded: dict[tuple[str, str], float] = {}
         self._lock = threading.Lock()
         self._locks = WriterLocks(self._database.folder and self._database.folder / _LOCK_FOLDER)
 
-    def rest(self, idle_s: float) -> None:
-        """Let go of what is kept in memory, if nobody has asked for `idle_s` seconds."""
-        self._database.rest(idle_s)
+    def release_idle(self, idle_s: float) -> None:
+        """Release the memory of the database after `idle_s` seconds without use."""
+        self._database.release_idle(idle_s)
 
-    def shelf(self, owner: str, space: str) -> VectorTables:
-        """Return an owner's files as one model sees them."""
+    def tables(self, owner: str, space: str) -> VectorTables:
+        """Return the tables of an owner's files in a space."""
         return VectorTables(self._database, f"{owner}.{space}")
 
     @contextmanager
-    def changing(
-        self,
-        owner: str,
-        cancel: CancelToken = NEVER,
-        wait_s: float | None = None,
+    def locked(
+        self, owner: str, cancel: CancelToken = NEVER, wait_s: float | None = None
     ) -> Iterator[None]:
-        """Let nobody else write to or delete an owner's indexes in the block.
+        """Keep others from writing to or deleting an owner's indexes in the block.
 
-        That holds for all processes that share a folder; on object storage or a server, for this
-        process, where what another one writes at once is not lost either, but may be left behind
-        by a deletion.
+        On a folder, that holds for all processes that share it; on object storage or a server, for
+        this process: a concurrent write of another process is not lost either, but may survive a
+        deletion.
 
         Args:
-            owner: whose.
-            cancel: checked a few times a second while somebody else writes.
-            wait_s: seconds to wait for that, minutes where not given.
+            owner: the owner.
+            cancel: checked a few times a second while another writer holds the lock.
+            wait_s: seconds to wait for that, minutes if None.
 
         Raises:
             Cancelled: `cancel` is cancelled.
-            IndexUnavailable: the lock cannot be written, or somebody else writes for longer.
+            IndexUnavailable: the lock cannot be written, or another writer holds it for longer.
         """
         with ExitStack() as stack:
             try:
@@ -132,21 +128,21 @@ class Indexes:
             yield
 
     def spaces(self, owner: str) -> list[str]:
-        """Return the spaces that an owner has an index in."""
+        """Return the spaces of an owner's indexes."""
         return [entry.space for entry in self._entries(f"owner = '{owner}'")]
 
-    def note(self, owner: str, space: str, *, kept: bool = False, vectors: int = -1) -> None:
-        """Note that an index is in use, before it is written to for the first time.
+    def record_use(self, owner: str, space: str, *, kept: bool = False, vectors: int = -1) -> None:
+        """Record that an index is in use; call it before the first write.
 
         Args:
-            owner: whose it is.
-            space: which.
+            owner: its owner.
+            space: its space.
             kept: whether it is never deleted by age.
-            vectors: how many it holds now; -1 where that did not change.
+            vectors: number of its vectors; -1 if unchanged.
         """
         now = time.time()
         with self._lock:
-            fresh = now - self._noted.get((owner, space), 0.0) < NOTE_EVERY_S
+            fresh = now - self._recorded.get((owner, space), 0.0) < RECORD_EVERY_S
         if fresh and vectors < 0:
             return
         known = self._entries(f"id = '{owner}.{space}'")
@@ -160,55 +156,43 @@ class Indexes:
         )
         self._write(entry)
         with self._lock:
-            self._noted[owner, space] = now
+            self._recorded[owner, space] = now
 
-    def holding(self, owner: str, spaces: Iterable[str] | None = None) -> IndexSummary:
-        """Return how much an owner's indexes hold together."""
+    def summary(self, owner: str, spaces: Iterable[str] | None = None) -> IndexSummary:
+        """Return the size of an owner's indexes together."""
         found = self.spaces(owner) if spaces is None else spaces
-        each = [self.shelf(owner, space).holding() for space in found]
-        return IndexSummary(
-            pictures=sum(one.pictures for one in each),
-            videos=sum(one.videos for one in each),
-            vectors=sum(one.vectors for one in each),
-        )
+        return sum((self.tables(owner, space).summary() for space in found), IndexSummary())
 
     def names(self, owner: str) -> list[str]:
         """Return the names of an owner's files, each once, sorted."""
-        every = {
-            file.name
-            for space in self.spaces(owner)
-            for file in self.shelf(owner, space).files().values()
-        }
-        return sorted(every)
+        tables = (self.tables(owner, space) for space in self.spaces(owner))
+        return sorted({file.name for each in tables for file in each.files().values()})
 
     def forget(self, owner: str, wait_s: float | None = None) -> int:
-        """Delete everything of an owner; return how many files there were.
+        """Delete all indexes of an owner; return the number of files.
 
         Raises:
-            IndexUnavailable: somebody else writes to it for longer than `wait_s`; see `changing`.
+            IndexUnavailable: another writer holds the lock for longer than `wait_s`; see `locked`.
         """
         count = 0
         for space in self.spaces(owner):
-            count += len(self.shelf(owner, space).files())
+            count += len(self.tables(owner, space).files())
             self._drop(owner, space, wait_s)
         return count
 
     def expire(self, keep_s: float, now: float = 0.0, *, most: int = MOST_VECTORS_OF_ALL) -> int:
-        """Delete indexes that were not used for `keep_s` seconds, and the oldest beyond a size.
+        """Delete unused indexes, and the oldest beyond a size; return how many.
 
         Args:
-            keep_s: 0.0 to delete none by age.
-            now: the time, as `time.time` gives it, if not the present.
-            most: vectors that all indexes together may hold.
-
-        Returns:
-            How many indexes were deleted.
+            keep_s: seconds without use; 0.0 to delete none by age.
+            now: Unix time, if not the present.
+            most: most vectors of all indexes together.
         """
         if self._database.is_missing():
             return 0
         at = now or time.time()
         with self._lock:
-            self._noted = {one: when for one, when in self._noted.items() if at - when < 3600}
+            self._recorded = {one: when for one, when in self._recorded.items() if at - when < 3600}
         entries = sorted(
             (one for one in self._entries() if not one.kept), key=lambda one: one.used_at
         )
@@ -221,20 +205,20 @@ class Indexes:
                     total -= entry.vectors
                     deleted += 1
                 elif at - entry.used_at <= 2 * EXPIRE_EVERY_S:  # it was changed a while ago
-                    with self.changing(entry.owner, wait_s=EXPIRE_WAIT_S):
-                        self.shelf(entry.owner, entry.space).tidy()
-            except IndexUnavailable:  # the next look may find it free; the others wait for none
-                log.info("An index is being written to; it is looked at again later")
+                    with self.locked(entry.owner, wait_s=EXPIRE_WAIT_S):
+                        self.tables(entry.owner, entry.space).compact()
+            except IndexUnavailable:  # the next sweep may find it free
+                log.info("An index is being written to; the next sweep checks it again")
         if deleted:
-            log.info("%d indexes that nobody used were deleted", deleted)
+            log.info("%d unused indexes were deleted", deleted)
         return deleted
 
     def _drop(self, owner: str, space: str, wait_s: float | None) -> None:
-        with self.changing(owner, wait_s=wait_s):
-            self.shelf(owner, space).drop()
+        with self.locked(owner, wait_s=wait_s):
+            self.tables(owner, space).drop()
             self._database.delete(_REGISTER, f"id = '{owner}.{space}'")
             with self._lock:
-                self._noted.pop((owner, space), None)
+                self._recorded.pop((owner, space), None)
 
     def _entries(self, where: str = "") -> list[IndexEntry]:
         rows = self._database.rows(_REGISTER, _COLUMNS[1:], where)
@@ -253,18 +237,18 @@ class Indexes:
         }
         schema = pa.schema(list(kinds.items()))
         row = {"id": f"{entry.owner}.{entry.space}", **entry.__dict__}
-        self._database.put(_REGISTER, schema, pa.Table.from_pylist([row], schema=schema), key="id")
+        self._database.put(_REGISTER, pa.Table.from_pylist([row], schema=schema), key="id")
 
 
-def start_expiring(library: Indexes, keep_s: float) -> None:
+def start_expiring(indexes: Indexes, keep_s: float) -> None:
     """Delete unused indexes now and every few minutes, in a thread that ends with the process."""
 
     def work() -> None:
         while True:
             try:
-                library.expire(keep_s)
-            except Exception as error:  # the next round may fare better
-                log.warning("Unused indexes could not be looked for: %s", error)
+                indexes.expire(keep_s)
+            except Exception as error:  # the next sweep may succeed
+                log.warning("Unused indexes could not be deleted: %s", error)
             time.sleep(EXPIRE_EVERY_S)
 
     threading.Thread(target=work, name="expire", daemon=True).start()

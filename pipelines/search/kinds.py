@@ -1,8 +1,7 @@
-"""The two kinds of files of an index, each with the models that read it. Torch-free.
+"""The two kinds of files of an index, each with the models that encode it.
 
-Pictures are read by image-text models. Videos are read by video-text models, in the windows of the
-Moments tab: what happens in them counts, which single frames do not tell. The two have spaces of
-their own, in which a query is looked for separately.
+Image-text models encode pictures, video-text models encode videos in the windows of the Moments
+tab. Their vectors are not comparable, so a query searches each kind separately.
 """
 
 from dataclasses import dataclass
@@ -12,22 +11,21 @@ from pipelines.core.results import FileKind
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.media.inputs import is_image_name
 from pipelines.serving.store import PipelineStore
-from pipelines.weights.revision import revision_of
 
-#: Which models read which files.
+#: Task of the models of each kind.
 TASKS: dict[FileKind, Task] = {"picture": "image-text", "video": "video-text"}
 
-#: Raised when vectors or tables come out otherwise than before, so that old ones are not mixed in.
+#: Raised whenever vectors or tables change, so that old and new ones are not mixed.
 FORMAT = 1
 
-#: Endings of files that are videos where their first bytes do not tell.
+#: Endings of videos, for files whose first bytes are not known.
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"}
     | {".wmv", ".flv", ".3gp", ".ogv"}
 )
 
-#: First bytes of films: (offset, bytes there).
-_FILMS = (
+#: First bytes of videos: (offset, bytes there).
+_VIDEO_SIGNATURES = (
     (0, b"\x1aE\xdf\xa3"),
     (8, b"AVI "),
     (0, b"FLV\x01"),
@@ -36,18 +34,18 @@ _FILMS = (
     (0, b"0&\xb2u\x8ef\xcf\x11"),
 )
 
-#: Brands of MP4's family that are pictures.
+#: Brands of the MP4 family that are pictures.
 _STILL = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchKind:
-    """Pictures or videos, with the model that reads them.
+    """Pictures or videos, with the model that encodes them.
 
     Attributes:
-        kind: which.
+        kind: kind of the files.
         spec: the model.
-        space: names the vectors of this model, its weights and their format.
+        space: name of the vectors of this model, its weights and their format.
     """
 
     kind: FileKind
@@ -56,28 +54,28 @@ class SearchKind:
 
     @property
     def task(self) -> Task:
-        """What the model is for."""
+        """Task of the model."""
         return self.spec.task
 
 
-def side_of(store: PipelineStore, kind: FileKind, model: str) -> SearchKind:
-    """Return a side; `model` is a key, "" for the default.
+def resolve_kind(store: PipelineStore, kind: FileKind, model: str) -> SearchKind:
+    """Return a kind with its model; `model` is a key, "" for the default.
 
     Raises:
         InputError: unknown key.
     """
     spec = store.resolve(model, TASKS[kind])
-    weights = revision_of(store.sources, spec)[:12]
+    weights = store.sources.revision(spec)[:12]
     return SearchKind(kind=kind, spec=spec, space=f"{kind}.{spec.key}.{weights}.{FORMAT}")
 
 
 def model_of(space: str) -> str:
-    """Return the key of the model whose vectors a space holds."""
+    """Return the key of the model of a space."""
     return space.split(".", 1)[1].rsplit(".", 2)[0]
 
 
 def kind_of(path: Path, name: str) -> FileKind:
-    """Return what a file is, by its first bytes, or where they do not tell by its name.
+    """Return the kind of a file, by its first bytes or else by the ending of its name.
 
     Raises:
         OSError: it cannot be read.
@@ -86,11 +84,11 @@ def kind_of(path: Path, name: str) -> FileKind:
         head = file.read(16)
     if head[4:8] == b"ftyp":
         return "picture" if head[8:12] in _STILL else "video"
-    if any(head[at : at + len(sign)] == sign for at, sign in _FILMS):
+    if any(head[at : at + len(sign)] == sign for at, sign in _VIDEO_SIGNATURES):
         return "video"
     return "video" if Path(name).suffix.lower() in VIDEO_SUFFIXES else "picture"
 
 
 def may_be_indexed(name: str) -> bool:
-    """Whether a file's name ends as that of a picture or a video does."""
+    """Return whether a name ends like that of a picture or a video."""
     return is_image_name(name) or Path(name).suffix.lower() in VIDEO_SUFFIXES

@@ -1,4 +1,4 @@
-"""From a query to the files that fit it, of both kinds. Torch-free."""
+"""Search of an index: from a query to the files that fit it, of both kinds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,38 +8,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.core.errors import InputError, kind_of, shown
+from pipelines.core.errors import InputError, shown, type_name
 from pipelines.core.messages import Message
 from pipelines.core.results import FileKind, Verdict
 from pipelines.models.catalogue import MODELS
 from pipelines.models.search_query import QueryVector, Vectors
 from pipelines.search.indexes import Indexes
-from pipelines.search.kinds import TASKS, SearchKind, model_of, side_of
+from pipelines.search.kinds import TASKS, SearchKind, model_of, resolve_kind
 from pipelines.search.results import FoundFile, IndexedFile, IndexSummary, SearchResult
 from pipelines.search.tables import Nearest, VectorTables
 from pipelines.serving.store import PipelineStore
 
-#: Share of the index whose similarity to the query counts as the rest that a result must beat:
-#: up to this quantile. Low, so that it is no match of a query that fits much of the index.
+#: Quantile of the similarities of the index that counts as the level of the rest. Low, so that it
+#: is no match of a query that fits much of the index.
 BACKGROUND = 0.25
 
-#: How far above the rest a result must be, as a share of the way to the best one. Chosen on drawn
-#: scenes (NOTES.md); what the model is calibrated to call a match is shown in any case.
+#: Least strength of a result. Chosen on drawn scenes (NOTES.md); a calibrated match is shown in any
+#: case.
 EDGE = 0.85
 
-#: Cosine from which on two results are taken for the same: the same picture in another size or
-#: file format, windows of a video in which nothing changes.
+#: Least cosine of near-duplicates: the same picture in another size or file format, windows of a
+#: video in which nothing changes.
 ALIKE = 0.99
 
-#: Windows of one video that are shown at most, so that a long one does not fill the page.
+#: Most windows of one video among the results.
 MOST_OF_A_VIDEO = 3
 
 
 def strengths(cosines: NDArray[np.float32], sample: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return how far each similarity stands out: 1 for the best, 0 for the rest of the index.
 
-    A cosine of 0.25 means nothing by itself, and a fixed threshold would show all of one index
-    and nothing of another. So the rest of the index is the measure: its low quantile is 0.
+    A cosine means nothing by itself: a fixed threshold would show all of one index and nothing of
+    another. So the low quantile of the index itself is 0.
 
     Args:
         cosines: (N,) of the nearest with the query.
@@ -57,15 +57,15 @@ def strengths(cosines: NDArray[np.float32], sample: NDArray[np.float32]) -> NDAr
     return (cosines.astype(np.float64) - rest) / (best - rest)
 
 
-def apart_in_time(
+def without_overlaps(
     contents: Sequence[str], starts_s: Sequence[float], ends_s: Sequence[float]
 ) -> list[int]:
-    """Return the positions to keep, of parts best first: none overlaps a better one of its video.
+    """Return the positions, of N parts best first, that overlap no better part of their video.
 
     Args:
-        contents: of N parts, which file each is of.
-        starts_s: where each starts; a picture starts and ends at 0.
-        ends_s: where it ends.
+        contents: file of each part.
+        starts_s: start of each; a picture starts and ends at 0.
+        ends_s: end of each.
     """
     kept: list[int] = []
     taken: dict[str, list[int]] = {}
@@ -85,14 +85,10 @@ def apart_in_time(
 
 
 def fold(vectors: Vectors, *, alike: float = ALIKE) -> list[list[int]]:
-    """Group near-duplicates.
+    """Group near-duplicates among (N, D) unit vectors, best first.
 
-    Args:
-        vectors: (N, D) of length 1, best first.
-        alike: cosine from which on one joins the first group whose head it is so near to.
-
-    Returns:
-        Groups of positions; the first of each stands for the others.
+    A vector joins the first group whose head has a cosine of at least `alike` with it. Returns
+    groups of positions; the first of each stands for the others.
     """
     groups: list[list[int]] = []
     heads: list[int] = []
@@ -110,31 +106,31 @@ def fold(vectors: Vectors, *, alike: float = ALIKE) -> list[list[int]]:
 MOST_FOUND = 200
 CANDIDATES, MOST_CANDIDATES = 1000, 25_000
 
-#: Characters of a query that are read.
+#: Most characters of a query.
 MOST_CHARS = 2000
 
-#: Told where results have no verdict.
+#: Note on results without a verdict.
 _NO_VERDICT = (
     "A text together with an image, and an image with videos, have no verdict: these results stand "
     "out from the rest of the index, but whether they fit is not known."
 )
 
-#: How verdicts are ordered among each other; none says as little as "unsure".
+#: Order of verdicts; none counts like "unsure".
 _ORDER: dict[Verdict | None, int] = {"match": 0, "unsure": 1, None: 1, "no match": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """What is looked for.
+    """A search query.
 
     Attributes:
         text: what should be seen or happen, or "".
-        image: an image file like which it should look, or None; one of the two is given.
+        image: an image file for similar results, or None; text or image must be given.
         text_weight: share of the text where both are given, 0..1.
         top_k: most results.
 
     Raises:
-        InputError: nothing is asked for, or a value is out of its range.
+        InputError: no text and no image, or a value is out of its range.
     """
 
     text: str = ""
@@ -143,9 +139,8 @@ class Query:
     top_k: int = 20
 
     def __post_init__(self) -> None:
-        """Check that something is asked for, and the ranges."""
         if not isinstance(self.text, str):
-            raise InputError("query_text must be text but got {given}.", given=kind_of(self.text))
+            raise InputError("query_text must be text but got {given}.", given=type_name(self.text))
         if not self.text.strip() and self.image is None:
             raise InputError("The query is empty. Write what to look for, or give an image.")
         if len(self.text) > MOST_CHARS:
@@ -169,41 +164,40 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class KindResults:
-    """What was found among the pictures, or the videos.
+    """Results among the pictures, or among the videos.
 
     Attributes:
         found: best first, near-duplicates folded.
-        holding: how much was searched.
-        notes: what a person should know, one sentence each.
+        summary: size of the searched index.
+        notes: one sentence each.
     """
 
     found: tuple[FoundFile, ...] = ()
-    holding: IndexSummary = IndexSummary()
+    summary: IndexSummary = IndexSummary()
     notes: tuple[str, ...] = ()
 
 
-def sides_to_search(
+def kinds_to_search(
     store: PipelineStore, indexes: Indexes, owner: str, models: Mapping[FileKind, str]
 ) -> list[SearchKind]:
-    """Return the sides in which an owner has files.
+    """Return the kinds in which an owner has files.
 
     Args:
-        store: knows the models.
+        store: resolves the models.
         indexes: the indexes of all owners.
-        owner: whose.
-        models: key of the model for each kind; "" for the default, or where nothing was indexed
-            with it for the one with which something was.
+        owner: the owner.
+        models: key of the model for each kind; "" for the default, or if nothing was indexed with
+            it for one with which something was.
 
     Raises:
-        InputError: in none, or unknown key; the message says of which models there are any.
+        InputError: there are none, or an unknown key.
     """
-    there = indexes.spaces(owner)
-    sides = [_side_with_files(store, kind, model, there) for kind, model in models.items()]
-    found = [side for side in sides if side is not None]
-    if found:
+    spaces = indexes.spaces(owner)
+    kinds = [_kind_with_files(store, kind, model, spaces) for kind, model in models.items()]
+    if found := [kind for kind in kinds if kind is not None]:
         return found
-    if there:
-        made_with = " and ".join(sorted({model_of(space) for space in there}))
+    if spaces:
+        made_with = " and ".join(sorted({model_of(space) for space in spaces}))
         raise InputError(
             "Nothing was indexed with these models. The index was made with {models}: choose "
             "that, or index the files again.",
@@ -217,63 +211,48 @@ def sides_to_search(
     )
 
 
-def _side_with_files(
-    store: PipelineStore, kind: FileKind, model: str, there: Sequence[str]
+def _kind_with_files(
+    store: PipelineStore, kind: FileKind, model: str, spaces: Sequence[str]
 ) -> SearchKind | None:
-    side = side_of(store, kind, model)
-    if side.space in there:
-        return side
-    if model:
-        return None
     known = {spec.key for spec in MODELS if spec.task == TASKS[kind]}
-    for key in sorted({model_of(space) for space in there} & known):
-        other = side_of(store, kind, key)
-        if other.space in there:
-            return other
+    others = sorted({model_of(space) for space in spaces} & known)
+    for key in [model] if model else ["", *others]:
+        resolved = resolve_kind(store, kind, key)
+        if resolved.space in spaces:
+            return resolved
     return None
 
 
-def look_in(
-    pipeline: Any, library: Indexes, owner: str, side: SearchKind, query: Query
+def search_kind(
+    pipeline: Any, indexes: Indexes, owner: str, kind: SearchKind, query: Query
 ) -> KindResults:
-    """Look for a query among an owner's pictures, or videos.
-
-    Args:
-        pipeline: the live model of the side.
-        library: holds the indexes.
-        owner: whose.
-        side: which.
-        query: what is looked for.
+    """Search an owner's pictures, or videos, with the live model of the kind.
 
     Raises:
         MediaError: the image of the query cannot be read.
         IndexUnavailable: the index cannot be read.
     """
-    library.note(owner, side.space)
-    shelf = library.shelf(owner, side.space)
-    aim: QueryVector = pipeline.query_vector(
-        query.text.strip(), query.image, float(query.text_weight)
-    )
-    files, near = nearest_in(shelf, aim.vector, query.top_k)
-    holding = shelf.holding()
-    if not len(near.vectors):
-        return KindResults(holding=holding, notes=aim.notes)
-    found = _chosen(pipeline, shelf, files, near, aim)
-    return KindResults(found=tuple(found), holding=holding, notes=aim.notes)
+    indexes.record_use(owner, kind.space)
+    tables = indexes.tables(owner, kind.space)
+    text, weight = query.text.strip(), float(query.text_weight)
+    wanted: QueryVector = pipeline.query_vector(text, query.image, weight)
+    files, near = nearest_in(tables, wanted.vector, query.top_k)
+    found = _chosen(pipeline, tables, files, near, wanted) if len(near.vectors) else ()
+    return KindResults(found=tuple(found), summary=tables.summary(), notes=wanted.notes)
 
 
 def nearest_in(
-    shelf: VectorTables, vector: Vectors, num_files: int
+    tables: VectorTables, vector: Vectors, num_files: int
 ) -> tuple[dict[str, IndexedFile], Nearest]:
     """Return the files nearest to a unit vector (D,), by content, and their nearest parts.
 
-    One long video may fill all places though few of its moments are shown: then more are asked
-    for, until there are `num_files` files or no more.
+    One long video may fill all places though few of its parts are shown: then more are read, until
+    there are `num_files` files or no more.
     """
     limit = CANDIDATES
     while True:
-        nearest = shelf.nearest(vector, limit)
-        files = shelf.some(nearest.contents)
+        nearest = tables.nearest(vector, limit)
+        files = tables.find(nearest.contents)
         near = _in_files(nearest, files)
         enough = len(set(near.contents)) >= num_files or len(nearest.contents) < limit
         if enough or limit >= MOST_CANDIDATES:
@@ -281,16 +260,15 @@ def nearest_in(
         limit *= 5
 
 
-def merged(sides: Sequence[KindResults], query: Query) -> SearchResult:
-    """Put what was found among pictures and videos into one order.
+def merged(kinds: Sequence[KindResults], query: Query) -> SearchResult:
+    """Merge the results among pictures and videos into one order.
 
-    Cosines of two models cannot be compared, so it goes by verdict, then by how far each stands
-    out among its kind. Where something fits, what clearly does not is left out; what has no
-    verdict is no such thing, and is told of.
+    Cosines of two models cannot be compared, so the order is by verdict, then by strength. Clear
+    mismatches are left out if something fits; results without a verdict are kept, with a note.
     """
-    every = [one for side in sides for one in side.found]
+    every = [one for kind in kinds for one in kind.found]
     every.sort(key=lambda one: (_ORDER[one.verdict], -one.strength))
-    notes = [note for side in sides for note in side.notes]
+    notes = [note for kind in kinds for note in kind.notes]
     if any(one.verdict in {"match", "unsure"} for one in every):
         every = [one for one in every if one.verdict != "no match"]
     elif any(one.verdict == "no match" for one in every):
@@ -303,11 +281,7 @@ def merged(sides: Sequence[KindResults], query: Query) -> SearchResult:
         )
     return SearchResult(
         found=tuple(every[: int(query.top_k)]),
-        searched=IndexSummary(
-            pictures=sum(side.holding.pictures for side in sides),
-            videos=sum(side.holding.videos for side in sides),
-            vectors=sum(side.holding.vectors for side in sides),
-        ),
+        searched=sum((kind.summary for kind in kinds), IndexSummary()),
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -315,7 +289,7 @@ def merged(sides: Sequence[KindResults], query: Query) -> SearchResult:
 def _in_files(near: Nearest, files: dict[str, IndexedFile]) -> Nearest:
     """Leave out vectors of no file, and windows that overlap a nearer one of their video."""
     there = [index for index, content in enumerate(near.contents) if content in files]
-    kept = apart_in_time(
+    kept = without_overlaps(
         [near.contents[index] for index in there],
         [near.starts_s[index] for index in there],
         [near.ends_s[index] for index in there],
@@ -331,36 +305,35 @@ def _in_files(near: Nearest, files: dict[str, IndexedFile]) -> Nearest:
 
 def _chosen(
     pipeline: Any,
-    shelf: VectorTables,
+    tables: VectorTables,
     files: dict[str, IndexedFile],
     near: Nearest,
-    aim: QueryVector,
+    query: QueryVector,
 ) -> list[FoundFile]:
     """Return what stands out among the nearest, near-duplicates folded, with thumbnails."""
-    cosines: NDArray[np.float32] = near.vectors @ aim.vector
-    strong = strengths(cosines, shelf.sample() @ aim.vector)
-    judged = pipeline.assess(aim, near.vectors)
+    cosines: NDArray[np.float32] = near.vectors @ query.vector
+    strong = strengths(cosines, tables.sample() @ query.vector)
+    judged = pipeline.assess(query, near.vectors)
     verdicts = [None if one is None else one.verdict for one in judged]
     rows = [row for row in range(len(cosines)) if strong[row] >= EDGE or verdicts[row] == "match"]
     groups = [[rows[index] for index in group] for group in fold(near.vectors[rows])]
     groups = groups[:MOST_FOUND]
-    thumbed = shelf.some([near.contents[group[0]] for group in groups], thumbnails=True)
+    with_thumbnails = tables.find([near.contents[group[0]] for group in groups], thumbnails=True)
     return [
         FoundFile(
-            file=thumbed.get(near.contents[head], files[near.contents[head]]),
+            file=with_thumbnails.get(near.contents[head], files[near.contents[head]]),
             start_s=near.starts_s[head],
             end_s=near.ends_s[head],
             cosine=float(np.clip(cosines[head], -1.0, 1.0)),
             strength=float(np.clip(strong[head], 0.0, 1.0)),
             verdict=verdicts[head],
-            alike=tuple(_called(files, near, row) for row in others),
+            alike=tuple(_part_name(files, near, row) for row in others),
         )
         for head, *others in groups
     ]
 
 
-def _called(files: dict[str, IndexedFile], near: Nearest, row: int) -> str:
-    """Return what a picture, or a part of a video, is called among those that are alike."""
+def _part_name(files: dict[str, IndexedFile], near: Nearest, row: int) -> str:
     file = files[near.contents[row]]
     if file.kind == "picture":
         return file.name
@@ -370,30 +343,30 @@ def _called(files: dict[str, IndexedFile], near: Nearest, row: int) -> str:
 
 def _is_within(value: Any, low: float, high: float) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and low <= value <= high  # what is no number at all is within nothing
+    return number and low <= value <= high  # NaN is not
 
 
 def delete_files(
-    library: Indexes, owner: str, names: Sequence[str], wait_s: float | None = None
+    indexes: Indexes, owner: str, names: Sequence[str], wait_s: float | None = None
 ) -> list[str]:
     """Delete files from all indexes of an owner.
 
     Args:
-        library: holds the indexes.
-        owner: whose.
-        names: of the files; all files of such a name go.
-        wait_s: seconds to wait for who writes; see `Indexes.changing`.
+        indexes: the indexes of all owners.
+        owner: the owner.
+        names: all files of such a name are deleted.
+        wait_s: seconds to wait for other writers; see `Indexes.locked`.
 
     Returns:
         The names that were found, in order.
     """
     wanted, found = set(names), set()
-    for space in library.spaces(owner):
-        shelf = library.shelf(owner, space)
-        with library.changing(owner, wait_s=wait_s):
-            gone = [file for file in shelf.files().values() if file.name in wanted]
+    for space in indexes.spaces(owner):
+        tables = indexes.tables(owner, space)
+        with indexes.locked(owner, wait_s=wait_s):
+            gone = [file for file in tables.files().values() if file.name in wanted]
             if gone:
-                shelf.purge([file.content for file in gone])
-                library.note(owner, space, vectors=shelf.holding().vectors)
+                tables.purge([file.content for file in gone])
+                indexes.record_use(owner, space, vectors=tables.summary().vectors)
         found |= {file.name for file in gone}
     return [name for name in dict.fromkeys(names) if name in found]

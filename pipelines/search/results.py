@@ -1,12 +1,12 @@
-"""What an index of files holds and answers: frozen, of plain values. Torch-free."""
+"""Contents and answers of an index of files: frozen, of plain values."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from pipelines.core.results import FileKind, Verdict
 
-#: What became of a file that was given to an index: encoded, there already, there under another
-#: name or place until now, of one content with another file of the same run, or not readable.
+#: Outcome of a file: encoded, indexed already, indexed already under another name, same content as
+#: another file of the run, or not readable.
 Outcome = Literal["added", "known", "renamed", "same", "error"]
 
 
@@ -15,11 +15,11 @@ class IndexedFile:
     """A file of an index.
 
     Attributes:
-        content: 40 hexadecimal digits that tell its content.
-        name: what its owner calls it.
-        kind: what it is.
-        path: where it lay when it was indexed; it may be gone.
-        num_parts: vectors that it has.
+        content: hash of its content, 40 hexadecimal digits.
+        name: the owner's name of it.
+        kind: picture or video.
+        path: its place when it was indexed; it may be gone.
+        num_parts: number of its vectors.
         thumbnail: a small JPEG, or empty.
     """
 
@@ -33,14 +33,14 @@ class IndexedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class FileOutcome:
-    """What became of one file of a run.
+    """Outcome of one file of a run.
 
     Attributes:
         file: its name.
-        kind: what it is; "" where that could not be told.
-        outcome: what became of it.
+        kind: picture or video; "" if unknown.
+        outcome: see `Outcome`.
         error: why it is not in the index, or "".
-        notes: what a person should know, one sentence each.
+        notes: one sentence each.
     """
 
     file: str
@@ -50,24 +50,24 @@ class FileOutcome:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check that an error has its reason, and nothing else has one."""
         if bool(self.error) != (self.outcome == "error"):
             raise ValueError(f"{self.outcome!r} does not go with the error {self.error!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexSummary:
-    """How much an owner's index holds.
-
-    Attributes:
-        pictures: number of pictures.
-        videos: number of videos.
-        vectors: number of vectors.
-    """
+    """Size of an index: its pictures, videos and vectors."""
 
     pictures: int = 0
     videos: int = 0
     vectors: int = 0
+
+    def __add__(self, other: "IndexSummary") -> "IndexSummary":
+        return IndexSummary(
+            pictures=self.pictures + other.pictures,
+            videos=self.videos + other.videos,
+            vectors=self.vectors + other.vectors,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +76,12 @@ class FoundFile:
 
     Attributes:
         file: the file.
-        start_s: where in a video it is; 0.0 for a picture.
-        end_s: where that ends.
-        cosine: similarity to the query as the model gives it, -1..1.
-        strength: 1.0 for the best of its kind, 0.0 for what is as good as the rest of the index.
-        verdict: what the similarity means; None where the model is not calibrated for it.
-        alike: names of files, or parts of videos, so alike to this one that it stands for them.
+        start_s: start of the part of a video; 0.0 for a picture.
+        end_s: its end.
+        cosine: similarity to the query, -1..1.
+        strength: 1.0 for the best of its kind, 0.0 for the level of the rest of the index.
+        verdict: meaning of the similarity; None where the model is not calibrated for it.
+        alike: names of near-duplicate files, or parts of videos, that it stands for.
     """
 
     file: IndexedFile
@@ -93,7 +93,6 @@ class FoundFile:
     alike: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         if not -1.001 <= self.cosine <= 1.001:
             raise ValueError(f"cosine must be within -1..1 but got {self.cosine}")
         if not 0.0 <= self.start_s <= self.end_s:
@@ -106,8 +105,8 @@ class SearchResult:
 
     Attributes:
         found: best first.
-        searched: what the index held.
-        notes: what a person should know, one sentence each.
+        searched: size of the index.
+        notes: one sentence each.
     """
 
     found: tuple[FoundFile, ...]

@@ -1,4 +1,4 @@
-"""An owner's files as one model sees them: names, thumbnails and vectors. Torch-free."""
+"""Tables of an index in LanceDB: names, thumbnails and vectors of files."""
 
 import logging
 import math
@@ -20,18 +20,17 @@ from pipelines.search.results import IndexedFile, IndexSummary
 
 log = logging.getLogger(__name__)
 
-#: How often a read or write is tried: another process may just have changed the table.
+#: Attempts of a read or write: another process may just have changed the table.
 TRIES = 4
 RETRY_WAIT_S = 0.1
 
-#: Age from which on versions of a table that are no longer current are deleted for good; a search
-#: that reads one of them is over by then.
+#: Age at which old versions of a table are deleted for good; no search reads them any more.
 KEEP_VERSIONS = timedelta(seconds=60)
 
-#: Rows of a result that are read at once.
+#: Most rows of a result.
 MOST_ROWS = 10_000_000
 
-#: What LanceDB keeps in memory of indexes and of tables; by itself it would take gigabytes.
+#: Memory of LanceDB for indexes and for tables; its default is gigabytes.
 INDEX_CACHE_BYTES = 512_000_000
 METADATA_CACHE_BYTES = 64_000_000
 
@@ -46,14 +45,13 @@ class IndexUnavailable(PipelineError):
 
 
 class Database:
-    """Tables by name; any number of threads may use it.
+    """Tables by name, thread-safe; LanceDB is imported and opened at first use.
 
     Raises:
-        IndexUnavailable: from any method, where the database does not answer.
+        IndexUnavailable: from any method, if the database does not answer.
     """
 
     def __init__(self, uri: str) -> None:
-        """Remember where it is; nothing is opened, and LanceDB not imported, until it is used."""
         self.uri = uri
         self._writing = threading.Lock()
         self._connecting = threading.Lock()
@@ -61,76 +59,64 @@ class Database:
 
     @property
     def folder(self) -> Path | None:
-        """Where it lies; None on object storage or a server."""
+        """Its folder; None on object storage or a server."""
         return None if "://" in self.uri else Path(self.uri)
 
     @cached_property
     def _connection(self) -> Any:
         import lancedb
 
-        if self.folder is not None:  # others of this machine have no business in it
+        if self.folder is not None:  # closed to other users
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         session = lancedb.Session(INDEX_CACHE_BYTES, METADATA_CACHE_BYTES)
-        # each read sees what was written last, by other processes too
+        # each read sees the latest write of any process
         return lancedb.connect(self.uri, read_consistency_interval=timedelta(0), session=session)
 
-    def rest(self, idle_s: float) -> None:
-        """Let go of what LanceDB keeps in memory, if nobody has asked for `idle_s` seconds."""
-        if self.uri.startswith("memory:"):  # the tables themselves are
+    def release_idle(self, idle_s: float) -> None:
+        """Release LanceDB's memory after `idle_s` seconds without use."""
+        if self.uri.startswith("memory:"):  # it would lose the tables
             return
         with self._connecting:
             if time.monotonic() - self._used_s >= idle_s:
-                vars(self).pop("_connection", None)  # who reads meanwhile has it still
+                vars(self).pop("_connection", None)  # current reads still have it
 
     def is_missing(self) -> bool:
-        """Whether it is a folder that is not there yet."""
+        """Return whether it is a folder that does not exist yet."""
         return self.folder is not None and not self.folder.is_dir()
 
     def rows(self, name: str, columns: Sequence[str], where: str = "") -> list[dict[str, Any]]:
-        """Return rows of a table; none where there is no such table."""
+        """Return rows of a table; none if there is no such table."""
 
-        def read() -> list[dict[str, Any]]:
-            table = self._open(name)
-            if table is None:
-                return []
-            asked = table.search().select(list(columns)).limit(MOST_ROWS)
+        def read(table: Any) -> list[dict[str, Any]]:
+            query = table.search().select(list(columns)).limit(MOST_ROWS)
             found: list[dict[str, Any]] = (
-                (asked.where(where) if where else asked).to_arrow().to_pylist()
+                (query.where(where) if where else query).to_arrow().to_pylist()
             )
             return found
 
-        return self._tried(read)
+        return self.read(name, read, [])
 
     def count(self, name: str, where: str | None = None) -> int:
-        """Return the number of rows of a table; 0 where there is no such table."""
+        """Return the number of rows of a table; 0 if there is no such table."""
+        return self.read(name, lambda table: int(table.count_rows(where)), 0)
 
-        def read() -> int:
+    def read(self, name: str, read: Callable[[Any], Result], default: Result) -> Result:
+        """Return the result of `read` for LanceDB's table, or `default` if there is none."""
+
+        def attempt() -> Result:
             table = self._open(name)
-            return 0 if table is None else int(table.count_rows(where))
+            return default if table is None else read(table)
 
-        return self._tried(read)
+        return self._tried(attempt)
 
-    def ask(self, name: str, ask: Callable[[Any], Result], default: Result) -> Result:
-        """Return what `ask` reads from LanceDB's table, or `default` where there is none."""
+    def put(self, name: str, rows: Any, *, key: str = "") -> None:
+        """Add a pyarrow table to a table, which is created if it is missing.
 
-        def read() -> Result:
-            table = self._open(name)
-            return default if table is None else ask(table)
-
-        return self._tried(read)
-
-    def put(self, name: str, schema: Any, rows: Any, *, key: str = "") -> None:
-        """Add rows to a table, which is made where it is missing.
-
-        Args:
-            name: of the table.
-            schema: its pyarrow schema.
-            rows: a pyarrow table.
-            key: a column; rows whose value of it is there already are replaced.
+        `key` is a column: rows with an existing value of it are replaced.
         """
 
         def write() -> None:
-            table = self._connection.create_table(name, schema=schema, exist_ok=True)
+            table = self._connection.create_table(name, schema=rows.schema, exist_ok=True)
             if key:
                 merge = table.merge_insert(key)
                 merge.when_matched_update_all().when_not_matched_insert_all().execute(rows)
@@ -142,67 +128,52 @@ class Database:
 
     def delete(self, name: str, where: str) -> None:
         """Delete the rows of a table for which an SQL condition holds."""
-
-        def write() -> None:
-            table = self._open(name)
-            if table is not None:
-                table.delete(where)
-
-        with self._writing:
-            self._tried(write)
+        self._change(name, lambda table: table.delete(where))
 
     def drop(self, name: str) -> None:
         """Delete a table with all of its versions."""
         with self._writing:
             self._tried(lambda: self._connection.drop_table(name, ignore_missing=True))
 
-    def tidy(self, name: str) -> None:
-        """Join small pieces, and delete for good what was deleted longer than a minute ago."""
-
-        def write() -> None:
-            table = self._open(name)
-            if table is not None:
-                table.optimize(cleanup_older_than=KEEP_VERSIONS)
-
-        with self._writing:
-            self._tried(write)
+    def compact(self, name: str) -> None:
+        """Join small fragments, and delete old versions for good."""
+        self._change(name, lambda table: table.optimize(cleanup_older_than=KEEP_VERSIONS))
 
     def rewrite(self, name: str) -> None:
-        """Write a table anew, so that no piece of it holds rows that were deleted.
+        """Rewrite a table, so that no fragment of it holds deleted rows.
 
-        LanceDB marks deleted rows, and leaves them in their piece until a tenth of it is gone. The
-        pieces of before go when versions of before do; see `tidy`.
+        LanceDB only marks deleted rows until a tenth of a fragment is deleted. The old fragments
+        are deleted with the old versions; see `compact`.
         """
 
-        def write() -> None:
-            table = self._open(name)
-            if table is not None:  # one transaction: rows that others add meanwhile stay
-                table.update(values_sql={column: column for column in table.schema.names[:1]})
+        def write(table: Any) -> None:  # one transaction: concurrent additions stay
+            table.update(values_sql={column: column for column in table.schema.names[:1]})
 
-        with self._writing:
-            self._tried(write)
+        self._change(name, write)
 
     def index_vectors(self, name: str) -> None:
-        """Sort the vectors of a table into cells, of which a search then looks into some."""
+        """Cluster the vectors of a table into cells, so that a search reads only some of them."""
         from lancedb.index import IvfFlat
 
-        def write() -> None:
-            table = self._open(name)
-            if table is not None and not self.num_cells(table):
+        def write(table: Any) -> None:
+            if not self.num_cells(table):
                 cells = max(1, round(math.sqrt(table.count_rows())))
                 config = IvfFlat(distance_type="cosine", num_partitions=cells)
                 table.create_index("vector", config=config)
 
+        self._change(name, write)
+
+    def _change(self, name: str, change: Callable[[Any], object]) -> None:
         with self._writing:
-            self._tried(write)
+            self.read(name, change, None)
 
     def num_cells(self, table: Any) -> int:
-        """Return how many cells the vectors of a table are sorted into; 0 where they are not."""
+        """Return the number of cells of a table's vectors; 0 if they are not clustered."""
         found = [index for index in table.list_indices() if "vector" in index.columns]
         return round(math.sqrt(found[0].num_indexed_rows)) if found else 0
 
     def _open(self, name: str) -> Any:
-        """Return a table as it is now, or None where there is none."""
+        """Return the current version of a table, or None if there is none."""
         if self.is_missing():
             return None
         with self._connecting:
@@ -229,7 +200,7 @@ class Database:
             try:
                 return work()
             except (OSError, RuntimeError, ValueError) as error:  # what LanceDB raises
-                log.info("The index did not answer: %s", type(error).__name__)
+                log.info("A request to the index failed: %s", type(error).__name__)
                 last = error
             time.sleep(RETRY_WAIT_S * (number + 1))
         log.warning("The index cannot be used: %s", last)
@@ -237,7 +208,7 @@ class Database:
 
 
 def unavailable() -> IndexUnavailable:
-    """Return what people are told where the index does not answer."""
+    """Return the error of a database that does not answer."""
     return IndexUnavailable(
         "The index cannot be read or written just now: its disk is full or damaged, another "
         "process keeps writing to it, or its server does not answer. Try again; what was indexed "
@@ -251,22 +222,22 @@ def quoted(values: Sequence[str]) -> Iterator[str]:
         yield "'" + value.replace("'", "''") + "'"
 
 
-#: Vectors up to which every one is compared with a query; beyond, only those of the nearest cells.
+#: Most vectors that are all compared with a query; beyond, only those of the nearest cells.
 MOST_EXACT = 100_000
 
-#: Share of the cells of a large index that a query looks into.
-CELLS_ASKED = 0.25
+#: Share of the cells of a large index that a query reads.
+CELLS_READ = 0.25
 
-#: Vectors drawn from an index to tell what the rest of it is like.
+#: Vectors drawn from an index as a sample of it.
 SAMPLE = 1000
 
 _NONE: Vectors = np.zeros((0, 0), np.float32)
 
-#: Files that are renamed at once.
+#: Files that are renamed together.
 _RENAMED = 500
 
-#: Columns of a file that a list of files needs.
-_FACTS = ("content", "name", "kind", "path", "num_parts")
+#: Columns of a file without its thumbnail.
+_COLUMNS = ("content", "name", "kind", "path", "num_parts")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -274,10 +245,10 @@ class Nearest:
     """The vectors nearest to a query, nearest first.
 
     Attributes:
-        contents: which file each is of.
-        starts_s: where in it each starts.
-        ends_s: where it ends.
-        vectors: (N, D) float32, of length 1.
+        contents: file of each.
+        starts_s: start of each in its file.
+        ends_s: end of each.
+        vectors: (N, D) float32, unit length.
     """
 
     contents: tuple[str, ...]
@@ -287,33 +258,34 @@ class Nearest:
 
 
 class VectorTables:
-    """The files of one owner in the space of one model's vectors.
+    """The files of one owner in the space of one model's vectors: two tables, named after `name`.
 
-    Vectors are written before the file that they belong to: what a killed run leaves behind is
-    vectors of no file, which no search shows and the next run writes anew.
+    Vectors are written before their file: a killed run leaves vectors of no file, which no search
+    shows and the next run replaces.
     """
 
     def __init__(self, database: Database, name: str) -> None:
-        """Keep two tables whose names begin with `name`."""
         self._database = database
         self._files, self._parts = f"{name}.files", f"{name}.parts"
 
     def files(self) -> dict[str, IndexedFile]:
         """Return all files by content, without thumbnails."""
-        rows = self._database.rows(self._files, _FACTS)
-        return {row["content"]: IndexedFile(**row) for row in rows}
+        return self._rows(_COLUMNS)
 
-    def some(self, contents: Iterable[str], *, thumbnails: bool = False) -> dict[str, IndexedFile]:
-        """Return those files of some contents that there are, with or without thumbnails."""
+    def find(self, contents: Iterable[str], *, thumbnails: bool = False) -> dict[str, IndexedFile]:
+        """Return the files with some contents, with or without thumbnails."""
         asked = list(dict.fromkeys(contents))
         if not asked:
             return {}
-        columns = (*_FACTS, "thumbnail") if thumbnails else _FACTS
-        rows = self._database.rows(self._files, columns, _of(asked))
+        columns = (*_COLUMNS, "thumbnail") if thumbnails else _COLUMNS
+        return self._rows(columns, _of(asked))
+
+    def _rows(self, columns: Sequence[str], where: str = "") -> dict[str, IndexedFile]:
+        rows = self._database.rows(self._files, columns, where)
         return {row["content"]: IndexedFile(**row) for row in rows}
 
-    def holding(self) -> IndexSummary:
-        """Return how much there is."""
+    def summary(self) -> IndexSummary:
+        """Return the size of the index."""
         return IndexSummary(
             pictures=self._database.count(self._files, "kind = 'picture'"),
             videos=self._database.count(self._files, "kind = 'video'"),
@@ -321,28 +293,25 @@ class VectorTables:
         )
 
     def add(self, files: Sequence[tuple[IndexedFile, FileVectors]]) -> None:
-        """Add files with their vectors; what there was of the same content is replaced."""
+        """Add files with their vectors; files of the same content are replaced."""
         if not files:
             return
         self._database.delete(self._parts, _of(file.content for file, _ in files))
         dim = files[0][1].vectors.shape[1]
-        schema = _parts_schema(dim)
-        self._database.put(self._parts, schema, _parts_table(files, schema, dim))
-        whole = _files_schema()
-        rows = _files_table([file for file, _ in files], whole)
-        self._database.put(self._files, whole, rows, key="content")
+        self._database.put(self._parts, _parts_table(files, dim))
+        rows = _files_table([file for file, _ in files])
+        self._database.put(self._files, rows, key="content")
 
     def rename(self, files: Sequence[IndexedFile]) -> None:
-        """Write the names and places of files anew."""
+        """Update the names and places of files."""
         for start in range(0, len(files), _RENAMED):
             some = {file.content: file for file in files[start : start + _RENAMED]}
-            there = self.some(some, thumbnails=True)
+            there = self.find(some, thumbnails=True)
             rows = [
                 replace(file, name=some[content].name, path=some[content].path)
                 for content, file in there.items()
             ]
-            whole = _files_schema()
-            self._database.put(self._files, whole, _files_table(rows, whole), key="content")
+            self._database.put(self._files, _files_table(rows), key="content")
 
     def delete(self, contents: Iterable[str]) -> None:
         """Delete files with their vectors."""
@@ -356,36 +325,32 @@ class VectorTables:
         self.delete(contents)
         for name in (self._files, self._parts):
             self._database.rewrite(name)
-        self.tidy()
+        self.compact()
 
     def drop(self) -> None:
         """Delete everything."""
         self._database.drop(self._files)
         self._database.drop(self._parts)
 
-    def tidy(self, most_exact: int = MOST_EXACT) -> None:
-        """Join small pieces, delete old versions for good, and keep a large index quick.
-
-        Args:
-            most_exact: vectors up to which no search structure is built.
-        """
+    def compact(self, most_exact: int = MOST_EXACT) -> None:
+        """Join small fragments, delete old versions, and index more than `most_exact` vectors."""
         for name in (self._files, self._parts):
-            self._database.tidy(name)
+            self._database.compact(name)
         if self._database.count(self._parts) > most_exact:
             self._database.index_vectors(self._parts)
 
     def nearest(self, vector: Vectors, limit: int) -> Nearest:
         """Return the vectors nearest to a unit vector (D,), at most `limit`."""
 
-        def ask(table: Any) -> Any:
+        def read(table: Any) -> Any:
             asked = table.search(vector, vector_column_name="vector").distance_type("cosine")
             cells = self._database.num_cells(table)
             if cells:
-                asked = asked.nprobes(max(1, round(cells * CELLS_ASKED)))
+                asked = asked.nprobes(max(1, round(cells * CELLS_READ)))
             columns = ["content", "start_s", "end_s", "vector", "_distance"]
             return asked.select(columns).limit(limit).to_arrow()
 
-        found = self._database.ask(self._parts, ask, None)
+        found = self._database.read(self._parts, read, None)
         if found is None or not found.num_rows:
             return Nearest(contents=(), starts_s=(), ends_s=(), vectors=_NONE)
         return Nearest(
@@ -398,7 +363,7 @@ class VectorTables:
     def sample(self, size: int = SAMPLE) -> Vectors:
         """Return vectors drawn from all, the same each time for the same index; (N, D)."""
 
-        def ask(table: Any) -> Vectors:
+        def read(table: Any) -> Vectors:
             total = int(table.count_rows())
             if not total:
                 return _NONE
@@ -406,7 +371,7 @@ class VectorTables:
             rows = table.take_offsets(sorted(drawn)).select(["vector"]).to_arrow()
             return _matrix(rows["vector"])
 
-        return self._database.ask(self._parts, ask, _NONE)
+        return self._database.read(self._parts, read, _NONE)
 
 
 def _of(contents: Iterable[str]) -> str:
@@ -414,17 +379,16 @@ def _of(contents: Iterable[str]) -> str:
 
 
 def _matrix(column: Any) -> Vectors:
-    """Return a column of N vectors as an array (N, D)."""
     joined = column.combine_chunks()
     return np.asarray(joined.flatten().to_numpy(zero_copy_only=False), np.float32).reshape(
         len(joined), -1
     )
 
 
-def _files_schema() -> Any:
+def _files_table(files: Sequence[IndexedFile]) -> Any:
     import pyarrow as pa
 
-    return pa.schema(
+    schema = pa.schema(
         [
             ("content", pa.string()),
             ("name", pa.string()),
@@ -434,20 +398,14 @@ def _files_schema() -> Any:
             ("thumbnail", pa.binary()),
         ]
     )
-
-
-def _files_table(files: Sequence[IndexedFile], schema: Any) -> Any:
-    import pyarrow as pa
-
-    names = [field.name for field in schema]
-    rows = [{name: getattr(file, name) for name in names} for file in files]
+    rows = [{name: getattr(file, name) for name in schema.names} for file in files]
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-def _parts_schema(dim: int) -> Any:
+def _parts_table(files: Sequence[tuple[IndexedFile, FileVectors]], dim: int) -> Any:
     import pyarrow as pa
 
-    return pa.schema(
+    schema = pa.schema(
         [
             ("content", pa.string()),
             ("start_s", pa.float64()),
@@ -455,16 +413,10 @@ def _parts_schema(dim: int) -> Any:
             ("vector", pa.list_(pa.float32(), dim)),
         ]
     )
-
-
-def _parts_table(files: Sequence[tuple[IndexedFile, FileVectors]], schema: Any, dim: int) -> Any:
-    import pyarrow as pa
-
-    contents = [file.content for file, parts in files for _ in parts.vectors]
     vectors = np.concatenate([parts.vectors for _, parts in files]).astype(np.float32)
     return pa.table(
         {
-            "content": contents,
+            "content": [file.content for file, parts in files for _ in parts.vectors],
             "start_s": np.concatenate([parts.starts_s for _, parts in files]),
             "end_s": np.concatenate([parts.ends_s for _, parts in files]),
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim),

@@ -1,4 +1,4 @@
-"""Whose turn it is at the device: visitors who wait come before long batches."""
+"""Queue for the compute device: requests of visitors come before batches of long runs."""
 
 import threading
 import time
@@ -7,31 +7,33 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 
 from pipelines.core.cancel import NEVER, CancelToken
-from pipelines.core.visitor import asking, place_in_line
+from pipelines.core.visitor import current_visitor, queue_position
 
-#: Longest that visitors, one after the other, keep one batch of a long run waiting.
+#: Longest time that requests keep one batch of a long run waiting.
 MAX_WAIT_S = 20.0
 
-#: Long runs that are under way at once, each with pictures in memory; the others wait for a place.
-#: One visitor has at most half of them, so that another's first run can begin.
+#: Most active long runs, as each holds images in memory, and most of one visitor: half of them, so
+#: that another visitor's first run can begin.
 NUM_PLACES, PLACES_OF_ONE = 4, 2
 
-#: Seconds between two checks of the token of a waiting run.
-LOOK_S = 0.1
+#: Seconds between two checks of the token of whatever waits.
+POLL_S = 0.1
 
 
 class DeviceQueue:
-    """Orders those who use the device.
+    """Order of those who use the device.
 
-    Requests whose work takes seconds have the device one after the other: as they came, but each
-    visitor's first before anybody's second; those with milliseconds of work are only counted. Long
-    runs come batch by batch: one batch at a time, the run that has waited longest first, and none
-    while a visitor is being answered or waits, except after `MAX_WAIT_S`. Whose a request or a run
-    is, `fairness.asking` tells in the thread that waits; without it each is another visitor's.
+    Requests that take seconds have the device one after the other, in order of arrival, but the
+    first request of each visitor before the second of any other; requests that take milliseconds
+    are only counted. Long runs have it batch by batch: one batch at a time, the run that has waited
+    longest first, and none while a request runs or waits, except after `MAX_WAIT_S`. The visitor is
+    that of `core.visitor.asking` in the waiting thread; a thread without one counts as another
+    visitor.
+
+    Any thread may enter or leave the contexts. `cancel` ends their wait with `Cancelled`.
     """
 
     def __init__(self) -> None:
-        """Nobody is there yet."""
         self._changed = threading.Condition()
         self._visitors = 0
         self._line: deque[object] = deque()
@@ -40,7 +42,7 @@ class DeviceQueue:
 
     @contextmanager
     def visitor(self) -> Iterator[None]:
-        """Count a visitor for the length of the block; any thread may enter or leave it."""
+        """Count a request for the duration of the block."""
         with self._changed:
             self._visitors += 1
         try:
@@ -52,96 +54,74 @@ class DeviceQueue:
 
     @contextmanager
     def alone(
-        self,
-        cancel: CancelToken,
-        tell: Callable[[int], None] = lambda ahead: None,
+        self, cancel: CancelToken, report: Callable[[int], None] = lambda ahead: None
     ) -> Iterator[None]:
-        """Wait for all whose turn is earlier, and be a visitor for the length of the block.
+        """Wait for all earlier requests, and count as a request for the duration of the block.
 
-        Any thread may enter or leave it.
-
-        Args:
-            cancel: ends the wait.
-            tell: called with the number of requests before this one, whenever it is another.
-
-        Raises:
-            Cancelled: `cancel` is cancelled.
+        `report` is called with the number of requests before this one, at the start of the wait and
+        whenever it changes.
         """
-        ticket = (object(), _who_asks())
+        ticket = (object(), _current_visitor())
         with self.visitor():
             with self._changed:
-                line = [whose for _, whose in self._alone]
-                place = place_in_line(line, ticket[1]) if line else 0
+                line = [visitor for _, visitor in self._alone]
+                place = queue_position(line, ticket[1]) if line else 0
                 self._alone.insert(place, ticket)
             try:
-                self._await_visitors(ticket, cancel, tell)
+                self._await_requests(ticket, cancel, report)
                 yield
             finally:
                 with self._changed:
                     self._alone.remove(ticket)
                     self._changed.notify_all()
 
-    def _await_visitors(
+    def _await_requests(
         self,
         ticket: tuple[object, Hashable],
         cancel: CancelToken,
-        tell: Callable[[int], None],
+        report: Callable[[int], None],
     ) -> None:
-        told = 0
+        reported = 0
         with self._changed:
             while ahead := self._alone.index(ticket):
                 cancel.check()
-                if ahead != told:
-                    tell(ahead)
-                    told = ahead
-                self._changed.wait(LOOK_S)
+                if ahead != reported:
+                    report(ahead)
+                    reported = ahead
+                self._changed.wait(POLL_S)
 
     @contextmanager
-    def place(self, cancel: CancelToken) -> Iterator[None]:
-        """Wait until few enough long runs are under way, and be one for the length of the block.
-
-        Args:
-            cancel: ends the wait.
-
-        Raises:
-            Cancelled: `cancel` is cancelled.
-        """
-        whose = _who_asks()
+    def run_slot(self, cancel: CancelToken) -> Iterator[None]:
+        """Wait until few enough long runs are active, and count as one during the block."""
+        visitor = _current_visitor()
         with self._changed:
-            while self._places.total() >= NUM_PLACES or self._places[whose] >= PLACES_OF_ONE:
+            while self._places.total() >= NUM_PLACES or self._places[visitor] >= PLACES_OF_ONE:
                 cancel.check()
-                self._changed.wait(LOOK_S)
-            self._places[whose] += 1
+                self._changed.wait(POLL_S)
+            self._places[visitor] += 1
         try:
             yield
         finally:
             with self._changed:
-                self._places[whose] -= 1
-                self._places += Counter()  # forgets who has none
+                self._places[visitor] -= 1
+                self._places += Counter()  # drops zero counts
                 self._changed.notify_all()
 
     @contextmanager
     def batch(self, cancel: CancelToken = NEVER) -> Iterator[None]:
-        """Wait for the turn of a batch and keep it for the length of the block.
-
-        Args:
-            cancel: ends the wait.
-
-        Raises:
-            Cancelled: `cancel` is cancelled.
-        """
+        """Wait for the turn of a batch and keep it for the duration of the block."""
         ticket = object()
         with self._changed:
             self._line.append(ticket)
         try:
-            self._await(ticket, cancel)
+            self._await_batch(ticket, cancel)
             yield
         finally:
             with self._changed:
                 self._line.remove(ticket)
                 self._changed.notify_all()
 
-    def _await(self, ticket: object, cancel: CancelToken) -> None:
+    def _await_batch(self, ticket: object, cancel: CancelToken) -> None:
         first_since: float | None = None
         with self._changed:
             while True:
@@ -151,10 +131,9 @@ class DeviceQueue:
                     first_since = now if first_since is None else first_since
                     if not self._visitors or now - first_since >= MAX_WAIT_S:
                         return
-                self._changed.wait(LOOK_S)
+                self._changed.wait(POLL_S)
 
 
-def _who_asks() -> Hashable:
-    """Return whom this thread works for, somebody new where nobody knows."""
-    visitor = asking.get()
+def _current_visitor() -> Hashable:
+    visitor = current_visitor.get()
     return object() if visitor is None else visitor

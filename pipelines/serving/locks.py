@@ -11,9 +11,9 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import InputError
-from pipelines.serving.device_queue import LOOK_S
+from pipelines.serving.device_queue import POLL_S
 
-#: Seconds that a writer waits for another one, which may be sorting the vectors of a large index.
+#: Seconds that a writer waits for another one, which may be building a large index.
 WAIT_S = 300.0
 
 #: Locks that all names share, so that there are never more files than these.
@@ -21,11 +21,11 @@ _LOCKS = 64
 
 
 def lock_file(path: Path) -> BaseFileLock:
-    """Lock a file for one run, without waiting, until `release()` or the end of the process.
+    """Lock a file without waiting, until `release()` or the end of the process.
 
     Raises:
         InputError: another run, in this process or another, holds the lock.
-        OSError: the file cannot be made, or its file system has no locks.
+        OSError: the file cannot be created, or its file system has no locks.
     """
     # another thread may release it; a mere marker file would outlive a killed process
     lock = FileLock(path, thread_local=False, fallback_to_soft=False)
@@ -40,10 +40,9 @@ def lock_file(path: Path) -> BaseFileLock:
 
 
 class WriterLocks:
-    """Locks by name, between threads and, with a folder for their files, between processes."""
+    """Locks by name between threads and, with a folder for their files, between processes."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Remember the folder; None for locks of this process only."""
         self._folder = folder
         self._threads = [threading.RLock() for _ in range(_LOCKS)]
         self._files: dict[int, BaseFileLock] = {}
@@ -57,14 +56,9 @@ class WriterLocks:
     ) -> Iterator[None]:
         """Hold the lock of a name in the block; a thread may enter it again.
 
-        Args:
-            name: whose lock.
-            cancel: checked a few times a second while another holder keeps it.
-            wait_s: seconds to wait; `WAIT_S` where None.
-
         Raises:
-            Cancelled: `cancel` is cancelled.
-            OSError: its file cannot be written, or the wait was too short.
+            Cancelled: `cancel` is cancelled while another holder keeps it.
+            OSError: its file cannot be written, or it is held for longer than `wait_s`.
         """
         number = zlib.crc32(name.encode()) % _LOCKS  # the same in every process
         until = monotonic() + (WAIT_S if wait_s is None else wait_s)
@@ -91,23 +85,23 @@ class WriterLocks:
     def _file(self, number: int, folder: Path) -> BaseFileLock:
         if number not in self._files:
             _make_private(folder)
-            # whichever thread holds the lock of the threads may hold this one
+            # the lock of the threads guards it
             self._files[number] = FileLock(folder / f"{number:02}.lock", thread_local=False)
         return self._files[number]
 
 
 def _enter(lock: threading.RLock, cancel: CancelToken, until: float) -> None:
     """Acquire the lock of the threads; a free one even if `cancel` is cancelled."""
-    while not lock.acquire(timeout=max(0.0, min(LOOK_S, until - monotonic()))):
+    while not lock.acquire(timeout=max(0.0, min(POLL_S, until - monotonic()))):
         cancel.check()
         if monotonic() >= until:
             raise TimeoutError
 
 
 def _make_private(folder: Path) -> None:
-    """Make a folder for locks in that of an index; other users of the machine read neither.
+    """Create a folder for locks in that of an index; other users of the machine can read neither.
 
-    An index of an earlier version, known by its locks, may be open to them: close it.
+    The folder of an index of an earlier version, known by its locks, may be readable: close it.
     """
     index = folder.parent
     index.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Release of what is idle: models, decoder processes, freed memory of the C library."""
+"""Release of idle models, decoder processes and freed memory of the C library."""
 
 import ctypes
 import gc
@@ -35,7 +35,7 @@ def start_unloading(
     store: PipelineStore,
     idle_s: float,
     *,
-    rest: Callable[[float], None] = lambda idle_s: None,
+    release: Callable[[float], None] = lambda idle_s: None,
     every_s: float = _EVERY_S,
 ) -> None:
     """Start a thread that releases what is idle; it ends when the store is gone.
@@ -44,7 +44,7 @@ def start_unloading(
         store: its models are unloaded, with their caches of images and videos.
         idle_s: seconds without use after which that happens; 0 for never. Decoder processes end
             after a minute in any case.
-        rest: called as often, with `idle_s`, to release other memory.
+        release: called as often, with `idle_s`, to release other memory.
         every_s: seconds between two checks.
     """
 
@@ -54,7 +54,7 @@ def start_unloading(
                 isolation.end_idle()
                 if idle_s:
                     watched.unload_idle(idle_s)
-                    rest(idle_s)
+                    release(idle_s)
             except Exception:  # the next round may succeed
                 log.exception("Idle models could not be unloaded")
             del watched
@@ -65,7 +65,7 @@ def start_unloading(
     threading.Thread(target=work, name="unloading", daemon=True).start()
 
 
-def start_giving_back(
+def start_trimming(
     store: PipelineStore,
     quiet_s: float = _QUIET_S,
     every_s: float = _MEMORY_EVERY_S,
@@ -73,28 +73,27 @@ def start_giving_back(
 ) -> None:
     """Start a thread that returns freed memory to the system; it ends when the store is gone.
 
-    The C library keeps freed memory in fragments between small blocks in use: after many visitors
-    at once, or an hour of video, more than the models take. It is returned `quiet_s` seconds after
-    the last use of a model and, while models are in use, after each growth of the process by
-    `growth_mb`. Environment variables cannot replace this: glibc's own trimming frees only the
-    top of the heap.
+    The C library keeps freed memory in fragments between small blocks in use, sometimes more than
+    the models take. It is returned `quiet_s` seconds after the last use of a model and, while
+    models are in use, after each growth of the process by `growth_mb`. Environment variables cannot
+    replace this: glibc's own trimming frees only the top of the heap.
     """
     trim = _of_libc("malloc_trim")
     if trim is None:
         return
 
     def work() -> None:
-        given_back, after_mb = None, start_mb
+        trimmed, after_mb = None, start_mb
         while (watched := alive()) is not None:
             last = watched.last_used_s()
             del watched
             quiet = last is not None and time.monotonic() - last >= quiet_s
             after_mb = min(after_mb, resident_mb())
-            if (quiet and last != given_back) or resident_mb() > after_mb + growth_mb:
+            if (quiet and last != trimmed) or resident_mb() > after_mb + growth_mb:
                 gc.collect()
                 trim(0)
                 after_mb = resident_mb()
-                given_back = last if quiet else given_back
+                trimmed = last if quiet else trimmed
             time.sleep(every_s)
 
     alive, start_mb = weakref.ref(store), resident_mb()
@@ -105,7 +104,7 @@ def share_free_memory() -> None:
     """Make all threads share a few arenas of memory; call it before they start.
 
     glibc's default is up to eight arenas per core, and memory freed in one serves no thread of
-    another: after many visitors at once they hold hundreds of megabytes in fragments.
+    another: after many concurrent visitors they hold hundreds of megabytes in fragments.
     """
     limit = _of_libc("mallopt")
     if limit is not None and "MALLOC_ARENA_MAX" not in os.environ:
@@ -113,7 +112,6 @@ def share_free_memory() -> None:
 
 
 def _of_libc(name: str) -> Any:
-    """Return a function of glibc, None where the system has none."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
 
 

@@ -16,7 +16,7 @@ class Use:
 
     Attributes:
         now: requests that use it at present.
-        seconds: total time that finished requests held it.
+        seconds: total time of finished requests.
         ended: (outcome, count): "ok", "left" (the visitor stopped or closed the page), "refused"
             (a `PipelineError`, such as bad input) or "failed".
     """
@@ -37,7 +37,6 @@ class Metrics:
     """Thread-safe counter of the uses of models."""
 
     def __init__(self) -> None:
-        """Start with no uses."""
         self._lock = threading.Lock()
         self._models: dict[str, _Tally] = {}
 

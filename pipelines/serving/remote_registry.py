@@ -24,7 +24,7 @@ MOST_VISITORS = 32
 def specs_of(remotes: Sequence[Remote]) -> tuple[ModelSpec, ...]:
     """Return a catalogue entry for each remote model and task: images, and videos if enabled.
 
-    The entries of a remote share one key; they take no memory, and have no files on disk.
+    The entries of one remote share a key.
     """
     package = "pipelines.models.remote"
     images = [_spec(one, "caption", f"{package}.captions:RemoteCaptioner") for one in remotes]
@@ -53,13 +53,9 @@ def _spec(remote: Remote, task: Task, pipeline: str) -> ModelSpec:
 
 
 class RemoteModels:
-    """Remote models, each created at its first use, with one client for each server.
-
-    Their visitors pass through the same queue as those of local models, so their number is bounded.
-    """
+    """Remote models, each created at its first use, with one client for each server."""
 
     def __init__(self, settings: "Settings") -> None:
-        """Store the settings, without a request."""
         self._settings = settings
         self._lock = threading.Lock()
         self._servers: dict[str, ChatServer] = {}

@@ -1,4 +1,4 @@
-"""Catalogue entry -> live pipeline: loaded once, leased, evicted by a memory budget."""
+"""Live pipelines by catalogue entry: loaded once, leased, unloaded by a memory budget."""
 
 import gc
 import importlib
@@ -28,7 +28,7 @@ from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.models.base import Pipeline
 from pipelines.models.catalogue import HUB_DEFAULTS, MODELS, find
-from pipelines.serving.device_queue import LOOK_S, DeviceQueue
+from pipelines.serving.device_queue import POLL_S, DeviceQueue
 from pipelines.serving.metrics import Metrics
 from pipelines.serving.remote_registry import RemoteModels, specs_of
 from pipelines.weights.locate import Sources
@@ -36,16 +36,16 @@ from pipelines.weights.progress import FetchProgress
 
 log = logging.getLogger(__name__)
 
-#: Memory of a caption model with quantised layers, as a share of its float32 weights. Tables of
-#: tokens stay as they are; counted for BLIP-2 OPT 2.7B it is 0.27 and 0.17.
+#: Memory of a caption model with quantised layers, as a share of its float32 weights; embeddings
+#: are not quantised. Counted for BLIP-2 OPT 2.7B it is 0.27 and 0.17.
 QUANTIZED_SHARE = {"int8": 0.3, "nf4": 0.2}
 
-#: Held while a model is built. transformers puts functions in place of some of its classes' for
-#: that time, and then what it found there: of two models built at once, the second would put back
-#: the first one's replacement, and no checkpoint with shared weights could be read any more.
+#: Held while a model is built. transformers patches methods of its classes meanwhile and restores
+#: what it found: of two models built at once, the second would restore the first one's patch, and
+#: no checkpoint with shared weights could be read any more.
 _LOADING = threading.Lock()
 
-#: Seconds that a request waits for a model in use to be given back.
+#: Seconds that a request waits for memory that models in use take.
 LEASE_WAIT_S = 120.0
 
 Builder = Callable[[ModelSpec, Path, Device, Settings], Pipeline]
@@ -53,7 +53,7 @@ Builder = Callable[[ModelSpec, Path, Device, Settings], Pipeline]
 
 @dataclass
 class _Slot:
-    """A pipeline, live or being loaded, with the number of requests that use or await it."""
+    """A pipeline, loaded or being loaded, with the number of requests that use or await it."""
 
     pipeline: Pipeline
     ready: threading.Event = field(default_factory=threading.Event)
@@ -64,14 +64,13 @@ class _Slot:
 
 
 class PipelineStore:
-    """Lends pipelines out.
+    """Loaded models, shared by all requests.
 
-    `use` loads a model once however many ask at the same time, counts a lease while it is used
-    and, where a new one does not fit, drops the least recently used one that nobody uses.
+    `use` loads a model once for all concurrent requests, counts a lease while it is used and, where
+    a new model does not fit, unloads the least recently used one without a lease.
     """
 
     def __init__(self, settings: Settings, sources: Sources | None = None) -> None:
-        """Remember the settings; nothing is loaded, nobody is asked."""
         self.settings = settings
         self.models = (*MODELS, *specs_of(settings.remotes))
         self.sources = sources or Sources(settings)
@@ -91,7 +90,7 @@ class PipelineStore:
 
     @property
     def device(self) -> Device:
-        """The compute device; chosen, with a self-test, when first asked for."""
+        """The compute device; chosen, with a self-test, at first use."""
         with self._device_lock:
             if self._device is None:
                 self._device = choose_device(self.settings)
@@ -99,15 +98,14 @@ class PipelineStore:
             return self._device
 
     def budget_gb(self) -> float:
-        """Return the memory that all loaded models together may take, in GB."""
+        """Return the memory limit of all loaded models together, in GB."""
         return memory_budget_gb(self.settings, self.device.kind)
 
     def _budget_so_far_gb(self) -> float:
-        """Return the budget, or, until the device is chosen, what it is likely to be."""
         return likely_budget_gb(self.settings) if self._device is None else self.budget_gb()
 
     def need_gb(self, spec: ModelSpec) -> float:
-        """Return the GB that a model takes, in the precision of the device once that is known."""
+        """Return the memory of a model in GB, in the precision of the device once that is known."""
         share = QUANTIZED_SHARE.get(self.settings.quantization)
         if share is not None and spec.generative is not None and not spec.demo:
             return spec.memory_gb * share
@@ -115,13 +113,12 @@ class PipelineStore:
         return spec.memory_gb / 2 if half else spec.memory_gb
 
     def default_spec(self, task: Task) -> ModelSpec:
-        """Return what `model=""` means for `task` just now.
+        """Return the current meaning of `model=""` for `task`.
 
-        "bundled": the demo model. "hub": the family's real default. "auto": the first remote
-        model; else the best real model that is on disk and fits; else, where the hub answers, the
-        default if it fits; else the demo model. Waits for the hub's probe at most its few
-        seconds, and only in the last case; never for torch: a page that opens meanwhile would
-        start as the demo.
+        "bundled": the demo model. "hub": the family's real default. "auto": the first remote model;
+        else the best real model that is on disk and fits; else, where the hub answers, the default
+        if it fits; else the demo model. Waits only in the last case, a few seconds for the hub;
+        never for torch, as a page that opens meanwhile would start with the demo.
         """
         if self.settings.models == "bundled":
             return self._demos[task]
@@ -157,13 +154,13 @@ class PipelineStore:
 
         Raises:
             InputError: unknown key.
-            WeightsError: the weights cannot be had.
-            MemoryLimitError: the model would not fit anyway.
+            WeightsError: the weights are not available.
+            MemoryLimitError: the model would not fit.
         """
         return self.fetch_spec(self.resolve(key, task))
 
     def fetch_spec(self, spec: ModelSpec) -> Iterator[FetchProgress]:
-        """Do as `fetch` does, for a spec that is resolved."""
+        """Fetch the weights of a resolved spec; see `fetch`."""
         with self._lock:
             slot = self._slots.get(spec.key)
             is_loaded = slot is not None and slot.ready.is_set() and slot.error is None
@@ -174,64 +171,57 @@ class PipelineStore:
 
     @contextmanager
     def use(
-        self,
-        key: str,
-        task: Task,
-        cancel: CancelToken = NEVER,
-        wait_s: float | None = None,
+        self, key: str, task: Task, cancel: CancelToken = NEVER, wait_s: float | None = None
     ) -> Iterator[Any]:
-        """Lend the pipeline of `key` for the length of a `with` block, loading it if need be.
+        """Yield the pipeline of `key`, loaded if need be, and keep it loaded during the block.
+
+        A remote model takes no memory and is available at once, to any number of requests.
 
         Args:
             key: of the model; "" for the default.
-            task: what it is for.
+            task: its task.
             cancel: checked a few times a second while other models fill the budget and while the
-                model is loaded, which then goes on for whoever asks next.
-            wait_s: seconds to wait for other models to be given back; None for `LEASE_WAIT_S`.
+                model is loaded; loading continues for later requests.
+            wait_s: seconds to wait for memory that other models use; None for `LEASE_WAIT_S`.
 
         Raises:
             Cancelled: `cancel` is cancelled.
             InputError: unknown key.
-            WeightsError: not on disk (call `fetch` first), or not what it should be.
+            WeightsError: not on disk (call `fetch` first), damaged, or of another model.
             MemoryLimitError: it does not fit, or the work inside the block ran out of memory.
-
-        A remote model takes no memory and is lent at once, to any number.
         """
         with self.use_spec(self.resolve(key, task), cancel, wait_s) as pipeline:
             yield pipeline
 
     @contextmanager
     def use_spec(
-        self,
-        spec: ModelSpec,
-        cancel: CancelToken = NEVER,
-        wait_s: float | None = None,
+        self, spec: ModelSpec, cancel: CancelToken = NEVER, wait_s: float | None = None
     ) -> Iterator[Any]:
-        """Do as `use` does, for a spec that is resolved."""
+        """Yield the pipeline of a resolved spec; see `use`."""
         with self.metrics.counted(spec.key):
             if spec.remote is not None:
                 yield self.remotes.of(spec)
                 return
-            slot = self._take_loaded(spec) or self._lease(
+            slot = self._lease_loaded(spec) or self._lease(
                 spec, cancel, LEASE_WAIT_S if wait_s is None else wait_s
             )
-            with self._used(slot) as pipeline:
+            with self._using(slot) as pipeline:
                 yield pipeline
 
     def try_use(self, spec: ModelSpec) -> AbstractContextManager[Any] | None:
-        """Return a context that gives the pipeline if it is loaded, else None; never waits.
+        """Return a context that yields the pipeline if it is loaded, else None; never waits.
 
-        What is returned must be entered: it holds a lease.
+        The context holds a lease already, so it must be entered.
         """
-        slot = self._take_loaded(spec)
+        slot = self._lease_loaded(spec)
         return None if slot is None else self._counted_use(slot)
 
     @contextmanager
     def _counted_use(self, slot: _Slot) -> Iterator[Any]:
-        with self.metrics.counted(slot.pipeline.spec.key), self._used(slot) as pipeline:
+        with self.metrics.counted(slot.pipeline.spec.key), self._using(slot) as pipeline:
             yield pipeline
 
-    def _take_loaded(self, spec: ModelSpec) -> _Slot | None:
+    def _lease_loaded(self, spec: ModelSpec) -> _Slot | None:
         """Return the slot of a loaded model with a lease on it; None where it is not loaded."""
         with self._lock:
             slot = self._slots.get(spec.key)
@@ -242,8 +232,7 @@ class PipelineStore:
             return slot
 
     @contextmanager
-    def _used(self, slot: _Slot) -> Iterator[Any]:
-        """Give the pipeline of a leased slot, and give the lease back at the end."""
+    def _using(self, slot: _Slot) -> Iterator[Any]:
         spec = slot.pipeline.spec
         try:
             yield slot.pipeline
@@ -261,21 +250,21 @@ class PipelineStore:
             raise
         finally:
             self._release(slot)
-            release_threads()  # of whoever asked; work in a thread of its own ends with it
+            release_threads()  # those of this request
 
     def loaded_keys(self) -> list[str]:
-        """Return the keys of the live models, least recently used first."""
+        """Return the keys of the loaded models, least recently used first."""
         with self._lock:
             return sorted(self._slots, key=lambda key: self._slots[key].last_used)
 
     def unload_all(self) -> None:
-        """Drop every model that nobody uses."""
+        """Unload every model without a lease."""
         with self._lock:
             for key in [key for key, slot in self._slots.items() if not slot.leases]:
                 self._slots.pop(key).pipeline.unload()
 
     def unload_idle(self, idle_s: float) -> list[str]:
-        """Drop the models that nobody has used for `idle_s` seconds; returns their keys."""
+        """Unload the models without a use for `idle_s` seconds; return their keys."""
         latest = time.monotonic() - idle_s
         with self._lock:
             idle = [
@@ -284,22 +273,22 @@ class PipelineStore:
                 if not slot.leases and slot.free_since_s <= latest
             ]
             for key in idle:
-                log.info("Unloading %s, which nobody used for %.0f s", key, idle_s)
+                log.info("Unloading %s after %.0f s without use", key, idle_s)
                 self._last_used_s = time.monotonic()
                 self._slots.pop(key).pipeline.unload()
         return idle
 
     def last_used_s(self) -> float | None:
-        """Return when a model was used or dropped last, on the monotonic clock.
+        """Return the time of the last use or unloading of a model, on the monotonic clock.
 
-        None while one is in use, and before the first.
+        None while one is in use, and before the first use.
         """
         with self._lock:
             in_use = any(slot.leases for slot in self._slots.values())
             return None if in_use else self._last_used_s
 
     def _check_fits(self, spec: ModelSpec) -> None:
-        if spec.demo:  # a few megabytes always fit; do not wait for the device's self-test
+        if spec.demo:  # always fits; do not wait for the device's self-test
             return
         budget = self.budget_gb()
         if self.need_gb(spec) > budget:
@@ -312,15 +301,14 @@ class PipelineStore:
             )
 
     def _lease(self, spec: ModelSpec, cancel: CancelToken, wait_s: float) -> _Slot:
-        """Return a slot with a lease on it, whose pipeline is live."""
         self._check_fits(spec)
         folder = self.sources.locate(spec)
         device = self.device
         slot, is_new = self._reserve(spec, folder, device, cancel, wait_s)
-        if is_new:  # in a thread of its own, so that whoever asked can leave
+        if is_new:  # in its own thread, so that the request can end
             Thread(target=self._fill, args=(slot,), name=f"load-{spec.key}", daemon=True).start()
         try:
-            while not slot.ready.wait(LOOK_S):
+            while not slot.ready.wait(POLL_S):
                 cancel.check()
             if slot.error is not None:
                 raise type(slot.error)(slot.error.message, title=slot.error.title) from slot.error
@@ -330,7 +318,7 @@ class PipelineStore:
         return slot
 
     def _fill(self, slot: _Slot) -> None:
-        """Load the pipeline of a new slot, and give back the lease that kept it meanwhile."""
+        """Load the pipeline of a new slot, then release the lease of the loading itself."""
         key = slot.pipeline.spec.key
         try:
             with _LOADING:
@@ -352,7 +340,10 @@ class PipelineStore:
         cancel: CancelToken,
         wait_s: float,
     ) -> tuple[_Slot, bool]:
-        """Return a leased slot and whether it has to be loaded, which has a lease of its own."""
+        """Return a leased slot, and whether the caller has to load it.
+
+        A new slot has a second lease, for the loading.
+        """
         budget = self.budget_gb()
         give_up_at = time.monotonic() + wait_s
         with self._freed:
@@ -369,19 +360,15 @@ class PipelineStore:
                         model=spec.key,
                     )
                 if self._make_room(spec, budget, give_up_at, cancel):
-                    made = self.build(spec, folder, device, self.settings)
-                    slot = _Slot(made, leases=2, last_used=next(self._clock))
+                    pipeline = self.build(spec, folder, device, self.settings)
+                    slot = _Slot(pipeline, leases=2, last_used=next(self._clock))
                     self._slots[spec.key] = slot
                     return slot, True
 
     def _make_room(
-        self,
-        spec: ModelSpec,
-        budget: float,
-        give_up_at: float,
-        cancel: CancelToken,
+        self, spec: ModelSpec, budget: float, give_up_at: float, cancel: CancelToken
     ) -> bool:
-        """Drop the least recently used idle model, or wait for one; true once `spec` fits."""
+        """Unload the longest idle model, or wait for one; return whether `spec` fits."""
         taken = sum(self.need_gb(slot.pipeline.spec) for slot in self._slots.values())
         if taken + self.need_gb(spec) <= budget or not self._slots:
             return True
@@ -401,7 +388,7 @@ class PipelineStore:
                 size=self.need_gb(spec),
                 budget=budget,
             )
-        self._freed.wait(timeout=min(LOOK_S, left_s))
+        self._freed.wait(timeout=min(POLL_S, left_s))
         return False
 
     def _release(self, slot: _Slot) -> None:
@@ -416,6 +403,8 @@ class PipelineStore:
             pipeline.load()
         except PipelineError:
             raise
+        except ImportError as error:
+            raise _not_importable(spec, error) from error
         except Exception as error:
             if is_out_of_memory(error):
                 raise MemoryLimitError(
@@ -434,8 +423,26 @@ class PipelineStore:
 
 
 def build_pipeline(spec: ModelSpec, folder: Path, device: Device, settings: Settings) -> Pipeline:
-    """Import the pipeline class that `spec` names and make one, without loading it."""
-    import_libraries()
+    """Import the pipeline class that `spec` names and create one, without loading it.
+
+    Raises:
+        WeightsError: a library that the class needs cannot be imported.
+    """
     module, _, name = spec.pipeline.partition(":")
-    made: type[Pipeline] = getattr(importlib.import_module(module), name)
+    try:
+        import_libraries()
+        made: type[Pipeline] = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise _not_importable(spec, error) from error
     return made(spec, folder, device, settings)
+
+
+def _not_importable(spec: ModelSpec, error: ImportError) -> WeightsError:
+    log.error("A library of %s cannot be imported: %s", spec.key, error)
+    return WeightsError(
+        "{model} needs the package {package}, which cannot be imported on this machine. The "
+        "operator of this server can run `python app.py doctor`: it says what is missing.",
+        model=spec.key,
+        package=(error.name or str(error)).partition(".")[0],
+        title="Package not usable",
+    )

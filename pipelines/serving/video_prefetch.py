@@ -1,10 +1,9 @@
-"""A video is encoded while its visitor still types."""
+"""Encoding of a video while its visitor still types."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pipelines.compute.background import stream_work
 from pipelines.core.cancel import Cancelled, CancelToken
@@ -17,11 +16,11 @@ from pipelines.serving.store import PipelineStore
 
 @dataclass(frozen=True, kw_only=True)
 class VideoPrefetch:
-    """How far it is.
+    """Progress of the encoding.
 
     Attributes:
-        estimate: what a question would take now; None where there is a problem.
-        step: how much of the video was encoded; None before the first clip, and once all is.
+        estimate: cost of a question now; None where there is a problem.
+        step: part of the video that is encoded; None before the first clip, and once all is.
         ready: whether all of the video is encoded.
         problem: why a question would be refused, or "".
     """
@@ -37,25 +36,25 @@ def prefetch_video(
 ) -> Iterator[VideoPrefetch | None]:
     """Encode what a question about a video would need; closing the iterator ends it.
 
-    It is a guest: a clip at a time, each when no visitor is being answered, and only as long as
-    nobody needs the model's memory. Where a question would not fit nothing is encoded.
+    One clip at a time is encoded, each while no request runs or waits, and only as long as the
+    model is not unloaded. Nothing is encoded where a question would not fit.
 
     Args:
-        store: lends the model, whose weights must be on disk.
+        store: provides the model, whose weights must be on disk.
         spec: the model.
         video: a video file.
-        part: what of it is looked at.
-        compress: as a question would be asked.
+        part: part of the video.
+        compress: as for a question.
 
     Yields:
-        How far it is, or the problem with it; None as a sign of life.
+        The progress, or the problem; None as a sign of life.
     """
 
     def work(emit: Callable[[VideoPrefetch], None], cancel: CancelToken) -> None:
         try:
             with suppress(Cancelled):
                 _work(store, spec, video, part, compress, emit, cancel)
-        except PipelineError as error:  # nobody has asked yet: it is told, and raised by a question
+        except PipelineError as error:  # only a question raises it
             emit(VideoPrefetch(problem=error.message))
 
     return stream_work(work)
@@ -78,15 +77,10 @@ def _work(
     either = CancelToken(lambda: cancel.is_cancelled or spec.key not in store.loaded_keys())
     while estimate.fits:
         with store.queue.batch(either), store.use(spec.key, spec.task, either) as now:
-            if now is not chat:  # dropped, and loaded again for somebody else
+            if now is not chat:  # unloaded, and loaded again by another request
                 return
-            step = _next(steps)
+            step: Step | None = next(steps, None)
             estimate = chat.estimate(video, part, compress=compress)
         emit(VideoPrefetch(estimate=estimate, step=step, ready=step is None))
         if step is None:
             return
-
-
-def _next(steps: Iterator[Any]) -> Step | None:
-    step: Step | None = next(steps, None)
-    return step

@@ -1,4 +1,4 @@
-"""What a bundled checkpoint says of itself: `demo.json` beside its weights. Torch-free."""
+"""Description of a demo checkpoint: `demo.json` beside its weights."""
 
 import json
 from dataclasses import dataclass
@@ -7,21 +7,19 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class DemoCard:
-    """What a demo model knows.
+    """Contents that a demo model was trained on.
 
     Attributes:
-        shapes: shapes that it was trained on.
-        colours: colours of those shapes.
-        backgrounds: backgrounds.
-        scene_bank: texts that name every scene of one object; none where the model writes texts.
-        scene_score: what is compared with the threshold: "cosine", the best of the bank, or
-            "softmax", its share.
-        scene_threshold: a picture on which no text of the bank scores as much looks foreign.
-        events: what the shapes do; none where the model sees pictures.
-        unknown_answer: what a model that writes texts says of what it does not know; "" for none.
-        unknown_threshold: a picture whose caption is that with this probability looks foreign.
-        frames: so many of a video it was taught to read, spread over the whole; None where it reads
-            any number.
+        shapes: known shapes.
+        colours: known colours of shapes.
+        backgrounds: known backgrounds.
+        scene_bank: texts of all scenes with one object; empty for generative models.
+        scene_score: score of an image: the best "cosine" of the bank, or its "softmax".
+        scene_threshold: an image with a lower score is unknown.
+        events: known events in videos; empty for image models.
+        unknown_answer: caption of an unknown image; "" for other models.
+        unknown_threshold: probability of `unknown_answer` from which on an image is unknown.
+        frames: number of frames of a video that it reads; None for any number.
     """
 
     shapes: tuple[str, ...]
@@ -37,7 +35,7 @@ class DemoCard:
 
 
 def read_demo_card(folder: Path) -> DemoCard | None:
-    """Return the card in a checkpoint's folder, or None where it is no demo checkpoint."""
+    """Return the card in a checkpoint's folder, or None for other checkpoints."""
     file = folder / "demo.json"
     if not file.is_file():
         return None

@@ -1,4 +1,4 @@
-"""Downloads: from a hub or ModelScope, shared by all who wait, resumed where they broke off."""
+"""Downloads from a hub or ModelScope, shared by waiting requests and resumed after failures."""
 
 import errno
 import logging
@@ -15,7 +15,7 @@ from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec
 from pipelines.weights.errors import explain, stalled
 from pipelines.weights.files import choose_files
-from pipelines.weights.hub import ASK_TIMEOUT_S, READ_TIMEOUT_S, fetch_file
+from pipelines.weights.hub import READ_TIMEOUT_S, RESPONSE_TIMEOUT_S, fetch_file, repo_folder
 from pipelines.weights.modelscope import fetch_from_modelscope
 from pipelines.weights.progress import DownloadMeter, FetchProgress
 
@@ -26,10 +26,9 @@ POLL_S = 0.25
 
 
 class Download:
-    """One running download; several visitors may follow it."""
+    """Download of one model, with any number of followers."""
 
     def __init__(self, spec: ModelSpec, settings: Settings, stall_limit_s: float) -> None:
-        """Prepare the download of `spec`; nothing happens before `start`."""
         self._spec = spec
         self._settings = settings
         self._stall_limit_s = stall_limit_s
@@ -39,7 +38,7 @@ class Download:
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended, well or not; one that stands still is ended here."""
+        """Return whether it has ended; this also ends a stalled download."""
         if not self._ended.is_set() and self._meter.still_for_s() > self._stall_limit_s:
             self._error = stalled(self._spec, self._settings, self._stall_limit_s)
             self._meter.cancel.cancel()
@@ -48,18 +47,18 @@ class Download:
 
     @property
     def progress(self) -> FetchProgress:
-        """How far it is."""
+        """Progress in bytes."""
         return self._meter.progress()
 
     def start(self) -> None:
-        """Download in a thread of its own."""
+        """Start the download in a background thread."""
         threading.Thread(target=self._work, name=f"fetch-{self._spec.key}", daemon=True).start()
 
     def follow(self) -> Iterator[FetchProgress]:
-        """Yield progress a few times a second until the end.
+        """Yield progress every `POLL_S` until the end.
 
         Raises:
-            WeightsError: it failed, or nothing came for as long as the limit allows.
+            WeightsError: it failed or stalled.
         """
         while not self.ended:
             yield self.progress
@@ -80,10 +79,10 @@ class Download:
             log.info("The cancelled download of %s has ended", self._spec.repo)
         except PipelineError as known:
             error = known
-        except Exception as unknown:  # the libraries raise many kinds; all end in one sentence
+        except Exception as unknown:  # the libraries raise errors of many types
             log.warning("Download of %s failed", self._spec.repo, exc_info=unknown)
             error = explain(unknown, self._spec, self._settings)
-        if not self._ended.is_set():  # else it was given up, and said so
+        if not self._ended.is_set():  # else it has stalled
             self._error = error
             self._ended.set()
 
@@ -91,22 +90,22 @@ class Download:
 def _from_hub(spec: ModelSpec, settings: Settings, meter: DownloadMeter) -> None:
     """Download a checkpoint into the Hugging Face cache.
 
-    The library throws half a file away when it is interrupted, so every file is brought by
-    `fetch_file`, which goes on where it stopped; the library then ties up the snapshot.
+    The library deletes partial files, so `fetch_file` downloads the files and can resume them; the
+    library then creates the snapshot.
     """
     import httpx
     from huggingface_hub import HfApi, constants, snapshot_download
 
     token = False if settings.is_mirror else None
-    facts = HfApi(endpoint=settings.endpoint, token=token).model_info(
-        spec.repo, revision=spec.revision, files_metadata=True, timeout=ASK_TIMEOUT_S
+    info = HfApi(endpoint=settings.endpoint, token=token).model_info(
+        spec.repo, revision=spec.revision, files_metadata=True, timeout=RESPONSE_TIMEOUT_S
     )
-    sizes = {file.rfilename: file.size or 0 for file in facts.siblings or []}
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
     names = choose_files(sizes)
     total = sum(sizes[name] for name in names)
     _check_space(Path(constants.HF_HUB_CACHE), spec, total)
     meter.expect(total)
-    timeout = httpx.Timeout(ASK_TIMEOUT_S, read=READ_TIMEOUT_S)
+    timeout = httpx.Timeout(RESPONSE_TIMEOUT_S, read=READ_TIMEOUT_S)
     with httpx.Client(timeout=timeout, follow_redirects=True) as client:
         for name in names:
             fetch_file(spec, name, settings.endpoint, token, client, meter)
@@ -121,16 +120,14 @@ def _from_hub(spec: ModelSpec, settings: Settings, meter: DownloadMeter) -> None
 
 
 def _check_space(cache: Path, spec: ModelSpec, total: int) -> None:
-    """Raise the error of a full disk before it is full."""
     cache.mkdir(parents=True, exist_ok=True)
-    blobs = cache / ("models--" + spec.repo.replace("/", "--")) / "blobs"
-    there = sum(file.stat().st_size for file in blobs.glob("*") if file.is_file())
-    if total - there > shutil.disk_usage(cache).free:
+    blobs = cache / repo_folder(spec) / "blobs"
+    present = sum(file.stat().st_size for file in blobs.glob("*") if file.is_file())
+    if total - present > shutil.disk_usage(cache).free:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _silent_bar() -> type:
-    """Return a progress bar that prints nothing."""
     from tqdm.auto import tqdm
 
     class Silent(tqdm):  # type: ignore[type-arg]

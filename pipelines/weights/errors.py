@@ -1,6 +1,7 @@
-"""What a visitor reads when weights cannot be had: what happened, and which setting helps."""
+"""Errors about missing weights, with the settings that help."""
 
 import errno
+from typing import Any
 
 from pipelines.core.errors import WeightsError
 from pipelines.core.messages import Message
@@ -14,12 +15,12 @@ _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def source_endpoint(settings: Settings) -> str:
-    """Return the address that weights come from."""
+    """Return the address of the source of weights."""
     return modelscope_endpoint() if settings.source == "modelscope" else settings.endpoint
 
 
 def missing_demo(spec: ModelSpec) -> WeightsError:
-    """Return the error for a bundled model that is not there."""
+    """Return the error for a missing bundled model."""
     return WeightsError(
         "The bundled model {model!r} is missing from this copy of SeeSay. Clone the "
         "repository again, or run `make demo-models`.",
@@ -28,7 +29,7 @@ def missing_demo(spec: ModelSpec) -> WeightsError:
 
 
 def unreachable(spec: ModelSpec, settings: Settings, reason: str = "") -> WeightsError:
-    """Return the error for weights that are on no disk while the hub is out of reach."""
+    """Return the error for missing weights while the hub is unreachable."""
     if settings.offline:
         return WeightsError(
             "The weights of {model} are not on this machine and HF_HUB_OFFLINE forbids to "
@@ -51,7 +52,7 @@ def unreachable(spec: ModelSpec, settings: Settings, reason: str = "") -> Weight
 
 
 def under_way(spec: ModelSpec, progress: FetchProgress) -> WeightsError:
-    """Return the error for one request too many that would wait for a download."""
+    """Return the error for a request beyond the limit of requests that wait for a download."""
     total = progress.total_bytes
     share = f" ({100 * progress.done_bytes // total} %)" if total else ""
     return WeightsError(
@@ -64,40 +65,34 @@ def under_way(spec: ModelSpec, progress: FetchProgress) -> WeightsError:
 
 
 def stalled(spec: ModelSpec, settings: Settings, limit_s: float) -> WeightsError:
-    """Return the error for a download that does not move any more."""
+    """Return the error for a stalled download."""
     return WeightsError(
         "The download of {repo} stands still: no data for {seconds:.0f} s from {source}. What "
         "came is kept; try again later, or {other}.",
-        repo=spec.repo,
         seconds=limit_s,
-        source=source_endpoint(settings),
-        other=_elsewhere(settings),
+        **_values(spec, settings),
     )
 
 
 def incomplete(spec: ModelSpec, settings: Settings) -> WeightsError:
-    """Return the error for a repository that holds no checkpoint we can load."""
+    """Return the error for a repository without a complete checkpoint."""
     return WeightsError(
         "{repo} was downloaded from {source} but holds no complete checkpoint: config.json, "
         "weights, tokenizer and image processor are needed. Try again, {other}, or point "
         "--models-dir at a folder that holds them.",
-        repo=spec.repo,
-        source=source_endpoint(settings),
-        other=_elsewhere(settings),
+        **_values(spec, settings),
     )
 
 
 def explain(error: Exception, spec: ModelSpec, settings: Settings) -> WeightsError:
-    """Turn what a library raised into one message for the visitor."""
+    """Return the error for visitors for an error of a library."""
     text = _of_the_disk(error, spec) or _of_the_hub(error, spec, settings)
     return WeightsError(
         text
         or Message(
             "The download of {repo} from {source} broke off. What came is kept and the next "
             "try goes on from there; check the network, or {other}.",
-            repo=spec.repo,
-            source=source_endpoint(settings),
-            other=_elsewhere(settings),
+            **_values(spec, settings),
         )
     )
 
@@ -125,7 +120,7 @@ def _of_the_disk(error: Exception, spec: ModelSpec) -> str:
 def _of_the_hub(error: Exception, spec: ModelSpec, settings: Settings) -> str:
     from huggingface_hub import errors as hub
 
-    where = source_endpoint(settings)
+    values = _values(spec, settings)
     if isinstance(error, hub.OfflineModeIsEnabled):
         return unreachable(spec, settings, "HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set").message
     if isinstance(error, hub.GatedRepoError):
@@ -137,34 +132,34 @@ def _of_the_hub(error: Exception, spec: ModelSpec, settings: Settings) -> str:
         return Message(
             "{repo} is gated: accept its conditions on its page at huggingface.co, then "
             "{token} to a token of your account.",
-            repo=spec.repo,
             token=Message(token),
+            **values,
         )
     if isinstance(error, hub.RevisionNotFoundError):
         return Message(
             "{source} has {repo} but not the revision {revision}. Update SeeSay, or {other}.",
-            source=where,
-            repo=spec.repo,
             revision=spec.revision,
-            other=_elsewhere(settings),
+            **values,
         )
     if isinstance(error, hub.RepositoryNotFoundError):
         return Message(
             "{source} has no repository {repo} that you may read. If HF_ENDPOINT is a "
             "mirror, try another; if the repository is private, set HF_TOKEN.",
-            source=where,
-            repo=spec.repo,
+            **values,
         )
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status is None:
         return ""
     return Message(
         "{source} answered with error {status} for {repo}. Try again later, or {other}.",
-        source=where,
         status=status,
-        repo=spec.repo,
-        other=_elsewhere(settings),
+        **values,
     )
+
+
+def _values(spec: ModelSpec, settings: Settings) -> dict[str, Any]:
+    source = source_endpoint(settings)
+    return {"repo": spec.repo, "source": source, "other": _elsewhere(settings)}
 
 
 def _elsewhere(settings: Settings) -> Message:

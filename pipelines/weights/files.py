@@ -1,20 +1,21 @@
-"""Which files make a checkpoint: what is fetched of a repository, what a folder has to hold."""
+"""Files of a checkpoint: selection, completeness and revision."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Set
+from functools import lru_cache
 from pathlib import Path
 
-from pipelines.core.spec import StockFile
+from pipelines.core.spec import ModelSpec, StockFile
 
 #: Configuration, processor and tokenizer; InstructBLIP has a second tokenizer in a folder.
 _SMALL = re.compile(r"(qformer_tokenizer/)?[^/]+\.(json|txt|jinja|model)")
 
-#: Weights, in one file or in numbered parts: the kinds there are, the better one first.
+#: Formats of weights, in one file or in numbered parts, the preferred one first.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
-
-#: Of each kind one row is needed.
+#: Alternative rows of files; a checkpoint needs one row of each kind.
 _STOCK_FILES: dict[StockFile, tuple[tuple[str, ...], ...]] = {
     "image processor": (("preprocessor_config.json",), ("processor_config.json",)),
     "tokenizer": (
@@ -26,12 +27,12 @@ _STOCK_FILES: dict[StockFile, tuple[tuple[str, ...], ...]] = {
     ),
 }
 
-#: How a file begins that Git LFS left in place of the real one.
+#: First bytes of a placeholder of Git LFS.
 _LFS_POINTER = b"version https://git-lfs"
 
 
 def choose_files(names: Iterable[str]) -> list[str]:
-    """Return those files of a repository that are fetched: of the weights one kind only."""
+    """Return the files of a repository to download, with weights in one format."""
     names = sorted(names)
     small = [name for name in names if _SMALL.fullmatch(name)]
     for kind in _WEIGHTS:
@@ -46,13 +47,9 @@ def choose_files(names: Iterable[str]) -> list[str]:
 def is_complete(
     folder: Path, stock_files: Set[StockFile] = frozenset({"image processor", "tokenizer"})
 ) -> bool:
-    """Whether `folder` holds configuration, `stock_files` and all of its weights.
+    """Return whether a folder has configuration, `stock_files` and complete weights.
 
-    Takes about a millisecond: of the weights only the beginning is read.
-
-    Args:
-        folder: where a checkpoint may be.
-        stock_files: what it must hold beside configuration and weights.
+    Takes about a millisecond: only the headers of the weights are read.
     """
     if not (folder / "config.json").is_file():
         return False
@@ -63,7 +60,7 @@ def is_complete(
     try:
         return any(_has_weights(folder, kind) for kind in _WEIGHTS)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False  # an index or a header that is no JSON, or not of the expected form
+        return False  # an invalid index or header
 
 
 def _has_weights(folder: Path, kind: str) -> bool:
@@ -77,7 +74,7 @@ def _has_weights(folder: Path, kind: str) -> bool:
 
 
 def _is_whole(weights: Path) -> bool:
-    """Whether a file of weights is there to its end; a pickle shows only that it is no stub."""
+    """Return whether a file of weights is complete; a pickle is only checked for a placeholder."""
     if not weights.is_file():
         return False
     with weights.open("rb") as file:
@@ -95,3 +92,16 @@ def _is_whole(weights: Path) -> bool:
         header = json.loads(file.read(header_bytes))
     ends = [value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"]
     return size == 8 + header_bytes + max(ends, default=0)
+
+
+def weights_revision(spec: ModelSpec, folder: Path | None) -> str:
+    """Return an identifier of a model's weights: the commit, or a hash for a bundled model."""
+    if not spec.demo or folder is None:
+        return spec.revision
+    file = folder / "model.safetensors"
+    return _digest(file, file.stat().st_mtime_ns)
+
+
+@lru_cache
+def _digest(file: Path, changed_ns: int) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]

@@ -1,9 +1,10 @@
-"""One file of a hub repository, brought into the Hugging Face cache, resumed if need be."""
+"""Resumable download of a file of a hub repository into the Hugging Face cache."""
 
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,22 +17,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: How often a connection that brings nothing is tried again, and after how many seconds.
+#: Number of attempts without progress, and seconds between them.
 TRIES = 4
 RETRY_WAIT_S = 1.0
 
-#: Seconds that a server has to begin an answer; seconds without a byte that break a connection.
-ASK_TIMEOUT_S = 10.0
+#: Maximum seconds until the start of a response, and between two chunks.
+RESPONSE_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 10.0
 
-#: Answers after which the same question is asked once more.
-PASSING_ERRORS = frozenset({408, 416, 429, 500, 502, 503, 504})
+#: Status codes after which a request is repeated.
+RETRY_STATUS = frozenset({408, 416, 429, 500, 502, 503, 504})
 
-#: Seconds between two looks at a file that another process is fetching.
+#: Seconds between two checks of a file that another process downloads.
 LOCK_POLL_S = 1.0
 
 #: Bytes between two reports of progress.
-PIECE = 256 * 1024
+CHUNK_BYTES = 256 * 1024
+
+
+def repo_folder(spec: ModelSpec) -> str:
+    """Return the folder name of a model in the Hugging Face cache."""
+    return "models--" + spec.repo.replace("/", "--")
 
 
 def fetch_file(
@@ -42,27 +48,29 @@ def fetch_file(
     client: "httpx.Client",
     meter: DownloadMeter,
 ) -> None:
-    """Bring a file's content to its place in the cache; what an earlier try left is kept.
+    """Download a file into the cache, or resume an earlier download.
 
     Args:
-        spec: whose file it is.
-        name: the file's path in the repository.
-        endpoint: the hub's address.
-        token: False to send none, None for the one that is set.
-        client: makes the requests, and leaves the token out where it is led to another host.
-        meter: told of bytes that are there: first of those left by an earlier try.
+        spec: the model.
+        name: path of the file in the repository.
+        endpoint: address of the hub.
+        token: False for no token, None for the configured one.
+        client: client that removes the token in redirects to other hosts.
+        meter: receives the number of bytes, including those of an earlier download.
 
     Raises:
-        WeightsError: the content is not what the hub says.
-        Cancelled: nobody waits for it any more.
-        httpx.HTTPError: the connection broke and stayed broken.
-        HfHubHTTPError: the hub refused.
+        WeightsError: the content has another size or hash.
+        Cancelled: the meter's token is cancelled.
+        httpx.HTTPError: the connection failed repeatedly.
+        HfHubHTTPError: the hub refused the request.
     """
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.utils import build_hf_headers
 
     address = hf_hub_url(spec.repo, name, revision=spec.revision, endpoint=endpoint)
-    facts = get_hf_file_metadata(address, token=token, endpoint=endpoint, timeout=ASK_TIMEOUT_S)
+    facts = get_hf_file_metadata(
+        address, token=token, endpoint=endpoint, timeout=RESPONSE_TIMEOUT_S
+    )
     meter.add(0)
     if not facts.etag or facts.size is None or Path(facts.etag).name != facts.etag:
         raise WeightsError(
@@ -72,131 +80,125 @@ def fetch_file(
             file=name,
             repo=spec.repo,
         )
-    cache, repository = Path(constants.HF_HUB_CACHE), "models--" + spec.repo.replace("/", "--")
+    cache, repository = Path(constants.HF_HUB_CACHE), repo_folder(spec)
     blob = cache / repository / "blobs" / facts.etag
-    # the library's own lock, so that other programs wait for us and we for them
-    lock = cache / ".locks" / repository / f"{facts.etag}.lock"
-    with _alone(lock, blob, meter):
+    lock = cache / ".locks" / repository / f"{facts.etag}.lock"  # shared with the library
+    with _locked(lock, blob, meter):
         if blob.is_file() and blob.stat().st_size == facts.size:
             meter.add(facts.size)
             return
-        part = blob.with_name(f"{facts.etag}.part")
-        _fill(part, address, facts.size, build_hf_headers(token=token), client, meter)
-        if not _is_right(part, facts.size, facts.etag, meter):
-            part.unlink()
+        path, headers = blob.with_name(f"{facts.etag}.part"), build_hf_headers(token=token)
+        part = _PartialFile(path, address, facts.size, headers, client, meter)
+        part.complete()
+        if not part.is_valid(facts.etag):
+            path.unlink()
             raise WeightsError(
                 "{file} of {repo} came damaged (its hash is wrong) and was thrown away. Try "
                 "again; if it stays so, HF_ENDPOINT names a broken mirror.",
                 file=name,
                 repo=spec.repo,
             )
-        part.replace(blob)
+        path.replace(blob)
 
 
 @contextmanager
-def _alone(lock: Path, blob: Path, meter: DownloadMeter) -> Iterator[None]:
-    """Hold `lock`; while another process has it, its growing file counts as a sign of life."""
+def _locked(lock: Path, blob: Path, meter: DownloadMeter) -> Iterator[None]:
+    """Hold `lock`; while another process holds it, growth of its file is a heartbeat."""
     from filelock import Timeout
     from huggingface_hub.utils import WeakFileLock
 
     for folder in (lock.parent, blob.parent):
         folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        seen, held = -1, False
+        last_size, held = -1, False
         while not held:
             try:
                 stack.enter_context(WeakFileLock(lock, timeout=LOCK_POLL_S))
                 held = True
             except Timeout:
                 meter.cancel.check()
-                there = sum(file.stat().st_size for file in blob.parent.glob(f"{blob.name}*"))
-                if there != seen:
+                size = sum(file.stat().st_size for file in blob.parent.glob(f"{blob.name}*"))
+                if size != last_size:
                     meter.add(0)
-                seen = there
+                last_size = size
         yield
 
 
-def _fill(
-    part: Path,
-    address: str,
-    size: int,
-    headers: Mapping[str, str],
-    client: "httpx.Client",
-    meter: DownloadMeter,
-) -> None:
-    """Append to `part` until it holds `size` bytes."""
-    import httpx
+@dataclass(frozen=True)
+class _PartialFile:
+    """File at `path` to which the `total` bytes of an address are downloaded."""
 
-    have = _size(part)
-    if have > size:
-        part.unlink()
-        have = 0
-    meter.add(have)
-    tries = TRIES
-    while have < size:
-        failure: httpx.HTTPError = httpx.RemoteProtocolError("the answer ended too early")
-        try:
-            _append(part, address, size, headers, client, meter)
-        except httpx.TransportError as error:
-            failure = error
-        except httpx.HTTPStatusError as error:
-            if error.response.status_code not in PASSING_ERRORS:
-                raise
-            failure = error
-        before, have = have, _size(part)
-        if have >= size:
-            return
-        tries = TRIES if have > before else tries - 1
-        if tries <= 0:
-            raise failure
-        log.info("The connection broke at %d of %d bytes: %s", have, size, failure)
-        meter.cancel.wait(0.0 if have > before else RETRY_WAIT_S)
+    path: Path
+    address: str
+    total: int
+    headers: Mapping[str, str]
+    client: "httpx.Client"
+    meter: DownloadMeter
 
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.is_file() else 0
 
-def _append(
-    part: Path,
-    address: str,
-    size: int,
-    headers: Mapping[str, str],
-    client: "httpx.Client",
-    meter: DownloadMeter,
-) -> None:
-    """Ask for the bytes that `part` lacks, and append what comes."""
-    import httpx
+    def complete(self) -> None:
+        """Append until the file has its full size; retry after failures."""
+        import httpx
 
-    have = _size(part)
-    asked = {**headers, "Accept-Encoding": "identity"}
-    if have:
-        asked["Range"] = f"bytes={have}-"
-    with client.stream("GET", address, headers=asked) as answer:
-        resumed = answer.status_code == 206
-        if have and not resumed and answer.status_code in (200, 416):
-            part.unlink()  # the server cannot resume, or what is here is not of this file
-            meter.add(-have)
-        answer.raise_for_status()
-        if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            raise httpx.RemoteProtocolError("other bytes came than were asked for")
-        with part.open("ab") as file:
-            for piece in answer.iter_bytes(PIECE):
-                file.write(piece)
-                meter.add(len(piece))
-                if file.tell() > size:
-                    return
+        size = self.size()
+        if size > self.total:
+            self.path.unlink()
+            size = 0
+        self.meter.add(size)
+        tries = TRIES
+        while size < self.total:
+            failure: httpx.HTTPError = httpx.RemoteProtocolError("the response ended too early")
+            try:
+                self._append()
+            except httpx.TransportError as error:
+                failure = error
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code not in RETRY_STATUS:
+                    raise
+                failure = error
+            before, size = size, self.size()
+            if size >= self.total:
+                return
+            tries = TRIES if size > before else tries - 1
+            if tries <= 0:
+                raise failure
+            log.info("The connection failed at %d of %d bytes: %s", size, self.total, failure)
+            self.meter.cancel.wait(0.0 if size > before else RETRY_WAIT_S)
 
+    def _append(self) -> None:
+        import httpx
 
-def _is_right(part: Path, size: int, etag: str, meter: DownloadMeter) -> bool:
-    """Whether size and, where the hub tells it, hash are those of the file."""
-    if _size(part) != size:
-        return False
-    if len(etag) != 64:  # small files carry a hash of another kind
-        return True
-    digest = hashlib.sha256()
-    with part.open("rb") as content:
-        while piece := content.read(64 * PIECE):
-            digest.update(piece)
-            meter.add(0)
-    return digest.hexdigest() == etag
+        size = self.size()
+        headers = {**self.headers, "Accept-Encoding": "identity"}
+        if size:
+            headers["Range"] = f"bytes={size}-"
+        with self.client.stream("GET", self.address, headers=headers) as response:
+            resumed = response.status_code == 206
+            if size and not resumed and response.status_code in (200, 416):
+                self.path.unlink()  # the server cannot resume, or the file has changed
+                self.meter.add(-size)
+            response.raise_for_status()
+            content_range = response.headers.get("Content-Range", "")
+            if resumed and not content_range.startswith(f"bytes {size}-"):
+                raise httpx.RemoteProtocolError("the response has another range than requested")
+            with self.path.open("ab") as file:
+                for chunk in response.iter_bytes(CHUNK_BYTES):
+                    file.write(chunk)
+                    self.meter.add(len(chunk))
+                    if file.tell() > self.total:
+                        return
 
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.is_file() else 0
+    def is_valid(self, etag: str) -> bool:
+        """Return whether the size, and the hash of a large file, are correct."""
+        if self.size() != self.total:
+            return False
+        if len(etag) != 64:  # the etag of a small file is not its SHA-256
+            return True
+        digest = hashlib.sha256()
+        with self.path.open("rb") as content:
+            while chunk := content.read(64 * CHUNK_BYTES):
+                digest.update(chunk)
+                self.meter.add(0)
+        return digest.hexdigest() == etag

@@ -1,4 +1,4 @@
-"""Weights from ModelScope, through its own library, which is installed only where it is wanted."""
+"""Weights from ModelScope through its library, which is optional."""
 
 import os
 from pathlib import Path
@@ -8,10 +8,10 @@ from pipelines.core.spec import ModelSpec
 from pipelines.weights.files import choose_files
 from pipelines.weights.progress import DownloadMeter
 
-#: The branch that is fetched: the commit hashes of the catalogue are those of the Hugging Face hub.
+#: Downloaded branch; the commits of the catalogue are those of the Hugging Face hub.
 BRANCH = "master"
 
-#: Hugging Face name -> ModelScope's name, where they differ.
+#: Hugging Face name -> ModelScope name, if they differ.
 NAMES = {
     "openai/clip-vit-base-patch32": "openai-mirror/clip-vit-base-patch32",
     "openai/clip-vit-large-patch14": "AI-ModelScope/clip-vit-large-patch14",
@@ -20,14 +20,14 @@ NAMES = {
 
 
 def modelscope_endpoint() -> str:
-    """Return the address that the library asks."""
+    """Return the address that the library uses."""
     named = os.environ.get("MODELSCOPE_ENDPOINT") or os.environ.get("MODELSCOPE_DOMAIN")
     address = (named or "modelscope.cn").rstrip("/")
     return address if "://" in address else f"https://{address}"
 
 
 def modelscope_folders(spec: ModelSpec) -> list[Path]:
-    """Return where the library, this version or an older one, keeps a model, present or not."""
+    """Return possible folders of a model in the caches of this and older library versions."""
     cache = os.environ.get("MODELSCOPE_CACHE")
     root = Path(cache).expanduser() if cache else Path.home() / ".cache" / "modelscope"
     owner, _, name = NAMES.get(spec.repo, spec.repo).partition("/")
@@ -42,11 +42,7 @@ def modelscope_folders(spec: ModelSpec) -> list[Path]:
 
 
 def check_installed() -> None:
-    """Raise where the library is missing.
-
-    Raises:
-        WeightsError: it is; the message says how to get it.
-    """
+    """Raise `WeightsError` if the library is missing."""
     try:
         import modelscope  # noqa: F401
     except ImportError as error:
@@ -57,13 +53,13 @@ def check_installed() -> None:
 
 
 def fetch_from_modelscope(spec: ModelSpec, meter: DownloadMeter) -> None:
-    """Download a checkpoint into ModelScope's own cache; its library resumes broken files."""
+    """Download a checkpoint into ModelScope's cache; its library resumes partial files."""
     from modelscope import snapshot_download
     from modelscope.hub.api import HubApi
     from modelscope.hub.callback import ProgressCallback
 
     class Feed(ProgressCallback):
-        """Adds what comes to the meter; the library makes one for each file."""
+        """Adds received bytes to the meter; the library creates one for each file."""
 
         def update(self, size: int) -> None:
             meter.add(size)

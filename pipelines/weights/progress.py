@@ -10,12 +10,11 @@ from pipelines.core.messages import Message
 
 @dataclass(frozen=True)
 class FetchProgress:
-    """How far a download is.
+    """Progress of a download.
 
     Attributes:
-        done_bytes: bytes on disk, those of an earlier, interrupted download included; never less
-            than before.
-        total_bytes: bytes in all as far as known; 0 when unknown.
+        done_bytes: bytes on disk, also from earlier attempts; never decreases.
+        total_bytes: total size; 0 if unknown.
     """
 
     done_bytes: int
@@ -39,7 +38,6 @@ class DownloadMeter:
     """
 
     def __init__(self) -> None:
-        """Start at nothing."""
         self._lock = threading.Lock()
         self._done = 0
         self._shown = 0
@@ -48,13 +46,13 @@ class DownloadMeter:
         self.cancel = CancelToken()
 
     def expect(self, total: int) -> None:
-        """Say how many bytes there will be."""
+        """Set the total size."""
         with self._lock:
             self._total = total
             self._moved = time.monotonic()
 
     def add(self, count: int) -> None:
-        """Say that `count` more bytes are there; 0 for a sign of life, less where some are lost.
+        """Add received bytes; 0 is a heartbeat, a negative number means discarded bytes.
 
         Raises:
             Cancelled: `cancel` is cancelled.
@@ -65,18 +63,18 @@ class DownloadMeter:
             self._moved = time.monotonic()
 
     def finish(self) -> None:
-        """Say that everything is there."""
+        """Set the download as complete."""
         with self._lock:
             self._total = self._done = self._total or self._done
 
     def progress(self) -> FetchProgress:
-        """Return how far it is."""
+        """Return the progress."""
         with self._lock:
             done = min(self._done, self._total) if self._total else self._done
             self._shown = max(self._shown, done)
             return FetchProgress(self._shown, self._total)
 
     def still_for_s(self) -> float:
-        """Return for how many seconds nothing has moved."""
+        """Return the seconds since the last call of `add` or `expect`."""
         with self._lock:
             return time.monotonic() - self._moved

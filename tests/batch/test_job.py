@@ -113,7 +113,7 @@ def order(tmp_path: Path) -> Callable[..., BatchRequest]:
             "prompt": "",
             "options": GenerationOptions(),
             "folder": tmp_path / "results" / str(next(numbers)),
-            "shelf": LedgerFolder(tmp_path / "ledgers", "me"),
+            "ledgers": LedgerFolder(tmp_path / "ledgers", "me"),
         }
         return BatchRequest(**{**values, **changes})
 
@@ -215,7 +215,7 @@ def test_nobody_learns_what_others_have_captioned(
     """A picture counted as known, and came at once, where another visitor had sent the same."""
     list(BatchJob(store, order(pictures[:3])).follow())
     for times in (2, 3):
-        theirs = order(pictures[:3], shelf=LedgerFolder(tmp_path / "ledgers", owner))
+        theirs = order(pictures[:3], ledgers=LedgerFolder(tmp_path / "ledgers", owner))
         *_, last = BatchJob(store, theirs).follow()
         own = times - 2 if owner else 0  # without an owner nobody takes up anything
         assert last.known == 3 * own
@@ -393,7 +393,7 @@ def test_a_run_that_waits_for_a_place_keeps_its_uploads(
         os.utime(path, (0, 0))
     with ExitStack() as others:
         for _ in range(NUM_PLACES):
-            others.enter_context(store.queue.place(NEVER))
+            others.enter_context(store.queue.run_slot(NEVER))
         first, second = (BatchJob(store, order(pictures[:3])) for _ in range(2))
         looks, given_up = first.follow(), second.follow()
         seen = [next(looks) for _ in range(3)]

@@ -22,12 +22,11 @@ from pipelines.batch.ray_run import (
     FOLDER,
     ClusterPlan,
     ClusterRun,
-    ClusterWork,
     Node,
+    collect_shards,
     plan_work,
-    take_up,
 )
-from pipelines.batch.ray_worker import WorkItem, as_row, failure_row, of_failure
+from pipelines.batch.ray_worker import ClusterWork, WorkItem, as_row, failure_row, of_failure
 from pipelines.batch.results import BatchResult
 from pipelines.caption_folder import FAILED, LEDGER
 from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError
@@ -85,8 +84,8 @@ def test_ledgers_side_by_side_become_one(tmp_path: Path) -> None:
         torn.write(b'{"file": "e", "hash": "hash e", "capt')
     with Ledger(tmp_path / LEDGER, settings) as whole:
         whole.add([LedgerEntry("a", "hash a", "caption a", "")])
-        assert take_up(tmp_path / FOLDER, whole) == 2
-        assert take_up(tmp_path / FOLDER, whole) == 0
+        assert collect_shards(tmp_path / FOLDER, whole) == 2
+        assert collect_shards(tmp_path / FOLDER, whole) == 0
     assert not (tmp_path / FOLDER).exists()
     with Ledger(tmp_path / LEDGER, settings) as whole:
         assert [whole.caption(f"hash {name}") for name in "abcdex"] == [
@@ -116,11 +115,11 @@ def test_a_cluster_that_loses_the_work_is_given_the_rest(
     starts: list[int] = []
 
     def blocks(
-        errand: WorkItem, plan: ClusterPlan, first: int, end: int
+        work_item: WorkItem, plan: ClusterPlan, first: int, end: int
     ) -> Iterator[dict[str, list[Any]]]:
         starts.append(first)
         for number in range(first, min(first + per_life, end)):
-            name = errand.items[number].name
+            name = work_item.items[number].name
             made = BatchResult(
                 index=number,
                 file=name,

@@ -82,8 +82,8 @@ def test_a_file_that_cannot_be_written_is_still_read(tmp_path: Path) -> None:
     Source().fill(first, ["a"])
     first.close()
     source, cache = Source(), VectorCache(tmp_path / "v.sqlite", "m")
-    assert cache._disk is not None
-    cache._disk.execute("PRAGMA query_only = ON")
+    assert cache._file._disk is not None
+    cache._file._disk.execute("PRAGMA query_only = ON")
     for _ in range(2):
         assert source.fill(cache, ["a", "bb"])[:, 0].tolist() == [1.0, 2.0]
     assert source.computed == ["bb"]
@@ -114,10 +114,10 @@ def test_the_memory_is_bounded_and_keeps_the_last_used(tmp_path: Path) -> None:
     for i in range(100):
         source.fill(cache, ["often", f"text {i}"])
     assert len(cache._memory) == 10
-    assert cache._held == 160
+    assert cache._memory.weight == 160
     assert source.computed.count("often") == 1
     assert len(source.fill(cache, [f"text {i}" for i in range(40)])) == 40, "more than it holds"
-    assert cache._held <= 160
+    assert cache._memory.weight <= 160
 
 
 def test_the_file_is_bounded_and_keeps_the_newest(tmp_path: Path) -> None:

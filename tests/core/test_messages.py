@@ -8,7 +8,7 @@ from string import Formatter
 
 import pytest
 
-from pipelines.core.errors import DecoderLost, InputError, PipelineError, kind_of
+from pipelines.core.errors import DecoderLost, InputError, PipelineError, type_name
 from pipelines.core.messages import Message, joined
 
 LIMIT = Message("{name} has {size:,.0f} MB; the limit is {limit} MB.", name="a", size=1e4, limit=8)
@@ -52,7 +52,7 @@ def test_a_message_stays_one_in_a_dataclass() -> None:
 
 @pytest.mark.parametrize("kind", [InputError, DecoderLost])
 def test_an_error_travels_with_its_template_and_title(kind: type[PipelineError]) -> None:
-    error = kind("{name} must be {what}.", name="a", what=kind_of("b"), title="Not this")
+    error = kind("{name} must be {what}.", name="a", what=type_name("b"), title="Not this")
     sent = pickle.loads(pickle.dumps(error))
     assert type(sent) is kind
     assert (str(sent), sent.title) == ("a must be a text.", "Not this")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pipelines.core.errors import InputError
-from pipelines.core.text import MAX_CHARS, MAX_TEXTS, mend_surrogates, split_labels, split_lines
+from pipelines.core.text import MAX_CHARS, MAX_TEXTS, replace_surrogates, split_labels, split_lines
 
 
 @pytest.mark.parametrize(
@@ -68,5 +68,5 @@ def test_too_many_lines_that_repeat() -> None:
 
 def test_lone_surrogates_are_mended_and_pairs_joined() -> None:
     """JSON may hold them; the tokenisers of SigLIP 2 and Chinese-CLIP raised a TypeError."""
-    assert mend_surrogates("a\ud800b\udc00\ud83d\ude00c") == "a\ufffdb\ufffd😀c"
-    assert mend_surrogates("猫 dog") == "猫 dog"
+    assert replace_surrogates("a\ud800b\udc00\ud83d\ude00c") == "a\ufffdb\ufffd😀c"
+    assert replace_surrogates("猫 dog") == "猫 dog"

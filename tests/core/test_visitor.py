@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from pipelines.compute.background import stream_work
 from pipelines.core.cancel import CancelToken
-from pipelines.core.visitor import asking, place_in_line
+from pipelines.core.visitor import current_visitor, queue_position
 
 
 def line_of(arrivals: str) -> str:
     line: list[str] = []
     for visitor in arrivals:
-        line.insert(place_in_line(line, visitor), visitor)
+        line.insert(queue_position(line, visitor), visitor)
     return "".join(line)
 
 
@@ -32,12 +32,12 @@ def test_everybody_is_served_in_their_own_order_and_nobody_waits_for_ever() -> N
     waits: list[int] = []
     flood = [("flood", number) for number in range(40)]
     for request in flood:
-        line.insert(place_in_line([visitor for visitor, _ in line], "flood"), request)
+        line.insert(queue_position([visitor for visitor, _ in line], "flood"), request)
     for step in range(2000):  # each second turn somebody new comes, or one of ten others
         visitor = f"new {step}" if step % 2 else f"known {rng.randrange(10)}"
         request = (visitor, sent[visitor])
         sent[visitor] += 1
-        line.insert(place_in_line([each for each, _ in line], visitor), request)
+        line.insert(queue_position([each for each, _ in line], visitor), request)
         visitor, number = line.pop(0)
         assert number == served[visitor], "one visitor's requests stay in their order"
         served[visitor] += 1
@@ -50,11 +50,11 @@ def test_everybody_is_served_in_their_own_order_and_nobody_waits_for_ever() -> N
 
 def test_the_visitor_is_known_in_a_thread_of_work() -> None:
     def work(emit: Callable[[str | None], None], cancel: CancelToken) -> None:
-        emit(asking.get())
+        emit(current_visitor.get())
 
-    token = asking.set("somebody")
+    token = current_visitor.set("somebody")
     try:
         found = [item for item in stream_work(work) if item is not None]
     finally:
-        asking.reset(token)
+        current_visitor.reset(token)
     assert found == ["somebody"]

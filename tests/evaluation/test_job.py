@@ -272,7 +272,7 @@ def test_it_ends_when_it_is_told_to(store: PipelineStore, tmp_path: Path, when: 
     with pytest.raises(Cancelled):
         job.run()
     assert [stage.text for stage in seen].count(when) == 1
-    with store.queue.place(CancelToken(lambda: True)), store.queue.batch(NEVER):
+    with store.queue.run_slot(CancelToken(lambda: True)), store.queue.batch(NEVER):
         pass  # nothing is kept of what others wait for
 
 
@@ -304,7 +304,7 @@ def test_it_ends_when_nobody_follows_it_any_more(store: PipelineStore, tmp_path:
     steps.close()
     assert 0 < done < len(members)
     assert not [thread for thread in threading.enumerate() if thread.name == "work"]
-    with store.queue.place(CancelToken(lambda: True)), store.queue.batch(NEVER):
+    with store.queue.run_slot(CancelToken(lambda: True)), store.queue.batch(NEVER):
         pass  # nothing is kept of what others wait for
 
 

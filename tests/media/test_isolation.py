@@ -42,8 +42,8 @@ def apart_on() -> Iterator[None]:
 @pytest.fixture
 def evil(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(isolation, "HANG_S", 1.0)
-    crew = isolation.DecoderPool(evil_decoder.serve)
-    monkeypatch.setattr(isolation, "decoder_pool", lambda: crew)
+    pool = isolation.DecoderPool(evil_decoder.serve)
+    monkeypatch.setattr(isolation, "decoder_pool", lambda: pool)
     isolation.enable()
     yield
     isolation.disable()
@@ -128,9 +128,9 @@ def test_a_process_that_waited_long_is_ended(monkeypatch: pytest.MonkeyPatch) ->
     assert isolation.decoder_pool()._idle == [(first, since_s)], (
         "it has not waited for a minute yet"
     )
-    with isolation.decoder_pool().one() as lent:
-        assert lent is first
-        monkeypatch.setattr(isolation, "KEPT_S", 0.0)
+    with isolation.decoder_pool().lease() as leased:
+        assert leased is first
+        monkeypatch.setattr(isolation, "IDLE_S", 0.0)
         isolation.end_idle()
         assert first.is_alive, "it is in use"
     isolation.end_idle()
@@ -164,7 +164,7 @@ def test_memory_is_taken_from_the_budget_of_all(
     def refuse(needed: int) -> Any:
         raise MemoryLimitError(f"no {needed}")
 
-    monkeypatch.setattr(BUDGET, "take", refuse)
+    monkeypatch.setattr(BUDGET, "reserve", refuse)
     with pytest.raises(MemoryLimitError, match="no 72000000"):
         open_image(file)
 
@@ -282,7 +282,7 @@ def ask_and_stop(decoder: isolation.DecoderProcess, heard: list[Exception]) -> N
         return True
 
     try:
-        decoder.ask("film.mp4", "ask", cancel=CancelToken(kill))
+        decoder.request("film.mp4", "ask", cancel=CancelToken(kill))
     except DecoderLost as error:
         heard.append(error)
 
@@ -307,14 +307,14 @@ def test_others_are_answered_while_a_decoder_hangs(tmp_path: Path) -> None:
 
 
 def test_off_means_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolation, "decoder_pool", _no_crew)
+    monkeypatch.setattr(isolation, "decoder_pool", _no_pool)
     assert not isolation.is_enabled()
     assert open_image(PICTURE).mode == "RGB"
     assert type(open_video(VIDEO)) is VideoReader
     assert images.BUDGET is BUDGET
 
 
-def _no_crew() -> Callable[[], None]:
+def _no_pool() -> Callable[[], None]:
     raise AssertionError("no process is needed")
 
 
@@ -324,9 +324,9 @@ def test_no_decoder_inherits_the_keys_of_servers() -> None:
 import os
 from pathlib import Path
 from pipelines.media import isolation
-with isolation.decoder_pool().one() as decoder:
-    print(decoder.ask("a", "call", os.getenv, ("SEESAY_REMOTE_KEY_A",), {}))
-    begun_with = Path(f"/proc/{decoder.ask('a', 'call', os.getpid, (), {})}/environ")
+with isolation.decoder_pool().lease() as decoder:
+    print(decoder.request("a", "call", os.getenv, ("SEESAY_REMOTE_KEY_A",), {}))
+    begun_with = Path(f"/proc/{decoder.request('a', 'call', os.getpid, (), {})}/environ")
     print(begun_with.exists() and "sk-0123456789" in begun_with.read_text())
 print(os.environ["SEESAY_REMOTE_KEY_A"])
 """

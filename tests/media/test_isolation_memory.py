@@ -15,7 +15,7 @@ from PIL import Image
 from pipelines.core.errors import MemoryLimitError
 from pipelines.media import images, isolation
 from pipelines.media.images import decode_image
-from pipelines.media.isolation import DecodeBudget, Hold
+from pipelines.media.isolation import DecodeBudget, Reservation
 from tests.fakes.images import BLUE, RED, halves, near, png, saved
 from tests.media.test_images import CLIP_RECIPE
 
@@ -36,19 +36,19 @@ def test_no_more_than_the_budget_is_held_at_once() -> None:
     budget, lock, held, most = DecodeBudget(100 * MB), threading.Lock(), [0], [0]
 
     def decode(needed: int) -> None:
-        hold = budget.take(needed)
+        reservation = budget.reserve(needed)
         with lock:
             held[0] += needed
             most[0] = max(most[0], held[0])
         time.sleep(0.005)
         with lock:
             held[0] -= needed
-        hold.release()
+        reservation.release()
 
     with ThreadPoolExecutor(16) as crowd:
         list(crowd.map(decode, [20 * MB, 45 * MB, 70 * MB, 30 * MB] * 10))
     assert 70 * MB < most[0] <= 100 * MB
-    budget.take(100 * MB).release()
+    budget.reserve(100 * MB).release()
 
 
 def test_a_large_one_gets_its_turn_before_later_ones() -> None:
@@ -56,16 +56,16 @@ def test_a_large_one_gets_its_turn_before_later_ones() -> None:
 
     def want(needed: int, name: str) -> Callable[[], None]:
         def work() -> None:
-            hold = budget.take(needed)
+            reservation = budget.reserve(needed)
             order.append(name)
-            hold.release()
+            reservation.release()
 
         return work
 
-    first = budget.take(60 * MB)
+    first = budget.reserve(60 * MB)
     threads = [started(want(500 * MB, "larger than all")), started(want(30 * MB, "later"))]
     assert order == []
-    budget.take(15 * MB)  # a small one passes by
+    budget.reserve(15 * MB)  # a small one passes by
     first.release()
     for thread in threads:
         thread.join(10)
@@ -75,20 +75,20 @@ def test_a_large_one_gets_its_turn_before_later_ones() -> None:
 def test_waiting_ends_with_need_and_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolation, "WAIT_S", 0.1)
     budget = DecodeBudget(1000 * MB)
-    held = budget.take(900 * MB)
+    held = budget.reserve(900 * MB)
     with pytest.raises(MemoryLimitError, match=r"needs 0\.48 GB .* budget of 1\.00 GB\. Try again"):
-        budget.take(480 * MB)
+        budget.reserve(480 * MB)
     held.release()
-    budget.take(480 * MB).release()
+    budget.reserve(480 * MB).release()
 
 
 def test_what_is_left_over_is_given_back_early_and_once() -> None:
     budget = DecodeBudget(100 * MB)
-    hold = budget.take(90 * MB)
-    hold.keep(20 * MB)
-    other = budget.take(80 * MB)
-    hold.release()
-    hold.release()
+    reservation = budget.reserve(90 * MB)
+    reservation.keep(20 * MB)
+    other = budget.reserve(80 * MB)
+    reservation.release()
+    reservation.release()
     other.release()
     assert budget._free == 100 * MB
 
@@ -123,11 +123,11 @@ def test_what_a_format_s_decoder_takes_counts(
 ) -> None:
     asked = []
 
-    def take(needed: int) -> Hold:
+    def reserve(needed: int) -> Reservation:
         asked.append(needed)
-        return Hold(budget, 0)
+        return Reservation(budget, 0)
 
-    monkeypatch.setattr(budget, "take", take)
+    monkeypatch.setattr(budget, "reserve", reserve)
     picture = Image.new("RGB", (3000, 2000))
     for form, options in (
         ("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("WEBP", {"method": 0}),

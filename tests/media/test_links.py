@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from pipelines.core.errors import InputError, MediaError
-from pipelines.media.links import MOST_REDIRECTS, Bounds, Pinned, fetch, is_public
+from pipelines.media.links import MAX_REDIRECTS, FetchLimits, PinnedTransport, fetch, is_public
 from tests.fakes.local_server import LocalServer
 
 MAX_BYTES = 100_000
@@ -113,7 +113,7 @@ def server() -> Any:
 
 def get(link: str, file: Path, deadline_s: float = HANG_S, **bounds: Any) -> bytes:
     given = {"max_bytes": MAX_BYTES, "allowed": lambda address: True, **bounds}
-    asyncio.run(fetch(link, file, Bounds(deadline_s=deadline_s, **given)))
+    asyncio.run(fetch(link, file, FetchLimits(deadline_s=deadline_s, **given)))
     return file.read_bytes()
 
 
@@ -154,9 +154,11 @@ def test_a_silent_name_server_is_left(
 
     monkeypatch.setattr(socket, "getaddrinfo", silent)
 
+    limits = FetchLimits(max_bytes=1, deadline_s=1.0)
+
     async def give_up() -> None:
         with pytest.raises(InputError, match="within 1 s"):
-            await fetch("http://name.test/a", tmp_path / "a", Bounds(max_bytes=1, deadline_s=1.0))
+            await fetch("http://name.test/a", tmp_path / "a", limits)
         server.closing.set()  # asyncio.run waits for the thread that was left
 
     asyncio.run(give_up())
@@ -177,7 +179,7 @@ def test_a_silent_name_server_is_left(
 def test_what_cannot_be_fetched(server: FileServer, tmp_path: Path, path: str) -> None:
     with pytest.raises(InputError, match="^The link to 'cat.png' cannot be fetched"):
         get(f"{server.url}/{path}", tmp_path / "cat.png")
-    assert len(server.asked) <= MOST_REDIRECTS + 1
+    assert len(server.asked) <= MAX_REDIRECTS + 1
 
 
 def test_a_refusal_of_the_server_is_told(server: FileServer, tmp_path: Path) -> None:
@@ -259,7 +261,7 @@ def test_a_server_is_asked_under_its_own_name(
     ]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", keep)
-    transport = Pinned(lambda address: address != "10.0.0.1")
+    transport = PinnedTransport(lambda address: address != "10.0.0.1")
     asyncio.run(transport.handle_async_request(httpx.Request("GET", link)))
     (request,) = sent
     assert request.url.host == "203.0.113.7"
@@ -286,7 +288,7 @@ def test_inside_of_a_space_the_hub_has_a_private_address(
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 443))]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", keep)
-    asked = Pinned(is_public).handle_async_request(httpx.Request("GET", link))
+    asked = PinnedTransport(is_public).handle_async_request(httpx.Request("GET", link))
     if taken:
         assert asyncio.run(asked).status_code == 200
         return

@@ -1,4 +1,4 @@
-"""Which addresses a link may lead to: public ones, however they are written."""
+"""Addresses that a link may lead to: public ones, in any notation."""
 
 import asyncio
 import socket
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.media.links import addresses, is_public
+from pipelines.media.links import is_public, resolve
 
 PUBLIC = [
     "8.8.8.8",
@@ -86,6 +86,6 @@ def test_a_name_is_judged_by_what_the_system_makes_of_it(
     host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", by_the_system)
-    found = asyncio.run(addresses(host, 80))
+    found = asyncio.run(resolve(host, 80))
     assert found
     assert not any(is_public(address) for address in found)

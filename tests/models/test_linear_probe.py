@@ -16,8 +16,8 @@ from pipelines.core.settings import Settings
 from pipelines.models.catalogue import DEMO_CLIP
 from pipelines.models.linear_probe import LinearProbe, ProbeFacts, read_probe, spec_of
 from pipelines.serving.store import PipelineStore
+from pipelines.weights.files import weights_revision
 from pipelines.weights.locate import BUNDLE
-from pipelines.weights.revision import weights_revision
 from tests.conftest import draw_circle
 
 FACTS = ProbeFacts(num_fitted=30, num_held_out=10, correct=9, strength=100.0, seed=0)

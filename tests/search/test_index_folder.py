@@ -63,8 +63,8 @@ def indexed(cache: Path) -> tuple[int, int]:
     """Return how many files and how many vectors a folder's index holds."""
     if not (cache / "index").is_dir() or not (cache / KEY_FILE).is_file():
         return 0, 0
-    library = Indexes(Settings(cache_dir=cache).index_uri)
-    holding = library.holding(owner_of(own_key(cache)))
+    indexes = Indexes(Settings(cache_dir=cache).index_uri)
+    holding = indexes.summary(owner_of(own_key(cache)))
     return holding.pictures + holding.videos, holding.vectors
 
 

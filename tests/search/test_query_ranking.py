@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipelines.models.search_query import blend, query_kind
-from pipelines.search.query import MOST_OF_A_VIDEO, apart_in_time, fold, strengths
+from pipelines.search.query import MOST_OF_A_VIDEO, fold, strengths, without_overlaps
 
 
 def unit(*values: float) -> np.ndarray:
@@ -55,14 +55,14 @@ def test_windows_of_a_video_do_not_overlap_a_better_one() -> None:
     contents = ["v", "v", "p", "v", "w", "v", "v", "v"]
     starts = [4.0, 5.0, 0.0, 8.0, 5.0, 0.0, 12.0, 16.0]
     ends = [8.0, 9.0, 0.0, 12.0, 9.0, 4.0, 16.0, 20.0]
-    kept = apart_in_time(contents, starts, ends)
+    kept = without_overlaps(contents, starts, ends)
     assert kept == [0, 2, 3, 4, 5]  # 5 overlaps 4..8; the last two are more than three of v
     assert sum(contents[index] == "v" for index in kept) == MOST_OF_A_VIDEO
 
 
 def test_a_picture_is_there_once() -> None:
     """Two runs at the same time may both have written its vector."""
-    assert apart_in_time(["p", "q", "p"], [0.0] * 3, [0.0] * 3) == [0, 1]
+    assert without_overlaps(["p", "q", "p"], [0.0] * 3, [0.0] * 3) == [0, 1]
 
 
 def test_near_duplicates_are_folded_under_the_best() -> None:

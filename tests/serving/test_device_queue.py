@@ -9,7 +9,7 @@ import pytest
 
 import pipelines.serving.device_queue
 from pipelines.core.cancel import NEVER, Cancelled, CancelToken
-from pipelines.core.visitor import asking
+from pipelines.core.visitor import current_visitor
 from pipelines.serving.device_queue import NUM_PLACES, PLACES_OF_ONE, DeviceQueue
 
 #: Seconds after which something that should come counts as not coming.
@@ -144,7 +144,7 @@ def test_one_visitors_second_request_waits_for_anothers_first(turns: DeviceQueue
 
     def ask(visitor: str, name: str) -> None:
         def work() -> None:
-            asking.set(visitor)
+            current_visitor.set(visitor)
             with turns.alone(NEVER):
                 log.append(name)
 
@@ -167,8 +167,8 @@ def test_one_visitor_leaves_places_for_others(turns: DeviceQueue) -> None:
     leave = threading.Event()
 
     def run(visitor: str) -> None:
-        asking.set(visitor)
-        with turns.place(NEVER):
+        current_visitor.set(visitor)
+        with turns.run_slot(NEVER):
             inside.append(visitor)
             leave.wait(HANG_S)
 

@@ -32,8 +32,8 @@ from pipelines.models.catalogue import (
     SIGLIP2_B16,
 )
 from pipelines.serving import memory
-from pipelines.serving.memory import start_giving_back, start_unloading
-from pipelines.serving.store import PipelineStore
+from pipelines.serving.memory import start_trimming, start_unloading
+from pipelines.serving.store import PipelineStore, build_pipeline
 
 TASK = "image-text"
 ROOT = Path(__file__).parent.parent.parent
@@ -445,7 +445,7 @@ import sys
 from pathlib import Path
 from pipelines.core.settings import Settings
 from pipelines.weights.locate import Sources
-from pipelines.serving.store import PipelineStore
+from pipelines.serving.store import PipelineStore, build_pipeline
 Sources.locate = lambda self, spec: Path("/nowhere")
 print(PipelineStore(Settings()).default_spec("image-text").key, "torch" in sys.modules)
 """
@@ -545,7 +545,7 @@ def test_giving_up_goes_on_after_a_failure(
 
 def test_what_the_database_keeps_goes_with_the_models(store: PipelineStore) -> None:
     rested: queue.Queue[float] = queue.Queue()
-    start_unloading(store, 0.05, rest=rested.put, every_s=0.02)
+    start_unloading(store, 0.05, release=rested.put, every_s=0.02)
     assert rested.get(timeout=30) == 0.05
 
 
@@ -614,7 +614,7 @@ def test_free_memory_is_given_back_once_nobody_asks(
     libc = SimpleNamespace(malloc_trim=trimmed.append)
     monkeypatch.setattr(memory, "ctypes", SimpleNamespace(CDLL=lambda name: libc))
     monkeypatch.setattr(memory.sys, "platform", "linux")
-    start_giving_back(store, quiet_s=0.1, every_s=0.02)
+    start_trimming(store, quiet_s=0.1, every_s=0.02)
     with store.use("clip-vit-b32", "image-text"):
         time.sleep(0.3)
         assert trimmed == []
@@ -636,7 +636,7 @@ def test_free_memory_is_given_back_while_a_model_is_at_work(
     monkeypatch.setattr(memory.sys, "platform", "linux")
     monkeypatch.setattr(memory, "resident_mb", lambda: held_mb[0])
     with store.use("clip-vit-b32", "image-text"):
-        start_giving_back(store, every_s=0.02, growth_mb=100)
+        start_trimming(store, every_s=0.02, growth_mb=100)
         held_mb[0] = 590.0
         time.sleep(0.3)
         assert trimmed == []
@@ -655,3 +655,32 @@ def test_free_memory_is_given_back_while_a_model_is_at_work(
             assert time.monotonic() < end
             time.sleep(0.02)
     assert trimmed == [610.0, 250.0]
+
+
+def test_a_library_without_its_system_library_is_named(
+    store: PipelineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = ImportError("libGL.so.1: cannot open shared object file", name="cv2")
+
+    def fail(*_: Any) -> None:
+        raise missing
+
+    store.build = build_pipeline
+    monkeypatch.setattr("pipelines.serving.store.importlib.import_module", fail)
+    with pytest.raises(WeightsError) as caught, store.use("clip-vit-b32", TASK):
+        pass
+    assert "package cv2" in caught.value.message
+    assert "`python app.py doctor`" in caught.value.message
+    assert "libGL" not in caught.value.message
+
+
+def test_a_library_that_is_missing_while_a_model_is_loaded_is_named(
+    store: PipelineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(key: str) -> None:
+        raise ModuleNotFoundError("No module named 'ftfy.bad_codecs'", name="ftfy.bad_codecs")
+
+    monkeypatch.setattr(FakePipeline, "on_load", staticmethod(fail))
+    with pytest.raises(WeightsError, match="package ftfy,"), store.use("clip-vit-b32", TASK):
+        pass
+    assert not store.loaded_keys()

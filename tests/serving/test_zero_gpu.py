@@ -10,6 +10,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from pipelines.core.cancel import NEVER
 from pipelines.core.options import GenerationOptions
 from pipelines.models.video_chat import Part
 from pipelines.serving.zero_gpu import LONGEST_S, SHORTEST_S, ZeroGpuStore, is_zero_gpu, make_store
@@ -187,12 +188,12 @@ def test_what_a_worker_learns_the_next_one_knows(store: ZeroGpuStore) -> None:
         for _ in clip.prepare(["red circle"]):
             pass
         gained = {what: value for what, value in store.on_gpu(
-            "demo-clip", "classify", (picture, ["red circle", "moon"]), {})}["kept"]  # fmt: skip
+            "demo-clip", "classify", (picture, ["red circle", "moon"]), {})}["cached"]  # fmt: skip
     assert all(gained), "vectors of a text and of the picture"
     for cache in kept:
         cache._memory.clear()  # as in a process that has not been in the worker
     store.keep("demo-clip", gained)
-    assert [set(one) for one in gained] == [set(cache.held()) for cache in kept]
+    assert [set(one) for one in gained] == [set(cache.snapshot()) for cache in kept]
     store.keep("clip-vit-b32", gained)  # not loaded here: nothing to keep it in
 
 
@@ -204,7 +205,7 @@ def test_windows_of_a_video_are_computed_once(store: ZeroGpuStore) -> None:
     kept = store._live["demo-viclip"].caches()
     videos = [EXAMPLES / "circle-moves-left.mp4"]
     search = store.on_gpu("demo-viclip", "search", (videos, SearchOptions()), {})
-    gained = dict(search)["kept"]
+    gained = dict(search)["cached"]
     assert gained[1], "vectors of windows"
     kept[1]._memory.clear()  # as in a process that has not been in the worker
     store.keep("demo-viclip", gained)
@@ -223,7 +224,7 @@ def test_every_cache_can_travel() -> None:
     rows = torch.ones(2, 3)
     features, clips, vectors = FeatureCache(), ClipFeatures(10_000), VectorCache(None, "model")
     features.get([{"pixels": rows}], lambda images: [{"features": rows} for _ in images])
-    clips.get("clip", lambda: rows, lambda: False)
+    clips.get("clip", lambda: rows, NEVER)
     vectors.get(["a", "b"], lambda positions: rows[: len(positions)])
     lost = LostFrames()
     lost.of("file").update({3, 5})
@@ -231,10 +232,10 @@ def test_every_cache_can_travel() -> None:
         (features, FeatureCache()), (clips, ClipFeatures(10_000)), (vectors, VectorCache(None, "")),
         (lost, LostFrames()),
     ):  # fmt: skip
-        cache.move_in("cpu")
-        assert cache.held()
-        empty.take(cache.held())
-        assert list(empty.held()) == list(cache.held())
+        cache.enter_worker("cpu")
+        assert cache.snapshot()
+        empty.update(cache.snapshot())
+        assert list(empty.snapshot()) == list(cache.snapshot())
 
 
 def test_nothing_is_computed_ahead(store: ZeroGpuStore) -> None:

@@ -32,18 +32,18 @@ def entry(number: int) -> tuple[IndexedFile, FileVectors]:
 
 
 def main(folder: str, first: int, count: int, how: str) -> None:
-    library = Indexes(folder)
-    shelf = library.shelf(OWNER, SPACE)
+    indexes = Indexes(folder)
+    tables = indexes.tables(OWNER, SPACE)
     for number in range(first, first + 3 * count, 3):
         entries = [entry(number + offset) for offset in range(3)]
         if how == "tables":
-            shelf.add(entries)
-            shelf.purge([f"{number + 1:040x}"])
+            tables.add(entries)
+            tables.purge([f"{number + 1:040x}"])
             continue
-        with library.changing(OWNER):
-            library.note(OWNER, SPACE, vectors=0)
-            shelf.add(entries)
-        assert delete_files(library, OWNER, [f"{number + 1}.png"]) == [f"{number + 1}.png"]
+        with indexes.locked(OWNER):
+            indexes.record_use(OWNER, SPACE, vectors=0)
+            tables.add(entries)
+        assert delete_files(indexes, OWNER, [f"{number + 1}.png"]) == [f"{number + 1}.png"]
 
 
 if __name__ == "__main__":

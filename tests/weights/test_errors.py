@@ -230,7 +230,7 @@ def test_no_more_than_a_few_wait_for_a_download(hub: FakeHub) -> None:
     """Each who waits keeps a place in the queue; 32 of them once kept every one."""
     hub.faults.bytes_per_s = 400_000
     sources = sources_of(hub)
-    waiting = [sources.fetch(CLIP_B32) for _ in range(module.MOST_WAITING)]
+    waiting = [sources.fetch(CLIP_B32) for _ in range(module.MAX_WAITING)]
     for steps in waiting:
         next(steps)
     await_(lambda: hub.sent_bytes > 300_000)
@@ -252,7 +252,7 @@ def test_no_more_than_a_few_wait_for_a_download(hub: FakeHub) -> None:
 def test_no_more_than_half_of_all_places_wait_for_downloads(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_WAITING_IN_ALL", 1)
+    monkeypatch.setattr(module, "MAX_WAITING_IN_ALL", 1)
     hub.faults.bytes_per_s = 400_000
     sources = sources_of(hub)
     waiting = sources.fetch(CLIP_B32)

@@ -1,4 +1,4 @@
-"""Decode wanted packets of a video and as little as possible beside them."""
+"""Decoding of selected packets of a video."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -15,12 +15,12 @@ from av.video.reformatter import VideoReformatter
 
 from pipelines.core.cancel import CancelToken
 from pipelines.media.video.container import (
-    given_frames,
+    decode_packet,
     looks_like_video,
-    mark,
-    marked,
     open_container,
     packets_of,
+    tag,
+    tag_of,
     video_stream,
 )
 from pipelines.media.video.frames import Numbers
@@ -33,13 +33,13 @@ from pipelines.media.video.index import (
     may_hold_zeros,
 )
 
-#: A gap of up to so many packets is read through; a longer one is jumped over.
-_NEAR = 30
+#: Maximum gap in packets that is read; a longer one is skipped by a seek.
+_MAX_GAP = 30
 
-#: How far before the wanted packet, in seconds, a jump aims when nearer ones landed behind it.
+#: Seconds before the wanted packet for further seeks, if a seek ended behind it.
 _BACK_S = (1.0, 10.0, 60.0)
 
-#: What becomes of each wanted frame: (number of its packet, the frame, the worker's scaler).
+#: Consumer of wanted frames: (packet number, frame, scaler of the decoder).
 Take = Callable[[int, Any, VideoReformatter], None]
 
 
@@ -48,8 +48,8 @@ class Group:
     """Wanted packets that are decoded from one keyframe on.
 
     Attributes:
-        start: number of the keyframe's packet.
-        wanted: numbers of the wanted packets, ascending, all >= start.
+        start: packet number of the keyframe.
+        wanted: numbers of the wanted packets, ascending, >= start.
     """
 
     start: int
@@ -57,35 +57,34 @@ class Group:
 
 
 def groups_of(index: VideoIndex, frames: Numbers) -> list[Group]:
-    """Sort distinct frame numbers into groups, in the order of the file."""
+    """Split distinct frame numbers into groups, in the order of the file."""
     packets, starts = index.packets[frames], index.starts[frames]
     return [Group(int(start), np.sort(packets[starts == start])) for start in np.unique(starts)]
 
 
 class PositionLost(Exception):
-    """A jump led to packets that are not, or not all, in the list."""
+    """A seek led to packets that the index does not list completely."""
 
 
 class FrameDecoder:
-    """One open file with its decoder, used by one thread at a time.
+    """Decoder of one file, opened on first use; used by one thread at a time.
 
     Attributes:
-        reformatter: scales the frames of this file.
-        damage: the first packet that was found damaged by the last call of `outputs`, or -1.
+        reformatter: scaler of the frames.
+        damage: first damaged packet of the last call of `outputs`, or -1.
     """
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
-        """Remember the file; it is opened when it is first needed."""
         self._path, self._index = path, index
         self._order = None if index.names is None else np.argsort(index.names)
         self._container: Any = None
         self.reformatter = VideoReformatter()
         self.damage = -1
         self._threads = 1
-        self._jumps = True
+        self._seeks = True
         self._strict, self._doubted = True, -1
         self._shown = frozenset(index.packets.tolist()) if index.codec in ONE_FOR_ONE else ()
-        self._owed = set[int]()  # packets whose frame has not come out yet
+        self._pending = set[int]()  # packets whose frame has not been output yet
 
     def close(self) -> None:
         """Close the file."""
@@ -94,98 +93,90 @@ class FrameDecoder:
             self._container = None
 
     def run(self, group: Group, threads: int, take: Take, cancel: CancelToken) -> Numbers:
-        """Decode a group and hand each wanted frame to `take`.
+        """Decode a group and pass each wanted frame to `take`.
 
         Returns:
-            The packets of the group that are lost: they, or something that they may need, are
-            damaged. `take` may have been given one of them all the same.
+            Numbers of the lost packets: damaged, or possibly dependent on a damaged packet. `take`
+            may have received their frames.
 
         Raises:
             Cancelled: `cancel` is cancelled.
         """
-        whole, given = self._attempt(group, threads, take, cancel)
-        missing = [int(n) for n in group.wanted if n not in given or (whole >= 0 and n >= whole)]
-        if not missing and (whole < 0 or threads == 1):
-            return np.zeros(0, np.int64)
-        # Once more with one thread, which tells at which packet it failed; and a decoder that
-        # met a deeper reordering than the file announced has learned of it by now.
-        whole, given = self._attempt(group, 1, take, cancel)
-        lost = [n for n in group.wanted if n not in given or (whole >= 0 and n >= whole)]
-        return np.array(lost, np.int64)
+        lost = self._attempt(group, threads, take, cancel)
+        if len(lost) or (self.damage >= 0 and threads > 1):
+            # One thread locates the damage exactly; and the decoder knows by now if the reordering
+            # is deeper than the file declares.
+            lost = self._attempt(group, 1, take, cancel)
+        return lost
 
-    def _attempt(
-        self, group: Group, threads: int, take: Take, cancel: CancelToken
-    ) -> tuple[int, set[int]]:
-        """Decode as `_decode` does; without jumps in a file that reads otherwise after one."""
+    def _attempt(self, group: Group, threads: int, take: Take, cancel: CancelToken) -> Numbers:
+        """Decode as `_decode` does; without seeks if a seek fails."""
         try:
             return self._decode(group, threads, take, cancel)
         except PositionLost:
-            self.read_without_jumps()
+            self.disable_seeks()
             return self._decode(group, threads, take, cancel)
 
-    def _decode(
-        self, group: Group, threads: int, take: Take, cancel: CancelToken
-    ) -> tuple[int, set[int]]:
-        """Return the first damaged packet, or -1, and the packets whose frames were given."""
-        wanted, given = set(group.wanted.tolist()), set[int]()
+    def _decode(self, group: Group, threads: int, take: Take, cancel: CancelToken) -> Numbers:
+        wanted, decoded = set(group.wanted.tolist()), set[int]()
         for number, frame in self.outputs(group, threads, cancel):
             if number in wanted:
                 take(number, frame, self.reformatter)
-                given.add(number)
-        return self.damage, given
+                decoded.add(number)
+        lost = [n for n in group.wanted if n not in decoded or 0 <= self.damage <= n]
+        return np.array(lost, np.int64)
 
     def outputs(
         self, group: Group, threads: int, cancel: CancelToken
     ) -> Generator[tuple[int, Any], None, None]:
-        """Decode a group and yield (number of its packet, frame) as they come out whole.
+        """Decode a group and yield (packet number or -1, frame) for its intact frames.
 
-        That is up to the first packet that cannot be decoded. Unwanted frames are among them as
-        far as others need them; -1 is the number of one whose packet the decoder did not keep.
+        Decoding ends at the first undecodable packet. Unwanted frames that others need are
+        included.
 
         Raises:
             Cancelled: `cancel`, checked at every packet, is cancelled.
-            PlaceLost: read again after `read_without_jumps`.
+            PositionLost: to be repeated after `disable_seeks`.
         """
         self._open(threads)
-        self._owed.clear()
+        self._pending.clear()
         self.damage = -1
         wanted, number = set(group.wanted.tolist()), -1
         try:
             for number, packet in self._packets(group.start, int(group.wanted[-1])):
                 cancel.check()
                 frames, failed = self._feed(number, packet, number in wanted)
-                yield from self._whole(frames)
+                yield from self._intact(frames)
                 if failed:
                     self._note_damage(number)
                     break
-            yield from self._whole(given_frames(self._codec, None))
-            if self._owed:
-                self._note_damage(min(self._owed))
-        finally:  # also where whoever reads has enough
-            self._learn(threads, group.start, number)
+            yield from self._intact(decode_packet(self._codec, None))
+            if self._pending:
+                self._note_damage(min(self._pending))
+        finally:  # also if the iterator is closed early
+            self._adapt_strictness(threads, group.start, number)
             self._codec.flush_buffers()
 
-    def _learn(self, threads: int, start: int, fed: int) -> None:
-        """Be less strict where one thread passes the packet that several complained of."""
+    def _adapt_strictness(self, threads: int, start: int, fed: int) -> None:
+        """Be less strict if one thread decodes the packet at which several threads failed."""
         if threads > 1:
             self._doubted = self.damage
         elif start <= self._doubted <= fed and self.damage < 0:
             self._strict, self._doubted = False, -1
 
     def is_damaged(self, number: int) -> bool:
-        """Whether a packet whose frame came out, or one that it may need, is known as damaged."""
-        return 0 <= self.damage <= number or min(self._owed, default=number) < number
+        """Return whether a packet of an output frame, or one that it may need, is damaged."""
+        return 0 <= self.damage <= number or min(self._pending, default=number) < number
 
-    def read_without_jumps(self) -> None:
-        """From now on read this file from its start: it reads otherwise after a jump."""
-        self._jumps = False
+    def disable_seeks(self) -> None:
+        """Always read this file from its start, because seeks in it are not exact."""
+        self._seeks = False
         self.close()
 
-    def _whole(self, frames: list[Any]) -> Iterator[tuple[int, Any]]:
-        """Yield the frames that are whole with the numbers of their packets."""
+    def _intact(self, frames: list[Any]) -> Iterator[tuple[int, Any]]:
         for frame in frames:
-            number = marked(frame)
-            self._owed.discard(number)
+            number = tag_of(frame)
+            self._pending.discard(number)
             if frame.is_corrupt:
                 self._note_damage(number)
             else:
@@ -196,23 +187,23 @@ class FrameDecoder:
             self.damage = number if self.damage < 0 else min(self.damage, number)
 
     def _feed(self, number: int, packet: Any, wanted: bool) -> tuple[list[Any], bool]:
-        """Return the frames that a packet brought out, and whether it is damaged."""
+        """Return the frames that the decoder outputs for a packet, and whether it is damaged."""
         if number in self._damaged or (
             self._no_zeros and has_zeros(bytes(packet), self._index.padded)
         ):
             return [], True
         if self._can_skip:
             self._codec.skip_frame = "DEFAULT" if wanted else "NONREF"
-        mark(packet, number)
+        tag(packet, number)
         if number in self._shown:
-            self._owed.add(number)
+            self._pending.add(number)
         try:
             return self._codec.decode(packet), False
         except av.FFmpegError:
             return [], True
 
     def _open(self, threads: int) -> None:
-        """Open the file at its start, unless it is open with so many threads."""
+        """Open the file at its start, unless it is open with this number of threads."""
         if self._container is not None and threads == self._threads:
             return
         self.close()
@@ -224,8 +215,8 @@ class FrameDecoder:
         codec.thread_count = threads
         codec.thread_type = ThreadType.AUTO if threads > 1 else ThreadType.SLICE
         if threads > 1 and self._strict:
-            # A picture may be handed on while another thread still decodes it: whether it is
-            # corrupt is not known then. An error of its packet is told in any case.
+            # With frame threads, `is_corrupt` may be set after the output of a frame; an error of
+            # its packet is reported in any case.
             codec.options = {**codec.options, "err_detect": "explode"}
         extradata = bytes(codec.extradata or b"")
         self._codec = codec
@@ -236,17 +227,16 @@ class FrameDecoder:
         self._held: Any = None
 
     def _packets(self, start: int, last: int) -> Iterator[tuple[int, Any]]:
-        """Yield the packets from `start` to `last` with their numbers."""
         expected = start
-        if not self._next <= start <= self._next + _NEAR:
-            self._jump(start)
+        if not self._next <= start <= self._next + _MAX_GAP:
+            self._seek(start)
         while (found := self._pull()) is not None:
             number, packet = found
             if number > last:
                 self._held, self._next = found, number
                 return
             if number >= start:
-                if number != expected and self._jumps:
+                if number != expected and self._seeks:
                     raise PositionLost
                 expected = number + 1
                 yield number, packet
@@ -254,7 +244,6 @@ class FrameDecoder:
                 return
 
     def _pull(self) -> tuple[int, Any] | None:
-        """Return the next packet with its number, None at the end."""
         if self._held is not None:
             found: tuple[int, Any] = self._held
             self._held, self._next = None, found[0] + 1
@@ -267,9 +256,8 @@ class FrameDecoder:
         return None
 
     def _number(self, packet: Any) -> int:
-        """Return a packet's number in the list, -1 for one that is not there."""
         names = self._index.names
-        if names is None or self._order is None or not self._jumps:
+        if names is None or self._order is None or not self._seeks:
             return self._next
         value = getattr(packet, self._index.named_by)
         if self._next < len(names) and names[self._next] == value:
@@ -280,8 +268,7 @@ class FrameDecoder:
         number = int(self._order[place]) if place < len(names) else -1
         return number if number >= 0 and names[number] == value else -1
 
-    def _jump(self, start: int) -> None:
-        """Go to packet `start` or a little before it."""
+    def _seek(self, start: int) -> None:
         self._held = None
         for target in self._targets(start):
             try:
@@ -294,12 +281,11 @@ class FrameDecoder:
             if found is not None and found[0] <= start:
                 self._held, self._next = found, found[0]
                 return
-        self.close()  # no jump is possible: read from the start, without decoding
+        self.close()  # no seek is possible: read from the start, without decoding
         self._open(self._threads)
 
     def _targets(self, start: int) -> Iterator[int]:
-        """Yield times to jump to, the most likely first."""
-        if self._index.names is None or not self._jumps:
+        if self._index.names is None or not self._seeks:
             return
         times = [int(each[start]) for each in (self._index.pts, self._index.dts)]
         known = [each for each in times if each != NONE]
@@ -309,19 +295,15 @@ class FrameDecoder:
             yield from (min(known) - int(back_s / tick_s) for back_s in _BACK_S)
 
 
-#: Decoded frames that wait for their turn; no codec reorders more.
-MOST_HELD = 64
+#: Maximum number of decoded frames that wait for their turn; no codec reorders more.
+MAX_HELD = 64
 
 
 def pieces_of(starts: Numbers, at_once: int) -> Iterator[slice]:
-    """Split frames so that no group of pictures has to be decoded for two pieces.
-
-    Args:
-        starts: for each frame, in order, the packet at which its decoding starts, (N,).
-        at_once: most frames of a piece of several groups.
+    """Split frames at borders of groups, by the packets (N,) at which their decoding starts.
 
     Yields:
-        Whole groups of together at most `at_once` frames, or one group alone that has more.
+        Several groups of at most `at_once` frames in all, or one larger group.
     """
     edges = [0, *(np.flatnonzero(np.diff(starts)) + 1).tolist(), len(starts)]
     begin = 0
@@ -337,102 +319,98 @@ def pieces_of(starts: Numbers, at_once: int) -> Iterator[slice]:
 
 
 class SequentialReading:
-    """The wanted frames of one group, given while they are decoded.
+    """Frames of one group, yielded during its decoding.
 
-    What a frame needs may turn out to be damaged after the frame itself has been decoded: a
-    picture that is shown before another one may need it. So each is held back until all that was
-    decoded before it has come out, which is as far as pictures are reordered, and no more.
+    A frame may depend on frames that are shown earlier and output later. Each frame is held until
+    all frames decoded before it are output, so that their damage is known.
     """
 
-    def __init__(self, worker: FrameDecoder, group: Group, ranks: Numbers) -> None:
-        """Decode with `worker`; `ranks` are the frame numbers of all packets, -1 for none."""
-        self._worker, self._group, self._ranks = worker, group, ranks
+    def __init__(self, decoder: FrameDecoder, group: Group, ranks: Numbers) -> None:
+        """Read with `decoder`; `ranks` are the frame numbers of all packets, -1 for none."""
+        self._decoder, self._group, self._ranks = decoder, group, ranks
         shown = group.wanted[np.argsort(ranks[group.wanted], kind="stable")]
         self._left = deque[int](shown.tolist())
         decoded = ranks[group.start : int(group.wanted[-1]) + 1]
-        self._awaited = np.maximum.accumulate(decoded)  # until this frame is out, a packet waits
+        self._awaited = np.maximum.accumulate(decoded)  # a packet waits for the output of this rank
 
     def frames(self, threads: int, cancel: CancelToken) -> Iterator[Any]:
-        """Yield for each wanted frame, in the order in which they are shown, it or None if lost.
+        """Yield each wanted frame in presentation order, or None for a lost one.
 
-        The same are lost as by `FrameDecoder.run`. At a fault the group is decoded once more from
-        its start, with one thread: it tells at which packet it failed. Where frames come out in
-        another order than their times say, this ends before the first that is out of its turn:
-        the rest is to be read in another way.
+        The same frames are lost as in `FrameDecoder.run`. After damage the group is decoded again
+        with one thread, which locates it. If the order of output contradicts the times, the
+        iterator ends before the first such frame.
 
         Raises:
             Cancelled: `cancel`, checked at every packet, is cancelled.
         """
         yield from self._attempt(threads, cancel, last=False)
-        if self._left and self._worker.damage >= 0:
+        if self._left and self._decoder.damage >= 0:
             yield from self._attempt(1, cancel, last=True)
 
     def _attempt(self, threads: int, cancel: CancelToken, *, last: bool) -> Iterator[Any]:
-        """Yield frames as `_once` does; without jumps in a file that reads otherwise after one."""
+        """Decode as `_decode` does; without seeks if a seek fails."""
         try:
-            yield from self._once(threads, cancel, last=last)
+            yield from self._decode(threads, cancel, last=last)
         except PositionLost:
-            self._worker.read_without_jumps()
-            yield from self._once(threads, cancel, last=last)
+            self._decoder.disable_seeks()
+            yield from self._decode(threads, cancel, last=last)
 
-    def _once(self, threads: int, cancel: CancelToken, *, last: bool) -> Iterator[Any]:
-        """Yield what is left up to the first fault; where it is the `last` attempt, all of it."""
+    def _decode(self, threads: int, cancel: CancelToken, *, last: bool) -> Iterator[Any]:
+        """Yield the remaining frames up to the first damage; all of them in the `last` attempt."""
         held: dict[int, Any] = {}
         wanted = set(self._left)
-        with closing(self._worker.outputs(self._group, threads, cancel)) as outputs:
+        with closing(self._decoder.outputs(self._group, threads, cancel)) as outputs:
             for number, frame in outputs:
-                if not last and self._worker.damage >= 0:
+                if not last and self._decoder.damage >= 0:
                     return
                 if number in wanted:
                     held[number] = frame
-                if not last and len(held) > MOST_HELD:
+                if not last and len(held) > MAX_HELD:
                     return
                 while held and self._is_due(first := next(iter(held)), number):
                     if not last and not self._is_next(first):
                         return
-                    yield from self._given(first, held.pop(first))
-        if not last and (self._worker.damage >= 0 or [*held] != [*self._left]):
+                    yield from self._release(first, held.pop(first))
+        if not last and (self._decoder.damage >= 0 or [*held] != [*self._left]):
             return
         for first, frame in held.items():
-            yield from self._given(first, frame)
+            yield from self._release(first, frame)
         for _ in range(len(self._left)):
             self._left.popleft()
             yield None
 
     def _is_due(self, first: int, out: int) -> bool:
-        """Whether nothing that was decoded before packet `first` can come after packet `out`."""
+        """Return whether all packets decoded before `first` are output once `out` is output."""
         return out >= 0 and bool(self._ranks[out] >= self._awaited[first - self._group.start])
 
     def _is_next(self, number: int) -> bool:
-        """Whether this is the next wanted packet, and whole as far as is known."""
-        return number == self._left[0] and not self._worker.is_damaged(number)
+        return number == self._left[0] and not self._decoder.is_damaged(number)
 
-    def _given(self, number: int, frame: Any) -> Iterator[Any]:
-        """Yield None for each wanted frame before this one, which did not come out, and then it."""
+    def _release(self, number: int, frame: Any) -> Iterator[Any]:
+        """Yield None for each missing frame before this one, then the frame."""
         if not self._left or self._ranks[number] < self._ranks[self._left[0]]:
-            return  # it came out too late
+            return  # output too late
         while self._left.popleft() != number:
             yield None
-        yield None if self._worker.is_damaged(number) else frame
+        yield None if self._decoder.is_damaged(number) else frame
 
 
-#: Largest file given to decord.
+#: Maximum size of a file for decord, which keeps it in memory.
 _MAX_BYTES = 500_000_000
 
 
 class DecordDecoder:
-    """Reads through decord what `video_decoding.Worker` reads through PyAV."""
+    """Counterpart of `FrameDecoder` for an open `decord.VideoReader`."""
 
     def __init__(self, reader: Any) -> None:
-        """Take an open `decord.VideoReader`."""
         self._reader = reader
         self._reformatter = VideoReformatter()
 
     def close(self) -> None:
-        """Keep the file: it is in memory, and goes with this object."""
+        """Do nothing: the file is in memory as long as this object."""
 
     def run(self, group: Group, threads: int, take: Take, cancel: CancelToken) -> Numbers:
-        """Decode a group, hand each frame to `take` and return the lost ones."""
+        """Decode a group, pass each frame to `take` and return the lost packets."""
         import decord
 
         lost = []
@@ -448,10 +426,9 @@ class DecordDecoder:
 
 
 def open_with_decord(path: Path) -> tuple[VideoIndex, DecordDecoder] | None:
-    """Open a file with decord; None where it is not installed or cannot read the file either.
+    """Open a file with decord; None if it is not installed or cannot read the file.
 
-    decord keeps the whole file in memory and knows no list of formats, so only files that begin
-    like a video, and are not larger than `_MAX_BYTES`, are given to it.
+    decord has no list of allowed formats: only files with the signature of a video are opened.
     """
     if not looks_like_video(path) or path.stat().st_size > _MAX_BYTES:
         return None
@@ -460,7 +437,7 @@ def open_with_decord(path: Path) -> tuple[VideoIndex, DecordDecoder] | None:
     except ImportError:
         return None
     try:
-        with path.open("rb") as file:  # by its name, decord would write that into the log
+        with path.open("rb") as file:  # decord would log a path
             reader = decord.VideoReader(file, num_threads=1)
         num_frames, rate = len(reader), float(reader.get_avg_fps()) or 25.0
         spans = np.asarray(reader.get_frame_timestamp(np.arange(num_frames)), np.float64)

@@ -1,4 +1,4 @@
-"""Which frames of a video to read: pure functions over frame numbers and times."""
+"""Selection and geometry of video frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +17,7 @@ Times = NDArray[np.float64]
 
 
 def spread_indices(num_frames: int, count: int) -> Numbers:
-    """Return `count` frame numbers spread evenly, each in the middle of its part of the video.
-
-    A video of fewer frames gives every frame once.
-
-    Args:
-        num_frames: frames there are.
-        count: frames wanted.
+    """Return the middle frames of `count` equal parts of a video.
 
     Returns:
         Ascending, distinct frame numbers, (min(count, num_frames),).
@@ -43,21 +37,18 @@ def spread_indices(num_frames: int, count: int) -> Numbers:
 def indices_between(
     times_s: Sequence[float] | Times, start_s: float = 0.0, end_s: float = 0.0
 ) -> Numbers:
-    """Return the numbers of the frames that are on show between two times.
-
-    The frame shown at `start_s` began before it and is part of the answer; so no part of a video,
-    however short, is without a frame.
+    """Return the numbers of the frames shown between two times.
 
     Args:
-        times_s: when each frame appears, ascending.
-        start_s: start of the part.
-        end_s: end of the part, not included; 0.0 means the end of the video.
+        times_s: presentation times of all frames, ascending.
+        start_s: start of the part; the frame shown at this time is included.
+        end_s: end of the part, excluded; 0.0 for the end of the video.
 
     Returns:
         Ascending frame numbers, at least one.
 
     Raises:
-        InputError: a time is negative or no number, or the start is not before the end.
+        InputError: a time is negative, not finite or after the video, or start_s >= end_s.
     """
     times = np.asarray(times_s, np.float64)
     if not (isfinite(start_s) and isfinite(end_s)) or start_s < 0 or end_s < 0:
@@ -89,19 +80,19 @@ def indices_between(
 
 
 def indices_at(times_s: Sequence[float] | Times, moments_s: Sequence[float] | Times) -> Numbers:
-    """Return the number of the frame on show at each moment; before the first one, the first.
+    """Return the number of the frame shown at each moment; before the first frame, the first.
 
     Args:
-        times_s: when each frame appears, ascending, at least one.
-        moments_s: the moments; one in the last microsecond before a frame belongs to that frame.
+        times_s: presentation times of all frames, ascending, at least one.
+        moments_s: times in seconds, rounded up by a microsecond.
     """
     after = np.searchsorted(np.asarray(times_s), np.asarray(moments_s) + 1e-6, side="right")
-    found: Numbers = np.maximum(after - 1, 0).astype(np.int64)
-    return found
+    indices: Numbers = np.maximum(after - 1, 0).astype(np.int64)
+    return indices
 
 
 def usual_step_s(times_s: Sequence[float] | Times) -> float:
-    """Return the median time between two frames, 0.0 where there is only one frame."""
+    """Return the median time between two frames, 0.0 for a single frame."""
     return float(np.median(np.diff(times_s))) if len(times_s) > 1 else 0.0
 
 
@@ -111,13 +102,13 @@ Fit = Literal["squash", "cover", "contain"]
 
 @dataclass(frozen=True)
 class Rotation:
-    """What makes a stored frame upright: transposed first, then flipped.
+    """Transposition, then flips, that make a stored frame upright.
 
     Attributes:
-        transposed: whether rows become columns.
-        flip_x: whether left and right change places, after that.
-        flip_y: whether top and bottom change places, after that.
-        rotation_deg: the turn in degrees clockwise: 0, 90, 180 or 270.
+        transposed: whether rows and columns are exchanged.
+        flip_x: whether left and right are exchanged.
+        flip_y: whether top and bottom are exchanged.
+        rotation_deg: clockwise rotation: 0, 90, 180 or 270.
     """
 
     transposed: bool = False
@@ -127,7 +118,7 @@ class Rotation:
 
     @classmethod
     def of(cls, frame: Any) -> "Rotation":
-        """Read the display matrix of a decoded frame; without one it lies as it should."""
+        """Return the rotation of a decoded frame's display matrix, if it has one."""
         for data in frame.side_data:
             if data.type.name == "DISPLAYMATRIX" and len(bytes(data)) >= 36:
                 a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
@@ -136,7 +127,7 @@ class Rotation:
 
     @classmethod
     def of_matrix(cls, a: float, b: float, c: float, d: float) -> "Rotation":
-        """Return the nearest turn to x' = a x + c y, y' = b x + d y, with y downwards."""
+        """Return the nearest rotation to x' = a x + c y, y' = b x + d y, with y downwards."""
         rotation = round(degrees(atan2(b, a)) / 90) * 90 % 360
         if abs(a) + abs(d) >= abs(b) + abs(c):
             return cls(False, a < 0, d < 0, rotation)
@@ -150,80 +141,72 @@ class Rotation:
 
 @dataclass(frozen=True)
 class Framing:
-    """How a frame fills the pixels asked for; all sizes are upright (height, width).
+    """Scaling of frames to a requested size; all sizes are upright (height, width).
 
     Attributes:
-        size: pixels asked for.
-        scaled: what the whole frame is scaled to.
-        turn: what makes it upright.
+        size: requested size.
+        scaled: size of the scaled frame before cropping or padding.
+        rotation: rotation that makes the frame upright.
     """
 
     size: tuple[int, int]
     scaled: tuple[int, int]
-    turn: Rotation
+    rotation: Rotation
 
     @classmethod
     def fitting(
-        cls, source: tuple[int, int], size: tuple[int, int] | None, fit: Fit, turn: Rotation
+        cls, source: tuple[int, int], size: tuple[int, int] | None, fit: Fit, rotation: Rotation
     ) -> "Framing":
-        """Plan how an upright `source` (height, width) fills `size`; None keeps its own size.
+        """Return the framing of an upright `source` (height, width); None keeps its size.
 
-        "squash" changes the proportions, "cover" cuts the longer sides off evenly, "contain"
-        adds black bars.
+        "squash" changes the aspect ratio, "cover" crops evenly, "contain" adds black bars.
         """
         if size is None or fit == "squash":
-            return cls(size or source, size or source, turn)
-        ratios = [wanted / has for wanted, has in zip(size, source, strict=True)]
-        if fit == "cover":
-            scale = max(ratios)
-            return cls(size, _at_least(source, scale, size), turn)
-        scale = min(ratios)
-        height, width = (max(1, round(has * scale)) for has in source)
-        return cls(size, (min(height, size[0]), min(width, size[1])), turn)
+            return cls(size or source, size or source, rotation)
+        ratios = [wanted / actual for wanted, actual in zip(size, source, strict=True)]
+        scale = max(ratios) if fit == "cover" else min(ratios)
+        height, width = (max(1, round(actual * scale)) for actual in source)
+        limit = max if fit == "cover" else min
+        return cls(size, (limit(height, size[0]), limit(width, size[1])), rotation)
 
     def paint(self, frame: Any, reformatter: VideoReformatter, target: Pixels) -> None:
-        """Scale, turn and cut one decoded frame into `target`, zeros of `size` (H, W, 3)."""
-        height, width = self.scaled[::-1] if self.turn.transposed else self.scaled
-        made = reformatter.reformat(
+        """Scale, rotate and crop a decoded frame into `target`, zeros (H, W, 3) of `size`."""
+        height, width = self.scaled[::-1] if self.rotation.transposed else self.scaled
+        scaled = reformatter.reformat(
             frame, width, height, "rgb24", interpolation=Interpolation.BICUBIC, threads=1
         )
-        stored: Any = made.to_ndarray()
-        upright = self.turn.apply(stored)
+        stored: Any = scaled.to_ndarray()
+        upright = self.rotation.apply(stored)
         into: list[slice] = []
         part: list[slice] = []
-        for wanted, has in zip(self.size, self.scaled, strict=True):
-            length = min(wanted, has)
+        for wanted, actual in zip(self.size, self.scaled, strict=True):
+            length = min(wanted, actual)
             into.append(slice((wanted - length) // 2, (wanted - length) // 2 + length))
-            part.append(slice((has - length) // 2, (has - length) // 2 + length))
+            part.append(slice((actual - length) // 2, (actual - length) // 2 + length))
         target[tuple(into)] = upright[tuple(part)]
 
 
-def display_size(width: int, height: int, aspect: float, turn: Rotation) -> tuple[int, int]:
+def display_size(width: int, height: int, aspect: float, rotation: Rotation) -> tuple[int, int]:
     """Return upright (height, width) of stored pixels of a shape `aspect` (width / height)."""
     usable = aspect if 0.1 <= aspect <= 10 else 1.0
     wide = max(1, round(width * usable))
-    return (wide, height) if turn.transposed else (height, wide)
-
-
-def _at_least(source: tuple[int, int], scale: float, size: tuple[int, int]) -> tuple[int, int]:
-    height, width = (round(has * scale) for has in source)
-    return max(height, size[0]), max(width, size[1])
+    return (wide, height) if rotation.transposed else (height, wide)
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video is.
+    """Properties of a video.
 
     Attributes:
-        start_s: when the first frame appears on a player's clock; often 0.0.
-        duration_s: from the first frame to the end of the last.
-        num_frames: frames that decoding the whole file gives.
-        average_fps: frames per second, on average; 0.0 where there is no second frame.
-        rotation_deg: how far stored frames are turned clockwise to be upright: 0, 90, 180, 270.
-        width_px: width of an upright frame as it is displayed.
-        height_px: height of the same.
-        codec: the decoder's name, such as "h264".
-        variable_rate: whether the time between two frames varies.
+        start_s: presentation time of the first frame, often 0.0.
+        duration_s: time from the first frame to the end of the last.
+        num_frames: number of decodable frames.
+        average_fps: average frames per second; 0.0 for a single frame.
+        rotation_deg: clockwise rotation that makes stored frames upright: 0, 90, 180 or 270.
+        width_px: display width of an upright frame.
+        height_px: display height of an upright frame.
+        codec: name of the decoder, such as "h264".
+        variable_rate: whether the time between frames varies.
     """
 
     start_s: float
@@ -238,20 +221,20 @@ class VideoInfo:
 
     @property
     def end_s(self) -> float:
-        """When the last frame ends on a player's clock."""
+        """Time of the end of the last frame."""
         return self.start_s + self.duration_s
 
 
 @dataclass(frozen=True, eq=False)
 class VideoFrames:
-    """Frames of a video.
+    """Frames of a video in the requested order, without unreadable ones.
 
     Attributes:
-        pixels: upright frames (N, H, W, 3), uint8, RGB, in the order asked for, without the lost.
-        indices: number of each frame (N,).
-        times_s: when each appears on a player's clock (N,).
-        lost: numbers of the frames that were asked for and cannot be read, ascending.
-        num_asked: how many different frames were asked for.
+        pixels: upright frames (N, H, W, 3), uint8, RGB.
+        indices: frame numbers (N,).
+        times_s: presentation times (N,).
+        lost: numbers of the requested frames that cannot be read, ascending.
+        num_asked: number of distinct requested frames.
     """
 
     pixels: Pixels
@@ -262,17 +245,17 @@ class VideoFrames:
 
     @property
     def num_lost(self) -> int:
-        """How many different frames were asked for and cannot be read."""
+        """Number of requested frames that cannot be read."""
         return len(self.lost)
 
     @property
     def highest(self) -> int:
-        """The highest number that was asked for."""
+        """Highest requested number."""
         return max(int(self.indices.max(initial=-1)), *self.lost, -1)
 
     @property
     def notice(self) -> str:
-        """One sentence for a person where frames are lost, else ""."""
+        """Message about lost frames, "" if there are none."""
         if not self.lost:
             return ""
         return Message(

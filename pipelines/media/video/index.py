@@ -1,10 +1,9 @@
-"""The packets of a video, listed once without decoding: which frame is where, and when.
+"""Index of a video: packets, positions and times of all frames, without decoding.
 
-Times are those of a player's clock, which is the file's: Chromium's counts MP4, MOV, Matroska and
-WebM from the file's own second 0, wherever the first picture or sound is. So a picture that comes
-1.5 s after its sound appears at 1.5 s, and one that comes at 1.5 s in a file without sound does as
-well. The clock of a transport or program stream starts anywhere, and players count from its first
-picture or sound. Of all else, and where a file lacks times, the first frame appears at 0.
+Presentation times are those of a browser's player. For MP4, MOV, Matroska and WebM the player
+counts from time 0 of the file, even if the first frame is later. For transport and program
+streams it counts from the first audio or video packet. For other formats, and for files without
+times, the first frame is at 0.
 """
 
 from array import array
@@ -25,53 +24,52 @@ from pipelines.core.cancel import CancelToken
 from pipelines.media.video.container import decoded, open_container, packets_of, video_stream
 from pipelines.media.video.frames import Numbers, Times, usual_step_s
 
-#: Codecs of which a non-reference picture can be left out without a trace in any other.
+#: Codecs with non-reference pictures that can be skipped without effect on others.
 _SKIPPABLE = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
 
-#: Codecs whose standards forbid a long run of zeros in a packet. Others pad with zeros, and for
-#: the coders of VP8, VP9 and AV1 zeros are what a picture costs that does not change.
+#: Codecs whose standards forbid a long run of zeros in a packet. Other codecs pad with zeros, or,
+#: as VP8, VP9 and AV1, encode unchanged pictures as zeros.
 _NO_ZEROS = frozenset({"h264", "hevc", "mpeg4"})
 
-#: Codecs of which each shown packet gives a frame; where none comes out, something is wrong.
+#: Codecs with exactly one output frame for each shown packet.
 ONE_FOR_ONE = frozenset({"vp9", "libdav1d"})
 
 _ZEROS = bytes(32)
 
 
 def can_skip(codec: str, extradata: bytes) -> bool:
-    """Whether leaving out every unwanted non-reference picture leaves the others exact.
+    """Return whether unwanted non-reference pictures can be skipped.
 
-    In HEVC "non-reference" holds within one temporal sub-layer only, so there must be just one.
+    In HEVC "non-reference" refers to one temporal sub-layer, so there must be exactly one.
     """
     return codec in _SKIPPABLE or (codec == "hevc" and _num_sub_layers(extradata) == 1)
 
 
 def may_hold_zeros(codec: str, extradata: bytes) -> bool:
-    """Whether a long run of zeros in a packet may be padding; otherwise it is damage."""
-    if codec in {"h264", "hevc"}:  # in a byte stream zeros may fill the room between two units
+    """Return whether a long run of zeros in a packet may be padding; otherwise it is damage."""
+    if codec in {"h264", "hevc"}:  # in a byte stream zeros may separate units
         return extradata[:1] != b"\x01"
     return codec not in _NO_ZEROS
 
 
 def has_zeros(packet: bytes, padded: bool = False) -> bool:
-    """Whether a packet holds 32 zero bytes in a row, ends in 8, or holds nothing but zeros.
+    """Return whether a packet has 32 successive zero bytes, ends with 8, or is all zeros.
 
-    In a `padded` video, of which most packets end in zeros, that end does not count.
+    In a `padded` video trailing zeros do not count.
     """
     data = packet.rstrip(b"\0") if padded else packet
     return _ZEROS in data or ends_in_zeros(data) or not data.strip(b"\0")
 
 
 def ends_in_zeros(packet: bytes) -> bool:
-    """Whether a packet's last 8 bytes are zeros."""
+    """Return whether the last 8 bytes of a packet are zeros."""
     return packet.endswith(_ZEROS[:8])
 
 
 def is_entry(codec: str, extradata: bytes, packet: bytes) -> bool:
-    """Whether decoding can start at this packet, which the container calls a keyframe.
+    """Return whether decoding can start at a packet that the container marks as a keyframe.
 
-    H.264 with periodic intra refresh calls "key" a picture after which it takes a while until
-    pictures are whole; decoding from there is not what decoding from the start gives.
+    With periodic intra refresh in H.264, pictures are complete only some frames after a keyframe.
     """
     if codec != "h264":
         return True
@@ -86,17 +84,16 @@ def is_entry(codec: str, extradata: bytes, packet: bytes) -> bool:
 
 
 def is_shown(codec: str, packet: bytes) -> bool:
-    """Whether a packet gives a picture to show; VP8 has reference pictures that are never shown."""
+    """Return whether a packet has a shown picture; VP8 has hidden reference pictures."""
     return codec != "vp8" or not packet or bool(packet[0] & 0x10)
 
 
 def _length_size(extradata: bytes) -> int:
-    """Return how many bytes give a unit's length; 0 for a byte stream with start codes."""
     return (extradata[4] & 3) + 1 if len(extradata) > 4 and extradata[0] == 1 else 0
 
 
 def _units(packet: bytes, length_size: int) -> Iterator[bytes]:
-    """Yield the units of a packet, each cut to what is looked at."""
+    """Yield the first 1024 bytes of each unit of a packet."""
     place = 0
     if not length_size:
         while (place := packet.find(b"\0\0\x01", place)) >= 0:
@@ -111,7 +108,7 @@ def _units(packet: bytes, length_size: int) -> Iterator[bytes]:
 
 
 def _recovery_frames(sei: bytes, otherwise: int) -> int:
-    """Return the recovery point's number of frames of an SEI unit, `otherwise` without one."""
+    """Return the frame count of the recovery point in an SEI unit, `otherwise` without one."""
     place = 0
     while place + 2 < len(sei):
         kind = size = 0
@@ -136,7 +133,7 @@ def _exp_golomb(data: bytes) -> int:
 
 
 def _num_sub_layers(extradata: bytes) -> int:
-    """Return how many temporal sub-layers HEVC extradata announces, 0 where it does not say."""
+    """Return the number of temporal sub-layers in HEVC extradata, 0 if unknown."""
     if len(extradata) > 21 and extradata[0] == 1:  # hvcC
         return extradata[21] >> 3 & 7
     for unit in _units(extradata, 0):
@@ -145,45 +142,45 @@ def _num_sub_layers(extradata: bytes) -> int:
     return 0
 
 
-#: Stands for a time or a place that a packet does not tell.
+#: Unknown time or position of a packet.
 NONE = np.iinfo(np.int64).min
 
-#: What is noted of a packet.
+#: Flags of a packet.
 _KEY, _HIDDEN, _CORRUPT, _PADDED = 1, 2, 4, 8
 
-#: Bytes between two packets that are more than the container's own book-keeping.
+#: Minimum bytes between two packets that are not headers of the container.
 _GAP_BYTES = 128
 
-#: Pictures between two references; the time of the first one is guessed from the second.
+#: Maximum number of reordered pictures between two references.
 _MAX_REORDER = 4
 
-#: Stands for the bytes between two packets where other streams are not accounted for.
+#: Unknown number of bytes between two packets.
 _UNKNOWN = 1 << 40
 
-#: Formats whose clock starts at 0, and those whose clock starts anywhere.
+#: Formats whose clock starts at 0, and formats whose clock starts at any time.
 _FROM_ZERO, _FROM_ANYWHERE = frozenset({"mov", "matroska"}), frozenset({"mpegts", "mpeg"})
 
-#: With more gaps in time than this share of all packets, gaps are how the video was made.
+#: Maximum fraction of packets with a gap; with more, gaps are no damage.
 _MAX_GAPS = 0.02
 
 
 @dataclass(frozen=True, eq=False)
 class VideoIndex:
-    """What is known of a video before any frame is decoded; some 60 bytes a frame.
+    """Index of a video, about 60 bytes per frame.
 
     Attributes:
-        pts: presentation time of each packet in ticks, in decoding order, or `NONE`.
-        dts: decoding time of the same, or `NONE`.
-        names: what tells one packet from all others, or None where nothing does.
-        named_by: the packet's attribute that `names` holds, "pos" or "pts", or "".
-        damaged: numbers of packets at which something is missing or marked as damaged, ascending.
-        packets: number of the packet of each frame, in presentation order.
-        starts: number of the packet at which decoding starts for each frame.
-        times_s: when each frame appears on a player's clock, 0.0 or more.
-        end_s: when the last frame ends.
-        codec: the decoder's name.
+        pts: presentation times of the packets in ticks, in decoding order, or `NONE`.
+        dts: decoding times of the packets in ticks, or `NONE`.
+        names: unique value of each packet, or None if no attribute is unique.
+        named_by: attribute of the packets in `names`: "pos", "pts" or "".
+        damaged: numbers of packets with missing or damaged data, ascending.
+        packets: packet number of each frame, in presentation order.
+        starts: packet number of each frame at which its decoding starts.
+        times_s: presentation time of each frame, 0.0 or more.
+        end_s: end of the last frame.
+        codec: name of the decoder.
         pixel_aspect: width / height of a stored pixel.
-        padded: whether most packets end in zeros, which are then no damage.
+        padded: whether most packets end with zeros, which are no damage then.
     """
 
     pts: Numbers
@@ -201,33 +198,33 @@ class VideoIndex:
 
     @property
     def duration_s(self) -> float:
-        """From the first frame to the end of the last; 0.0 where there is none."""
+        """Time from the first frame to the end of the last; 0.0 without frames."""
         return self.end_s - float(self.times_s[0]) if len(self.times_s) else 0.0
 
     def ranks(self) -> Numbers:
-        """Return for each packet the number of its frame, -1 for one that gives none."""
+        """Return the frame number of each packet, -1 for packets without a frame."""
         return _ranks(len(self.pts), self.packets)
 
 
 @dataclass(eq=False)
 class Listing:
-    """The list of packets in decoding order, as it is read from the file."""
+    """List of the packets in decoding order."""
 
+    last_ticks: int
     pts: Numbers
     dts: Numbers
     pos: Numbers
     flags: Numbers
     gaps: Numbers
-    last_ticks: int
 
     @classmethod
     def of(cls, container: InputContainer, stream: VideoStream, cancel: CancelToken) -> "Listing":
-        """List every packet of `stream`, without decoding."""
+        """List all packets of `stream`."""
         rows = array("q")
         codec, extradata = stream.codec_context.name, bytes(stream.codec_context.extradata or b"")
         kind = container.format.name.split(",")
         account = "matroska" in kind or "flv" in kind
-        for other in container.streams if account else ():  # sound between two pictures counts
+        for other in container.streams if account else ():  # audio packets fill gaps
             other.discard = Discard.default
         end, last_ticks = -1, 0
         for packet in packets_of(container, None if account else stream):
@@ -236,32 +233,23 @@ class Listing:
             if packet.stream_index == stream.index:
                 pts = NONE if packet.pts is None else packet.pts
                 dts = NONE if packet.dts is None else packet.dts
-                rows.extend(
-                    (
-                        pts,
-                        dts,
-                        pos,
-                        _flags(packet, codec, extradata),
-                        gap if account else _UNKNOWN * ("mpegts" in kind),
-                    )
-                )
+                gap = gap if account else _UNKNOWN * ("mpegts" in kind)
+                rows.extend((pts, dts, pos, _flags(packet, codec, extradata), gap))
                 last_ticks = packet.duration or last_ticks
             if len(rows) % 2500 == 0:
                 cancel.check()
-        columns = np.frombuffer(rows, np.int64).reshape(-1, 5).T.copy()
-        pts_all, dts_all, places, flags, gaps = columns
-        listing = cls(pts_all, dts_all, places, flags, gaps, last_ticks)
+        listing = cls(last_ticks, *np.frombuffer(rows, np.int64).reshape(-1, 5).T.copy())
         listing._mark_gaps()
         if "avi" in kind:
-            listing._take_times({each.pos + 8: each.timestamp for each in stream.index_entries})
+            listing._use_table({each.pos + 8: each.timestamp for each in stream.index_entries})
             if stream.codec_context.has_b_frames:
-                listing._forget_guesses()
+                listing._drop_guessed_times()
         return listing
 
-    def _take_times(self, table: dict[int, int]) -> None:
-        """Take times from the table of an AVI file: chunks, which have none, are else counted.
+    def _use_table(self, table: dict[int, int]) -> None:
+        """Use the times in the table of an AVI file, by position.
 
-        Where the count differs chunks are missing, and all after them would be too early.
+        libav counts the chunks, which have no times; a different count means missing chunks.
         """
         known = np.array([table.get(pos, NONE) for pos in self.pos.tolist()], np.int64)
         if (known == NONE).any() or (self.dts == NONE).any() or (self.pts == NONE).any():
@@ -271,20 +259,19 @@ class Listing:
         self.dts += late
         self._mark_break(np.flatnonzero(np.diff(late, prepend=late[:1])), _MAX_REORDER)
 
-    def _forget_guesses(self) -> None:
-        """Drop presentation times that are decoding times moved on, which say nothing of order.
+    def _drop_guessed_times(self) -> None:
+        """Drop presentation times that are shifted decoding times.
 
-        An AVI file keeps none; for H.264 with reordered pictures libav puts these in their place.
+        libav sets them for H.264 with reordered pictures in an AVI file, which has no such times.
         """
         if len(np.unique(self.pts - self.dts)) == 1:
             self.pts[:] = NONE
 
-    def slots(self, packets: Numbers) -> Numbers | None:
-        """Return when frames are shown, from the packets of which they came: ticks, ascending.
+    def ticks_of(self, packets: Numbers) -> Numbers | None:
+        """Return the presentation times of decoded frames in ticks, ascending, by their packets.
 
-        Where there are no presentation times but decoding times, as in an AVI file, each frame
-        takes the next of these. Near a packet that gave no frame, of which nobody knows when it
-        would be shown, that is a guess, and noted as damage.
+        Without presentation times, as in an AVI file, frames take the decoding times in order.
+        Near packets without a frame these are guesses, which are marked as damage.
         """
         if not len(packets) or (self.dts == NONE).any() or (self.pts != NONE).any():
             return None
@@ -293,16 +280,15 @@ class Listing:
         return np.sort(self.dts[packets])
 
     def _mark_break(self, after: Numbers, num_before: int = 1) -> None:
-        """Note that packets are missing before each of `after`.
+        """Mark damage where packets are missing before each of `after`.
 
-        The last ones there are may be cut, or their times guesses; the next lacks what it needs.
+        Earlier packets may be truncated or have guessed times; the next one lacks its references.
         """
         for back in range(1, num_before + 1):
             self.flags[np.maximum(after - back, 0)] |= _CORRUPT
         self.flags[after[(self.flags[after] & _KEY) == 0]] |= _CORRUPT
 
     def _mark_gaps(self) -> None:
-        """Find where packets are missing: a gap in time and in the file, in a group of pictures."""
         step = float(np.median(np.diff(np.sort(self.pts)))) if len(self.pts) > 1 else 0.0
         gaps = []
         for number in np.flatnonzero(self.gaps > _GAP_BYTES):
@@ -314,15 +300,12 @@ class Listing:
 
     @property
     def hidden(self) -> NDArray[np.bool_]:
-        """Packets that give no frame: before the start of an edit list, or never shown."""
+        """Mask of packets without a frame: outside of the edit list, or never shown."""
         return (self.flags & _HIDDEN) != 0
 
     def name(self) -> tuple[str, Numbers | None]:
-        """Return what tells packets apart: its attribute, and that of each packet.
-
-        Where places in the file are unknown, times may be guessed ones, others after a jump.
-        """
-        if (self.pos == NONE).any():
+        """Return an attribute that is unique for each packet, and its values."""
+        if (self.pos == NONE).any():  # times may be guessed, and differ after a seek
             return "", None
         for attribute, values in (("pos", self.pos), ("pts", self.pts)):
             if not (values == NONE).any() and len(np.unique(values)) == len(values):
@@ -331,11 +314,11 @@ class Listing:
 
 
 def build_index(path: Path, cancel: CancelToken) -> VideoIndex:
-    """List the packets of a video; only where they lack times are they decoded as well.
+    """Return the index of a video; decodes it only if its packets lack times.
 
     Raises:
         Cancelled: `cancel` is cancelled.
-        MediaError: the file cannot be read as a video.
+        MediaError: the file has no readable video.
         av.FFmpegError: the file cannot be opened.
     """
     with open_container(path) as container:
@@ -350,17 +333,17 @@ def build_index(path: Path, cancel: CancelToken) -> VideoIndex:
     known = not (pts == NONE).any() and len(np.unique(pts)) == len(pts)
     keyed = bool((listing.flags & _KEY).any())
     if known and keyed:
-        packets = _in_order(listing)
-        unseen = _leading(path, listing, packets, cancel)
-        packets = packets[~np.isin(packets, unseen)]
+        numbers = np.flatnonzero(shown)
+        packets = numbers[np.argsort(pts, kind="stable")]
+        packets = packets[~np.isin(packets, _leading(path, listing, packets, cancel))]
         ticks = listing.pts[packets]
         times = (ticks - ticks[0]) * tick_s if len(ticks) else np.zeros(0)
         if len(ticks) and zero_s is not None:
             times += max(0.0, float(ticks[0]) * tick_s - zero_s)
     else:
         packets, times = _by_decoding(path, rate, tick_s, cancel)
-        if (slots := listing.slots(packets)) is not None:
-            times = (slots - slots[0]) * tick_s
+        if (shown_ticks := listing.ticks_of(packets)) is not None:
+            times = (shown_ticks - shown_ticks[0]) * tick_s
     named_by, names = listing.name()
     last_s = listing.last_ticks * tick_s or usual_step_s(times) or 1 / rate
     return VideoIndex(
@@ -380,7 +363,7 @@ def build_index(path: Path, cancel: CancelToken) -> VideoIndex:
 
 
 def _zero_s(container: InputContainer) -> float | None:
-    """Return when on the clock of the file a player's starts; None for with the first frame."""
+    """Return the file time at which a player's clock starts; None for the first frame's."""
     kinds = set(container.format.name.split(","))
     if kinds & _FROM_ANYWHERE:
         return None if container.start_time is None else container.start_time / 1e6
@@ -394,18 +377,11 @@ def _flags(packet: Any, codec: str, extradata: bytes) -> int:
     return _KEY * key | _HIDDEN * hidden | _CORRUPT * packet.is_corrupt | _PADDED * padded
 
 
-def _in_order(listing: Listing) -> Numbers:
-    """Return the numbers of the packets that are shown, in presentation order."""
-    shown = np.flatnonzero(~listing.hidden)
-    found: Numbers = shown[np.argsort(listing.pts[shown], kind="stable")]
-    return found
-
-
 def _starts(listing: Listing, packets: Numbers) -> Numbers:
-    """Return for each frame the packet from which on decoding gives exactly this frame.
+    """Return the last keyframe packet before each frame in both decoding and presentation order.
 
-    That is the last keyframe that is neither decoded nor shown after it: pictures shown before a
-    keyframe, but decoded after it, may need what came earlier (an open group of pictures).
+    Pictures shown before a keyframe, but decoded after it, may need earlier packets (open group of
+    pictures).
     """
     rank = _ranks(len(listing.pts), packets)
     keys = np.flatnonzero(listing.flags & _KEY)
@@ -428,27 +404,24 @@ def _ranks(num_packets: int, packets: Numbers) -> Numbers:
 
 
 def _leading(path: Path, listing: Listing, packets: Numbers, cancel: CancelToken) -> Numbers:
-    """Return the packets at the very start that give no frame: what they need was cut off."""
+    """Return the packets at the start without a frame, because their references are cut off."""
     first_key = int(np.flatnonzero(listing.flags & _KEY)[0])
     early: Any = (
         packets[: int(np.flatnonzero(packets == first_key)[0])] if first_key in packets else []
     )
-    suspects = [int(number) for number in early] + [n for n in range(first_key)]
+    suspects = [int(number) for number in early] + [*range(first_key)]
     if not suspects:
         return np.zeros(0, np.int64)
-    given: set[int] = set()
     with open_container(path) as container:
         stream = video_stream(container, path)
-        for number, frame in decoded(container, stream, cancel, max(*suspects, first_key) + 1):
-            given.add(number)
-            del frame
-    return np.array([number for number in suspects if number not in given], np.int64)
+        outputs = decoded(container, stream, cancel, max(*suspects, first_key) + 1)
+        output = {number for number, _ in outputs}
+    return np.array([number for number in suspects if number not in output], np.int64)
 
 
 def _by_decoding(
     path: Path, rate: float, tick_s: float, cancel: CancelToken
 ) -> tuple[Numbers, Times]:
-    """Decode the whole file once, keeping no picture: the only way where packets lack times."""
     packets, ticks = array("q"), array("d")
     with open_container(path) as container:
         for number, frame in decoded(container, video_stream(container, path), cancel):

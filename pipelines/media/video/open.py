@@ -1,70 +1,60 @@
-"""Open any video a person may have, and read exactly the frames that are asked for."""
+"""Opening of videos, isolated or in this process, and reading of key frames."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipelines.core.cancel import NEVER, CancelToken
-from pipelines.core.errors import DecoderLost, MediaError
+from pipelines.core.errors import DecoderLost, MediaError, shown_name
 from pipelines.media import isolation
-from pipelines.media.video.container import check_file, shown
-from pipelines.media.video.frames import Fit, Numbers, Pixels, VideoFrames, VideoInfo, indices_at
+from pipelines.media.video.container import check_file
+from pipelines.media.video.frames import Numbers, Pixels, VideoFrames, VideoInfo, indices_at
 from pipelines.media.video.reader import VideoReader
 
 
 class IsolatedVideo(VideoReader):
-    """A `VideoReader` whose file is decoded in a process of its own."""
+    """`VideoReader` that decodes in a decoder process; a closed one cannot be reopened."""
 
     def __init__(
-        self,
-        path: Path,
-        *,
-        max_seconds: float = 0.0,
-        cancel: CancelToken = NEVER,
+        self, path: Path, *, max_seconds: float = 0.0, cancel: CancelToken = NEVER
     ) -> None:
-        """List the frames of a video, as `VideoReader` does."""
         check_file(path)
-        self._path, self._is_open = path, True
-        self._lent = ExitStack()
-        self._decoder = self._lent.enter_context(isolation.decoder_pool().one())
+        self._name, self._is_open = shown_name(path.name), True
+        self._lease = ExitStack()
+        self._decoder = self._lease.enter_context(isolation.decoder_pool().lease())
         try:
-            self.info, self.times_s = self._decoder.ask(
-                shown(path), "open", path, max_seconds, cancel=cancel
+            self.info, self.times_s = self._decoder.request(
+                self._name, "open", path, max_seconds, cancel=cancel
             )
         except BaseException:
-            self._lent.close()
+            self._lease.close()
             raise
 
     def close(self) -> None:
-        """Close the file; it cannot be read any more."""
-        was_open, self._is_open = self._is_open, False  # the decoder is another one's from now on
+        """Close the file."""
+        was_open, self._is_open = self._is_open, False  # the decoder may serve others from now on
         try:
             if was_open and self._decoder.is_alive:
-                self._decoder.ask(shown(self._path), "close")
+                self._decoder.request(self._name, "close")
         finally:
-            self._lent.close()
+            self._lease.close()
 
     def frames_at(
         self,
         indices: Sequence[int] | Numbers,
         size: tuple[int, int] | None = None,
         *,
-        fit: Fit = "squash",
-        threads: int = 0,
         cancel: CancelToken = NEVER,
         on_progress: Callable[[int, int], None] | None = None,
+        **options: Any,
     ) -> VideoFrames:
-        """Read frames by number, as `VideoReader` does."""
-        frames: VideoFrames = self._decoder.ask(
-            shown(self._path),
-            "frames",
-            np.asarray(indices, np.int64),
-            size,
-            {"fit": fit, "threads": threads},
-            cancel=cancel,
-            on_progress=on_progress,
+        """Read frames by number, see `VideoReader`."""
+        request = ("frames", np.asarray(indices, np.int64), size, options)
+        frames: VideoFrames = self._decoder.request(
+            self._name, *request, cancel=cancel, on_progress=on_progress
         )
         return frames
 
@@ -73,63 +63,50 @@ class IsolatedVideo(VideoReader):
         indices: Sequence[int] | Numbers,
         size: tuple[int, int] | None = None,
         *,
-        fit: Fit = "squash",
-        at_once: int = 16,
-        threads: int = 0,
         cancel: CancelToken = NEVER,
         on_progress: Callable[[int, int], None] | None = None,
+        **options: Any,
     ) -> Iterator[VideoFrames]:
-        """Read frames one part after the other, as `VideoReader` does."""
-        name, asked = shown(self._path), np.asarray(indices, np.int64)
-        options = {"fit": fit, "at_once": at_once, "threads": threads}
-        order = self._decoder.ask(name, "order", asked, size, options)
+        """Read frames in parts, see `VideoReader`."""
+        asked = np.asarray(indices, np.int64)
+        number = self._decoder.request(self._name, "start", asked, size, options)
         try:
             while True:
-                frames: VideoFrames | None = self._decoder.ask(
-                    name, "next", order, cancel=cancel, on_progress=on_progress
+                frames: VideoFrames | None = self._decoder.request(
+                    self._name, "next", number, cancel=cancel, on_progress=on_progress
                 )
                 if frames is None:
                     return
                 yield frames
         finally:
             if self._is_open and self._decoder.is_alive:
-                self._decoder.ask(name, "forget", order)
+                self._decoder.request(self._name, "end", number)
 
 
 def open_video(path: Path, *, max_seconds: float = 0.0, cancel: CancelToken = NEVER) -> VideoReader:
-    """Open a video as `VideoReader` does; where `apart` is switched on, in a process of its own."""
-    kind = IsolatedVideo if isolation.is_enabled() else VideoReader
-    return kind(path, max_seconds=max_seconds, cancel=cancel)
+    """Open a video as `VideoReader` does, in a decoder process if isolation is enabled."""
+    reader = IsolatedVideo if isolation.is_enabled() else VideoReader
+    return reader(path, max_seconds=max_seconds, cancel=cancel)
 
 
 def probe(path: Path, *, max_seconds: float = 0.0) -> VideoInfo:
-    """Return what a video is.
-
-    Raises:
-        MediaError: not a video, damaged beyond use, or longer than `max_seconds`.
-    """
+    """Return the properties of a video; raises like `VideoReader`."""
     with open_video(path, max_seconds=max_seconds) as reader:
         return reader.info
 
 
-#: Widest frame, in pixels.
+#: Maximum width of a key frame in pixels.
 _MAX_WIDTH = 640
 
 
 def key_frames(
-    path: Path,
-    times_s: Sequence[float],
-    *,
-    height_px: int = 120,
-    cancel: CancelToken = NEVER,
+    path: Path, times_s: Sequence[float], *, height_px: int = 120, cancel: CancelToken = NEVER
 ) -> list[Pixels]:
-    """Return the small upright frames on show at some times, (H, W, 3) uint8, one each, in order.
-
-    One that cannot be read is black.
+    """Return a small upright frame (H, W, 3), uint8, for each time; black if it is unreadable.
 
     Raises:
-        MediaError: the file is not a video that can be read.
-        DecoderLost: reading it made a decoder crash or hang.
+        MediaError: the file is not a readable video.
+        DecoderLost: the decoder crashed or hung.
         Cancelled: `cancel` is cancelled.
     """
     if not times_s:
@@ -143,7 +120,7 @@ def key_frames(
             read = reader.frames_at(np.unique(asked), (height_px, width), cancel=cancel)
         except DecoderLost:
             raise
-        except MediaError:  # none of them: the video is damaged just there
+        except MediaError:  # the video is damaged at these times
             read = None
         if read is not None:
             frames = dict(zip(read.indices.tolist(), read.pixels, strict=True))

@@ -8,14 +8,14 @@ from typing import Any
 import av
 
 from pipelines.core.cancel import NEVER, CancelToken
-from pipelines.media.video.container import nothing_left
+from pipelines.media.video.container import no_frames_error
 from pipelines.media.video.frames import Pixels, indices_between
 from pipelines.media.video.open import open_video
 
-#: Time base of the files in ticks per second: it represents the frame times of any rate.
+#: Time base of the files in ticks per second, suitable for all frame rates.
 _TICKS = 90_000
 
-#: Most frames in memory at once.
+#: Maximum number of frames in memory.
 _AT_ONCE = 32
 
 
@@ -28,18 +28,18 @@ def write_clip(
     max_side_px: int = 640,
     cancel: CancelToken = NEVER,
 ) -> None:
-    """Write a part of a video as a small MP4 without sound; its frames keep their times.
+    """Write a part of a video, with its frame times, as a small MP4 without audio.
 
     Args:
         path_in: the video.
         start_s: start of the part.
-        end_s: end of the part; 0.0 means the end of the video.
-        path_out: the MP4 file to write.
-        max_side_px: longest side of the frames in pixels.
-        cancel: ends the work with `Cancelled`.
+        end_s: end of the part; 0.0 for the end of the video.
+        path_out: the MP4 file.
+        max_side_px: longest side of the frames.
+        cancel: checked while frames are read.
 
     Raises:
-        InputError: the part is not in the video.
+        InputError: the part is not within the video.
         MediaError: the video cannot be read.
         Cancelled: `cancel` is cancelled.
     """
@@ -62,13 +62,12 @@ def write_clip(
                 for time_s, pixels in zip(part.times_s, part.pixels, strict=True):
                     yield float(time_s) - first_s, pixels
             if num_lost == len(indices):
-                raise nothing_left(path_in, num_lost)
+                raise no_frames_error(path_in, num_lost)
 
         _write(frames(), path_out, info.average_fps or 25.0)
 
 
 def _write(frames: Iterable[tuple[float, Pixels]], path: Path, fps: float) -> None:
-    """Encode pairs of a time in seconds and a frame; delete an incomplete file."""
     try:
         with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
             stream: Any = None

@@ -1,13 +1,13 @@
-"""Encoded images kept: found by content, bounded in bytes."""
+"""Cache of encoded images."""
 
 import hashlib
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-#: Room for encoded images of one model: some 500 of BLIP-2's, 40 of LLaVA's in bfloat16.
+from pipelines.compute.lru import LruCache
+
+#: Size of the cache of one model: some 500 images of BLIP-2, 40 of LLaVA in bfloat16.
 CACHE_BYTES = 256_000_000
 
 #: Names of tensors to tensors: an image prepared for a model, or encoded by it.
@@ -15,18 +15,20 @@ Tensors = Mapping[str, torch.Tensor]
 
 
 class FeatureCache:
-    """Keeps the encoded images that were used last, as many as fit into so many bytes.
+    """LRU cache of encoded images, bounded in bytes.
 
-    An image is known by a hash of its prepared pixels, so that the same picture is found again
-    whatever its file is called; nothing of the picture itself is kept.
+    The key is a hash of the prepared pixels, so that the same image is found whatever its file is
+    called; nothing of the image itself is stored.
     """
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
-        """Keep at most `max_bytes`; an image that is larger alone is not kept."""
-        self._max_bytes = max_bytes
-        self._kept: OrderedDict[bytes, Tensors] = OrderedDict()
-        self._lock = threading.Lock()
-        self.held_bytes = 0
+        """Create an empty cache of at most `max_bytes`."""
+        self._images: LruCache[bytes, Tensors] = LruCache(max_bytes, _size)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the cached tensors."""
+        return self._images.weight
 
     def get(
         self,
@@ -35,56 +37,31 @@ class FeatureCache:
         *,
         keep: bool = True,
     ) -> list[Tensors]:
-        """Return the encoded images, encoding only those that are not kept, each once.
+        """Return the encoded images, encoding only those that are not cached, each once.
 
         Args:
             prepared: images prepared for the model.
-            encode: what encodes them.
-            keep: whether those that were encoded now are kept.
+            encode: encodes them.
+            keep: whether newly encoded ones are cached.
         """
-        digests = [digest(one) for one in prepared]
-        with self._lock:
-            found = {key: self._kept[key] for key in digests if key in self._kept}
-            for key in found:
-                self._kept.move_to_end(key)
-        missing = {key: one for key, one in zip(digests, prepared, strict=True) if key not in found}
-        if missing:
-            encoded = encode(list(missing.values()))
-            for key, one in zip(missing, encoded, strict=True):
-                found[key] = one
-                if keep:
-                    self._keep(key, one)
-        return [found[key] for key in digests]
+        return self._images.get_many(
+            [digest(one) for one in prepared],
+            lambda missing: encode([prepared[index] for index in missing]),
+            keep=keep,
+        )
 
-    def held(self) -> dict[bytes, Tensors]:
-        """Return what is kept, on the CPU."""
-        with self._lock:
-            return {
-                key: {name: tensor.cpu() for name, tensor in one.items()}
-                for key, one in self._kept.items()
-            }
+    def snapshot(self) -> dict[bytes, Tensors]:
+        """Return the encoded images on the CPU."""
+        return {key: _moved(one, "cpu") for key, one in self._images.snapshot().items()}
 
-    def take(self, values: Mapping[bytes, Tensors]) -> None:
-        """Keep images that another process has encoded; see `pipelines.compute.lru`."""
+    def update(self, values: Mapping[bytes, Tensors]) -> None:
+        """Put images that another process has encoded."""
         for key, one in values.items():
-            self._keep(key, one)
+            self._images.put(key, one)
 
-    def move_in(self, kind: str) -> None:
-        """Bring what is kept to the device, where it came from the process before the fork."""
-        with self._lock:
-            for key, one in self._kept.items():
-                self._kept[key] = {name: tensor.to(kind) for name, tensor in one.items()}
-
-    def _keep(self, key: bytes, encoded: Tensors) -> None:
-        with self._lock:
-            size = _size(encoded)
-            if size > self._max_bytes or key in self._kept:
-                return
-            self._kept[key] = encoded
-            self.held_bytes += size
-            while self.held_bytes > self._max_bytes:
-                _, dropped = self._kept.popitem(last=False)
-                self.held_bytes -= _size(dropped)
+    def enter_worker(self, kind: str) -> None:
+        """Move the tensors, which come from the parent process, to the device."""
+        self.update({key: _moved(one, kind) for key, one in self._images.snapshot().items()})
 
 
 def digest(tensors: Tensors) -> bytes:
@@ -97,5 +74,9 @@ def digest(tensors: Tensors) -> bytes:
     return hashed.digest()
 
 
+def _moved(tensors: Tensors, kind: str) -> Tensors:
+    return {name: tensor.to(kind) for name, tensor in tensors.items()}
+
+
 def _size(tensors: Tensors) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    return sum(tensor.nbytes for tensor in tensors.values())

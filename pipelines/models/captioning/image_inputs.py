@@ -350,7 +350,7 @@ def _within_reason(image: Image.Image) -> Image.Image:
     return image.resize((min(width, most), min(height, most)))
 
 
-#: Connector of each `GenerativeTraits.bridge`.
+#: Connector of each `GenerativeTraits.connector`.
 CONNECTORS: dict[str, Callable[[InputParts], ImageConnector]] = {
     "query tokens": QueryTokens,
     "instructed query tokens": InstructedQueryTokens,

@@ -65,7 +65,7 @@ def _pack(model: Any) -> None:
 
 
 def _qformer_tokenizer(folder: Path, traits: GenerativeTraits, key: str) -> Any:
-    if traits.bridge != "instructed query tokens":
+    if traits.connector != "instructed query tokens":
         return None
     from transformers import AutoTokenizer
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from pipelines.compute.lru import Kept
-from pipelines.core.errors import InputError, MediaError, kind_of
+from pipelines.compute.lru import SharedCache
+from pipelines.core.errors import InputError, MediaError, type_name
 from pipelines.core.messages import Message
 from pipelines.core.options import GenerationOptions
 from pipelines.core.results import Finish
@@ -88,13 +88,13 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
         self._tokenizer = parts.tokenizer
         positions = getattr(parts.model.config.get_text_config(), "max_position_embeddings", None)
         self._context = min(self.traits.context_tokens, positions or self.traits.context_tokens)
-        self.connector: ImageConnector = CONNECTORS[self.traits.bridge](parts)
+        self.connector: ImageConnector = CONNECTORS[self.traits.connector](parts)
         self.connector.check()
         watch_layers(parts.model)
         self.features = FeatureCache()
         self._demo_card = read_demo_card(self.folder)
 
-    def caches(self) -> tuple[Kept, ...]:
+    def caches(self) -> tuple[SharedCache, ...]:
         """Return the cache of encoded images."""
         return (self.features,)
 
@@ -367,6 +367,6 @@ def _text(name: str, value: object) -> bool:
     """Return whether a text is not blank; raise if it is no text."""
     if not isinstance(value, str):
         raise InputError(
-            "{name} must be text but got {given}.", name=Message(name), given=kind_of(value)
+            "{name} must be text but got {given}.", name=Message(name), given=type_name(value)
         )
     return bool(value.strip())

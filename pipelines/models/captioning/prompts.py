@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipelines.core.errors import InputError
 from pipelines.core.results import ContextUse, Finish
 from pipelines.core.spec import GenerativeTraits
-from pipelines.core.text import Turn, mend_surrogates
+from pipelines.core.text import Turn, replace_surrogates
 from pipelines.models.notes import cut_note, dropped_note, finish_notes, script_notes
 
 #: Characters that are tokenised for each available token.
@@ -142,7 +142,7 @@ class PromptWriter:
 
     def _clean(self, text: str) -> str:
         """Return a text without control texts."""
-        text = mend_surrogates(text).replace(_IMAGE, "")
+        text = replace_surrogates(text).replace(_IMAGE, "")
         for reserved in self._reserved:
             text = text.replace(reserved, " ")
         return text.strip()

@@ -9,7 +9,7 @@ from pipelines.core.spec import GenerativeTraits
 
 BLIP2_OPT = GenerativeTraits(
     model_class="Blip2ForConditionalGeneration",
-    bridge="query tokens",
+    connector="query tokens",
     decoder="causal",
     image_first=True,
     stops=("Question:",),
@@ -22,7 +22,7 @@ BLIP2_T5 = replace(BLIP2_OPT, decoder="seq2seq", stops=())
 
 BLIP = GenerativeTraits(
     model_class="BlipForConditionalGeneration",
-    bridge="cross attention",
+    connector="cross attention",
     decoder="causal",
     question=None,
     turn=None,
@@ -31,7 +31,7 @@ BLIP = GenerativeTraits(
 
 BLIP_VQA = GenerativeTraits(
     model_class="BlipForQuestionAnswering",
-    bridge="question encoder",
+    connector="question encoder",
     decoder="seq2seq",
     caption=None,
     continuation=None,
@@ -41,7 +41,7 @@ BLIP_VQA = GenerativeTraits(
 
 INSTRUCTBLIP_T5 = GenerativeTraits(
     model_class="InstructBlipForConditionalGeneration",
-    bridge="instructed query tokens",
+    connector="instructed query tokens",
     decoder="seq2seq",
     image_first=True,
     caption="{image}A short image description:",
@@ -53,7 +53,7 @@ INSTRUCTBLIP_VICUNA = replace(
 
 LLAVA_15 = GenerativeTraits(
     model_class="LlavaForConditionalGeneration",
-    bridge="projected patches",
+    connector="projected patches",
     decoder="causal",
     image_text="<image>\n",
     caption="USER: {image}Describe this image. ASSISTANT:",
@@ -68,7 +68,7 @@ _LLAMA3_REPLY = "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
 
 JOYCAPTION = GenerativeTraits(
     model_class="LlavaForConditionalGeneration",
-    bridge="projected patches",
+    connector="projected patches",
     decoder="causal",
     image_text="<|reserved_special_token_70|><|reserved_special_token_69|>"
     "<|reserved_special_token_71|>",
@@ -85,7 +85,7 @@ JOYCAPTION = GenerativeTraits(
 
 FLORENCE2 = GenerativeTraits(
     model_class="Florence2ForConditionalGeneration",
-    bridge="projected patches",
+    connector="projected patches",
     decoder="seq2seq",
     image_text="<image>",
     caption="{image}<s>What does the image describe?</s>",
@@ -101,7 +101,7 @@ _CHATML_REPLY = "<|im_end|>\n<|im_start|>assistant\n"
 
 INTERNVL = GenerativeTraits(
     model_class="InternVLForConditionalGeneration",
-    bridge="projected patches",
+    connector="projected patches",
     decoder="causal",
     image_text="<img><IMG_CONTEXT></img>\n",
     caption=_CHATML_USER + "Describe this image." + _CHATML_REPLY,
@@ -117,7 +117,7 @@ INTERNVL = GenerativeTraits(
 QWEN_VL = replace(
     INTERNVL,
     model_class="Qwen2VLForConditionalGeneration",
-    bridge="gridded patches",
+    connector="gridded patches",
     image_text="<|vision_start|><|image_pad|><|vision_end|>",
     opening="<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n",
     image_options=(),
@@ -131,7 +131,7 @@ QWEN3_VL = replace(QWEN_VL, model_class="Qwen3VLForConditionalGeneration", openi
 MINICPM_V = replace(
     INTERNVL,
     model_class="MiniCPMV4_6ForConditionalGeneration",
-    bridge="sized patches",
+    connector="sized patches",
     image_text="<image_id>0</image_id><image><|image_pad|></image>\n",
     image_options=(("slice_mode", False),),
 )

@@ -7,7 +7,7 @@ import torch
 
 from pipelines.core.results import Ranked, SimilarityMatrix
 from pipelines.core.text import cut_note
-from pipelines.media.named_image import NamedImage
+from pipelines.media.images import NamedImage
 from pipelines.models.clip.images import ImageEncoder
 from pipelines.models.clip.texts import TextEncoder
 from pipelines.models.verdict import Judge, Pair

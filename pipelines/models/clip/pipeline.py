@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipelines.compute.lru import Kept
+from pipelines.compute.lru import SharedCache
 from pipelines.compute.packed_linear import pack_linear
 from pipelines.compute.vector_cache import VectorCache, fingerprint
 from pipelines.core.errors import InputError
@@ -23,7 +23,7 @@ from pipelines.core.results import (
 )
 from pipelines.core.spec import ContrastiveTraits
 from pipelines.core.text import cut_texts_note
-from pipelines.media.named_image import NamedImage
+from pipelines.media.images import NamedImage
 from pipelines.models.base import Pipeline
 from pipelines.models.clip.comparing import Comparer
 from pipelines.models.clip.images import IMAGES_PER_STEP, ImageEncoder
@@ -34,7 +34,7 @@ from pipelines.models.loading import load_stock
 from pipelines.models.notes import language_notes
 from pipelines.models.search_query import Assessment, QueryVector, Vectors, blend, query_kind
 from pipelines.models.verdict import Judge, Pair, SceneCheck
-from pipelines.weights.revision import weights_revision
+from pipelines.weights.files import weights_revision
 
 #: Version of the cached vectors; to be raised when the computation changes.
 VECTORS_FORMAT = 2
@@ -87,7 +87,7 @@ class ClipPipeline(Pipeline):
         self._comparer = Comparer(self.spec.key, self.texts, self.pictures, self.judge)
         self._scene_check = SceneCheck.of(self.folder, self.texts.vectors, self.scale)
 
-    def caches(self) -> tuple[Kept, ...]:
+    def caches(self) -> tuple[SharedCache, ...]:
         """Return the caches of text and image vectors."""
         return (self._kept, self.pictures.kept)
 

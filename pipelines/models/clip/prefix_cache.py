@@ -5,11 +5,12 @@ from the definition of causal attention (Vaswani et al. 2017, arXiv:1706.03762, 
 checked against the stock model, which reads every text whole.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+from pipelines.compute.lru import LruCache
 
 #: Keys and values of one text in every layer: a pair of (heads, tokens, head size) for each.
 KeysAndValues = list[tuple[torch.Tensor, torch.Tensor]]
@@ -29,7 +30,7 @@ class PrefixReader:
         """Wrap a stock `CLIPModel`."""
         self._model = model
         self._text = model.text_model
-        self._kept: OrderedDict[tuple[int, ...], KeysAndValues] = OrderedDict()
+        self._kept: LruCache[tuple[int, ...], KeysAndValues] = LruCache(NUM_KEPT)
 
     @staticmethod
     def reads(model: Any) -> bool:
@@ -57,18 +58,16 @@ class PrefixReader:
 
     def _openings(self, wanted: Sequence[tuple[int, ...]]) -> list[KeysAndValues]:
         """Return the keys and values of openings of one length, computing what is not kept."""
-        found = {ids: self._kept[ids] for ids in wanted if ids in self._kept}
-        missing = list(dict.fromkeys(ids for ids in wanted if ids not in found))
-        if missing:
-            _, made = self._run(torch.tensor(missing, device=self._model.device), None, 0)
-            for row, ids in enumerate(missing):
-                found[ids] = [(keys[row].clone(), values[row].clone()) for keys, values in made]
-        for ids in found:
-            self._kept[ids] = found[ids]
-            self._kept.move_to_end(ids)
-        while len(self._kept) > NUM_KEPT:
-            self._kept.popitem(last=False)
-        return [found[ids] for ids in wanted]
+
+        def compute(missing: list[int]) -> list[KeysAndValues]:
+            ids = torch.tensor([wanted[index] for index in missing], device=self._model.device)
+            _, made = self._run(ids, None, 0)
+            return [
+                [(keys[row].clone(), values[row].clone()) for keys, values in made]
+                for row in range(len(missing))
+            ]
+
+        return self._kept.get_many(wanted, compute)
 
     def _run(
         self, ids: torch.Tensor, past: KeysAndValues | None, start: int

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from pipelines.compute.vector_cache import VectorCache
-from pipelines.core.errors import InputError, kind_of
+from pipelines.core.errors import InputError, type_name
 from pipelines.core.spec import ContrastiveTraits
 from pipelines.models.clip.prefix_cache import PrefixReader
 from pipelines.models.text_cleaning import MAX_TEXT_CHARS, clean_text
@@ -56,7 +56,7 @@ def resolve_templates(choice: str, languages: tuple[str, ...]) -> tuple[str, ...
         InputError: neither a known name nor a template.
     """
     if not isinstance(choice, str):
-        raise InputError("templates must be text but got {given}.", given=kind_of(choice))
+        raise InputError("templates must be text but got {given}.", given=type_name(choice))
     choice = choice.strip()
     if not choice:
         return ("{}",)

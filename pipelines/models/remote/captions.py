@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipelines.compute.background import stream_work
 from pipelines.core.cancel import NEVER, Cancelled, CancelToken
-from pipelines.core.errors import InputError, MediaError, ServerError, kind_of
+from pipelines.core.errors import InputError, MediaError, ServerError, type_name
 from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec
@@ -28,6 +28,7 @@ from pipelines.models.captioner import (
     TextDelta,
     check_candidates,
 )
+from pipelines.models.remote.cancellation import run_cancellable
 from pipelines.models.remote.client import ChatServer
 from pipelines.models.remote.errors import RefusedByServer
 from pipelines.models.remote.messages import (
@@ -37,7 +38,6 @@ from pipelines.models.remote.messages import (
     conversation,
     image_part,
 )
-from pipelines.models.remote.stopping import run_stoppable
 from pipelines.models.remote.stream import Emit, Reply
 
 #: Temperature of several captions of one image if the user gives none.
@@ -54,7 +54,6 @@ class RemoteCaptioner(ImageToTextModel):
     """
 
     def __init__(self, spec: ModelSpec, settings: Settings, server: ChatServer) -> None:
-        """Store the settings, without a request."""
         self.spec = spec
         self.settings = settings
         self._server = server
@@ -72,7 +71,7 @@ class RemoteCaptioner(ImageToTextModel):
                 return (await self._server.model(client))[0]
 
         try:
-            return run_stoppable(ask(), cancel)
+            return run_cancellable(ask(), cancel)
         except Cancelled:
             return ""
 
@@ -85,7 +84,7 @@ class RemoteCaptioner(ImageToTextModel):
     ) -> Iterator[Description | None]:
         """Caption images in parallel, with at most as many requests as the remote allows.
 
-        `batch_size` has no effect, as each image is a request of its own.
+        `batch_size` has no effect, as each image is its own request.
 
         Yields:
             A description of each image, in order, with `error` set if it failed; None while
@@ -131,7 +130,7 @@ class RemoteCaptioner(ImageToTextModel):
         """
         check_beams(options)
         if not isinstance(message, str):
-            raise InputError("The question must be text but got {given}.", given=kind_of(message))
+            raise InputError("The question must be text but got {given}.", given=type_name(message))
         if not message.strip():
             raise InputError("The question is empty. Ask something about the image.")
         return self._stream(image, Question.of(message, read_history(history)), options)
@@ -167,7 +166,7 @@ class RemoteCaptioner(ImageToTextModel):
     def _caption_question(self, prompt: str, options: GenerationOptions) -> Question:
         check_beams(options)
         if not isinstance(prompt, str):
-            raise InputError("prompt must be text but got {given}.", given=kind_of(prompt))
+            raise InputError("prompt must be text but got {given}.", given=type_name(prompt))
         return Question.of(prompt) if prompt.strip() else Question(DESCRIBE)
 
     def _opened(self, image: Picture) -> Image.Image:
@@ -187,8 +186,7 @@ class RemoteCaptioner(ImageToTextModel):
                         client, opened, question, options, lambda text: emit(TextDelta(text=text))
                     )
 
-            with suppress(Cancelled):
-                emit(TextDelta(text="", result=run_stoppable(ask(), cancel)))
+            emit(TextDelta(text="", result=run_cancellable(ask(), cancel)))
 
         for delta in stream_work(work):
             yield TextDelta(text="") if delta is None else delta
@@ -239,8 +237,7 @@ class RemoteCaptioner(ImageToTextModel):
                 emit(one)
 
         def work(emit: Callable[[Description], None], cancel: CancelToken) -> None:
-            with suppress(Cancelled):
-                run_stoppable(work_all(emit), cancel)
+            run_cancellable(work_all(emit), cancel)
 
         return stream_work(work) if jobs else iter(())
 

@@ -68,7 +68,6 @@ class ChatServer:
     """Client of one server that learns which options it accepts; safe in several threads."""
 
     def __init__(self, remote: Remote) -> None:
-        """Store the settings, without a request."""
         self.remote = remote
         self._step = 0
         self._candidate_step = 0

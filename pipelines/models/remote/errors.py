@@ -1,4 +1,4 @@
-"""What is said when a server does not answer as it should; no message holds a key. Torch-free."""
+"""Errors of a server that does not answer as expected; no message holds a key."""
 
 from pipelines.core.errors import ServerError
 from pipelines.core.messages import Message
@@ -9,11 +9,11 @@ _QUOTED = 160
 
 
 class RefusedByServer(ServerError):
-    """The server refuses this request; it may take another one."""
+    """The server refuses this request; it may accept another one."""
 
 
 def unreachable(remote: Remote) -> ServerError:
-    """Return the error of a server that takes no connection."""
+    """Return the error of a server without a connection."""
     return ServerError(
         "The server of {server} cannot be reached. Try again later, or choose another model; the "
         "operator of SeeSay can check the address that --remote gives, and the server.",
@@ -22,7 +22,7 @@ def unreachable(remote: Remote) -> ServerError:
 
 
 def too_many(remote: Remote, number: int) -> ServerError:
-    """Return the error of a visitor who comes while servers answer many others."""
+    """Return the error of a visitor beyond the limit of those who wait for servers."""
     return ServerError(
         "{count} other visitors are waiting for answers of servers such as {server}. Try "
         "again in a moment, or choose a model of this machine.",
@@ -41,7 +41,7 @@ def empty(remote: Remote) -> ServerError:
 
 
 def silent(remote: Remote) -> ServerError:
-    """Return the error of a server that says nothing any more."""
+    """Return the error of a server that stopped sending."""
     return ServerError(
         "The server of {server} said nothing for {seconds:g} s. Try again later, or choose "
         "another model.",
@@ -51,7 +51,7 @@ def silent(remote: Remote) -> ServerError:
 
 
 def too_long(remote: Remote, limit_s: float) -> ServerError:
-    """Return the error of an answer that does not come to its end."""
+    """Return the error of an answer that takes too long."""
     return ServerError(
         "The server of {server} did not end its answer within {minutes:.0f} minutes. Ask for "
         "a shorter one, or choose another model.",
@@ -61,7 +61,7 @@ def too_long(remote: Remote, limit_s: float) -> ServerError:
 
 
 def broken_off(remote: Remote) -> ServerError:
-    """Return the error of a connection that ended before the answer did."""
+    """Return the error of a connection that broke before the end of the answer."""
     return ServerError(
         "The connection to {server} broke off before the answer was whole. Ask again.",
         server=remote.shown,
@@ -69,7 +69,7 @@ def broken_off(remote: Remote) -> ServerError:
 
 
 def no_completion(remote: Remote) -> ServerError:
-    """Return the error of a server that speaks another language."""
+    """Return the error of a response that is not a chat completion."""
     return ServerError(
         "What {server} answered is no chat completion. Choose another model; the operator of "
         "SeeSay can check that --remote gives the address of an OpenAI-compatible server.",
@@ -78,7 +78,7 @@ def no_completion(remote: Remote) -> ServerError:
 
 
 def failed(remote: Remote, said: str) -> ServerError:
-    """Return the error of a server that says in mid-answer that it failed."""
+    """Return the error of a failure that the server reports in mid-answer."""
     return RefusedByServer(
         "The server of {server} failed while it answered.{words}",
         server=remote.shown,
@@ -87,13 +87,13 @@ def failed(remote: Remote, said: str) -> ServerError:
 
 
 def of_status(remote: Remote, status: int, said: str, wait_s: float = 0.0) -> ServerError:
-    """Return the error of an answer with a status that is not 200.
+    """Return the error of a response with another status than 200.
 
     Args:
-        remote: who answered.
+        remote: the server.
         status: of HTTP.
-        said: the server's own words, or "".
-        wait_s: for how long it asks to be left alone; 0.0 where it does not.
+        said: the server's message, or "".
+        wait_s: seconds that the server asks to wait; 0.0 for none.
     """
     if status in {401, 403}:
         problem = "does not take the key that was given" if remote.key else "asks for a key"
@@ -148,7 +148,7 @@ def of_status(remote: Remote, status: int, said: str, wait_s: float = 0.0) -> Se
 
 
 def quoted(remote: Remote, said: str) -> str:
-    """Return a server's own words as the end of a message, without the key; "" for none."""
+    """Return a server's message as the end of an error text, without the key; "" for none."""
     if remote.key:
         said = said.replace(remote.key, "…")
     plain = " ".join("".join(c if c.isprintable() else " " for c in said).split())

@@ -11,7 +11,7 @@ from PIL import Image
 from pipelines.core.errors import InputError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.results import ContextUse
-from pipelines.core.text import Turn, mend_surrogates
+from pipelines.core.text import Turn, replace_surrogates
 from pipelines.models.notes import cut_note, dropped_note, finish_notes
 from pipelines.models.remote.stream import Reply
 
@@ -81,7 +81,7 @@ def recent(turns: Sequence[Turn]) -> tuple[Turn, ...]:
         room -= len(turn.question) + len(turn.answer)
         if room < 0:
             break
-        kept.append(Turn(mend_surrogates(turn.question), mend_surrogates(turn.answer)))
+        kept.append(Turn(replace_surrogates(turn.question), replace_surrogates(turn.answer)))
     return tuple(reversed(kept))
 
 
@@ -135,7 +135,7 @@ class Question:
         """Cut a question and the turns before it."""
         kept = recent(turns)
         text = text.strip()
-        sent = mend_surrogates(text[:MAX_CHARS])
+        sent = replace_surrogates(text[:MAX_CHARS])
         return cls(sent, kept, len(text), len(turns) - len(kept))
 
     def context(self, reply: Reply) -> ContextUse:
@@ -163,7 +163,7 @@ class Question:
 
 
 def check_beams(options: GenerationOptions) -> None:
-    """Refuse beam search, which chat completions do not offer.
+    """Reject beam search, which chat completions do not offer.
 
     Raises:
         InputError: `num_beams` is greater than 1.

@@ -32,7 +32,7 @@ class Chunk:
 
     Attributes:
         text: the added text.
-        finish: reason for the end of the text, None if it goes on.
+        finish: reason for the end of the text, None if it continues.
         prompt_tokens: length of the prompt, None if the server does not report it.
         done: whether this is the last chunk.
     """

@@ -2,7 +2,6 @@
 
 import mimetypes
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.compute.lru import FileDigests, LruCache
-from pipelines.core.cancel import Cancelled, CancelToken
+from pipelines.core.cancel import CancelToken
 from pipelines.core.options import GenerationOptions
 from pipelines.core.results import Step
 from pipelines.core.settings import Settings
@@ -20,9 +19,9 @@ from pipelines.media.video.frames import Pixels, indices_between, spread_indices
 from pipelines.media.video.open import open_video
 from pipelines.media.video.reader import VideoReader
 from pipelines.models.remote import messages
+from pipelines.models.remote.cancellation import run_cancellable
 from pipelines.models.remote.client import ChatServer
 from pipelines.models.remote.messages import Question, check_beams
-from pipelines.models.remote.stopping import run_stoppable
 from pipelines.models.video_chat import (
     AnswerDelta,
     Emit,
@@ -74,7 +73,6 @@ class RemoteVideoChat(VideoChatModel):
     """
 
     def __init__(self, spec: ModelSpec, settings: Settings, server: ChatServer) -> None:
-        """Store the settings, without a request."""
         self.spec = spec
         self.settings = settings
         self._server = server
@@ -104,13 +102,12 @@ class RemoteVideoChat(VideoChatModel):
         asked = Question.of(question, read_history(history))
 
         def work(emit: Emit, cancel: CancelToken) -> None:
-            with suppress(Cancelled):
-                encoded = self._encoded(video, part, emit, cancel)
-                emit(AnswerDelta(seen=encoded.seen, pictures=encoded.pictures))
-                answer = self._answered(encoded, asked, options, emit, cancel)
-                notes = (*encoded.notes, *answer.notes, *_skim_notes(compress))
-                whole = extend_history(history, question, answer.text)
-                emit(AnswerDelta(result=replace(answer, history=tuple(whole), notes=notes)))
+            encoded = self._encoded(video, part, emit, cancel)
+            emit(AnswerDelta(seen=encoded.seen, pictures=encoded.pictures))
+            answer = self._answered(encoded, asked, options, emit, cancel)
+            notes = (*encoded.notes, *answer.notes, *_skim_notes(compress))
+            whole = extend_history(history, question, answer.text)
+            emit(AnswerDelta(result=replace(answer, history=tuple(whole), notes=notes)))
 
         return work
 
@@ -139,7 +136,7 @@ class RemoteVideoChat(VideoChatModel):
                 notes=asked.notes(reply, context),
             )
 
-        return run_stoppable(ask(), cancel)
+        return run_cancellable(ask(), cancel)
 
     def _encoded(self, video: Path, part: Part, emit: Emit, cancel: CancelToken) -> _EncodedVideo:
         def encode() -> _EncodedVideo:
@@ -148,7 +145,7 @@ class RemoteVideoChat(VideoChatModel):
                     return _encode_file(video, reader)
                 return _encode_frames(reader, part, self._server.remote.max_frames, emit, cancel)
 
-        return self._videos.get((self._digests.of(video), part), encode)
+        return self._videos.get_or_compute((self._digests.of(video), part), encode)
 
     def _is_sent_as_file(self, video: Path, part: Part) -> bool:
         whole = part.start_s == part.end_s == 0.0

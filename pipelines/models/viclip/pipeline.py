@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pipelines.compute.background import await_work, stream_work
-from pipelines.compute.lru import Kept
+from pipelines.compute.lru import SharedCache
 from pipelines.compute.packed_linear import pack_linear
 from pipelines.compute.vector_cache import VectorCache, fingerprint
 from pipelines.core.cancel import NEVER, CancelToken
@@ -92,7 +92,7 @@ class ViClipPipeline(Pipeline):
             max_seconds=self.settings.max_video_s,
         )
 
-    def caches(self) -> tuple[Kept, ...]:
+    def caches(self) -> tuple[SharedCache, ...]:
         """Return the caches of text and window vectors, and of unreadable frames."""
         return self._kept, *self.videos.caches
 

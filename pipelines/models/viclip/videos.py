@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.compute.lru import FileDigests, Kept, LruCache
+from pipelines.compute.lru import FileDigests, LruCache, SharedCache
 from pipelines.compute.vector_cache import VectorCache
 from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.messages import Message
@@ -80,19 +80,19 @@ class LostFrames:
 
     def of(self, digest: str) -> set[int]:
         """Return the mutable set of frame numbers of a file."""
-        return self._known.get(digest, set)
+        return self._known.get_or_compute(digest, set)
 
-    def held(self) -> dict[tuple[str, int], bool]:
+    def snapshot(self) -> dict[tuple[str, int], bool]:
         """Return all known frames."""
-        known = self._known.values()
+        known = self._known.snapshot()
         return {(digest, number): True for digest, lost in known.items() for number in [*lost]}
 
-    def take(self, values: Mapping[tuple[str, int], bool]) -> None:
+    def update(self, values: Mapping[tuple[str, int], bool]) -> None:
         """Add frames from another process."""
         for digest, number in values:
             self.of(digest).add(number)
 
-    def move_in(self, kind: str) -> None:
+    def enter_worker(self, kind: str) -> None:
         """Do nothing: the numbers are valid in any process."""
 
 
@@ -127,7 +127,7 @@ class VideoEncoder:
         self._lost = LostFrames()
 
     @property
-    def caches(self) -> tuple[Kept, ...]:
+    def caches(self) -> tuple[SharedCache, ...]:
         """Caches of window vectors and of unreadable frames."""
         return self._kept, self._lost
 
@@ -152,7 +152,7 @@ class VideoEncoder:
                 indices = clip_indices(reader.times_s, starts, ends, self._processor.num_frames)
             return WindowPlan(digest, starts, ends, indices, info.start_s, info.end_s)
 
-        plan = self._plans.get((digest, options.window_s, options.stride_s), make)
+        plan = self._plans.get_or_compute((digest, options.window_s, options.stride_s), make)
         return replace(plan, fit=self._special_fit(options.fit))
 
     def prepare(self, path: Path, plan: WindowPlan, cancel: CancelToken = NEVER) -> Iterator[int]:

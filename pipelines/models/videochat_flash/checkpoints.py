@@ -1,8 +1,7 @@
-"""The checkpoints that hold conversations about videos. Torch-free.
+"""Catalogue of the video-chat checkpoints.
 
-Memory is that of the parameters in float32 (their numbers are those of NOTES.md) and 1.5 GB for
-what is kept of videos and conversations. The publisher's pages that were seen name no licence for
-the weights.
+Memory is that of the parameters in float32 (counts in NOTES.md) and 1.5 GB for caches of videos
+and conversations. The publisher's pages name no licence for the weights.
 """
 
 from pipelines.core.spec import ModelSpec, VideoChatTraits

@@ -1,4 +1,4 @@
-"""What a VideoChat-Flash checkpoint is: read from the fields of its original files. Torch-free."""
+"""Configuration of a VideoChat-Flash checkpoint, from the fields of its original files."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -60,13 +60,16 @@ class VisionConfig:
 
     Attributes:
         kind: "umt" or "internvideo2".
-        image_px: side of the square frames that it reads.
+        image_px: side of its square frames.
         patch_px: side of a patch.
         hidden_size: width C.
         num_layers: blocks that are run, which are those in the file.
         num_heads: attention heads; token merging averages over them too.
         mlp_size: width inside a block's MLP.
         clip_frames: frames that attend to one another.
+
+    Raises:
+        WeightsError: frames of partial patches, or unequal heads.
     """
 
     kind: TowerKind
@@ -79,11 +82,6 @@ class VisionConfig:
     clip_frames: int = 4
 
     def __post_init__(self) -> None:
-        """Check what the towers rely on.
-
-        Raises:
-            WeightsError: the dimensions do not fit one another.
-        """
         if self.image_px % self.patch_px or self.hidden_size % self.num_heads:
             raise WeightsError(
                 "The vision tower must have frames of whole patches and equal heads, but got "
@@ -103,14 +101,17 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class Dropping:
-    """Which visual tokens leave the language model on their way through its layers.
+    """Dropping of visual tokens between layers of the language model.
 
     Attributes:
-        kind: how tokens are chosen: evenly spread ("uniform"), by the attention that the last
-            token of the prompt pays them ("attention"), or evenly at the first stage and by
-            attention at the later ones ("uniform0_attention").
-        layers: before which layers (counted from 0) tokens are dropped, increasing.
+        kind: choice of tokens: evenly spread ("uniform"), by the attention of the last token of the
+            prompt ("attention"), or evenly at the first stage and by attention at the later ones
+            ("uniform0_attention").
+        layers: layers (counted from 0) before which tokens are dropped, increasing.
         ratios: share of all visual tokens that is left at the beginning (1) and after each stage.
+
+    Raises:
+        InputError: the values do not fit one another.
     """
 
     kind: DroppingKind
@@ -118,11 +119,6 @@ class Dropping:
     ratios: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        """Check the lists against one another.
-
-        Raises:
-            InputError: they describe no dropping.
-        """
         if self.kind not in get_args(DroppingKind):
             raise InputError(
                 "The kind of token dropping must be one of {choices}, but got {given!r}.",
@@ -148,17 +144,17 @@ class Dropping:
             )
 
     def by_attention(self, stage: int) -> bool:
-        """Whether the stage, counted from 0, chooses by attention."""
+        """Return whether the stage, counted from 0, chooses by attention."""
         return self.kind == "attention" or (self.kind == "uniform0_attention" and stage > 0)
 
     @property
     def first_scored_layer(self) -> int | None:
-        """The first layer before which attention chooses; None where none does."""
+        """The first layer before which attention chooses; None if there is none."""
         scored = [layer for stage, layer in enumerate(self.layers) if self.by_attention(stage)]
         return scored[0] if scored else None
 
     def check_fits(self, num_layers: int) -> None:
-        """Check that every stage lies before a layer of the language model.
+        """Check that every stage comes before a layer of the language model.
 
         Raises:
             InputError: one does not.
@@ -178,7 +174,7 @@ CARD_DROPPING = Dropping("uniform0_attention", (4, 18), (1.0, 0.75, 0.25))
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationDefaults:
-    """What `generation_config.json` says.
+    """Values of `generation_config.json`.
 
     Attributes:
         repetition_penalty: over the generated tokens, in greedy decoding too.
@@ -197,14 +193,14 @@ class GenerationDefaults:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoChatFlashConfig:
-    """A whole checkpoint.
+    """Configuration of a checkpoint.
 
     Attributes:
         vision: the vision tower.
         text: arguments of `transformers.Qwen2Config`.
         max_tokens: the longest prompt, text and visual tokens together.
-        image_grids: the (width, height) in pixels to which a still image may be cut into tiles.
-        dropping: what the file turns on; None in every published file.
+        image_grids: (width, height) in pixels of the grids of tiles for still images.
+        dropping: of visual tokens by default; None in every published file.
         generation: defaults of decoding.
         merged_tokens: visual tokens left of each clip or tile.
     """
@@ -224,14 +220,14 @@ class VideoChatFlashConfig:
 
     @property
     def tied(self) -> bool:
-        """Whether the output layer is the embedding, as the file says."""
+        """Whether the output layer is the embedding, according to the file."""
         return bool(self.text.get("tie_word_embeddings", False))
 
 
 def is_videochat_flash(fields: Mapping[str, Any]) -> bool:
-    """Whether a `config.json` is of this family.
+    """Return whether a `config.json` is of this family.
 
-    `model_type` does not tell: one published file says "qwen2" there.
+    `model_type` is not reliable: it is "qwen2" in one published file.
     """
     named = fields.get("architectures") or []
     return ARCHITECTURE in named or {"mm_vision_tower", "mm_projector_type"} <= set(fields)
@@ -240,8 +236,8 @@ def is_videochat_flash(fields: Mapping[str, Any]) -> bool:
 def vision_config(fields: Mapping[str, Any]) -> VisionConfig:
     """Return the tower that `mm_vision_tower` names.
 
-    No field of a published file holds its dimensions; they are constants of the architecture. A
-    miniature declares its own in `fixture_vision_config`.
+    Its dimensions are constants of the architecture, in no field of a published file. A miniature
+    declares its own in `fixture_vision_config`.
 
     Raises:
         WeightsError: it names no tower of this family.
@@ -284,11 +280,7 @@ def vision_config(fields: Mapping[str, Any]) -> VisionConfig:
 def parse_config(
     fields: Mapping[str, Any], generation: Mapping[str, Any] | None = None
 ) -> VideoChatFlashConfig:
-    """Return the configuration that the original `config.json` describes.
-
-    Args:
-        fields: what `config.json` holds.
-        generation: what `generation_config.json` holds, where there is one.
+    """Return the configuration of the original `config.json` and, if any, `generation_config.json`.
 
     Raises:
         WeightsError: it is of another family, or a variant that was never published.
@@ -341,10 +333,10 @@ def _parse(fields: Mapping[str, Any], generation: Mapping[str, Any]) -> VideoCha
 
 
 def read_config(folder: Path) -> VideoChatFlashConfig:
-    """Read `config.json`, and `generation_config.json` where there is one.
+    """Read `config.json`, and `generation_config.json` if it exists.
 
     Raises:
-        WeightsError: a file is missing, no JSON, or describes another model.
+        WeightsError: a file is missing, no JSON, or of another model.
     """
     fields = _read_json(folder / "config.json")
     path = folder / "generation_config.json"

@@ -1,9 +1,11 @@
-"""Keys and values of conversations, kept between their turns: found by content, bounded."""
+"""Cache of the keys and values of conversations between their turns, bounded in bytes."""
 
+import itertools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipelines.compute.lru import LruCache
 from pipelines.models.videochat_flash.configuration_videochat_flash import Dropping
 from pipelines.models.videochat_flash.kv_cache import KeyValues
 from pipelines.models.videochat_flash.modeling_language import VISUAL, common_prefix
@@ -18,17 +20,16 @@ class _Held:
 
 
 class Conversations:
-    """Lends what was read of a conversation to whoever goes on with it.
+    """LRU cache of conversations.
 
-    A conversation is known by its content: the frames, the way of dropping, and the token ids
-    that it begins with. Nobody's session comes into it, and nothing but a common beginning is
-    ever used. What is lent belongs to one request alone until it is given back.
+    A conversation is found by its content: the frames, the token dropping, and the token ids
+    that it begins with. Sessions play no part, and only a common beginning is ever used. What is
+    taken belongs to one request alone until it is given back.
     """
 
     def __init__(self, max_bytes: int) -> None:
-        """Keep at most so many bytes; the conversation that was used longest ago goes first."""
-        self._max_bytes = max_bytes
-        self._held: list[_Held] = []  # used longest ago first
+        self._held: LruCache[int, _Held] = LruCache(max_bytes, lambda held: held.values.num_bytes)
+        self._numbers = itertools.count()
         self._lock = threading.Lock()
 
     def take(
@@ -40,33 +41,28 @@ class Conversations:
         conversation about another video loses its own.
         """
         with self._lock:
-            best, length = None, 0
-            for held in self._held:
+            best, number, length = None, 0, 0
+            for key, held in self._held.snapshot().items():
                 if held.frames != frames or held.values.dropping != dropping:
                     continue
                 common = common_prefix(held.values.ids, ids)
                 if VISUAL in held.values.ids[:common] and common >= length:
-                    best, length = held, common
+                    best, number, length = held, key, common
             if best is None:
                 return KeyValues(), 0
-            self._held.remove(best)
+            self._held.pop(number)
             return best.values, length
 
     def give_back(self, values: KeyValues, frames: str) -> None:
         """Keep a conversation, as far as it was read."""
-        if not values.ids:
-            return
-        with self._lock:
-            self._held.append(_Held(frames, values))
-            while self.num_bytes > self._max_bytes:
-                self._held.pop(0)
+        if values.ids:
+            self._held.put(next(self._numbers), _Held(frames, values))
 
     def clear(self) -> None:
         """Give the memory back."""
-        with self._lock:
-            self._held.clear()
+        self._held.clear()
 
     @property
     def num_bytes(self) -> int:
-        """Bytes that are kept."""
-        return sum(held.values.num_bytes for held in self._held)
+        """Bytes of all conversations."""
+        return self._held.weight

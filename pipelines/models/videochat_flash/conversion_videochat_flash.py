@@ -1,4 +1,4 @@
-"""Original weights -> our modules: every tensor accounted for, on both sides.
+"""Conversion of original weights to our modules: every tensor is accounted for, on both sides.
 
 Source: key names and shapes are those of the published files; see NOTES.md.
 """
@@ -31,7 +31,7 @@ _ROWS = 4096
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a parameter of ours comes from.
+    """Source of one of our parameters.
 
     Attributes:
         names: tensors in the original files.
@@ -45,14 +45,13 @@ class Origin:
 
 
 class Files:
-    """The safetensors files of a checkpoint, one or many."""
+    """The safetensors files of a checkpoint, one or many.
+
+    Raises:
+        WeightsError: there are none, or their index is damaged.
+    """
 
     def __init__(self, folder: Path) -> None:
-        """Read the index, or the header of the only file.
-
-        Raises:
-            WeightsError: there is none, or it does not tell where its tensors are.
-        """
         self._folder = folder
         index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
         if index.is_file():
@@ -68,14 +67,14 @@ class Files:
 
     @property
     def names(self) -> set[str]:
-        """All tensors."""
+        """Names of all tensors."""
         return set(self._where)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Read the shape of every tensor from the files' headers.
+        """Return the shape of every tensor, from the files' headers.
 
         Raises:
-            WeightsError: a file cannot be read, or is not what the index says.
+            WeightsError: a file cannot be read, or differs from the index.
         """
         found: dict[str, tuple[int, ...]] = {}
         for part in sorted(set(self._where.values())):
@@ -95,7 +94,7 @@ class Files:
 
     @contextmanager
     def reader(self) -> Iterator[Callable[[str], torch.Tensor]]:
-        """Give a function that reads one tensor; files stay open as long as the context."""
+        """Yield a function that reads one tensor; files stay open during the block."""
         opened: dict[str, Any] = {}
         stack = ExitStack()
 
@@ -117,7 +116,7 @@ def load_model(
     device: str = "cpu",
     merge_in_float32: bool = True,
 ) -> VideoChatFlashModel:
-    """Load a published checkpoint as it was published.
+    """Load a published checkpoint, in evaluation mode, without gradients.
 
     Every tensor of the files is used and every parameter filled; memory holds the model once and
     one tensor more.
@@ -125,11 +124,8 @@ def load_model(
     Args:
         folder: config.json, generation_config.json and the safetensors files.
         dtype: of all weights.
-        device: that they go to.
-        merge_in_float32: as `merge_tokens` takes it.
-
-    Returns:
-        The model, in evaluation mode, without gradients.
+        device: of all weights.
+        merge_in_float32: as for `merge_tokens`.
 
     Raises:
         WeightsError: the files are damaged or of another model.
@@ -176,8 +172,8 @@ def visual_origins(visual: VisualEncoder) -> dict[str, Origin]:
             stem = prefix + theirs.removesuffix("qkv.bias")
             origin = Origin((f"{stem}q_bias", f"{stem}v_bias"), _join_bias, _split_bias)
         elif name == "patch_embed.weight":
-            kernel = (3, 1, patch_px, patch_px)
-            origin = Origin((prefix + theirs,), _flatten_kernel, _unflatten_kernel(kernel))
+            unflatten = _unflatten_kernel((3, 1, patch_px, patch_px))
+            origin = Origin((prefix + theirs,), lambda kernel: kernel.flatten(1), unflatten)
         else:
             origin = Origin((prefix + theirs,))
         origins[f"tower.{name}"] = origin
@@ -199,7 +195,7 @@ def fill(
 
     Raises:
         WeightsError: a tensor is missing, left over or of another shape, or a file is damaged.
-            Nothing was read into memory then, unless a file is damaged inside.
+            Names and shapes are checked before any tensor is read.
     """
     parameters = dict(module.named_parameters(remove_duplicate=False))
     _check(parameters, origins, files)
@@ -212,7 +208,7 @@ def fill(
 
 
 def original_tensors(model: VideoChatFlashModel) -> dict[str, torch.Tensor]:
-    """Return a model's weights as the original files name and shape them."""
+    """Return a model's weights with the names and shapes of the original files."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     tensors: dict[str, torch.Tensor] = {}
     for ours, origin in model_origins(model).items():
@@ -254,10 +250,10 @@ def _check(
 
 
 def _tie(files: Files, origins: dict[str, Origin]) -> bool:
-    """Tie the output layer to the embedding where the file says so too.
+    """Tie the output layer to the embedding if the files agree; return whether they do.
 
-    Takes the output layer out of `origins` where it is missing. Where both are there and equal
-    they are read once. Returns False where they differ and so stay apart.
+    Takes the output layer out of `origins` if it is missing. If both are there and equal, they are
+    read once.
     """
     if {_OUTPUT, _EMBEDDING} <= files.names:
         with files.reader() as read:
@@ -287,10 +283,6 @@ def _join_bias(queries: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 def _split_bias(joined: torch.Tensor) -> tuple[torch.Tensor, ...]:
     queries, _, values = joined.chunk(3)
     return queries, values
-
-
-def _flatten_kernel(kernel: torch.Tensor) -> torch.Tensor:
-    return kernel.flatten(1)
 
 
 def _unflatten_kernel(

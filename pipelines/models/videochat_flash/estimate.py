@@ -1,4 +1,4 @@
-"""How long and how much memory a question takes, at the speed that was measured. Torch-free."""
+"""Estimate of the time and memory of a question, from measured rates."""
 
 import threading
 from collections.abc import Mapping
@@ -21,21 +21,19 @@ _SPARE = 1.125
 
 
 class ChatRates:
-    """Seconds that pieces of work take on this machine, as measured so far."""
+    """Measured seconds of the pieces of work on this machine.
+
+    `token_share` is the cost of a prompt token as a share of that of a clip, by which one rate is
+    guessed from the other until it is measured.
+    """
 
     def __init__(self, token_share: float | None = None) -> None:
-        """Know nothing yet.
-
-        Args:
-            token_share: operations of a prompt token as a share of those of a clip, by which the
-                one's time is guessed from the other's until it was measured.
-        """
         self._token_share = token_share
         self._seconds: dict[Work, float] = {}
         self._lock = threading.Lock()
 
     def note(self, work: Work, number: int, seconds: float) -> None:
-        """Take in that `number` pieces took so many seconds together."""
+        """Record that `number` pieces took `seconds` together."""
         if number < 1:
             return
         each = seconds / number
@@ -44,11 +42,11 @@ class ChatRates:
             self._seconds[work] = before + _NEWEST * (each - before)
 
     def of(self, work: Work) -> float | None:
-        """Return the seconds of one piece; None before any was measured."""
+        """Return the seconds of one piece; None before the first measurement."""
         return self._seconds.get(work)
 
     def until_first_word(self, num_clips: int, num_tokens: int) -> float | None:
-        """Return the seconds for so many clips and prompt tokens; None where a rate is unknown."""
+        """Return the seconds for these clips and prompt tokens; None if a rate is unknown."""
         clip, token = self._seconds.get("clip"), self._seconds.get("prompt token")
         if token is None and clip is not None and self._token_share is not None:
             token = clip * self._token_share
@@ -59,10 +57,10 @@ class ChatRates:
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that a question takes beside the weights.
+    """Memory of a question beside the weights, in bytes.
 
     Attributes:
-        kept: keys and values and the rows of the video, which stay for the next question.
+        kept: keys, values and embeddings of the video, which stay for the next question.
         passing: the largest intermediate results.
     """
 
@@ -87,9 +85,8 @@ def tower_operations(config: VisionConfig) -> float:
 def prompt_operations(text: Mapping[str, Any], num_tokens: int) -> float:
     """Return those of a prompt through the language model, with the logits of its last token.
 
-    Args:
-        text: arguments of `transformers.Qwen2Config`.
-        num_tokens: of the prompt, text and visual.
+    `text` holds arguments of `transformers.Qwen2Config`; `num_tokens` counts text and visual
+    tokens.
     """
     width = int(text["hidden_size"])
     keys = width // int(text["num_attention_heads"]) * int(text["num_key_value_heads"])
@@ -100,7 +97,7 @@ def prompt_operations(text: Mapping[str, Any], num_tokens: int) -> float:
 
 
 def token_share(config: VideoChatFlashConfig) -> float:
-    """Return the operations of a prompt token among a thousand as a share of those of a clip."""
+    """Return the cost of a prompt token (among a thousand) as a share of that of a clip."""
     return prompt_operations(config.text, 1000) / 1000 / tower_operations(config.vision)
 
 
@@ -111,14 +108,14 @@ def need_of(
     value_bytes: int,
     dropping: Dropping | None = None,
 ) -> Need:
-    """Count the memory of a question.
+    """Return the memory of a question.
 
     Args:
         config: of the checkpoint.
-        num_frames: frames that are looked at.
+        num_frames: frames of the video.
         num_text: tokens of conversation, question and answer.
-        value_bytes: bytes of a number: 4 for float32, 2 for bfloat16.
-        dropping: which visual tokens leave on the way.
+        value_bytes: 4 for float32, 2 for bfloat16.
+        dropping: of visual tokens.
     """
     text, vision = config.text, config.vision
     width, inner = int(text["hidden_size"]), int(text["intermediate_size"])

@@ -1,4 +1,4 @@
-"""Which frames of a video are looked at, and those frames as clips of pixels."""
+"""Choice of the frames of a video, and their decoding as clips of pixels."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,14 +34,14 @@ COARSE_S = 2.5
 
 @dataclass(frozen=True)
 class FramePlan:
-    """The frames of one video that are looked at.
+    """The chosen frames of one video.
 
     Attributes:
         digest: of the file's content.
-        choice: their numbers, and what the prompt says about time.
+        choice: their numbers, and the time message of the prompt.
         seen: their times.
-        clip_frames: frames that make a clip.
-        notes: what a person should know about the choice.
+        clip_frames: frames of a clip.
+        notes: on the choice.
     """
 
     digest: str
@@ -52,18 +52,18 @@ class FramePlan:
 
     @property
     def clips(self) -> list[tuple[int, ...]]:
-        """The numbers of the frames of each clip."""
+        """Numbers of the frames of each clip."""
         indices, step = self.choice.indices, self.clip_frames
         return [indices[start : start + step] for start in range(0, len(indices), step)]
 
     @property
     def keys(self) -> list[str]:
-        """What each clip is kept under."""
+        """Cache key of each clip."""
         return [f"{self.digest}:{','.join(map(str, clip))}" for clip in self.clips]
 
     @property
     def key(self) -> str:
-        """What tells these frames from any others."""
+        """Cache key of these frames."""
         return (
             f"{self.digest}:{self.choice.duration_s:.3f}:{','.join(map(str, self.choice.indices))}"
         )
@@ -81,8 +81,8 @@ def plan_frames(
     Args:
         reader: the video.
         digest: of the file's content.
-        part: what is looked at; a number of frames that makes no whole clips is rounded down.
-        clip_frames: frames that make a clip.
+        part: part of the video; its number of frames is rounded down to whole clips.
+        clip_frames: frames of a clip.
 
     Raises:
         InputError: the part is not in the video.
@@ -122,23 +122,19 @@ def read_clips(
     lost: set[int],
     cancel: CancelToken = NEVER,
 ) -> Iterator[tuple[torch.Tensor, list[Pixels]]]:
-    """Decode clips one after the other; whole frames of a few are in memory at once.
+    """Decode clips one by one; only a few full-size frames are in memory at once.
 
-    A frame that cannot be read is replaced by the nearest of its clip, a clip without any by
-    black.
+    An unreadable frame is replaced by the nearest of its clip, a clip without any by black.
 
     Args:
         reader: the video.
         clips: numbers of the frames of each, ascending from clip to clip.
-        side_px: side S of the frames that the tower reads.
-        lost: takes the numbers of the frames that cannot be read.
-        cancel: checked every 50 ms.
+        side_px: side S of the frames of the tower.
+        lost: receives the numbers of unreadable frames.
+        cancel: checked every 50 ms; raises `Cancelled`.
 
     Yields:
-        (T, 3, S, S) float32, normalised; and small pictures of the frames, (H, W, 3) uint8.
-
-    Raises:
-        Cancelled: `cancel` is cancelled.
+        (T, 3, S, S) float32, normalised; and thumbnails of the frames, (H, W, 3) uint8.
     """
     wanted = sorted({index for clip in clips for index in clip})
     frame_bytes = reader.info.height_px * reader.info.width_px * 3
@@ -162,10 +158,10 @@ def read_clips(
 
 
 def lost_notes(plan: FramePlan, lost: set[int]) -> list[str]:
-    """Return a note where frames of a plan could not be read.
+    """Return a note if frames of a plan could not be read.
 
     Raises:
-        MediaError: not one could.
+        MediaError: none could.
     """
     asked = set(plan.choice.indices)
     missing = asked & lost
@@ -187,7 +183,7 @@ def lost_notes(plan: FramePlan, lost: set[int]) -> list[str]:
 
 
 def _resized(frames: VideoFrames, side_px: int) -> dict[int, tuple[Pixels, Pixels]]:
-    """Return by number each frame as the tower reads it, and a small picture of it."""
+    """Return by number each frame as the tower reads it, and its thumbnail."""
     high, across = preview_size(*frames.pixels.shape[1:3])
 
     def both(frame: Pixels) -> tuple[Pixels, Pixels]:
@@ -200,7 +196,7 @@ def _resized(frames: VideoFrames, side_px: int) -> dict[int, tuple[Pixels, Pixel
 
 
 def _rate(info: VideoInfo) -> float:
-    """Return frames per second, of a single frame too."""
+    """Return frames per second, also for a single frame."""
     if info.average_fps > 0 and not info.variable_rate:
         return info.average_fps
     return info.num_frames / info.duration_s if info.duration_s > 0 else 1.0

@@ -18,18 +18,21 @@ from pipelines.models.videochat_flash.modeling_language import VideoPrompt, pref
 
 @dataclass(frozen=True, kw_only=True)
 class Decoding:
-    """How tokens are chosen.
+    """Options of decoding.
 
     Attributes:
-        max_new_tokens: an answer ends after so many.
-        sample: whether to draw tokens; else the most likely one is taken.
-        temperature: of drawing.
-        top_k: draw among so many; 0 for all.
-        top_p: draw among the most likely ones that have this much probability together.
-        repetition_penalty: scores of tokens that the answer already has are weakened by this
-            factor; 1 for not at all. The prompt does not count.
-        seed: of drawing; None for another answer every time.
+        max_new_tokens: most tokens of an answer.
+        sample: whether tokens are sampled; else the most likely one is taken.
+        temperature: of sampling.
+        top_k: most candidates of sampling; 0 for all.
+        top_p: probability of the candidates of sampling together.
+        repetition_penalty: factor that weakens tokens of the answer so far; 1 for none. The prompt
+            does not count.
+        seed: of sampling; None for another answer every time.
         stop_ids: tokens that end an answer; they are not part of it.
+
+    Raises:
+        InputError: a value is out of its range.
     """
 
     max_new_tokens: int = 1024
@@ -42,11 +45,6 @@ class Decoding:
     stop_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the ranges.
-
-        Raises:
-            InputError: one is left.
-        """
         for name, low, high in (
             ("max_new_tokens", 1, 32768),
             ("temperature", 0.0001, 10),
@@ -66,7 +64,7 @@ class Decoding:
 
     @classmethod
     def of(cls, defaults: GenerationDefaults, **changes: Any) -> "Decoding":
-        """Return greedy decoding with a checkpoint's own numbers, and `changes` to them.
+        """Return greedy decoding with a checkpoint's defaults, and `changes` to them.
 
         The repetition penalty is the checkpoint's in greedy decoding too, as in the reference.
         """
@@ -81,10 +79,9 @@ class Decoding:
 
 
 class TokenChooser:
-    """Chooses the tokens of one answer."""
+    """Choice of the tokens of one answer."""
 
     def __init__(self, decoding: Decoding) -> None:
-        """Start an answer."""
         from transformers import (
             LogitsProcessorList,
             RepetitionPenaltyLogitsProcessor,
@@ -135,21 +132,18 @@ def generate(
     dropping: Dropping | None = None,
     cancel: CancelToken = NEVER,
 ) -> Generator[int, None, None]:
-    """Answer a prompt, token by token.
+    """Yield the token ids of an answer to a prompt, at most `decoding.max_new_tokens`.
 
-    The prompt is read when the first token is asked for. Closing the iterator ends the work; no
-    lock, `inference_mode` or autocast is held across a `yield`.
+    The prompt is read at the first token. Closing the iterator ends the work; no lock,
+    `inference_mode` or autocast is held across a `yield`.
 
     Args:
-        model: as `prefill` takes it.
-        prompt: what to answer.
-        decoding: how tokens are chosen.
-        cache: keys and values of the conversation so far; afterwards it holds this turn too.
-        dropping: which visual tokens leave on the way; None for none.
-        cancel: checked between the layers while the prompt is read, which takes long.
-
-    Yields:
-        Token ids, `decoding.max_new_tokens` at most.
+        model: as for `prefill`.
+        prompt: the prompt.
+        decoding: choice of tokens.
+        cache: keys and values of the conversation so far; is extended by this turn.
+        dropping: of visual tokens; None for none.
+        cancel: checked between the layers while the prompt is read.
 
     Raises:
         InputError: as `prefill` does.

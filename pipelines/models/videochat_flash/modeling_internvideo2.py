@@ -16,7 +16,6 @@ class InternVideo2Tower(nn.Module):
     """
 
     def __init__(self, config: VisionConfig) -> None:
-        """Lay out the tower without weights that mean anything."""
         super().__init__()
         width, per_frame = config.hidden_size, config.grid**2
         self.config = config
@@ -31,13 +30,10 @@ class InternVideo2Tower(nn.Module):
 
         Args:
             pixels: (B, T, 3, S, S) normalised; T is 4 for video and 1 for images.
-            cancel: checked before every block.
+            cancel: checked before every block; raises `Cancelled`.
 
         Returns:
             (B, T*G*G, C) without the class token, in the order time, row, column.
-
-        Raises:
-            Cancelled: `cancel` is cancelled.
         """
         tokens = self.patch_embed(to_patches(pixels, self.config.patch_px))  # (B, P, C)
         tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
@@ -52,7 +48,6 @@ class InternVideo2Block(nn.Module):
     """One block; queries and keys are normalised over all heads together."""
 
     def __init__(self, config: VisionConfig) -> None:
-        """Lay out the block."""
         super().__init__()
         width = config.hidden_size
         self.num_heads = config.num_heads
@@ -78,7 +73,6 @@ class RmsNorm(nn.Module):
     """Root-mean-square norm, computed in float32 and cast back before the weight."""
 
     def __init__(self, width: int) -> None:
-        """Lay out the norm."""
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
 
@@ -93,7 +87,6 @@ class LayerScale(nn.Module):
     """A factor for every feature, multiplied in float32."""
 
     def __init__(self, width: int) -> None:
-        """Lay out the factors."""
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
 

@@ -1,7 +1,7 @@
-"""The language model: stock Qwen2 layers, with visual tokens that leave on the way.
+"""Language model: stock Qwen2 layers, with visual tokens dropped between layers.
 
-Every token's position in a layer is its place among the tokens which that layer holds, so that
-dropping closes the gaps: the text after a video moves down by the number of dropped tokens.
+A token's position in a layer is its index among the tokens of that layer, so that dropping closes
+the gaps: the text after a video moves down by the number of dropped tokens.
 
 Source: the checkpoints' `modeling_qwen2_flash.py`, which OpenGVLab/VideoChat-Flash@2f8e2f5
 mirrors, licence: NOTES.md; differs: own loop over the layers of a stock `Qwen2ForCausalLM`, keys
@@ -26,10 +26,10 @@ def num_kept(num_visual: int, ratio: float) -> int:
 
 
 def evenly(num_tokens: int, keep: int) -> torch.Tensor:
-    """Return (keep,) int64, increasing: places spread evenly over `num_tokens`.
+    """Return (keep,) int64, increasing: positions spread evenly over `num_tokens`.
 
-    The truncated values of a float64 line that is counted from both of its ends towards the
-    middle. Written out, because torch's `linspace` gives other places on a GPU.
+    The truncated values of a float64 line, counted from both of its ends towards the middle.
+    Written out, because torch's `linspace` gives other positions on a GPU.
     """
     if keep == 1:
         return torch.zeros(1, dtype=torch.int64)
@@ -45,16 +45,16 @@ def evenly(num_tokens: int, keep: int) -> torch.Tensor:
 def most_attended(
     query: torch.Tensor, keys: torch.Tensor, visual: slice, keep: int
 ) -> torch.Tensor:
-    """Return (keep,) int64, increasing: the visual tokens that a token attends to most.
+    """Return (keep,) int64, increasing: the visual tokens with the most attention of a token.
 
     Args:
         query: (H, 1, E) of the last token of the prompt, rotated to its position.
-        keys: (K, L, E) of all tokens, rotated; every one serves H/K queries.
-        visual: where the visual tokens lie among the L.
-        keep: how many stay.
+        keys: (K, L, E) of all tokens, rotated; each serves H/K queries.
+        visual: range of the visual tokens among the L.
+        keep: number of tokens to keep.
 
     Returns:
-        Places counted from the first visual token, on the device of `keys`.
+        Positions counted from the first visual token, on the device of `keys`.
     """
     grouped = query.view(keys.shape[0], -1, keys.shape[-1])  # (K, H/K, E)
     scores = grouped.float() @ keys.float().transpose(1, 2) / keys.shape[-1] ** 0.5
@@ -71,22 +71,21 @@ ROWS = 1024
 
 @dataclass(frozen=True)
 class VideoPrompt:
-    """What the language model reads.
+    """Prompt of the language model.
 
     Attributes:
-        ids: token ids, with `VISUAL` once at most.
-        features: (n, D) rows that come in its place.
+        ids: token ids, with `VISUAL` at most once.
+        features: (n, D) embeddings that replace it.
+
+    Raises:
+        InputError: no text at the end, more than one place, or a place without embeddings or
+            embeddings without a place.
     """
 
     ids: Sequence[int]
     features: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
-        """Check that rows and place come together.
-
-        Raises:
-            InputError: there is no text, or one without the other, or more than one place.
-        """
         places = list(self.ids).count(VISUAL)
         if places != (self.features is not None):
             raise InputError(
@@ -100,7 +99,7 @@ class VideoPrompt:
 
     @property
     def first_visual(self) -> int:
-        """Where the visual tokens begin; the number of tokens where there are none."""
+        """Position of the first visual token; the number of tokens if there are none."""
         return self.ids.index(VISUAL) if self.features is not None else len(self.ids)
 
     @property
@@ -109,20 +108,19 @@ class VideoPrompt:
         return 0 if self.features is None else len(self.features)
 
     def __len__(self) -> int:
-        """Return how many tokens are read, text and visual."""
         return _num_tokens(self.ids, self.num_visual)
 
 
 @dataclass
 class Prefilled:
-    """The state after a prompt was read.
+    """State after a prompt was read.
 
     Attributes:
-        logits: (V,) float32 for the token that follows.
+        logits: (V,) float32 for the next token.
         num_reused: tokens of the prompt that were already in the key-value cache.
-        kept: for every stage, which visual tokens stayed: (k,) int64, counted from the first
-            visual token among those that reached the stage. Stages that a reused cache has
-            behind it are left out.
+        kept: kept visual tokens of every stage: (k,) int64, counted from the first visual token
+            among those that reached the stage. Stages before the end of a reused cache are left
+            out.
     """
 
     logits: torch.Tensor
@@ -131,7 +129,7 @@ class Prefilled:
 
 
 def splice(model: Any, prompt: VideoPrompt) -> torch.Tensor:
-    """Return (1, L, D): embedded text with the visual rows in their place."""
+    """Return (1, L, D): embedded text with the visual embeddings in their place."""
     table = model.get_input_embeddings()
     at = prompt.first_visual
     device = table.weight.device
@@ -156,20 +154,17 @@ def prefill(
 ) -> Prefilled:
     """Read a prompt, as far as `cache` does not hold it already.
 
-    The result is that of a fresh cache, but for the rounding of other kernel shapes. With
-    dropping a cache is used from the end of the visual tokens on: evenly dropped tokens are the
-    same in every turn; what attention chooses is chosen anew, from hidden states that the cache
-    keeps, and only the layers behind that are run again for the whole prompt.
+    The result is that of a fresh cache, except for the rounding of other kernel shapes. With
+    dropping, a cache is used from the end of the visual tokens on: evenly dropped tokens are the
+    same in every turn; tokens dropped by attention are chosen again, from hidden states in the
+    cache, and only the later layers run again for the whole prompt.
 
     Args:
         model: a `Qwen2ForCausalLM` in evaluation mode with SDPA attention.
-        prompt: what to read.
-        cache: is brought up to the prompt.
-        dropping: which visual tokens leave; None for none.
+        prompt: the prompt.
+        cache: is extended to the prompt.
+        dropping: of visual tokens; None for none.
         cancel: checked before every layer.
-
-    Returns:
-        The logits that follow, and what was kept.
 
     Raises:
         InputError: `dropping` names a layer that the model does not have, or leaves nothing.
@@ -190,10 +185,7 @@ def prefill(
 def step(model: Any, token: int, cache: KeyValues) -> torch.Tensor:
     """Read one more token and return the (V,) float32 logits for the next.
 
-    Args:
-        model: as `prefill` takes it.
-        token: a token id.
-        cache: as `prefill` left it; is brought up to the token.
+    `cache` is that of `prefill`, and is extended by the token.
     """
     base = model.model
     hidden = model.get_input_embeddings()(torch.tensor([[token]], device=model.device))
@@ -231,7 +223,7 @@ class _Prefill:
         self._begin_segment(0)
 
     def layer(self, index: int, cancel: CancelToken) -> None:
-        """Run one layer, after the stage before it; what stops it leaves its keys and values."""
+        """Run one layer, after the stage before it; keys and values survive a cancellation."""
         if self.dropping is not None and index in self.dropping.layers:
             self._stage(index, self.dropping.layers.index(index))
             self._begin_segment(index)
@@ -253,7 +245,7 @@ class _Prefill:
         self.hidden = torch.cat(parts, dim=1)
 
     def finish(self) -> Prefilled:
-        """Note what the cache now holds and compute the logits."""
+        """Record the content of the cache and compute the logits."""
         self.cache.ids = list(self.prompt.ids)
         self.cache.features = self.prompt.features
         return Prefilled(_logits(self.model, self.hidden), self.num_reused, self.kept)
@@ -296,7 +288,7 @@ class _Prefill:
         )
 
     def _score(self, layer: int, num_visual: int, keep: int) -> torch.Tensor:
-        """Choose with the weights of the layer that comes next, at the current positions."""
+        """Choose tokens with the weights of the next layer, at the current positions."""
         block = self.model.model.layers[layer]
         attention = block.self_attn
         normed = block.input_layernorm(self.hidden)
@@ -313,7 +305,7 @@ class _Prefill:
 def _reuse(
     cache: KeyValues, prompt: VideoPrompt, dropping: Dropping | None, num_layers: int
 ) -> int:
-    """Cut `cache` to what it shares with `prompt` and return how many tokens that is.
+    """Cut `cache` to its common prefix with `prompt` and return the length of that.
 
     At least the last token of the prompt is left to be read.
     """
@@ -339,7 +331,7 @@ def _reuse(
 
 
 def _cut(cache: KeyValues, shared: int, num_visual: int, num_layers: int) -> None:
-    """Bring every layer to the tokens that it holds of the first `shared`."""
+    """Cut every layer to its tokens among the first `shared`."""
     dropping, lost = cache.dropping, 0
     scored = None if dropping is None else dropping.first_scored_layer
     for layer in range(num_layers):
@@ -361,7 +353,7 @@ def _num_tokens(ids: Sequence[int], num_visual: int) -> int:
 
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """Return how many ids two lists have in common from their beginning."""
+    """Return the length of the common prefix of two lists of ids."""
     pairs = zip(first, second, strict=False)
     length = min(len(first), len(second))
     return next((place for place, (one, other) in enumerate(pairs) if one != other), length)
@@ -391,10 +383,10 @@ def _rotate(heads: torch.Tensor, cosines: torch.Tensor, sines: torch.Tensor) -> 
 
 
 def _mask(rows: int, held: int, device: torch.device) -> torch.Tensor | None:
-    """Return (1, 1, rows, held) bool, True where the last `rows` tokens may look.
+    """Return (1, 1, rows, held) bool, True where the last `rows` tokens may attend.
 
-    One token may look everywhere. Off the CPU it needs no mask; on the CPU a mask of all True
-    makes transformers fold the heads that share keys into one product instead of taking torch's
+    A single token may attend everywhere. Off the CPU it needs no mask; on the CPU a mask of all
+    True makes transformers fold the heads that share keys into one product instead of torch's
     grouped kernel, which is ten times slower for one bfloat16 row.
     """
     if rows == 1 and device.type != "cpu":

@@ -25,15 +25,9 @@ MIN_TOKENS = 512
 
 
 def full_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Let all tokens attend to all tokens, each head scaled by its width**-0.5.
+    """Return full attention of (B, heads, P, width) over itself, scaled by width**-0.5.
 
-    Args:
-        query: (B, heads, P, width), any floating dtype.
-        key: the same shape.
-        value: the same shape.
-
-    Returns:
-        (B, heads, P, width) in the dtype of the query.
+    Query, key and value have the same shape; the result has the dtype of the query.
     """
     is_long = query.shape[2] >= MIN_TOKENS
     if query.device.type == "cpu" and query.dtype == torch.bfloat16 and is_long:
@@ -42,15 +36,14 @@ def full_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) 
 
 
 def attend_in_blocks(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Return what `full_attention` does, head by head and block by block.
+    """Return the result of `full_attention`, head by head and block by block.
 
-    softmax(x) is softmax(x - m) for any m: here m is nearly the largest score of a query, taken
-    from a sample of the keys, and leaves within the product, whose sums are float32: it is one
-    more column of the queries, beside a column of ones of the keys. So the scores that count are
-    small numbers, which bfloat16 rounds by little, and exp needs no second pass for their
-    maximum. Scores far above m would be rounded by more, and overflow in the end; then the sum
-    below the fraction is larger than the number of keys, and the block is computed again with
-    the true maximum.
+    softmax(x) equals softmax(x - m) for any m. Here m is nearly the largest score of a query, from
+    a sample of the keys, and is subtracted within the product, whose sums are float32: it is one
+    more column of the queries, beside a column of ones of the keys. So the relevant scores are
+    small numbers, which bfloat16 rounds by little, and exp needs no second pass for their maximum.
+    Scores far above m would be rounded by more, or overflow; then the denominator exceeds the
+    number of keys, and the block is computed again with the true maximum.
     """
     batch, num_heads, length, width = query.shape
     result = query.new_empty(batch, length, num_heads, width)
@@ -71,10 +64,10 @@ def attend_in_blocks(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 
 
 def weights_of_block(rows: torch.Tensor, keys: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    """Return exp(score - m) of some queries, m their largest score among the keys `seen`.
+    """Return exp(score - m) of some queries, with m their largest score among the keys `seen`.
 
     Args:
-        rows: (Q, width + 1), the queries; the last column is overwritten with -m.
+        rows: (Q, width + 1) queries; the last column is overwritten with -m.
         keys: (P, width + 1), the last column ones.
         seen: (S, width + 1), some or all of the keys.
 
@@ -103,7 +96,6 @@ class UmtTower(nn.Module):
     """
 
     def __init__(self, config: VisionConfig) -> None:
-        """Lay out the tower without weights that mean anything."""
         super().__init__()
         self.config = config
         self.patch_embed = nn.Linear(3 * config.patch_px**2, config.hidden_size)
@@ -115,13 +107,10 @@ class UmtTower(nn.Module):
 
         Args:
             pixels: (B, T, 3, S, S) normalised; T is 4 for video and 1 for images.
-            cancel: checked before every block.
+            cancel: checked before every block; raises `Cancelled`.
 
         Returns:
             (B, T*G*G, C), in the order time, row, column.
-
-        Raises:
-            Cancelled: `cancel` is cancelled.
         """
         tokens = self.patch_embed(to_patches(pixels, self.config.patch_px))  # (B, P, C)
         table = position_table(pixels.shape[1], self.config.grid, self.config.hidden_size)
@@ -134,10 +123,9 @@ class UmtTower(nn.Module):
 
 
 class UmtBlock(nn.Module):
-    """One block: attention, then an MLP, each on normalised input and added to what came in."""
+    """Pre-norm block: attention, then an MLP, each with a residual connection."""
 
     def __init__(self, config: VisionConfig) -> None:
-        """Lay out the block."""
         super().__init__()
         width = config.hidden_size
         self.num_heads = config.num_heads
@@ -169,7 +157,7 @@ def to_patches(pixels: torch.Tensor, patch_px: int) -> torch.Tensor:
 def attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, num_heads: int
 ) -> torch.Tensor:
-    """Full attention of (B, P, C) over itself, each head scaled by its width**-0.5."""
+    """Return full attention of (B, P, C) over itself, each head scaled by its width**-0.5."""
     parts = (part.unflatten(-1, (num_heads, -1)).transpose(1, 2) for part in (query, key, value))
     return full_attention(*parts).transpose(1, 2).flatten(2)  # (B, P, C)
 
@@ -179,8 +167,8 @@ def position_table(frames: int, grid: int, width: int) -> torch.Tensor:
     """Return the (1, frames*grid*grid, width) float32 positional table.
 
     Sines (even columns) and cosines (odd ones) of the position in a clip of 14 by 14 patches,
-    computed in float64. For another grid every frame's 14 by 14 is resized bicubically: it is
-    not the sinusoid of the larger grid.
+    computed in float64. For another grid the 14 by 14 of every frame are resized bicubically; that
+    is not the sinusoid of the larger grid.
     """
     positions = torch.arange(frames * BASE_GRID**2, dtype=torch.float64)
     columns = torch.arange(width, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The whole model: what sees and what speaks."""
+"""The whole model: visual encoder and language model."""
 
 from collections.abc import Generator
 from dataclasses import replace
@@ -20,21 +20,15 @@ from pipelines.models.videochat_flash.modeling_vision import VisualEncoder
 
 
 class VideoChatFlashModel(nn.Module):
-    """VideoChat-Flash.
+    """VideoChat-Flash with random weights.
 
     Attributes:
         config: of the checkpoint.
-        visual: `VisualEncoder`, frames to rows.
+        visual: `VisualEncoder`, frames to embeddings.
         language: a stock `transformers.Qwen2ForCausalLM`.
     """
 
     def __init__(self, config: VideoChatFlashConfig, *, merge_in_float32: bool = True) -> None:
-        """Lay out the model with random weights.
-
-        Args:
-            config: of the checkpoint.
-            merge_in_float32: as `merge_tokens` takes it.
-        """
         super().__init__()
         self.config = config
         self.visual = VisualEncoder(config, merge_in_float32=merge_in_float32)
@@ -50,17 +44,9 @@ class VideoChatFlashModel(nn.Module):
         dropping: Dropping | None = None,
         cancel: CancelToken = NEVER,
     ) -> Generator[int, None, None]:
-        """Answer a prompt, token by token; see `generation.generate`.
+        """Yield the token ids of an answer; see `generation.generate`.
 
-        Args:
-            prompt: token ids, and the rows that `visual` made of a video or image.
-            decoding: how tokens are chosen; the checkpoint's own stop tokens end it too.
-            cache: keys and values of the conversation so far; afterwards it holds this turn too.
-            dropping: which visual tokens leave on the way; None for none.
-            cancel: checked while the prompt is read.
-
-        Returns:
-            The token ids, as they come.
+        The checkpoint's own stop tokens end it too.
 
         Raises:
             InputError: the prompt is longer than the model takes.

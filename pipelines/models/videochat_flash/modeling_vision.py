@@ -1,6 +1,6 @@
-"""Frames -> rows that the language model reads: tower, merging, projector."""
+"""Vision part of the model: frames to embeddings by tower, token merging and projector."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -16,26 +16,22 @@ def merge_tokens(
 ) -> torch.Tensor:
     """Merge the tokens of each clip until `target` are left.
 
-    In every round the tokens at even places (A) look for their most similar one at the odd
-    places (B); the best matches are averaged, each token weighing as much as it already stands
-    for. A round halves the number at most.
-
-    The order of the result is neither of time nor of place: tokens of A that found no partner,
-    best match first, then those of B. It is part of the model: positions follow it.
+    In every round the tokens at even places (A) are matched with their most similar one at the odd
+    places (B); the best matches are averaged, weighted by the number of tokens merged so far. A
+    round halves the number at most. The order of the result is part of the model, as positions
+    follow it: unmatched tokens of A, best match first, then those of B.
 
     Source: OpenGVLab/VideoChat-Flash@2f8e2f5 `tome16_mlp_hd64.py`, licence: NOTES.md, after
     Bolya et al. (2023), "Token Merging: Your ViT But Faster"; differs: float32 by default.
 
     Args:
         tokens: (B, P, C) of any floating dtype.
-        num_heads: into so many parts of equal width the features are cut for the comparison,
-            which is of their mean.
+        num_heads: parts of equal width whose mean is compared.
         target: tokens left of each clip.
-        in_float32: whether to compute in float32; else in the dtype of `tokens`, where near-ties
-            fall differently from device to device.
+        in_float32: compute in float32; in the dtype of `tokens` near-ties differ between devices.
 
     Returns:
-        (B, target, C) of the dtype of `tokens`; unchanged where P is no more than `target`.
+        (B, target, C) of the dtype of `tokens`; unchanged if P is no more than `target`.
     """
     merged = tokens.float() if in_float32 else tokens
     sizes = merged.new_ones(*merged.shape[:2], 1)  # (B, P, 1)
@@ -47,7 +43,7 @@ def merge_tokens(
 def _merge_round(
     tokens: torch.Tensor, sizes: torch.Tensor, num_heads: int, num_merged: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return tokens and sizes of which there are `num_merged` fewer."""
+    """Return tokens and sizes, `num_merged` fewer."""
     metric = tokens.unflatten(-1, (num_heads, -1)).mean(dim=2)  # (B, P, C / heads)
     metric = metric / metric.norm(dim=-1, keepdim=True)
     scores = metric[:, ::2] @ metric[:, 1::2].transpose(1, 2)  # (B, A, B)
@@ -71,7 +67,6 @@ class Projector(nn.Module):
     """Two layers from the width of the tower to that of the language model."""
 
     def __init__(self, width: int, text_width: int) -> None:
-        """Lay out the layers."""
         super().__init__()
         self.fc1 = nn.Linear(width, text_width)
         self.fc2 = nn.Linear(text_width, text_width)
@@ -83,15 +78,12 @@ class Projector(nn.Module):
 
 
 class VisualEncoder(nn.Module):
-    """Tower, token merging and projector of a checkpoint."""
+    """Tower, token merging and projector of a checkpoint, with uninitialised weights.
+
+    `merge_in_float32` is that of `merge_tokens`.
+    """
 
     def __init__(self, config: VideoChatFlashConfig, *, merge_in_float32: bool = True) -> None:
-        """Lay out the modules without weights that mean anything.
-
-        Args:
-            config: of the checkpoint.
-            merge_in_float32: as `merge_tokens` takes it.
-        """
         super().__init__()
         vision = config.vision
         self.config = config
@@ -128,42 +120,15 @@ class VisualEncoder(nn.Module):
             in_float32=self.merge_in_float32,
         )
 
-    def encode_clips(
-        self, clips: Iterable[torch.Tensor], cancel: CancelToken = NEVER
-    ) -> Iterator[torch.Tensor]:
-        """Encode a video clip by clip; nothing but the clip at hand is in memory.
-
-        Clips know nothing of one another, so that each may be kept and used again.
-
-        Args:
-            clips: of (4, 3, S, S) normalised pixels each, as `processing.iter_clips` yields them.
-            cancel: checked before every block of the tower.
-
-        Yields:
-            (64, D) of each clip, in order.
-
-        Raises:
-            Cancelled: `cancel` is cancelled.
-        """
-        for clip in clips:
-            yield self.encode(clip[None], cancel)[0]
-
     def encode_video(
         self, clips: Iterable[torch.Tensor], cancel: CancelToken = NEVER
     ) -> torch.Tensor:
-        """Encode a whole video.
+        """Return (16*N, D) for a video of N frames, encoded clip by clip.
 
-        Args:
-            clips: as `encode_clips` takes them, one at least.
-            cancel: checked before every block of the tower.
-
-        Returns:
-            (16*N, D) for N frames: 64 rows of each clip.
-
-        Raises:
-            Cancelled: `cancel` is cancelled.
+        `clips` are (4, 3, S, S) normalised pixels each, at least one, as from
+        `processing.iter_clips`. `cancel` is checked before every block of the tower.
         """
-        return torch.cat(list(self.encode_clips(clips, cancel)))
+        return torch.cat([self.encode(clip[None], cancel)[0] for clip in clips])
 
     def encode_tiles(
         self, tiles: torch.Tensor, columns: int, cancel: CancelToken = NEVER
@@ -172,16 +137,13 @@ class VisualEncoder(nn.Module):
 
         Args:
             tiles: (1 + rows*columns, 3, S, S) normalised: the whole image, then its tiles row by
-                row, as `processing.image_tiles` gives them.
+                row, as from `processing.image_tiles`.
             columns: tiles in a row.
             cancel: checked before every block of the tower.
 
         Returns:
-            (64*(1 + rows*columns), D): the rows of the whole image, then those of the tiles,
-            read row by row across the whole map as if every tile's 64 were 8 by 8.
-
-        Raises:
-            Cancelled: `cancel` is cancelled.
+            (64*(1 + rows*columns), D): the rows of the whole image, then those of the tiles, row by
+            row across the whole map as if the 64 of every tile were 8 by 8.
         """
         rows = [self.encode(tile[None, None], cancel) for tile in tiles]
         encoded = torch.cat(rows)  # (1 + n, 64, D)

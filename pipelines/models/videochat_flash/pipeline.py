@@ -1,4 +1,4 @@
-"""VideoChat-Flash live: conversations about videos, nothing of which is computed twice."""
+"""VideoChat-Flash pipeline: conversations about videos, with caches of clips and of past turns."""
 
 import gc
 import time
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from pipelines.compute.device import is_out_of_memory, memory_budget_gb
-from pipelines.compute.lru import Kept
+from pipelines.compute.lru import SharedCache
 from pipelines.compute.packed_linear import pack_linear
 from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import InputError
@@ -66,7 +66,7 @@ TEXT_TOKENS = 600
 
 @dataclass
 class _Question:
-    """One question on its way; `said` once a word of the answer has gone out."""
+    """One question; `said` once a word of the answer was emitted."""
 
     video: Path
     text: str
@@ -78,16 +78,16 @@ class _Question:
 
 
 class VideoChatPipeline(VideoChatModel, Pipeline):
-    """One VideoChat-Flash checkpoint.
+    """One VideoChat-Flash checkpoint; thread-safe.
 
-    Encoded clips are kept by the file's content and the frames, what was read of a conversation
-    by its frames and token ids; so a further question costs its own words. Answers at temperature
-    0 are those of an empty cache. Any number of threads may ask.
+    Encoded clips are cached by the file's content and the frames, keys and values of a conversation
+    by its frames and token ids; so a further question costs its own words. Answers at temperature 0
+    are those of an empty cache.
     """
 
     @property
     def traits(self) -> VideoChatTraits:
-        """What differs between the models that this class runs."""
+        """Traits of the checkpoint in the catalogue."""
         traits = self.spec.video_chat
         assert traits is not None, "the catalogue gives every video-chat model its traits"
         return traits
@@ -117,8 +117,8 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
             max_frames=(card and card.frames) or MAX_FRAMES,
         )
 
-    def caches(self) -> tuple[Kept, ...]:
-        """Return the encoded clips."""
+    def caches(self) -> tuple[SharedCache, ...]:
+        """Return the cache of encoded clips."""
         return (self.videos.clips,)
 
     def _answer_work(
@@ -130,13 +130,13 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
         part: Part,
         compress: bool,
     ) -> Callable[[Emit, CancelToken], None]:
-        """Return the work of answering, which ends within a layer of the model.
+        """Return the work of answering, which can be cancelled between two layers of the model.
 
-        `compress` drops most visual tokens inside the language model. Where memory runs out before
-        the first word, half as many frames are looked at, and the answer says so.
+        `compress` drops most visual tokens inside the language model. If memory runs out before the
+        first word, half as many frames are used, with a note.
 
         Raises:
-            InputError: a history of another form, or beams are asked for.
+            InputError: an invalid history, or beam search is requested.
         """
         if options.num_beams > 1:
             raise InputError(
@@ -149,14 +149,14 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
         return lambda emit, cancel: self._answer_somehow(asked, part, emit, cancel)
 
     def look(self, video: Path, part: Part = WHOLE, cancel: CancelToken = NEVER) -> Iterator[Step]:
-        """Encode what of a video is not kept, clip by clip, for the questions to come.
+        """Encode the clips of a video that are not cached, for later questions.
 
         Yields:
-            After each clip, how many frames are ready; nothing where all are.
+            After each clip, how many frames are ready; nothing if all are.
 
         Raises:
             InputError: the part is not in the video.
-            MediaError: the file is not a video that can be read, or too long.
+            MediaError: the file is not a readable video, or too long.
         """
         plan = self.videos.plan(video, part, cancel)
         for done, _ in self.videos.of(video, plan, cancel):
@@ -170,11 +170,11 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
         *,
         compress: bool = False,
     ) -> Estimate:
-        """Say what a question would take, without computing anything.
+        """Return the cost of a question, without computing anything.
 
         Raises:
             InputError: the part is not in the video.
-            MediaError: the file is not a video that can be read, or too long.
+            MediaError: the file is not a readable video, or too long.
         """
         plan, config = self.videos.plan(video, part), self._model.config
         num_frames = len(plan.choice.indices)
@@ -204,7 +204,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
 
     @property
     def dropping(self) -> Dropping:
-        """How visual tokens are dropped where that is asked for."""
+        """Dropping of visual tokens if it is requested."""
         config = self._model.config
         layers = int(config.text["num_hidden_layers"])
         if config.dropping is not None or layers > CARD_DROPPING.layers[-1]:
@@ -305,7 +305,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
         )
 
     def _write(self, asked: _Question, plan: FramePlan) -> WrittenPrompt:
-        """Return the prompt: what was asked first comes after the video and its times."""
+        """Return the prompt: the first question comes after the video and its times."""
 
         def encode(turns: Sequence[tuple[str, str]], question: str) -> list[int]:
             message = plan.choice.message
@@ -326,7 +326,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
         )
 
     def _pieces(self, ids: "_Counted", guard: LoopGuard) -> Generator[str, None, None]:
-        """Yield pieces of the answer that stay as they are, some of them empty."""
+        """Yield final pieces of the answer, some of them empty."""
         text = ""
         with closing(stream_text(self._tokenizer, ids.all())) as parts:  # type: ignore[type-var]
             for part in parts:
@@ -348,7 +348,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
         return Decoding.of(self._model.config.generation, **changes)
 
     def forget(self) -> None:
-        """Give back the memory of everything that is kept of videos and conversations."""
+        """Release the memory of all cached videos and conversations."""
         self.videos.clips.clear()
         self.conversations.clear()
         gc.collect()
@@ -356,7 +356,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
             torch.cuda.empty_cache()
 
     def _conversation_bytes(self) -> int:
-        """Return the most memory of kept conversations: one of the longest is always kept."""
+        """Return the memory limit of cached conversations: one of the longest always fits."""
         return max(CONVERSATION_BYTES, self._need(MAX_FRAMES, None).kept)
 
     def _num_visual(self, num_frames: int) -> int:
@@ -368,7 +368,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
         return need_of(config, num_frames, text, self._value_bytes, dropping)
 
     def _free_bytes(self) -> float:
-        """Return the memory that there is beside the weights, what is kept counted as free."""
+        """Return the memory beside the weights; caches count as free."""
         if self.device.kind == "cuda":
             return torch.cuda.mem_get_info()[0] + self.conversations.num_bytes
         weights_gb = self.spec.memory_gb * self._value_bytes / 4
@@ -376,7 +376,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
 
 
 class _Counted:
-    """Token ids, counted and timed as they come; ended between two of them."""
+    """Token ids, counted and timed; cancelled between two of them."""
 
     def __init__(self, ids: Generator[int, None, None], cancel: CancelToken) -> None:
         self._ids = ids

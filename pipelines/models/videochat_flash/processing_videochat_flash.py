@@ -1,4 +1,4 @@
-"""Frames and texts as VideoChat-Flash was trained to read them.
+"""Preprocessing of frames and texts as in the training of VideoChat-Flash.
 
 Source: the checkpoints' `mm_utils.py`, `conversation.py` and `modeling_videochat_flash.py`, which
 OpenGVLab/VideoChat-Flash@2f8e2f5 mirrors; licence and differences: NOTES.md.
@@ -17,7 +17,7 @@ from PIL import Image
 from pipelines.core.errors import InputError
 from pipelines.core.messages import Message
 from pipelines.core.results import ContextUse
-from pipelines.core.text import Turn, mend_surrogates
+from pipelines.core.text import Turn, replace_surrogates
 from pipelines.models.videochat_flash.modeling_language import VISUAL
 
 #: Where the rows of a video or image come in a prompt.
@@ -34,10 +34,10 @@ _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 
 @dataclass(frozen=True)
 class FrameChoice:
-    """Which frames of a video are looked at.
+    """Chosen frames of a video.
 
     Attributes:
-        indices: of the frames, counted from 0; the last may come several times.
+        indices: of the frames, from 0; the last may be repeated.
         duration_s: of the part of the video that they are from.
     """
 
@@ -46,7 +46,7 @@ class FrameChoice:
 
     @property
     def message(self) -> str:
-        """What the prompt says about time; repeated frames count."""
+        """The time message of the prompt; repeated frames count."""
         return time_message(self.duration_s, len(self.indices))
 
 
@@ -59,22 +59,22 @@ def choose_frames(
     start_s: float | None = None,
     end_s: float | None = None,
 ) -> FrameChoice:
-    """Choose frames evenly: about one a second, in eights, from 64 to 512 where there are enough.
+    """Choose frames evenly: about one a second, in multiples of 8, from 64 to 512 if possible.
 
     Args:
-        total_frames: that the file has.
+        total_frames: frames of the file.
         fps: average frames per second.
-        max_num_frames: upper limit; as in the reference a smaller one than `min_num_frames`
-            gives way to it. 0 or less for none.
-        min_num_frames: so many even of a short video, as far as it has them.
-        start_s: look only from here on.
-        end_s: look only up to here; at most a tenth of a second before the end.
+        max_num_frames: upper limit, 0 or less for none; as in the reference, a limit below
+            `min_num_frames` gives way to it.
+        min_num_frames: least number even of a short video, as far as it has them.
+        start_s: start of the part, or None.
+        end_s: end of the part, or None; at most a tenth of a second before the end of the video.
 
     Returns:
         The choice. A video of fewer than 8 frames repeats its last one.
 
     Raises:
-        InputError: there is no frame in the part that was asked for.
+        InputError: there is no frame in the part.
     """
     duration, first = total_frames / fps if fps > 0 else 0.0, 0
     if duration > 0 and (start_s is not None or end_s is not None):
@@ -95,9 +95,9 @@ def choose_frames(
 
 
 def spread_evenly(total: int, number: int) -> list[int]:
-    """Return `number` places of 0..total-1, each the middle of an equal part.
+    """Return `number` indices of 0..total-1, each the middle of an equal part.
 
-    Where there are fewer than `number`, the last one is repeated.
+    If there are fewer than `number`, the last one is repeated.
     """
     parts = min(number, total)
     edges = np.linspace(0, total, parts + 1).astype(np.int64)
@@ -106,15 +106,15 @@ def spread_evenly(total: int, number: int) -> list[int]:
 
 
 def whole_clips(num_frames: int) -> int:
-    """Return the largest number of whole clips of four frames' frames, 4 at least.
+    """Return the largest multiple of four frames up to `num_frames`, at least 4.
 
-    For limits that people choose: the tower reads nothing but whole clips.
+    The tower reads whole clips only.
     """
     return max(4, num_frames // 4 * 4)
 
 
 def time_message(duration_s: float, num_frames: int) -> str:
-    """Return the sentence about time that comes before the first question."""
+    """Return the sentence about time before the first question."""
     return (
         f"The video lasts for {duration_s:.2f} seconds, and {num_frames} frames are uniformly "
         "sampled from it."
@@ -122,7 +122,7 @@ def time_message(duration_s: float, num_frames: int) -> str:
 
 
 def resize_frame(frame: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
-    """Return (S, S, 3) uint8 for (H, W, 3) uint8 RGB: bicubic by PIL, proportions not kept."""
+    """Return (S, S, 3) uint8 for (H, W, 3) uint8 RGB: bicubic by PIL, without the aspect ratio."""
     if frame.shape[:2] == (size_px, size_px):
         return frame
     picture = Image.fromarray(np.ascontiguousarray(frame))
@@ -139,11 +139,11 @@ def to_pixels(frames: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
 def iter_clips(
     frames: Iterable[NDArray[np.uint8]], size_px: int, *, clip_frames: int = 4
 ) -> Iterator[torch.Tensor]:
-    """Cut a video into clips, each made when it is asked for.
+    """Cut a video into clips, lazily.
 
     Args:
         frames: (H, W, 3) uint8 RGB each, or all at once as (T, H, W, 3).
-        size_px: side S of the frames that the tower reads.
+        size_px: side S of the frames of the tower.
         clip_frames: frames of a clip.
 
     Yields:
@@ -169,7 +169,7 @@ def iter_clips(
 
 
 def choose_grid(width: int, height: int, grids: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Return the (width, height) in pixels, of `grids`, that a still image is resized to.
+    """Return the (width, height) in pixels, of `grids`, for a still image.
 
     The one that keeps most of the image's pixels, and of those the smallest.
 
@@ -195,7 +195,7 @@ def image_tiles(
     Args:
         image: any PIL image.
         size_px: side S of a tile.
-        grids: sizes in pixels, multiples of S, that the image may be resized to.
+        grids: sizes in pixels, multiples of S, to choose from.
 
     Returns:
         (1 + n, 3, S, S) float32, normalised: the whole image, then its tiles row by row; and the
@@ -221,16 +221,10 @@ def first_question(question: str, message: str = "") -> str:
 
 
 def chat_prompt(turns: Iterable[tuple[str, str]], question: str) -> str:
-    """Return the prompt of a conversation.
+    """Return the prompt of a conversation, with `IMAGE_MARK` at the place of the video or image.
 
-    Args:
-        turns: questions and answers so far, the first one as `first_question` gave it where
-            there is a video.
-        question: what is asked now, likewise if it is the first.
-
-    Returns:
-        The text, with `IMAGE_MARK` where the rows come. An empty answer is left open, as in the
-        reference.
+    The first question is that of `first_question` if there is a video. An empty answer is left
+    open, as in the reference.
     """
     parts = [f"{_START}system\n{SYSTEM_TEXT}{_END}\n"]
     for asked, answered in turns:
@@ -244,17 +238,15 @@ def _turn(role: str, text: str) -> str:
 
 
 def encode_prompt(tokenizer: Any, prompt: str, *, visual: bool = True) -> list[int]:
-    """Return the token ids of a prompt.
+    """Return the token ids of a prompt, with `VISUAL` at the place of the video or image.
+
+    Each side of the place is tokenised by itself; padding tokens are left out.
 
     Args:
         tokenizer: of the checkpoint.
-        prompt: as `chat_prompt` gives it.
-        visual: whether there is a video or image. Only the first `IMAGE_MARK` is its place; a
-            person who types one asks about those seven characters.
-
-    Returns:
-        Ids, with `VISUAL` at the place. Each side of it is tokenised by itself; the padding
-        token is left out wherever it comes.
+        prompt: from `chat_prompt`.
+        visual: whether there is a video or image. Only the first `IMAGE_MARK` is its place: users
+            may type the same characters.
     """
     pieces = prompt.split(IMAGE_MARK, 1) if visual else [prompt]
     ids: list[int] = []
@@ -267,22 +259,15 @@ def encode_prompt(tokenizer: Any, prompt: str, *, visual: bool = True) -> list[i
 
 
 def clean_answer(text: str) -> str:
-    """Return an answer as it goes into the conversation: without surrounding space."""
+    """Return an answer for the conversation: without surrounding space."""
     return text.strip().removesuffix(_END).strip()
 
 
 def stream_text(tokenizer: Any, ids: Generator[int, None, None]) -> Iterator[str]:
-    """Turn token ids into text as they come.
+    """Yield non-empty pieces of text for token ids; joined, they are the stripped answer.
 
-    Joined, the pieces are the answer without surrounding space. A character whose bytes are
-    spread over tokens comes when it is whole.
-
-    Args:
-        tokenizer: of the checkpoint.
-        ids: of an answer; is closed when this iterator is.
-
-    Yields:
-        Non-empty pieces.
+    A character whose bytes are spread over tokens comes once it is complete. `ids` is closed with
+    this iterator.
     """
     held: list[int] = []
     space, begun = "", False
@@ -312,12 +297,12 @@ Encode = Callable[[Sequence[tuple[str, str]], str], list[int]]
 
 @dataclass(frozen=True)
 class WrittenPrompt:
-    """What the model is given.
+    """Prompt of a question.
 
     Attributes:
         ids: token ids, with one place for the video.
-        question: what the person wrote, as far as it is read.
-        context: how much of it all is read.
+        question: the user's question, as far as it is read.
+        context: use of the context.
     """
 
     ids: list[int]
@@ -336,16 +321,15 @@ def write_prompt(
 ) -> WrittenPrompt:
     """Return the prompt of a conversation about a video.
 
-    A single question that is too long is read as far as there is room.
+    A single question that is too long is cut.
 
     Args:
         encode: renders and tokenises.
         turns: questions with their answers so far, oldest first.
-        question: what is asked now.
+        question: the current question.
         num_visual: tokens of the video.
         limit: most tokens of video and text together.
-        reserved: texts with a meaning of their own to the tokeniser; they are taken out of what
-            a person writes.
+        reserved: control texts of the tokeniser, which are removed from the user's texts.
 
     Raises:
         InputError: the conversation is too long, or the video leaves no room for a question.
@@ -376,8 +360,8 @@ def write_prompt(
 
 
 def clean(text: str, reserved: Sequence[str]) -> str:
-    """Return what a person wrote, less what would be taken for control tokens."""
-    text = mend_surrogates(text)
+    """Return a user's text without control tokens."""
+    text = replace_surrogates(text)
     for control in sorted(reserved, key=len, reverse=True):
         text = text.replace(control, " ")
     return text

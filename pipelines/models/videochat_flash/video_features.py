@@ -1,4 +1,4 @@
-"""Videos -> rows that the language model reads, kept by what the file holds."""
+"""Embeddings of videos, cached by the content of the files."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ from pipelines.models.videochat_flash.frames import FramePlan, lost_notes, plan_
 from pipelines.models.videochat_flash.modeling_vision import VisualEncoder
 
 #: Seconds between two checks of the token of a thread that waits.
-_LOOK_S = 0.05
+_POLL_S = 0.05
 
 
 class ClipFeatures:
@@ -30,57 +30,56 @@ class ClipFeatures:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        """Keep at most so many bytes."""
         self._kept: LruCache[str, torch.Tensor] = LruCache(max_bytes, lambda rows: rows.nbytes)
         self._running: dict[str, threading.Event] = {}
         self._lock = threading.Lock()
 
     def find(self, key: str) -> torch.Tensor | None:
-        """Return the rows of a clip, or None where they are not kept."""
-        return self._kept.find(key)
+        """Return the embeddings of a clip, or None if they are not cached."""
+        return self._kept.get(key)
 
     def missing(self, keys: Sequence[str]) -> int:
-        """Return how many clips are not kept."""
-        return sum(self._kept.find(key) is None for key in keys)
+        """Return the number of clips that are not cached."""
+        return sum(self._kept.get(key) is None for key in keys)
 
     def get(
         self, key: str, encode: Callable[[], torch.Tensor], cancel: CancelToken
     ) -> torch.Tensor:
-        """Return the rows of a clip, which `encode` makes where they are not kept.
+        """Return the embeddings of a clip, from `encode` if they are not cached.
 
         Raises:
             Cancelled: `cancel` is cancelled while another thread encodes the clip.
         """
         while True:
             with self._lock:
-                found = self._kept.find(key)
+                found = self._kept.get(key)
                 if found is not None:
                     return found
                 running = self._running.get(key)
                 if running is None:
                     mine = self._running[key] = threading.Event()
                     break
-            if not running.wait(_LOOK_S):
+            if not running.wait(_POLL_S):
                 cancel.check()
         try:
             rows = encode()
-            self._kept.keep(key, rows)
+            self._kept.put(key, rows)
             return rows
         finally:
             with self._lock:
                 del self._running[key]
             mine.set()
 
-    def held(self) -> dict[str, torch.Tensor]:
+    def snapshot(self) -> dict[str, torch.Tensor]:
         """Return what is kept, by clip."""
-        return self._kept.values()
+        return self._kept.snapshot()
 
-    def take(self, values: Mapping[str, torch.Tensor]) -> None:
-        """Keep clips that another process has encoded; see `pipelines.compute.lru`."""
+    def update(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Keep clips that another process has encoded; see `SharedCache`."""
         for key, rows in values.items():
-            self._kept.keep(key, rows)
+            self._kept.put(key, rows)
 
-    def move_in(self, kind: str) -> None:
+    def enter_worker(self, kind: str) -> None:
         """Nothing to do: rows are kept on the CPU."""
 
     def clear(self) -> None:
@@ -101,9 +100,16 @@ PICTURE_BYTES = 100_000_000
 
 
 class VideoRows:
-    """The video half of a model: chooses frames, encodes them clip by clip, keeps what it made.
+    """Frames and embeddings of videos, encoded clip by clip and cached.
 
-    A clip is found again by the file's content and its frames, whatever the file is called.
+    A clip is found by the file's content and its frames, whatever the file's name.
+
+    Args:
+        visual: tower, merging and projector.
+        rates: records the time of each clip.
+        max_bytes: most memory of cached clips.
+        max_seconds: longest video.
+        max_frames: most frames of a video.
     """
 
     def __init__(
@@ -115,15 +121,6 @@ class VideoRows:
         max_seconds: float,
         max_frames: int = MAX_FRAMES,
     ) -> None:
-        """Encode with `visual`.
-
-        Args:
-            visual: tower, merging and projector.
-            rates: takes how long a clip takes.
-            max_bytes: most memory of kept clips.
-            max_seconds: longest video that is taken.
-            max_frames: most frames that the model reads; who asks for more gets these.
-        """
         self._visual = visual
         self._max_frames = max_frames
         self._rates = rates
@@ -137,12 +134,12 @@ class VideoRows:
         )
 
     def plan(self, video: Path, part: Part, cancel: CancelToken = NEVER) -> FramePlan:
-        """Return which frames of a video are looked at.
+        """Return the choice of frames of a video.
 
         Raises:
             Cancelled: `cancel` is cancelled.
             InputError: the part is not in the video.
-            MediaError: the file is not a video that can be read, or too long.
+            MediaError: the file is not a readable video, or too long.
         """
         digest = self._digests.of(video)
         part = replace(part, max_frames=min(part.max_frames, self._max_frames))
@@ -152,12 +149,12 @@ class VideoRows:
                 clip_frames = self._visual.config.vision.clip_frames
                 return plan_frames(reader, digest, part, clip_frames=clip_frames)
 
-        return self._plans.get((digest, part), make)
+        return self._plans.get_or_compute((digest, part), make)
 
     def of(
         self, video: Path, plan: FramePlan, cancel: CancelToken
     ) -> Iterator[tuple[Step | None, torch.Tensor]]:
-        """Yield the (64, D) rows of every clip in order, those that had to be encoded with a step.
+        """Yield the (64, D) embeddings of every clip in order, with a step if it had to be encoded.
 
         Raises:
             Cancelled: `cancel` is cancelled.
@@ -181,22 +178,19 @@ class VideoRows:
                 if lost.intersection(frames):  # not kept: whoever asks is to hear of it
                     encoded = self._visual.encode(clip[None], cancel)[0].cpu()
                 else:
-                    self._pictures.keep(key, pictures)
+                    self._pictures.put(key, pictures)
                     encoded = self._encoded(key, clip, cancel)
                 yield Step(done=done, total=total, unit="frames"), encoded
 
     def pictures(self, plan: FramePlan) -> list[Pixels]:
-        """Return a small picture of each frame that was looked at, (H, W, 3) uint8, in order.
-
-        None where they are kept no more.
-        """
-        clips = [self._pictures.find(key) for key in plan.keys]
+        """Return the thumbnails of the frames, (H, W, 3) uint8; none if they left the cache."""
+        clips = [self._pictures.get(key) for key in plan.keys]
         if any(pictures is None for pictures in clips):
             return []
         return [picture for pictures in clips if pictures for picture in pictures]
 
     def lost_notes(self, plan: FramePlan) -> list[str]:
-        """Return a note where frames could not be read; raises where none could."""
+        """Return a note if frames could not be read; raises if none could."""
         return lost_notes(plan, self._lost_of(plan))
 
     def _encoded(self, key: str, clip: torch.Tensor, cancel: CancelToken) -> torch.Tensor:
@@ -212,4 +206,4 @@ class VideoRows:
         return open_video(video, max_seconds=self._max_seconds, cancel=cancel)
 
     def _lost_of(self, plan: FramePlan) -> set[int]:
-        return self._lost.get(plan.digest, set)
+        return self._lost.get_or_compute(plan.digest, set)

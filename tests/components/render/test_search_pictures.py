@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from components.tabs.search import Handlers
-from pipelines.media.thumbnails import SIDE_PX, film_thumbnails
+from pipelines.media.thumbnails import SIDE_PX, video_thumbnails
 from pipelines.media.video.open import key_frames, open_video
 from pipelines.search.results import FoundFile, IndexedFile
 from tests.fakes.videos import encode
@@ -62,4 +62,4 @@ def test_each_moment_has_its_frame_and_a_video_is_opened_once(
 
 def test_a_video_that_cannot_be_read_has_no_small_pictures(tmp_path: Path) -> None:
     (tmp_path / "no.mp4").write_bytes(b"x" * 900)
-    assert film_thumbnails(tmp_path / "no.mp4", [0.0, 1.0]) == [b"", b""]
+    assert video_thumbnails(tmp_path / "no.mp4", [0.0, 1.0]) == [b"", b""]

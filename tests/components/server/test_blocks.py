@@ -117,12 +117,12 @@ def test_a_picture_that_memory_does_not_suffice_to_look_at_is_told_of(
     def look(*_: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("components.server.uploads.Uploads.look", look)
+    monkeypatch.setattr("components.server.uploads.Uploads.check_image", look)
     with Page() as page:
         image = gr.Image()
         gr.on(fn=lambda picture: None, inputs=image)
     (event,) = page.fns.values()
-    wrong = anyio.run(page._wrong_picture, event, [{"path": "a.png"}])
+    wrong = anyio.run(page._image_error, event, [{"path": "a.png"}])
     assert "not an image that can be read" in wrong.message
 
 

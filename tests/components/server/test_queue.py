@@ -14,7 +14,7 @@ from components.server.blocks import Page
 from components.server.queue import FairLine, FairQueue
 from components.widgets.queues import DEVICE_QUEUE
 from pipelines.core.cancel import NEVER
-from pipelines.core.visitor import asking
+from pipelines.core.visitor import current_visitor
 from tests.conftest import connect
 from tests.support.app_in_process import bundled_app, wait_until
 
@@ -166,7 +166,7 @@ def test_a_page_that_asks_again_is_not_closed(closed: bool) -> None:
     seen: list[tuple[bool, str | None]] = []
     with Page(analytics_enabled=False) as page:
         text = gr.Textbox()
-        text.submit(lambda said: seen.append((state.is_closed, asking.get())), text)
+        text.submit(lambda said: seen.append((state.is_closed, current_visitor.get())), text)
     page.queue()
     holder = page.app.state_holder
     holder.set_blocks(page)

@@ -8,7 +8,7 @@ import pytest
 from components.server.uploads import Uploads, one_query
 from pipelines.core.errors import InputError, MediaError
 from pipelines.core.settings import Settings
-from pipelines.media.named_image import NamedImage
+from pipelines.media.images import NamedImage
 
 
 @pytest.fixture

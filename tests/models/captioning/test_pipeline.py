@@ -188,21 +188,21 @@ def test_the_cache_is_bounded_in_bytes() -> None:
     assert made == [1, 2, 3]
     ask(2)
     assert made == [1, 2, 3, 2]
-    assert cache.held_bytes == 80
+    assert cache.num_bytes == 80
     small = FeatureCache(max_bytes=10)
     small.get([{"pixels": torch.tensor([1])}], encode)
-    assert small.held_bytes == 0, "what is larger than the cache is not kept"
+    assert small.num_bytes == 0, "what is larger than the cache is not kept"
 
 
 def test_a_batch_keeps_no_image(folder: Path, pictures: list[Path]) -> None:
     """Thousands of pictures pushed out the images that visitors were asking about."""
     model = live(folder / "blip2-opt", "blip2-opt")
     model.chat(pictures[0], "what shape?", None, SHORT)
-    held = model.features.held_bytes
+    held = model.features.num_bytes
     seen, hook = count_calls(tower(model))
     model.caption(pictures, options=SHORT)
     assert seen == [len(pictures) - 1], "what is kept is used all the same"
-    assert model.features.held_bytes == held > 0
+    assert model.features.num_bytes == held > 0
     hook.remove()
 
 
@@ -488,7 +488,7 @@ def test_unloading_drops_everything(folder: Path, pictures: list[Path]) -> None:
     model.caption(pictures[:1], options=SHORT)
     model.unload()
     assert not model.loaded
-    assert not hasattr(model, "bridge")
+    assert not hasattr(model, "connector")
     model.load()
     assert model.caption(pictures[:1], options=SHORT)[0].text
 

@@ -8,7 +8,7 @@ import torch
 
 from pipelines.core.errors import MediaError
 from pipelines.core.settings import Settings
-from pipelines.media.named_image import NamedImage
+from pipelines.media.images import NamedImage
 from pipelines.models.clip.pipeline import ClipPipeline
 from pipelines.serving.store import PipelineStore
 from tests.conftest import draw_circle

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from pipelines.core.settings import Settings, read_settings
-from pipelines.media.named_image import NamedImage
+from pipelines.media.images import NamedImage
 from pipelines.models.catalogue import CATALOGUE, CLIP_B32
 from pipelines.models.clip.pipeline import ClipPipeline
 from pipelines.models.clip.texts import fill, resolve_templates

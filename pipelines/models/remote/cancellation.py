@@ -1,4 +1,4 @@
-"""Requests that end within a moment once they are given up. Torch-free."""
+"""Requests to servers that end soon after they are cancelled."""
 
 import asyncio
 import socket
@@ -10,23 +10,23 @@ from typing import Any, TypeVar
 from pipelines.core.cancel import Cancelled, CancelToken
 
 #: Seconds between two looks at whether a request was given up.
-_LOOK_S = 0.05
+_POLL_S = 0.05
 
 Result = TypeVar("Result")
 
 
-def run_stoppable(work: Coroutine[Any, Any, Result], cancel: CancelToken) -> Result:
-    """Do `work` in a loop of its own in this thread; its connections are closed once told to stop.
+def run_cancellable(work: Coroutine[Any, Any, Result], cancel: CancelToken) -> Result:
+    """Run `work` in a new event loop of this thread; cancelling it closes its connections.
 
     Raises:
         Cancelled: `cancel` is cancelled.
-        Exception: whatever `work` raised.
+        Exception: the error of `work`.
     """
 
     async def watched() -> Result:
         task = asyncio.ensure_future(work)
         while not task.done():
-            await asyncio.wait({task}, timeout=_LOOK_S)
+            await asyncio.wait({task}, timeout=_POLL_S)
             if not task.done() and cancel.is_cancelled:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
@@ -50,7 +50,7 @@ class _Loop(asyncio.SelectorEventLoop):
         answer: asyncio.Future[Any] = self.create_future()
 
         def settle(found: Any, error: BaseException | None) -> None:
-            if answer.done():  # it was given up meanwhile
+            if answer.done():  # cancelled meanwhile
                 return
             if error is None:
                 answer.set_result(found)
