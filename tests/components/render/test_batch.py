@@ -15,8 +15,8 @@ from components.render.batch import (
     skipped_note,
 )
 from pipelines.batch.control import RunProgress
+from pipelines.batch.export import BatchResult, Origin
 from pipelines.batch.job import GalleryImage
-from pipelines.batch.results import BatchResult, Origin
 from pipelines.media.inputs import Skipped
 
 HOSTILE = "<img src=x onerror=alert(1)>"
