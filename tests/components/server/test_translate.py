@@ -30,14 +30,12 @@ from tests.support.raw_http import http, post, upload
 
 TABLE = table("zh")
 
-#: Texts that the walk of the source does not take for words: parts of messages, joints, and
-#: single words in lower case, which look like names of things.
+#: Texts that the walk of the source does not take for words: single words in lower case, which
+#: look like names of things, and the default of a joint.
 SHORT = {
     "match", "unsure", "image", "text", "right", "up", "down", "grow", "shrink",
     "appear", "disappear", "spin", "bounce", "still",
-    "labels", "texts", "images", "question", "prompt", "query", "turn", "later", "caption",
-    "{first}, {rest}", "{first} or {rest}", "{state}: {count}",
-    " ({reason})", "{name} ({reason})",
+    "labels", "texts", "images", "question", "prompt", "query", "caption", "{first}, {rest}",
 }  # fmt: skip
 
 
