@@ -347,7 +347,7 @@ def test_unused_indexes_are_deleted(indexes: Indexes) -> None:
         indexes.tables(name, "picture.m.1").add(entries(clustered(5)))
     now = 1e10
     assert indexes.expire(0.0, now=now) == 0
-    indexes._noted.clear()
+    indexes._recorded.clear()
     entry = next(one for one in indexes._entries() if one.owner == "new")
     indexes._write(type(entry)(**{**entry.__dict__, "used_at": now - 60}))
     assert indexes.expire(3600.0, now=now) == 1
@@ -359,7 +359,7 @@ def test_the_index_of_a_folder_is_kept_however_it_is_used_again(indexes: Indexes
     """A search notes the use of an index without saying that it is a folder's."""
     indexes.record_use("folder", "picture.m.1", kept=True, vectors=5)
     indexes.tables("folder", "picture.m.1").add(entries(clustered(5)))
-    indexes._noted.clear()  # as after the minutes in which a use is not noted again
+    indexes._recorded.clear()  # as after the minutes in which a use is not noted again
     indexes.record_use("folder", "picture.m.1")
     indexes.record_use("folder", "picture.m.1", vectors=4)
     assert indexes.expire(1.0, now=1e10) == 0
