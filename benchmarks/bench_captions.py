@@ -82,8 +82,8 @@ def follow_up(describer: CaptionPipeline, folder: Path, times: int) -> Row:
 
     known, paths = saved(), iter([saved() for _ in range(times + 2)])
     second, first = compare(
-        lambda: describer.answer(known, "what is it", options),
-        lambda: describer.answer(next(paths), "what is it", options),
+        lambda: describer.chat(known, "what is it", None, options),
+        lambda: describer.chat(next(paths), "what is it", None, options),
         times,
     )
     tower = first - second

@@ -82,7 +82,7 @@ class DescribeEndpoints(Endpoints):
         path = self._uploads.path(image, "image")
         with lease(self._store, model, TASK) as held:
             yield from held.wait("")
-            yield from _so_far(held.pipeline.stream_answer(path, question, options))
+            yield from _so_far(held.pipeline.stream_chat(path, question, None, options))
 
     def chat_image(
         self,

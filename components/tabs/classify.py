@@ -227,7 +227,7 @@ class Handlers:
         with lease(self._store, key, TASK) as held:
             yield from held.wait(gr.skip())
             clip = held.pipeline
-            relevance = clip.look(file, label, templates or "")
+            relevance = clip.relevance(file, label, templates or "")
             yield heat_overlay(clip.pictures.open(file), relevance)  # one image held at a time
 
 

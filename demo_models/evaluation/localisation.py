@@ -89,7 +89,7 @@ def measure_relevance(clip: ClipPipeline, seed: int, num: int) -> dict[str, floa
         path = Path(folder) / "scene.png"
         for case in localisation_cases(seed, num):
             case.image.save(path)
-            grid = np.asarray(clip.look(path, case.label, "photo").grid)
+            grid = np.asarray(clip.relevance(path, case.label, "photo").grid)
             rows, columns = grid.shape
             height, width = case.mask.shape
             blocks = case.mask.reshape(rows, height // rows, columns, width // columns)

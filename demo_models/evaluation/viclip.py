@@ -83,8 +83,10 @@ def unrelated_videos(seed: int, num: int) -> list[NDArray[np.uint8]]:
 
 def scene_scores(pipeline: ViClipPipeline, videos: Sequence[NDArray[np.uint8]]) -> list[float]:
     """Return the highest cosine of each video with the texts of the scene bank."""
-    bank = pipeline.embed_texts(SCENE_TEXTS).vectors
-    scores: list[float] = (pipeline.embed_frames(videos) @ bank.T).max(dim=1).values.tolist()
+    bank = pipeline.encoder.embed_texts(SCENE_TEXTS)
+    scores: list[float] = (
+        (pipeline.encoder.embed_frames(videos) @ bank.T).max(dim=1).values.tolist()
+    )
     return scores
 
 

@@ -79,9 +79,9 @@ def video_pairs(seed: int, num: int) -> list[VideoPair]:
 
 def score_pairs(viclip: ViClipPipeline, pairs: Sequence[VideoPair]) -> dict[str, torch.Tensor]:
     """Return of each pair its cosine, those with the bank, and a softmax among ten texts."""
-    videos = viclip.embed_frames([pair.frames for pair in pairs])
-    texts = viclip.embed_texts([pair.text for pair in pairs]).vectors
-    bank = viclip.embed_texts(viclip.judge.bank).vectors
+    videos = viclip.encoder.embed_frames([pair.frames for pair in pairs])
+    texts = viclip.encoder.embed_texts([pair.text for pair in pairs])
+    bank = viclip.encoder.embed_texts(viclip.judge.bank)
     cosines = (videos * texts).sum(dim=-1)
     among = softmax_among(videos, texts, cosines, LOGIT_SCALE)
     return {"cosine": cosines, "neutral": videos @ bank.T, "softmax": among}

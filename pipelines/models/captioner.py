@@ -40,18 +40,13 @@ class Description:
 
 @dataclass(frozen=True, kw_only=True)
 class TextDelta:
-    """A piece of a text in the making; the pieces joined in order are the text.
-
-    Attributes:
-        text: the next piece; may be empty in the last delta.
-        result: the complete text, in the last delta only.
-    """
+    """A piece of a text in the making; the last one, perhaps empty, has the complete result."""
 
     text: str
     result: Description | None = None
 
 
-#: Largest `n` of `candidates`.
+#: Largest `n` of `iter_candidates`.
 MAX_CANDIDATES = 16
 
 #: An image file, or an image in RGB.
@@ -80,16 +75,11 @@ class ImageToTextModel(ABC):
         options: GenerationOptions = DEFAULTS,
         batch_size: int = BATCH_SIZE,
     ) -> list[Description]:
-        """Caption images, all with the same prompt.
+        """Return a description of each image, all with the same prompt, in order.
 
-        Args:
-            images: image files or opened RGB images.
-            prompt: beginning of the caption, or an instruction, depending on the model.
-            options: generation settings.
-            batch_size: images per batch; a server gets one image per request.
-
-        Returns:
-            A description for each image, in order; for an unreadable file one with `error` set.
+        The prompt is the beginning of the caption or an instruction, depending on the model. An
+        unreadable file has a description with `error` set. `batch_size` is for local models; a
+        server gets one image per request.
         """
         results = self.iter_captions(images, prompt, options, batch_size)
         return [result for result in results if result is not None]
@@ -110,18 +100,6 @@ class ImageToTextModel(ABC):
     ) -> Iterator[TextDelta]:
         """Caption one image."""
 
-    def answer(
-        self, image: Path, question: str, options: GenerationOptions = DEFAULTS
-    ) -> Description:
-        """Answer a question about an image."""
-        return _last(self.stream_answer(image, question, options))
-
-    @abstractmethod
-    def stream_answer(
-        self, image: Path, question: str, options: GenerationOptions = DEFAULTS
-    ) -> Iterator[TextDelta]:
-        """Answer a question about an image."""
-
     def chat(
         self,
         image: Path,
@@ -130,7 +108,9 @@ class ImageToTextModel(ABC):
         options: GenerationOptions = DEFAULTS,
     ) -> Description:
         """Answer the next message of a conversation; see `stream_chat`."""
-        return _last(self.stream_chat(image, message, history, options))
+        *_, last = self.stream_chat(image, message, history, options)
+        assert last.result is not None  # every stream that does not raise ends with one
+        return last.result
 
     @abstractmethod
     def stream_chat(
@@ -140,22 +120,11 @@ class ImageToTextModel(ABC):
         history: History = None,
         options: GenerationOptions = DEFAULTS,
     ) -> Iterator[TextDelta]:
-        """Answer the next message of a conversation about an image.
+        """Answer a question or the next message of a conversation about an image.
 
-        Args:
-            image: the image file.
-            message: the new message.
-            history: earlier messages, `{"role": "user" or "assistant", "content": text}`, oldest
-                first; the oldest are dropped if the context is too small.
-            options: generation settings.
+        `history` has earlier messages, `{"role": "user" or "assistant", "content": text}`, oldest
+        first; the oldest are dropped if the context is too small.
         """
-
-    def candidates(
-        self, image: Path, n: int, options: GenerationOptions = DEFAULTS, prompt: str = ""
-    ) -> list[Description]:
-        """Return up to `n` different captions of an image."""
-        results = self.iter_candidates(image, n, options, prompt)
-        return [result for result in results if result is not None]
 
     @abstractmethod
     def iter_candidates(
@@ -176,11 +145,3 @@ def check_candidates(n: object) -> None:
             limit=MAX_CANDIDATES,
             given=shown(n),
         )
-
-
-def _last(deltas: Iterator[TextDelta]) -> Description:
-    result = None
-    for delta in deltas:
-        result = delta.result
-    assert result is not None  # every stream that does not raise ends with one
-    return result

@@ -19,6 +19,7 @@ _clip = partial(
     task="image-text",
     family="CLIP",
     pipeline="pipelines.models.clip.pipeline:ClipPipeline",
+    licence="MIT",
 )
 
 _OPENAI_CLIP = ContrastiveTraits(
@@ -56,7 +57,6 @@ CLIP_B32 = _clip(
     title="CLIP ViT-B/32",
     repo="openai/clip-vit-base-patch32",
     revision="3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268",
-    licence="MIT",
     memory_gb=0.9,
     download_gb=0.61,
     contrastive=_OPENAI_CLIP,
@@ -67,7 +67,6 @@ CLIP_L14 = _clip(
     title="CLIP ViT-L/14",
     repo="openai/clip-vit-large-patch14",
     revision="32bd64288804d66eefd0ccbe215aa642df71cc41",
-    licence="MIT",
     memory_gb=2.1,
     download_gb=1.71,
     contrastive=_OPENAI_CLIP,

@@ -71,13 +71,8 @@ class _Header(pydantic.BaseModel, strict=True):
 class LinearProbe:
     """Linear classifier over the unit vectors of images by one model.
 
-    Attributes:
-        model: catalogue key of the model.
-        revision: of the model's weights; see `weights_revision`.
-        labels: L distinct classes.
-        weight: (L, D) float32.
-        bias: (L,) float32.
-        facts: training and score.
+    `model` is a catalogue key, `revision` that of its weights; see `weights_revision`. `weight` is
+    (L, D) and `bias` (L,), both float32, for L distinct labels.
     """
 
     model: str
@@ -225,13 +220,7 @@ def spec_of(probe: LinearProbe) -> ModelSpec:
 
 
 def check_model(probe: LinearProbe, model: str, revision: str, dim: int) -> None:
-    """Check that a probe was trained with the weights in use.
-
-    Args:
-        probe: the probe.
-        model: key of the model in use.
-        revision: of its weights.
-        dim: length of its vectors.
+    """Check that a probe was trained with the weights in use: their model, revision and dimension.
 
     Raises:
         InputError: it was trained with others; the message names both models.
@@ -277,12 +266,7 @@ NUM_GUESSES = 5
 
 @dataclass(frozen=True)
 class Guess:
-    """Most likely classes of an image.
-
-    Attributes:
-        classes: indices of 1 to `NUM_GUESSES` classes, most likely first.
-        probabilities: of these classes, 0..1.
-    """
+    """Indices and probabilities of 1 to `NUM_GUESSES` classes of an image, most likely first."""
 
     classes: tuple[int, ...]
     probabilities: tuple[float, ...]

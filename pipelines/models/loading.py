@@ -11,12 +11,8 @@ from pipelines.core.errors import WeightsError
 def load_stock(model_class: Any, folder: Path, *, key: str, dtype: str, **options: Any) -> Any:
     """Return a stock model in evaluation mode, without gradients.
 
-    Args:
-        model_class: class of transformers with `from_pretrained`.
-        folder: the checkpoint in Hub format.
-        key: public name of the model, for messages.
-        dtype: "float32" or "bfloat16".
-        options: of `from_pretrained`.
+    `model_class` has `from_pretrained`, which gets `options`; `dtype` is "float32" or "bfloat16";
+    `key` names the model in messages.
 
     Raises:
         WeightsError: tensors are missing or of another shape.

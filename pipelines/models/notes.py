@@ -26,14 +26,9 @@ VIDEO_LOST = (
 
 
 def language_notes(texts: Iterable[str], languages: tuple[str, ...], task: Task) -> list[str]:
-    """Return a note if labels or queries are in a language that the model was not trained on.
+    """Return a note if texts are in a language that the model was not trained on.
 
     They are answered all the same; the note names a model of `task` that reads the language.
-
-    Args:
-        texts: what a person typed.
-        languages: ISO 639-1 codes of the languages that the model reads well.
-        task: the model's task.
     """
     text = "\n".join(texts)[:20_000]
     if found := _foreign_script(text, languages):

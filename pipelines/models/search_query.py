@@ -14,13 +14,7 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class QueryVector:
-    """A query in a model's vector space.
-
-    Attributes:
-        vector: (D,) float32 unit vector.
-        kind: what the query consists of.
-        notes: hints for the person who asked, one sentence each.
-    """
+    """A query: (D,) float32 unit vector, kind, and notes for the person who asked."""
 
     vector: Vectors
     kind: QueryKind
@@ -43,13 +37,7 @@ def query_kind(text: Vectors | None, image: Vectors | None) -> QueryKind:
 
 
 def blend(text: Vectors | None, image: Vectors | None, text_weight: float) -> Vectors:
-    """Return the unit vector of a query: the weighted sum of its parts.
-
-    Args:
-        text: (D,) unit vector, or None.
-        image: likewise; at least one of the two is given.
-        text_weight: share of the text, 0..1, if both are given.
-    """
+    """Return the unit vector of (D,) unit vectors: one, or both with `text_weight` in 0..1."""
     if text is None or image is None:
         mixed = text if image is None else image
         assert mixed is not None
@@ -61,13 +49,9 @@ def blend(text: Vectors | None, image: Vectors | None, text_weight: float) -> Ve
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FileVectors:
-    """Vectors of one file: one of an image, or one for each window of a video.
+    """(N, D) float32 unit vectors of one image, or of the windows of a video, with their times.
 
-    Attributes:
-        starts_s: (N,) start of each part; 0 for an image.
-        ends_s: (N,) its end; 0 for an image.
-        vectors: (N, D) float32 unit vectors.
-        notes: hints for the person who asked, one sentence each.
+    Starts and ends are in seconds, (N,) each; 0 for an image.
     """
 
     starts_s: NDArray[np.float64]

@@ -16,11 +16,9 @@ _WHITESPACE = regex.compile(r"\s+")
 def clean_text(text: str, cleaning: str) -> str:
     """Return a text in the form that the model was trained on, cut to `MAX_TEXT_CHARS`.
 
-    Args:
-        text: any text.
-        cleaning: "openai", the cleaning of CLIP's own tokeniser that transformers' `CLIPTokenizer`
-            omits: mended encodings, HTML entities resolved (twice), collapsed whitespace, lower
-            case; "lower": lower case only; "none".
+    "openai" is the cleaning of CLIP's own tokeniser, which transformers' `CLIPTokenizer` omits:
+    mended encodings, HTML entities resolved (twice), collapsed whitespace, lower case. "lower" is
+    lower case only, "none" no change.
 
     Source: openai/CLIP clip/simple_tokenizer.py, MIT; differs: form only.
     """

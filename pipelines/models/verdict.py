@@ -9,8 +9,9 @@ import torch
 
 from pipelines.compute.lru import LruCache
 from pipelines.core.messages import Message
-from pipelines.core.results import Verdict
+from pipelines.core.results import LabelScore, Verdict
 from pipelines.core.spec import ContrastiveTraits, VideoTextTraits
+from pipelines.core.text import cut_note
 from pipelines.weights.demo_card import read_demo_card
 
 BANKS = Path(__file__).parent / "banks"
@@ -59,13 +60,7 @@ def evidence(
 
 
 class Judge:
-    """Verdicts of one model.
-
-    Args:
-        traits: bank, weight and thresholds.
-        vectors: encodes texts; the bank is encoded on first use with a template.
-        scale: the model's logit scale.
-    """
+    """Verdicts of one model with logit scale `scale`; the bank is encoded on first use."""
 
     def __init__(
         self, traits: ContrastiveTraits | VideoTextTraits, vectors: TextVectors, scale: float
@@ -126,6 +121,34 @@ class Judge:
             return "match"
         return "no match" if value < low else "unsure"
 
+    def label_scores(
+        self,
+        labels: Sequence[str],
+        probabilities: torch.Tensor,
+        cosines: torch.Tensor,
+        evidence: torch.Tensor,
+        cut: Sequence[bool],
+        max_tokens: int,
+    ) -> tuple[LabelScore, ...]:
+        """Return the scores of L labels, most probable first, from (L,) values of each.
+
+        `cut` states which labels are longer than `max_tokens`, the model's limit.
+        """
+        note = cut_note(max_tokens)
+        values = (probabilities.tolist(), cosines.tolist(), evidence.tolist(), cut)
+        scores = [
+            LabelScore(
+                label=label,
+                probability=probability,
+                cosine=cosine,
+                evidence=value,
+                verdict=self.verdict(value),
+                note=note if is_cut else "",
+            )
+            for label, probability, cosine, value, is_cut in zip(labels, *values, strict=True)
+        ]
+        return tuple(sorted(scores, key=lambda score: -score.probability))
+
     def score(self, values: torch.Tensor) -> torch.Tensor:
         """Return evidence for texts as 0..1: a sigmoid around the middle of the thresholds.
 
@@ -152,10 +175,8 @@ _FOREIGN = {
 class SceneCheck:
     """Comparison of images with the scenes of a demo model; no check for other models.
 
-    Attributes:
-        bank: (B, D) vectors of texts that name every scene of one object; None: no check.
-        scale: the model's logit scale where softmax shares are compared, 0 where cosines are.
-        threshold: best score below which an image counts as foreign.
+    `bank` has (B, D) vectors of texts that name every scene of one object. Images whose best score
+    is below `threshold` are foreign: a softmax share with `scale`, a cosine if that is 0.
     """
 
     bank: torch.Tensor | None

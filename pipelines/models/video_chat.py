@@ -17,15 +17,10 @@ from pipelines.media.video.open import open_video
 
 @dataclass(frozen=True, kw_only=True)
 class SeenFrames:
-    """Frames that a model reads; times are in seconds on the player's clock.
+    """Times of the frames that a model reads, in seconds on the player's clock.
 
-    Attributes:
-        times_s: time of each frame in the video; the last one may be repeated.
-        start_s: start of the part that they cover.
-        end_s: its end.
-        video_end_s: end of the whole video.
-        counted_from_s: zero of the times that the model names: its prompt states the length of the
-            part but not its position in the video.
+    They cover a part of a video; the last one may be repeated. `counted_from_s` is the zero of the
+    times that the model names: its prompt states the length of the part but not its position.
     """
 
     times_s: tuple[float, ...]
@@ -169,16 +164,8 @@ class VideoChatModel(ABC):
     ) -> Iterator[AnswerDelta]:
         """Answer the next question of a conversation about a video, piece by piece.
 
-        Closing the stream ends the work.
-
-        Args:
-            video: a video file.
-            question: the new question.
-            history: earlier messages, `{"role": "user" or "assistant", "content": text}`, oldest
-                first.
-            options: generation settings.
-            part: the part of the video to read.
-            compress: drop visual tokens inside the model, if it can: faster on long videos.
+        Closing the stream ends the work. `compress` drops visual tokens inside the model, if it
+        can: faster on long videos.
 
         Yields:
             Deltas, the last one with the `VideoAnswer`; empty ones as signs of life.
@@ -227,14 +214,10 @@ def decode_previews(
 ) -> Generator[Sign, None, dict[float, Pixels]]:
     """Return previews, (H, W, 3) uint8 RGB, by their times; unreadable frames are left out.
 
-    Args:
-        video: a video file.
-        times_s: times of the frames.
-        max_seconds: longest accepted video; 0 for any.
-        sign: yielded several times a second; closing the generator ends the decoding.
+    `sign` is yielded several times a second; closing the generator ends the decoding.
 
     Raises:
-        MediaError: the file is not a readable video, or too long.
+        MediaError: not a readable video, or longer than `max_seconds` (0: any length).
     """
 
     def decode(cancel: CancelToken) -> dict[float, Pixels]:

@@ -313,7 +313,7 @@ def _chosen(
     """Return what stands out among the nearest, near-duplicates folded, with thumbnails."""
     cosines: NDArray[np.float32] = near.vectors @ query.vector
     strong = strengths(cosines, tables.sample() @ query.vector)
-    judged = pipeline.judge_found(query, near.vectors)
+    judged = pipeline.assess(query, near.vectors)
     verdicts = [None if one is None else one.verdict for one in judged]
     rows = [row for row in range(len(cosines)) if strong[row] >= EDGE or verdicts[row] == "match"]
     groups = [[rows[index] for index in group] for group in fold(near.vectors[rows])]

@@ -14,7 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, TextStreamer
 
 from pipelines.compute import background
 from pipelines.core.cancel import CancelToken
-from pipelines.models.captioning.decoding import GenerationRun, StopOnCancel, stream_generation
+from pipelines.models.captioning.decoding import StopOnCancel, generate, stream_generation
 
 STEPS = 60
 
@@ -66,8 +66,8 @@ class Handing(TextStreamer):
 
 
 def stream(model: Any) -> Iterator[str]:
-    def work(run: GenerationRun[str]) -> None:
-        run.generate(model, streamer=Handing(run.emit), **inputs())
+    def work(emit: Callable[[str], None]) -> None:
+        generate(model, streamer=Handing(emit), **inputs())
 
     running = stream_generation(work)
     with closing(running) as pieces:

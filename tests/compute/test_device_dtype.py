@@ -41,7 +41,7 @@ def compared(clip: Any) -> str:
 
 
 def described(model: Any) -> str:
-    return f"{model.caption([PICTURE])} {model.answer(PICTURE, 'how many shapes?', DRAWN)}"
+    return f"{model.caption([PICTURE])} {model.chat(PICTURE, 'how many shapes?', None, DRAWN)}"
 
 
 def matched(model: Any) -> str:

@@ -11,8 +11,10 @@ import torch
 from PIL import Image
 
 from pipelines.compute.device import Device
+from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Settings
 from pipelines.core.spec import GenerativeTraits
+from pipelines.models.captioner import Description, ImageToTextModel
 from pipelines.models.captioning import traits
 from pipelines.models.captioning.pipeline import CaptionPipeline
 from tests.fakes import tiny_captioning as tiny_describe
@@ -82,3 +84,13 @@ def draw(root: Path, count: int = 5) -> list[Path]:
         paths.append(root / f"{index}.png")
         image.save(paths[-1])
     return paths
+
+
+#: The options where a test names none.
+GREEDY = GenerationOptions()
+
+
+def candidates(
+    model: ImageToTextModel, image: Path, n: int, options: GenerationOptions = GREEDY
+) -> list[Description]:
+    return [one for one in model.iter_candidates(image, n, options) if one is not None]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from pipelines.compute.device import Device
 from pipelines.core.settings import Settings
 from pipelines.models.viclip.checkpoints import VICLIP_B16
 from pipelines.models.viclip.pipeline import ViClipPipeline
+from pipelines.models.viclip.processing_viclip import Pixels
 from tests.fakes.tiny_clip import FIXTURES
 
 GOLDEN = FIXTURES / "viclip"
@@ -42,6 +44,25 @@ def make_golden_folder(folder: Path) -> Path:
     config = {"size": "tiny", "auto_map": {"AutoModel": "viclip.ViCLIP"}, **HEADS}
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
     return folder
+
+
+def stride_indices(num_available: int, num_frames: int = 8) -> list[int]:
+    """Frames that the reference's demo chooses: the first, then at a stride of whole frames.
+
+    Source: OpenGVLab/InternVideo@3965eef Data/InternVid/viclip, Apache-2.0.
+    """
+    assert num_available >= num_frames
+    step = num_available // num_frames
+    return [step * position for position in range(num_frames)]
+
+
+def similarities(
+    viclip: ViClipPipeline, clips: Sequence[Pixels], texts: Sequence[str]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and probabilities of N clips with M texts, (N, M) each."""
+    words = viclip.encoder.embed_texts(texts)
+    cosines = viclip.encoder.embed_frames(clips) @ words.T
+    return cosines, viclip.probabilities(cosines)
 
 
 def make_pipeline(folder: Path, dtype: str = "float32", *, packed: bool = False) -> ViClipPipeline:

@@ -1,1 +1,1 @@
-"""Image -> text over stock transformers classes: captions, answers, conversations. Torch-free."""
+"""Image -> text over stock transformers classes: captions, answers, conversations."""

@@ -1,9 +1,9 @@
-"""How tokens are chosen, when to stop, and how they become pieces of text."""
+"""Sampling, stop criteria and streaming of generated texts."""
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from transformers import LogitsProcessor, StoppingCriteria, TopPLogitsWarper
@@ -14,7 +14,7 @@ from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.options import GenerationOptions
 from pipelines.models.repetition import LoopGuard
 
-#: The token of each thread's run: other threads may compute with the same model.
+#: The token of each thread's run; several threads may compute with one model.
 _run = threading.local()
 
 
@@ -22,7 +22,7 @@ _run = threading.local()
 def cancellable(cancel: CancelToken) -> Iterator[None]:
     """Check `cancel` before each layer that this thread computes within the block.
 
-    Only layers of models that `watch_layers` was called for are checked.
+    Only layers of models passed to `watch_layers` are checked.
     """
     _run.cancel = cancel
     try:
@@ -32,13 +32,13 @@ def cancellable(cancel: CancelToken) -> Iterator[None]:
 
 
 def current_token() -> CancelToken:
-    """Return the token of this thread's run."""
+    """Return the cancel token of this thread's run."""
     token: CancelToken = getattr(_run, "cancel", NEVER)
     return token
 
 
 def watch_layers(model: torch.nn.Module) -> None:
-    """Register the check before every layer of a model, vision and language alike."""
+    """Register the check before every layer of a model."""
     for module in list(model.modules()):
         if isinstance(module, torch.nn.ModuleList):
             for layer in module:
@@ -55,15 +55,15 @@ Result = TypeVar("Result")
 
 
 class SeededSampling(LogitsProcessor):
-    """Makes greedy decoding draw at random, each row from its own seed.
+    """Random sampling for greedy decoding, with a seed for each row.
 
-    Adding Gumbel noise to the logits and taking the largest draws from their softmax. A row's
-    noise depends on its seed and on how many tokens came before alone, so a text is the same
-    whoever else is in the batch, and no other request's draws move it.
+    The largest of the logits plus Gumbel noise is a draw from their softmax. A row's noise depends
+    only on its seed and its number of previous tokens, so that neither the batch nor other requests
+    change a text.
     """
 
     def __init__(self, options: GenerationOptions, seeds: Sequence[int]) -> None:
-        """Draw with `options`' temperature and top_p; `seeds` has one for each row."""
+        """Use `options`' temperature and top_p; `seeds` has one for each row."""
         self._temperature = options.temperature
         self._top_p = TopPLogitsWarper(options.top_p) if options.top_p < 1.0 else None
         self._seeds = list(seeds)
@@ -85,7 +85,7 @@ def _gumbel(size: int, source: torch.Generator) -> torch.Tensor:
 
 
 class StopOnRepetition(StoppingCriteria):
-    """Ends each row that has begun to repeat itself, or has reached a stop."""
+    """Ends each row that repeats itself or has reached a stop."""
 
     def __init__(self, decode: Decode, stops: Sequence[str], rows: int, skip: int) -> None:
         """Watch `rows` rows; the first `skip` tokens of each are not part of the text."""
@@ -106,7 +106,6 @@ class StopOnCancel(StoppingCriteria):
     """Ends every row once a token is cancelled."""
 
     def __init__(self, cancel: CancelToken) -> None:
-        """Check `cancel` before each token."""
         self._cancel = cancel
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
@@ -114,76 +113,61 @@ class StopOnCancel(StoppingCriteria):
         return torch.full((input_ids.shape[0],), self._cancel.is_cancelled, device=input_ids.device)
 
 
-class GenerationRun(Generic[Piece]):
-    """The means of one run in its thread.
-
-    Attributes:
-        emit: yields a piece to the reader.
-    """
-
-    def __init__(self, emit: Callable[[Piece], None], cancel: CancelToken) -> None:
-        """Emit by `emit`; end once `cancel` is cancelled."""
-        self.emit = emit
-        self._cancel = cancel
-
-    def generate(self, model: Any, **inputs: Any) -> torch.Tensor:
-        """Return the tokens of `model.generate`, fewer once the run is cancelled."""
-        criteria = [*inputs.pop("stopping_criteria", ()), StopOnCancel(self._cancel)]
-        made: torch.Tensor = model.generate(**inputs, stopping_criteria=criteria)
-        return made
+def generate(model: Any, **inputs: Any) -> torch.Tensor:
+    """Return the tokens of `model.generate`, fewer once this thread's run is cancelled."""
+    criteria = [*inputs.pop("stopping_criteria", ()), StopOnCancel(current_token())]
+    tokens: torch.Tensor = model.generate(**inputs, stopping_criteria=criteria)
+    return tokens
 
 
 def stream_generation(
-    work: Callable[[GenerationRun[Piece]], Result],
+    work: Callable[[Callable[[Piece], None]], Result],
 ) -> Generator[Piece | None, None, Result]:
-    """Run `work` in a background thread; yield its pieces, and None as a sign of life.
+    """Run `work` in a background thread; yield the pieces it emits, and None as a sign of life.
 
-    The reader may close this at each yield: the computation then ends within a layer of the
-    model, and has ended when `close` returns.
+    Closing the generator stops the computation within a layer and waits for its end.
 
     Raises:
-        Exception: the error of `work`, in the caller's thread.
+        Exception: the error of `work`.
     """
-    made: list[Result] = []
+    results: list[Result] = []
 
     def run(emit: Callable[[Piece], None], cancel: CancelToken) -> None:
         with cancellable(cancel):
-            made.append(work(GenerationRun(emit, cancel)))
+            results.append(work(emit))
 
     with closing(stream_work(run)) as pieces:
         yield from pieces
-    return made[0]
+    return results[0]
 
 
 class PieceStreamer(BaseStreamer):
-    """Takes tokens from `generate` and hands on pieces of text that stay as they are."""
+    """Streamer for `generate` that emits final pieces of text."""
 
     def __init__(self, decode: Decode, guard: LoopGuard, emit: Callable[[str], None]) -> None:
-        """Decode with `decode`, hold back with `guard`; `ids` collects the tokens."""
         self._decode = decode
         self._guard = guard
         self._emit = emit
-        self._prompt_came = False
+        self._started = False
         self.ids: list[int] = []
 
     def put(self, value: torch.Tensor) -> None:
-        """Take one token; the first call is the prompt, or the decoder's start."""
-        if not self._prompt_came:
-            self._prompt_came = True
+        """Take one token; the first call is the prompt or the decoder's start."""
+        if not self._started:
+            self._started = True
             return
         self.ids += value.reshape(-1).tolist()
         self._emit(self._guard.feed(self._decode(self.ids).lstrip()))
 
     def end(self) -> None:
-        """Hand on what was held back."""
+        """Emit the rest of the text."""
         self._emit(self._guard.end(self._decode(self.ids).strip()))
 
 
 class StopGuarded(StoppingCriteria):
-    """Ends the one row that a guard has found the end of."""
+    """Ends the only row once its guard, which is fed elsewhere, has found an end."""
 
     def __init__(self, guard: LoopGuard) -> None:
-        """Ask `guard`, which is fed elsewhere."""
         self._guard = guard
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:

@@ -1,6 +1,6 @@
-"""From an image to what the language model reads: one class for each way that there is.
+"""Connectors from an image to the inputs of a language model, one class per kind.
 
-Shapes: B images, P patches, Q query tokens, N tokens an image takes in the prompt, D width of the
+Shapes: B images, P patches, Q query tokens, N tokens of an image in the prompt, D width of the
 language model, V width of the vision tower, L tokens of the longest prompt.
 """
 
@@ -18,13 +18,13 @@ from pipelines.core.spec import GenerativeTraits
 from pipelines.models.captioning.image_cache import Tensors
 from pipelines.models.captioning.prompts import ImagePrompt
 
-#: The longer side of an image as a multiple of the shorter one; what is longer is shortened.
+#: Greatest aspect ratio of an image; a longer one is shortened.
 MAX_ASPECT = 100
 
 
 @dataclass(frozen=True)
 class InputParts:
-    """What a checkpoint is loaded into; `qformer_tokenizer` where there is one."""
+    """A loaded checkpoint; `qformer_tokenizer` for InstructBLIP only."""
 
     model: Any
     image_processor: Any
@@ -35,7 +35,7 @@ class InputParts:
 
 @dataclass(frozen=True)
 class Row:
-    """One image with its prompt, ready for `generate`."""
+    """One encoded image with its prompt."""
 
     encoded: Tensors
     prompt: ImagePrompt
@@ -43,12 +43,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Job:
-    """A call of `generate`.
+    """A call of `generate` of a model or a part of it.
 
-    Attributes:
-        model: whose `generate` is called.
-        inputs: its inputs.
-        skip: tokens at the start of each row it returns that are not the answer.
+    The first `skip` tokens of each output row are not part of the answer.
     """
 
     model: Any
@@ -57,19 +54,17 @@ class Job:
 
 
 class ImageConnector(ABC):
-    """Prepares and encodes images, and joins them with prompts."""
+    """Preparation and encoding of images, and their combination with prompts."""
 
     def __init__(self, parts: InputParts) -> None:
-        """Use the loaded `parts`."""
         self.parts = parts
         self.model, self.traits = parts.model, parts.traits
 
     def check(self) -> None:
-        """Make sure that the image's place in the prompt is the one that the model looks for.
+        """Check that the template's image text contains this checkpoint's image token once.
 
         Raises:
-            WeightsError: the declared text holds no image token of this checkpoint, so that the
-                model would answer without the image.
+            WeightsError: it does not, so the model would answer without the image.
         """
         if not self.traits.image_text:
             return
@@ -81,10 +76,9 @@ class ImageConnector(ABC):
             )
 
     def prepare(self, image: Image.Image) -> Tensors:
-        """Return what the stock image processor makes of an RGB image, tensors on the CPU.
+        """Return the stock image processor's output for an RGB image, tensors on the CPU.
 
-        A strip of more than 1:100 is shortened to that: some processors refuse it, others make
-        gigabytes of it.
+        Longer strips than 1:100 are shortened: some processors refuse them, others need gigabytes.
         """
         processor, options = self.parts.image_processor, dict[str, Any](self.traits.image_options)
         if self.traits.max_image_pixels:
@@ -96,28 +90,27 @@ class ImageConnector(ABC):
 
     @torch.no_grad()
     def encode(self, prepared: Sequence[Tensors]) -> list[Tensors]:
-        """Run the vision tower; returns one entry for each image, on the model's device."""
+        """Run the vision tower; return one entry for each image, on the model's device."""
         return self._encode([self._placed(one) for one in prepared])
 
     def tokenise(self, text: str, encoded: Tensors) -> list[int]:
-        """Return the ids of a prompt as the stock processor would make them."""
+        """Return the ids that the stock processor would make of a prompt."""
         count = self.image_tokens(encoded)
         image = [int(self.model.config.image_token_id)] if count else []
-        ids = self.parts.tokenizer(
-            text, add_special_tokens=self.traits.special_tokens, verbose=False
-        )["input_ids"]
+        special = self.traits.special_tokens
+        ids = self.parts.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
         if self.traits.image_first:
             return image * count + list(ids)
         return [token for one in ids for token in ([one] * count if [one] == image else [one])]
 
     @torch.no_grad()
     def job(self, rows: Sequence[Row]) -> Job:
-        """Join the rows, padded on the left, into one call of `generate`."""
+        """Combine the rows, padded on the left, into one call of `generate`."""
         return self._job(rows)
 
     @abstractmethod
     def image_tokens(self, encoded: Tensors) -> int:
-        """Return how many tokens of the prompt an encoded image takes."""
+        """Return the number of prompt tokens of an encoded image."""
 
     @abstractmethod
     def _encode(self, images: list[Tensors]) -> list[Tensors]: ...
@@ -133,8 +126,14 @@ class ImageConnector(ABC):
             for name, tensor in prepared.items()
         }
 
+    def _patches(self, images: list[Tensors]) -> list[Tensors]:
+        """Return the vision tower's output, "states": (P, V), of each image."""
+        pixels = torch.cat([image["pixel_values"] for image in images])
+        states = self.model.vision_model(pixel_values=pixels).last_hidden_state  # (B, P, V)
+        return [{"states": one} for one in states]
+
     def _dtype(self) -> torch.dtype:
-        """Return the dtype of the first convolution: others may be quantised or kept apart."""
+        """Return the dtype of the first convolution; other layers may have another one."""
         for module in self.model.modules():
             if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d):
                 return module.weight.dtype
@@ -153,7 +152,7 @@ class ImageConnector(ABC):
 
 
 class QueryTokens(ImageConnector):
-    """BLIP-2: the Q-Former's output, (Q, D), takes the place of Q image tokens."""
+    """BLIP-2: the Q-Former's output, (Q, D), replaces Q image tokens."""
 
     def image_tokens(self, encoded: Tensors) -> int:
         """Return Q."""
@@ -179,18 +178,16 @@ class QueryTokens(ImageConnector):
 
 
 class InstructedQueryTokens(QueryTokens):
-    """InstructBLIP: the vision tower's output, (P, V), is kept; the Q-Former reads the question."""
+    """InstructBLIP: the Q-Former reads the patches, (P, V), and the question."""
 
     def _encode(self, images: list[Tensors]) -> list[Tensors]:
-        pixels = torch.cat([image["pixel_values"] for image in images])
-        states = self.model.vision_model(pixel_values=pixels).last_hidden_state  # (B, P, V)
-        return [{"states": one} for one in states]
+        return self._patches(images)
 
     def _features(self, rows: Sequence[Row]) -> torch.Tensor:
         return torch.stack([self._instructed(row) for row in rows])
 
     def _instructed(self, row: Row) -> torch.Tensor:
-        """Return (Q, D) for one image: what `get_image_features` does behind the vision tower."""
+        """Return (Q, D): what `get_image_features` does after the vision tower, for one image."""
         model, states = self.model, row.encoded["states"].unsqueeze(0)
         room = int(model.config.qformer_config.max_position_embeddings)
         ids = self.parts.qformer_tokenizer(row.prompt.text, verbose=False)["input_ids"]
@@ -210,20 +207,18 @@ class InstructedQueryTokens(QueryTokens):
 
 
 class CrossAttention(ImageConnector):
-    """BLIP captions: the decoder looks at the patches, (P, V)."""
+    """BLIP captions: the decoder attends to the patches, (P, V)."""
 
     def image_tokens(self, encoded: Tensors) -> int:
-        """Return 0: the image stands beside the prompt."""
+        """Return 0: the image is not part of the prompt."""
         return 0
 
     def tokenise(self, text: str, encoded: Tensors) -> list[int]:
-        """Return the decoder's start token and those of the prompt."""
+        """Return the decoder's start token and the prompt's tokens."""
         return [int(self.model.config.text_config.bos_token_id), *super().tokenise(text, encoded)]
 
     def _encode(self, images: list[Tensors]) -> list[Tensors]:
-        pixels = torch.cat([image["pixel_values"] for image in images])
-        states = self.model.vision_model(pixel_values=pixels).last_hidden_state
-        return [{"states": one} for one in states]
+        return self._patches(images)
 
     def _ends(self) -> dict[str, int]:
         text = self.model.config.text_config
@@ -238,7 +233,7 @@ class CrossAttention(ImageConnector):
 
 
 class QuestionEncoder(CrossAttention):
-    """BLIP answers: an encoder reads the question looking at the patches, the decoder reads it."""
+    """BLIP answers: an encoder reads question and patches, the decoder reads its output."""
 
     def tokenise(self, text: str, encoded: Tensors) -> list[int]:
         """Return the ids of the question, with the tokeniser's own start and end."""
@@ -268,13 +263,13 @@ class QuestionEncoder(CrossAttention):
 
 
 class ProjectedPatches(ImageConnector):
-    """LLaVA, InternVL, Florence-2: every patch, or tile of patches, takes image tokens."""
+    """LLaVA, InternVL, Florence-2: every patch, or tile of patches, becomes image tokens."""
 
-    #: Whether the model gives its features, and takes them back, as a list or as one tensor.
+    #: Whether the features of the model are a list rather than one tensor.
     _listed = False
 
     def image_tokens(self, encoded: Tensors) -> int:
-        """Return N: what the projector made of this image."""
+        """Return N, the projector's number of vectors for this image."""
         return encoded["features"].shape[:-1].numel()
 
     def _encode(self, images: list[Tensors]) -> list[Tensors]:
@@ -287,70 +282,64 @@ class ProjectedPatches(ImageConnector):
 
     def _job(self, rows: Sequence[Row]) -> Job:
         ids, mask = self._padded(rows)
-        features = torch.cat([row.encoded["features"] for row in rows])
-        given = list(features) if self._listed else features
-        seen = SimpleNamespace(pooler_output=given)
-        inputs = {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": {"image": seen}}
+        outputs = {"image": SimpleNamespace(**self._outputs(rows))}
+        inputs = {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": outputs}
         seq2seq = self.traits.decoder == "seq2seq"
         return Job(self.model, inputs, 1 if seq2seq else ids.shape[1])
 
+    def _outputs(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """Return what the model's `get_image_features` gives for these images together."""
+        features = torch.cat([row.encoded["features"] for row in rows])
+        return {"pooler_output": list(features) if self._listed else features}
 
-class GriddedPatches(ProjectedPatches):
-    """Qwen-VL: as many patches as the image's proportions call for, placed by their grid.
 
-    Qwen3-VL also feeds patches of earlier layers into the first layers of its language model;
-    they are kept as "deep 0", "deep 1", …, each of the shape of "features".
-    """
+class SizedPatches(ProjectedPatches):
+    """MiniCPM-V: as many patches as the image's size calls for; one view, no slices."""
 
     def _encode(self, images: list[Tensors]) -> list[Tensors]:
         return [self._encode_one(image) for image in images]
 
     def _encode_one(self, image: Tensors) -> Tensors:
+        output = self.model.get_image_features(
+            pixel_values=image["pixel_values"], target_sizes=image["target_sizes"]
+        )
+        return {"features": torch.cat(list(output.pooler_output))}
+
+    def _outputs(self, rows: Sequence[Row]) -> dict[str, Any]:
+        return {"pooler_output": [row.encoded["features"] for row in rows]}
+
+
+class GriddedPatches(SizedPatches):
+    """Qwen-VL: likewise, placed by their grid.
+
+    Qwen3-VL also feeds patches of earlier layers into the first layers of its language model;
+    they are cached as "deep 0", "deep 1", …, each of the shape of "features".
+    """
+
+    def _encode_one(self, image: Tensors) -> Tensors:
         grid = image["image_grid_thw"]  # (1, 3) int64: frames, rows, columns of patches
-        seen = self.model.get_image_features(
+        output = self.model.get_image_features(
             pixel_values=image["pixel_values"], image_grid_thw=grid
         )
-        deep = getattr(seen, "deepstack_features", None) or []
+        deep = getattr(output, "deepstack_features", None) or []
         return {
-            "features": torch.cat(list(seen.pooler_output)),
+            "features": torch.cat(list(output.pooler_output)),
             "grid": grid,
             **{f"deep {layer}": torch.cat(list(one)) for layer, one in enumerate(deep)},
         }
 
-    def _job(self, rows: Sequence[Row]) -> Job:
-        ids, mask = self._padded(rows)
-        seen = SimpleNamespace(pooler_output=[row.encoded["features"] for row in rows])
-        deep = [name for name in rows[0].encoded if name.startswith("deep ")]
-        if deep:
-            layers = [[row.encoded[name] for row in rows] for name in deep]
-            seen.deepstack_features = layers
-        inputs = {
-            "input_ids": ids,
-            "attention_mask": mask,
-            "mm_encoder_outputs": {"image": seen},
-            "image_grid_thw": torch.cat([row.encoded["grid"] for row in rows]),
-            "mm_token_type_ids": (ids == self.model.config.image_token_id).long(),
-        }
-        return Job(self.model, inputs, ids.shape[1])
-
-
-class SizedPatches(ProjectedPatches):
-    """MiniCPM-V: likewise, placed by their size; one view of the whole image, no slices."""
-
-    def _encode(self, images: list[Tensors]) -> list[Tensors]:
-        return [{"features": torch.cat(self._features(image))} for image in images]
-
-    def _features(self, image: Tensors) -> list[torch.Tensor]:
-        seen = self.model.get_image_features(
-            pixel_values=image["pixel_values"], target_sizes=image["target_sizes"]
-        )
-        return list(seen.pooler_output)
+    def _outputs(self, rows: Sequence[Row]) -> dict[str, Any]:
+        outputs = super()._outputs(rows)
+        if deep := [name for name in rows[0].encoded if name.startswith("deep ")]:
+            outputs["deepstack_features"] = [[row.encoded[n] for row in rows] for n in deep]
+        return outputs
 
     def _job(self, rows: Sequence[Row]) -> Job:
-        ids, mask = self._padded(rows)
-        seen = SimpleNamespace(pooler_output=[row.encoded["features"] for row in rows])
-        inputs = {"input_ids": ids, "attention_mask": mask, "mm_encoder_outputs": {"image": seen}}
-        return Job(self.model, inputs, ids.shape[1])
+        job = super()._job(rows)
+        job.inputs["image_grid_thw"] = torch.cat([row.encoded["grid"] for row in rows])
+        is_image = job.inputs["input_ids"] == self.model.config.image_token_id
+        job.inputs["mm_token_type_ids"] = is_image.long()
+        return job
 
 
 def _within_reason(image: Image.Image) -> Image.Image:
@@ -361,7 +350,7 @@ def _within_reason(image: Image.Image) -> Image.Image:
     return image.resize((min(width, most), min(height, most)))
 
 
-#: What each `GenerativeTraits.connector` is built by.
+#: Connector of each `GenerativeTraits.connector`.
 CONNECTORS: dict[str, Callable[[InputParts], ImageConnector]] = {
     "query tokens": QueryTokens,
     "instructed query tokens": InstructedQueryTokens,
@@ -374,8 +363,6 @@ CONNECTORS: dict[str, Callable[[InputParts], ImageConnector]] = {
 
 
 def pad_token(tokenizer: Any) -> int:
-    """Return the id that fills up a batch: the padding token's, else the end token's."""
-    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0):
-        if token is not None:
-            return int(token)
-    return 0
+    """Return the padding token's id, else the end token's."""
+    tokens = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(int(token) for token in tokens if token is not None)

@@ -1,4 +1,4 @@
-"""A checkpoint's files -> the stock model, image processor and tokenisers."""
+"""Loading of a checkpoint's model, image processor and tokenisers."""
 
 import importlib.util
 from pathlib import Path
@@ -12,8 +12,9 @@ from pipelines.core.errors import WeightsError
 from pipelines.core.settings import Quantization
 from pipelines.core.spec import GenerativeTraits
 from pipelines.models.captioning.image_inputs import InputParts
+from pipelines.models.loading import load_stock
 
-#: What a quantised model needs beside the runtime pins.
+#: Packages for quantised models beside the pinned ones.
 QUANTIZATION_EXTRA = ("bitsandbytes", "accelerate")
 
 
@@ -28,39 +29,18 @@ def load_parts(
 ) -> InputParts:
     """Load a checkpoint of `traits.model_class` for inference.
 
-    Args:
-        folder: the checkpoint in Hub format.
-        traits: what it is.
-        device: where it goes.
-        key: public name of the model, for messages.
-        dtype: "float32" or "bfloat16".
-        quantization: what the Linear layers' weights are turned into while they are loaded.
+    `dtype` is "float32" or "bfloat16"; `key` names the model in messages.
 
     Raises:
-        WeightsError: tensors are missing or of another shape, a file is missing, or the weights
-            are to be quantised and what that takes is not installed.
+        WeightsError: a tensor or a file is missing, a tensor has another shape, or the packages
+            for quantization are not installed.
     """
     import transformers
     from transformers import AutoImageProcessor, AutoTokenizer
 
     quantized = _quantized(quantization, key, dtype)
-    model, info = getattr(transformers, traits.model_class).from_pretrained(
-        folder,
-        dtype=getattr(torch, dtype),
-        local_files_only=True,
-        output_loading_info=True,
-        **quantized,
-    )
-    if info["missing_keys"] or info["mismatched_keys"]:
-        raise WeightsError(
-            "The weights of {model} lack {missing} tensors and {mismatched} have another "
-            "shape: this is another model or a damaged file. Delete it so that it is fetched "
-            "again.",
-            model=key,
-            missing=len(info["missing_keys"]),
-            mismatched=len(info["mismatched_keys"]),
-        )
-    model = model.eval().requires_grad_(False)
+    model_class = getattr(transformers, traits.model_class)
+    model = load_stock(model_class, folder, key=key, dtype=dtype, **quantized)
     if not quantized:
         model = model.to(device.kind)
     if device.packed and dtype == "bfloat16" and not quantized:
@@ -77,7 +57,7 @@ def load_parts(
 
 
 def _pack(model: Any) -> None:
-    """Pack the Linear layers; T5 looks at the weight of one, and takes None for a packed one's."""
+    """Pack the Linear layers; T5 inspects `weight`, which must be None on packed ones."""
     pack_linear(model)
     for module in model.modules():
         if isinstance(module, PackedLinear):
@@ -101,7 +81,7 @@ def _qformer_tokenizer(folder: Path, traits: GenerativeTraits, key: str) -> Any:
 
 
 def _quantized(quantization: Quantization, key: str, dtype: str) -> dict[str, Any]:
-    """Return the arguments of `from_pretrained` for quantised weights, {} for plain ones."""
+    """Return arguments of `from_pretrained`, {} without quantization."""
     if quantization == "none":
         return {}
     missing = [name for name in QUANTIZATION_EXTRA if importlib.util.find_spec(name) is None]

@@ -1,10 +1,13 @@
 """Captions, answers and conversations about images, over stock transformers models."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from pipelines.compute.lru import SharedCache
 from pipelines.core.errors import InputError, MediaError, type_name
@@ -26,27 +29,35 @@ from pipelines.models.captioner import (
     check_candidates,
 )
 from pipelines.models.captioning.decoding import (
-    GenerationRun,
     PieceStreamer,
     SeededSampling,
     StopGuarded,
     StopOnRepetition,
     current_token,
+    generate,
     stream_generation,
     watch_layers,
 )
 from pipelines.models.captioning.image_cache import FeatureCache, Tensors
 from pipelines.models.captioning.image_inputs import CONNECTORS, ImageConnector, Job, Row, pad_token
 from pipelines.models.captioning.loading import load_parts
-from pipelines.models.captioning.prompts import ImagePrompt, PromptRequest, PromptWriter, notes_on
-from pipelines.models.captioning.scene_check import CaptionSceneCheck
+from pipelines.models.captioning.prompts import PromptRequest, PromptWriter, notes_on
 from pipelines.models.repetition import LoopGuard, trim
+from pipelines.weights.demo_card import read_demo_card
+
+#: Note on an image that is unlike the demo scenes.
+_FOREIGN = (
+    "This picture does not look like a drawing of coloured shapes, which is all that the demo "
+    "model knows: do not trust this text. Choose a real model for photos."
+)
+
+
+Emit = Callable[[str], None]
+NoPieces = Callable[[None], None]
 
 
 @dataclass(frozen=True)
 class _Generated:
-    """A text as generated, and why it ended."""
-
     text: str
     finish: Finish
 
@@ -54,27 +65,24 @@ class _Generated:
 class CaptionPipeline(ImageToTextModel, Pipeline):
     """One image-to-text model.
 
-    Closing a stream stops the computation within a layer. Every method gives the same text for the
-    same image, words, options and model, alone or in a batch, whether or not the image was encoded
-    before.
+    Closing a stream stops the computation within a layer. The text depends on image, words, options
+    and model only: it is the same alone or in a batch, with or without a cached image.
     """
 
     @property
     def traits(self) -> GenerativeTraits:
-        """What differs between the models that this class runs."""
+        """The model's entry in the catalogue."""
         traits = self.spec.generative
         assert traits is not None, "the catalogue gives every caption model its traits"
         return traits
 
     def _load(self) -> None:
-        # a demo model is small: float32 costs it nothing and keeps its measured numbers
-        dtype = "float32" if self.spec.demo else self.device.dtype
         parts = load_parts(
             self.folder,
             self.traits,
             self.device,
             key=self.spec.key,
-            dtype=dtype,
+            dtype=self.dtype,
             quantization="none" if self.spec.demo else self.settings.quantization,
         )
         self._tokenizer = parts.tokenizer
@@ -84,16 +92,11 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
         self.connector.check()
         watch_layers(parts.model)
         self.features = FeatureCache()
-        self._scenes = CaptionSceneCheck.of(self.folder, self._tokenizer)
+        self._demo_card = read_demo_card(self.folder)
 
     def caches(self) -> tuple[SharedCache, ...]:
-        """Return the encoded pictures."""
+        """Return the cache of encoded images."""
         return (self.features,)
-
-    def _unload(self) -> None:
-        for name in ("_tokenizer", "connector", "features", "_scenes"):
-            if hasattr(self, name):
-                delattr(self, name)
 
     def iter_captions(
         self,
@@ -102,51 +105,33 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
         options: GenerationOptions = DEFAULTS,
         batch_size: int = BATCH_SIZE,
     ) -> Iterator[Description | None]:
-        """Describe images as `caption` does, one after the other as batches are done.
-
-        Yields None a few times a second while a batch is computed: whoever reads this may close
-        it then, which stops the computation within a layer. The images are not kept encoded, so
-        that thousands of them push out none that somebody asks about.
+        """Caption images; their encodings are not cached, so that a batch evicts no others.
 
         Raises:
-            InputError: the model does not caption, or takes no prompt, or `batch_size` is below 1.
+            InputError: the model does not caption, takes no prompt, or `batch_size` is below 1.
         """
         if batch_size < 1:
             raise InputError("batch_size must be at least 1 but got {given}.", given=batch_size)
-        return self._describe_all(images, self._caption_request(prompt), options, batch_size)
+        request = self._caption_request(prompt)
+        starts = range(0, len(images), batch_size)
+        batches = (images[start : start + batch_size] for start in starts)
+        return self._describe_all(batches, request, options)
 
     def _describe_all(
         self,
-        images: Sequence[Picture],
+        batches: Iterable[Sequence[Picture]],
         request: PromptRequest,
         options: GenerationOptions,
-        batch_size: int,
     ) -> Iterator[Description | None]:
-        for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
-            yield from (yield from stream_generation(self._describing(batch, request, options)))
+        for batch in batches:
+            work = partial(self._describe, batch, request, options)
+            yield from (yield from stream_generation(work))
 
     def stream_caption(
         self, image: Path, prompt: str = "", options: GenerationOptions = DEFAULTS
     ) -> Iterator[TextDelta]:
-        """Describe one image, piece by piece.
-
-        Raises:
-            MediaError: the file is not a readable image.
-            InputError: the model does not caption, or takes no prompt.
-        """
+        """Caption one image, piece by piece."""
         return self._stream(image, self._caption_request(prompt), options)
-
-    def stream_answer(
-        self, image: Path, question: str, options: GenerationOptions = DEFAULTS
-    ) -> Iterator[TextDelta]:
-        """Answer a question about an image, piece by piece.
-
-        Raises:
-            MediaError: the file is not a readable image.
-            InputError: there is no question, or the model answers none.
-        """
-        return self._stream(image, self._question_request(question, None), options)
 
     def stream_chat(
         self,
@@ -155,44 +140,28 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
         history: History = None,
         options: GenerationOptions = DEFAULTS,
     ) -> Iterator[TextDelta]:
-        """Answer the next message of a conversation about an image, piece by piece.
-
-        Raises:
-            MediaError: the file is not a readable image.
-            InputError: no message, a history of another form, or a model that holds no
-                conversations.
-        """
+        """Answer the next message of a conversation about an image, piece by piece."""
         return self._stream(image, self._question_request(message, history), options)
 
     def iter_candidates(
-        self,
-        image: Path,
-        n: int,
-        options: GenerationOptions = DEFAULTS,
-        prompt: str = "",
+        self, image: Path, n: int, options: GenerationOptions = DEFAULTS, prompt: str = ""
     ) -> Iterator[Description | None]:
-        """Yield up to `n` different captions, best first where they are searched.
+        """Yield up to `n` (1..16) different captions.
 
-        At temperature 0 they are the `n` likeliest of a beam search over max(n, num_beams)
-        texts; above it, they are drawn with the seeds `seed`, `seed + 1`, …, and those that come
-        twice are given once. None, as a sign of life, comes before; closing the iterator stops
-        the computation within a layer.
-
-        Raises:
-            MediaError: the file is not a readable image.
-            InputError: `n` is not within 1..16, or as for `caption`.
+        At temperature 0 they are the `n` best of a beam search over max(n, num_beams) texts, best
+        first; above 0 they are drawn with the seeds `seed`, `seed + 1`, …, without repetitions.
         """
         check_candidates(n)
         request = self._caption_request(prompt)
 
-        def work(run: GenerationRun[None]) -> list[Description]:
+        def work(_: NoPieces) -> list[Description]:
             row = self._row_of(image, request, options)
             if options.temperature > 0.0:
                 seeds = [options.seed + i for i in range(n)]
-                made = self._generate(run, [row] * n, options, seeds)
+                made = self._generate([row] * n, options, seeds)
             else:
                 wide = replace(options, num_beams=max(n, options.num_beams))
-                made = self._generate(run, [row], wide, [options.seed], texts=n)
+                made = self._generate([row], wide, [options.seed], texts=n)
             distinct: dict[str, _Generated] = {}
             for one in made:
                 distinct.setdefault(one.text, one)
@@ -256,42 +225,39 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
         )
         return Row(encoded, writer.write(request, limit=limit))
 
-    def _describing(
-        self, images: Sequence[Picture], request: PromptRequest, options: GenerationOptions
-    ) -> Callable[[GenerationRun[None]], list[Description]]:
-        """Return the work of describing a batch of images."""
-
-        def work(run: GenerationRun[None]) -> list[Description]:
-            results: list[Description | None] = [None] * len(images)
-            prepared: dict[int, Tensors] = {}
-            for index, image in enumerate(images):
-                current_token().check()
-                try:
-                    prepared[index] = self._prepare(image)
-                except MediaError as error:
-                    results[index] = Description(
-                        text="", model=self.spec.key, error=error.message, context=None
-                    )
-            if prepared:
-                given = list(prepared.values())
-                encoded = self.features.get(given, self.connector.encode, keep=False)
-                rows = [self._row(one, request, options) for one in encoded]
-                made = self._generate(run, rows, options, [options.seed] * len(rows))
-                for index, one, row in zip(prepared, made, rows, strict=True):
-                    results[index] = self._description(one, row)
-            return [result for result in results if result is not None]
-
-        return work
+    def _describe(
+        self,
+        images: Sequence[Picture],
+        request: PromptRequest,
+        options: GenerationOptions,
+        _: NoPieces,
+    ) -> list[Description]:
+        results: list[Description | None] = [None] * len(images)
+        prepared: dict[int, Tensors] = {}
+        for index, image in enumerate(images):
+            current_token().check()
+            try:
+                prepared[index] = self._prepare(image)
+            except MediaError as error:
+                results[index] = Description(text="", model=self.spec.key, error=error.message)
+        if prepared:
+            given = list(prepared.values())
+            encoded = self.features.get(given, self.connector.encode, keep=False)
+            rows = [self._row(one, request, options) for one in encoded]
+            texts = self._generate(rows, options, [options.seed] * len(rows))
+            for index, text, row in zip(prepared, texts, rows, strict=True):
+                results[index] = self._description(text, row)
+        return [result for result in results if result is not None]
 
     def _stream(
         self, image: Path, request: PromptRequest, options: GenerationOptions
     ) -> Iterator[TextDelta]:
-        def work(run: GenerationRun[str]) -> Description:
+        def work(emit: Emit) -> Description:
             row = self._row_of(image, request, options)
             if options.num_beams == 1:
-                return self._description(self._write(run, row, options), row)
-            made = self._generate(run, [row], options, [options.seed])[0]
-            run.emit(made.text)  # no word of a search is certain before its end
+                return self._description(self._write(emit, row, options), row)
+            made = self._generate([row], options, [options.seed])[0]
+            emit(made.text)  # a beam search has no certain word before its end
             return self._description(made, row)
 
         running = stream_generation(work)
@@ -304,18 +270,18 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
                     return
                 yield TextDelta(text=piece or "")
 
-    def _write(self, run: GenerationRun[str], row: Row, options: GenerationOptions) -> _Generated:
-        """Generate one text token by token, handing on its pieces."""
+    def _write(self, emit: Emit, row: Row, options: GenerationOptions) -> _Generated:
+        """Generate one text and emit its pieces."""
         guard, pieces = LoopGuard(self.traits.stops), list[str]()
 
-        def emit(piece: str) -> None:
+        def keep(piece: str) -> None:
             if piece:
                 pieces.append(piece)
-                run.emit(piece)
+                emit(piece)
 
-        streamer = PieceStreamer(self._decode, guard, emit)
+        streamer = PieceStreamer(self._decode, guard, keep)
         job = self.connector.job([row])
-        run.generate(
+        generate(
             job.model,
             **job.inputs,
             **self._settings(options, [options.seed], job),
@@ -326,20 +292,19 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
 
     def _generate(
         self,
-        run: GenerationRun[Any],
         rows: Sequence[Row],
         options: GenerationOptions,
         seeds: Sequence[int],
         texts: int = 1,
     ) -> list[_Generated]:
-        """Generate `texts` texts for each row, those of a row together."""
+        """Generate `texts` texts for each row; those of a row are adjacent."""
         job = self.connector.job(rows)
         extra = self._settings(options, seeds, job)
         if options.num_beams == 1:
             extra["stopping_criteria"] = [
                 StopOnRepetition(self._decode, self.traits.stops, len(rows), job.skip)
             ]
-        output = run.generate(job.model, **job.inputs, **extra, num_return_sequences=texts)
+        output = generate(job.model, **job.inputs, **extra, num_return_sequences=texts)
         current_token().check()
         made = []
         for ids in output[:, job.skip :].tolist():
@@ -351,7 +316,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
     def _settings(
         self, options: GenerationOptions, seeds: Sequence[int], job: Job
     ) -> dict[str, Any]:
-        """Return the arguments of `generate` that `options` mean, whatever the checkpoint's are."""
+        """Return arguments of `generate` that override the checkpoint's own."""
         settings: dict[str, Any] = {
             "max_new_tokens": options.max_new_tokens,
             "num_beams": options.num_beams,
@@ -368,13 +333,13 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
         return text
 
     def _finish(self, ids: list[int], options: GenerationOptions) -> Finish:
-        """Return "length" where a text took all the tokens there were without an end."""
+        """Return "length" if a text has the greatest length and no end token."""
         special = set(self._tokenizer.all_special_ids)
         full = len(ids) >= options.max_new_tokens and ids[-1] not in special
         return "length" if full else "end"
 
     def _description(self, made: _Generated, row: Row) -> Description:
-        prompt: ImagePrompt = row.prompt
+        prompt = row.prompt
         return Description(
             text=made.text,
             model=self.spec.key,
@@ -383,16 +348,23 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
             notes=notes_on(prompt, made.finish, self.traits) + self._scene_notes(row),
         )
 
+    @torch.no_grad()
     def _scene_notes(self, row: Row) -> tuple[str, ...]:
-        """Return a hint where the demo model is shown what it does not know."""
-        if self._scenes is None:
+        """Return a note if the demo model's own caption of an image is "I don't know".
+
+        That answer is a single token; its probability is compared with the threshold.
+        """
+        card = self._demo_card
+        if card is None or not card.unknown_answer:
             return ()
-        caption = self._row(row.encoded, self._caption_request(""), DEFAULTS)
-        return self._scenes.notes(self.connector.job([caption]))
+        job = self.connector.job([self._row(row.encoded, self._caption_request(""), DEFAULTS)])
+        logits = job.model(**job.inputs).logits[0, -1].float()  # (vocabulary,)
+        token = int(self._tokenizer.convert_tokens_to_ids(card.unknown_answer))
+        return (_FOREIGN,) if logits.softmax(dim=-1)[token] >= card.unknown_threshold else ()
 
 
 def _text(name: str, value: object) -> bool:
-    """Return whether there is a text; raise where it is something else."""
+    """Return whether a text is not blank; raise if it is no text."""
     if not isinstance(value, str):
         raise InputError(
             "{name} must be text but got {given}.", name=Message(name), given=type_name(value)

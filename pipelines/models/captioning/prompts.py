@@ -1,5 +1,6 @@
-"""What a person wrote -> the tokens that a model reads, as many as it has room for. Torch-free."""
+"""Prompts of image-to-text models, shortened to a limit of tokens."""
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pipelines.core.spec import GenerativeTraits
 from pipelines.core.text import Turn, replace_surrogates
 from pipelines.models.notes import cut_note, dropped_note, finish_notes, script_notes
 
-#: Characters that are looked at for each token that there is room for.
+#: Characters that are tokenised for each available token.
 _CHARS_PER_TOKEN = 24
 
 Tokenise = Callable[[str], list[int]]
@@ -18,12 +19,10 @@ Tokenise = Callable[[str], list[int]]
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRequest:
-    """What is asked about an image.
+    """A request about an image.
 
-    Attributes:
-        template: with `{prompt}` or `{question}` in it, or neither.
-        text: what the person wrote; "" where the template has no room for it.
-        turns: earlier turns, oldest first.
+    `template` has `{prompt}` or `{question}`, or neither if `text`, what the visitor wrote, is "".
+    `turns` are earlier ones, oldest first.
     """
 
     template: str
@@ -33,13 +32,9 @@ class PromptRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class ImagePrompt:
-    """What the model is given.
+    """A model's input `text`, its token `ids` including the image's, and the use of its context.
 
-    Attributes:
-        text: with `{image}` filled in.
-        ids: its tokens, the image's among them.
-        written: what the person wrote, as far as it is read.
-        context: how much of it all is read.
+    `written` is the part of the visitor's text that is read.
     """
 
     text: str
@@ -49,20 +44,18 @@ class ImagePrompt:
 
 
 class PromptWriter:
-    """Writes prompts for one model."""
+    """Writer of prompts for one model.
+
+    Args:
+        traits: the model's templates.
+        tokenise: maps a text with at most one image token to the ids that the model reads, with the
+            image token repeated as often as needed.
+        reserved: control texts of the tokeniser; removed from what a visitor writes.
+    """
 
     def __init__(
         self, traits: GenerativeTraits, tokenise: Tokenise, reserved: Sequence[str] = ()
     ) -> None:
-        """Write with `traits`' templates.
-
-        Args:
-            traits: the model's.
-            tokenise: text, with one image token in it where the image stands in the text, to the
-                ids that the model reads, that token repeated as often as it takes.
-            reserved: texts with a meaning of their own to the tokeniser; they are taken out of
-                what a person writes.
-        """
         self._traits = traits
         self._tokenise = tokenise
         self._reserved = sorted((text for text in reserved if text.strip()), key=len, reverse=True)
@@ -70,11 +63,11 @@ class PromptWriter:
     def write(self, request: PromptRequest, *, limit: int) -> ImagePrompt:
         """Return the prompt for `request` in at most `limit` tokens.
 
-        Where it does not fit, the oldest turns are left out first; then the end of what the
-        person wrote. The image and the template stay.
+        If necessary the oldest turns are dropped first, then the end of the visitor's text; image
+        and template are never cut.
 
         Raises:
-            InputError: not even the image and the template fit.
+            InputError: image and template alone do not fit.
         """
         text = self._clean(request.text)
         given = len(text)
@@ -103,7 +96,7 @@ class PromptWriter:
         )
 
     def _recent(self, turns: Sequence[Turn], room: int) -> tuple[Turn, ...]:
-        """Return the latest turns that have no more than `room` characters together."""
+        """Return the latest turns with at most `room` characters in total."""
         kept: list[Turn] = []
         for turn in reversed(turns):
             room -= len(turn.question) + len(turn.answer)
@@ -136,22 +129,19 @@ class PromptWriter:
         return self._tokenise(self._render(template, text, turns))
 
     def _render(self, template: str, text: str, turns: Sequence[Turn]) -> str:
-        parts = [self._traits.opening]
+        parts = []
         for turn in turns:
             answer = turn.answer
-            if "{answer}." in (self._traits.turn or ""):  # the template brings its own full stop
+            if "{answer}." in (self._traits.turn or ""):  # the template has its own full stop
                 answer = answer.rstrip(". ")
             parts.append(_fill(self._traits.turn or "", question=turn.question, answer=answer))
         parts.append(_fill(template, prompt=text, question=text))
-        first, *others = parts[1:]
-        return (
-            parts[0]
-            + first.replace(_IMAGE, self._traits.image_text)
-            + "".join(other.replace(_IMAGE, "") for other in others)
-        )
+        first = parts[0].replace(_IMAGE, self._traits.image_text)
+        others = [part.replace(_IMAGE, "") for part in parts[1:]]
+        return "".join([self._traits.opening, first, *others])
 
     def _clean(self, text: str) -> str:
-        """Return what a person wrote, less what would be taken for control tokens."""
+        """Return a text without control texts."""
         text = replace_surrogates(text).replace(_IMAGE, "")
         for reserved in self._reserved:
             text = text.replace(reserved, " ")
@@ -162,20 +152,13 @@ _IMAGE = "{image}"
 
 
 def _fill(template: str, **values: str) -> str:
-    """Fill a template; what is filled in is not looked at again."""
-    parts = []
-    while template:
-        found = [(template.find("{" + n + "}"), n) for n in values if "{" + n + "}" in template]
-        if not found:
-            break
-        at, name = min(found)
-        parts += [template[:at], values[name]]
-        template = template[at + len(name) + 2 :]
-    return "".join([*parts, template])
+    """Fill a template; values are not searched for placeholders."""
+    names = "|".join(values)
+    return re.sub(rf"\{{({names})\}}", lambda found: values[found[1]], template)
 
 
 def notes_on(prompt: ImagePrompt, finish: Finish, traits: GenerativeTraits) -> tuple[str, ...]:
-    """Return one sentence for each thing that a person may not expect."""
+    """Return notes on a text's prompt and end."""
     context, notes = prompt.context, []
     if context.cut:
         notes.append(cut_note(context.read_chars, context.given_chars))

@@ -4,14 +4,14 @@ The table of families in docs/models.md is generated from this list. A test comp
 tested families.
 """
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 from pipelines.core.spec import GenerativeTraits
 from pipelines.models.captioning import traits
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Support:
     """One family.
 
@@ -29,6 +29,7 @@ class Support:
     family: str
     repos: tuple[str, ...] = ()
     traits: GenerativeTraits | None = None
+    _: KW_ONLY
     checked: Literal["stock processor", "stock model", "remote"] = "stock processor"
     note: str = ""
 
@@ -50,97 +51,91 @@ _REMOTE = "There is no stock class. Any server that runs it and speaks chat comp
 
 FAMILIES: tuple[Support, ...] = (
     Support(
-        family="BLIP-2 OPT",
-        repos=("Salesforce/blip2-opt-2.7b", "Salesforce/blip2-opt-6.7b"),
-        traits=traits.BLIP2_OPT,
+        "BLIP-2 OPT", ("Salesforce/blip2-opt-2.7b", "Salesforce/blip2-opt-6.7b"), traits.BLIP2_OPT
     ),
     Support(
-        family="BLIP-2 flan-T5",
-        repos=("Salesforce/blip2-flan-t5-xl", "Salesforce/blip2-flan-t5-xxl"),
-        traits=traits.BLIP2_T5,
+        "BLIP-2 flan-T5",
+        ("Salesforce/blip2-flan-t5-xl", "Salesforce/blip2-flan-t5-xxl"),
+        traits.BLIP2_T5,
     ),
     Support(
-        family="BLIP",
-        repos=(
+        "BLIP",
+        (
             "Salesforce/blip-image-captioning-base",
             "Salesforce/blip-image-captioning-large",
         ),
-        traits=traits.BLIP,
+        traits.BLIP,
         note="Captions only; questions are another checkpoint, below.",
     ),
     Support(
-        family="BLIP VQA",
-        repos=("Salesforce/blip-vqa-base", "Salesforce/blip-vqa-capfilt-large"),
-        traits=traits.BLIP_VQA,
+        "BLIP VQA",
+        ("Salesforce/blip-vqa-base", "Salesforce/blip-vqa-capfilt-large"),
+        traits.BLIP_VQA,
         note="Single questions only: it was trained on no captions and no conversations.",
     ),
     Support(
-        family="InstructBLIP flan-T5",
-        repos=("Salesforce/instructblip-flan-t5-xl", "Salesforce/instructblip-flan-t5-xxl"),
-        traits=traits.INSTRUCTBLIP_T5,
+        "InstructBLIP flan-T5",
+        ("Salesforce/instructblip-flan-t5-xl", "Salesforce/instructblip-flan-t5-xxl"),
+        traits.INSTRUCTBLIP_T5,
         note="Needs the folder qformer_tokenizer of its repository.",
     ),
     Support(
-        family="InstructBLIP Vicuna",
-        repos=("Salesforce/instructblip-vicuna-7b", "Salesforce/instructblip-vicuna-13b"),
-        traits=traits.INSTRUCTBLIP_VICUNA,
+        "InstructBLIP Vicuna",
+        ("Salesforce/instructblip-vicuna-7b", "Salesforce/instructblip-vicuna-13b"),
+        traits.INSTRUCTBLIP_VICUNA,
         note="Needs the folder qformer_tokenizer of its repository.",
     ),
+    Support("LLaVA 1.5", ("llava-hf/llava-1.5-7b-hf",), traits.LLAVA_15),
     Support(
-        family="LLaVA 1.5",
-        repos=("llava-hf/llava-1.5-7b-hf",),
-        traits=traits.LLAVA_15,
-    ),
-    Support(
-        family="JoyCaption (LLaVA)",
-        repos=("fancyfeast/llama-joycaption-beta-one-hf-llava",),
-        traits=traits.JOYCAPTION,
+        "JoyCaption (LLaVA)",
+        ("fancyfeast/llama-joycaption-beta-one-hf-llava",),
+        traits.JOYCAPTION,
         note="Its prompt is written by us after public uses of it, not compared with the real one.",
     ),
     Support(
-        family="Florence-2",
-        repos=("florence-community/Florence-2-base", "florence-community/Florence-2-large"),
-        traits=traits.FLORENCE2,
+        "Florence-2",
+        ("florence-community/Florence-2-base", "florence-community/Florence-2-large"),
+        traits.FLORENCE2,
         checked="stock model",
         note="Captions only. The repositories of Microsoft hold code of their own and do not run.",
     ),
     Support(
-        family="InternVL 2.5 and 3",
-        repos=("OpenGVLab/InternVL3-1B-hf", "OpenGVLab/InternVL3-2B-hf"),
-        traits=traits.INTERNVL,
+        "InternVL 2.5 and 3",
+        ("OpenGVLab/InternVL3-1B-hf", "OpenGVLab/InternVL3-2B-hf"),
+        traits.INTERNVL,
         checked="stock model",
         note=_TILES + _WRITTEN + " Only repositories whose name ends in -hf.",
     ),
     Support(
-        family="Qwen2-VL",
-        repos=("Qwen/Qwen2-VL-2B-Instruct",),
-        traits=traits.QWEN_VL,
+        "Qwen2-VL",
+        ("Qwen/Qwen2-VL-2B-Instruct",),
+        traits.QWEN_VL,
         checked="stock model",
         note=_TILES + _WRITTEN,
     ),
     Support(
-        family="Qwen2.5-VL",
-        repos=("Qwen/Qwen2.5-VL-3B-Instruct",),
-        traits=traits.QWEN2_5_VL,
+        "Qwen2.5-VL",
+        ("Qwen/Qwen2.5-VL-3B-Instruct",),
+        traits.QWEN2_5_VL,
         checked="stock model",
         note=_TILES + _WRITTEN,
     ),
     Support(
-        family="Qwen3-VL",
-        repos=("Qwen/Qwen3-VL-2B-Instruct",),
-        traits=traits.QWEN3_VL,
+        "Qwen3-VL",
+        ("Qwen/Qwen3-VL-2B-Instruct",),
+        traits.QWEN3_VL,
         checked="stock model",
         note=_TILES + _WRITTEN,
     ),
     Support(
-        family="MiniCPM-V 4.6",
-        repos=("openbmb/MiniCPM-V-4.6",),
-        traits=traits.MINICPM_V,
+        "MiniCPM-V 4.6",
+        ("openbmb/MiniCPM-V-4.6",),
+        traits.MINICPM_V,
         checked="stock model",
         note=_TILES + _WRITTEN + " The image is seen whole, not in slices.",
     ),
     *(
-        Support(family=family, checked="remote", note=_REMOTE + more)
+        Support(family, checked="remote", note=_REMOTE + more)
         for family, more in (
             ("MiniCPM-V up to 4.5, MiniCPM-o", " vLLM serves them."),
             ("CogVLM, CogVLM2", " lmdeploy serves them."),

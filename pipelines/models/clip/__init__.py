@@ -1,1 +1,1 @@
-"""Image-text models with two towers: CLIP, SigLIP 2 and Chinese-CLIP. Torch-free here."""
+"""Image-text models with two towers: CLIP, SigLIP 2 and Chinese-CLIP."""

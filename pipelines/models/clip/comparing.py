@@ -29,13 +29,9 @@ class Comparer:
         texts: Sequence[str],
         images: Sequence[NamedImage],
     ) -> tuple[Ranked, ...]:
-        """Return candidates by their similarity to a query, best first.
+        """Return candidates by their similarity to a query with unit vector (1, D), best first.
 
-        Args:
-            query: a text or an image.
-            vector: its unit vector, (1, D) float32.
-            texts: candidates.
-            images: candidates; an unreadable one comes last, with the reason as its note.
+        An unreadable image comes last, with the reason as its note.
 
         Raises:
             MediaError: no candidate is left.
@@ -52,13 +48,9 @@ class Comparer:
         words: torch.Tensor,
         pictures: torch.Tensor,
     ) -> SimilarityMatrix:
-        """Compare texts with images, or all pairs where only one kind is given.
+        """Compare T texts with N images, or all pairs where only one kind is given.
 
-        Args:
-            texts: T texts.
-            names: of N images.
-            words: unit vectors of the texts, (T, D) float32.
-            pictures: unit vectors of the images, (N, D) float32.
+        `words` and `pictures` are their (T, D) and (N, D) unit vectors.
         """
         if texts and names:
             cosines = words @ pictures.T

@@ -1,4 +1,4 @@
-"""Image files -> unit vectors: opened, brought to size, batched, kept by content."""
+"""Encoding of image files as unit vectors."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -16,26 +16,17 @@ from pipelines.compute.vector_cache import VectorCache
 from pipelines.core.errors import MediaError, MemoryLimitError
 from pipelines.media.images import MAX_PIXELS, decode_image, open_image, true_box
 
-#: From this ratio of the sides on, only the part that the crop keeps is resized: resizing a
-#: 1 x 100,000 strip to its full proportional length would take gigabytes.
+#: Above this aspect ratio only the cropped part is resized: a whole strip of 1 x 100,000 pixels
+#: would take gigabytes.
 EXTREME_ASPECT = 50.0
 
 
 @dataclass(frozen=True)
 class PixelRecipe:
-    """How a model's stock image processor treats an image.
+    """Steps of a stock image processor: resize, crop the centre, scale from 0..255, normalise.
 
-    Attributes:
-        shortest_edge: the short side is brought to this, in proportion; 0: both are set.
-        fixed_height: where `shortest_edge` is 0, the height that is resized to.
-        fixed_width: where `shortest_edge` is 0, the width that is resized to.
-        height: of the result, in pixels.
-        width: of the result, in pixels.
-        crop: whether the centre is cut out after resizing.
-        resample: PIL's resampling filter.
-        scale: factor from 0..255 to the range that `mean` and `std` are meant for.
-        mean: of each channel, RGB.
-        std: of each channel, RGB.
+    Sizes are in pixels. The short side becomes `shortest_edge`; if that is 0, the size becomes the
+    fixed one. `height` and `width` are those of the result; `mean` and `std` are per RGB channel.
     """
 
     shortest_edge: int
@@ -51,7 +42,7 @@ class PixelRecipe:
 
     @classmethod
     def of(cls, processor: Any) -> "PixelRecipe":
-        """Read the recipe out of a stock image processor."""
+        """Read the recipe from a stock image processor."""
         size = processor.size
         short = int(size.shortest_edge or 0)
         crop = bool(processor.do_center_crop)
@@ -71,15 +62,15 @@ class PixelRecipe:
 
     @property
     def draft_px(self) -> int:
-        """Short side, in pixels, that a JPEG must keep when it is decoded at a fraction.
+        """Least short side, in pixels, of a JPEG decoded at a fraction of its size.
 
-        At three times the target 99.9 % of the values that the model reads are within 2 grey
-        levels of those of the full picture, on photos; at twice it is up to 5 levels.
+        At three times the target 99.9 % of the model's input values are within 2 grey levels of
+        those of the full image, on photos; at twice it is up to 5 levels.
         """
         return 3 * max(self.height, self.width, self.shortest_edge)
 
     def resized_size(self, width: float, height: float) -> tuple[int, int]:
-        """Return the (width, height) to which an image is resized before the crop."""
+        """Return the (width, height) of an image after resizing, before the crop."""
         if not self.shortest_edge:
             return self.fixed_width, self.fixed_height
         short, long = min(width, height), max(width, height)
@@ -89,7 +80,7 @@ class PixelRecipe:
         return new_long, self.shortest_edge
 
     def seen_box(self, width: float, height: float) -> tuple[float, float, float, float]:
-        """Return the part (left, top, right, bottom) of an image, in its pixels, that is read."""
+        """Return the visible part (left, top, right, bottom) of an image, in its pixels."""
         new_width, new_height = self.resized_size(width, height)
         if not self.crop:
             return 0.0, 0.0, float(width), float(height)
@@ -124,22 +115,20 @@ class PixelRecipe:
         return resized.crop((x, y, x + self.width, y + self.height))
 
 
-#: Images through the vision tower at once.
+#: Images per batch of the vision tower.
 IMAGES_PER_BATCH = 32
 
-#: Images that are encoded between two steps of `prepare`.
+#: Images per step of `prepare`.
 IMAGES_PER_STEP = 8
 
-#: Memory for vectors that were computed: those of 20,000 pictures at 768 numbers, the largest zip
-#: that is evaluated.
+#: Cache size: 20,000 vectors of 768 numbers, as many as the largest dataset to evaluate has.
 KEPT_BYTES = 64_000_000
 
 
 class ImageEncoder:
-    """The image half of a contrastive model."""
+    """Image encoder of a contrastive model."""
 
     def __init__(self, model: Any, processor: Any, *, max_pixels: int = MAX_PIXELS) -> None:
-        """Wrap a stock model; its stock image processor tells how pixels are prepared."""
         self._model = model
         self.recipe = PixelRecipe.of(processor)
         self._max_pixels = max_pixels
@@ -150,25 +139,24 @@ class ImageEncoder:
 
     @property
     def kept(self) -> VectorCache:
-        """The vectors that were computed last, by content."""
+        """Cache of vectors by content."""
         return self._kept
 
     def open(self, path: Path) -> Image.Image:
-        """Open an image at no more than the size that the model has use for.
+        """Open an image, decoded no larger than the model needs.
 
         Raises:
-            MediaError: it cannot be read.
+            MediaError: it is unreadable.
         """
         return open_image(path, max_pixels=self._max_pixels, draft_px=self.recipe.draft_px)
 
     def encode(self, paths: Sequence[Path]) -> torch.Tensor:
         """Return (N, D) float32 unit vectors on the CPU, (0, 0) for no paths.
 
-        A vector is kept by the file's content, so a second question about the same image does
-        not run the vision tower. Requests that come at the same time share a batch.
+        Vectors are cached by file content. Concurrent requests share batches.
 
         Raises:
-            MediaError: one of them cannot be read.
+            MediaError: a file is unreadable.
         """
         if not paths:
             return torch.empty(0, 0)
@@ -184,28 +172,28 @@ class ImageEncoder:
         return self._kept.get([_content_hash(path) for path in paths], compute)
 
     def prepare(self, paths: Sequence[Path]) -> Iterator[int]:
-        """Encode and keep the files that `encode` will be asked for; what is unreadable waits.
+        """Encode files in advance; unreadable ones are skipped.
 
         Yields:
-            After each step, the number of files that were looked at.
+            The number of files so far, after each step.
         """
         for start in range(0, len(paths), IMAGES_PER_STEP):
             part = paths[start : start + IMAGES_PER_STEP]
-            with suppress(MediaError):  # told by `encode`, which knows what a bad file means
+            with suppress(MediaError):  # reported by `encode`
                 self.encode_readable(part)
             yield start + len(part)
 
     def encode_readable(
         self, paths: Sequence[Path], *, need_one: bool = True
     ) -> tuple[torch.Tensor, dict[int, str]]:
-        """Encode the files that can be read; a bad one costs only itself.
+        """Encode the readable files.
 
         Returns:
-            (M, D) vectors of the readable files in order, and for each unreadable one its
-            position and what is wrong with it.
+            (M, D) vectors of the readable files in order, and the error message of each other file
+            by its position.
 
         Raises:
-            MediaError: with `need_one`, none of them can be read; the message is the first one's.
+            MediaError: with `need_one`, of the first file, if none is readable.
         """
         good: list[torch.Tensor] = []
         bad: dict[int, str] = {}
@@ -228,14 +216,11 @@ class ImageEncoder:
     def encode_contents(
         self, files: Sequence[tuple[str, bytes]]
     ) -> tuple[torch.Tensor, dict[int, str]]:
-        """Encode the contents of files; a bad one costs only itself.
-
-        Args:
-            files: (name, content) of each image file, no more than fit into memory together.
+        """Encode (name, content) of image files, few enough for the memory.
 
         Returns:
-            (M, D) vectors of the readable ones in order, (0, 0) for none, and for each unreadable
-            one its position and what is wrong with it.
+            (M, D) vectors of the readable ones in order, (0, 0) for none, and the error message of
+            each other one by its position.
         """
         keys = [hashlib.sha256(content).hexdigest() for _, content in files]
         bad: dict[str, str] = {}
@@ -249,7 +234,7 @@ class ImageEncoder:
 
         def compute(positions: list[int]) -> torch.Tensor:
             wanted = [good[position] for position in positions]
-            ready = [  # one that was kept a moment ago may have had to go
+            ready = [  # a vector cached above may have been evicted since
                 pixels[keys[index]] if keys[index] in pixels else self._pixels(*files[index])
                 for index in wanted
             ]
@@ -261,7 +246,6 @@ class ImageEncoder:
         return found, {i: bad[key] for i, key in enumerate(keys) if key in bad}
 
     def _pixels(self, name: str, content: bytes) -> torch.Tensor:
-        """Return the pixels of an image file as the tower reads them."""
         image = decode_image(
             content, name, max_pixels=self._max_pixels, draft_px=self.recipe.draft_px
         )

@@ -16,14 +16,13 @@ from pipelines.core.messages import Message
 from pipelines.core.results import (
     Classification,
     Embeddings,
-    LabelScore,
     Ranking,
     Relevance,
     SimilarityMatrix,
     Step,
 )
 from pipelines.core.spec import ContrastiveTraits
-from pipelines.core.text import cut_note, cut_texts_note
+from pipelines.core.text import cut_texts_note
 from pipelines.media.images import NamedImage
 from pipelines.models.base import Pipeline
 from pipelines.models.clip.comparing import Comparer
@@ -37,23 +36,23 @@ from pipelines.models.search_query import Assessment, QueryVector, Vectors, blen
 from pipelines.models.verdict import Judge, Pair, SceneCheck
 from pipelines.weights.files import weights_revision
 
-#: Raised when vectors come out otherwise than before, so that kept ones are not taken for new.
+#: Version of the cached vectors; to be raised when the computation changes.
 VECTORS_FORMAT = 2
 
-#: Vectors of images that are compared with all labels at once.
+#: Image vectors per product with all labels.
 VECTORS_PER_STEP = 1024
 
 
 class ClipPipeline(Pipeline):
     """Images and texts in one space of unit vectors.
 
-    Every method may be called from any number of threads at once; images that come at the same
-    time share a batch.
+    Thread-safe; concurrent images share batches. Methods with `templates` raise InputError if it is
+    neither the name of a set nor a template, methods with an image MediaError if it is unreadable.
     """
 
     @property
     def traits(self) -> ContrastiveTraits:
-        """What differs between the models that this class runs."""
+        """The model's entry in the catalogue."""
         traits = self.spec.contrastive
         assert traits is not None, "the catalogue gives every image-text model its traits"
         return traits
@@ -89,7 +88,7 @@ class ClipPipeline(Pipeline):
         self._scene_check = SceneCheck.of(self.folder, self.texts.vectors, self.scale)
 
     def caches(self) -> tuple[SharedCache, ...]:
-        """Return the vectors of texts and of pictures."""
+        """Return the caches of text and image vectors."""
         return (self._kept, self.pictures.kept)
 
     def _unload(self) -> None:
@@ -99,53 +98,31 @@ class ClipPipeline(Pipeline):
     def classify(
         self, image: Path, labels: Sequence[str], *, templates: str = ""
     ) -> Classification:
-        """Score `labels` against an image.
-
-        Args:
-            image: an image file.
-            labels: at least one, distinct.
-            templates: as `resolve_templates` takes them.
-
-        Returns:
-            A score for each label, best first.
-
-        Raises:
-            MediaError: the file is not a readable image.
-            InputError: `templates` is neither a known name nor a template.
-        """
+        """Score `labels` (distinct, at least one) against an image; best first."""
         chosen = resolve_templates(templates, self.traits.languages)
         vector = self.pictures.encode([image])
         cosines = vector @ self.texts.vectors(labels, chosen).T
         evidence = self.judge.text_evidence(cosines, vector, chosen)
-        probabilities = self._probabilities(cosines[0])
-        cut = self.texts.cut(labels, chosen)
-        scores = [
-            LabelScore(
-                label=label,
-                probability=float(probabilities[index]),
-                cosine=float(cosines[0, index]),
-                evidence=float(evidence[0, index]),
-                verdict=self.judge.verdict(float(evidence[0, index])),
-                note=cut_note(self.traits.max_text_tokens) if cut[index] else "",
-            )
-            for index, label in enumerate(labels)
-        ]
-        scores.sort(key=lambda score: -score.probability)
-        notes = self._scene_check.notes(vector) + language_notes(
-            labels, self.traits.languages, self.spec.task
+        scores = self.judge.label_scores(
+            labels,
+            self._probabilities(cosines[0]),
+            cosines[0],
+            evidence[0],
+            self.texts.cut(labels, chosen),
+            self.traits.max_text_tokens,
         )
-        return Classification(scores=tuple(scores), model=self.spec.key, notes=tuple(notes))
+        notes = self._hints(labels, vector)
+        return Classification(scores=scores, model=self.spec.key, notes=tuple(notes))
 
     def classify_by_probe(
         self, image: Path, probe: LinearProbe, *, templates: str = ""
     ) -> Classification:
-        """Score the classes of a probe against an image; the probabilities are the probe's.
+        """Score the classes of a probe against an image, with the probe's probabilities.
 
-        Cosines and verdicts compare the image with the names of the classes, as `classify` does.
+        Cosines and verdicts compare the image with the names of the classes, as in `classify`.
 
         Raises:
-            MediaError: the file is not a readable image.
-            InputError: the probe was made with another model, or `templates` is no template.
+            InputError: the probe was trained with another model.
         """
         vector = self.pictures.encode([image])
         revision = weights_revision(self.spec, self.folder)
@@ -164,19 +141,16 @@ class ClipPipeline(Pipeline):
     def embed_contents(
         self, files: Sequence[tuple[str, bytes]]
     ) -> tuple[NDArray[np.float32], dict[int, str]]:
-        """Return the unit vectors of contents of files, as `ImageEncoder.encode_contents`."""
+        """Return the unit vectors of file contents; see `ImageEncoder.encode_contents`."""
         vectors, bad = self.pictures.encode_contents(files)
         return vectors.numpy(), bad
 
     def guess(
         self, vectors: NDArray[np.float32], labels: Sequence[str], *, templates: str = ""
     ) -> tuple[list[Guess], list[str]]:
-        """Return what (N, D) unit vectors of images are taken for, and notes on the whole.
+        """Return the best classes of (N, D) unit vectors of images, and notes on the labels.
 
         The probabilities are those of `classify`.
-
-        Raises:
-            InputError: `templates` is neither a known name nor a template.
         """
         chosen = resolve_templates(templates, self.traits.languages)
         words = self.texts.vectors(labels, chosen)
@@ -188,9 +162,7 @@ class ClipPipeline(Pipeline):
                 Guess(tuple(classes), tuple(shares))
                 for classes, shares in zip(best.indices.tolist(), best.values.tolist(), strict=True)
             ]
-        notes = self._scene_check.notes(pictures) + language_notes(
-            labels, self.traits.languages, self.spec.task
-        )
+        notes = self._hints(labels, pictures)
         if cut := sum(self.texts.cut(labels, chosen)):
             notes.insert(
                 0,
@@ -204,15 +176,11 @@ class ClipPipeline(Pipeline):
             )
         return guesses, notes
 
-    def look(self, image: Path, label: str, templates: str = "") -> Relevance:
+    def relevance(self, image: Path, label: str, templates: str = "") -> Relevance:
         """Return where in an image the model finds `label`.
 
-        The direction followed is the label's vector less the mean of the neutral texts', so
-        that what every text finds in a picture does not count.
-
-        Raises:
-            MediaError: the file is not a readable image.
-            InputError: `templates` is neither a known name nor a template.
+        The direction is the label's vector less the mean of the neutral texts', so that what every
+        text has in common does not count.
         """
         chosen = resolve_templates(templates, self.traits.languages)
         picture = self.pictures.open(image)
@@ -233,13 +201,9 @@ class ClipPipeline(Pipeline):
         images: Sequence[NamedImage] = (),
         templates: str = "",
     ) -> Iterator[Step]:
-        """Compute what a request needs in steps of a second or so, before it is asked.
+        """Compute and cache the vectors of a request in steps of about a second.
 
-        What was computed is kept, so the request itself then takes milliseconds; whoever stops
-        between two steps stops the work. Nothing is yielded where one step is enough.
-
-        Raises:
-            InputError: `templates` is neither a known name nor a template.
+        The generator can be closed between two steps. It yields nothing if one step is enough.
         """
         chosen = resolve_templates(templates, self.traits.languages) if texts else ()
         if len(texts) * len(chosen) > PROMPTS_PER_STEP:
@@ -254,11 +218,11 @@ class ClipPipeline(Pipeline):
     ) -> Ranking:
         """Order texts and images by their similarity to a text or an image.
 
-        A candidate image that cannot be read comes last, with the reason as its note.
+        An unreadable candidate comes last, with the reason as its note.
 
         Raises:
             InputError: there is no candidate.
-            MediaError: the query cannot be read, or no candidate is left.
+            MediaError: the query is unreadable, or no candidate is left.
         """
         if not texts and not images:
             raise InputError("There is nothing to compare with. Give candidate texts or images.")
@@ -269,9 +233,7 @@ class ClipPipeline(Pipeline):
             vector = pictures = self.pictures.encode([query.path])
             given = list(texts)
         rows = self._comparer.ranked(query, vector, texts, images)
-        notes = self._scene_check.notes(pictures) + language_notes(
-            given, self.traits.languages, self.spec.task
-        )
+        notes = self._hints(given, pictures)
         if isinstance(query, str) and self.texts.cut([query])[0]:
             notes.insert(
                 0,
@@ -289,26 +251,17 @@ class ClipPipeline(Pipeline):
         return self._embeddings(vectors, {}, list(texts), self._notes(texts, torch.empty(0, 0)))
 
     def embed_images(self, images: Sequence[NamedImage]) -> Embeddings:
-        """Return the unit vectors of image files; an unreadable one gets none, and its reason.
+        """Return the unit vectors of image files; an unreadable one has an error instead.
 
         Raises:
-            MediaError: none of them can be read.
+            MediaError: none is readable.
         """
         vectors, bad = self.pictures.encode_readable([image.path for image in images])
         notes = self._notes((), vectors)
         return self._embeddings(vectors, bad, [image.name for image in images], notes)
 
     def query_vector(self, text: str, image: Path | None, text_weight: float = 0.5) -> QueryVector:
-        """Return what to look for in an index of image vectors.
-
-        Args:
-            text: what should be seen, or "".
-            image: an image file like which it should be, or None; one of the two is given.
-            text_weight: share of the text where both are given, 0..1.
-
-        Raises:
-            MediaError: the image cannot be read.
-        """
+        """Return the vector of a search for a text, an image, or both weighted by `text_weight`."""
         word = self.texts.vectors([text])[0].numpy() if text else None
         seen = self.pictures.encode([image])[0].numpy() if image is not None else None
         notes = self._notes([text] if text else [], torch.empty(0, 0))
@@ -316,16 +269,16 @@ class ClipPipeline(Pipeline):
             vector=blend(word, seen, text_weight), kind=query_kind(word, seen), notes=tuple(notes)
         )
 
-    def judge_found(self, aim: QueryVector, vectors: Vectors) -> list[Assessment | None]:
-        """Return what the similarity of each of (N, D) image vectors to an aim means.
+    def assess(self, query: QueryVector, vectors: Vectors) -> list[Assessment | None]:
+        """Return verdicts on (N, D) image vectors for a query.
 
         None for a text and an image together, for which nothing is calibrated.
         """
-        if aim.kind == "both" or not len(vectors):
+        if query.kind == "both" or not len(vectors):
             return [None] * len(vectors)
-        pictures, sought = torch.from_numpy(vectors), torch.from_numpy(aim.vector)[None]
+        pictures, sought = torch.from_numpy(vectors), torch.from_numpy(query.vector)[None]
         pair: Pair
-        if aim.kind == "text":
+        if query.kind == "text":
             found, pair = self.judge.text_evidence(pictures @ sought.T, pictures), "text"
         else:
             found, pair = self.judge.image_evidence(pictures, sought), "images"
@@ -335,13 +288,13 @@ class ClipPipeline(Pipeline):
         ]
 
     def matrix(self, texts: Sequence[str], images: Sequence[NamedImage]) -> SimilarityMatrix:
-        """Compare texts with images, or, where only one kind is given, each with all of it.
+        """Compare texts with images, or all pairs where only one kind is given.
 
-        An image that cannot be read is left out, and a note says why.
+        An unreadable image is left out, with a note.
 
         Raises:
             InputError: nothing is given.
-            MediaError: none of the images can be read.
+            MediaError: none of the images is readable.
         """
         if not texts and not images:
             raise InputError("There is nothing to compare. Give texts, images, or both.")
@@ -356,13 +309,14 @@ class ClipPipeline(Pipeline):
         notes = [*left_out, *self._notes(texts, pictures)]
         return replace(made, notes=tuple(notes))
 
+    def _hints(self, texts: Sequence[str], pictures: torch.Tensor) -> list[str]:
+        language = language_notes(texts, self.traits.languages, self.spec.task)
+        return self._scene_check.notes(pictures) + language
+
     def _notes(self, texts: Sequence[str], pictures: torch.Tensor) -> list[str]:
-        """Return what a person should know about texts and (N, D) image vectors together."""
-        notes = self._scene_check.notes(pictures) + language_notes(
-            texts, self.traits.languages, self.spec.task
-        )
-        cut = sum(self.texts.cut(texts))
-        if cut:
+        """Return notes on texts and (N, D) image vectors."""
+        notes = self._hints(texts, pictures)
+        if cut := sum(self.texts.cut(texts)):
             notes.insert(0, cut_texts_note(cut, len(texts), self.traits.max_text_tokens))
         return notes
 
@@ -382,11 +336,11 @@ class ClipPipeline(Pipeline):
 
     @property
     def scale(self) -> float:
-        """The factor from cosines to logits."""
+        """Factor from cosines to logits."""
         return float(self._model.logit_scale.detach().exp())
 
     def _probabilities(self, cosines: torch.Tensor) -> torch.Tensor:
-        """Turn (..., L) cosines into probabilities as the model was trained to."""
+        """Return probabilities of (..., L) cosines, as the model was trained."""
         logits = cosines.double() * self.scale
         if self.traits.probability == "sigmoid":
             return (logits + float(self._model.logit_bias.detach())).sigmoid()

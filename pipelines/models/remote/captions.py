@@ -114,12 +114,6 @@ class RemoteCaptioner(ImageToTextModel):
         """
         return self._stream(image, self._caption_question(prompt, options), options)
 
-    def stream_answer(
-        self, image: Path, question: str, options: GenerationOptions = DEFAULTS
-    ) -> Iterator[TextDelta]:
-        """Answer a question about an image; see `stream_chat`."""
-        return self.stream_chat(image, question, None, options)
-
     def stream_chat(
         self,
         image: Path,

@@ -1,47 +1,43 @@
-"""The checkpoints that match videos and texts. Torch-free.
+"""Checkpoints that match videos and texts.
 
-Memory is counted from the parameters in float32 and what a batch of clips takes beside them. The
-publisher's repositories state no licence for the weights; the code they came with is Apache-2.0.
+Memory is computed from the number of parameters in float32 and a batch of clips. The publisher's
+repositories state no licence for the weights; the code they came with is Apache-2.0.
 """
+
+from functools import partial
 
 from pipelines.core.spec import ModelSpec, VideoTextTraits
 
-PIPELINE = "pipelines.models.viclip.pipeline:ViClipPipeline"
+_viclip = partial(
+    ModelSpec,
+    task="video-text",
+    family="ViCLIP",
+    pipeline="pipelines.models.viclip.pipeline:ViClipPipeline",
+    licence="not stated",
+    video_text=VideoTextTraits(),
+)
 
-VICLIP_L14 = ModelSpec(
+VICLIP_L14 = _viclip(
     key="viclip-l14",
     title="ViCLIP-L/14",
-    task="video-text",
-    family="ViCLIP",
-    pipeline=PIPELINE,
     repo="OpenGVLab/ViCLIP-L-14-hf",
     revision="1652361522e1cb41c28cdfae870f690d00e7456b",
-    licence="not stated",
     memory_gb=2.6,
     download_gb=1.71,
-    video_text=VideoTextTraits(),
 )
 
-VICLIP_B16 = ModelSpec(
+VICLIP_B16 = _viclip(
     key="viclip-b16",
     title="ViCLIP-B/16",
-    task="video-text",
-    family="ViCLIP",
-    pipeline=PIPELINE,
     repo="OpenGVLab/ViCLIP-B-16-hf",
     revision="8484a9cb5b1b86e43c3ded53abe7485f52d8b789",
-    licence="not stated",
     memory_gb=1.1,
     download_gb=0.6,
-    video_text=VideoTextTraits(),
 )
 
-DEMO_VICLIP = ModelSpec(
+DEMO_VICLIP = _viclip(
     key="demo-viclip",
     title="Demo: drawn moving shapes only",
-    task="video-text",
-    family="ViCLIP",
-    pipeline=PIPELINE,
     repo="",
     revision="",
     licence="Apache-2.0",

@@ -9,24 +9,24 @@ class ViClipConfig(PreTrainedConfig):  # type: ignore[misc]
     """Dimensions of both towers; the defaults are those of ViCLIP-L/14.
 
     Attributes:
-        image_size: height and width of a frame, in pixels.
-        patch_size: height and width of a patch, in pixels; divides `image_size`.
+        image_size: side of a frame, in pixels.
+        patch_size: side of a patch, in pixels; divides `image_size`.
         num_frames: frames of a clip.
-        vision_width: size of a vision token.
+        vision_width: size of a vision token; a multiple of `vision_heads`.
         vision_layers: blocks of the vision tower.
         vision_heads: attention heads of a vision block.
-        text_width: size of a text token.
+        text_width: size of a text token; a multiple of `text_heads`.
         text_layers: blocks of the text tower.
         text_heads: attention heads of a text block.
-        context_length: most tokens of a text, its start and end tokens included.
+        context_length: most tokens of a text, including start and end tokens.
         vocab_size: number of token ids.
-        embed_dim: size of the vectors that both towers give.
+        embed_dim: size of the output vectors.
         mlp_ratio: size of a block's hidden layer, in widths of its tower.
         layer_norm_eps: of every LayerNorm.
         initializer_range: standard deviation of fresh weights.
 
     Raises:
-        StrictDataclassError: a value is of another type, or dimensions do not divide one another.
+        StrictDataclassError: a value is of another type, or dimensions do not divide.
     """
 
     model_type = "viclip"

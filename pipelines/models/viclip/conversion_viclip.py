@@ -1,8 +1,8 @@
-"""ViCLIP's published files -> our model, strict both ways, and back.
+"""Conversion between ViCLIP's published files and our model; strict in both directions.
 
-Known forms: `model.safetensors` of the `-hf` repositories, and the training run's `.pth`. Both
-hold the same names, perhaps behind a wrapper's prefix. All dimensions but the numbers of heads
-are read from the tensors' shapes, since the published `config.json` does not hold them.
+Supported forms: `model.safetensors` of the `-hf` repositories, and the training run's `.pth`. Both
+have the same names, possibly with a wrapper's prefix. All dimensions except the numbers of heads
+are read from the tensors' shapes, since the published `config.json` lacks them.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from pipelines.core.errors import WeightsError
@@ -21,21 +21,15 @@ from pipelines.models.viclip.configuration_viclip import ViClipConfig
 from pipelines.models.viclip.modeling_viclip import ViClipModel
 from pipelines.models.viclip.raw_checkpoints import read_pickled_weights
 
-#: What wrappers put before every name.
+#: Prefixes of wrappers.
 PREFIXES = ("module.", "model.", "viclip.")
 
-#: Under which of these a training checkpoint keeps the weights; "module" is DeepSpeed's.
+#: Keys of the weights in a training checkpoint; "module" is DeepSpeed's.
 WEIGHT_KEYS = ("model", "module", "state_dict")
 
 #: Size of an attention head in both published models.
 HEAD_SIZE = 64
 
-#: Names that no other model has together.
-_MARKS = {
-    "vision_encoder.temporal_positional_embedding",
-    "vision_encoder.conv1.weight",
-    "text_encoder.text_projection",
-}
 _OUR_PROJECTION = re.compile(r"\.attn\.in_proj\.(weight|bias)$")
 _THEIR_PROJECTION = re.compile(r"\.attn\.in_proj_(weight|bias)$")
 
@@ -43,9 +37,7 @@ State = dict[str, torch.Tensor]
 
 
 def find_weights(place: Path) -> Path:
-    """Return the file of weights: `place` itself, or the one in that folder.
-
-    Safetensors come before pickles.
+    """Return the weights file: `place` itself or the one in that folder, safetensors first.
 
     Raises:
         WeightsError: there is none, or there are several pickles.
@@ -64,34 +56,12 @@ def find_weights(place: Path) -> Path:
     )
 
 
-def is_viclip(place: Path) -> bool:
-    """Return whether a folder or a file holds a ViCLIP model, without reading its weights.
-
-    By the configuration's type or the remote classes it names; else by the tensors' names,
-    which only safetensors tell without loading. Never raises.
-    """
-    config = _read_config(place)
-    if config.get("model_type") == ViClipConfig.model_type:
-        return True
-    if "viclip" in json.dumps(config.get("auto_map", "")).lower():
-        return True
-    try:
-        with safe_open(find_weights(place), "pt") as file:
-            return set(strip_prefixes(dict.fromkeys(file.keys()))) >= _MARKS
-    except (WeightsError, SafetensorError, OSError):
-        return False
-
-
 def load_viclip(place: Path, *, dtype: torch.dtype = torch.float32) -> ViClipModel:
-    """Return the model in evaluation mode on the CPU, without gradients.
-
-    Args:
-        place: a folder, or a file of weights.
-        dtype: of the model.
+    """Load the model from a folder or file in evaluation mode on the CPU, without gradients.
 
     Raises:
-        WeightsError: there are no weights, or they are damaged or those of another model; the
-            message names missing, unexpected and wrongly shaped tensors.
+        WeightsError: weights are missing, damaged or of another model; the message names missing,
+            unexpected and wrongly shaped tensors.
     """
     state = read_state(find_weights(place))
     config = config_of(state, _read_config(place))
@@ -104,7 +74,7 @@ def load_viclip(place: Path, *, dtype: torch.dtype = torch.float32) -> ViClipMod
 
 
 def save_viclip(model: ViClipModel, folder: Path) -> None:
-    """Write `model` under the published names: `config.json` and `model.safetensors`."""
+    """Write `config.json` and `model.safetensors` with the published names."""
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
     state = {
@@ -115,10 +85,10 @@ def save_viclip(model: ViClipModel, folder: Path) -> None:
 
 
 def read_state(file: Path) -> State:
-    """Return the tensors of a file of weights under our names.
+    """Return the tensors of a weights file under our names.
 
     Raises:
-        WeightsError: the file is damaged, or holds no tensors by name.
+        WeightsError: the file is damaged or has no named tensors.
     """
     if file.suffix == ".safetensors":
         try:
@@ -137,7 +107,7 @@ def read_state(file: Path) -> State:
 
 
 def strip_prefixes(state: dict[str, Any]) -> dict[str, Any]:
-    """Return `state` without the wrappers' prefixes that all of its names share."""
+    """Return `state` without wrappers' prefixes that all names share."""
     while state:
         prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None)
         if prefix is None:
@@ -147,13 +117,11 @@ def strip_prefixes(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def config_of(state: State, written: dict[str, Any]) -> ViClipConfig:
-    """Return the dimensions that `state`, under our names, was made with.
+    """Return the dimensions of `state`, which has our names.
 
-    Args:
-        state: the tensors.
-        written: the checkpoint's configuration; only `vision_heads` and `text_heads` are read,
-            which no shape tells. Without them a head is 64 wide, as in both published models,
-            and another width is refused: a wrong number would go unnoticed.
+    Of the checkpoint's own configuration, `written`, only `vision_heads` and `text_heads` are read,
+    which no shape shows. Without them heads are 64 wide, as in both published models; a width that
+    is no multiple of 64 is refused, since a wrong number has no visible effect.
 
     Raises:
         WeightsError: the tensors are not those of a ViCLIP model.
@@ -195,7 +163,7 @@ def check_state(state: State, model: ViClipModel) -> None:
     """Check that `state` has exactly the tensors of `model`, in their shapes.
 
     Raises:
-        WeightsError: it has not; the message counts and names what is wrong.
+        WeightsError: it has not; the message counts and names the differences.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     shapes = {
@@ -203,22 +171,22 @@ def check_state(state: State, model: ViClipModel) -> None:
         for name, shape in wanted.items()
         if name in state and tuple(state[name].shape) != shape
     }
-    faults = {
+    names_by_kind = {
         "missing": wanted.keys() - state.keys(),
         "unexpected": state.keys() - wanted.keys(),
         "of another shape": shapes,
     }
-    told = [
+    differences = [
         f"{len(names)} {kind} ({', '.join(sorted(names)[:3])}{', …' if len(names) > 3 else ''})"
-        for kind, names in faults.items()
+        for kind, names in names_by_kind.items()
         if names
     ]
-    if told:
+    if differences:
         raise WeightsError(
             "The tensors of this ViCLIP model must be exactly its {count}, but there are "
             "{given}. This is another model or a damaged file: fetch it again.",
             count=len(wanted),
-            given="; ".join(told),
+            given="; ".join(differences),
         )
 
 
@@ -242,13 +210,13 @@ def _num_layers(state: State, tower: str) -> int:
         name.removeprefix(start).partition(".")[0] for name in state if name.startswith(start)
     ]
     count = 1 + max((int(index) for index in indices), default=-1)
-    if count > len(indices):  # a stray number must not make a model of a million blocks
+    if count > len(indices):  # a stray number must not create a million blocks
         raise ValueError(f"{count} blocks of {len(indices)} tensors")
     return count
 
 
 def _weights_within(loaded: Any) -> State:
-    """Return the state dict of what a training run saved, or of a bare one."""
+    """Return the state dict of a training checkpoint, or a bare one."""
     if isinstance(loaded, dict):
         inner = next((loaded[k] for k in WEIGHT_KEYS if isinstance(loaded.get(k), dict)), loaded)
         if inner and all(
@@ -264,7 +232,7 @@ def _weights_within(loaded: Any) -> State:
 
 
 def _read_config(place: Path) -> dict[str, Any]:
-    """Return the configuration beside the weights, {} where there is none that can be read."""
+    """Return the configuration beside the weights, {} if there is no readable one."""
     folder = place if place.is_dir() else place.parent
     try:
         config = json.loads((folder / "config.json").read_text("utf-8"))

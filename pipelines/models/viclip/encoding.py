@@ -1,48 +1,28 @@
-"""Clips and texts -> unit vectors, in batches that a device works off at once."""
+"""Encoding of clips and texts as unit vectors, in batches."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from pipelines.core.errors import InputError
-from pipelines.core.text import cut_note, cut_texts_note
-from pipelines.models.viclip.modeling_viclip import LOGIT_SCALE, ViClipModel, unit
+from pipelines.models.viclip.modeling_viclip import ViClipModel, unit
 from pipelines.models.viclip.processing_viclip import Pixels, ViClipProcessor
-from pipelines.models.viclip.results import VideoTextScores
-from pipelines.models.viclip.tokens import TokenisedTexts, ViClipTokeniser
+from pipelines.models.viclip.tokens import ViClipTokeniser
 
-#: Tokens of clips, and texts, through their tower at once. On a CPU, about so many multiplications
-#: too: those of one clip in the real models take seconds.
+#: Most tokens and texts of a batch. On a CPU also most multiplications, about: one clip takes
+#: seconds in the real models.
 TOKENS_PER_BATCH = 4096
 PRODUCTS_PER_BATCH = 1e11
 TEXTS_PER_BATCH = 256
 
 
-@dataclass(frozen=True)
-class TextVectors:
-    """Texts as vectors.
-
-    Attributes:
-        vectors: (N, D) float32 unit vectors on the CPU.
-        cut: of each text, whether only its beginning was read.
-        notes: what a person should know, one sentence each.
-    """
-
-    vectors: torch.Tensor
-    cut: tuple[bool, ...]
-    notes: tuple[str, ...]
-
-
 class ViClipEncoder:
-    """A live model with what prepares its clips and texts. Any number of threads may call it."""
+    """A loaded model with the preprocessing of its clips and texts; thread-safe."""
 
     def __init__(
         self, model: ViClipModel, tokeniser: ViClipTokeniser, processor: ViClipProcessor
     ) -> None:
-        """Encode with `model`, where it is."""
         self.model = model
         self._tokeniser = tokeniser
         self._processor = processor
@@ -54,7 +34,7 @@ class ViClipEncoder:
 
     @property
     def clips_per_batch(self) -> int:
-        """As many as a device works off at once; on a CPU, a second or so, but at least one."""
+        """Clips in a batch for the device, at least one; on a CPU about a second of work."""
         config = self.model.config
         tokens = config.num_frames * (config.image_size // config.patch_size) ** 2
         if self.model.device.type != "cpu":
@@ -63,15 +43,10 @@ class ViClipEncoder:
         return max(1, min(TOKENS_PER_BATCH // tokens, int(PRODUCTS_PER_BATCH // products)))
 
     def embed_frames(self, clips: Sequence[Pixels]) -> torch.Tensor:
-        """Return the unit vectors of clips.
+        """Return the (N, D) float32 unit vectors of N clips on the CPU.
 
-        Args:
-            clips: N arrays (T, H, W, 3) of uint8 RGB, of any sizes. The model reads 8 frames:
-                of another number, 8 are spread over the range; a single one counts as a still
-                picture.
-
-        Returns:
-            (N, D) float32 on the CPU, (0, D) for no clips.
+        Each clip is (T, H, W, 3) uint8 RGB of any size. Of more or fewer than 8 frames, 8 are
+        chosen evenly; a single frame is a still image.
 
         Raises:
             InputError: a clip is not such an array.
@@ -83,44 +58,13 @@ class ViClipEncoder:
                 rows[index] = vector
         return torch.stack(rows) if rows else torch.empty(0, self.dim, dtype=torch.float32)
 
-    def embed_texts(self, texts: Sequence[str]) -> TextVectors:
-        """Return the unit vectors of texts, (0, D) for none.
-
-        No template is added. Texts that are too long are read up to the limit, and told of.
-        """
+    def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return the (N, D) float32 unit vectors of texts on the CPU; long texts are cut."""
         vectors = torch.empty(len(texts), self.dim, dtype=torch.float32)
-        cut: list[bool] = []
         for start in range(0, len(texts), TEXTS_PER_BATCH):
             part = self._tokeniser.tokenise(texts[start : start + TEXTS_PER_BATCH])
-            vectors[start : start + len(part.cut)] = self._run_text(part)
-            cut += part.cut
-        return TextVectors(vectors, tuple(cut), self._cut_notes(cut))
-
-    def similarities(self, clips: Sequence[Pixels], texts: Sequence[str]) -> VideoTextScores:
-        """Compare each clip with each text.
-
-        Args:
-            clips: at least one, as `embed_frames` takes them.
-            texts: at least one; the probabilities are over all of them.
-
-        Raises:
-            InputError: there is no clip or no text, or a clip is not what it should be.
-        """
-        if not clips or not texts:
-            raise InputError(
-                "There must be at least one clip and one text but got {clips} and {texts}.",
-                clips=len(clips),
-                texts=len(texts),
-            )
-        words = self.embed_texts(texts)
-        return compare(self.embed_frames(clips), words)
-
-    def _cut_notes(self, cut: Sequence[bool]) -> tuple[str, ...]:
-        if not any(cut):
-            return ()
-        if len(cut) == 1:
-            return (cut_note(self._tokeniser.context_length),)
-        return (cut_texts_note(sum(cut), len(cut), self._tokeniser.context_length),)
+            vectors[start : start + len(part.cut)] = self._run_text(part.input_ids)
+        return vectors
 
     @torch.inference_mode()
     def _run_vision(self, pixels: list[torch.Tensor]) -> torch.Tensor:
@@ -128,20 +72,8 @@ class ViClipEncoder:
         return unit(self.model.get_video_features(batch).pooler_output).cpu()
 
     @torch.inference_mode()
-    def _run_text(self, texts: TokenisedTexts) -> torch.Tensor:
-        ids = texts.input_ids.to(self.model.device)
-        return unit(self.model.get_text_features(ids).pooler_output).cpu()
-
-
-def compare(videos: torch.Tensor, texts: TextVectors) -> VideoTextScores:
-    """Return how N clips' unit vectors, (N, D) float32, fit M texts."""
-    cosines = videos @ texts.vectors.T
-    probabilities = (LOGIT_SCALE * cosines.double()).softmax(dim=-1)
-    return VideoTextScores(
-        cosines=tuple(tuple(row) for row in cosines.tolist()),
-        probabilities=tuple(tuple(row) for row in probabilities.tolist()),
-        notes=texts.notes,
-    )
+    def _run_text(self, ids: torch.Tensor) -> torch.Tensor:
+        return unit(self.model.get_text_features(ids.to(self.model.device)).pooler_output).cpu()
 
 
 def _batches(clips: Sequence[Any], size: int) -> list[list[int]]:

@@ -1,6 +1,6 @@
 """The ViCLIP network: a joint space-time vision tower and a causal text tower.
 
-Source: OpenGVLab/InternVideo@3965eef Data/InternVid/viclip, Apache-2.0; written anew from a
+Source: OpenGVLab/InternVideo@3965eef Data/InternVid/viclip, Apache-2.0; rewritten from a
 description of it; differs: see NOTES.md. Shapes: B videos or texts, T frames, G patches along a
 side, P pixels along a patch, W and w widths of the towers, L tokens, D size of the vectors.
 """
@@ -15,20 +15,20 @@ from transformers.utils import ModelOutput
 
 from pipelines.models.viclip.configuration_viclip import ViClipConfig
 
-#: What cosines are multiplied by before the softmax. The reference's constant; it does not read
-#: the trained temperature, which is kept in the checkpoint all the same.
+#: Factor on cosines before the softmax: the reference's constant, which it uses instead of
+#: the checkpoint's trained temperature.
 LOGIT_SCALE = 100.0
 
 
 @dataclass
 class ViClipTowerOutput(ModelOutput):  # type: ignore[misc]
-    """What one tower gives.
+    """Output of one tower.
 
     Attributes:
         pooler_output: (B, D), not of unit length.
         last_hidden_state: (B, L, width), after the last block, before the last norm.
-        hidden_states: where asked for, 1 + layers of (B, L, width): what enters the first
-            block, and what leaves each.
+        hidden_states: if requested, 1 + layers of (B, L, width): the input of the first block and
+            the output of each.
     """
 
     pooler_output: torch.Tensor
@@ -36,37 +36,17 @@ class ViClipTowerOutput(ModelOutput):  # type: ignore[misc]
     hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
-@dataclass
-class ViClipOutput(ModelOutput):  # type: ignore[misc]
-    """Videos against texts.
-
-    Attributes:
-        logits_per_video: (B videos, B texts) float32, 100 times the cosines.
-        video_embeds: (B, D) float32 unit vectors.
-        text_embeds: (B, D) float32 unit vectors.
-        vision_model_output: of the vision tower.
-        text_model_output: of the text tower.
-    """
-
-    logits_per_video: torch.Tensor
-    video_embeds: torch.Tensor | None = None
-    text_embeds: torch.Tensor | None = None
-    vision_model_output: ViClipTowerOutput | None = None
-    text_model_output: ViClipTowerOutput | None = None
-
-
 class ViClipAttention(nn.Module):
-    """Multi-head self-attention, scaled by 1/sqrt(head size), no dropout."""
+    """Multi-head self-attention; `in_proj` has the rows of queries, keys and values in turn."""
 
     def __init__(self, width: int, heads: int) -> None:
-        """Make the projections; `in_proj` holds the rows of queries, keys and values in turn."""
         super().__init__()
         self.heads = heads
         self.in_proj = nn.Linear(width, 3 * width)
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, tokens: torch.Tensor, causal: bool) -> torch.Tensor:
-        """Return (B, L, width) for (B, L, width); with `causal` no token sees a later one."""
+        """Return (B, L, width) for (B, L, width)."""
         batch, length, width = tokens.shape
         parts = self.in_proj(tokens).view(batch, length, 3, self.heads, width // self.heads)
         queries, keys, values = parts.permute(2, 0, 3, 1, 4)  # each (B, heads, L, head size)
@@ -79,7 +59,6 @@ class ViClipMlp(nn.Module):
     """Two layers with QuickGELU, x * sigmoid(1.702 x), between them."""
 
     def __init__(self, width: int, ratio: int) -> None:
-        """Make a hidden layer of `ratio` times `width`."""
         super().__init__()
         self.c_fc = nn.Linear(width, ratio * width)
         self.c_proj = nn.Linear(ratio * width, width)
@@ -95,7 +74,6 @@ class ViClipBlock(nn.Module):
     """A pre-norm transformer block."""
 
     def __init__(self, width: int, heads: int, config: ViClipConfig) -> None:
-        """Make a block of either tower."""
         super().__init__()
         self.attn = ViClipAttention(width, heads)
         self.ln_1 = nn.LayerNorm(width, eps=config.layer_norm_eps)
@@ -110,17 +88,16 @@ class ViClipBlock(nn.Module):
 
 
 class ViClipTransformer(nn.Module):
-    """Blocks one after the other."""
+    """A stack of blocks."""
 
     def __init__(self, width: int, layers: int, heads: int, config: ViClipConfig) -> None:
-        """Make `layers` blocks."""
         super().__init__()
         self.resblocks = nn.ModuleList(ViClipBlock(width, heads, config) for _ in range(layers))
 
     def forward(
         self, tokens: torch.Tensor, *, causal: bool, keep: bool
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...] | None]:
-        """Return (B, L, width) and, with `keep`, what enters and what leaves each block."""
+        """Return (B, L, width) and, with `keep`, the input of the first block and each output."""
         kept = [tokens]
         for block in self.resblocks:
             tokens = block(tokens, causal)
@@ -130,10 +107,9 @@ class ViClipTransformer(nn.Module):
 
 
 class ViClipVisionTower(nn.Module):
-    """Frames -> one vector per video, by attention over all patches of all frames together."""
+    """Frames -> one vector per video, by attention over all patches of all frames."""
 
     def __init__(self, config: ViClipConfig) -> None:
-        """Make the tower; parameter names are those of the published files."""
         super().__init__()
         width, patch = config.vision_width, config.patch_size
         self.config = config
@@ -150,13 +126,10 @@ class ViClipVisionTower(nn.Module):
         self.proj = nn.Parameter(torch.empty(width, config.embed_dim))
 
     def patches(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Return the stem's (B, T, G*G, W), patches row by row.
+        """Return the stem's (B, T, G*G, W) for normalised (B, T, 3, H, W), patches row by row.
 
-        The stem's kernel is as large as its stride and one frame deep, so it is one matrix
-        product on cut-out patches; on a CPU that is faster than the convolution, in any dtype.
-
-        Args:
-            pixel_values: (B, T, 3, H, W), any floating-point dtype, normalised.
+        Kernel and stride are equal and one frame deep, so the stem is one matrix product on
+        patches; on a CPU that is faster than the convolution, in any dtype.
         """
         batch, frames = pixel_values.shape[:2]
         size, side = self.config.patch_size, self.config.image_size // self.config.patch_size
@@ -168,11 +141,11 @@ class ViClipVisionTower(nn.Module):
     def embeddings(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Return the tokens before `ln_pre`, (B, 1 + G*G*T, W).
 
-        First the class token, which belongs to no frame; patch n of frame t is at 1 + n*T + t.
-        A single frame gets the mean of all temporal embeddings.
+        First the class token, without a temporal embedding; patch n of frame t is at 1 + n*T + t. A
+        single frame gets the mean of all temporal embeddings.
 
         Raises:
-            ValueError: `pixel_values` is not of the model's number and size of frames.
+            ValueError: `pixel_values` has another number or size of frames than the model.
         """
         self._check(pixel_values)
         tokens = self.patches(pixel_values)
@@ -196,14 +169,10 @@ class ViClipVisionTower(nn.Module):
     def forward(
         self, pixel_values: torch.Tensor, *, output_hidden_states: bool = False
     ) -> ViClipTowerOutput:
-        """Return the vectors of videos, (B, D).
-
-        Args:
-            pixel_values: (B, T, 3, H, W), normalised; (B, 3, H, W) stands for one frame each.
-            output_hidden_states: whether to keep them.
+        """Return the vectors, (B, D), of normalised (B, T, 3, H, W), or (B, 3, H, W) for one frame.
 
         Raises:
-            ValueError: `pixel_values` is not of the model's number and size of frames.
+            ValueError: `pixel_values` has another number or size of frames than the model.
         """
         if pixel_values.ndim == 4:
             pixel_values = pixel_values[:, None]
@@ -220,7 +189,6 @@ class ViClipTextTower(nn.Module):
     """Token ids -> one vector per text, taken at its end token."""
 
     def __init__(self, config: ViClipConfig) -> None:
-        """Make the tower; parameter names are those of the published files."""
         super().__init__()
         width = config.text_width
         self.config = config
@@ -231,10 +199,10 @@ class ViClipTextTower(nn.Module):
         self.text_projection = nn.Parameter(torch.empty(width, config.embed_dim))
 
     def embeddings(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """Return the tokens that enter the first block, (B, L, w).
+        """Return the input of the first block, (B, L, w).
 
         Raises:
-            ValueError: the texts are longer than the model reads.
+            ValueError: the texts are longer than the context length.
         """
         length, limit = input_ids.shape[1], self.config.context_length
         if length > limit:
@@ -245,17 +213,12 @@ class ViClipTextTower(nn.Module):
     def forward(
         self, input_ids: torch.Tensor, *, output_hidden_states: bool = False
     ) -> ViClipTowerOutput:
-        """Return the vectors of texts, (B, D).
+        """Return the vectors, (B, D), of texts with (B, L) ids, L at most the context length.
 
-        What follows the end token is never seen, so the padding does not matter.
-
-        Args:
-            input_ids: (B, L) integers, L at most the context length; the end token, which has
-                the largest id of all, is in every row.
-            output_hidden_states: whether to keep them.
+        Each row contains the end token, the largest id; tokens after it have no influence.
 
         Raises:
-            ValueError: the texts are longer than the model reads.
+            ValueError: the texts are longer than the context length.
         """
         tokens, kept = self.transformer(
             self.embeddings(input_ids), causal=True, keep=output_hidden_states
@@ -270,9 +233,9 @@ class ViClipTextTower(nn.Module):
 
 
 def end_positions(input_ids: torch.Tensor) -> torch.Tensor:
-    """Return where each text's first end token is, (B,) int64, for (B, L) ids.
+    """Return the position of each text's first end token (the largest id), (B,) int64.
 
-    The end token has the largest id. Of several the first counts; `argmax` promises no order.
+    `argmax` does not guarantee the first of several.
     """
     is_end = input_ids == input_ids.amax(dim=1, keepdim=True)
     positions = torch.arange(input_ids.shape[1], device=input_ids.device)
@@ -280,10 +243,7 @@ def end_positions(input_ids: torch.Tensor) -> torch.Tensor:
 
 
 class ViClipModel(PreTrainedModel):  # type: ignore[misc]
-    """Videos and texts in one space.
-
-    Works in any floating-point dtype; no constructor reads a file, and the tokeniser is apart.
-    """
+    """Videos and texts in one space, in any floating-point dtype."""
 
     config_class = ViClipConfig
     base_model_prefix = "viclip"
@@ -292,7 +252,6 @@ class ViClipModel(PreTrainedModel):  # type: ignore[misc]
     _supports_sdpa = True
 
     def __init__(self, config: ViClipConfig) -> None:
-        """Make both towers with fresh weights."""
         super().__init__(config)
         self.temp = nn.Parameter(torch.empty(()))
         self.vision_encoder = ViClipVisionTower(config)
@@ -308,42 +267,14 @@ class ViClipModel(PreTrainedModel):  # type: ignore[misc]
                 nn.init.normal_(parameter, std=self.config.initializer_range)
 
     def get_video_features(self, pixel_values: torch.Tensor, **options: Any) -> ViClipTowerOutput:
-        """Return what `ViClipVisionTower.forward` gives; `pooler_output` is (B, D)."""
+        """Return the output of the vision tower; see `ViClipVisionTower.forward`."""
         output: ViClipTowerOutput = self.vision_encoder(pixel_values, **options)
         return output
 
     def get_text_features(self, input_ids: torch.Tensor, **options: Any) -> ViClipTowerOutput:
-        """Return what `ViClipTextTower.forward` gives; `pooler_output` is (B, D)."""
+        """Return the output of the text tower; see `ViClipTextTower.forward`."""
         output: ViClipTowerOutput = self.text_encoder(input_ids, **options)
         return output
-
-    def forward(
-        self,
-        pixel_values: torch.Tensor,
-        input_ids: torch.Tensor,
-        *,
-        output_hidden_states: bool = False,
-    ) -> ViClipOutput:
-        """Compare videos with texts.
-
-        Args:
-            pixel_values: as `ViClipVisionTower.forward` takes them.
-            input_ids: as `ViClipTextTower.forward` takes them.
-            output_hidden_states: whether to keep those of both towers.
-
-        Raises:
-            ValueError: an input is not of the model's size.
-        """
-        vision = self.get_video_features(pixel_values, output_hidden_states=output_hidden_states)
-        text = self.get_text_features(input_ids, output_hidden_states=output_hidden_states)
-        videos, texts = unit(vision.pooler_output), unit(text.pooler_output)
-        return ViClipOutput(
-            logits_per_video=LOGIT_SCALE * videos @ texts.T,
-            video_embeds=videos,
-            text_embeds=texts,
-            vision_model_output=vision,
-            text_model_output=text,
-        )
 
 
 def unit(vectors: torch.Tensor) -> torch.Tensor:

@@ -17,15 +17,9 @@ def find_moments(
     word: torch.Tensor,
     top_k: int,
 ) -> SearchedVideo:
-    """Return the moments of one video.
+    """Return the moments of one video for a query with unit vector (1, D).
 
-    Args:
-        judge: the model's verdicts.
-        index: the video's position in the request.
-        plan: its windows.
-        vectors: (N, D) unit vectors of the windows, 0 for an unreadable one.
-        word: (1, D) unit vector of the query.
-        top_k: most moments.
+    `vectors` are (N, D) unit vectors of the windows, 0 for an unreadable one.
     """
     cosines = vectors @ word.T
     found = judge.text_evidence(cosines, vectors)[:, 0]

@@ -1,4 +1,4 @@
-"""ViCLIP live: videos and texts -> unit vectors, how they fit, and where in a video."""
+"""ViCLIP: videos and texts as unit vectors, their similarity, and moments of a video."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -31,27 +31,27 @@ from pipelines.models.search_query import (
 )
 from pipelines.models.verdict import PLAIN, Judge, SceneCheck
 from pipelines.models.viclip.conversion_viclip import load_viclip
-from pipelines.models.viclip.encoding import TextVectors, ViClipEncoder
+from pipelines.models.viclip.encoding import ViClipEncoder
 from pipelines.models.viclip.modeling_viclip import LOGIT_SCALE
 from pipelines.models.viclip.moments import find_moments
-from pipelines.models.viclip.processing_viclip import Pixels, ViClipProcessor
-from pipelines.models.viclip.results import MomentSearch, SearchedVideo, VideoMatch, VideoTextScores
+from pipelines.models.viclip.processing_viclip import ViClipProcessor
+from pipelines.models.viclip.results import MomentSearch, SearchedVideo, VideoMatch
 from pipelines.models.viclip.tokens import ViClipTokeniser
 from pipelines.models.viclip.videos import VideoEncoder, WindowPlan
 from pipelines.models.viclip.windows import SearchOptions, check_total
 
-#: Texts between two steps of `prepare`.
+#: Texts per step of `prepare`.
 TEXTS_PER_STEP = 32
 
-#: Raised when vectors come out otherwise than before, so that kept ones are not taken for new.
+#: Version of the cached vectors; to be raised when the computation changes.
 VECTORS_FORMAT = 1
 
-#: Most memory that the vectors of videos take: more than those of the longest search.
+#: Cache size for the vectors of videos: more than the longest search needs.
 VIDEO_VECTOR_BYTES = 128_000_000
 
 DEFAULT_SEARCH = SearchOptions()
 
-#: Why there is no answer about a part of a video; of the whole of it, `VIDEO_LOST`.
+#: Error for a part without a readable frame; for the whole video it is `VIDEO_LOST`.
 _PART_LOST = (
     "Not one of the frames that the model would look at can be read: the video is damaged there. "
     "Choose another part, or save the video again."
@@ -59,14 +59,11 @@ _PART_LOST = (
 
 
 class ViClipPipeline(Pipeline):
-    """Clips of a few frames and texts in one space of unit vectors.
-
-    Every method may be called from any number of threads at once.
-    """
+    """Clips and texts in one space of unit vectors; thread-safe."""
 
     @property
     def traits(self) -> VideoTextTraits:
-        """What differs between the models that this class runs."""
+        """The model's entry in the catalogue."""
         traits = self.spec.video_text
         assert traits is not None, "the catalogue gives every video-text model its traits"
         return traits
@@ -87,7 +84,7 @@ class ViClipPipeline(Pipeline):
         self.judge = Judge(self.traits, self._word_vectors, LOGIT_SCALE)
         self._scene_check = SceneCheck.of(self.folder, self._word_vectors, LOGIT_SCALE)
         self.videos = VideoEncoder(
-            self.embed_frames,
+            self.encoder.embed_frames,
             self.processor,
             VectorCache(None, name, memory_bytes=VIDEO_VECTOR_BYTES),
             dim=config.embed_dim,
@@ -96,7 +93,7 @@ class ViClipPipeline(Pipeline):
         )
 
     def caches(self) -> tuple[SharedCache, ...]:
-        """Return the vectors of texts and of windows, and what could not be read for these."""
+        """Return the caches of text and window vectors, and of unreadable frames."""
         return self._kept, *self.videos.caches
 
     def _unload(self) -> None:
@@ -104,10 +101,9 @@ class ViClipPipeline(Pipeline):
         super()._unload()
 
     def prepare(self, texts: Sequence[str]) -> Iterator[Step]:
-        """Compute the vectors of texts, and of those a verdict compares with, in steps.
+        """Compute and cache the vectors of texts and of the neutral texts in steps.
 
-        What was computed is kept; whoever stops between two steps stops the work. Nothing is
-        yielded where one step is enough.
+        The generator can be closed between two steps. It yields nothing if all are cached.
         """
         every = [*self.judge.bank, *texts]
         todo = self._kept.missing(every)
@@ -125,7 +121,7 @@ class ViClipPipeline(Pipeline):
         end_s: float = 0.0,
         fit: str = "",
     ) -> Iterator[VideoMatch | None]:
-        """Match, as `match` does; yields None as signs of life, at last the result.
+        """Match as `match` does; yield None as signs of life, then the result.
 
         Closing the stream stops the work within a batch of the model.
         """
@@ -145,22 +141,19 @@ class ViClipPipeline(Pipeline):
         fit: str = "",
         cancel: CancelToken = NEVER,
     ) -> VideoMatch:
-        """Score texts against a video, or a part of it.
-
-        The frames that the model reads are spread evenly over the part.
+        """Score distinct texts against frames spread evenly over a part of a video.
 
         Args:
             video: a video file.
-            texts: at least one, distinct.
+            texts: at least one.
             start_s: start of the part.
             end_s: its end; 0.0 means the end of the video.
-            fit: how frames are made square, see `framing.Fit`; "" for the model's own way.
+            fit: a `SquareFit`; "" for the model's own.
             cancel: ends the work with `Cancelled`.
 
         Raises:
-            MediaError: the file is not a video that can be read, or too long.
+            MediaError: the file is not a readable video, or too long.
             InputError: the part is not in the video, or `fit` is unknown.
-            Cancelled: `cancel` is cancelled.
         """
         plan, times, notes = self.videos.part(video, start_s, end_s, cancel, fit)
         vector = self.videos.vectors(video, plan, cancel)
@@ -171,39 +164,32 @@ class ViClipPipeline(Pipeline):
         notes += self.videos.lost_notes(plan)
         notes += language_notes(texts, self.traits.languages, self.spec.task)
         return VideoMatch(
-            answer=Classification(scores=tuple(scores), model=self.spec.key, notes=tuple(notes)),
+            answer=Classification(scores=scores, model=self.spec.key, notes=tuple(notes)),
             frame_times_s=times,
             start_s=float(plan.starts_s[0]),
             end_s=float(plan.ends_s[0]),
         )
 
-    def _scores(self, vector: torch.Tensor, texts: Sequence[str]) -> list[LabelScore]:
+    def _scores(self, vector: torch.Tensor, texts: Sequence[str]) -> tuple[LabelScore, ...]:
         """Return how texts fit one clip's unit vector, (1, D), best first."""
         cosines = vector @ self._word_vectors(texts).T
-        found = self.judge.text_evidence(cosines, vector)[0].tolist()
-        probabilities = (LOGIT_SCALE * cosines[0].double()).softmax(dim=-1).tolist()
-        cut = self.tokeniser.tokenise(list(texts)).cut
-        scores = [
-            LabelScore(
-                label=text,
-                probability=probabilities[index],
-                cosine=float(cosines[0, index]),
-                evidence=found[index],
-                verdict=self.judge.verdict(found[index]),
-                note=cut_note(self.tokeniser.context_length) if cut[index] else "",
-            )
-            for index, text in enumerate(texts)
-        ]
-        return sorted(scores, key=lambda score: -score.probability)
+        return self.judge.label_scores(
+            texts,
+            self.probabilities(cosines[0]),
+            cosines[0],
+            self.judge.text_evidence(cosines, vector)[0],
+            self.tokeniser.tokenise(list(texts)).cut,
+            self.tokeniser.context_length,
+        )
 
     def search(self, videos: Sequence[Path], options: SearchOptions) -> Iterator[Step | None]:
-        """Compute the vectors of all windows of videos, in steps of a batch, and keep them.
+        """Compute and cache the vectors of all windows of videos in steps of a batch.
 
-        Windows whose vectors are kept cost nothing. A video that cannot be read is passed over:
-        `moments` says why. Closing the stream stops the work within a batch of the model.
+        An unreadable video is skipped; `moments` reports it. Closing the stream stops the work
+        within a batch of the model.
 
         Yields:
-            How far it is, or None as a sign of life.
+            The progress, or None as a sign of life.
 
         Raises:
             InputError: there are too many windows.
@@ -228,16 +214,11 @@ class ViClipPipeline(Pipeline):
     def moments(
         self, videos: Sequence[Path], query: str, options: SearchOptions = DEFAULT_SEARCH
     ) -> MomentSearch:
-        """Find where in videos a text happens.
-
-        Args:
-            videos: at least one video file; after `search` only the query is encoded.
-            query: the text.
-            options: windows, stride, number of moments.
+        """Find the moments of videos that fit a text; after `search` only the query is encoded.
 
         Raises:
             InputError: no query or no video, or too many windows.
-            MediaError: none of the videos can be read.
+            MediaError: none of the videos is readable.
         """
         if not isinstance(query, str) or not query.strip():
             raise InputError("The query is empty. Write what should happen in the video.")
@@ -274,18 +255,12 @@ class ViClipPipeline(Pipeline):
     def windows(
         self, video: Path, first: int = 0, options: SearchOptions = DEFAULT_SEARCH
     ) -> Iterator[WindowBatch]:
-        """Compute the vectors of a video's windows, for an index, in steps of a batch.
+        """Compute the vectors of a video's windows for an index, in steps of a batch.
 
-        Args:
-            video: a video file.
-            first: windows that are known already, as an earlier call gave them; 0 for none.
-            options: windows and stride.
-
-        Yields:
-            After each batch, what has come; at least once.
+        The first `first` windows are skipped. At least one batch is yielded.
 
         Raises:
-            MediaError: the file is not a video that can be read, or too long.
+            MediaError: the file is not a readable video, or too long.
             InputError: it has too many windows.
         """
         plan = self.videos.plan(video, options)
@@ -306,22 +281,18 @@ class ViClipPipeline(Pipeline):
             )
 
     def query_vector(self, text: str, image: Path | None, text_weight: float = 0.5) -> QueryVector:
-        """Return what to look for in an index of windows.
+        """Return the vector of a search for a text, an image, or both weighted by `text_weight`.
 
-        Args:
-            text: what should happen, or "".
-            image: an image file like which it should look, or None; one of the two is given. It
-                is read as a video that stands still.
-            text_weight: share of the text where both are given, 0..1.
+        The image counts as a still video.
 
         Raises:
-            MediaError: the image cannot be read.
+            MediaError: the image is unreadable.
         """
         word = self._word_vectors([text])[0].numpy() if text else None
         seen = None
         if image is not None:
             picture = open_image(image, max_pixels=int(self.settings.max_pixels_mp * 1e6))
-            seen = self.embed_frames([np.asarray(picture)[None]])[0].numpy()
+            seen = self.encoder.embed_frames([np.asarray(picture)[None]])[0].numpy()
         notes = language_notes([text] if text else [], self.traits.languages, self.spec.task)
         if text and self.tokeniser.tokenise([text]).cut[0]:
             notes.insert(0, cut_note(self.tokeniser.context_length))
@@ -329,42 +300,29 @@ class ViClipPipeline(Pipeline):
             vector=blend(word, seen, text_weight), kind=query_kind(word, seen), notes=tuple(notes)
         )
 
-    def judge_found(self, aim: QueryVector, vectors: Vectors) -> list[Assessment | None]:
-        """Return what the similarity of each of (N, D) window vectors to an aim means.
+    def assess(self, query: QueryVector, vectors: Vectors) -> list[Assessment | None]:
+        """Return verdicts on (N, D) window vectors for a query.
 
-        None where there is an image in the aim, for which nothing is calibrated.
+        None for queries with an image, for which nothing is calibrated.
         """
-        if aim.kind != "text" or not len(vectors):
+        if query.kind != "text" or not len(vectors):
             return [None] * len(vectors)
-        windows, word = torch.from_numpy(vectors), torch.from_numpy(aim.vector)[None]
+        windows, word = torch.from_numpy(vectors), torch.from_numpy(query.vector)[None]
         found = self.judge.text_evidence(windows @ word.T, windows)[:, 0].tolist()
         return [Assessment(evidence=e, verdict=self.judge.verdict(e)) for e in found]
 
-    def embed_frames(self, clips: Sequence[Pixels]) -> torch.Tensor:
-        """Return the unit vectors of clips, as `ViClipEncoder.embed_frames` does."""
-        return self.encoder.embed_frames(clips)
-
-    def embed_texts(self, texts: Sequence[str]) -> TextVectors:
-        """Return the unit vectors of texts, as `ViClipEncoder.embed_texts` does."""
-        return self.encoder.embed_texts(texts)
-
-    def similarities(self, clips: Sequence[Pixels], texts: Sequence[str]) -> VideoTextScores:
-        """Compare each clip with each text, as `ViClipEncoder.similarities` does."""
-        return self.encoder.similarities(clips, texts)
-
-    @property
-    def dim(self) -> int:
-        """Size of the vectors."""
-        return self.encoder.dim
+    def probabilities(self, cosines: torch.Tensor) -> torch.Tensor:
+        """Return the softmax, (..., L) float64, of 100 times the (..., L) cosines of L texts."""
+        return (LOGIT_SCALE * cosines.double()).softmax(dim=-1)
 
     def _word_vectors(
         self, texts: Sequence[str], templates: tuple[str, ...] = PLAIN
     ) -> torch.Tensor:
-        """Return (N, D) cached unit vectors of texts; the model has no templates but `PLAIN`."""
+        """Return (N, D) cached unit vectors of texts; there are no templates but `PLAIN`."""
         if not texts:
-            return torch.empty(0, self.dim, dtype=torch.float32)
+            return torch.empty(0, self.encoder.dim, dtype=torch.float32)
 
         def compute(missing: list[int]) -> torch.Tensor:
-            return self.embed_texts([texts[index] for index in missing]).vectors
+            return self.encoder.embed_texts([texts[index] for index in missing])
 
         return self._kept.get(texts, compute)

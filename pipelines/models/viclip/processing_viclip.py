@@ -1,7 +1,7 @@
-"""Choice of frames, their resize to a square, and their normalisation."""
+"""Choice, resizing and normalisation of frames."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -13,8 +13,6 @@ from pipelines.core.options import SquareFit
 
 Pixels = NDArray[np.uint8]
 
-ChannelOrder = Literal["rgb", "bgr"]
-
 #: ImageNet's statistics, RGB, as in training; CLIP's own, which several wrappers use, differ.
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -23,32 +21,10 @@ IMAGE_STD = (0.229, 0.224, 0.225)
 BAR_COLOUR = tuple(round(255 * mean) for mean in IMAGE_MEAN)
 
 
-def stride_indices(num_available: int, num_frames: int = 8) -> list[int]:
-    """Choose frames as the reference demo does: from the first, at a stride of whole frames.
-
-    The tail is left out, nearly half of 15 frames; use it to reproduce published demo outputs.
-
-    Source: OpenGVLab/InternVideo@3965eef Data/InternVid/viclip, Apache-2.0; differs: a clear
-    error in place of a failed assertion.
-
-    Raises:
-        InputError: there are fewer frames than `num_frames`.
-    """
-    if num_available < num_frames:
-        raise InputError(
-            "The video has {count} frames; choosing at a whole stride needs at least {least}. "
-            "Use the spread over the whole range instead.",
-            count=num_available,
-            least=num_frames,
-        )
-    step = num_available // num_frames
-    return [step * position for position in range(num_frames)]
-
-
 def spread_indices(num_available: int, num_frames: int = 8) -> list[int]:
     """Choose frames over the whole range: the middle of each of `num_frames` equal parts.
 
-    A video with fewer frames gives all of them, with the last one repeated.
+    A shorter video gives all frames, with the last one repeated.
 
     Source: OpenGVLab/InternVideo@3965eef InternVideo1/Pretrain/ViCLIP, Apache-2.0 (the
     sampling of its zero-shot evaluation); differs: integer arithmetic.
@@ -67,8 +43,8 @@ def spread_indices(num_available: int, num_frames: int = 8) -> list[int]:
 def resize_frames(frames: Pixels, height: int, width: int) -> Pixels:
     """Return (T, height, width, 3) uint8 for (T, H, W, 3) uint8.
 
-    OpenCV's bilinear interpolation without antialiasing, as the model was trained. Its thread
-    pool is left as it is: OpenCV resizes images of this size in the calling thread.
+    OpenCV's bilinear interpolation without antialiasing, as in training; OpenCV resizes images
+    of this size in the calling thread.
     """
     resized = np.empty((len(frames), height, width, 3), np.uint8)
     for frame, target in zip(frames, resized, strict=True):
@@ -77,15 +53,7 @@ def resize_frames(frames: Pixels, height: int, width: int) -> Pixels:
 
 
 def fit_frames(frames: Pixels, size: int, fit: SquareFit = "squash") -> Pixels:
-    """Resize frames to a square.
-
-    Args:
-        frames: (T, H, W, 3) uint8.
-        size: side of the square, in pixels.
-        fit: see `options.SquareFit`.
-
-    Returns:
-        (T, size, size, 3) uint8, in the channel order given; letterbox bars are RGB.
+    """Return (T, size, size, 3) uint8 RGB for (T, H, W, 3) uint8 RGB.
 
     Raises:
         InputError: `fit` is unknown.
@@ -116,7 +84,7 @@ def fit_frames(frames: Pixels, size: int, fit: SquareFit = "squash") -> Pixels:
 def normalise_frames(frames: Pixels) -> torch.Tensor:
     """Return (T, 3, H, W) float32 for (T, H, W, 3) uint8 RGB: (x / 255 - mean) / std.
 
-    Computed in float64 for the 256 values and looked up, so rounded only once.
+    Looked up in a table of 256 values computed in float64, so rounded only once.
     """
     levels = np.arange(256, dtype=np.float64)[:, None] / 255
     table = ((levels - np.array(IMAGE_MEAN)) / np.array(IMAGE_STD)).astype(np.float32)  # (256, 3)
@@ -126,36 +94,21 @@ def normalise_frames(frames: Pixels) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class ViClipProcessor:
-    """Frame preparation of one model.
-
-    Attributes:
-        image_size: side of the model's input frames, in pixels.
-        num_frames: number of the model's input frames.
-        fit: see `fit_frames`.
-    """
+    """Frame preprocessing of one model: side and number of its input frames, and the fit."""
 
     image_size: int = 224
     num_frames: int = 8
     fit: SquareFit = "squash"
 
-    def pixel_values(self, frames: Pixels, channel_order: ChannelOrder = "rgb") -> torch.Tensor:
-        """Prepare the frames of one video.
+    def pixel_values(self, frames: Pixels) -> torch.Tensor:
+        """Return (num_frames or 1, 3, image_size, image_size) float32 of a video's frames.
 
-        Args:
-            frames: (T, H, W, 3) uint8. If T differs from `num_frames`, `spread_indices` chooses
-                among them; a single frame stays single, a still image.
-            channel_order: "rgb" (PyAV, decord, Pillow) or "bgr" (OpenCV).
-
-        Returns:
-            (num_frames or 1, 3, image_size, image_size) float32, normalised.
+        `frames` is (T, H, W, 3) uint8 RGB. If T differs from `num_frames`, `spread_indices` chooses
+        among them; a single frame stays single, a still image.
 
         Raises:
-            InputError: the frames have another shape or dtype, or the channel order is unknown.
+            InputError: the frames have another shape or dtype.
         """
-        if channel_order not in get_args(ChannelOrder):
-            raise InputError(
-                "channel_order must be rgb or bgr but got {given!r}.", given=channel_order
-            )
         shape, kind = np.shape(frames), getattr(frames, "dtype", None)
         if kind != np.uint8 or len(shape) != 4 or shape[-1] != 3 or 0 in shape:
             raise InputError(
@@ -165,6 +118,4 @@ class ViClipProcessor:
             )
         if len(frames) not in (1, self.num_frames):
             frames = frames[spread_indices(len(frames), self.num_frames)]
-        if channel_order == "bgr":
-            frames = frames[..., ::-1]
         return normalise_frames(fit_frames(frames, self.image_size, self.fit))

@@ -1,4 +1,4 @@
-"""Reading `.pth` files, which are pickles, without running what they hold."""
+"""Safe reading of `.pth` files, which are pickles."""
 
 import pickle
 import sys
@@ -12,7 +12,7 @@ import torch
 
 from pipelines.core.errors import WeightsError
 
-#: Classes of Python's own that a training run's settings may hold; they do nothing when made.
+#: Classes of the standard library that settings may contain; constructing them is harmless.
 _HARMLESS = {
     "argparse.Namespace",
     "collections.defaultdict",
@@ -21,10 +21,10 @@ _HARMLESS = {
     "types.SimpleNamespace",
 }
 
-#: The modules of Python's own library, also by their names in Python 2, which pickles use.
-_OWN_MODULES = sys.stdlib_module_names | {name.partition(".")[0] for name in IMPORT_MAPPING}
+#: Modules of the standard library, also by their Python 2 names, which pickles use.
+_STDLIB = sys.stdlib_module_names | {name.partition(".")[0] for name in IMPORT_MAPPING}
 
-#: What reading a damaged or foreign pickle raises.
+#: Errors of damaged or foreign pickles.
 _UNREADABLE = (
     pickle.UnpicklingError,
     RuntimeError,
@@ -41,10 +41,10 @@ _UNREADABLE = (
 
 
 class _Inert:
-    """Stands in for a class that is not known: whatever it is given, it makes an empty dict.
+    """Stand-in for an unknown class; creates an empty dict for any arguments.
 
-    An `OrderedDict`, because torch's restricted unpickler fills no other kind of dict that a
-    foreign class may stand for, and keeps its attributes.
+    An `OrderedDict`, the only kind of dict that torch's restricted unpickler fills for a foreign
+    class.
     """
 
     def __new__(cls, *_: Any, **__: Any) -> Any:
@@ -52,16 +52,16 @@ class _Inert:
 
 
 def read_pickled_weights(file: Path) -> Any:
-    """Return what a `.pth` file holds, tensors on the CPU; foreign objects come as dicts.
+    """Return the content of a `.pth` file, tensors on the CPU, foreign objects as dicts.
 
-    torch's restricted unpickler is tried first. Published checkpoints of this model are reported
-    to hold their settings as objects of a class `EasyDict`, which it refuses; then the names of
-    all foreign classes are read, without loading anything, and each is replaced by a stand-in
-    that does nothing. No name is ever imported, so no code of the file's choosing can run.
+    torch's restricted unpickler is tried first. It refuses settings of a foreign class, such as
+    `EasyDict`, which published checkpoints of this model are reported to contain. Then the names of
+    all foreign classes are read without loading anything, and each class is replaced by a
+    stand-in. No name is ever imported, so no code of the file can run.
 
     Raises:
-        WeightsError: the file is damaged or no checkpoint, or asks for something of Python's own
-            library that weights have no use for, which is how harmful pickles work.
+        WeightsError: the file is damaged or no checkpoint, or refers to something of Python's
+            standard library that weights do not need, as harmful pickles do.
     """
     mapped = zipfile.is_zipfile(file)  # of such a file, only the tensors in use are read
     try:
@@ -83,7 +83,7 @@ def read_pickled_weights(file: Path) -> Any:
 
 def _refuse_harmful(names: list[str]) -> None:
     for name in sorted(names):
-        if name.partition(".")[0] in _OWN_MODULES and name not in _HARMLESS:
+        if name.partition(".")[0] in _STDLIB and name not in _HARMLESS:
             raise WeightsError(
                 "The checkpoint asks to run {name!r}, which weights have no use for. It was "
                 "not loaded: do not trust this file, and fetch the model from its publisher.",

@@ -1,4 +1,4 @@
-"""What ViCLIP answers: frozen, of plain Python values. Torch-free."""
+"""Results of ViCLIP: frozen, of plain Python values."""
 
 from dataclasses import dataclass
 
@@ -6,46 +6,10 @@ from pipelines.core.results import Classification, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoTextScores:
-    """N videos against M texts.
-
-    Attributes:
-        cosines: N tuples of M values, -1..1.
-        probabilities: N tuples of M values, 0..1, the softmax of 100 times the cosines; each
-            adds up to 1.
-        notes: what a person should know, one sentence each.
-    """
-
-    cosines: tuple[tuple[float, ...], ...]
-    probabilities: tuple[tuple[float, ...], ...]
-    notes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Check that both tables are of one shape, and the ranges."""
-        shapes = [[len(row) for row in table] for table in (self.cosines, self.probabilities)]
-        if shapes[0] != shapes[1] or len(set(shapes[0])) > 1:
-            raise ValueError(f"cosines and probabilities must be of one shape but got {shapes}")
-        if any(not -1.001 <= value <= 1.001 for row in self.cosines for value in row):
-            raise ValueError("every cosine must be within -1..1")
-        if any(not 0.0 <= value <= 1.0 for row in self.probabilities for value in row):
-            raise ValueError("every probability must be within 0..1")
-
-    def best(self, video: int, count: int = 5) -> tuple[tuple[int, float], ...]:
-        """Return up to `count` pairs of a text's index and its probability, best first."""
-        row = self.probabilities[video]
-        order = sorted(range(len(row)), key=lambda index: -row[index])
-        return tuple((index, row[index]) for index in order[: max(count, 0)])
-
-
-@dataclass(frozen=True, kw_only=True)
 class VideoMatch:
-    """A video, or a part of it, against texts.
+    """Scores of texts, best first, for the part of a video from `start_s` to `end_s`.
 
-    Attributes:
-        answer: a score for each text, best first, and what a person should know.
-        frame_times_s: when the frames that the model saw appear, ascending.
-        start_s: start of the part.
-        end_s: its end.
+    `frame_times_s` are the times of the frames that the model read, ascending.
     """
 
     answer: Classification
@@ -59,14 +23,14 @@ class Moment:
     """A part of a video that fits a query.
 
     Attributes:
-        start_s: where it starts.
-        end_s: where it ends.
-        score: 0..1, how the query fares against neutral texts at its best window; 0.5 is
-            half-way between "no match" and "match".
+        start_s: its start.
+        end_s: its end.
+        score: 0..1 for its best window, against neutral texts; 0.5 is half-way between "no match"
+            and "match".
         cosine: similarity of that window and the query, -1..1.
         evidence: verdict score, in nats.
-        verdict: what `evidence` means.
-        key_s: time of the frame that stands for it.
+        verdict: verdict on `evidence`.
+        key_s: time of its key frame.
     """
 
     start_s: float
@@ -78,7 +42,6 @@ class Moment:
     key_s: float
 
     def __post_init__(self) -> None:
-        """Check the order of times and the range of the score."""
         if not 0.0 <= self.start_s < self.end_s:
             raise ValueError(f"a moment must end after it starts: {self.start_s}..{self.end_s}")
         if not 0.0 <= self.score <= 1.0:
@@ -87,13 +50,13 @@ class Moment:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchedVideo:
-    """One video of a search.
+    """One video of a search, by its position in the request.
 
     Attributes:
-        index: its position among the videos given, from 0.
-        moments: best first; none where it could not be read.
+        index: the position, from 0.
+        moments: best first; none for an unreadable video.
         curve: (time in seconds, score 0..1) of each window's middle, ascending in time.
-        end_s: when the video ends on a player's clock.
+        end_s: end of the video on a player's clock.
         error: why it could not be searched, or "".
     """
 
@@ -106,14 +69,7 @@ class SearchedVideo:
 
 @dataclass(frozen=True, kw_only=True)
 class MomentSearch:
-    """Where in one or several videos a query happens.
-
-    Attributes:
-        videos: the one with the best moment first, those that could not be read last.
-        query: what was looked for.
-        model: key of the model that answered.
-        notes: what a person should know, one sentence each.
-    """
+    """Moments for a query; the video with the best moment comes first, unreadable ones last."""
 
     videos: tuple[SearchedVideo, ...]
     query: str

@@ -1,4 +1,4 @@
-"""Texts -> token ids as ViCLIP was trained on: cleaned, at most 32 of them, padded with 0."""
+"""Tokenisation of texts as in ViCLIP's training: cleaned, at most 32 tokens, padded with 0."""
 
 import gzip
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import torch
 from pipelines.core.errors import WeightsError
 from pipelines.models.text_cleaning import MAX_TEXT_CHARS, clean_text
 
-#: How the vocabulary is called that the published repositories hold.
+#: Vocabulary file of the published repositories.
 GZIPPED_VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 
 #: The same merges, for checkpoints that come without a vocabulary.
@@ -22,7 +22,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 PAD_ID = 0
 NUM_MERGES = 48_894
 
-#: What CLIP's encoding never crosses, in its order of preference.
+#: Pieces that CLIP's encoding never crosses, in order of preference.
 _PIECES = regex.compile(
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+",
     regex.IGNORECASE,
@@ -31,33 +31,28 @@ _PIECES = regex.compile(
 
 @dataclass(frozen=True)
 class TokenisedTexts:
-    """Texts as the model reads them.
-
-    Attributes:
-        input_ids: (N, L) int64, padded with 0.
-        cut: of each text, whether it was longer than the model reads.
-    """
+    """Token ids, (N, L) int64 padded with 0, and whether each text was cut."""
 
     input_ids: torch.Tensor
     cut: tuple[bool, ...]
 
 
 class ViClipTokeniser:
-    """CLIP's byte-pair encoding behind CLIP's own cleaning."""
+    """CLIP's cleaning and byte-pair encoding."""
 
     def __init__(self, tokenizer: Any, context_length: int) -> None:
         """Wrap a stock `CLIPTokenizer`; rows are at most `context_length` long."""
         self.context_length = context_length
         self._tokenizer = tokenizer
         self._start, self._end = int(tokenizer.bos_token_id), int(tokenizer.eos_token_id)
-        self._whole([""])  # takes off the truncation that a tokeniser may have been saved with
+        self._whole([""])  # removes the truncation that a tokeniser may have been saved with
 
     @classmethod
     def of_folder(cls, folder: Path, *, context_length: int, vocab_size: int) -> "ViClipTokeniser":
-        """Read the vocabulary of a checkpoint's folder, or the bundled one where it has none.
+        """Read the vocabulary of a checkpoint's folder, or the bundled one if it has none.
 
         Raises:
-            WeightsError: the vocabulary is damaged, or has more entries than the model.
+            WeightsError: the vocabulary is damaged, or larger than the model's.
         """
         from transformers import CLIPTokenizer
 
@@ -84,14 +79,8 @@ class ViClipTokeniser:
             )
         return cls(tokenizer, context_length)
 
-    def tokenise(self, texts: Sequence[str], *, full_length: bool = False) -> TokenisedTexts:
-        """Clean and tokenise; what is over the limit is cut, and the end token kept.
-
-        Args:
-            texts: at least one.
-            full_length: whether to pad to the context length, as the reference does, rather
-                than to the longest text; vectors are the same either way.
-        """
+    def tokenise(self, texts: Sequence[str]) -> TokenisedTexts:
+        """Clean and tokenise at least one text; longer ones are cut before their end token."""
         rows = self._whole([clean_text(text, "openai") for text in texts])
         limit = self.context_length
         cut = tuple(
@@ -99,12 +88,12 @@ class ViClipTokeniser:
             for row, text in zip(rows, texts, strict=True)
         )
         rows = [row if len(row) <= limit else [*row[: limit - 1], self._end] for row in rows]
-        length = limit if full_length else max(len(row) for row in rows)
+        length = max(len(row) for row in rows)
         padded = [row + [PAD_ID] * (length - len(row)) for row in rows]
         return TokenisedTexts(torch.tensor(padded, dtype=torch.int64), cut)
 
     def _whole(self, cleaned: list[str]) -> list[list[int]]:
-        """Return the ids of whole texts; cutting is no state of a tokeniser shared by threads."""
+        """Return the ids of whole texts; truncation would be a state shared by threads."""
         ids: list[list[int]] = self._tokenizer(cleaned, verbose=False)["input_ids"]
         for index, text in enumerate(cleaned):
             if START in text or END in text:
@@ -112,10 +101,10 @@ class ViClipTokeniser:
         return ids
 
     def _with_literal_tokens(self, text: str) -> list[int]:
-        """Return the ids of a text that spells a special token out.
+        """Return the ids of a text that contains a special token's name.
 
-        The stock tokeniser finds one anywhere, the reference only where a word may begin: right
-        after punctuation it is more punctuation. Encoding does not cross these pieces.
+        The stock tokeniser finds it anywhere, the reference only where a word may begin: after
+        punctuation it is punctuation. Encoding does not cross these pieces.
         """
         pieces = _PIECES.findall(text)
         rows = self._tokenizer(pieces, add_special_tokens=False, verbose=False)["input_ids"]
@@ -123,7 +112,7 @@ class ViClipTokeniser:
 
 
 def tokenizer_of_merges(merges: list[tuple[str, str]]) -> Any:
-    """Return a stock `CLIPTokenizer` of merges alone: they decide the vocabulary.
+    """Return a stock `CLIPTokenizer` with the vocabulary that the merges define.
 
     Ids are the 256 bytes as symbols, the same at a word's end, the merges in order, then the
     start and the end token.

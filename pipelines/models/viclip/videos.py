@@ -1,4 +1,4 @@
-"""Videos -> unit vectors of their parts, kept by what the file holds, within bounded memory."""
+"""Encoding of videos as unit vectors of their windows, in bounded memory."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -26,33 +26,25 @@ from pipelines.models.viclip.windows import (
     windows_over,
 )
 
-#: Bytes of frames, as they are and as the model reads them, that are decoded at once, but a frame
-#: for each core though they be larger; frames that are resized at once, which takes whole numbers
-#: of 4 bytes several times over.
+#: Most bytes of decoded and resized frames at once, but at least a frame per core; and most frames
+#: that are resized at once.
 DECODED_BYTES = 16_000_000
 RESIZED_AT_ONCE = 8
 
-#: Latest time in a video that can be asked for.
+#: Latest time in a video, in seconds.
 MAX_TIME_S = 1e6
 
-#: Windows whose plans are remembered, and files whose contents or lost frames are: those of one
-#: request always fit.
+#: Cache sizes: windows of plans, and files with digests or unreadable frames. One request fits.
 WINDOWS_KEPT = 2 * MAX_WINDOWS
 FILES_KEPT = MAX_WINDOWS
 
 
 @dataclass(frozen=True, eq=False)
 class WindowPlan:
-    """The windows over one video.
+    """N windows over the video with this content digest, and their (N, T) frames.
 
-    Attributes:
-        digest: of the file's content.
-        starts_s: (N,) starts of the windows.
-        ends_s: (N,) their ends.
-        indices: (N, T) frames that stand for them.
-        fit: how their frames are made square; None for the model's own way.
-        video_start_s: when the first frame of the video appears.
-        video_end_s: when its last frame ends.
+    `fit` is how frames are made square, None for the model's own way. The video starts with its
+    first frame and ends when its last one ends.
     """
 
     digest: str
@@ -65,12 +57,12 @@ class WindowPlan:
 
     @property
     def keys(self) -> list[str]:
-        """What the vector of each window is kept under."""
+        """Cache key of each window."""
         start = f"{self.digest}:{self.fit}:" if self.fit else f"{self.digest}:"
         return [start + ",".join(map(str, row)) for row in self.indices.tolist()]
 
     def between(self, first: int, end: int) -> "WindowPlan":
-        """Return the plan of the windows from `first` up to and without `end`."""
+        """Return the plan of the windows from `first` to `end`, exclusive."""
         rows = slice(first, end)
         return replace(
             self,
@@ -81,36 +73,34 @@ class WindowPlan:
 
 
 class LostFrames:
-    """Which frames of which files could not be read; see `SharedCache`."""
+    """Known unreadable frames of files."""
 
     def __init__(self) -> None:
-        """Know of none yet."""
         self._known: LruCache[str, set[int]] = LruCache(FILES_KEPT)
 
     def of(self, digest: str) -> set[int]:
-        """Return the numbers of the frames of a file, to be added to."""
+        """Return the mutable set of frame numbers of a file."""
         return self._known.get_or_compute(digest, set)
 
     def snapshot(self) -> dict[tuple[str, int], bool]:
-        """Return every frame that is known of."""
+        """Return all known frames."""
         known = self._known.snapshot()
         return {(digest, number): True for digest, lost in known.items() for number in [*lost]}
 
     def update(self, values: Mapping[tuple[str, int], bool]) -> None:
-        """Know of frames that another process could not read."""
+        """Add frames from another process."""
         for digest, number in values:
             self.of(digest).add(number)
 
     def enter_worker(self, kind: str) -> None:
-        """Be as ready in a forked process."""
+        """Do nothing: the numbers are valid in any process."""
 
 
 class VideoEncoder:
-    """The video half of a model: decodes, encodes in batches, keeps what it computed.
+    """Video encoder of a model: decoding, batches, and a cache.
 
-    A window is found again by the file's content and its frames, whatever the file is called,
-    so windows of another stride that fall on the same frames are shared too. A window none of
-    whose frames can be read has the vector 0.
+    The cache key of a window is the file's content and the window's frames, so that windows of
+    different strides on the same frames share it. The vector of an unreadable window is 0.
     """
 
     def __init__(
@@ -123,7 +113,7 @@ class VideoEncoder:
         clips_per_batch: int,
         max_seconds: float,
     ) -> None:
-        """Encode with `embed`, (N clips) -> (N, dim); vectors are kept in `kept`."""
+        """Use `embed`, (N clips) -> (N, dim), and the cache `kept`."""
         self._embed = embed
         self._processor = processor
         self._kept = kept
@@ -138,7 +128,7 @@ class VideoEncoder:
 
     @property
     def caches(self) -> tuple[SharedCache, ...]:
-        """The vectors of windows, and the frames that could not be read for them."""
+        """Caches of window vectors and of unreadable frames."""
         return self._kept, self._lost
 
     def open(self, path: Path, cancel: CancelToken = NEVER) -> VideoReader:
@@ -149,9 +139,8 @@ class VideoEncoder:
         """Return the windows over a video.
 
         Raises:
-            MediaError: it cannot be read, or is too long.
+            MediaError: it is unreadable or too long.
             InputError: it has too many windows.
-            Cancelled: `cancel` is cancelled.
         """
         digest = self._digests.of(path)
 
@@ -164,16 +153,13 @@ class VideoEncoder:
             return WindowPlan(digest, starts, ends, indices, info.start_s, info.end_s)
 
         plan = self._plans.get_or_compute((digest, options.window_s, options.stride_s), make)
-        return replace(plan, fit=self._unlike_own(options.fit))
+        return replace(plan, fit=self._special_fit(options.fit))
 
     def prepare(self, path: Path, plan: WindowPlan, cancel: CancelToken = NEVER) -> Iterator[int]:
-        """Compute and keep the vectors of a plan that are nowhere kept.
+        """Compute and cache the missing vectors of a plan.
 
         Yields:
-            After each batch, the number of windows that are ready; nothing where none is missing.
-
-        Raises:
-            Cancelled: `cancel` is cancelled.
+            The number of finished windows, after each batch; nothing if none is missing.
         """
         todo = self._kept.missing(plan.keys)
         for done in self._compute(path, plan, todo, cancel):
@@ -182,11 +168,11 @@ class VideoEncoder:
     def in_order(
         self, path: Path, plan: WindowPlan, first: int
     ) -> Iterator[tuple[WindowPlan, torch.Tensor]]:
-        """Compute what of a plan is nowhere kept, and yield all of it in order, from `first` on.
+        """Compute the missing vectors of a plan and yield all windows in order from `first`.
 
         Yields:
-            After each batch the plan of the windows that are ready since the last one, of none
-            where none is left; and their (N, D) vectors, see `vectors`.
+            After each batch the plan of the newly finished windows, possibly empty, and their
+            (N, D) vectors; see `vectors`.
         """
         rest = plan.between(first, len(plan.indices))
         todo = self._kept.missing(rest.keys)
@@ -202,7 +188,7 @@ class VideoEncoder:
     def _compute(
         self, path: Path, plan: WindowPlan, todo: list[int], cancel: CancelToken
     ) -> Iterator[int]:
-        """Compute and keep the vectors of some windows; yields how many, after each batch."""
+        """Compute and cache vectors of windows; yield the number so far after each batch."""
         if not todo:
             return
         keys = plan.keys
@@ -217,11 +203,7 @@ class VideoEncoder:
                 yield done
 
     def vectors(self, path: Path, plan: WindowPlan, cancel: CancelToken = NEVER) -> torch.Tensor:
-        """Return the (N, D) unit vectors of a plan's windows; 0 for one that cannot be read.
-
-        Raises:
-            Cancelled: `cancel` is cancelled.
-        """
+        """Return the (N, D) unit vectors of a plan's windows; 0 for an unreadable one."""
 
         def compute(rows: list[int]) -> torch.Tensor:
             with self.open(path, cancel) as reader:
@@ -234,11 +216,11 @@ class VideoEncoder:
         return self._kept.get(plan.keys, compute)
 
     def lost(self, plan: WindowPlan) -> frozenset[int]:
-        """Return which frames of a plan could not be read, as far as is known."""
+        """Return the known unreadable frames of a plan."""
         return frozenset(np.unique(plan.indices).tolist()) & self._lost.of(plan.digest)
 
     def lost_notes(self, plan: WindowPlan) -> list[str]:
-        """Return a note where frames of a plan could not be read."""
+        """Return a note if frames of a plan are unreadable."""
         return lost_frames_notes(len(self.lost(plan)), len(np.unique(plan.indices)))
 
     def part(
@@ -249,23 +231,22 @@ class VideoEncoder:
         cancel: CancelToken = NEVER,
         fit: str = "",
     ) -> tuple[WindowPlan, tuple[float, ...], list[str]]:
-        """Return the one window that is a part of a video, its frames' times, and notes.
+        """Return a plan with one window, its frames' times, and notes.
 
         Raises:
-            MediaError: the video cannot be read, or is too long.
+            MediaError: the video is unreadable or too long.
             InputError: the part is not in the video.
-            Cancelled: `cancel` is cancelled.
         """
         check_number(start_s, "start_s", 0.0, MAX_TIME_S, unit=" s")
         check_number(end_s, "end_s", 0.0, MAX_TIME_S, unit=" s")
         with self.open(path, cancel) as reader:
             info, times = reader.info, reader.times_s
-        indices_between(times, start_s, end_s)  # refuses what is not in the video
+        indices_between(times, start_s, end_s)  # checks the range
         end = np.array([min(end_s or info.end_s, info.end_s)])
         start = np.minimum(max(start_s, info.start_s), end)
         indices = clip_indices(times, start, end, self._processor.num_frames)
         digest = self._digests.of(path)
-        square = self._unlike_own(fit)
+        square = self._special_fit(fit)
         plan = WindowPlan(digest, start, end, indices, info.start_s, info.end_s, square)
         frames = np.unique(indices)
         notes: list[str] = []
@@ -287,8 +268,8 @@ class VideoEncoder:
             )
         return plan, tuple(times[frames].tolist()), notes
 
-    def _unlike_own(self, fit: str) -> SquareFit | None:
-        """Return how frames are made square, None if as the model does it by itself."""
+    def _special_fit(self, fit: str) -> SquareFit | None:
+        """Return `fit` as a `SquareFit`, None if it is the model's own."""
         square = check_fit(fit)
         return None if square == self._processor.fit else square
 
@@ -302,10 +283,10 @@ class VideoEncoder:
     def _clips(
         self, reader: VideoReader, plan: WindowPlan, rows: list[int], cancel: CancelToken
     ) -> Iterator[Pixels | None]:
-        """Yield the frames of each window as the model reads them; None where all are lost.
+        """Yield each window's frames for the model; None if all are unreadable.
 
-        Frames are decoded once, in order and few at a time, and held no longer than a window
-        needs them. A frame that cannot be read is replaced by the nearest of its window.
+        Frames are decoded once, in order, few at a time, and dropped after their last window. An
+        unreadable frame is replaced by the nearest of its window.
         """
         held: dict[int, Pixels] = {}
         windows = plan.indices[rows]
@@ -316,9 +297,9 @@ class VideoEncoder:
             while read < window[-1]:
                 read, frames = next(parts)
                 held |= frames
-            there = np.array([index for index in np.unique(window) if index in held])
-            if len(there):
-                nearest = there[np.abs(there[None, :] - window[:, None]).argmin(axis=1)]
+            readable = np.array([index for index in np.unique(window) if index in held])
+            if len(readable):
+                nearest = readable[np.abs(readable[None, :] - window[:, None]).argmin(axis=1)]
                 yield np.stack([held[int(index)] for index in nearest])
             else:
                 yield None
@@ -328,7 +309,7 @@ class VideoEncoder:
     def _parts(
         self, reader: VideoReader, wanted: np.ndarray, plan: WindowPlan, cancel: CancelToken
     ) -> Iterator[tuple[int, dict[int, Pixels]]]:
-        """Yield frames as the model reads them, part by part, each with the last number of it."""
+        """Yield resized frames by number, part by part, each with the last number read."""
         side, fit = self._processor.image_size, plan.fit or self._processor.fit
         lost = self._lost.of(plan.digest)
         pixels = reader.info.height_px * reader.info.width_px + side**2
@@ -342,7 +323,7 @@ class VideoEncoder:
                 fitted = fit_frames(frames.pixels[part], side, fit)
                 small.update(zip(frames.indices[part].tolist(), fitted, strict=True))
             read = frames.highest
-            del frames  # not held while the model encodes
+            del frames  # free memory before the model encodes
             yield read, small
 
 

@@ -1,7 +1,4 @@
-"""Which parts of a video are looked at, and which of them are its moments. Torch-free.
-
-Pure functions over times in seconds and numbers of frames.
-"""
+"""Windows over a video, and the peaks of their relevance."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -14,19 +11,19 @@ from pipelines.core.errors import InputError, shown
 from pipelines.core.options import check_fit
 from pipelines.media.video.frames import Numbers, Times, indices_at
 
-#: Most windows of one request; their vectors are kept together.
+#: Most windows of one request; their vectors are in memory together.
 MAX_WINDOWS = 20_000
 
-#: What the lengths of windows and strides may be, in seconds, and how many moments are told.
+#: Ranges of window and stride in seconds, and most moments of a video.
 WINDOW_RANGE_S = (0.2, 600.0)
 STRIDE_RANGE_S = (0.05, 600.0)
 MOST_MOMENTS = 100
 
-#: Share of the windows that are taken to show what the query is not.
+#: Quantile of the curve that counts as background.
 _BACKGROUND = 0.25
 
-#: How far from the background to the peak the edges of a moment lie. Half-way they would lie at
-#: the edges of an event of exactly known relevance; measured curves have broad feet.
+#: Level of a moment's edges between background (0) and peak (1). For an ideal curve it would be
+#: 0.5; measured curves have broad feet.
 _EDGE = 0.65
 
 Values = NDArray[np.float64]
@@ -34,16 +31,10 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """How a video is searched.
-
-    Attributes:
-        window_s: length of the parts that are compared with the query, in seconds.
-        stride_s: from the start of one part to that of the next.
-        top_k: most moments of one video.
-        fit: how frames are made square, see `framing.Fit`; "" for the model's own way.
+    """Length and stride of windows in seconds, most moments, and a `SquareFit`, "" by default.
 
     Raises:
-        InputError: a value is out of its range, or parts of the video would not be looked at.
+        InputError: a value is out of its range, or the stride is longer than the window.
     """
 
     window_s: float = 4.0
@@ -52,7 +43,6 @@ class SearchOptions:
     fit: str = ""
 
     def __post_init__(self) -> None:
-        """Check the ranges."""
         check_number(self.window_s, "window_s", *WINDOW_RANGE_S, unit=" s")
         check_number(self.stride_s, "stride_s", *STRIDE_RANGE_S, unit=" s")
         check_number(self.top_k, "top_k", 1, MOST_MOMENTS)
@@ -69,10 +59,10 @@ class SearchOptions:
 
 
 def check_number(value: Any, name: str, low: float, high: float, *, unit: str = "") -> float:
-    """Return `value` as a number.
+    """Return `value` as a float.
 
     Raises:
-        InputError: it is none, or out of its range.
+        InputError: not a number within the range.
     """
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not low <= value <= high:  # a number of 400 digits is no float, nor is nan
@@ -91,19 +81,10 @@ def check_number(value: Any, name: str, low: float, high: float, *, unit: str = 
 def clip_indices(
     times_s: Times, starts_s: Values, ends_s: Values, num_frames: int
 ) -> NDArray[np.int64]:
-    """Return the frames that stand for parts of a video.
+    """Return the frames, (N, num_frames) numbers, of windows from (N,) starts to ends.
 
-    Each part is cut into `num_frames` equal pieces; the frame on show in the middle of a piece
-    stands for it. A part with fewer frames has some more than once.
-
-    Args:
-        times_s: when each frame appears, ascending.
-        starts_s: (N,) starts of the parts.
-        ends_s: (N,) their ends.
-        num_frames: frames that the model reads.
-
-    Returns:
-        (N, num_frames) frame numbers, ascending in each row.
+    Each window is divided into `num_frames` equal pieces, represented by the frame displayed in
+    the middle of the piece. Short windows repeat frames. `times_s`, the frames' times, ascends.
     """
     shares = (np.arange(num_frames) + 0.5) / num_frames
     moments = starts_s[:, None] + shares[None, :] * (ends_s - starts_s)[:, None]
@@ -114,7 +95,7 @@ def clip_indices(
 def windows_over(duration_s: float, options: SearchOptions) -> tuple[Values, Values]:
     """Return starts and ends, (N,) each, of the windows over a whole video; at least one.
 
-    The last one ends with the video; one shorter than a window is one window.
+    The last window ends with the video. A video shorter than a window is one window.
 
     Raises:
         InputError: there would be more than `MAX_WINDOWS`.
@@ -140,10 +121,10 @@ def windows_over(duration_s: float, options: SearchOptions) -> tuple[Values, Val
 
 
 def check_total(num_windows: int, options: SearchOptions) -> None:
-    """Check that the windows of several videos are not too many together.
+    """Check the total number of windows of several videos.
 
     Raises:
-        InputError: they are.
+        InputError: more than `MAX_WINDOWS`.
     """
     if num_windows > MAX_WINDOWS:
         raise InputError(
@@ -158,23 +139,19 @@ def check_total(num_windows: int, options: SearchOptions) -> None:
 def find_peaks(
     evidence: Values, starts_s: Values, ends_s: Values, edges_s: tuple[float, float], top_k: int
 ) -> list[tuple[float, float, int]]:
-    """Return the moments at which a curve of relevance has its peaks; none overlaps another.
+    """Return (start, end, best window) of the moments at a relevance curve's peaks, best first.
 
-    Windows overlap, so one event lifts many of them. From each peak on, a moment takes in the
-    neighbours that are relevant by about two thirds of the way from the background (a low
-    quantile of the curve) to the peak; between two windows the curve is taken for a straight line.
-    A window over the edge of an event that is longer than
-    a window shows half of it, so the centres of such windows are about the edges of the event.
+    Windows overlap, so one event lifts several of them. A moment extends from its peak to the
+    neighbours above a level about two thirds of the way from the background (a low quantile) to
+    the peak, with linear interpolation between windows. A window centred on the edge of a longer
+    event shows half of it. Moments do not overlap.
 
     Args:
-        evidence: (N,) relevance of each window; -inf where it could not be read.
+        evidence: (N,) relevance of each window; -inf for an unreadable one.
         starts_s: (N,) starts of the windows, ascending.
         ends_s: (N,) their ends.
         edges_s: start and end of the video.
         top_k: most moments.
-
-    Returns:
-        (start, end, number of the best window) of each moment, best first.
     """
     readable = np.isfinite(evidence)
     if not readable.any():
@@ -200,7 +177,7 @@ def find_peaks(
 
 
 def _around(evidence: Values, taken: NDArray[np.bool_], peak: int, level: float) -> tuple[int, int]:
-    """Return the first and the last window about a peak that reach a level and are not taken."""
+    """Return the first and last free window around a peak that reach a level."""
     first = last = peak
     while first > 0 and not taken[first - 1] and evidence[first - 1] >= level:
         first -= 1
@@ -212,7 +189,7 @@ def _around(evidence: Values, taken: NDArray[np.bool_], peak: int, level: float)
 def _beside(
     moments: list[tuple[float, float, int]], peak: int, start: float, end: float
 ) -> tuple[float, float]:
-    """Return start and end of the moment of a peak without what other moments have of it."""
+    """Return start and end of a peak's moment without its overlap with other moments."""
     for other_start, other_end, other_peak in moments:
         if other_peak < peak:
             start = max(start, other_end)
@@ -222,7 +199,6 @@ def _beside(
 
 
 def _is_highest_nearby(evidence: Values, centres: Values, peak: int, lengths: Values) -> bool:
-    """Whether no window that shares half of its time with this one is more relevant."""
     near = np.abs(centres - centres[peak]) <= lengths[peak] / 2 + 1e-9
     return bool(evidence[peak] >= evidence[near].max())
 
@@ -230,8 +206,8 @@ def _is_highest_nearby(evidence: Values, centres: Values, peak: int, lengths: Va
 def _edge(evidence: Values, centres: Values, inside: int, outside: int, level: float) -> float:
     """Return when the curve crosses a level between two neighbours, one inside the moment.
 
-    Half-way, where it does not: the other one could not be read, or is of another moment, or the
-    peak lies below the background.
+    Half-way if it does not: the outer window is unreadable or belongs to another moment, or the
+    peak is below the background.
     """
     step = centres[outside] - centres[inside]
     if not -np.inf < evidence[outside] < level < evidence[inside]:

@@ -11,7 +11,7 @@ from pipelines.core.settings import Settings
 from pipelines.models.captioning.checkpoints import DEMO_BLIP2
 from pipelines.models.captioning.pipeline import CaptionPipeline
 from tests.conftest import draw_circle
-from tests.support.captioning import EXACT, one_thread
+from tests.support.captioning import EXACT, candidates, one_thread
 
 FOLDER = Path(__file__).parents[3] / "assets" / "checkpoints" / "demo-blip2"
 FOREIGN = "not look like a drawing of coloured shapes"
@@ -44,9 +44,9 @@ def test_a_photo_gets_the_hint_and_a_drawing_does_not(demo: CaptionPipeline, cir
 
 def test_answers_get_the_hint_too_whatever_is_asked(demo: CaptionPipeline, circle: Path) -> None:
     photo = Path(get_image("lion.jpg"))
-    assert hints(demo.answer(photo, "What colour is it?").notes)
+    assert hints(demo.chat(photo, "What colour is it?").notes)
     assert hints(demo.chat(photo, "How many shapes are there?", []).notes)
-    assert not hints(demo.answer(circle, "What is the capital of France?").notes)
+    assert not hints(demo.chat(circle, "What is the capital of France?").notes)
 
 
 def test_the_hint_is_about_the_picture_not_its_neighbours(
@@ -58,5 +58,5 @@ def test_the_hint_is_about_the_picture_not_its_neighbours(
 
 
 def test_several_captions_carry_the_hint(demo: CaptionPipeline) -> None:
-    found = demo.candidates(Path(get_image("lion.jpg")), 3)
+    found = candidates(demo, Path(get_image("lion.jpg")), 3)
     assert all(hints(one.notes) for one in found)

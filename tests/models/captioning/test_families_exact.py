@@ -151,7 +151,7 @@ def test_visitors_at_the_same_time_get_their_own_answers(
     model = models[key]
 
     def answer(index: int) -> str:
-        deltas = model.stream_answer(pictures[index % 5], f"what colour {index}?", SHORT)
+        deltas = model.stream_chat(pictures[index % 5], f"what colour {index}?", None, SHORT)
         return "".join(delta.text for delta in deltas)
 
     alone = [answer(index) for index in range(10)]

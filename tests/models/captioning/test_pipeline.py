@@ -11,16 +11,14 @@ import torch
 from PIL import Image
 
 from pipelines.compute.device import Device
-from pipelines.core.cancel import CancelToken
 from pipelines.core.errors import InputError, MediaError, WeightsError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Quantization, Settings
-from pipelines.models.captioning.decoding import GenerationRun
 from pipelines.models.captioning.image_cache import FeatureCache
 from pipelines.models.captioning.image_inputs import Row
 from pipelines.models.captioning.pipeline import CaptionPipeline
 from pipelines.models.captioning.prompts import PromptRequest
-from tests.support.captioning import EXACT, FAMILIES, draw, live, one_thread
+from tests.support.captioning import EXACT, FAMILIES, candidates, draw, live, one_thread
 
 SHORT = GenerationOptions(max_new_tokens=12)
 DRAWN = GenerationOptions(max_new_tokens=12, temperature=1.0, top_p=0.95, seed=7)
@@ -95,9 +93,8 @@ def test_prompts_of_other_lengths_share_a_batch(
     requests = [PromptRequest(template=str(model.traits.continuation), text=word) for word in words]
     rows = [model._row(one, request, SHORT) for one, request in zip(encoded, requests, strict=True)]
     assert len({len(row.prompt.ids) for row in rows}) > 1
-    run: GenerationRun[None] = GenerationRun(lambda _: None, CancelToken())
-    together = model._generate(run, rows, SHORT, [0] * len(rows))
-    assert together == [model._generate(run, [row], SHORT, [0])[0] for row in rows]
+    together = model._generate(rows, SHORT, [0] * len(rows))
+    assert together == [model._generate([row], SHORT, [0])[0] for row in rows]
 
 
 @pytest.mark.parametrize("options", [SHORT, DRAWN], ids=["greedy", "drawn"])
@@ -148,14 +145,14 @@ def test_a_second_question_skips_the_vision_tower(
     key: str, folder: Path, pictures: list[Path]
 ) -> None:
     model = live(folder / key, key)
-    fresh = [model.answer(pictures[1], "what colour?", SHORT).text]
+    fresh = [model.chat(pictures[1], "what colour?", None, SHORT).text]
     model.features = FeatureCache()
     seen, hook = count_calls(tower(model))
-    model.answer(pictures[1], "what shape?", SHORT)
+    model.chat(pictures[1], "what shape?", None, SHORT)
     assert seen == [1]
-    assert [model.answer(pictures[1], "what colour?", SHORT).text] == fresh
+    assert [model.chat(pictures[1], "what colour?", None, SHORT).text] == fresh
     assert seen == [1], "the second question used the kept image"
-    model.answer(pictures[2], "what colour?", SHORT)
+    model.chat(pictures[2], "what colour?", None, SHORT)
     assert seen == [1, 1], "another image is encoded"
     hook.remove()
 
@@ -200,7 +197,7 @@ def test_the_cache_is_bounded_in_bytes() -> None:
 def test_a_batch_keeps_no_image(folder: Path, pictures: list[Path]) -> None:
     """Thousands of pictures pushed out the images that visitors were asking about."""
     model = live(folder / "blip2-opt", "blip2-opt")
-    model.answer(pictures[0], "what shape?", SHORT)
+    model.chat(pictures[0], "what shape?", None, SHORT)
     held = model.features.num_bytes
     seen, hook = count_calls(tower(model))
     model.caption(pictures, options=SHORT)
@@ -296,7 +293,7 @@ def test_a_conversation_keeps_within_the_context(
 def test_a_long_question_is_used_as_far_as_it_is_read(
     key: str, models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
-    result = models[key].answer(pictures[0], "what is the shape of this hat? " * 300, SHORT)
+    result = models[key].chat(pictures[0], "what is the shape of this hat? " * 300, None, SHORT)
     assert result.context is not None
     assert result.context.cut
     assert result.context.used_tokens <= result.context.limit_tokens
@@ -310,7 +307,7 @@ def test_the_question_is_never_in_the_answer(
     model = models["blip2-opt"]
     decode = model._decode
     model._decode = lambda ids: (seen.append(ids), decode(ids))[1]  # type: ignore[method-assign]
-    model.answer(pictures[0], "what shape?", SHORT)
+    model.chat(pictures[0], "what shape?", None, SHORT)
     del model._decode
     assert max(len(ids) for ids in seen) <= 12, "only new tokens are ever decoded"
 
@@ -319,7 +316,9 @@ def test_special_tokens_in_a_question_are_words_no_longer(
     models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     for key in ANSWERERS:
-        result = models[key].answer(pictures[0], "what <image> </s> [SEP] is \ud800 this?", SHORT)
+        result = models[key].chat(
+            pictures[0], "what <image> </s> [SEP] is \ud800 this?", None, SHORT
+        )
         assert not result.error
 
 
@@ -328,12 +327,12 @@ def test_candidates_differ_and_begin_with_the_single_text(
     key: str, models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     model = models[key]
-    searched = model.candidates(pictures[0], 3, SHORT)
+    searched = candidates(model, pictures[0], 3, SHORT)
     wide = GenerationOptions(max_new_tokens=12, num_beams=3)
     assert searched[0] == model.caption(pictures[:1], options=wide)[0]
     assert len({one.text for one in searched}) == len(searched) <= 3
     assert len(searched) > 1 or searched[0].finish == "loop"  # what is left of loops is alike
-    drawn = model.candidates(pictures[0], 3, DRAWN)
+    drawn = candidates(model, pictures[0], 3, DRAWN)
     alone = [
         model.caption(pictures[:1], options=GenerationOptions(**{**vars(DRAWN), "seed": 7 + i}))[0]
         for i in range(3)
@@ -346,7 +345,7 @@ def test_a_bad_number_of_candidates_is_told(
     n: Any, models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
     with pytest.raises(InputError, match="n must be a whole number from 1 to 16"):
-        models["blip2-opt"].candidates(pictures[0], n)
+        candidates(models["blip2-opt"], pictures[0], n)
 
 
 def test_a_bad_file_costs_only_itself(
@@ -400,26 +399,26 @@ def test_what_a_model_cannot_do_is_told(
 ) -> None:
     image = pictures[0]
     with pytest.raises(InputError, match="answers no questions"):
-        models["blip"].answer(image, "what?")
+        models["blip"].chat(image, "what?")
     with pytest.raises(InputError, match="does not caption"):
         models["blip-vqa"].caption([image])
     with pytest.raises(InputError, match="holds no conversation"):
         history = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         models["blip-vqa"].chat(image, "what?", history)
     with pytest.raises(InputError, match="The question is empty"):
-        models["blip2-opt"].answer(image, "  ")
+        models["blip2-opt"].chat(image, "  ")
     with pytest.raises(InputError, match="must be text"):
-        models["blip2-opt"].answer(image, 3)  # type: ignore[arg-type]
+        models["blip2-opt"].chat(image, 3)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="max_new_tokens must be below 512"):
-        models["blip2-opt"].answer(image, "a", GenerationOptions(max_new_tokens=600))
+        models["blip2-opt"].chat(image, "a", None, GenerationOptions(max_new_tokens=600))
 
 
 def test_notes_tell_what_a_person_may_not_expect(
     models: dict[str, CaptionPipeline], pictures: list[Path]
 ) -> None:
-    result = models["blip2-opt"].answer(pictures[0], "这是什么颜色？", SHORT)
+    result = models["blip2-opt"].chat(pictures[0], "这是什么颜色？", None, SHORT)
     assert any("Chinese" in note for note in result.notes)
-    one = models["blip2-opt"].answer(pictures[0], "what?", GenerationOptions(max_new_tokens=1))
+    one = models["blip2-opt"].chat(pictures[0], "what?", None, GenerationOptions(max_new_tokens=1))
     assert one.finish == "length"
     assert any("max_new_tokens" in note for note in one.notes)
 
@@ -434,7 +433,7 @@ def test_bfloat16_computes(key: str, packed: bool, folder: Path, pictures: list[
     if key in CAPTIONERS:
         assert any(one.text for one in model.caption(pictures, options=SHORT))
     if key in ANSWERERS:
-        assert model.answer(pictures[0], "what shape?", SHORT).context is not None
+        assert model.chat(pictures[0], "what shape?", None, SHORT).context is not None
 
 
 def test_other_weights_are_refused(folder: Path, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_answers_equal_stock(
 ) -> None:
     for picture in pictures[:3]:
         expected = stock_text(folder, key, picture, STOCK_TEXTS[key][2])
-        assert models[key].answer(picture, "what shape?", SHORT).text == expected
+        assert models[key].chat(picture, "what shape?", None, SHORT).text == expected
 
 
 @pytest.mark.parametrize("key", ["blip2-opt", "blip2-t5", "blip", "llava"])

@@ -320,7 +320,7 @@ def test_relevance_is_a_map_of_the_patches(
 ) -> None:
     with store.use(key, TASK) as clip:
         assert isinstance(clip, ClipPipeline)
-        found = clip.look(pictures[1], "a dog")
+        found = clip.relevance(pictures[1], "a dog")
     grid = np.array(found.grid)
     assert grid.shape == (4, 4)
     assert grid.min() == 0.0
@@ -335,6 +335,6 @@ def test_the_part_that_is_seen_is_told_in_shares_of_width_and_height(
     """Towers that crop see the square in the middle, the others the whole."""
     with store.use(key, TASK) as clip:
         assert isinstance(clip, ClipPipeline)
-        box, crops = clip.look(pictures[index], "a dog").box, clip.pictures.recipe.crop
+        box, crops = clip.relevance(pictures[index], "a dog").box, clip.pictures.recipe.crop
     margins = [(side - min(size)) / 2 / side if crops else 0.0 for side in size]
     assert box == pytest.approx((*margins, *(1.0 - share for share in margins)), abs=0.02)

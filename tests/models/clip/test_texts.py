@@ -212,13 +212,13 @@ TEMPLATES = (
 LABELS = ["dog", "猫", "black and white dog", "-", "of a", "s", "<|endoftext|> dog", "cat " * 90]
 
 
-def test_openings_read_once_give_what_the_stock_model_gives(folders: dict[str, Path]) -> None:
+def test_prefixes_read_once_give_what_the_stock_model_gives(folders: dict[str, Path]) -> None:
     made = encoder(folders["clip-vit-b32"], "clip-vit-b32")
     prompts = [fill(template, label) for label in LABELS for template in TEMPLATES]
-    tokens = made._with_openings(made.tokenise(prompts), TEMPLATES)
-    assert {token.opening > 1 for token in tokens} == {True, False}
-    assert not any(token.opening for token in tokens[:: len(TEMPLATES)])
-    assert not any(t.opening for p, t in zip(prompts, tokens, strict=True) if "endoftext" in p)
+    tokens = made._mark_prefixes(made.tokenise(prompts), TEMPLATES)
+    assert {token.prefix > 1 for token in tokens} == {True, False}
+    assert not any(token.prefix for token in tokens[:: len(TEMPLATES)])
+    assert not any(t.prefix for p, t in zip(prompts, tokens, strict=True) if "endoftext" in p)
     found = made.encode(tokens)
     for token, vector in zip(tokens, found, strict=True):
         features = made._model.get_text_features(torch.tensor([token.ids])).pooler_output
@@ -228,20 +228,20 @@ def test_openings_read_once_give_what_the_stock_model_gives(folders: dict[str, P
 
 def test_the_opening_of_a_cut_text_is_the_template_s(folders: dict[str, Path]) -> None:
     made = encoder(folders["clip-vit-b32"], "clip-vit-b32")
-    [token] = made._with_openings(
+    [token] = made._mark_prefixes(
         made.tokenise(["a photo of a " + "cat " * 99]), ("a photo of a {}",)
     )
     assert token.cut
-    assert token.opening == len(made.tokenise(["a photo of a"])[0].ids) - 1
+    assert token.prefix == len(made.tokenise(["a photo of a"])[0].ids) - 1
 
 
-def test_few_openings_are_kept(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_prefixes_are_kept(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.models.clip.prefix_cache.NUM_KEPT", 2)
     made = encoder(folders["clip-vit-b32"], "clip-vit-b32")
     templates = ("a {}", "the {}", "one {}", "my {}", "a photo of {}")
     first = made.vectors(["dog"], templates)
-    assert made._openings is not None
-    assert len(made._openings._kept) == 2
+    assert made._prefixes is not None
+    assert len(made._prefixes._kept) == 2
     assert torch.allclose(made.vectors(["dog", "cat"], templates)[0], first[0], atol=EXACT)
 
 
@@ -251,4 +251,4 @@ def test_towers_that_look_ahead_read_every_text_whole(
 ) -> None:
     made = encoders[key]
     tokens = made.tokenise(["a photo of a dog"])
-    assert made._with_openings(tokens, ("a photo of a {}",)) == tokens
+    assert made._mark_prefixes(tokens, ("a photo of a {}",)) == tokens

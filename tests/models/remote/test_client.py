@@ -32,6 +32,7 @@ from tests.fakes.batch_captioner import lines
 from tests.fakes.chat_server import PIECES, Asked, FakeChatServer
 from tests.fakes.videos import encode
 from tests.support.app_process import ROOT
+from tests.support.captioning import candidates
 
 KEY = "sk-very-secret-0123456789"
 TEXT = "".join(PIECES)
@@ -88,7 +89,7 @@ def test_a_picture_comes_upright_and_without_what_its_file_held(
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "where I live"
     image.save(tmp_path / "a.png", exif=exif)
-    describer(server).answer(tmp_path / "a.png", "Which?", GREEDY)
+    describer(server).chat(tmp_path / "a.png", "Which?", None, GREEDY)
     (url,) = server.questions[0].media
     data = base64.b64decode(url.removeprefix("data:image/png;base64,"))
     assert b"where I live" not in data
@@ -99,7 +100,7 @@ def test_a_picture_comes_upright_and_without_what_its_file_held(
 
 def test_a_large_picture_is_shrunk(server: FakeChatServer, tmp_path: Path) -> None:
     Image.new("RGB", (4000, 1000), "red").save(tmp_path / "a.png")
-    describer(server).answer(tmp_path / "a.png", "Which?", GREEDY)
+    describer(server).chat(tmp_path / "a.png", "Which?", None, GREEDY)
     (url,) = server.questions[0].media
     data = base64.b64decode(url.removeprefix("data:image/jpeg;base64,"))
     assert Image.open(io.BytesIO(data)).size == (1536, 384)
@@ -134,14 +135,14 @@ def test_a_conversation_without_end_is_sent_as_far_as_there_is_room(
 @pytest.mark.parametrize("fault", ["429 after 1", "503", "500", "close", "502", "whole"])
 def test_what_mends_itself(server: FakeChatServer, red_circle: Path, fault: str) -> None:
     server.faults = [fault]
-    result = describer(server).answer(red_circle, "Which?", GREEDY)
+    result = describer(server).chat(red_circle, "Which?", None, GREEDY)
     assert (result.text, result.notes) == (TEXT, ())
     assert len(server.questions) == (1 if fault == "whole" else 2)
 
 
 def test_a_wait_that_is_asked_for_is_kept(server: FakeChatServer, red_circle: Path) -> None:
     server.faults = ["429 after 1"]
-    describer(server).answer(red_circle, "Which?", GREEDY)
+    describer(server).chat(red_circle, "Which?", None, GREEDY)
     first, second = server.questions
     assert second.at - first.at >= 1.0
 
@@ -173,19 +174,19 @@ def test_what_does_not_mend_is_told(
     server.faults = list(faults)
     pipeline = describer(server, timeout_s=0.5)
     with failing() as caught:
-        pipeline.answer(red_circle, "Which?", GREEDY)
+        pipeline.chat(red_circle, "Which?", None, GREEDY)
     assert told in caught.value.message
     assert len(server.questions) == requests
     assert not [one for one in server.asked if "elsewhere" in one.path]
     server.faults.clear()
-    assert pipeline.answer(red_circle, "Which?", GREEDY).text == TEXT
+    assert pipeline.chat(red_circle, "Which?", None, GREEDY).text == TEXT
 
 
 def test_what_came_before_a_break_was_given(server: FakeChatServer, red_circle: Path) -> None:
     server.faults = ["drop"]
     text = ""
     with failing():
-        for delta in describer(server).stream_answer(red_circle, "Which?", GREEDY):
+        for delta in describer(server).stream_chat(red_circle, "Which?", None, GREEDY):
             text += delta.text
     assert text == PIECES[0]
 
@@ -195,13 +196,13 @@ def test_a_server_that_is_not_there(red_circle: Path, monkeypatch: pytest.Monkey
     with FakeChatServer() as server:
         pipeline = describer(server)
     with failing() as caught:
-        pipeline.answer(red_circle, "Which?", GREEDY)
+        pipeline.chat(red_circle, "Which?", None, GREEDY)
     assert "cannot be reached" in caught.value.message
 
 
 def test_an_endless_answer_ends(server: FakeChatServer, red_circle: Path) -> None:
     server.faults = ["endless"]
-    result = describer(server).answer(red_circle, "Which?", GenerationOptions(max_new_tokens=1))
+    result = describer(server).chat(red_circle, "Which?", None, GenerationOptions(max_new_tokens=1))
     assert result.finish == "length"
     assert server.left.wait(5)
 
@@ -213,7 +214,7 @@ def test_options_that_a_server_refuses_are_left_out(
     server.refuses, server.refusal = frozenset({"stream_options"}), status
     pipeline, options = describer(server), GenerationOptions(temperature=0.7, seed=3, top_p=0.9)
     for _ in range(3):
-        assert pipeline.answer(red_circle, "Which?", options).notes == ()
+        assert pipeline.chat(red_circle, "Which?", None, options).notes == ()
     body = server.questions[-1].body
     assert "stream_options" not in body
     assert (body["temperature"], body["seed"], body["top_p"]) == (0.7, 3, 0.9)
@@ -225,7 +226,7 @@ def test_a_server_with_its_own_sampling_is_told_of(
     server: FakeChatServer, red_circle: Path
 ) -> None:
     server.refuses = frozenset({"stream_options", "temperature", "max_tokens"})
-    result = describer(server).answer(red_circle, "Which?", GREEDY)
+    result = describer(server).chat(red_circle, "Which?", None, GREEDY)
     assert result.text == TEXT
     assert "refused temperature, top_p and seed" in result.notes[0]
     assert server.questions[-1].body["max_completion_tokens"] == 20
@@ -237,16 +238,16 @@ def test_a_value_that_one_visitor_asked_for_changes_no_other_answer(
     pipeline = describer(server)
     server.refuses = frozenset({"temperature"})
     hot = GenerationOptions(temperature=3.0, max_new_tokens=20)
-    assert "refused temperature" in pipeline.answer(red_circle, "Which?", hot).notes[0]
+    assert "refused temperature" in pipeline.chat(red_circle, "Which?", None, hot).notes[0]
     server.refuses = frozenset()
-    pipeline.answer(red_circle, "Which?", GREEDY)
+    pipeline.chat(red_circle, "Which?", None, GREEDY)
     assert server.questions[-1].body["temperature"] == 0.0
 
 
 def test_an_answer_without_text_is_none(server: FakeChatServer, red_circle: Path) -> None:
     server.pieces = (" ", "\n")
     with failing() as caught:
-        describer(server).answer(red_circle, "Which?", GREEDY)
+        describer(server).chat(red_circle, "Which?", None, GREEDY)
     assert "without text" in caught.value.message
 
 
@@ -256,8 +257,8 @@ def test_a_refusal_for_another_reason_teaches_nothing(
     pipeline = describer(server)
     server.faults = ["400"] * 4
     with failing():
-        pipeline.answer(red_circle, "Which?", GREEDY)
-    pipeline.answer(red_circle, "Which?", GREEDY)
+        pipeline.chat(red_circle, "Which?", None, GREEDY)
+    pipeline.chat(red_circle, "Which?", None, GREEDY)
     assert "stream_options" in server.questions[-1].body
 
 
@@ -266,12 +267,12 @@ def test_no_list_of_models(
     server: FakeChatServer, red_circle: Path, models: list[str] | None
 ) -> None:
     server.models = models
-    assert describer(server).answer(red_circle, "Which?", GREEDY).text == TEXT
+    assert describer(server).chat(red_circle, "Which?", None, GREEDY).text == TEXT
     assert "model" not in server.questions[0].body
 
 
 def test_a_model_that_is_named_is_asked_for(server: FakeChatServer, red_circle: Path) -> None:
-    describer(server, model="my/model").answer(red_circle, "Which?", GREEDY)
+    describer(server, model="my/model").chat(red_circle, "Which?", None, GREEDY)
     assert [one.body["model"] for one in server.asked] == ["my/model"]
 
 
@@ -281,7 +282,7 @@ def test_a_list_of_models_without_end_is_left(
     """It was once read into memory until it ended."""
     monkeypatch.setattr(responses, "MAX_BYTES", 300_000)
     server.endless_list = True
-    assert describer(server).answer(red_circle, "Which?", GREEDY).text == TEXT
+    assert describer(server).chat(red_circle, "Which?", None, GREEDY).text == TEXT
     assert server.left.wait(10)
     assert "model" not in server.questions[0].body
 
@@ -300,7 +301,7 @@ def test_a_response_without_end_is_left(
     monkeypatch.setattr(responses, "MAX_BYTES", 300_000)
     server.faults = [fault] * 4
     with failing() as caught:
-        describer(server).answer(red_circle, "Which?", GREEDY)
+        describer(server).chat(red_circle, "Which?", None, GREEDY)
     assert told in caught.value.message
     assert server.left.wait(10)
 
@@ -309,7 +310,7 @@ def test_nothing_is_waited_for_after_the_last_event(
     server: FakeChatServer, red_circle: Path
 ) -> None:
     server.faults = ["silence at the end"]
-    assert describer(server, timeout_s=1.0).answer(red_circle, "Which?", GREEDY).text == TEXT
+    assert describer(server, timeout_s=1.0).chat(red_circle, "Which?", None, GREEDY).text == TEXT
     assert server.left.wait(5)
 
 
@@ -319,7 +320,7 @@ def test_blanks_without_end_are_an_end(
     """What was held back did not count, and was copied with each further blank."""
     monkeypatch.setattr(client, "LONGEST_ANSWER_S", 5.0)
     server.faults = ["blanks"]
-    answer = describer(server).answer(red_circle, "Which?", GREEDY)
+    answer = describer(server).chat(red_circle, "Which?", None, GREEDY)
     assert (answer.text, answer.finish) == (PIECES[0], "length")
 
 
@@ -378,19 +379,19 @@ def test_no_more_visitors_of_servers_than_there_are_places_for(server: FakeChatS
 
 def test_the_context_as_far_as_it_is_known(server: FakeChatServer, red_circle: Path) -> None:
     pipeline = describer(server)
-    context = pipeline.answer(red_circle, "Which?", GREEDY).context
+    context = pipeline.chat(red_circle, "Which?", None, GREEDY).context
     assert (context.used_tokens, context.limit_tokens) == (321, 0)
     server.max_model_len = 1000
-    context = describer(server).answer(red_circle, "Which?", GREEDY).context
+    context = describer(server).chat(red_circle, "Which?", None, GREEDY).context
     assert (context.used_tokens, context.limit_tokens) == (321, 1000)
     server.usage = False
-    context = describer(server).answer(red_circle, "Which?", GREEDY).context
+    context = describer(server).chat(red_circle, "Which?", None, GREEDY).context
     assert (context.used_tokens, context.limit_tokens) == (0, 0)
 
 
 def test_closing_a_stream_closes_the_connection(server: FakeChatServer, red_circle: Path) -> None:
     server.faults = ["silence"]
-    stream = describer(server).stream_answer(red_circle, "Which?", GREEDY)
+    stream = describer(server).stream_chat(red_circle, "Which?", None, GREEDY)
     while not next(stream).text:
         pass
     assert not server.left.is_set()
@@ -403,7 +404,7 @@ def test_closing_before_the_first_word(
     server: FakeChatServer, red_circle: Path, fault: str
 ) -> None:
     server.faults = [fault]
-    stream = describer(server).stream_answer(red_circle, "Which?", GREEDY)
+    stream = describer(server).stream_chat(red_circle, "Which?", None, GREEDY)
     while not server.questions:
         next(stream)
     stream.close()
@@ -418,11 +419,11 @@ def test_what_is_refused_before_anybody_is_asked(
     pipeline = describer(server)
     (tmp_path / "a.png").write_bytes(b"no picture")
     asks: list[tuple[type[PipelineError], Callable[[], Any]]] = [
-        (InputError, lambda: pipeline.answer(red_circle, " ", GREEDY)),
+        (InputError, lambda: pipeline.chat(red_circle, " ", None, GREEDY)),
         (InputError, lambda: pipeline.chat(red_circle, "a", [{"role": "king"}], GREEDY)),
         (InputError, lambda: pipeline.caption([red_circle], "", GenerationOptions(num_beams=2))),
-        (InputError, lambda: pipeline.candidates(red_circle, 99)),
-        (MediaError, lambda: pipeline.answer(tmp_path / "a.png", "Which?", GREEDY)),
+        (InputError, lambda: candidates(pipeline, red_circle, 99)),
+        (MediaError, lambda: pipeline.chat(tmp_path / "a.png", "Which?", None, GREEDY)),
     ]
     for kind, ask in asks:
         with pytest.raises(kind):
@@ -432,7 +433,7 @@ def test_what_is_refused_before_anybody_is_asked(
 
 def test_several_captions_to_choose_from(server: FakeChatServer, red_circle: Path) -> None:
     server.pieces = lambda asked: (f"caption {asked.body['seed'] // 2}",)
-    found = describer(server).candidates(red_circle, 5, GREEDY)
+    found = candidates(describer(server), red_circle, 5, GREEDY)
     assert [one.text for one in found] == ["caption 0", "caption 1", "caption 2"]
     assert {asked.body["temperature"] for asked in server.questions} == {1.0}
 
@@ -496,7 +497,7 @@ def test_no_key_in_the_log(
     server.faults = ["echo", "500", "silence"]
     pipeline = describer(server, timeout_s=0.3)
     with failing():
-        pipeline.answer(red_circle, "where is my uncle", GREEDY)
+        pipeline.chat(red_circle, "where is my uncle", None, GREEDY)
     assert caplog.text
     assert KEY not in caplog.text
     assert "uncle" not in caplog.text
@@ -586,7 +587,7 @@ store = PipelineStore(read_settings(["--remote=fake={server.url}"], {{}}))
 Image.new("RGB", (9, 9)).save(sys.argv[1])
 with store.queue.alone(NEVER), lease(store, "fake", "caption") as lent:
     list(lent.wait(None))
-    print(lent.pipeline.answer(Path(sys.argv[1]), "Which?").text)
+    print(lent.pipeline.chat(Path(sys.argv[1]), "Which?").text)
 sys.exit("torch" in sys.modules)
 """
     ran = subprocess.run(

@@ -18,7 +18,6 @@ from safetensors.torch import load_file, save_file
 from pipelines.core.errors import WeightsError
 from pipelines.models.viclip.conversion_viclip import (
     find_weights,
-    is_viclip,
     load_viclip,
     save_viclip,
     strip_prefixes,
@@ -107,7 +106,6 @@ def test_dimensions_come_from_the_shapes(model: ViClipModel) -> None:
 @pytest.mark.parametrize("prefix", ["", "module.", "model.", "viclip.", "module.model."])
 def test_wrappers_prefixes_are_taken_off(folder: Path, state: State, prefix: str) -> None:
     write(folder, {prefix + name: tensor for name, tensor in state.items()})
-    assert is_viclip(folder)
     found = load_viclip(folder)
     for name, tensor in found.state_dict().items():
         assert tensor.equal(state[name.replace("in_proj.", "in_proj_")]), name
@@ -179,7 +177,6 @@ def test_saving_and_loading_changes_nothing(model: ViClipModel, tmp_path: Path) 
     assert all(written[name].equal(tensor) for name, tensor in golden("model").items())
     model.save_pretrained(tmp_path / "stock")
     for name in ("published", "stock"):
-        assert is_viclip(tmp_path / name)
         again = load_viclip(tmp_path / name)
         assert embed(again).equal(embed(model)), name
         found, expected = again.config.to_dict(), model.config.to_dict()
@@ -316,25 +313,3 @@ def test_the_file_of_weights_is_found(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").touch()
     assert find_weights(tmp_path).name == "model.safetensors"
     assert find_weights(tmp_path / "two.pth").name == "two.pth"
-
-
-@pytest.mark.parametrize(
-    ("config", "expected"),
-    [
-        ({"model_type": "viclip"}, True),
-        ({"auto_map": {"AutoModel": "viclip.ViCLIP"}, "size": "l"}, True),
-        ({"model_type": "clip"}, False),
-        ([], False),
-        (None, False),
-    ],
-)
-def test_recognised_by_its_configuration(tmp_path: Path, config: Any, expected: bool) -> None:
-    if config is not None:
-        (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
-    (tmp_path / "model.safetensors").write_bytes(b"damaged")
-    assert is_viclip(tmp_path) is expected
-
-
-def test_other_models_are_not_recognised(tmp_path: Path) -> None:
-    assert not is_viclip(write(tmp_path, {"vision_model.a": torch.zeros(1)}))
-    assert not is_viclip(tmp_path / "nowhere")

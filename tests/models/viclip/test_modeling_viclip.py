@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from pipelines.models.viclip.configuration_viclip import ViClipConfig
 from pipelines.models.viclip.conversion_viclip import load_viclip
-from pipelines.models.viclip.modeling_viclip import ViClipModel, end_positions, unit
+from pipelines.models.viclip.modeling_viclip import LOGIT_SCALE, ViClipModel, end_positions, unit
 from tests.support.viclip_golden import EXACT, golden, make_golden_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -68,9 +69,24 @@ def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float = EXACT)
     return torch.allclose(found.float(), expected.float(), atol=tolerance, rtol=0)
 
 
+def compare(
+    model: ViClipModel, pixels: torch.Tensor, ids: torch.Tensor, **options: bool
+) -> SimpleNamespace:
+    vision = model.get_video_features(pixels, **options)
+    text = model.get_text_features(ids, **options)
+    videos, texts = unit(vision.pooler_output), unit(text.pooler_output)
+    return SimpleNamespace(
+        vision_model_output=vision,
+        text_model_output=text,
+        video_embeds=videos,
+        text_embeds=texts,
+        logits_per_video=LOGIT_SCALE * videos @ texts.T,
+    )
+
+
 def test_vectors_equal_the_reference(model: ViClipModel) -> None:
     inputs, expected = golden("inputs"), golden("expected")
-    output = model(inputs["pixel_values"], inputs["input_ids"])
+    output = compare(model, inputs["pixel_values"], inputs["input_ids"])
     assert close(output.vision_model_output.pooler_output, expected["video_embeds_raw"])
     assert close(output.text_model_output.pooler_output, expected["text_embeds_raw"])
     assert close(output.video_embeds, expected["video_features"])
@@ -237,7 +253,7 @@ def test_text_tower_equals_stock_clip(model: ViClipModel) -> None:
 def test_a_batch_equals_its_parts(model: ViClipModel) -> None:
     inputs = golden("inputs")
     pixels, ids = inputs["pixel_values"], inputs["input_ids"]
-    together = model(pixels, ids)
+    together = compare(model, pixels, ids)
     videos = torch.cat([model.get_video_features(one[None]).pooler_output for one in pixels])
     texts = torch.cat([model.get_text_features(one[None]).pooler_output for one in ids])
     assert close(together.vision_model_output.pooler_output, videos)
@@ -268,7 +284,7 @@ def test_the_first_of_several_end_tokens_counts() -> None:
 def test_other_dtypes_come_close(folder: Path, model: ViClipModel, dtype: torch.dtype) -> None:
     """The reference's text tower fails in all of them."""
     inputs, expected = golden("inputs"), golden("expected")
-    output = load_viclip(folder, dtype=dtype)(inputs["pixel_values"], inputs["input_ids"])
+    output = compare(load_viclip(folder, dtype=dtype), inputs["pixel_values"], inputs["input_ids"])
     assert output.text_model_output.pooler_output.dtype == dtype
     tolerance = {torch.bfloat16: 2e-2, torch.float16: 3e-3, torch.float64: EXACT}[dtype]
     assert close(output.video_embeds, expected["video_features"], tolerance)
@@ -282,7 +298,7 @@ def test_other_sizes_work(size: tuple[int, int, int]) -> None:
                              "num_frames": size[2]})  # fmt: skip
     model = ViClipModel(config).eval()
     pixels = torch.randn(2, size[2], 3, size[0], size[0])
-    output = model(pixels, torch.randint(0, 50, (3, 12)), output_hidden_states=True)
+    output = compare(model, pixels, torch.randint(0, 50, (3, 12)), output_hidden_states=True)
     assert output.logits_per_video.shape == (2, 3)
     assert output.logits_per_video.isfinite().all()
     tokens = 1 + size[2] * (size[0] // size[1]) ** 2
@@ -340,6 +356,8 @@ def test_stock_saving_and_loading_changes_nothing(other: ViClipModel, tmp_path: 
     again = ViClipModel.from_pretrained(tmp_path).eval()
     pixels = torch.randn(1, 5, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     ids = torch.arange(12)[None]
-    assert again(pixels, ids).logits_per_video.equal(other(pixels, ids).logits_per_video)
+    assert compare(again, pixels, ids).logits_per_video.equal(
+        compare(other, pixels, ids).logits_per_video
+    )
     assert again.temp == other.temp
     assert again.config.to_dict()["num_frames"] == 5

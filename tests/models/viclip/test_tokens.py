@@ -34,7 +34,7 @@ def bundled(tmp_path_factory: pytest.TempPathFactory) -> ViClipTokeniser:
 @pytest.mark.parametrize("context_length", [32, 77])
 def test_ids_equal_the_reference(context_length: int, tmp_path: Path) -> None:
     assert len(ROWS) == 70
-    found = make(tmp_path, context_length).tokenise(TEXTS, full_length=True)
+    found = make(tmp_path, context_length).tokenise(TEXTS)
     expected = [row[f"input_ids_{context_length}"] for row in ROWS]
     for text, ours, theirs in zip(TEXTS, found.input_ids.tolist(), expected, strict=True):
         assert ours == theirs, text
@@ -43,7 +43,7 @@ def test_ids_equal_the_reference(context_length: int, tmp_path: Path) -> None:
 
 
 def test_the_recorded_inputs(bundled: ViClipTokeniser) -> None:
-    found = bundled.tokenise(golden_json("texts")["texts"], full_length=True)
+    found = bundled.tokenise(golden_json("texts")["texts"])
     assert found.input_ids.equal(golden("inputs")["input_ids"].long())
     assert [index for index, cut in enumerate(found.cut) if cut] == [11]
 

@@ -170,7 +170,7 @@ def test_a_closed_search_computes_no_further_batch(
     def hold(clips: list[Pixels]) -> torch.Tensor:
         batches.append(len(clips))
         assert len(batches) == 1 or closing.wait(60)
-        return torch.nn.functional.normalize(torch.ones(len(clips), viclip.dim), dim=1)
+        return torch.nn.functional.normalize(torch.ones(len(clips), viclip.encoder.dim), dim=1)
 
     monkeypatch.setattr(viclip.videos, "_embed", hold)
     steps = viclip.search([path], SearchOptions(1.0, 0.05))
