@@ -64,10 +64,11 @@ AS_IT_IS = re.compile(
     re.DOTALL,
 )
 
+_VALUE = re.compile(r"\{[a-z]\w*(![rs])?(:[^{}]*)?\}")
 _TAG = re.compile(r"<[^<>]*>")
 _READ = re.compile(r"(?:title|alt|placeholder|aria-label)='([^']*)'")
 _TECHNICAL = re.compile(r"[a-z0-9_.\-/*{}:#=\[\]<>|,]+")
-_CODE = re.compile(r"[=_\\]|\{\w|^\.|^/|::")
+_CODE = re.compile(r"[=_\\]|^\.|^/|::")
 
 
 def _flat(node: ast.AST) -> str | None:
@@ -92,7 +93,9 @@ class _Strings(ast.NodeVisitor):
 
     def __init__(self, errors_only: bool = False) -> None:
         self.found: list[str] = []
-        self._errors = {"Message", *_family()} if errors_only else set()
+        self.templates: list[str] = []
+        self._said = {"Message", "say", *_family()}
+        self._errors = self._said if errors_only else set()
         self._wanted = not errors_only
 
     def visit_Expr(self, node: ast.Expr) -> None:  # docstrings are left out
@@ -110,6 +113,8 @@ class _Strings(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if name in self._said and node.args and isinstance(node.args[0], ast.Constant):
+            self.templates.append(str(node.args[0].value))
         if name in self._errors and not self._wanted:
             self._wanted = True
             self.generic_visit(node)
@@ -145,6 +150,7 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _is_read(piece: str) -> bool:
+    piece = _VALUE.sub("{}", piece)
     if not re.search(r"[A-Za-z][a-z]+", piece.replace("{}", " ")):
         return False
     few = len(piece.split()) < 5
@@ -176,6 +182,9 @@ def spoken_texts() -> dict[str, str]:
                 continue
             strings = _Strings(errors_only=ERRORS_ONLY.match(name) is not None)
             strings.visit(ast.parse(path.read_text(encoding="utf-8")))
+            for text in strings.templates:
+                if "<" not in text:
+                    found.setdefault(text, name)
             for text in strings.found:
                 for piece in [text] if text in table else _pieces(text):
                     if _is_read(piece):

@@ -9,8 +9,8 @@ from components.render.html import render
 from components.render.scores import rows_of
 from components.server.translate import say
 from pipelines.batch.control import RunProgress
+from pipelines.batch.export import BatchResult
 from pipelines.batch.job import GalleryImage
-from pipelines.batch.results import BatchResult
 from pipelines.core.messages import Message, joined
 from pipelines.media.inputs import Skipped
 

@@ -10,8 +10,8 @@ from typing import Any
 from PIL import Image
 
 from pipelines.batch.engine import CaptionBatch
+from pipelines.batch.export import Captioned
 from pipelines.batch.ledger import CaptionSettings
-from pipelines.batch.results import Captioned
 from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import MediaError, MemoryLimitError, NotBegunError, ServerError
 from pipelines.core.options import GenerationOptions

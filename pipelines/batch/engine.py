@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from PIL import Image
 
 from pipelines.batch.control import RateMeter, RunControl, RunProgress
+from pipelines.batch.export import BatchResult, Captioned, Existing, Origin, joined
 from pipelines.batch.ledger import Ledger, LedgerEntry
-from pipelines.batch.results import BatchResult, Captioned, Existing, Origin, joined
 from pipelines.core.errors import (
     InputError,
     MediaError,

@@ -13,9 +13,8 @@ from pathlib import Path
 from pipelines.batch.captioner import TASK, make_captioner
 from pipelines.batch.control import RunProgress
 from pipelines.batch.engine import BatchRun, EngineOptions
-from pipelines.batch.export import Exports
+from pipelines.batch.export import BatchResult, Exports
 from pipelines.batch.ledger import Ledger, LedgerEntry, LedgerFolder
-from pipelines.batch.results import BatchResult
 from pipelines.core.cancel import Cancelled, CancelToken
 from pipelines.core.errors import PipelineError
 from pipelines.core.options import GenerationOptions

@@ -17,6 +17,7 @@ from typing import Any
 
 from pipelines.batch.control import RateMeter, RunControl, RunProgress
 from pipelines.batch.engine import EngineOptions
+from pipelines.batch.export import BatchResult
 from pipelines.batch.ledger import Ledger, LedgerEntry, read_captions
 from pipelines.batch.ray_worker import (
     CaptionWorker,
@@ -27,7 +28,6 @@ from pipelines.batch.ray_worker import (
     of_failure,
     of_row,
 )
-from pipelines.batch.results import BatchResult
 from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError, PipelineError
 from pipelines.core.remote import without_keys
 from pipelines.media.inputs import BatchInput

@@ -10,8 +10,8 @@ from typing import Any
 
 from pipelines.batch.captioner import make_captioner
 from pipelines.batch.engine import BatchRun, EngineOptions
+from pipelines.batch.export import BatchResult
 from pipelines.batch.ledger import CaptionSettings, Ledger, LedgerEntry
-from pipelines.batch.results import BatchResult
 from pipelines.core.errors import InputError, NotBegunError, PipelineError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.remote import with_keys

@@ -1,1 +1,1 @@
-"""What this machine has, what of SeeSay will run on it, and what mends what is missing."""
+"""Report on this machine: what it has, which models run on it, what is missing."""

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 FAMILY = "remote"
 
-#: Most simultaneous visitors of remote models: half of the queue, so that a slow server blocks
-#: nobody from the models of this machine.
+#: Most simultaneous visitors of remote models: half of the queue, so that a slow server does not
+#: block the models of this machine.
 MOST_VISITORS = 32
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from pipelines.batch.control import RunControl, RunProgress
 from pipelines.batch.engine import MAX_FAILURES, BatchRun, EngineOptions
+from pipelines.batch.export import BatchResult, Captioned, joined
 from pipelines.batch.ledger import CaptionSettings, Ledger
-from pipelines.batch.results import BatchResult, Captioned, joined
 from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError, WeightsError
 from pipelines.media.images import decode_image
 from pipelines.media.inputs import from_files, from_folder

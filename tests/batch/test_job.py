@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from pipelines.batch.captioner import make_captioner
+from pipelines.batch.export import BatchResult
 from pipelines.batch.job import BatchJob, BatchProgress, BatchRequest
 from pipelines.batch.ledger import LedgerFolder
-from pipelines.batch.results import BatchResult
 from pipelines.core.cancel import NEVER
 from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError
 from pipelines.core.options import GenerationOptions

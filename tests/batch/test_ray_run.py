@@ -17,6 +17,7 @@ from pipelines import caption_folder
 from pipelines.batch import ray_run as cluster_run
 from pipelines.batch.control import RunControl
 from pipelines.batch.engine import EngineOptions
+from pipelines.batch.export import BatchResult
 from pipelines.batch.ledger import CaptionSettings, Ledger, LedgerEntry
 from pipelines.batch.ray_run import (
     FOLDER,
@@ -27,7 +28,6 @@ from pipelines.batch.ray_run import (
     plan_work,
 )
 from pipelines.batch.ray_worker import ClusterWork, WorkItem, as_row, failure_row, of_failure
-from pipelines.batch.results import BatchResult
 from pipelines.caption_folder import FAILED, LEDGER
 from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError
 from pipelines.core.options import GenerationOptions

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pipelines.core.cancel import Cancelled, CancelToken
 
-#: Seconds between two looks at whether a request was given up.
+#: Seconds between two checks of the token.
 _POLL_S = 0.05
 
 Result = TypeVar("Result")
@@ -39,14 +39,14 @@ def run_cancellable(work: Coroutine[Any, Any, Result], cancel: CancelToken) -> R
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """Leaves a name server that keeps silent alone.
+    """Event loop that does not wait for a silent name server.
 
-    Names are resolved by a call of the system that nothing ends. In its own executor, asyncio
-    would wait for that call before the loop ends, for half a minute or more.
+    The system call that resolves names cannot be cancelled. asyncio's executor would wait for it
+    before the loop ends, for half a minute or more.
     """
 
     async def getaddrinfo(self, host: Any, port: Any, **options: Any) -> Any:  # type: ignore[override]
-        """Return what `socket.getaddrinfo` does, from a thread that nobody waits for."""
+        """Call `socket.getaddrinfo` in a daemon thread."""
         answer: asyncio.Future[Any] = self.create_future()
 
         def settle(found: Any, error: BaseException | None) -> None:

@@ -4,7 +4,7 @@ from pipelines.core.errors import ServerError
 from pipelines.core.messages import Message
 from pipelines.core.remote import Remote
 
-#: Characters of a server's own words that are repeated.
+#: Most characters of a server's message in an error text.
 _QUOTED = 160
 
 

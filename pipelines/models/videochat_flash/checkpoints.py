@@ -8,12 +8,11 @@ from pipelines.core.spec import ModelSpec, VideoChatTraits
 
 PIPELINE = "pipelines.models.videochat_flash.pipeline:VideoChatPipeline"
 
-#: What videos and conversations take beside the weights, and bytes of a float32 parameter.
+#: Memory of videos and conversations in GB, and bytes of a float32 parameter.
 _ROOM_GB = 1.5
 _FLOAT32 = 4
 
-#: Parameters of the 2B, of the three 7B with UMT, and of the 7B with InternVideo2, in thousands
-#: of millions.
+#: Parameters of the 2B, the three 7B with UMT and the 7B with InternVideo2, in billions.
 _SMALL, _LARGE, _LARGEST = 2.071502336, 7.922617856, 8.620852736
 
 

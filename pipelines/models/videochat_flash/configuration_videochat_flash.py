@@ -15,7 +15,7 @@ DroppingKind = Literal["uniform", "attention", "uniform0_attention"]
 #: The class that every published checkpoint names in `architectures`.
 ARCHITECTURE = "VideoChatFlashQwenForCausalLM"
 
-#: What all published checkpoints have in common; anything else is another model.
+#: Values of all published checkpoints; any other is another model.
 _FIXED_FIELDS: dict[str, Any] = {
     "mm_projector_type": "tome16_mlp_hd64",
     "mm_patch_merge_type": "spatial_nopad",
@@ -25,8 +25,8 @@ _FIXED_FIELDS: dict[str, Any] = {
     "use_sliding_window": False,
 }
 
-#: Fields of the language model that pass to `transformers.Qwen2Config`, and their kind. The 1M
-#: checkpoint's `dual_chunk_attention_config` is not read, by the reference neither.
+#: Fields of `transformers.Qwen2Config`, and their types. The 1M checkpoint's
+#: `dual_chunk_attention_config` is ignored, as in the reference.
 _TEXT_FIELDS: dict[str, type] = {
     "bos_token_id": int,
     "hidden_act": str,
@@ -42,7 +42,7 @@ _TEXT_FIELDS: dict[str, type] = {
     "vocab_size": int,
 }
 
-#: Without these there is no telling how large the model is.
+#: Fields that the size of the model depends on.
 _NEEDED = {
     "hidden_size",
     "intermediate_size",
@@ -168,7 +168,7 @@ class Dropping:
             )
 
 
-#: What the model cards recommend for long videos; no published file turns it on by itself.
+#: Recommendation of the model cards for long videos; off in every published file.
 CARD_DROPPING = Dropping("uniform0_attention", (4, 18), (1.0, 0.75, 0.25))
 
 
@@ -263,7 +263,7 @@ def vision_config(fields: Mapping[str, Any]) -> VisionConfig:
         "mlp_ratio": ratio,
         **(fields.get("fixture_vision_config") or {}),
     }
-    # the reference counts the layer to read from the end and builds none behind it
+    # the reference counts the output layer from the end, and builds none after it
     select = int(fields.get("mm_vision_select_layer", -2))
     return VisionConfig(
         kind=kind,

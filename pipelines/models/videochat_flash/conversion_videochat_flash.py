@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 _TOWER = "model.vision_tower.vision_tower."
 _OUTPUT, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 
-#: Rows of two large matrices that are compared at once.
+#: Rows of two large matrices that are compared together.
 _ROWS = 4096
 
 
@@ -139,7 +139,7 @@ def load_model(
     fill(model, origins, files, dtype=dtype, device=device)
     if _language(_OUTPUT) not in origins:
         model.language.lm_head.weight = model.language.model.embed_tokens.weight
-    # tables that are in no file, and that were laid out without memory
+    # buffers that are in no file, and still on the meta device
     rotary = type(model.language.model.rotary_emb)(config=model.language.config)
     model.language.model.rotary_emb = rotary.to(device)
     return model.eval().requires_grad_(False)
@@ -263,7 +263,7 @@ def _tie(files: Files, origins: dict[str, Origin]) -> bool:
                 for row in range(0, len(first), _ROWS)
             )
         if not equal:
-            log.warning("Tied by its configuration, but output layer and embedding differ: kept")
+            log.warning("Output layer and embedding differ although the configuration ties them")
             return False
         origins[_language(_EMBEDDING)] = Origin(
             (_EMBEDDING, _OUTPUT), lambda kept, _: kept, lambda kept: (kept, kept)

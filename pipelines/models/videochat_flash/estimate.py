@@ -13,10 +13,10 @@ from pipelines.models.videochat_flash.configuration_videochat_flash import (
 
 Work = Literal["clip", "prompt token", "answer token"]
 
-#: Share of the newest measurement in what is kept.
+#: Weight of the newest measurement.
 _NEWEST = 0.4
 
-#: Room of growing key-value buffers beyond what they hold.
+#: Size of growing key-value buffers, relative to their content.
 _SPARE = 1.125
 
 

@@ -22,13 +22,13 @@ from pipelines.models.videochat_flash.processing_videochat_flash import (
     whole_clips,
 )
 
-#: So many frames even of a short video, where as many are allowed; as the models were trained.
+#: Frames even of a short video, if as many are allowed; as in the training of the models.
 LEAST_FRAMES = 64
 
-#: Bytes of whole frames that are decoded at once; a frame for each core though they be larger.
+#: Bytes of full-size frames that are decoded together; at least a frame for each core.
 DECODED_BYTES = 4_000_000
 
-#: From so many seconds between two frames on, a person is told.
+#: Seconds between two frames from which the answer has a note.
 COARSE_S = 2.5
 
 
@@ -89,7 +89,7 @@ def plan_frames(
     """
     most, start_s, end_s = whole_clips(part.max_frames), part.start_s, part.end_s
     info, times = reader.info, reader.times_s
-    indices_between(times, start_s, end_s)  # refuses what is not in the video
+    indices_between(times, start_s, end_s)  # raises for a part outside of the video
     whole = start_s <= info.start_s and not 0 < end_s < info.end_s
     rate = _rate(info)
     choice = choose_frames(
@@ -100,7 +100,7 @@ def plan_frames(
         start_s=None if whole else start_s - info.start_s,
         end_s=None if whole or end_s == 0 else end_s - info.start_s,
     )
-    if info.variable_rate:  # numbered as if frames came evenly: take what is on show then
+    if info.variable_rate:  # indices assume an even rate: convert them by time
         moments = info.start_s + (np.array(choice.indices) + 0.5) / rate
         choice = replace(choice, indices=tuple(indices_at(times, moments).tolist()))
     start = info.start_s if whole else max(start_s, info.start_s)
@@ -149,7 +149,7 @@ def read_clips(
             read = frames.highest
             lost.update(frames.lost)
             held |= _resized(frames, side_px)
-            del frames  # whole frames are not held while the tower encodes
+            del frames  # release full-size frames while the tower encodes
         there = [index for index in clip if index in held]
         nearest = [min(there, key=lambda at: abs(at - i), default=-1) for i in clip]
         shown = [held.get(index, (black, black[:PREVIEW_PX])) for index in nearest]

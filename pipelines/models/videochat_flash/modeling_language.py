@@ -62,10 +62,10 @@ def most_attended(
     return attention[visual].topk(keep).indices.sort().values
 
 
-#: Stands in a list of token ids where the rows of a video or image come.
+#: Placeholder of a video or image in a list of token ids.
 VISUAL = -200
 
-#: Rows of a prompt that go through an MLP together; between them work can be stopped.
+#: Rows of a prompt that go through an MLP together; cancellation is checked between them.
 ROWS = 1024
 
 
@@ -216,7 +216,7 @@ class _Prefill:
         self.model, self.prompt, self.cache, self.dropping = model, prompt, cache, dropping
         self.kept: list[torch.Tensor] = []
         self.num_reused = _reuse(cache, prompt, dropping, model.config.num_hidden_layers)
-        # only what is in all layers is known to be held, should the run be stopped
+        # a cancelled run leaves only tokens that all layers hold
         self.first_visual, self.num_visual = prompt.first_visual, prompt.num_visual
         self.hidden = splice(model, prompt)[:, self.num_reused :]
         self.whole = self.num_reused == 0  # whether `hidden` begins with the first token
@@ -315,7 +315,7 @@ def _reuse(
         common = cache.ids.index(VISUAL)
     common = min(common, len(prompt.ids) - 1)
     shared = _num_tokens(prompt.ids[:common], prompt.num_visual)
-    # with dropping, stages need all visual tokens in one run
+    # with dropping, a stage needs all visual tokens in one run
     changed = cache.dropping != dropping and (held or prompt.num_visual)
     partial = dropping is not None and VISUAL not in prompt.ids[:common]
     if changed or partial or not shared:

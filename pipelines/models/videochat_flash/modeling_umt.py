@@ -17,10 +17,10 @@ from pipelines.models.videochat_flash.configuration_videochat_flash import Visio
 #: Queries whose scores are computed together: with 4,096 keys 4 MB in bfloat16.
 BLOCK = 512
 
-#: One key out of so many tells about how large the scores of a query are.
+#: Stride of the sample of keys that bounds the scores of a query.
 SAMPLE = 8
 
-#: Tokens from which on the blocks are worth it; below, SDPA is as fast.
+#: Fewest tokens for blocks; below, SDPA is as fast.
 MIN_TOKENS = 512
 
 

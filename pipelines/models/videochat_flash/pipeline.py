@@ -56,11 +56,11 @@ from pipelines.models.videochat_flash.processing_videochat_flash import (
 from pipelines.models.videochat_flash.video_features import VideoRows
 from pipelines.weights.demo_card import read_demo_card
 
-#: Most memory of encoded clips, and of keys and values of conversations, of one model.
+#: Most memory of the caches of clips and of conversations of one model, in bytes.
 FEATURE_BYTES = 500_000_000
 CONVERSATION_BYTES = 1_000_000_000
 
-#: Tokens that a conversation is taken to have when the memory is counted beforehand.
+#: Tokens of a conversation in estimates of memory.
 TEXT_TOKENS = 600
 
 
@@ -100,8 +100,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
             pack_linear(model)
         self._model: VideoChatFlashModel = model
         self._value_bytes = 2 if self.dtype == "bfloat16" else 4
-        # with the language model's own configuration, else the code that the repository names for
-        # the whole is asked for
+        # the whole model's configuration names remote code
         self._tokenizer: Any = AutoTokenizer.from_pretrained(
             self.folder, config=model.language.config, local_files_only=True
         )
@@ -209,7 +208,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
         layers = int(config.text["num_hidden_layers"])
         if config.dropping is not None or layers > CARD_DROPPING.layers[-1]:
             return config.dropping or CARD_DROPPING
-        # a miniature: at the same shares of its layers as in the published models, which have 28
+        # a miniature: the same shares of its layers as in the published models, which have 28
         first = max(1, round(CARD_DROPPING.layers[0] / 28 * layers))
         second = min(layers - 1, max(first + 1, round(CARD_DROPPING.layers[1] / 28 * layers)))
         if second <= first:

@@ -20,7 +20,7 @@ from pipelines.core.results import ContextUse
 from pipelines.core.text import Turn, replace_surrogates
 from pipelines.models.videochat_flash.modeling_language import VISUAL
 
-#: Where the rows of a video or image come in a prompt.
+#: Place of a video or image in a prompt.
 IMAGE_MARK = "<image>"
 
 SYSTEM_TEXT = "You are a helpful assistant."
@@ -288,7 +288,7 @@ def stream_text(tokenizer: Any, ids: Generator[int, None, None]) -> Iterator[str
         yield space + tokenizer.decode(held, skip_special_tokens=True)
 
 
-#: Characters that are looked at for each token that there is room for.
+#: Most characters of a question for each free token.
 _CHARS_PER_TOKEN = 24
 
 #: (turns, question) -> ids, with one place for the video.

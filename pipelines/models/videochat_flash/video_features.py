@@ -19,7 +19,7 @@ from pipelines.models.videochat_flash.estimate import ChatRates
 from pipelines.models.videochat_flash.frames import FramePlan, lost_notes, plan_frames, read_clips
 from pipelines.models.videochat_flash.modeling_vision import VisualEncoder
 
-#: Seconds between two checks of the token of a thread that waits.
+#: Seconds between two checks of the token of a waiting thread.
 _POLL_S = 0.05
 
 
@@ -92,10 +92,10 @@ class ClipFeatures:
         return self._kept.weight
 
 
-#: Plans, and files with frames that cannot be read, that are remembered.
+#: Cached plans, and files with unreadable frames.
 PLANS_KEPT = 32
 
-#: Most memory of the small pictures of frames.
+#: Most memory of cached thumbnails.
 PICTURE_BYTES = 100_000_000
 
 
@@ -175,7 +175,7 @@ class VideoRows:
                     yield None, rows
                     continue
                 clip, pictures = next(pixels)
-                if lost.intersection(frames):  # not kept: whoever asks is to hear of it
+                if lost.intersection(frames):  # not cached: each answer has a note on it
                     encoded = self._visual.encode(clip[None], cancel)[0].cpu()
                 else:
                     self._pictures.put(key, pictures)

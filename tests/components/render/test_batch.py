@@ -14,9 +14,10 @@ from components.render.batch import (
     results_table,
     skipped_note,
 )
+from components.server.translate import speaking
 from pipelines.batch.control import RunProgress
+from pipelines.batch.export import BatchResult, Origin
 from pipelines.batch.job import GalleryImage
-from pipelines.batch.results import BatchResult, Origin
 from pipelines.media.inputs import Skipped
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -87,6 +88,15 @@ def test_progress_at_the_end(state: State, word: str) -> None:
     shown = said(progress_line(state, "Loading the model", progress(errors=0)))
     assert shown == f"{word}: 300 of 1,200 · 3.0 a second"
     assert said(progress_line(state, "Reading the files", None)) == word
+
+
+def test_progress_in_chinese() -> None:
+    over = progress(done=11, total=11, errors=0, rate_per_s=2.5)
+    paused = progress(done=3, total=11, errors=0, rate_per_s=None, time_left_s=None)
+    with speaking("zh"):
+        assert said(progress_line("done", "", over)) == "完成：11 / 11 · 每秒 2.5 张"
+        assert said(progress_line("pause", "", paused, 2)) == "已暂停：3 / 11 · 2 条已有"
+        assert said(progress_line("running", "", progress())).endswith("还剩 5 分 0 秒")
 
 
 def test_a_slow_model_is_counted_by_the_minute() -> None:

@@ -30,21 +30,12 @@ from tests.support.raw_http import http, post, upload
 
 TABLE = table("zh")
 
-#: Texts that the walk of the source does not take for words: parts of messages, joints, and
-#: single words in lower case, which look like names of things.
+#: Texts that the walk of the source does not take for words: single words in lower case, which
+#: look like names of things, and the default of a joint.
 SHORT = {
     "match", "unsure", "image", "text", "right", "up", "down", "grow", "shrink",
     "appear", "disappear", "spin", "bounce", "still",
-    "labels", "texts", "images", "question", "prompt", "query", "turn", "later", "caption",
-    "{first}, {rest}", "{first} or {rest}", "{state}: {count}",
-    " ({reason})", "{name} ({reason})",
-    " It said: “{words}”.", " and {count:,} more", " and {count} more", "Allow {n} frames",
-    "Cut out moment {number}", "Download clip {number}", "Left out: {name}. {reason}",
-    "about {n:.0f} minutes", "about {n:.0f} s", "first word after {time}", "in {seconds:.0f} s",
-    "{count:,} files deleted.", "{count} frames", "{count} turns", "{done:,} of {total:,}",
-    "{h:,} h {m} min", "{m} min {s} s", "{n:,} frames", "{n:,} known already",
-    "{n:,} of {limit:,} tokens", "{n:,} without a caption", "{n:.1f} a minute",
-    "{n:.1f} a second", "{name}: through a server", "{size} of memory", "{time} left",
+    "labels", "texts", "images", "question", "prompt", "query", "caption", "{first}, {rest}",
 }  # fmt: skip
 
 
