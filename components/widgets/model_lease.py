@@ -130,5 +130,5 @@ def lease(store: PipelineStore, model: ModelSpec | str, task: Task) -> Iterator[
         InputError: unknown key.
     """
     with ExitStack() as stack:
-        spec = store.resolve(model, task) if isinstance(model, str) else model
+        spec = model if isinstance(model, ModelSpec) else store.resolve(model, task)
         yield Lease(store, spec, stack)

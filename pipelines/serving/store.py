@@ -147,7 +147,8 @@ class PipelineStore:
         """
         if not key:
             return self.default_spec(task)
-        return self._specs.get((key, task)) or find(key, task, self.models)
+        spec = self._specs.get((key, task)) if isinstance(key, str) else None
+        return spec or find(key, task, self.models)
 
     def fetch(self, key: str, task: Task) -> Iterator[FetchProgress]:
         """Yield progress until the weights of a model are on disk; call it before `use`.

@@ -204,14 +204,14 @@ COUNTED = """
 import os, sys, time
 import app
 from pathlib import Path
-from pipelines.models.captioning.decoding import StopWhenTold
-asked = StopWhenTold.__call__
+from pipelines.models.captioning.decoding import StopOnCancel
+asked = StopOnCancel.__call__
 def slowly(self, *args, **kwargs):
     with Path(os.environ["STEPS"]).open("a") as file:
         file.write(".")
     time.sleep(0.5)
     return asked(self, *args, **kwargs)
-StopWhenTold.__call__ = slowly
+StopOnCancel.__call__ = slowly
 app.main(sys.argv[1:])
 """
 

@@ -11,7 +11,7 @@ from typing import Any
 CODE = """
 from pipelines.media import isolation
 from tests.fakes import hostile_decoder as evil_decoder
-apart.HANG_S = 2.0
+isolation.HANG_S = 2.0
 isolation.decoder_pool().target = evil_decoder.serve
 import app
 app.main()
@@ -35,7 +35,7 @@ def ask_for_ever(conn: Any, stop: Any) -> None:
 
 
 def serve(conn: Any, stop: Any) -> None:
-    """Answer as `apart.serve` does, but for such files."""
+    """Answer as `worker.serve` does, but for such files."""
     from pipelines.media import images, worker
     from pipelines.media.video.decoder import FrameDecoder
 

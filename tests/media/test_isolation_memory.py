@@ -85,7 +85,7 @@ def test_waiting_ends_with_need_and_budget(monkeypatch: pytest.MonkeyPatch) -> N
 def test_what_is_left_over_is_given_back_early_and_once() -> None:
     budget = DecodeBudget(100 * MB)
     reservation = budget.reserve(90 * MB)
-    reservation.keep(20 * MB)
+    reservation.shrink(20 * MB)
     other = budget.reserve(80 * MB)
     reservation.release()
     reservation.release()

@@ -341,11 +341,15 @@ def test_a_film_is_a_film_whatever_its_name(here: Callable[..., NamedImage]) -> 
     assert kind_of(picture.path, "picture.bin") == "picture"
 
 
+#: So many that the run is under way when it is left.
+NUM_LEFT = 160
+
+
 def test_a_run_that_is_left_goes_on(
     store: PipelineStore, indexes: Indexes, kinds: Sides, tmp_path: Path
 ) -> None:
     files = []
-    for number in range(40):
+    for number in range(NUM_LEFT):
         path = tmp_path / f"{number}.png"
         draw_circle(f"#{number:02x}40{255 - number:02x}", 64).save(path)
         files.append(NamedImage(path, path.name))
@@ -355,11 +359,13 @@ def test_a_run_that_is_left_goes_on(
             break
     run.close()
     before = indexes.summary(OWNER).pictures
-    assert 0 < before < 40
+    assert 0 < before < NUM_LEFT
     told = add(store, indexes, kinds, files)
-    assert sorted(outcomes(told).values()) == sorted(["known"] * before + ["added"] * (40 - before))
+    assert sorted(outcomes(told).values()) == sorted(
+        ["known"] * before + ["added"] * (NUM_LEFT - before)
+    )
     holding = indexes.summary(OWNER)
-    assert holding.pictures == holding.vectors == 40
+    assert holding.pictures == holding.vectors == NUM_LEFT
 
 
 def test_a_full_index_says_so(
@@ -436,11 +442,11 @@ def test_stop_ends_a_wait_for_another_writer(
 ) -> None:
     """Closing waits for the run, which once waited for the lock, and for it again at its end."""
     run = add_files(store, indexes, IndexRequest(files=[here(FILES[0])], owner=OWNER, kinds=kinds))
-    waits, changing = threading.Event(), indexes.changing
+    waits, locked = threading.Event(), indexes.locked
 
     def told(*args: Any) -> Any:
         waits.set()
-        return changing(*args)
+        return locked(*args)
 
     def stop_when_it_waits() -> None:
         for _ in run:
@@ -449,8 +455,8 @@ def test_stop_ends_a_wait_for_another_writer(
         run.close()
 
     reader = threading.Thread(target=stop_when_it_waits, daemon=True)
-    with changing(OWNER):
-        monkeypatch.setattr(indexes, "changing", told)
+    with locked(OWNER):
+        monkeypatch.setattr(indexes, "locked", told)
         reader.start()
         reader.join(120)
         assert waits.is_set() and not reader.is_alive()

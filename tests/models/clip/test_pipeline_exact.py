@@ -309,7 +309,7 @@ def test_relevance_adds_up_to_what_attention_brings(
         attention = clip._model.vision_model.encoder.layers[-1].self_attn
         states = torch.randn(1, 17, 32, generator=torch.Generator().manual_seed(0))
         with torch.inference_mode():
-            brought = relevance._brought(attention, states).sum(dim=0)
+            brought = relevance._added(attention, states).sum(dim=0)
             whole = attention(hidden_states=states)[0][0, 0] - attention.out_proj.bias
         assert torch.allclose(brought, whole, atol=EXACT)
 

@@ -266,7 +266,7 @@ def test_one_of_the_longest_conversations_is_kept(
 ) -> None:
     monkeypatch.setattr(module, "CONVERSATION_BYTES", 1)
     chat = live(folder)
-    assert chat.conversations._max_bytes >= chat._need(MAX_FRAMES, None).kept
+    assert chat.conversations._held._size >= chat._need(MAX_FRAMES, None).kept
 
 
 def test_a_long_conversation_is_refused_and_a_long_question_cut(
