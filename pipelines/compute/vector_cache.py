@@ -98,7 +98,7 @@ class VectorCache:
             self._file.leave_to_parent()
 
     def close(self) -> None:
-        """Close the file; the cache goes on in memory."""
+        """Close the file; the cache in memory remains."""
         if self._file is not None:
             self._file.close()
 
@@ -165,7 +165,7 @@ class _VectorFile:
 
     def leave_to_parent(self) -> None:
         if self._disk is not None and self._opened_by != os.getpid():
-            _INHERITED.append(self._disk)  # closing it here would close it there
+            _INHERITED.append(self._disk)  # closing it would close the parent's connection
             self._disk = None
 
     def close(self) -> None:
@@ -218,13 +218,7 @@ def _open(file: Path) -> sqlite3.Connection | None:
 
 
 def fingerprint(folder: Path, device: Device, *how: object) -> str:
-    """Return a name of a model's weights and of the way its vectors are computed.
-
-    Args:
-        folder: of the checkpoint.
-        device: computes the vectors.
-        how: plain values of all else that they depend on.
-    """
+    """Return a hash of a model's files, device and `how`, other values that vectors depend on."""
     parts = []
     for file in sorted(folder.iterdir()):
         if file.suffix in {".json", ".safetensors", ".bin", ".pth", ".txt"}:
