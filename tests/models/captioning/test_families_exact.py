@@ -1,6 +1,5 @@
 """Families whose stock processors need torchvision: texts equal those of the stock models."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from pipelines.models.captioning.pipeline import CaptionPipeline
 from pipelines.models.captioning.prompts import PromptRequest
 from pipelines.models.repetition import trim
 from tests.fakes import tiny_captioning_more as tiny_describe_more
-from tests.support.captioning import EXACT, FAMILIES, Spec, draw, one_thread
+from tests.support.captioning import EXACT, FAMILIES, Spec
 
 pytestmark = pytest.mark.long
 
@@ -33,23 +32,12 @@ MORE: dict[str, tuple[Any, Any]] = {
 CHATTERS = [key for key, (one, _) in MORE.items() if one.turn is not None]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    with one_thread():
-        yield
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     for key, (_, make) in MORE.items():
         make(root / key)
     return root
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return draw(tmp_path_factory.mktemp("pictures"))
 
 
 def open_model(folder: Path, key: str, device: Device = EXACT) -> CaptionPipeline:

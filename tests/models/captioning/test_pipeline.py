@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,37 +17,13 @@ from pipelines.models.captioning.image_cache import FeatureCache
 from pipelines.models.captioning.image_inputs import Row
 from pipelines.models.captioning.pipeline import CaptionPipeline
 from pipelines.models.captioning.prompts import PromptRequest
-from tests.support.captioning import EXACT, FAMILIES, candidates, draw, live, one_thread
+from tests.support.captioning import EXACT, FAMILIES, candidates, live
 
 SHORT = GenerationOptions(max_new_tokens=12)
 DRAWN = GenerationOptions(max_new_tokens=12, temperature=1.0, top_p=0.95, seed=7)
 CAPTIONERS = [key for key, (traits, _) in FAMILIES.items() if traits.caption is not None]
 ANSWERERS = [key for key, (traits, _) in FAMILIES.items() if traits.question is not None]
 CHATTERS = [key for key, (traits, _) in FAMILIES.items() if traits.turn is not None]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("models")
-    for key, (_, make) in FAMILIES.items():
-        make(root / key)
-    return root
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return draw(tmp_path_factory.mktemp("pictures"))
-
-
-@pytest.fixture(scope="module")
-def models(folder: Path) -> dict[str, CaptionPipeline]:
-    return {key: live(folder / key, key) for key in FAMILIES}
 
 
 def tower(pipeline: CaptionPipeline) -> Any:

@@ -1,6 +1,5 @@
 """Texts equal those of stock transformers with the same weights."""
 
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from PIL import Image
 from pipelines.core.options import GenerationOptions
 from pipelines.models.captioning.pipeline import CaptionPipeline
 from pipelines.models.repetition import trim
-from tests.support.captioning import FAMILIES, draw, live, one_thread
+from tests.support.captioning import FAMILIES
 
 pytestmark = pytest.mark.long
 
@@ -21,30 +20,6 @@ CAPTIONERS = [key for key, (traits, _) in FAMILIES.items() if traits.caption is 
 CONTINUERS = [key for key, (traits, _) in FAMILIES.items() if traits.continuation is not None]
 ANSWERERS = [key for key, (traits, _) in FAMILIES.items() if traits.question is not None]
 SHORT = GenerationOptions(max_new_tokens=12)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("models")
-    for key, (_, make) in FAMILIES.items():
-        make(root / key)
-    return root
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return draw(tmp_path_factory.mktemp("pictures"))
-
-
-@pytest.fixture(scope="module")
-def models(folder: Path) -> dict[str, CaptionPipeline]:
-    return {key: live(folder / key, key) for key in FAMILIES}
 
 
 @cache

@@ -14,22 +14,11 @@ from pipelines.core.cancel import Cancelled, CancelToken
 from pipelines.core.options import GenerationOptions
 from pipelines.models.captioning.decoding import cancellable, current_token, watch_layers
 from pipelines.models.captioning.pipeline import CaptionPipeline
-from tests.support.captioning import FAMILIES, draw, live, one_thread
+from tests.support.captioning import FAMILIES, live
 
 #: Families whose layers differ: OPT, T5, an encoder for the question, patches, a grid of patches.
 KEYS = ["blip2-opt", "blip2-t5", "blip", "instructblip", "llava", "florence2", "qwen2.5-vl"]
 OPTIONS = GenerationOptions(max_new_tokens=40)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick() -> Iterator[None]:
-    with one_thread():
-        yield
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    return draw(tmp_path_factory.mktemp("pictures"))
 
 
 def layers(model: Any) -> list[Any]:
