@@ -26,13 +26,13 @@ from PIL import Image  # noqa: E402
 
 from benchmarks.blip2_checkpoints import REAL_LAYERS, make_blip2  # noqa: E402
 from benchmarks.measuring import Row, compare, report, row  # noqa: E402
-from pipelines.compute.device import release_threads  # noqa: E402
 from pipelines.compute.packed_linear import PackedLinear  # noqa: E402
 from pipelines.core.options import GenerationOptions  # noqa: E402
 from pipelines.core.settings import Settings  # noqa: E402
 from pipelines.core.spec import Task  # noqa: E402
-from pipelines.models.captioning.image_cache import FeatureCache  # noqa: E402
+from pipelines.models.captioning.image_inputs import FeatureCache  # noqa: E402
 from pipelines.models.captioning.pipeline import CaptionPipeline  # noqa: E402
+from pipelines.serving.device_queue import release_threads  # noqa: E402
 from pipelines.serving.store import PipelineStore  # noqa: E402
 
 TASK: Task = "caption"

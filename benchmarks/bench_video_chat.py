@@ -28,8 +28,8 @@ from pipelines.core.options import GenerationOptions  # noqa: E402
 from pipelines.core.settings import Settings  # noqa: E402
 from pipelines.models.video_chat import Part, VideoAnswer  # noqa: E402
 from pipelines.models.videochat_flash.estimate import prompt_operations, tower_operations  # noqa: E402
-from pipelines.models.videochat_flash.kv_cache import KeyValues  # noqa: E402
-from pipelines.models.videochat_flash.modeling_language import VISUAL, VideoPrompt, prefill, splice  # noqa: E402
+from pipelines.models.videochat_flash.kv_cache import VISUAL, KeyValues  # noqa: E402
+from pipelines.models.videochat_flash.modeling_language import VideoPrompt, prefill, splice  # noqa: E402
 from pipelines.serving.store import PipelineStore  # noqa: E402
 
 KEY = "videochat-flash-2b-448"

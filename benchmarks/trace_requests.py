@@ -1,7 +1,8 @@
 """Files and functions of ours that a warm request enters: `python benchmarks/trace_requests.py`.
 
-The app runs in this process with the demo checkpoints. Each request is sent twice over HTTP; the
-second one is traced over all threads. Functions are code objects of `app.py`, `components/` and
+The app runs in this process with the demo checkpoints. Each request is sent four times over HTTP;
+all but the first are traced over all threads, and what each of them enters counts: work that goes
+on beside a request, such as the deletion of old sessions, does not. Functions are code objects of `app.py`, `components/` and
 `pipelines/`, without lambdas and comprehensions; work of decoder processes is not counted.
 """
 
@@ -23,6 +24,9 @@ sys.path.insert(0, str(ROOT))
 #: Endpoint: most files, most functions; 0 for no goal.
 GOALS = {"/classify_image": (20, 60), "/ask_video": (28, 0), "/caption_images": (35, 0)}
 
+#: Traced requests to each endpoint.
+REPEATS = 3
+
 OURS = tuple(f"{ROOT / name}{end}" for name, end in
              (("components", os.sep), ("pipelines", os.sep), ("app", ".py")))  # fmt: skip
 
@@ -43,12 +47,15 @@ class Trace:
 
     def of(self, request: Callable[[], Any]) -> dict[str, list[str]]:
         """Return the functions that a request enters, by file."""
-        self.seen.clear()
-        self.on = True
-        request()
-        self.on = False
+        entered = []
+        for _ in range(REPEATS):
+            self.seen = set()
+            self.on = True
+            request()
+            self.on = False
+            entered.append(self.seen)
         files: dict[str, list[str]] = defaultdict(list)
-        for code in self.seen:
+        for code in set.intersection(*entered):
             if not code.co_name.startswith("<"):
                 name = str(Path(code.co_filename).relative_to(ROOT))
                 files[name].append(code.co_qualname)

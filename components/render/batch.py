@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from components.render.html import render
-from components.render.scores import rows_of
 from components.server.translate import say
 from pipelines.batch.control import RunProgress
 from pipelines.batch.export import BatchResult
@@ -25,8 +24,6 @@ SKIPPED_SHOWN = 5
 State = Literal["running", "done", "pause", "cancel", "failed"]
 
 _ENDED = {"done": "Done", "pause": "Paused", "cancel": "Cancelled", "failed": "Stopped"}
-
-COLUMNS = ("file", "caption", "error", "notes")
 
 
 @dataclass
@@ -52,7 +49,10 @@ class Tally:
 
 def as_rows(results: Sequence[BatchResult]) -> list[dict[str, Any]]:
     """Return rows of `/caption_images`."""
-    return [{**row, "notes": list(row["notes"])} for row in rows_of(results, COLUMNS)]
+    return [
+        {"file": one.file, "caption": one.caption, "error": one.error, "notes": list(one.notes)}
+        for one in results
+    ]
 
 
 def progress_line(state: State, stage: str, progress: RunProgress | None, known: int = 0) -> str:

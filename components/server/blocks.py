@@ -20,7 +20,7 @@ from components.server.gradio_internals import (
 )
 from components.server.queue import FairQueue, is_agent
 from components.server.rate_limit import AccessRules, RequestRefused
-from components.server.translate import TranslatedBlocks, language_of, say, speaking
+from components.server.translate import TranslatedBlocks, chosen_language, say, speaking
 from components.server.uploads import Links, Uploads
 from pipelines.core.errors import MediaError, PipelineError
 from pipelines.core.settings import Settings
@@ -141,7 +141,8 @@ class Page(TranslatedBlocks):
         """Answer a request within the rules, in the language of its sender."""
         visitor = None if is_agent(request) else getattr(request, "session_hash", None)
         current_visitor.set(visitor)
-        with speaking(language_of(request)):
+        headers = getattr(request, "headers", None) or {}
+        with speaking(chosen_language(headers.get("accept-language", ""))):
             if iterator is None:
                 if state is not None:  # its page was taken for closed while the device slept
                     state.is_closed = False

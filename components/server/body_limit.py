@@ -71,7 +71,9 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
-        progress = _Progress(refusal=await self._refusal(path, _content_length(scope)))
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        num_bytes = int(length) if length.isdigit() else 0
+        progress = _Progress(refusal=await self._refusal(path, num_bytes))
 
         async def bounded() -> Any:
             message = await receive()
@@ -126,12 +128,6 @@ class BodyLimit:
             self._asked_at = time.monotonic()
             self._no_room = await anyio.to_thread.run_sync(no_uploads_because, self._settings)
         return self._no_room
-
-
-def _content_length(scope: Any) -> int:
-    """Return the length of the body by its header, 0 without one."""
-    length = dict(scope["headers"]).get(b"content-length", b"0")
-    return int(length) if length.isdigit() else 0
 
 
 async def _drop(receive: Any) -> None:

@@ -40,8 +40,8 @@ __all__ = [
 USED: dict[type, str] = {
     gr.Blocks: "_queue config default_config fns local_url mcp_server_obj postprocess_data"
     " preprocess_data process_api queue",
-    Queue: "ANALYTICS_MAX_EVENTS active_jobs blocks broadcast_estimations"
-    " cached_event_analytics_summary compute_analytics_summary create_event_queue_for_fn"
+    Queue: "ANALYTICS_MAX_EVENTS ANAYLTICS_CACHE_FREQUENCY active_jobs blocks broadcast_estimations"
+    " create_event_queue_for_fn"
     " default_concurrency_limit event_queue_per_concurrency_id get_events live_updates max_size"
     " max_thread_count pending_event_ids_session pending_message_lock"
     " pending_messages_per_session push send_message update_intervals",

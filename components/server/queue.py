@@ -2,8 +2,8 @@
 
 import asyncio
 import random
+import sys
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 import gradio as gr
@@ -116,6 +116,7 @@ class FairQueue(Queue):
             default_concurrency_limit=queue.default_concurrency_limit,
         )
         fair.ANALYTICS_MAX_EVENTS = 1
+        fair.ANAYLTICS_CACHE_FREQUENCY = sys.maxsize  # requests between two tables
         fair.pending_messages_per_session = LRUCache(MOST_READERS)
         return fair
 
@@ -184,7 +185,3 @@ class FairQueue(Queue):
         place = self.event_queue_per_concurrency_id[block_fn.concurrency_id]
         if not isinstance(place.queue, FairLine):
             place.queue = FairLine(place.queue)
-
-    def compute_analytics_summary(self, records: Iterable[Any]) -> dict[str, Any]:
-        """Return the empty statistics."""
-        return self.cached_event_analytics_summary

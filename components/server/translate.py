@@ -129,12 +129,6 @@ def said_value(kind: str, value: Any) -> Any:
     return say(value) if ours else value
 
 
-def language_of(request: Any) -> str:
-    """Return the language that a `gr.Request` asks for."""
-    headers = getattr(request, "headers", None) or {}
-    return chosen_language(headers.get("accept-language", ""))
-
-
 class TranslatedBlocks(gr.Blocks):
     """Blocks that speak the language of each visitor's browser.
 

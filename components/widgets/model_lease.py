@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -21,6 +22,7 @@ TOGETHER: frozenset[Task] = frozenset(["image-text"])
 Sign = TypeVar("Sign")
 
 
+@dataclass(eq=False)
 class Lease:
     """A model that is held once `wait` has ended.
 
@@ -28,15 +30,13 @@ class Lease:
         pipeline: the model, then.
     """
 
-    pipeline: Any
-
-    def __init__(self, store: PipelineStore, spec: ModelSpec, stack: ExitStack) -> None:
-        self._store = store
-        self._spec = spec
-        self._stack = stack
-        self._loading = False
-        self._left = False
-        self._handing_over = Lock()
+    _store: PipelineStore
+    _spec: ModelSpec
+    _stack: ExitStack
+    _loading: bool = False
+    _left: bool = False
+    _handing_over: Lock = field(default_factory=Lock)
+    pipeline: Any = None
 
     def wait(
         self,
@@ -56,23 +56,16 @@ class Lease:
         Raises:
             WeightsError, MemoryLimitError: the model cannot be had.
         """
-        if not self._take_loaded():
+        use = self._store.try_use(self._spec) if self._spec.task in TOGETHER else None
+        if use is not None:
+            self._stack.enter_context(self._store.queue.visitor())
+            self.pipeline = self._stack.enter_context(use)
+        else:
             yield from self._wait_in_thread(sign)
         for step in prepare(self.pipeline) if prepare is not None else ():
             if progress is not None and step is not None:
                 progress((step.done, step.total), unit=step.unit)
             yield sign
-
-    def _take_loaded(self) -> bool:
-        """Take a loaded model that needs no turn; false where it has to be waited for."""
-        if self._spec.task not in TOGETHER:
-            return False
-        use = self._store.try_use(self._spec)
-        if use is None:
-            return False
-        self._stack.enter_context(self._store.queue.visitor())
-        self.pipeline = self._stack.enter_context(use)
-        return True
 
     def _wait_in_thread(self, sign: Sign) -> Iterator[Sign]:
         progress, latest = gr.Progress(), None

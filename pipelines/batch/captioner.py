@@ -125,4 +125,4 @@ def _revision(store: PipelineStore, spec: ModelSpec, cancel: CancelToken) -> str
         with store.use(spec.key, TASK) as pipeline:
             name = pipeline.model_name(cancel)
         return hashlib.sha256(f"{spec.remote.url} {name}".encode()).hexdigest()[:16]
-    return store.sources.revision(spec)
+    return store.revision(spec)

@@ -22,7 +22,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines.batch.disk import disk_error, saving
+from pipelines.batch.export import disk_error, saving
 from pipelines.serving.locks import lock_file
 
 #: Errors of damaged lines.

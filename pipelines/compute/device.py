@@ -1,16 +1,12 @@
 """Device, dtype and memory budget."""
 
-import ctypes
 import functools
 import logging
 import os
 import shutil
 import subprocess
-import sys
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from pipelines.core.errors import PipelineError
@@ -184,31 +180,3 @@ def warm_up() -> threading.Thread:
     thread = threading.Thread(target=work, name="warm-up", daemon=True)
     thread.start()
     return thread
-
-
-#: `omp_pause_soft` of OpenMP 5.0.
-_SOFT = 1
-
-
-def release_threads() -> None:
-    """End the OpenMP threads of the calling thread.
-
-    OpenMP keeps threads for every thread that has computed. If they outnumber the cores, GNU's
-    OpenMP puts them to sleep at each barrier, which costs a decoding step a tenth of its time.
-    Ending and restarting them takes microseconds. Not allowed in a process that was forked by a
-    thread that had computed.
-    """
-    if "torch" in sys.modules and (pause := _pause()) is not None:
-        pause(_SOFT)
-
-
-@cache
-def _pause() -> Callable[[int], int] | None:
-    """Return `omp_pause_resource_all` of GNU's OpenMP if torch has loaded it."""
-    if sys.platform != "linux":
-        return None
-    try:
-        library = ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOW | os.RTLD_NOLOAD)
-    except OSError:
-        return None
-    return getattr(library, "omp_pause_resource_all", None)

@@ -74,6 +74,11 @@ class LruCache(Generic[Key, Value]):
                 self.put(key, value)
         return [found[key] for key in keys]
 
+    def missing(self, keys: Sequence[Key]) -> list[int]:
+        """Return the first position of each key that is not cached."""
+        found = {key: value for key in keys if (value := self.get(key)) is not None}
+        return [*first_positions(keys, found).values()]
+
     def put(self, key: Key, value: Value) -> None:
         """Store a value and drop the least recently used ones; one over the size is not stored."""
         weight = self._weigh(value)
@@ -95,6 +100,14 @@ class LruCache(Generic[Key, Value]):
         """Return the values by their keys, the least recently used first."""
         with self._lock:
             return dict(self._values)
+
+    def update(self, values: Mapping[Key, Value]) -> None:
+        """Put values by their keys."""
+        for key, value in values.items():
+            self.put(key, value)
+
+    def enter_worker(self, kind: str) -> None:
+        """Do nothing: the values are valid in any process."""
 
     def clear(self) -> None:
         """Drop all values."""

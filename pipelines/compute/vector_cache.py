@@ -43,18 +43,18 @@ class VectorCache:
 
     def __init__(
         self,
-        file: Path | None,
+        file: Path,
         model: str,
         *,
         memory_bytes: int = MEMORY_BYTES,
         disk_bytes: int = DISK_BYTES,
     ) -> None:
-        """Open the cache of `model` (a fingerprint of its weights); without `file` in memory."""
+        """Open the cache of `model` (a fingerprint of its weights)."""
         self._model = model
         self._memory: LruCache[bytes, torch.Tensor] = LruCache(
             memory_bytes, lambda vector: vector.nbytes
         )
-        self._file = _VectorFile(file, disk_bytes) if file else None
+        self._file = _VectorFile(file, disk_bytes)
 
     def get(
         self, keys: Sequence[str], compute: Callable[[list[int]], torch.Tensor]
@@ -89,18 +89,15 @@ class VectorCache:
     def update(self, values: Mapping[bytes, torch.Tensor]) -> None:
         """Put vectors by their digests into memory and file."""
         self._keep(values)
-        if self._file is not None:
-            self._file.write(values)
+        self._file.write(values)
 
     def enter_worker(self, kind: str) -> None:
         """Leave the file to the process that opened it: a forked one must not touch it."""
-        if self._file is not None:
-            self._file.leave_to_parent()
+        self._file.leave_to_parent()
 
     def close(self) -> None:
         """Close the file; the cache in memory remains."""
-        if self._file is not None:
-            self._file.close()
+        self._file.close()
 
     def _digest(self, key: str) -> bytes:
         text = f"{self._model}\0{key}".encode("utf-8", "surrogatepass")
@@ -108,7 +105,7 @@ class VectorCache:
 
     def _find(self, digests: Sequence[bytes]) -> dict[bytes, torch.Tensor]:
         found = {key: one for key in digests if (one := self._memory.get(key)) is not None}
-        if self._file is not None and (absent := first_positions(digests, found)):
+        if absent := first_positions(digests, found):
             loaded = self._file.read([*absent])
             self._keep(loaded)
             found.update(loaded)

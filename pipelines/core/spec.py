@@ -150,6 +150,9 @@ class GenerativeTraits:
         return tuple(task for task, text in zip(tasks, templates, strict=True) if text is not None)
 
 
+Traits = ContrastiveTraits | GenerativeTraits | VideoTextTraits | VideoChatTraits
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """One checkpoint; it has the traits of its task.
@@ -191,10 +194,14 @@ class ModelSpec:
     remote: Remote | None = None
 
     @property
+    def traits(self) -> Traits | None:
+        """Traits of the model's task; None for a server's model without any."""
+        return self.contrastive or self.generative or self.video_text or self.video_chat
+
+    @property
     def languages(self) -> tuple[str, ...]:
         """Supported languages, ISO 639-1 codes; empty if unknown."""
-        traits = self.contrastive or self.generative or self.video_text or self.video_chat
-        return () if traits is None else traits.languages
+        return self.traits.languages if self.traits else ()
 
     @property
     def stock_files(self) -> frozenset[StockFile]:

@@ -27,7 +27,6 @@ from pipelines.evaluation.train_probe import (
 from pipelines.media.thumbnails import input_thumbnail
 from pipelines.models.linear_probe import Guess, LinearProbe, ProbeFacts
 from pipelines.serving.store import PipelineStore
-from pipelines.weights.files import weights_revision
 
 #: Most mistakes that are shown, and the longest side of the copies in pixels.
 MOST_SHOWN = 12
@@ -263,7 +262,7 @@ class EvaluationJob:
         assert self._request.probe is not None
         return LinearProbe(
             model=spec.key,
-            revision=weights_revision(spec, self._store.sources.locate(spec)),
+            revision=self._store.revision(spec),
             labels=labels,
             weight=trained.linear.weight.astype(np.float32),
             bias=trained.linear.bias.astype(np.float32),

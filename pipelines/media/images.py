@@ -196,18 +196,18 @@ def decode_image(
 
 
 def _decode(file: BinaryIO, name: str, max_pixels: int, draft_px: int) -> Image.Image:
-    shown = shown_name(name)
     head = file.read(_HEAD_BYTES)
     file.seek(0)
     if not head:
         raise MediaError(
-            "{name} is empty (0 bytes). Choose an image such as a PNG or JPEG.", name=shown
+            "{name} is empty (0 bytes). Choose an image such as a PNG or JPEG.",
+            name=shown_name(name),
         )
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2  # PIL refuses more than twice this
     try:
         with Image.open(file, formats=FORMATS) as image:
-            _check_size(image, shown, max_pixels)
+            _check_size(image, name, max_pixels)
             return _within_budget(image, draft_px)
     except (MediaError, MemoryLimitError, MemoryError):
         raise
@@ -215,7 +215,7 @@ def _decode(file: BinaryIO, name: str, max_pixels: int, draft_px: int) -> Image.
         raise MediaError(
             "{name} unpacks to far more pixels than an image should have; the limit is "
             "{limit:.0f} megapixels. Shrink it and try again.",
-            name=shown,
+            name=shown_name(name),
             limit=max_pixels / 1e6,
         ) from error
     except Exception as error:  # PIL's decoders raise errors of any type for damaged files
@@ -225,13 +225,13 @@ def _decode(file: BinaryIO, name: str, max_pixels: int, draft_px: int) -> Image.
             raise MediaError(
                 "{name} is not an image that can be read{looks}. Expected a PNG, JPEG, WebP, "
                 "GIF, BMP, TIFF or AVIF file; convert it and try again.",
-                name=shown,
+                name=shown_name(name),
                 looks=Message(looks),
             ) from error
         raise MediaError(
             "{name} is damaged or cut off: it starts like an image but cannot be decoded. "
             "Save or upload it again.",
-            name=shown,
+            name=shown_name(name),
         ) from error
 
 
@@ -331,7 +331,7 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
         raise MediaError(
             "{name} has {width} x {height} = {megapixels:.0f} megapixels; the limit is "
             "{limit:.0f}. Shrink it and try again.",
-            name=name,
+            name=shown_name(name),
             width=width,
             height=height,
             megapixels=width * height / 1e6,
@@ -340,7 +340,7 @@ def _check_size(image: Image.Image, name: str, max_pixels: int) -> None:
     if width < 1 or height < 1:
         raise MediaError(
             "{name} has no pixels ({width} x {height}). Choose another image.",
-            name=name,
+            name=shown_name(name),
             width=width,
             height=height,
         )

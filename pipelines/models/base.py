@@ -4,11 +4,13 @@ import gc
 import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 from pipelines.compute.device import Device
 from pipelines.compute.lru import SharedCache
 from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec
+from pipelines.weights.files import weights_revision
 
 
 class Pipeline(ABC):
@@ -16,6 +18,10 @@ class Pipeline(ABC):
 
     The constructor touches neither disk nor network. `load` and `unload` are idempotent and are
     called by the store only, under its lock.
+
+    Attributes:
+        traits: the traits of the model's task in the catalogue.
+        revision: an identifier of the loaded weights, see `weights_revision`.
     """
 
     def __init__(self, spec: ModelSpec, folder: Path, device: Device, settings: Settings) -> None:
@@ -23,6 +29,7 @@ class Pipeline(ABC):
         self.folder = folder
         self.device = device
         self.settings = settings
+        self.traits: Any = spec.traits
         self.loaded = False
 
     @property
@@ -38,6 +45,7 @@ class Pipeline(ABC):
         """
         if not self.loaded:
             self._load()
+            self.revision = weights_revision(self.spec, self.folder)
             self.loaded = True
 
     def unload(self) -> None:
@@ -60,5 +68,12 @@ class Pipeline(ABC):
 
     def _unload(self) -> None:
         """Delete every attribute that `_load` set."""
-        for name in vars(self).keys() - {"spec", "folder", "device", "settings", "loaded"}:
+        for name in vars(self).keys() - {
+            "spec",
+            "folder",
+            "device",
+            "settings",
+            "traits",
+            "loaded",
+        }:
             delattr(self, name)

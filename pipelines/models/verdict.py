@@ -134,7 +134,6 @@ class Judge:
 
         `cut` states which labels are longer than `max_tokens`, the model's limit.
         """
-        note = cut_note(max_tokens)
         values = (probabilities.tolist(), cosines.tolist(), evidence.tolist(), cut)
         scores = [
             LabelScore(
@@ -143,7 +142,7 @@ class Judge:
                 cosine=cosine,
                 evidence=value,
                 verdict=self.verdict(value),
-                note=note if is_cut else "",
+                note=cut_note(max_tokens) if is_cut else "",
             )
             for label, probability, cosine, value, is_cut in zip(labels, *values, strict=True)
         ]

@@ -65,7 +65,7 @@ def resolve_kind(store: PipelineStore, kind: FileKind, model: str) -> SearchKind
         InputError: unknown key.
     """
     spec = store.resolve(model, TASKS[kind])
-    weights = store.sources.revision(spec)[:12]
+    weights = store.revision(spec)[:12]
     return SearchKind(kind=kind, spec=spec, space=f"{kind}.{spec.key}.{weights}.{FORMAT}")
 
 

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -20,7 +20,6 @@ from pipelines.compute.device import (
     is_out_of_memory,
     likely_budget_gb,
     memory_budget_gb,
-    release_threads,
 )
 from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import MemoryLimitError, PipelineError, WeightsError
@@ -28,7 +27,7 @@ from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.models.base import Pipeline
 from pipelines.models.catalogue import HUB_DEFAULTS, MODELS, find
-from pipelines.serving.device_queue import POLL_S, DeviceQueue
+from pipelines.serving.device_queue import POLL_S, DeviceQueue, release_threads
 from pipelines.serving.metrics import Metrics
 from pipelines.serving.remote_registry import RemoteModels, specs_of
 from pipelines.weights.locate import Sources
@@ -77,6 +76,8 @@ class PipelineStore:
         self.remotes = RemoteModels(settings)
         self.queue = DeviceQueue()
         self.metrics = Metrics()
+        #: counts a use; figures that nobody can fetch are not counted
+        self.counted = self.metrics.counted if settings.metrics else nullcontext
         self._slots: dict[str, _Slot] = {}
         self._lock = threading.Lock()
         self._freed = threading.Condition(self._lock)
@@ -199,15 +200,15 @@ class PipelineStore:
         self, spec: ModelSpec, cancel: CancelToken = NEVER, wait_s: float | None = None
     ) -> Iterator[Any]:
         """Yield the pipeline of a resolved spec; see `use`."""
-        with self.metrics.counted(spec.key):
-            if spec.remote is not None:
+        if spec.remote is not None:
+            with self.counted(spec.key):
                 yield self.remotes.of(spec)
-                return
-            slot = self._lease_loaded(spec) or self._lease(
-                spec, cancel, LEASE_WAIT_S if wait_s is None else wait_s
-            )
-            with self._using(slot) as pipeline:
-                yield pipeline
+            return
+        slot = self._lease_loaded(spec) or self._lease(
+            spec, cancel, LEASE_WAIT_S if wait_s is None else wait_s
+        )
+        with self._using(slot) as pipeline:
+            yield pipeline
 
     def try_use(self, spec: ModelSpec) -> AbstractContextManager[Any] | None:
         """Return a context that yields the pipeline if it is loaded, else None; never waits.
@@ -215,12 +216,13 @@ class PipelineStore:
         The context holds a lease already, so it must be entered.
         """
         slot = self._lease_loaded(spec)
-        return None if slot is None else self._counted_use(slot)
+        return None if slot is None else self._using(slot)
 
-    @contextmanager
-    def _counted_use(self, slot: _Slot) -> Iterator[Any]:
-        with self.metrics.counted(slot.pipeline.spec.key), self._using(slot) as pipeline:
-            yield pipeline
+    def revision(self, spec: ModelSpec) -> str:
+        """Return an identifier of a model's weights, see `weights_revision`."""
+        with self._lock:
+            slot = self._slots.get(spec.key)
+        return self.sources.revision(spec) if slot is None else slot.pipeline.revision
 
     def _lease_loaded(self, spec: ModelSpec) -> _Slot | None:
         """Return the slot of a loaded model with a lease on it; None where it is not loaded."""
@@ -234,9 +236,11 @@ class PipelineStore:
 
     @contextmanager
     def _using(self, slot: _Slot) -> Iterator[Any]:
+        """Yield the pipeline of a leased slot, and release it after the block."""
         spec = slot.pipeline.spec
         try:
-            yield slot.pipeline
+            with self.counted(spec.key):
+                yield slot.pipeline
         except BaseException as error:
             if is_out_of_memory(error):
                 gc.collect()

@@ -101,7 +101,7 @@ class ZeroGpuStore(PipelineStore):
             with super().use_spec(spec, cancel, wait_s) as remote:
                 yield remote
             return
-        with self.metrics.counted(spec.key):
+        with self.counted(spec.key):
             self._check_fits(spec)
             yield PipelineProxy(self, spec)
 

@@ -13,8 +13,7 @@ import pytest
 
 import pipelines.caption_folder as command
 from pipelines.batch.control import RunProgress
-from pipelines.batch.disk import DiskError
-from pipelines.batch.export import BatchResult, Exports
+from pipelines.batch.export import BatchResult, DiskError, Exports
 from pipelines.core.errors import MediaError
 from pipelines.media.inputs import BatchInput, from_files
 from tests.fakes.batch_captioner import fake_captioner, lines, make_folder, make_picture

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipelines.batch import ledger as module
-from pipelines.batch.disk import DiskError, remove_stale_parts, replace_text
+from pipelines.batch.export import DiskError, remove_stale_parts, replace_text
 from pipelines.batch.ledger import CaptionSettings, Ledger, LedgerEntry, read_captions
 from pipelines.core.errors import InputError
 from tests.fakes.batch_captioner import lines, result_lines

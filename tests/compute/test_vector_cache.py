@@ -110,7 +110,7 @@ def test_damage_inside_the_file_never_changes_an_answer(tmp_path: Path) -> None:
 
 
 def test_the_memory_is_bounded_and_keeps_the_last_used(tmp_path: Path) -> None:
-    cache, source = VectorCache(None, "m", memory_bytes=16 * 10), Source()
+    cache, source = VectorCache(tmp_path / "v.sqlite", "m", memory_bytes=16 * 10), Source()
     for i in range(100):
         source.fill(cache, ["often", f"text {i}"])
     assert len(cache._memory) == 10

@@ -207,30 +207,34 @@ def test_windows_of_a_video_are_computed_once(store: ZeroGpuStore) -> None:
     search = store.on_gpu("demo-viclip", "search", (videos, SearchOptions()), {})
     gained = dict(search)["cached"]
     assert gained[1], "vectors of windows"
-    kept[1]._memory.clear()  # as in a process that has not been in the worker
+    kept[1].clear()  # as in a process that has not been in the worker
     store.keep("demo-viclip", gained)
     again = store.on_gpu("demo-viclip", "search", (videos, SearchOptions()), {})
     assert [what for what, value in again if what == "item" and value is not None] == []
 
 
-def test_every_cache_can_travel() -> None:
+def test_every_cache_can_travel(tmp_path: Path) -> None:
     import torch
 
+    from pipelines.compute.lru import LruCache
     from pipelines.compute.vector_cache import VectorCache
-    from pipelines.models.captioning.image_cache import FeatureCache
+    from pipelines.models.captioning.image_inputs import FeatureCache
     from pipelines.models.viclip.videos import LostFrames
     from pipelines.models.videochat_flash.video_features import ClipFeatures
 
     rows = torch.ones(2, 3)
-    features, clips, vectors = FeatureCache(), ClipFeatures(10_000), VectorCache(None, "model")
+    features, clips = FeatureCache(), ClipFeatures(10_000)
+    vectors = VectorCache(tmp_path / "v.sqlite", "model")
+    images: LruCache[str, torch.Tensor] = LruCache(10)
+    images.put("image", rows)
     features.get([{"pixels": rows}], lambda images: [{"features": rows} for _ in images])
     clips.get("clip", lambda: rows, NEVER)
     vectors.get(["a", "b"], lambda positions: rows[: len(positions)])
     lost = LostFrames()
     lost.of("file").update({3, 5})
     for cache, empty in (
-        (features, FeatureCache()), (clips, ClipFeatures(10_000)), (vectors, VectorCache(None, "")),
-        (lost, LostFrames()),
+        (features, FeatureCache()), (clips, ClipFeatures(10_000)), (images, LruCache(10)),
+        (vectors, VectorCache(tmp_path / "other.sqlite", "model")), (lost, LostFrames()),
     ):  # fmt: skip
         cache.enter_worker("cpu")
         assert cache.snapshot()

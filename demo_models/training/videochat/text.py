@@ -19,7 +19,7 @@ from demo_models.language.video_facts import facts_of
 from demo_models.training.tokenizers import QWEN2_END, QWEN2_START, CachedEncoder
 from demo_models.training.videochat.data import NUM_FRAMES
 from demo_models.world.motion_sampling import sample_motion
-from pipelines.models.videochat_flash.modeling_language import VISUAL
+from pipelines.models.videochat_flash.kv_cache import VISUAL
 from pipelines.models.videochat_flash.processing_videochat_flash import (
     chat_prompt,
     encode_prompt,

@@ -38,8 +38,15 @@ from pipelines.models.captioning.decoding import (
     stream_generation,
     watch_layers,
 )
-from pipelines.models.captioning.image_cache import FeatureCache, Tensors
-from pipelines.models.captioning.image_inputs import CONNECTORS, ImageConnector, Job, Row, pad_token
+from pipelines.models.captioning.image_inputs import (
+    CONNECTORS,
+    FeatureCache,
+    ImageConnector,
+    Job,
+    Row,
+    Tensors,
+    pad_token,
+)
 from pipelines.models.captioning.loading import load_parts
 from pipelines.models.captioning.prompts import PromptRequest, PromptWriter, notes_on
 from pipelines.models.repetition import LoopGuard, trim
@@ -69,12 +76,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
     and model only: it is the same alone or in a batch, with or without a cached image.
     """
 
-    @property
-    def traits(self) -> GenerativeTraits:
-        """The model's entry in the catalogue."""
-        traits = self.spec.generative
-        assert traits is not None, "the catalogue gives every caption model its traits"
-        return traits
+    traits: GenerativeTraits
 
     def _load(self) -> None:
         parts = load_parts(

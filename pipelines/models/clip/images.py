@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from pipelines.compute.lru import LruCache
 from pipelines.compute.micro_batches import MicroBatcher
-from pipelines.compute.vector_cache import VectorCache
 from pipelines.core.errors import MediaError, MemoryLimitError
 from pipelines.media.images import MAX_PIXELS, decode_image, open_image, true_box
 
@@ -132,15 +132,11 @@ class ImageEncoder:
         self._model = model
         self.recipe = PixelRecipe.of(processor)
         self._max_pixels = max_pixels
-        self._kept = VectorCache(None, "", memory_bytes=KEPT_BYTES)
+        #: vectors by content
+        self.kept: LruCache[str, torch.Tensor] = LruCache(KEPT_BYTES, lambda vector: vector.nbytes)
         self._batched: MicroBatcher[torch.Tensor, torch.Tensor] = MicroBatcher(
             self._run_tower, IMAGES_PER_BATCH
         )
-
-    @property
-    def kept(self) -> VectorCache:
-        """Cache of vectors by content."""
-        return self._kept
 
     def open(self, path: Path) -> Image.Image:
         """Open an image, decoded no larger than the model needs.
@@ -161,15 +157,15 @@ class ImageEncoder:
         if not paths:
             return torch.empty(0, 0)
 
-        def compute(positions: list[int]) -> torch.Tensor:
+        def compute(positions: list[int]) -> list[torch.Tensor]:
             vectors: list[torch.Tensor] = []
             for start in range(0, len(positions), IMAGES_PER_BATCH):
                 part = positions[start : start + IMAGES_PER_BATCH]
                 pixels = [self.recipe.pixels(self.open(paths[index])) for index in part]
                 vectors += self._batched(pixels)
-            return torch.stack(vectors)
+            return vectors
 
-        return self._kept.get([_content_hash(path) for path in paths], compute)
+        return torch.stack(self.kept.get_many([_content_hash(path) for path in paths], compute))
 
     def prepare(self, paths: Sequence[Path]) -> Iterator[int]:
         """Encode files in advance; unreadable ones are skipped.
@@ -225,24 +221,24 @@ class ImageEncoder:
         keys = [hashlib.sha256(content).hexdigest() for _, content in files]
         bad: dict[str, str] = {}
         pixels: dict[str, torch.Tensor] = {}
-        for index in self._kept.missing(keys):
+        for index in self.kept.missing(keys):
             try:
                 pixels[keys[index]] = self._pixels(*files[index])
             except (MediaError, MemoryLimitError) as error:
                 bad[keys[index]] = error.message
         good = [index for index, key in enumerate(keys) if key not in bad]
 
-        def compute(positions: list[int]) -> torch.Tensor:
+        def compute(positions: list[int]) -> list[torch.Tensor]:
             wanted = [good[position] for position in positions]
             ready = [  # a vector cached above may have been evicted since
                 pixels[keys[index]] if keys[index] in pixels else self._pixels(*files[index])
                 for index in wanted
             ]
-            return torch.stack(self._batched(ready))
+            return self._batched(ready)
 
         found = torch.empty(0, 0)
         if good:
-            found = self._kept.get([keys[index] for index in good], compute)
+            found = torch.stack(self.kept.get_many([keys[index] for index in good], compute))
         return found, {i: bad[key] for i, key in enumerate(keys) if key in bad}
 
     def _pixels(self, name: str, content: bytes) -> torch.Tensor:
@@ -255,7 +251,8 @@ class ImageEncoder:
     def _run_tower(self, pixels: list[torch.Tensor]) -> list[torch.Tensor]:
         batch = torch.stack(pixels).to(self._model.device, self._model.dtype)
         features = self._model.get_image_features(pixel_values=batch).pooler_output
-        return list(torch.nn.functional.normalize(features.float(), dim=-1).cpu())
+        vectors = torch.nn.functional.normalize(features.float(), dim=-1).cpu()
+        return [vector.clone() for vector in vectors]  # a view would keep the whole batch
 
 
 def _content_hash(path: Path) -> str:

@@ -34,7 +34,6 @@ from pipelines.models.loading import load_stock
 from pipelines.models.notes import language_notes
 from pipelines.models.search_query import Assessment, QueryVector, Vectors, blend, query_kind
 from pipelines.models.verdict import Judge, Pair, SceneCheck
-from pipelines.weights.files import weights_revision
 
 #: Version of the cached vectors; to be raised when the computation changes.
 VECTORS_FORMAT = 2
@@ -50,18 +49,14 @@ class ClipPipeline(Pipeline):
     neither the name of a set nor a template, methods with an image MediaError if it is unreadable.
     """
 
-    @property
-    def traits(self) -> ContrastiveTraits:
-        """The model's entry in the catalogue."""
-        traits = self.spec.contrastive
-        assert traits is not None, "the catalogue gives every image-text model its traits"
-        return traits
+    traits: ContrastiveTraits
 
     def _load(self) -> None:
         from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
         model = load_stock(AutoModel, self.folder, key=self.spec.key, dtype=self.dtype)
         self._model = model.to(self.device.kind)
+        self.scale = float(self._model.logit_scale.detach().exp())
         if self.device.packed and self.dtype == "bfloat16":
             pack_linear(self._model)
         tokenizer = AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
@@ -125,8 +120,7 @@ class ClipPipeline(Pipeline):
             InputError: the probe was trained with another model.
         """
         vector = self.pictures.encode([image])
-        revision = weights_revision(self.spec, self.folder)
-        check_model(probe, self.spec.key, revision, vector.shape[1])
+        check_model(probe, self.spec.key, self.revision, vector.shape[1])
         by_name = self.classify(image, probe.labels, templates=templates)
         shares = dict(zip(probe.labels, probe.probabilities(vector.numpy())[0], strict=True))
         scores = [
@@ -333,11 +327,6 @@ class ClipPipeline(Pipeline):
             errors=tuple((names[index], message) for index, message in bad.items()),
             notes=tuple(notes),
         )
-
-    @property
-    def scale(self) -> float:
-        """Factor from cosines to logits."""
-        return float(self._model.logit_scale.detach().exp())
 
     def _probabilities(self, cosines: torch.Tensor) -> torch.Tensor:
         """Return probabilities of (..., L) cosines, as the model was trained."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from pipelines.compute.lru import LruCache
 from pipelines.compute.vector_cache import VectorCache
 from pipelines.core.errors import InputError, type_name
 from pipelines.core.spec import ContrastiveTraits
@@ -84,6 +85,9 @@ def fill(template: str, label: str) -> str:
 #: Most tokens, with padding, of one batch of the text tower.
 TOKENS_PER_BATCH = 4096
 
+#: Bytes of the cached matrices of whole sets of texts, which repeat from request to request.
+MATRICES_BYTES = 64_000_000
+
 #: Prompts per step of `prepare`.
 PROMPTS_PER_STEP = 512
 
@@ -111,6 +115,9 @@ class TextEncoder:
         self._traits = traits
         self.max_tokens = traits.max_text_tokens
         self._kept = kept
+        self._matrices: LruCache[tuple[tuple[str, ...], tuple[str, ...]], torch.Tensor] = LruCache(
+            MATRICES_BYTES, lambda matrix: matrix.nbytes
+        )
         self._device = threading.Lock()
         self._prefixes = PrefixReader(model) if PrefixReader.reads(model) else None
         # the first call also removes the truncation that a tokeniser may have been saved with
@@ -120,11 +127,18 @@ class TextEncoder:
         """Return (N, D) float32 unit vectors on the CPU, (0, 0) for no texts.
 
         With several templates, a text's vector is the mean of the unit vectors of its prompts,
-        normalised, as in CLIP's zero-shot evaluation.
+        normalised, as in CLIP's zero-shot evaluation. The matrix is shared: do not change it.
         """
         if not texts:
             return torch.empty(0, 0)
+        asked = (tuple(texts), tuple(templates))
+        found = self._matrices.get(asked)
+        if found is None:
+            found = self._vectors(*asked)
+            self._matrices.put(asked, found)
+        return found
 
+    def _vectors(self, texts: tuple[str, ...], templates: tuple[str, ...]) -> torch.Tensor:
         def compute(positions: list[int]) -> torch.Tensor:
             prompts = [fill(t, texts[index]) for index in positions for t in templates]
             tokens = self._mark_prefixes(self.tokenise(prompts), templates)

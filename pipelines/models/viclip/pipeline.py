@@ -46,9 +46,6 @@ TEXTS_PER_STEP = 32
 #: Version of the cached vectors; to be raised when the computation changes.
 VECTORS_FORMAT = 1
 
-#: Cache size for the vectors of videos: more than the longest search needs.
-VIDEO_VECTOR_BYTES = 128_000_000
-
 DEFAULT_SEARCH = SearchOptions()
 
 #: Error for a part without a readable frame; for the whole video it is `VIDEO_LOST`.
@@ -61,12 +58,7 @@ _PART_LOST = (
 class ViClipPipeline(Pipeline):
     """Clips and texts in one space of unit vectors; thread-safe."""
 
-    @property
-    def traits(self) -> VideoTextTraits:
-        """The model's entry in the catalogue."""
-        traits = self.spec.video_text
-        assert traits is not None, "the catalogue gives every video-text model its traits"
-        return traits
+    traits: VideoTextTraits
 
     def _load(self) -> None:
         model = load_viclip(self.folder, dtype=getattr(torch, self.dtype)).to(self.device.kind)
@@ -86,7 +78,6 @@ class ViClipPipeline(Pipeline):
         self.videos = VideoEncoder(
             self.encoder.embed_frames,
             self.processor,
-            VectorCache(None, name, memory_bytes=VIDEO_VECTOR_BYTES),
             dim=config.embed_dim,
             clips_per_batch=self.encoder.clips_per_batch,
             max_seconds=self.settings.max_video_s,

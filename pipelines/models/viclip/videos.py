@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from pipelines.compute.lru import FileDigests, LruCache, SharedCache
-from pipelines.compute.vector_cache import VectorCache
 from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.messages import Message
 from pipelines.core.options import SquareFit, check_fit
@@ -37,6 +36,9 @@ MAX_TIME_S = 1e6
 #: Cache sizes: windows of plans, and files with digests or unreadable frames. One request fits.
 WINDOWS_KEPT = 2 * MAX_WINDOWS
 FILES_KEPT = MAX_WINDOWS
+
+#: Cache size for the vectors of windows: more than the longest search needs.
+VIDEO_VECTOR_BYTES = 128_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,16 +109,17 @@ class VideoEncoder:
         self,
         embed: Callable[[list[Pixels]], torch.Tensor],
         processor: ViClipProcessor,
-        kept: VectorCache,
         *,
         dim: int,
         clips_per_batch: int,
         max_seconds: float,
     ) -> None:
-        """Use `embed`, (N clips) -> (N, dim), and the cache `kept`."""
+        """Use `embed`, (N clips) -> (N, dim)."""
         self._embed = embed
         self._processor = processor
-        self._kept = kept
+        self._kept: LruCache[str, torch.Tensor] = LruCache(
+            VIDEO_VECTOR_BYTES, lambda vector: vector.nbytes
+        )
         self._dim = dim
         self._clips_per_batch = clips_per_batch
         self._max_seconds = max_seconds
@@ -197,23 +200,22 @@ class VideoEncoder:
             clips = self._clips(reader, plan, todo, cancel)
             for batch in _batched(clips, self._clips_per_batch):
                 part = [keys[row] for row in todo[done : done + len(batch)]]
-                vectors = self._vectors(batch)
-                self._kept.get(part, vectors.__getitem__)
+                self._kept.update(dict(zip(part, self._vectors(batch), strict=True)))
                 done += len(batch)
                 yield done
 
     def vectors(self, path: Path, plan: WindowPlan, cancel: CancelToken = NEVER) -> torch.Tensor:
         """Return the (N, D) unit vectors of a plan's windows; 0 for an unreadable one."""
 
-        def compute(rows: list[int]) -> torch.Tensor:
+        def compute(rows: list[int]) -> list[torch.Tensor]:
             with self.open(path, cancel) as reader:
                 clips = self._clips(reader, plan, rows, cancel)
                 batches = [self._vectors(b) for b in _batched(clips, self._clips_per_batch)]
-            return torch.cat(batches)
+            return [vector for batch in batches for vector in batch]
 
         if not len(plan.indices):
             return torch.empty(0, self._dim, dtype=torch.float32)
-        return self._kept.get(plan.keys, compute)
+        return torch.stack(self._kept.get_many(plan.keys, compute))
 
     def lost(self, plan: WindowPlan) -> frozenset[int]:
         """Return the known unreadable frames of a plan."""
@@ -273,12 +275,12 @@ class VideoEncoder:
         square = check_fit(fit)
         return None if square == self._processor.fit else square
 
-    def _vectors(self, clips: list[Pixels | None]) -> torch.Tensor:
+    def _vectors(self, clips: list[Pixels | None]) -> list[torch.Tensor]:
         vectors = torch.zeros(len(clips), self._dim, dtype=torch.float32)
         readable = [row for row, clip in enumerate(clips) if clip is not None]
         if readable:
             vectors[readable] = self._embed([clip for clip in clips if clip is not None])
-        return vectors
+        return [vector.clone() for vector in vectors]  # a view would keep the whole batch
 
     def _clips(
         self, reader: VideoReader, plan: WindowPlan, rows: list[int], cancel: CancelToken

@@ -17,7 +17,7 @@ import torch
 from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import InputError
 from pipelines.models.videochat_flash.configuration_videochat_flash import Dropping
-from pipelines.models.videochat_flash.kv_cache import KeyValues
+from pipelines.models.videochat_flash.kv_cache import VISUAL, KeyValues, common_prefix
 
 
 def num_kept(num_visual: int, ratio: float) -> int:
@@ -61,9 +61,6 @@ def most_attended(
     attention = scores.softmax(dim=-1).flatten(0, 1).mean(dim=0)  # (L,)
     return attention[visual].topk(keep).indices.sort().values
 
-
-#: Placeholder of a video or image in a list of token ids.
-VISUAL = -200
 
 #: Rows of a prompt that go through an MLP together; cancellation is checked between them.
 ROWS = 1024
@@ -350,13 +347,6 @@ def _held_visual(cache: KeyValues) -> int:
 
 def _num_tokens(ids: Sequence[int], num_visual: int) -> int:
     return len(ids) + (num_visual - 1 if VISUAL in ids else 0)
-
-
-def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """Return the length of the common prefix of two lists of ids."""
-    pairs = zip(first, second, strict=False)
-    length = min(len(first), len(second))
-    return next((place for place, (one, other) in enumerate(pairs) if one != other), length)
 
 
 def _same_rows(first: torch.Tensor | None, second: torch.Tensor | None) -> bool:

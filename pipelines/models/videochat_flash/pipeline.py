@@ -37,11 +37,11 @@ from pipelines.models.video_chat import (
     VideoChatModel,
 )
 from pipelines.models.videochat_flash.configuration_videochat_flash import CARD_DROPPING, Dropping
-from pipelines.models.videochat_flash.conversation_cache import Conversations
 from pipelines.models.videochat_flash.conversion_videochat_flash import load_model
-from pipelines.models.videochat_flash.estimate import ChatRates, Need, need_of, token_share
+from pipelines.models.videochat_flash.estimate import Need, need_of, token_share
 from pipelines.models.videochat_flash.frames import FramePlan
 from pipelines.models.videochat_flash.generation import Decoding
+from pipelines.models.videochat_flash.kv_cache import Conversations
 from pipelines.models.videochat_flash.modeling_language import VideoPrompt
 from pipelines.models.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
 from pipelines.models.videochat_flash.processing_videochat_flash import (
@@ -53,7 +53,7 @@ from pipelines.models.videochat_flash.processing_videochat_flash import (
     stream_text,
     write_prompt,
 )
-from pipelines.models.videochat_flash.video_features import VideoRows
+from pipelines.models.videochat_flash.video_features import ChatRates, VideoRows
 from pipelines.weights.demo_card import read_demo_card
 
 #: Most memory of the caches of clips and of conversations of one model, in bytes.
@@ -85,12 +85,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
     are those of an empty cache.
     """
 
-    @property
-    def traits(self) -> VideoChatTraits:
-        """Traits of the checkpoint in the catalogue."""
-        traits = self.spec.video_chat
-        assert traits is not None, "the catalogue gives every video-chat model its traits"
-        return traits
+    traits: VideoChatTraits
 
     def _load(self) -> None:
         from transformers import AutoTokenizer

@@ -18,7 +18,7 @@ from pipelines.core.errors import InputError
 from pipelines.core.messages import Message
 from pipelines.core.results import ContextUse
 from pipelines.core.text import Turn, replace_surrogates
-from pipelines.models.videochat_flash.modeling_language import VISUAL
+from pipelines.models.videochat_flash.kv_cache import VISUAL
 
 #: Place of a video or image in a prompt.
 IMAGE_MARK = "<image>"

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -15,12 +16,51 @@ from pipelines.media.video.frames import Pixels
 from pipelines.media.video.open import open_video
 from pipelines.media.video.reader import VideoReader
 from pipelines.models.video_chat import MAX_FRAMES, Part
-from pipelines.models.videochat_flash.estimate import ChatRates
 from pipelines.models.videochat_flash.frames import FramePlan, lost_notes, plan_frames, read_clips
 from pipelines.models.videochat_flash.modeling_vision import VisualEncoder
 
 #: Seconds between two checks of the token of a waiting thread.
 _POLL_S = 0.05
+
+Work = Literal["clip", "prompt token", "answer token"]
+
+#: Weight of the newest measurement.
+_NEWEST = 0.4
+
+
+class ChatRates:
+    """Measured seconds of the pieces of work on this machine.
+
+    `token_share` is the cost of a prompt token as a share of that of a clip, by which one rate is
+    guessed from the other until it is measured.
+    """
+
+    def __init__(self, token_share: float | None = None) -> None:
+        self._token_share = token_share
+        self._seconds: dict[Work, float] = {}
+        self._lock = threading.Lock()
+
+    def note(self, work: Work, number: int, seconds: float) -> None:
+        """Record that `number` pieces took `seconds` together."""
+        if number < 1:
+            return
+        each = seconds / number
+        with self._lock:
+            before = self._seconds.get(work, each)
+            self._seconds[work] = before + _NEWEST * (each - before)
+
+    def of(self, work: Work) -> float | None:
+        """Return the seconds of one piece; None before the first measurement."""
+        return self._seconds.get(work)
+
+    def until_first_word(self, num_clips: int, num_tokens: int) -> float | None:
+        """Return the seconds for these clips and prompt tokens; None if a rate is unknown."""
+        clip, token = self._seconds.get("clip"), self._seconds.get("prompt token")
+        if token is None and clip is not None and self._token_share is not None:
+            token = clip * self._token_share
+        if (num_clips and clip is None) or token is None:
+            return None
+        return num_clips * (clip or 0.0) + num_tokens * token
 
 
 class ClipFeatures:

@@ -79,7 +79,6 @@ def test_every_attribute_is_there(page: gr.Blocks) -> None:
         (Queue.broadcast_estimations, "self concurrency_id after"),
         (Queue.send_message, "self event event_message"),
         (Queue.create_event_queue_for_fn, "self block_fn"),
-        (Queue.compute_analytics_summary, "self records"),
         (gr.Blocks.preprocess_data, "self block_fn inputs state explicit_call"),
         (gr.Blocks.postprocess_data, "self block_fn predictions state"),
         (processing_utils.async_ssrf_protected_download, "url cache_dir"),

@@ -13,8 +13,7 @@ from pipelines.compute.device import Device
 from pipelines.core.errors import InputError, MediaError, WeightsError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Quantization, Settings
-from pipelines.models.captioning.image_cache import FeatureCache
-from pipelines.models.captioning.image_inputs import Row
+from pipelines.models.captioning.image_inputs import FeatureCache, Row
 from pipelines.models.captioning.pipeline import CaptionPipeline
 from pipelines.models.captioning.prompts import PromptRequest
 from tests.support.captioning import EXACT, FAMILIES, candidates, live

@@ -34,7 +34,9 @@ def encoder(folder: Path, key: str, tokenizer: Any = None) -> TextEncoder:
 
     tokenizer = tokenizer or AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
-    return TextEncoder(model, tokenizer, CATALOGUE[key].contrastive, VectorCache(None, key))
+    return TextEncoder(
+        model, tokenizer, CATALOGUE[key].contrastive, VectorCache(folder / "v.sqlite", key)
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.compute.vector_cache import VectorCache
 from pipelines.core.cancel import Cancelled, CancelToken
 from pipelines.core.errors import MediaError
 from pipelines.core.options import SquareFit
@@ -52,7 +51,6 @@ def encoder(embed: Seen) -> VideoEncoder:
     return VideoEncoder(
         embed,
         ViClipProcessor(SIDE, 8, "squash"),
-        VectorCache(None, "model"),
         dim=4,
         clips_per_batch=2,
         max_seconds=0.0,

@@ -19,9 +19,8 @@ from pipelines.models.videochat_flash.configuration_videochat_flash import (
     GenerationDefaults,
 )
 from pipelines.models.videochat_flash.generation import Decoding, TokenChooser, generate
-from pipelines.models.videochat_flash.kv_cache import KeyValues
+from pipelines.models.videochat_flash.kv_cache import VISUAL, KeyValues
 from pipelines.models.videochat_flash.modeling_language import (
-    VISUAL,
     VideoPrompt,
     prefill,
     splice,

@@ -14,8 +14,8 @@ from pipelines.models.videochat_flash.configuration_videochat_flash import (
     Dropping,
     VisionConfig,
 )
+from pipelines.models.videochat_flash.kv_cache import VISUAL
 from pipelines.models.videochat_flash.modeling_language import (
-    VISUAL,
     evenly,
     most_attended,
     num_kept,

@@ -9,22 +9,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.compute import device
-from pipelines.compute.device import release_threads
 from pipelines.core.settings import Settings
+from pipelines.serving import device_queue
+from pipelines.serving.device_queue import release_threads
 from pipelines.serving.store import PipelineStore
 
 pytestmark = pytest.mark.skipif(
-    device._pause() is None or torch.get_num_threads() < 2,
+    device_queue._pause() is None or torch.get_num_threads() < 2,
     reason="another OpenMP than GNU's, or one core",
 )
 
 
 @pytest.fixture(autouse=True)
 def looked_for_anew() -> Iterator[None]:
-    device._pause.cache_clear()
+    device_queue._pause.cache_clear()
     yield
-    device._pause.cache_clear()
+    device_queue._pause.cache_clear()
 
 
 def threads() -> set[str]:
@@ -90,4 +90,4 @@ def test_another_openmp_is_left_alone(there: bool, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(ctypes, "CDLL", load)
     release_threads()
-    assert device._pause() is None
+    assert device_queue._pause() is None

@@ -8,9 +8,7 @@ import torch
 
 from pipelines.core.cancel import NEVER, Cancelled, CancelToken
 from pipelines.models.videochat_flash.configuration_videochat_flash import CARD_DROPPING
-from pipelines.models.videochat_flash.conversation_cache import Conversations
-from pipelines.models.videochat_flash.kv_cache import KeyValues
-from pipelines.models.videochat_flash.modeling_language import VISUAL
+from pipelines.models.videochat_flash.kv_cache import VISUAL, Conversations, KeyValues
 from pipelines.models.videochat_flash.video_features import ClipFeatures
 
 
