@@ -2,8 +2,9 @@
 
 The app runs in this process with the demo checkpoints. Each request is sent four times over HTTP;
 all but the first are traced over all threads, and what each of them enters counts: work that goes
-on beside a request, such as the deletion of old sessions, does not. Functions are code objects of `app.py`, `components/` and
-`pipelines/`, without lambdas and comprehensions; work of decoder processes is not counted.
+on beside a request, such as the deletion of old sessions, does not. Functions are code objects of
+`app.py`, `components/` and `pipelines/`, without lambdas and comprehensions; work of decoder
+processes is not counted.
 """
 
 import argparse
