@@ -3,6 +3,7 @@
 import gc
 import sys
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ class Pipeline(ABC):
 
     Attributes:
         traits: the traits of the model's task in the catalogue.
-        revision: an identifier of the loaded weights, see `weights_revision`.
     """
 
     def __init__(self, spec: ModelSpec, folder: Path, device: Device, settings: Settings) -> None:
@@ -37,6 +37,11 @@ class Pipeline(ABC):
         """Data type of the weights; a demo model keeps float32 and so its measured scores."""
         return "float32" if self.spec.demo else self.device.dtype
 
+    @cached_property
+    def revision(self) -> str:
+        """An identifier of the weights, see `weights_revision`."""
+        return weights_revision(self.spec, self.folder)
+
     def load(self) -> None:
         """Load the weights, once.
 
@@ -45,7 +50,6 @@ class Pipeline(ABC):
         """
         if not self.loaded:
             self._load()
-            self.revision = weights_revision(self.spec, self.folder)
             self.loaded = True
 
     def unload(self) -> None:
