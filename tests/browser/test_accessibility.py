@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.browsing import click_example, open_tab, press, rows
 from tests.browser.conftest import Visit
@@ -89,6 +89,12 @@ def word(locale: str, english: str) -> str:
     return CHINESE[english] if locale.startswith("zh") else english
 
 
+def ask_button(page: Page, locale: str) -> Locator:
+    """Return the button that asks; it is enabled again once the answer is complete."""
+    name = word(locale, "Ask")
+    return page.get_by_role("button", name=name, exact=True).filter(visible=True)
+
+
 def answer(page: Page, tab: str, locale: str) -> None:
     """Have the tab that is open answer, with everything shown that it can show."""
     if tab == "Batch":
@@ -117,6 +123,7 @@ def answer(page: Page, tab: str, locale: str) -> None:
         )
         press(page, word(locale, "Ask"))
         expect(page.locator(".meter:visible")).to_be_visible()
+        expect(ask_button(page, locale)).to_be_enabled()
         return
     if tab == "Video chat":
         expect(page.locator(".plan:visible")).not_to_be_empty()
@@ -125,8 +132,7 @@ def answer(page: Page, tab: str, locale: str) -> None:
         )
         press(page, word(locale, "Ask"))
         page.locator(".message.bot:visible").wait_for()
-        ask = page.get_by_role("button", name=word(locale, "Ask"), exact=True).filter(visible=True)
-        expect(ask).to_be_enabled()
+        expect(ask_button(page, locale)).to_be_enabled()
         return
     expect(rows(page).first).to_be_visible()
 
