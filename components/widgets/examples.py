@@ -70,24 +70,25 @@ def example_strip(
     return ExampleStrip(strips, sets)
 
 
-def wire_example_strip(
-    strip: ExampleStrip, inputs: list[Any], dropdown: gr.Dropdown, then: Callable[[Any], Any]
-) -> None:
-    """Fill the inputs when an example is clicked, then run; show the strip that suits the model.
+def wire_example_strip(strip: ExampleStrip, inputs: list[Any], dropdown: gr.Dropdown) -> list[Any]:
+    """Fill the inputs when an example is clicked; show the strip that suits the chosen model.
 
     Args:
         strip: the examples; of each row the first value is shown and all fill `inputs`.
         inputs: components, one for each value of a row.
         dropdown: the model picker.
-        then: given the event of the click, adds what happens next.
+
+    Returns:
+        The events that fill the inputs.
     """
+    filled = []
     for dataset, rows in zip(strip.strips, strip.rows, strict=True):
 
         def fill(index: int, rows: Sequence[Sequence[Any]] = rows) -> Any:
             values = list(rows[index])
             return values[0] if len(values) == 1 else values
 
-        then(dataset.click(fill, dataset, inputs, **PAGE_EVENT))
+        filled.append(dataset.click(fill, dataset, inputs, **PAGE_EVENT))
 
     def choose(key: str) -> list[Any]:
         shown = strip.shown_for(key)
@@ -95,6 +96,7 @@ def wire_example_strip(
         return [gr.update(visible=index == shown and bool(row)) for index, row in rows]
 
     dropdown.change(choose, dropdown, list(strip.strips), **PAGE_EVENT)
+    return filled
 
 
 #: Labels of the photos of `classify_examples`, for models that are asked in Chinese.
