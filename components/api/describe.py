@@ -5,10 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from components.api.base import Endpoint, Endpoints
-from components.server.services import Services
+from components.server.services import RequestHandlers
 from components.widgets.model_lease import lease
-from components.widgets.queues import DEVICE_QUEUE
 from pipelines.core.options import GenerationOptions
 from pipelines.core.spec import Task
 from pipelines.core.text import extend_history
@@ -16,7 +14,7 @@ from pipelines.core.text import extend_history
 TASK: Task = "caption"
 
 
-class DescribeEndpoints(Endpoints):
+class DescribeEndpoints(RequestHandlers):
     """Endpoints on captions and answers."""
 
     def caption_image(
@@ -45,7 +43,7 @@ class DescribeEndpoints(Endpoints):
         Returns:
             The caption so far; it streams.
         """
-        options = _options(max_new_tokens, num_beams, temperature, top_p, seed)
+        options = generation_options(max_new_tokens, num_beams, temperature, top_p, seed)
         path = self._uploads.path(image, "image")
         words = "" if prompt is None else prompt
         with lease(self._store, model, TASK) as held:
@@ -78,7 +76,7 @@ class DescribeEndpoints(Endpoints):
         Returns:
             The answer so far; it streams.
         """
-        options = _options(max_new_tokens, num_beams, temperature, top_p, seed)
+        options = generation_options(max_new_tokens, num_beams, temperature, top_p, seed)
         path = self._uploads.path(image, "image")
         with lease(self._store, model, TASK) as held:
             yield from held.wait("")
@@ -115,7 +113,7 @@ class DescribeEndpoints(Endpoints):
                 the end its last message has "notes", a list of sentences on what of the request
                 was ignored and why the answer ends; they need not be sent back.
         """
-        options = _options(max_new_tokens, num_beams, temperature, top_p, seed)
+        options = generation_options(max_new_tokens, num_beams, temperature, top_p, seed)
         path = self._uploads.path(image, "image")
         with lease(self._store, model, TASK) as held:
             yield from held.wait(("", []))
@@ -126,16 +124,10 @@ class DescribeEndpoints(Endpoints):
                 yield text, extend_history(history, message, text, notes)
 
 
-def endpoints(services: Services) -> list[Endpoint]:
-    """Return the functions to publish."""
-    own = DescribeEndpoints(services)
-    functions = (own.caption_image, own.answer_image, own.chat_image)
-    return [(function, DEVICE_QUEUE) for function in functions]
-
-
-def _options(
+def generation_options(
     max_new_tokens: int, num_beams: int, temperature: float, top_p: float, seed: int
 ) -> GenerationOptions:
+    """Return the options of a request; see `GenerationOptions`."""
     return GenerationOptions(
         max_new_tokens=max_new_tokens,
         num_beams=num_beams,

@@ -1,6 +1,5 @@
 """Indexing and search, for the Search tab and its endpoints."""
 
-import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,11 +13,6 @@ from pipelines.search.kinds import resolve_kind
 from pipelines.search.query import Query, kinds_to_search, merged, search_kind
 from pipelines.search.results import SearchResult
 from pipelines.serving.store import PipelineStore
-
-
-def new_key() -> str:
-    """Return a key for a new index."""
-    return secrets.token_urlsafe(24)
 
 
 def make_order(
