@@ -68,13 +68,13 @@ class EvaluateEndpoints(RequestHandlers):
         """
         options = ProbeOptions(held_out=held_out, seed=seed)
         spec = self._store.resolve(model, TASK)
-        path = self._uploads.path(archive, "archive")
-        order = EvaluationRequest(path, spec, templates or "", options)
+        file = self._uploads.path(archive, "archive")
+        order = EvaluationRequest(file, spec, templates or "", options)
         for step in follow(self._store, order):
             if isinstance(step, Evaluation) and step.probe is not None:
                 name = fmt.probe_name(step.probe)
                 path = save_result(self._settings, name, step.probe.to_bytes())
-                file = gr.FileData(path=path, orig_name=name)
-                yield fmt.as_summary(step), fmt.as_predictions(step), file
+                probe = gr.FileData(path=path, orig_name=name)
+                yield fmt.as_summary(step), fmt.as_predictions(step), probe
             else:
                 yield {}, [], None

@@ -45,12 +45,7 @@ class Choice:
 
 
 def choose(uploads: Uploads, labels: str, probe: Any) -> Choice:
-    """Return the classes that a request names.
-
-    Args:
-        uploads: guards the file.
-        labels: as they were typed; they may be empty where there is a probe.
-        probe: the file of a probe as Gradio hands it over, or None.
+    """Return the classes that a request names, in words or by the file of a probe.
 
     Raises:
         InputError: no labels and no probe, or a file that is no probe.
@@ -58,12 +53,9 @@ def choose(uploads: Uploads, labels: str, probe: Any) -> Choice:
     if not probe:
         return Choice(*split_labels(labels))
     found = read_probe(uploads.path(probe, "probe"))
-    unused = (
-        ("Your labels were not used: a probe knows the classes that it was taught.",)
-        if str(labels or "").strip()
-        else ()
-    )
-    return Choice(list(found.labels), [], found, unused)
+    unused = "Your labels were not used: a probe knows the classes that it was taught."
+    notes = (unused,) if str(labels or "").strip() else ()
+    return Choice(list(found.labels), [], found, notes)
 
 
 def classify(

@@ -3,7 +3,6 @@
 import functools
 import inspect
 import logging
-import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,26 +24,6 @@ from components.server.uploads import Links, Uploads
 from pipelines.core.errors import MediaError, PipelineError
 from pipelines.core.settings import Settings
 from pipelines.core.visitor import current_visitor
-
-
-def with_defaults(event: Any, inputs: list[Any]) -> list[Any]:
-    """Return the inputs of a public endpoint with the defaults of those left out at the end.
-
-    The Python client fills them in by itself; what posts a bare list does not, and would stop
-    working whenever an endpoint gains a parameter. Where a required argument is missing the
-    inputs stay as they are, and are refused.
-
-    Args:
-        event: Gradio's block function.
-        inputs: as they were sent, in order.
-    """
-    if getattr(event, "api_visibility", "") != "public":
-        return inputs
-    left_out = list(inspect.signature(event.fn).parameters.values())[len(inputs) :]
-    if any(one.default is inspect.Parameter.empty for one in left_out):
-        return inputs
-    return [*inputs, *(one.default for one in left_out)]
-
 
 log = logging.getLogger(__name__)
 
@@ -98,9 +77,24 @@ def said_error(message: str, title: str, **values: object) -> gr.Error:
     return gr.Error(say(message, **values), title=say(title), print_exception=False)
 
 
+def with_defaults(event: Any, inputs: list[Any]) -> list[Any]:
+    """Return the inputs of a public endpoint with the defaults of those left out at the end.
+
+    The Python client fills them in by itself; what posts a bare list does not, and would stop
+    working whenever an endpoint gains a parameter. Where a required argument is missing the
+    inputs stay as they are, and are refused. `event` is Gradio's block function.
+    """
+    if getattr(event, "api_visibility", "") != "public":
+        return inputs
+    left_out = list(inspect.signature(event.fn).parameters.values())[len(inputs) :]
+    if any(one.default is inspect.Parameter.empty for one in left_out):
+        return inputs
+    return [*inputs, *(one.default for one in left_out)]
+
+
 def _not_offered(told: str) -> str:
     """Return a message on the value of a field, which Gradio's own message repeats."""
-    if re.search("is not in the list", told):
+    if "is not in the list" in told:
         return (
             "A field holds something that is not in its list, perhaps because the answer that it "
             "belongs to is gone. Choose from its list; for a label, press Classify again first."
@@ -183,7 +177,6 @@ class Page(TranslatedBlocks):
             ) from error
 
     async def _image_error(self, event: Any, inputs: list[Any]) -> PipelineError:
-        """Return the error of the images of a request that Gradio could not open."""
         pairs = zip(event.inputs, inputs, strict=False)
         images = [value for block, value in pairs if isinstance(block, gr.Image) and value]
 

@@ -45,7 +45,6 @@ async def answer_when_full(
 
 
 async def _send(queue: Queue, event: Event, error: gr.Error) -> None:
-    """Put an error into the stream of the client that sent `event`."""
     visit = event.session_hash
     async with queue.pending_message_lock:
         if visit not in queue.pending_messages_per_session:
@@ -129,19 +128,17 @@ class FairQueue(Queue):
         own = sum(visitor_of(event) == body.session_hash for event in waiting)
         if not full and own < most:
             return await super().push(body, request, username)
-        told = (
-            Message(
+        told = Message(
+            "The queue is full for you: {count} of your requests are waiting, half of all "
+            "places. Go on when some of them are answered.",
+            count=most,
+        )
+        if full:
+            told = Message(
                 "The queue is full: {count} requests are waiting, which is the limit. Try again "
                 "in a minute.",
                 count=self.max_size,
             )
-            if full
-            else Message(
-                "The queue is full for you: {count} of your requests are waiting, half of all "
-                "places. Go on when some of them are answered.",
-                count=most,
-            )
-        )
         return await answer_when_full(self, body, request, username, told)
 
     def get_events(self) -> tuple[list[Event], bool, str] | None:

@@ -69,7 +69,7 @@ def forget(
     ages: SessionAges = SessionAges(),
     most: int = MOST_VISITS,
 ) -> int:
-    """Delete old sessions, but none that is being answered.
+    """Delete old sessions, but none that is being answered; returns the number of them.
 
     Args:
         holder: all of Gradio's sessions; called on its event loop.
@@ -77,9 +77,6 @@ def forget(
         closed: when pages were closed; updated here.
         ages: how long sessions are kept.
         most: how many are kept; beyond, those with least data and the oldest are deleted.
-
-    Returns:
-        The number of deleted sessions.
     """
     visits = holder.session_data
     for name, session in visits.items():

@@ -321,7 +321,7 @@ def test_the_page_opens_no_path_of_the_server(
     for name, data in (
         ("classify", [file, None, "a", model, "", None, "picture"]),
         ("classify", [None, canvas, "a", model, "", None, "draw"]),
-        ("show_where", [file, None, model, "", True, None, "picture"]),
+        ("show_where", [file, None, model, "", True, "picture", None]),
         ("rank", ["", file, "a", None, model]),
         ("rank", ["a", None, "", [file], model]),
         ("embed", ["", file, "", None, model]),
@@ -337,7 +337,7 @@ def test_a_value_that_is_not_offered_is_told_and_not_logged(
     """Gradio's own message repeated the label, and so did the server's log, with a traceback."""
     typed = "a label that nobody else may read"
     for name, data in (
-        ("show_where", [sent, None, "demo-clip", "", True, typed, "picture"]),
+        ("show_where", [sent, None, "demo-clip", "", True, "picture", typed]),
         ("classify", [sent, None, "a", typed, "", None, "picture"]),
     ):
         output = press(running_app.url, name, data)
