@@ -1,6 +1,6 @@
 """The public endpoints that put an image into words; see `components.api.publish`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
@@ -46,9 +46,7 @@ class DescribeEndpoints(RequestHandlers):
         options = generation_options(max_new_tokens, num_beams, temperature, top_p, seed)
         path = self._uploads.path(image, "image")
         words = "" if prompt is None else prompt
-        with lease(self._store, model, TASK) as held:
-            yield from held.wait("")
-            yield from _so_far(held.pipeline.stream_caption(path, words, options))
+        yield from self._so_far(model, lambda it: it.stream_caption(path, words, options))
 
     def answer_image(
         self,
@@ -78,9 +76,7 @@ class DescribeEndpoints(RequestHandlers):
         """
         options = generation_options(max_new_tokens, num_beams, temperature, top_p, seed)
         path = self._uploads.path(image, "image")
-        with lease(self._store, model, TASK) as held:
-            yield from held.wait("")
-            yield from _so_far(held.pipeline.stream_chat(path, question, None, options))
+        yield from self._so_far(model, lambda it: it.stream_chat(path, question, None, options))
 
     def chat_image(
         self,
@@ -123,6 +119,19 @@ class DescribeEndpoints(RequestHandlers):
                 notes = delta.result.notes if delta.result is not None else None
                 yield text, extend_history(history, message, text, notes)
 
+    def _so_far(self, model: str, stream: Callable[[Any], Iterator[Any]]) -> Iterator[str]:
+        """Yield the text so far after each piece, empty ones too.
+
+        An empty piece is a sign of life of a search: there Gradio ends the request of a client
+        that has left.
+        """
+        with lease(self._store, model, TASK) as held:
+            yield from held.wait("")
+            text = ""
+            for delta in stream(held.pipeline):
+                text += delta.text
+                yield text
+
 
 def generation_options(
     max_new_tokens: int, num_beams: int, temperature: float, top_p: float, seed: int
@@ -135,15 +144,3 @@ def generation_options(
         top_p=top_p,
         seed=seed,
     )
-
-
-def _so_far(deltas: Iterator[Any]) -> Iterator[str]:
-    """Yield the text so far after each piece, empty ones too.
-
-    An empty piece is a sign of life of a search: there Gradio ends the request of a client that
-    has left.
-    """
-    text = ""
-    for delta in deltas:
-        text += delta.text
-        yield text

@@ -80,20 +80,9 @@ class VideoEndpoints(RequestHandlers):
         """
         path = self._uploads.path(video, "video")
         options = SearchOptions(window_s, stride_s, top_k, fit)
-        text = one_query(query)
-        yield fmt.as_moments(
-            (yield from find_moments(self._store, model, [path], text, options, []))
-        )
-
-
-def one_query(query: Any) -> str:
-    """Return a query as one text.
-
-    Raises:
-        InputError: it is empty, or no text.
-    """
-    lines, _ = split_lines(query, "query", distinct=False)
-    return " ".join(lines)
+        text = " ".join(split_lines(query, "query", distinct=False)[0])
+        moments = yield from find_moments(self._store, model, [path], text, options, [])
+        yield fmt.as_moments(moments)
 
 
 CHAT_TASK: Task = "video-chat"

@@ -20,19 +20,12 @@ Sign = TypeVar("Sign")
 
 @dataclass(frozen=True)
 class Choice:
-    """Classes to choose among.
+    """Classes to choose among."""
 
-    Attributes:
-        labels: distinct.
-        repeated: labels that were given more than once.
-        probe: the visitor's own, or None.
-        notes: notes on the choice, one sentence each.
-    """
-
-    labels: list[str]
-    repeated: list[str]
-    probe: LinearProbe | None = None
-    notes: tuple[str, ...] = ()
+    labels: list[str]  # distinct
+    repeated: list[str]  # labels that were given more than once
+    probe: LinearProbe | None = None  # the visitor's own
+    notes: tuple[str, ...] = ()  # sentences on the choice
 
     @property
     def model(self) -> str:

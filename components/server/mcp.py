@@ -3,8 +3,7 @@
 import base64
 import inspect
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -16,13 +15,11 @@ from pipelines.core.errors import shown
 _FILE_STARTS = ("http://", "https://", "data:")
 
 
-@asynccontextmanager
-async def serve_agents(app: Any) -> AsyncIterator[None]:
-    """Lifespan of the server: puts `Tools` in place before the first request comes."""
+def serve_agents(app: Any) -> None:
+    """Put `Tools` in place, before the first request comes."""
     server = mcp_server_of(app)
     if server is not None:
         Tools(server)
-    yield
 
 
 class Tools:

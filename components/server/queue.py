@@ -80,13 +80,9 @@ def visitor_of(event: Event) -> str:
 
 
 class FairLine(list[Event]):
-    """Requests that wait in one queue; a new one is inserted where its visitor has a turn.
+    """Requests that wait in one queue; a new one is inserted where its visitor has a turn."""
 
-    Attributes:
-        newest: position at which the last request was inserted.
-    """
-
-    newest = 0
+    newest = 0  # position at which the last request was inserted
 
     def append(self, event: Event) -> None:
         """Insert a new request."""

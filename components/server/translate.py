@@ -154,16 +154,11 @@ class TranslatedBlocks(gr.Blocks):
         values = await super().postprocess_data(block_fn, predictions, state)
         if block_fn.api_visibility != "private" or language() == LANGUAGES[0]:
             return values
-        return [
-            _said_output(block.get_block_name(), value)
-            for block, value in zip(block_fn.outputs, values, strict=False)
-        ]
-
-
-def _said_output(kind: str, value: Any) -> Any:
-    if isinstance(value, dict) and value.get("__type__") == "update":
-        return said_props(kind, value)
-    return said_value(kind, value)
+        said = []
+        for block, value in zip(block_fn.outputs, values, strict=False):
+            update = isinstance(value, dict) and value.get("__type__") == "update"
+            said.append((said_props if update else said_value)(block.get_block_name(), value))
+        return said
 
 
 class LanguageMiddleware:

@@ -150,7 +150,7 @@ class Handlers(TabHandlers[Controls]):
         """Ask the run to end, or give up a paused one; returns the buttons."""
         if self._wish(run, "cancel"):
             return gr.skip(), _OFF, gr.skip(), _OFF
-        return buttons_at_rest()
+        return _AT_REST
 
     def _wish(self, run: str, what: Wish) -> bool:
         """Ask a run to end; returns whether it has yet to.
@@ -216,9 +216,8 @@ def _buttons(state: State, over: bool) -> list[Any]:
 _OFF = gr.update(interactive=False)
 
 
-def buttons_at_rest() -> tuple[Any, ...]:
-    """Return the buttons while nothing runs."""
-    return gr.update(interactive=True), gr.update(visible=True, interactive=False), HIDDEN, _OFF
+#: The buttons while nothing runs.
+_AT_REST = tuple(_buttons("done", over=True))
 
 
 def _wire(handlers: Handlers, controls: Controls, results: Results, owner: gr.BrowserState) -> None:
@@ -231,7 +230,7 @@ def _wire(handlers: Handlers, controls: Controls, results: Results, owner: gr.Br
         api_visibility="private",
         **BATCH_QUEUE,
     )
-    started.failure(buttons_at_rest, None, controls.buttons, **PAGE_EVENT)
+    started.failure(lambda: _AT_REST, None, controls.buttons, **PAGE_EVENT)
     both = [controls.pause, controls.cancel]
     controls.pause.click(handlers.pause, results.run, both, **PAGE_EVENT)
     controls.cancel.click(handlers.cancel, results.run, controls.buttons, **PAGE_EVENT)

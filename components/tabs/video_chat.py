@@ -56,19 +56,13 @@ HOW_IT_LOOKS = (
 
 
 class Controls:
-    """What a visitor sets, and what the page shows of the video.
-
-    Attributes:
-        plan: what a question would take, and how far the video is prepared.
-        film: the frames that the model saw.
-        shown: the frames that `film` shows.
-    """
+    """What a visitor sets, and what the page shows of the video."""
 
     def __init__(self) -> None:
         self.video = Player(label="Video", height=320, sources=["upload"])
-        self.film = hidden_html()
+        self.film = hidden_html()  # the frames that the model saw
         self.strip = example_strip(lambda: gr.Video(render=False), *video_chat_examples())
-        self.plan = hidden_html()
+        self.plan = hidden_html()  # what a question would take, and how far the video is prepared
         with gr.Accordion("How closely, and which part", open=False):
             self.max_frames = gr.Slider(
                 8,
@@ -88,7 +82,7 @@ class Controls:
             gr.Markdown(HOW_IT_LOOKS)
         self.settings = GenerationControls(256, longest=1024, beams=False)
         self.picker = ModelPicker(TASK)
-        self.shown = gr.State(None)
+        self.shown = gr.State(None)  # the frames that `film` shows
         own = [self.max_frames, self.start, self.end, self.compress, self.picker.dropdown]
         self.inputs: list[Any] = [*own, *self.settings.inputs]
 

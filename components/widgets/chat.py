@@ -51,32 +51,23 @@ def as_text(messages: Sequence[Message]) -> str:
 
 @dataclass(frozen=True)
 class Wording:
-    """Conversion of the texts of a conversation to what the page shows, and back.
+    """Conversion of the texts of a conversation to what the page shows, and back."""
 
-    Attributes:
-        shown: text of a message -> value of the chat component.
-        said: the reverse.
-        markdown: whether the value is Markdown.
-    """
+    shown: Callable[[str], str] = str  # text of a message -> value of the chat component
+    said: Callable[[str], str] = str  # the reverse
+    markdown: bool = False  # whether the value is Markdown
 
-    shown: Callable[[str], str] = str
-    said: Callable[[str], str] = str
-    markdown: bool = False
+
+PLAIN = Wording()
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Subject of a conversation.
+    """Subject of a conversation."""
 
-    Attributes:
-        media: the component that holds it; its value is a path.
-        missing: message where it holds nothing.
-        empty: message where there is no question.
-    """
-
-    media: Any
-    missing: str
-    empty: str
+    media: Any  # the component that holds it; its value is a path
+    missing: str  # message where it holds nothing
+    empty: str  # message where there is no question
 
 
 class Panel:
@@ -88,12 +79,7 @@ class Panel:
         busy: whether an answer is being given.
     """
 
-    def __init__(
-        self,
-        placeholder: str,
-        example: str,
-        wording: Wording = Wording(),  # noqa: B008
-    ) -> None:
+    def __init__(self, placeholder: str, example: str, wording: Wording = PLAIN) -> None:
         self.wording = wording
         self.notices = hidden_html()
         self.chat = gr.Chatbot(

@@ -22,16 +22,14 @@ Rows = Sequence[Sequence[Any]]
 
 @dataclass(frozen=True)
 class ExampleStrip:
-    """Clickable examples of a tab.
+    """Clickable examples of a tab, of which one set is shown.
 
-    Attributes:
-        strips: the set for the demo model, the set for real ones, and where there are any the set
-            for real ones that are asked in Chinese; one of them is shown.
-        rows: for each strip, the values that a click on an entry gives to the inputs.
+    The sets are those for the demo model, for real ones, and where there are any for real ones
+    that are asked in Chinese.
     """
 
     strips: tuple[gr.Dataset, ...]
-    rows: tuple[Sequence[Sequence[Any]], ...]
+    rows: tuple[Rows, ...]  # for each strip, the values that a click gives to the inputs
 
     def shown_for(self, key: str) -> int:
         """Return which strip suits a model, in the language that it is asked in."""
@@ -41,18 +39,12 @@ class ExampleStrip:
 
 
 def example_strip(
-    shown: Callable[[], Any],
-    demo: Sequence[Sequence[Any]],
-    real: Sequence[Sequence[Any]],
-    chinese: Sequence[Sequence[Any]] = (),
+    shown: Callable[[], Any], demo: Rows, real: Rows, chinese: Rows = ()
 ) -> ExampleStrip:
     """Lay out strips of examples, of which the one that suits the chosen model is shown.
 
-    Args:
-        shown: makes the component that displays the first value of a row.
-        demo: rows for the demo model; the first value is displayed, the others are filled in.
-        real: likewise for real models.
-        chinese: likewise for real models that are asked in Chinese; as `real` where empty.
+    `shown` makes the component that displays the first value of a row. Without rows in Chinese,
+    models that are asked in it have those of `real`.
     """
     sets = (demo, real, chinese) if chinese else (demo, real)
     strips = tuple(
@@ -71,20 +63,14 @@ def example_strip(
 
 
 def wire_example_strip(strip: ExampleStrip, inputs: list[Any], dropdown: gr.Dropdown) -> list[Any]:
-    """Fill the inputs when an example is clicked; show the strip that suits the chosen model.
+    """Show the strip that suits the model of the dropdown; a click fills an input with each value.
 
-    Args:
-        strip: the examples; of each row the first value is shown and all fill `inputs`.
-        inputs: components, one for each value of a row.
-        dropdown: the model picker.
-
-    Returns:
-        The events that fill the inputs.
+    Returns the events that fill the inputs.
     """
     filled = []
     for dataset, rows in zip(strip.strips, strip.rows, strict=True):
 
-        def fill(index: int, rows: Sequence[Sequence[Any]] = rows) -> Any:
+        def fill(index: int, rows: Rows = rows) -> Any:
             values = list(rows[index])
             return values[0] if len(values) == 1 else values
 

@@ -24,11 +24,7 @@ Sign = TypeVar("Sign")
 
 @dataclass(eq=False)
 class Lease:
-    """A model that is held once `wait` has ended.
-
-    Attributes:
-        pipeline: the model, then.
-    """
+    """A model that is held, as `pipeline`, once `wait` has ended."""
 
     _store: PipelineStore
     _spec: ModelSpec
