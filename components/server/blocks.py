@@ -3,6 +3,7 @@
 import functools
 import inspect
 import logging
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -94,7 +95,7 @@ def with_defaults(event: Any, inputs: list[Any]) -> list[Any]:
 
 def _not_offered(told: str) -> str:
     """Return a message on the value of a field, which Gradio's own message repeats."""
-    if "is not in the list" in told:
+    if re.search("is not in the list", told):
         return (
             "A field holds something that is not in its list, perhaps because the answer that it "
             "belongs to is gone. Choose from its list; for a label, press Classify again first."
