@@ -141,8 +141,7 @@ class Handlers(TabHandlers[Controls]):
                 yield self._shown(spec, step)
                 return
             stage = step or stage
-            # without a total, no share is known, and the text is shown with none; each time: what
-            # is yielded takes it off the page
+            # each time: what is yielded takes it off the page; without a total a pair shows no text
             how_far = (stage.done, stage.total) if stage.total else 0.0
             progress(how_far, desc=say(stage.text), unit=stage.unit)
             yield (gr.skip(),) * (len(FILES) + 6)
