@@ -73,15 +73,8 @@ def build_app(services: Services) -> Page:
     forbid_fetching()
     keep_s = int(KEEP_FILES_S)  # gradio deletes at exit what sweeping cannot
     with Page(title="SeeSay", analytics_enabled=False, delete_cache=(keep_s, keep_s)) as app:
-        gr.HTML(
-            Message(
-                "<h1>SeeSay</h1><p>{text}</p>",
-                text=Message(
-                    "See an image or a video, say what it is; say something, and see where it is."
-                ),
-            ),
-            elem_id="masthead",
-        )
+        lead = "See an image or a video, say what it is; say something, and see where it is."
+        gr.HTML(Message("<h1>SeeSay</h1><p>{text}</p>", text=Message(lead)), elem_id="masthead")
         with gr.Tabs() as tabs:
             for tab in TABS:
                 if is_bundled(services.store, tab.TASK):
@@ -98,7 +91,8 @@ def build_app(services: Services) -> Page:
 @asynccontextmanager
 async def _serving(app: Any) -> AsyncIterator[None]:
     """Lifespan of the server: MCP tools, and the deletion of old sessions."""
-    async with serve_agents(app), forget_visits(app):
+    serve_agents(app)
+    async with forget_visits(app):
         yield
 
 
@@ -106,14 +100,7 @@ def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str
     """Return the arguments of `launch`; `routes` are served beside the page."""
     if settings.mcp:
         accept_mcp_bodies(MAX_JSON_BYTES)
-    served: dict[str, Any] = {
-        "middleware": [
-            Middleware(LanguageMiddleware),
-            Middleware(BodyLimit, settings=settings),
-        ],
-        "routes": list(routes),
-        "lifespan": _serving,
-    }
+    around = [Middleware(LanguageMiddleware), Middleware(BodyLimit, settings=settings)]
     return {
         "auth": [tuple(settings.auth.split(":", 1))] if settings.auth else None,
         "server_name": settings.host,
@@ -132,5 +119,5 @@ def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str
         "quiet": False,
         "i18n": gr.I18n(**{"en": LACKING_IN_ENGLISH, "zh-CN": LACKING_IN_CHINESE}),
         "mcp_server": settings.mcp,
-        "app_kwargs": served,
+        "app_kwargs": {"middleware": around, "routes": list(routes), "lifespan": _serving},
     }

@@ -5,16 +5,14 @@ from typing import Any
 
 import gradio as gr
 
-from components.api.base import Endpoint, Endpoints
+from components.api.describe import generation_options
 from components.jobs.batch_order import make_order
 from components.render.batch import as_rows
-from components.server.services import Services
-from components.widgets.queues import BATCH_QUEUE
+from components.server.services import RequestHandlers
 from pipelines.batch.job import BatchJob
-from pipelines.core.options import GenerationOptions
 
 
-class BatchEndpoints(Endpoints):
+class BatchEndpoints(RequestHandlers):
     """Endpoints on many images."""
 
     def caption_images(
@@ -49,13 +47,7 @@ class BatchEndpoints(Endpoints):
                 prompt was ignored and why a caption ends.
             results: at the end, a zip of all as JSON lines, CSV, metadata.jsonl and text files.
         """
-        options = GenerationOptions(
-            max_new_tokens=max_new_tokens,
-            num_beams=num_beams,
-            temperature=temperature,
-            top_p=top_p,
-            seed=seed,
-        )
+        options = generation_options(max_new_tokens, num_beams, temperature, top_p, seed)
         order = make_order(
             self._store, self._uploads, files, model, prompt, options, owner=resume_key
         )
@@ -65,9 +57,3 @@ class BatchEndpoints(Endpoints):
             rows += as_rows(progress.new)
             made = progress.files[0] if progress.files else None
             yield list(rows), gr.FileData(path=str(made), orig_name=made.name) if made else None
-
-
-def endpoints(services: Services) -> list[Endpoint]:
-    """Return the functions to publish."""
-    own = BatchEndpoints(services)
-    return [(own.caption_images, BATCH_QUEUE)]

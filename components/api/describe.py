@@ -1,14 +1,12 @@
 """The public endpoints that put an image into words; see `components.api.publish`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 
-from components.api.base import Endpoint, Endpoints
-from components.server.services import Services
+from components.server.services import RequestHandlers
 from components.widgets.model_lease import lease
-from components.widgets.queues import DEVICE_QUEUE
 from pipelines.core.options import GenerationOptions
 from pipelines.core.spec import Task
 from pipelines.core.text import extend_history
@@ -16,7 +14,7 @@ from pipelines.core.text import extend_history
 TASK: Task = "caption"
 
 
-class DescribeEndpoints(Endpoints):
+class DescribeEndpoints(RequestHandlers):
     """Endpoints on captions and answers."""
 
     def caption_image(
@@ -45,12 +43,10 @@ class DescribeEndpoints(Endpoints):
         Returns:
             The caption so far; it streams.
         """
-        options = _options(max_new_tokens, num_beams, temperature, top_p, seed)
+        options = generation_options(max_new_tokens, num_beams, temperature, top_p, seed)
         path = self._uploads.path(image, "image")
         words = "" if prompt is None else prompt
-        with lease(self._store, model, TASK) as held:
-            yield from held.wait("")
-            yield from _so_far(held.pipeline.stream_caption(path, words, options))
+        yield from self._so_far(model, lambda it: it.stream_caption(path, words, options))
 
     def answer_image(
         self,
@@ -78,11 +74,9 @@ class DescribeEndpoints(Endpoints):
         Returns:
             The answer so far; it streams.
         """
-        options = _options(max_new_tokens, num_beams, temperature, top_p, seed)
+        options = generation_options(max_new_tokens, num_beams, temperature, top_p, seed)
         path = self._uploads.path(image, "image")
-        with lease(self._store, model, TASK) as held:
-            yield from held.wait("")
-            yield from _so_far(held.pipeline.stream_chat(path, question, None, options))
+        yield from self._so_far(model, lambda it: it.stream_chat(path, question, None, options))
 
     def chat_image(
         self,
@@ -115,7 +109,7 @@ class DescribeEndpoints(Endpoints):
                 the end its last message has "notes", a list of sentences on what of the request
                 was ignored and why the answer ends; they need not be sent back.
         """
-        options = _options(max_new_tokens, num_beams, temperature, top_p, seed)
+        options = generation_options(max_new_tokens, num_beams, temperature, top_p, seed)
         path = self._uploads.path(image, "image")
         with lease(self._store, model, TASK) as held:
             yield from held.wait(("", []))
@@ -125,17 +119,24 @@ class DescribeEndpoints(Endpoints):
                 notes = delta.result.notes if delta.result is not None else None
                 yield text, extend_history(history, message, text, notes)
 
+    def _so_far(self, model: str, stream: Callable[[Any], Iterator[Any]]) -> Iterator[str]:
+        """Yield the text so far after each piece, empty ones too.
 
-def endpoints(services: Services) -> list[Endpoint]:
-    """Return the functions to publish."""
-    own = DescribeEndpoints(services)
-    functions = (own.caption_image, own.answer_image, own.chat_image)
-    return [(function, DEVICE_QUEUE) for function in functions]
+        An empty piece is a sign of life of a search: there Gradio ends the request of a client
+        that has left.
+        """
+        with lease(self._store, model, TASK) as held:
+            yield from held.wait("")
+            text = ""
+            for delta in stream(held.pipeline):
+                text += delta.text
+                yield text
 
 
-def _options(
+def generation_options(
     max_new_tokens: int, num_beams: int, temperature: float, top_p: float, seed: int
 ) -> GenerationOptions:
+    """Return the options of a request; see `GenerationOptions`."""
     return GenerationOptions(
         max_new_tokens=max_new_tokens,
         num_beams=num_beams,
@@ -143,15 +144,3 @@ def _options(
         top_p=top_p,
         seed=seed,
     )
-
-
-def _so_far(deltas: Iterator[Any]) -> Iterator[str]:
-    """Yield the text so far after each piece, empty ones too.
-
-    An empty piece is a sign of life of a search: there Gradio ends the request of a client that
-    has left.
-    """
-    text = ""
-    for delta in deltas:
-        text += delta.text
-        yield text

@@ -5,16 +5,14 @@ from typing import Any
 
 import gradio as gr
 
-from components.api.base import Endpoint, Endpoints
 from components.render import evaluation as fmt
-from components.server.services import Services
+from components.server.services import RequestHandlers
 from components.widgets.layout import save_result
-from components.widgets.queues import BATCH_QUEUE
 from pipelines.evaluation.job import TASK, Evaluation, EvaluationRequest, follow
 from pipelines.evaluation.train_probe import ProbeOptions
 
 
-class EvaluateEndpoints(Endpoints):
+class EvaluateEndpoints(RequestHandlers):
     """Endpoints on labelled images."""
 
     def evaluate_images(
@@ -70,20 +68,13 @@ class EvaluateEndpoints(Endpoints):
         """
         options = ProbeOptions(held_out=held_out, seed=seed)
         spec = self._store.resolve(model, TASK)
-        order = EvaluationRequest(
-            self._uploads.path(archive, "archive"), spec, templates or "", options
-        )
+        file = self._uploads.path(archive, "archive")
+        order = EvaluationRequest(file, spec, templates or "", options)
         for step in follow(self._store, order):
             if isinstance(step, Evaluation) and step.probe is not None:
                 name = fmt.probe_name(step.probe)
-                path = save_result(self._store.settings, name, step.probe.to_bytes())
-                file = gr.FileData(path=path, orig_name=name)
-                yield fmt.as_summary(step), fmt.as_predictions(step), file
+                path = save_result(self._settings, name, step.probe.to_bytes())
+                probe = gr.FileData(path=path, orig_name=name)
+                yield fmt.as_summary(step), fmt.as_predictions(step), probe
             else:
                 yield {}, [], None
-
-
-def endpoints(services: Services) -> list[Endpoint]:
-    """Return the functions to publish."""
-    own = EvaluateEndpoints(services)
-    return [(own.evaluate_images, BATCH_QUEUE), (own.train_probe, BATCH_QUEUE)]

@@ -5,13 +5,11 @@ from typing import Any
 
 import gradio as gr
 
-from components.api.base import Endpoint, Endpoints
 from components.jobs.label_choice import choose, classify
 from components.render import scores as fmt
-from components.server.services import Services
+from components.server.services import RequestHandlers
 from components.server.uploads import one_query
 from components.widgets.model_lease import lease
-from components.widgets.queues import BATCHED_QUEUE
 from pipelines.core.errors import InputError
 from pipelines.core.spec import Task
 from pipelines.core.text import split_lines
@@ -19,7 +17,7 @@ from pipelines.core.text import split_lines
 TASK: Task = "image-text"
 
 
-class ImageTextEndpoints(Endpoints):
+class ImageTextEndpoints(RequestHandlers):
     """Endpoints on images and texts."""
 
     def classify_image(
@@ -113,10 +111,3 @@ class ImageTextEndpoints(Endpoints):
         with lease(self._store, model, TASK) as held:
             yield from held.wait({}, lambda clip: clip.prepare((), files))
             yield fmt.as_embeddings(held.pipeline.embed_images(files))
-
-
-def endpoints(services: Services) -> list[Endpoint]:
-    """Return the functions to publish."""
-    own = ImageTextEndpoints(services)
-    functions = (own.classify_image, own.rank_similarity, own.embed_texts, own.embed_images)
-    return [(function, BATCHED_QUEUE) for function in functions]

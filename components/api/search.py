@@ -1,17 +1,15 @@
 """The public endpoints that index files and search them; see `components.api.publish`."""
 
+import secrets
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import gradio as gr
 
-from components.api.base import Endpoint, Endpoints
-from components.jobs.search_run import make_order, new_key, search
+from components.jobs.search_run import make_order, search
 from components.render.search import as_found, as_index, as_outcomes
-from components.server.services import Services
-from components.widgets.model_picker import is_bundled
-from components.widgets.queues import BATCH_QUEUE, DEVICE_QUEUE, LOOKUP_QUEUE
+from components.server.services import RequestHandlers
 from pipelines.core.errors import InputError, type_name
 from pipelines.core.results import FileKind
 from pipelines.search.index_run import add_files
@@ -20,7 +18,7 @@ from pipelines.search.query import Query, delete_files
 from pipelines.search.results import FileOutcome
 
 
-class SearchEndpoints(Endpoints):
+class SearchEndpoints(RequestHandlers):
     """Endpoints on indexes of files."""
 
     def index_files(
@@ -41,20 +39,19 @@ class SearchEndpoints(Endpoints):
                 videos and vectors that it holds; kept_h, hours without use after which it is
                 deleted, 0 for never.
         """
-        key = index_key or new_key()
+        key = index_key or secrets.token_urlsafe(24)
         order = make_order(self._store, self._uploads, files, key, model, video_model)
         outcomes: dict[int, FileOutcome] = {}
-        keep_h = self._store.settings.index_hours
+        rows: list[dict[str, Any]] = []
         with closing(add_files(self._store, self._indexes, order)) as run:
             for progress in run:
                 outcomes.update(progress.new)
                 rows = as_outcomes([outcomes[index] for index in sorted(outcomes)])
                 yield rows, {"index_key": key}
-        holding = self._indexes.summary(order.owner)
-        yield (
-            as_outcomes([outcomes[index] for index in sorted(outcomes)]),
-            as_index(key, holding, keep_h),
-        )
+        yield rows, self._held(key, order.owner)
+
+    def _held(self, key: str, owner: str) -> dict[str, Any]:
+        return as_index(key, self._indexes.summary(owner), self._settings.index_hours)
 
     def search_files(
         self,
@@ -122,20 +119,7 @@ class SearchEndpoints(Endpoints):
             library.forget(owner, DELETE_WAIT_S)
         else:
             deleted = delete_files(library, owner, names, DELETE_WAIT_S)
-        keep_h = self._store.settings.index_hours
-        return {"deleted": deleted, **as_index(index_key, library.summary(owner), keep_h)}
-
-
-def endpoints(services: Services) -> list[Endpoint]:
-    """Return the functions to publish; none where there is no model for videos."""
-    if not is_bundled(services.store, "video-text"):
-        return []
-    own = SearchEndpoints(services)
-    return [
-        (own.index_files, BATCH_QUEUE),
-        (own.search_files, DEVICE_QUEUE),
-        (own.forget_files, LOOKUP_QUEUE),
-    ]
+        return {"deleted": deleted, **self._held(index_key, owner)}
 
 
 def _named(files: str, known: set[str]) -> list[str]:

@@ -1,18 +1,15 @@
 """The public endpoints that compare videos with texts; see `components.api.publish`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
-from components.api.base import Endpoint, Endpoints
-from components.jobs.video_text import TASK, find_moments, match_texts
+from components.jobs.video_text import find_moments, match_texts
 from components.render import video as fmt
 from components.render.video_chat import answer_notes
-from components.server.services import Services
+from components.server.services import RequestHandlers
 from components.widgets.model_lease import lease
-from components.widgets.model_picker import is_bundled
-from components.widgets.queues import DEVICE_QUEUE
 from pipelines.core.options import GenerationOptions, check_fit
 from pipelines.core.spec import Task
 from pipelines.core.text import extend_history, split_lines
@@ -20,7 +17,7 @@ from pipelines.models.viclip.windows import SearchOptions
 from pipelines.models.video_chat import Part
 
 
-class VideoEndpoints(Endpoints):
+class VideoEndpoints(RequestHandlers):
     """Endpoints on videos and texts."""
 
     def match_video(
@@ -83,26 +80,15 @@ class VideoEndpoints(Endpoints):
         """
         path = self._uploads.path(video, "video")
         options = SearchOptions(window_s, stride_s, top_k, fit)
-        text = one_query(query)
-        yield fmt.as_moments(
-            (yield from find_moments(self._store, model, [path], text, options, []))
-        )
-
-
-def one_query(query: Any) -> str:
-    """Return a query as one text.
-
-    Raises:
-        InputError: it is empty, or no text.
-    """
-    lines, _ = split_lines(query, "query", distinct=False)
-    return " ".join(lines)
+        text = " ".join(split_lines(query, "query", distinct=False)[0])
+        moments = yield from find_moments(self._store, model, [path], text, options, [])
+        yield fmt.as_moments(moments)
 
 
 CHAT_TASK: Task = "video-chat"
 
 
-class VideoChatEndpoints(Endpoints):
+class VideoChatEndpoints(RequestHandlers):
     """Endpoints on conversations about videos."""
 
     def ask_video(
@@ -154,14 +140,3 @@ class VideoChatEndpoints(Endpoints):
                 text += delta.text
                 notes = answer_notes(delta.result) if delta.result is not None else None
                 yield text, extend_history(history, question, text, notes)
-
-
-def endpoints(services: Services) -> list[Endpoint]:
-    """Return the functions to publish, of each task that there is a model for."""
-    own, conversation = VideoEndpoints(services), VideoChatEndpoints(services)
-    published: tuple[tuple[Task, Callable[..., Any]], ...] = (
-        (TASK, own.match_video),
-        (TASK, own.find_moments),
-        (CHAT_TASK, conversation.ask_video),
-    )
-    return [(call, DEVICE_QUEUE) for task, call in published if is_bundled(services.store, task)]

@@ -33,17 +33,10 @@ def make_order(
     owner: str | None = "",
     pictures: bool = False,
 ) -> BatchRequest:
-    """Return the request of a run on uploaded files.
+    """Return the request of a run on uploaded files, as Gradio hands them over.
 
-    Args:
-        store: knows the models.
-        uploads: guards the files.
-        files: as Gradio hands them over.
-        model: key of the model; "" for the default.
-        prompt: what every caption continues.
-        options: how the texts are generated.
-        owner: a secret by which earlier runs are resumed; "" to resume none.
-        pictures: whether thumbnails of the last images are made.
+    Every caption continues `prompt`. The secret `owner` resumes earlier runs, "" none. With
+    `pictures`, thumbnails of the last images are made.
 
     Raises:
         InputError: no files, not uploaded ones, or an unknown model.
@@ -76,10 +69,8 @@ def make_order(
 def wish(settings: Settings, key: str, what: Wish) -> bool:
     """Ask the run whose results go to the folder named `key` to end.
 
-    The wish lies in the run's own folder, so that nothing of a visitor lives in the app.
-
-    Returns:
-        Whether it was not asked before; then it is running, or over of its own.
+    The wish lies in the run's own folder, so that nothing of a visitor lives in the app. Returns
+    whether it was not asked before; then it is running, or over of its own.
     """
     folder = _folder(settings, key)
     if not key or not folder.is_dir() or wished(folder):

@@ -20,19 +20,12 @@ Sign = TypeVar("Sign")
 
 @dataclass(frozen=True)
 class Choice:
-    """Classes to choose among.
+    """Classes to choose among."""
 
-    Attributes:
-        labels: distinct.
-        repeated: labels that were given more than once.
-        probe: the visitor's own, or None.
-        notes: notes on the choice, one sentence each.
-    """
-
-    labels: list[str]
-    repeated: list[str]
-    probe: LinearProbe | None = None
-    notes: tuple[str, ...] = ()
+    labels: list[str]  # distinct
+    repeated: list[str]  # labels that were given more than once
+    probe: LinearProbe | None = None  # the visitor's own
+    notes: tuple[str, ...] = ()  # sentences on the choice
 
     @property
     def model(self) -> str:
@@ -45,12 +38,7 @@ class Choice:
 
 
 def choose(uploads: Uploads, labels: str, probe: Any) -> Choice:
-    """Return the classes that a request names.
-
-    Args:
-        uploads: guards the file.
-        labels: as they were typed; they may be empty where there is a probe.
-        probe: the file of a probe as Gradio hands it over, or None.
+    """Return the classes that a request names, in words or by the file of a probe.
 
     Raises:
         InputError: no labels and no probe, or a file that is no probe.
@@ -58,12 +46,9 @@ def choose(uploads: Uploads, labels: str, probe: Any) -> Choice:
     if not probe:
         return Choice(*split_labels(labels))
     found = read_probe(uploads.path(probe, "probe"))
-    unused = (
-        ("Your labels were not used: a probe knows the classes that it was taught.",)
-        if str(labels or "").strip()
-        else ()
-    )
-    return Choice(list(found.labels), [], found, unused)
+    unused = "Your labels were not used: a probe knows the classes that it was taught."
+    notes = (unused,) if str(labels or "").strip() else ()
+    return Choice(list(found.labels), [], found, notes)
 
 
 def classify(

@@ -1,6 +1,5 @@
 """Indexing and search, for the Search tab and its endpoints."""
 
-import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,11 +15,6 @@ from pipelines.search.results import SearchResult
 from pipelines.serving.store import PipelineStore
 
 
-def new_key() -> str:
-    """Return a key for a new index."""
-    return secrets.token_urlsafe(24)
-
-
 def make_order(
     store: PipelineStore,
     uploads: Uploads,
@@ -29,15 +23,9 @@ def make_order(
     model: str,
     video_model: str,
 ) -> IndexRequest:
-    """Return the request to index uploaded files.
+    """Return the request to index uploaded files, as Gradio hands them over.
 
-    Args:
-        store: knows the models.
-        uploads: guards the files.
-        files: as Gradio hands them over.
-        key: of the index.
-        model: key of the model for pictures; "" for the default.
-        video_model: key of the model for videos; "" for the default.
+    `key` is that of the index; those of the models are "" for the default.
 
     Raises:
         InputError: no files, not uploaded ones, a key that could be guessed, or an unknown model.
@@ -48,11 +36,9 @@ def make_order(
         raise InputError(
             "No files were given. Choose some pictures or videos to search in.", title="No file"
         )
-    kinds = {
-        "picture": resolve_kind(store, "picture", model),
-        "video": resolve_kind(store, "video", video_model),
-    }
-    return IndexRequest(files=named, owner=owner, kinds=kinds)  # type: ignore[arg-type]
+    models: dict[FileKind, str] = {"picture": model, "video": video_model}
+    kinds = {kind: resolve_kind(store, kind, key) for kind, key in models.items()}
+    return IndexRequest(files=named, owner=owner, kinds=kinds)
 
 
 def search(

@@ -56,14 +56,7 @@ def as_rows(results: Sequence[BatchResult]) -> list[dict[str, Any]]:
 
 
 def progress_line(state: State, stage: str, progress: RunProgress | None, known: int = 0) -> str:
-    """Return a bar with how far a run is.
-
-    Args:
-        state: of the run.
-        stage: what it is doing before there is progress.
-        progress: how far it is, or None.
-        known: captions that an earlier run had made.
-    """
+    """Return a bar with how far a run is; `known` captions had been made by an earlier run."""
     if progress is None:
         share, parts = 0.0, [f"{say(stage)} …" if state == "running" else say(_ENDED[state])]
     else:

@@ -67,11 +67,6 @@ TEMPLATES.globals.update(say=say, PILLS=PILLS)
 
 
 def render(name: str, **values: Any) -> str:
-    """Return the HTML of a macro.
-
-    Args:
-        name: template and macro, such as "scores.ranking_table".
-        values: its arguments; text among them is escaped.
-    """
+    """Return the HTML of a macro, such as "scores.ranking_table"; text in `values` is escaped."""
     template, _, macro = name.partition(".")
     return str(getattr(TEMPLATES.get_template(f"{template}.html").module, macro)(**values))

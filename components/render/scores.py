@@ -111,17 +111,18 @@ def shown_if_any(content: str) -> dict[str, Any]:
     return {"value": content, "visible": bool(content), "__type__": "update"}
 
 
-def verdict_summary(result: Classification) -> list[str]:
+#: Notes where no label fits, and where none is a clear match.
+NO_LABEL = (
+    "None of these labels fits the picture. The probabilities only compare the labels with each "
+    "other.",
+    "None of these labels is a clear match; the best may still be wrong.",
+)
+
+
+def verdict_summary(result: Classification, notes: tuple[str, str] = NO_LABEL) -> list[str]:
     """Return a note where no label fits: probabilities alone would hide it."""
     verdicts = {score.verdict for score in result.scores}
-    if "match" in verdicts:
-        return []
-    if verdicts == {"no match"}:
-        return [
-            "None of these labels fits the picture. The probabilities only compare the labels "
-            "with each other."
-        ]
-    return ["None of these labels is a clear match; the best may still be wrong."]
+    return [] if "match" in verdicts else [notes[0] if verdicts == {"no match"} else notes[1]]
 
 
 #: What the badge calls the events of a demo model, where they need more than their name.
@@ -169,12 +170,9 @@ def embeddings_summary(results: Sequence[Embeddings]) -> str:
 
 def embeddings_npz(results: Sequence[Embeddings]) -> bytes:
     """Return vectors as an npz file: `embeddings` (N, D) float32, `names` (N,), `model`."""
-    names, vectors = [], []
-    for result in results:
-        for name, vector in zip(result.names, result.vectors, strict=True):
-            if vector is not None:
-                names.append(name)
-                vectors.append(vector)
+    named = [pair for one in results for pair in zip(one.names, one.vectors, strict=True)]
+    names = [name for name, vector in named if vector is not None]
+    vectors = [vector for _, vector in named if vector is not None]
     buffer = io.BytesIO()
     np.savez(
         buffer,

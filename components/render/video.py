@@ -13,6 +13,12 @@ from pipelines.models.viclip.results import Moment, MomentSearch, SearchedVideo,
 #: Points of a curve on the page.
 POINTS_SHOWN = 400
 
+#: Notes where no text fits a video, and where none is a clear match.
+NO_TEXT = (
+    "None of these texts fits the video. The probabilities only compare the texts with each other.",
+    "None of these texts is a clear match; the best may still be wrong.",
+)
+
 
 def as_label(match: VideoMatch, repeated: Sequence[str] = ()) -> dict[str, Any]:
     """Return the first result of `/match_video`, with what the model saw."""
@@ -116,27 +122,15 @@ def subtitles(search: MomentSearch, names: Sequence[str]) -> tuple[str, str | by
 
 def match_notes(match: VideoMatch, repeated: Sequence[str]) -> list[str]:
     """Return the notes on a match."""
-    verdicts = {score.verdict for score in match.answer.scores}
-    notes = [*match.answer.notes, *repeated_notes(repeated)]
-    if verdicts == {"no match"}:
-        notes.append(
-            "None of these texts fits the video. The probabilities only compare the texts with "
-            "each other."
-        )
-    elif "match" not in verdicts:
-        notes.append("None of these texts is a clear match; the best may still be wrong.")
-    return notes
+    no_match = fmt.verdict_summary(match.answer, NO_TEXT)
+    return [*match.answer.notes, *repeated_notes(repeated), *no_match]
 
 
 def search_notes(search: MomentSearch) -> list[str]:
     """Return the notes on a search."""
+    nowhere = "The text fits nowhere: these are only the moments that come closest."
     verdicts = {moment.verdict for _, moment in listed(search)}
-    if verdicts == {"no match"}:
-        return [
-            *search.notes,
-            "The text fits nowhere: these are only the moments that come closest.",
-        ]
-    return list(search.notes)
+    return [*search.notes, nowhere] if verdicts == {"no match"} else list(search.notes)
 
 
 def _stamp(seconds: float) -> str:

@@ -16,7 +16,7 @@ from pipelines.serving.video_prefetch import VideoPrefetch
 
 #: What has a meaning in Markdown or HTML, wherever it stands.
 _SPECIAL = re.compile(r"([\\`*_\[\]<>#|~&$@])")
-_ADDRESS = re.compile(r"(?i)(https?|ftp)(://)|(www)(\.)")
+_ADDRESS = re.compile(r"(?i)(https?|ftp)(?=://)|www(?=\.)")
 _LINE_START = re.compile(r"(?m)^([ \t]*)([-+=]|\d{1,9}(?=[.)]))?")
 _WRITTEN = re.compile(
     r"\\(?P<plain>[^\w\s]|_)|\[(?P<linked>(?:\\.|[^\[\]\\])*)\]\(#t=[0-9.]+\)|&#(?P<code>32|9);"
@@ -33,13 +33,7 @@ _TIME = re.compile(
 
 @dataclass(frozen=True)
 class NamedTime:
-    """A time that a text names.
-
-    Attributes:
-        start: where its words start in the text.
-        end: where they end.
-        seconds: the time.
-    """
+    """A time in seconds that a text names, and where its words start and end in the text."""
 
     start: int
     end: int
@@ -63,10 +57,8 @@ def times_in(text: str, most_s: float) -> list[NamedTime]:
 def as_markdown(text: str, video_end_s: float = -1.0, counted_from_s: float = 0.0) -> str:
     """Return a text as Markdown, its times within a video as links.
 
-    Args:
-        text: what to write.
-        video_end_s: when the video ends on its player's clock; before 0 there are no links.
-        counted_from_s: when on that clock the text's second 0 is.
+    On the clock of the video's player, the video ends at `video_end_s` (before 0 there are no
+    links), and the text's second 0 is `counted_from_s`.
     """
     parts, at = [], 0
     for time in times_in(text, video_end_s - counted_from_s):
@@ -98,15 +90,11 @@ def _clock(shown: str) -> float:
 def _escaped(text: str, *, first: bool) -> str:
     """Return a text as Markdown without meaning; `first` where a line starts with it."""
     text = _SPECIAL.sub(r"\\\1", text)
-    text = _ADDRESS.sub(_broken_address, text)
+    text = _ADDRESS.sub(r"\g<0>\\", text)
     head, line_end, rest = text.partition("\n")
     if first:
         head = _LINE_START.sub(_plain_start, head, count=1)
     return head + line_end + (_LINE_START.sub(_plain_start, rest) if line_end else "")
-
-
-def _broken_address(match: re.Match[str]) -> str:
-    return f"{match[1]}\\{match[2]}" if match[1] else f"{match[3]}\\{match[4]}"
 
 
 def _plain_start(match: re.Match[str]) -> str:
@@ -132,9 +120,7 @@ def times_shown(seen: SeenFrames) -> list[float]:
 def frame_strip(seen: SeenFrames, images: Mapping[float, Pixels]) -> str:
     """Return the frames that the model saw, each with its time as a link.
 
-    Args:
-        seen: their times.
-        images: (H, W, 3) uint8 RGB, by time; a frame without one is left out.
+    The images are (H, W, 3) uint8 RGB, by time; a frame without one is left out.
     """
     shown, number = times_shown(seen), len(set(seen.times_s))
     frames = [

@@ -26,26 +26,6 @@ from pipelines.core.errors import MediaError, PipelineError
 from pipelines.core.settings import Settings
 from pipelines.core.visitor import current_visitor
 
-
-def with_defaults(event: Any, inputs: list[Any]) -> list[Any]:
-    """Return the inputs of a public endpoint with the defaults of those left out at the end.
-
-    The Python client fills them in by itself; what posts a bare list does not, and would stop
-    working whenever an endpoint gains a parameter. Where a required argument is missing the
-    inputs stay as they are, and are refused.
-
-    Args:
-        event: Gradio's block function.
-        inputs: as they were sent, in order.
-    """
-    if getattr(event, "api_visibility", "") != "public":
-        return inputs
-    left_out = list(inspect.signature(event.fn).parameters.values())[len(inputs) :]
-    if any(one.default is inspect.Parameter.empty for one in left_out):
-        return inputs
-    return [*inputs, *(one.default for one in left_out)]
-
-
 log = logging.getLogger(__name__)
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -96,6 +76,21 @@ def _translated() -> Iterator[None]:
 def said_error(message: str, title: str, **values: object) -> gr.Error:
     """Return an error in the visitor's language, for a toast or a script."""
     return gr.Error(say(message, **values), title=say(title), print_exception=False)
+
+
+def with_defaults(event: Any, inputs: list[Any]) -> list[Any]:
+    """Return the inputs of a public endpoint with the defaults of those left out at the end.
+
+    The Python client fills them in by itself; what posts a bare list does not, and would stop
+    working whenever an endpoint gains a parameter. Where a required argument is missing the
+    inputs stay as they are, and are refused. `event` is Gradio's block function.
+    """
+    if getattr(event, "api_visibility", "") != "public":
+        return inputs
+    left_out = list(inspect.signature(event.fn).parameters.values())[len(inputs) :]
+    if any(one.default is inspect.Parameter.empty for one in left_out):
+        return inputs
+    return [*inputs, *(one.default for one in left_out)]
 
 
 def _not_offered(told: str) -> str:
@@ -183,7 +178,6 @@ class Page(TranslatedBlocks):
             ) from error
 
     async def _image_error(self, event: Any, inputs: list[Any]) -> PipelineError:
-        """Return the error of the images of a request that Gradio could not open."""
         pairs = zip(event.inputs, inputs, strict=False)
         images = [value for block, value in pairs if isinstance(block, gr.Image) and value]
 

@@ -38,19 +38,10 @@ class _Refused(MultiPartException):
 
 @dataclass
 class _Progress:
-    """Progress of a request.
-
-    Attributes:
-        taken: bytes received of its body.
-        refusal: status and sentence of its refusal, or None.
-        more: whether its body is incomplete.
-        answering: whether its answer has begun.
-    """
-
-    taken: int = 0
-    refusal: tuple[int, str] | None = None
-    more: bool = True
-    answering: bool = False
+    refusal: tuple[int, str] | None  # status and sentence
+    taken: int = 0  # bytes of the body that were received
+    more: bool = True  # whether the body is incomplete
+    answering: bool = False  # whether the answer has begun
 
 
 class BodyLimit:
@@ -101,9 +92,7 @@ class BodyLimit:
     async def _refusal(self, path: str, num_bytes: int) -> tuple[int, str] | None:
         """Return with which status and sentence a body is refused, or None.
 
-        Args:
-            path: of the request.
-            num_bytes: how much of the body has come, or will.
+        So many bytes of it have come, or will.
         """
         if path == UPLOAD_ROUTE or path in COMPONENT_ROUTES:
             full = await self._full()
@@ -114,12 +103,10 @@ class BodyLimit:
         limit = self._file_bytes + _AROUND_BYTES if path in COMPONENT_ROUTES else MAX_JSON_BYTES
         if num_bytes <= limit:
             return None
-        return 413, (
-            Message(
-                "The body of this request has more than {limit:.0f} MB, which is the limit. "
-                "Upload files first and name them in the request, or send less at once.",
-                limit=limit / 1e6,
-            )
+        return 413, Message(
+            "The body of this request has more than {limit:.0f} MB, which is the limit. "
+            "Upload files first and name them in the request, or send less at once.",
+            limit=limit / 1e6,
         )
 
     async def _full(self) -> str:

@@ -93,12 +93,8 @@ async def close_in_thread(self: Any, timeout: float = 60.0, retry_interval: floa
     """Close the generator of a request, as `gradio.utils.SyncToAsyncIterator.aclose` does.
 
     Closing waits for the work to end, up to a step of a model; on the event loop every other
-    visitor would wait with it.
-
-    Args:
-        self: the iterator whose `iterator` is closed.
-        timeout: seconds for a worker thread to leave it.
-        retry_interval: seconds between two tries.
+    visitor would wait with it. The times are in seconds: for a worker thread to leave the
+    generator, and between two tries.
 
     Raises:
         ValueError: a worker thread did not leave it in time.

@@ -3,8 +3,7 @@
 import base64
 import inspect
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -16,13 +15,11 @@ from pipelines.core.errors import shown
 _FILE_STARTS = ("http://", "https://", "data:")
 
 
-@asynccontextmanager
-async def serve_agents(app: Any) -> AsyncIterator[None]:
-    """Lifespan of the server: puts `Tools` in place before the first request comes."""
+def serve_agents(app: Any) -> None:
+    """Put `Tools` in place, before the first request comes."""
     server = mcp_server_of(app)
     if server is not None:
         Tools(server)
-    yield
 
 
 class Tools:
@@ -97,37 +94,23 @@ class Tools:
 
 
 def without_nulls(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments less those that are null, may be left out and cannot be null.
-
-    Args:
-        arguments: by name.
-        schema: JSON schema of all of them.
-    """
-    from jsonschema import Draft202012Validator
-
-    optional = {
-        name: each
-        for name, each in schema["properties"].items()
-        if name not in schema.get("required", ())
-    }
+    """Return arguments of a JSON schema less those that are null, optional and cannot be null."""
+    optional = schema["properties"].keys() - schema.get("required", ())
     return {
         name: value
         for name, value in arguments.items()
-        if value is not None
-        or name not in optional
-        or Draft202012Validator(optional[name]).is_valid(None)
+        if value is not None or name not in optional or _fits(value, schema["properties"][name])
     }
 
 
-def wrong_form(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
-    """Return a sentence on the first argument that does not fit a schema, or "".
-
-    Args:
-        arguments: by name.
-        schema: JSON schema of all of them.
-    """
+def _fits(value: Any, schema: Mapping[str, Any]) -> bool:
     from jsonschema import Draft202012Validator
 
+    return bool(Draft202012Validator(schema).is_valid(value))
+
+
+def wrong_form(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+    """Return a sentence on the first argument that does not fit the JSON schema of all, or ""."""
     known = schema["properties"]
     for name in schema.get("required", ()):
         if name not in arguments:
@@ -136,7 +119,7 @@ def wrong_form(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
         if name not in known:
             names = ", ".join(known)
             return f"There is no argument {shown(name)}. This tool takes: {names or 'none'}."
-        if not Draft202012Validator(known[name]).is_valid(value):
+        if not _fits(value, known[name]):
             return (
                 f"{name} must be {_kinds(known[name])}, but got {shown(value)}. Mend this "
                 "argument and call the tool again."
@@ -145,12 +128,7 @@ def wrong_form(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
 
 
 def wrong_file(arguments: Mapping[str, Any], places: Sequence[Sequence[str | int]]) -> str:
-    """Return a sentence on the first argument that is no file where one is expected, or "".
-
-    Args:
-        arguments: by name.
-        places: as `file_places` returns them.
-    """
+    """Return a sentence on the first argument at one of `file_places` that is no file, or ""."""
     for place in places:
         name, value = place[0], _at(arguments, place)
         if isinstance(value, str) and not value.startswith(_FILE_STARTS):
@@ -203,10 +181,8 @@ def file_places(
 ) -> list[list[str | int]]:
     """Return the places of files among the arguments of a tool.
 
-    Args:
-        arguments: by name.
-        positions: where the schema of the arguments has files, such as ["image"],
-            ["files", "items"] or ["image", "oneOf", 1].
+    The positions are where the schema of the arguments has files, such as ["image"],
+    ["files", "items"] or ["image", "oneOf", 1].
     """
     found: list[list[str | int]] = []
     for name, *_ in positions:
@@ -221,10 +197,7 @@ def file_places(
 def packed(data: Sequence[Any], root_url: str) -> list[Any]:
     """Return all values of a tool as one JSON list, for `Tools.call`.
 
-    Args:
-        data: the values; or, as Gradio hands them over where nobody asked for progress, one tuple
-            that holds them.
-        root_url: where the agent reaches this app.
+    Where nobody asked for progress, Gradio hands over one tuple that holds them.
     """
     from mcp.types import TextContent
 

@@ -28,33 +28,27 @@ from pipelines.core.visitor import queue_position
 REFUSAL_S = 60.0
 MOST_REFUSALS = 1000
 
-Pushed = tuple[bool, str, str]
-
 
 async def answer_when_full(
     queue: Queue, body: Any, request: Any, username: str | None, told: str
-) -> Pushed:
+) -> tuple[bool, str, str]:
     """Send a refusal to the client of a request; returns the result of `Queue.push`."""
     if len(queue.pending_event_ids_session) >= MOST_REFUSALS:
         return False, told, "queue_full"
     event = Event(body.session_hash, get_fn(queue.blocks, None, body), request, username)
     with speaking(chosen_language(request.headers.get("accept-language", ""))):
         error = gr.Error(say(told), title=say("Server busy"), print_exception=False)
-    await _send(queue, event, error)
-    return True, event._id, "success"
-
-
-async def _send(queue: Queue, event: Event, error: gr.Error) -> None:
-    """Put an error into the stream of the client that sent `event`."""
     visit = event.session_hash
     async with queue.pending_message_lock:
         if visit not in queue.pending_messages_per_session:
             queue.pending_messages_per_session[visit] = asyncio.Queue()
         queue.pending_event_ids_session.setdefault(visit, set()).add(event._id)
-    told = error_payload(error, show_error=False)
-    message = ProcessCompletedMessage(output=told, success=False, title=error.title)
-    queue.send_message(event, message)
+    output = error_payload(error, show_error=False)
+    queue.send_message(
+        event, ProcessCompletedMessage(output=output, success=False, title=error.title)
+    )
     asyncio.get_running_loop().call_later(REFUSAL_S, _forget, queue, visit, event._id)
+    return True, event._id, "success"
 
 
 def _forget(queue: Queue, visit: str, event_id: str) -> None:
@@ -81,13 +75,9 @@ def visitor_of(event: Event) -> str:
 
 
 class FairLine(list[Event]):
-    """Requests that wait in one queue; a new one is inserted where its visitor has a turn.
+    """Requests that wait in one queue; a new one is inserted where its visitor has a turn."""
 
-    Attributes:
-        newest: position at which the last request was inserted.
-    """
-
-    newest = 0
+    newest = 0  # position at which the last request was inserted
 
     def append(self, event: Event) -> None:
         """Insert a new request."""
@@ -129,19 +119,17 @@ class FairQueue(Queue):
         own = sum(visitor_of(event) == body.session_hash for event in waiting)
         if not full and own < most:
             return await super().push(body, request, username)
-        told = (
-            Message(
+        told = Message(
+            "The queue is full for you: {count} of your requests are waiting, half of all "
+            "places. Go on when some of them are answered.",
+            count=most,
+        )
+        if full:
+            told = Message(
                 "The queue is full: {count} requests are waiting, which is the limit. Try again "
                 "in a minute.",
                 count=self.max_size,
             )
-            if full
-            else Message(
-                "The queue is full for you: {count} of your requests are waiting, half of all "
-                "places. Go on when some of them are answered.",
-                count=most,
-            )
-        )
         return await answer_when_full(self, body, request, username, told)
 
     def get_events(self) -> tuple[list[Event], bool, str] | None:

@@ -37,19 +37,15 @@ class AccessRules:
     """Rate limit by address, and whether the server shuts down."""
 
     def __init__(self, requests_per_minute: int = 0) -> None:
-        """Allow so many requests to models from one address within a minute; 0 for any number."""
-        self.limit = requests_per_minute
+        self.limit = requests_per_minute  # to models, from one address; 0 for any number
         self._asked: dict[str, deque[float]] = {}
         self._lock = threading.Lock()
         self.closing = threading.Event()
 
     def admit(self, visitor: str, queue: str, now: float | None = None) -> None:
-        """Count a new request.
+        """Count a new request of an address to the queue with this concurrency id.
 
-        Args:
-            visitor: its address.
-            queue: the concurrency id of its event.
-            now: seconds of a monotonic clock; the system's when None.
+        `now` is in seconds of a monotonic clock; None for the system's.
 
         Raises:
             RequestRefused: the server shuts down, or the visitor asked too often.

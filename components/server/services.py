@@ -2,20 +2,14 @@
 
 from dataclasses import dataclass
 
+from components.server.uploads import Uploads
 from pipelines.search.indexes import Indexes
-from pipelines.serving.device_queue import DeviceQueue
-from pipelines.serving.metrics import Metrics
 from pipelines.serving.store import PipelineStore
 
 
 @dataclass(frozen=True)
 class Services:
-    """Models, search indexes, the queue of the compute device, and metrics.
-
-    Attributes:
-        store: loaded models.
-        indexes: the search indexes of all owners.
-    """
+    """Models with the queue of their device and their metrics, and the indexes of all owners."""
 
     store: PipelineStore
     indexes: Indexes
@@ -25,12 +19,11 @@ class Services:
         """Return the services of a store, with the indexes that its settings name."""
         return cls(store, Indexes(store.settings.index_uri))
 
-    @property
-    def queue(self) -> DeviceQueue:
-        """The queue of the compute device."""
-        return self.store.queue
 
-    @property
-    def metrics(self) -> Metrics:
-        """Counters of requests and models."""
-        return self.store.metrics
+class RequestHandlers:
+    """Handlers of requests, as methods."""
+
+    def __init__(self, services: Services) -> None:
+        self._store, self._indexes = services.store, services.indexes
+        self._settings = services.store.settings
+        self._uploads = Uploads(self._settings)

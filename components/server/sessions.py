@@ -25,20 +25,12 @@ MOST_VISITS = 1000
 
 @dataclass(frozen=True)
 class SessionAges:
-    """Seconds that a session is kept since its last request and the closing of its page.
+    """Seconds that a session is kept since its last request and the closing of its page."""
 
-    Attributes:
-        plain: without data of its own: the next request makes an equal one.
-        left: of a closed page without results.
-        found: of a closed page with results, for a visitor who returns from sleep or a lost
-            connection.
-        any: of an open page.
-    """
-
-    plain: float = 60.0
-    left: float = 600.0
-    found: float = 3600.0
-    any: float = 86400.0
+    plain: float = 60.0  # without data of its own: the next request makes an equal one
+    left: float = 600.0  # of a closed page without results
+    found: float = 3600.0  # with results, for who returns from sleep or a lost connection
+    any: float = 86400.0  # of an open page
 
 
 @asynccontextmanager
@@ -69,7 +61,7 @@ def forget(
     ages: SessionAges = SessionAges(),
     most: int = MOST_VISITS,
 ) -> int:
-    """Delete old sessions, but none that is being answered.
+    """Delete old sessions, but none that is being answered; returns the number of them.
 
     Args:
         holder: all of Gradio's sessions; called on its event loop.
@@ -77,9 +69,6 @@ def forget(
         closed: when pages were closed; updated here.
         ages: how long sessions are kept.
         most: how many are kept; beyond, those with least data and the oldest are deleted.
-
-    Returns:
-        The number of deleted sessions.
     """
     visits = holder.session_data
     for name, session in visits.items():

@@ -28,10 +28,9 @@ _language: ContextVar[str] = ContextVar("language", default=LANGUAGES[0])
 
 
 def chosen_language(accepted: str) -> str:
-    """Return the language to speak for the value of an `Accept-Language` header.
+    """Return the language for an `Accept-Language` header, such as "zh-CN,zh;q=0.9,en;q=0.8".
 
-    Args:
-        accepted: such as "zh-CN,zh;q=0.9,en;q=0.8"; anything else gives English.
+    Anything else gives English.
     """
     best, best_weight = LANGUAGES[0], 0.0
     for part in accepted.split(","):
@@ -62,11 +61,10 @@ def language() -> str:
 
 
 def say(text: str, **values: object) -> str:
-    """Return a text in the visitor's language, with `values` filled in.
+    """Return a text in the visitor's language, with `values` filled in by name.
 
-    Args:
-        text: a `Message`, or the template of one, or a text without values.
-        values: what is filled into a template, by name; messages among them are translated too.
+    The text is a `Message`, or the template of one, or has no values; messages among the values
+    are translated too.
     """
     message = Message(text, **values)
     return message if language() == LANGUAGES[0] else translated(message, table(language()))
@@ -101,9 +99,7 @@ SPOKEN = ("button", "downloadbutton", "uploadbutton", "markdown")
 def said_props(kind: str, props: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings of a component, or some of them, in the visitor's language.
 
-    Args:
-        kind: name of the component's class in lower case.
-        props: by name, as they are sent to the page.
+    `kind` is the name of the component's class in lower case.
     """
     said = dict(props)
     for name in TEXTS:
@@ -158,23 +154,17 @@ class TranslatedBlocks(gr.Blocks):
         values = await super().postprocess_data(block_fn, predictions, state)
         if block_fn.api_visibility != "private" or language() == LANGUAGES[0]:
             return values
-        return [
-            _said_output(block.get_block_name(), value)
-            for block, value in zip(block_fn.outputs, values, strict=False)
-        ]
-
-
-def _said_output(kind: str, value: Any) -> Any:
-    if isinstance(value, dict) and value.get("__type__") == "update":
-        return said_props(kind, value)
-    return said_value(kind, value)
+        said = []
+        for block, value in zip(block_fn.outputs, values, strict=False):
+            update = isinstance(value, dict) and value.get("__type__") == "update"
+            said.append((said_props if update else said_value)(block.get_block_name(), value))
+        return said
 
 
 class LanguageMiddleware:
     """ASGI middleware: within a request, texts are said in the language that it asks for."""
 
     def __init__(self, app: Any) -> None:
-        """Wrap an application."""
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

@@ -46,11 +46,9 @@ class Uploads:
         self._max_pixels = int(settings.max_pixels_mp * 1e6)
 
     def path(self, value: Any, name: str) -> Path:
-        """Return the path of an uploaded file.
+        """Return the path of an uploaded file, called `name` in messages.
 
-        Args:
-            value: a path, or a dictionary with "path" as Gradio hands it over.
-            name: what it is, for the message.
+        A value is a path, or a dictionary with "path" as Gradio hands it over.
 
         Raises:
             InputError: there is no file, or it was not uploaded to this app.
@@ -89,13 +87,9 @@ class Uploads:
 
     def paths(self, values: Any, name: str) -> list[Path]:
         """Return the paths of several uploaded files, at least one; see `path`."""
-        if values is None or values == "" or values == []:
-            raise InputError(
-                "{name} is missing. Upload or choose a file.", name=Message(name), title="No file"
-            )
         several = values if isinstance(values, (list, tuple)) else [values]
         _check_number(several, name)
-        return [self.path(value, name) for value in several]
+        return [self.path(value, name) for value in several or [None]]
 
     def image(self, value: Any, name: str) -> NamedImage | None:
         """Return an uploaded image with its original name, or None."""
@@ -107,11 +101,7 @@ class Uploads:
         return NamedImage(path, Path(str(given)).name[:120] if given else path.name)
 
     def check_image(self, value: Any, name: str) -> None:
-        """Open an uploaded image.
-
-        Raises:
-            InputError, MediaError: see `path` and `open_image`.
-        """
+        """Open an uploaded image; for its errors see `path` and `open_image`."""
         open_image(self.path(value, name), max_pixels=self._max_pixels, draft_px=_CHECK_PX)
 
     def images(self, values: Any, name: str) -> list[NamedImage]:
@@ -172,21 +162,17 @@ class Links:
     def __init__(
         self, settings: Settings, allowed: Allowed = is_public, fetch_s: float = FETCH_S
     ) -> None:
-        """Fetch into the upload folder of `settings`, from addresses that `allowed` accepts."""
         self._settings = settings
         self._bounds = FetchLimits(
             max_bytes=int(settings.max_upload_mb * 1e6), deadline_s=fetch_s, allowed=allowed
         )
 
     async def fetched(self, inputs: Any, local_url: str | None) -> Any:
-        """Return the inputs of a request with files for links, as Gradio would fetch them.
+        """Return the inputs of a request, of any depth, with files for links as Gradio makes them.
 
-        A link to an upload of this app becomes the path of that upload: links to this machine are
-        never fetched. The path is checked like any other in a request.
-
-        Args:
-            inputs: what a request holds, of any depth.
-            local_url: address of this app, None before it listens.
+        A link to an upload of this app, at `local_url` once it listens, becomes the path of that
+        upload: links to this machine are never fetched. The path is checked like any other in a
+        request.
 
         Raises:
             InputError: a link cannot be fetched, or all of them take too long.
@@ -197,14 +183,12 @@ class Links:
         if not files:
             return inputs
         files = {link: _own_path(link, local_url) for link in files}
-        await self._fetch_within_limits({link for link, path in files.items() if not path}, files)
+        await self._fetch_within_limits([link for link, path in files.items() if not path], files)
         return traverse(
             inputs, lambda file: {**file, "path": files[file["path"]], "url": None}, is_link
         )
 
-    async def _fetch_within_limits(self, links: set[str], files: dict[str, str]) -> None:
-        if not links:
-            return
+    async def _fetch_within_limits(self, links: list[str], files: dict[str, str]) -> None:
         if len(links) > MOST_FILES:
             raise InputError(
                 "A request may name at most {limit:,} links but got {count:,}. Split them "
@@ -229,8 +213,7 @@ class Links:
         full = await anyio.to_thread.run_sync(no_uploads_because, self._settings)
         return with_advice(full) if full else ""
 
-    async def _fetch_all(self, links: set[str], files: dict[str, str]) -> None:
-        """Set the path of the file of each link; the first failure ends all."""
+    async def _fetch_all(self, links: list[str], files: dict[str, str]) -> None:
         failures: list[PipelineError] = []
         left = iter(links)
 
@@ -249,7 +232,6 @@ class Links:
             raise failures[0]
 
     async def _file_of(self, link: str) -> Path:
-        """Return the file of a link, fetched now or before."""
         try:
             name = _name_of(link)
             folder = self._settings.work_dir.resolve() / hash_link(link)

@@ -5,14 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from components.jobs.batch_order import (
-    Wish,
-    is_over,
-    make_order,
-    note_over,
-    wish,
-    wished,
-)
+from components.jobs.batch_order import Wish, is_over, make_order, note_over, wish, wished
 from components.render import scores as fmt
 from components.render.batch import (
     State,
@@ -25,23 +18,18 @@ from components.render.batch import (
 from components.render.html import paragraph
 from components.server.blocks import show_errors
 from components.server.services import Services
-from components.server.uploads import Uploads
 from components.widgets.examples import batch_examples
 from components.widgets.generation import GenerationControls, wire_longest
 from components.widgets.layout import (
     HIDDEN,
+    TabHandlers,
     browser_secret,
     download_button,
     hidden_html,
+    lay_out_tab,
     show,
-    two_columns,
 )
-from components.widgets.model_picker import (
-    ModelPicker,
-    badge,
-    is_demo,
-    wire_model_picker,
-)
+from components.widgets.model_picker import ModelPicker, badge, is_demo, wire_model_picker
 from components.widgets.queues import BATCH_QUEUE, PAGE_EVENT
 from pipelines.batch.job import BatchJob, BatchProgress
 from pipelines.core.errors import InputError
@@ -87,16 +75,9 @@ class Controls:
             self.pause = gr.Button("Pause", interactive=False, min_width=90)
             self.resume = gr.Button("Resume", visible=False, variant="primary", min_width=90)
             self.cancel = gr.Button("Cancel", interactive=False, min_width=90)
-
-    @property
-    def inputs(self) -> list[Any]:
-        """What a run is given."""
-        return [self.files, self.prompt, self.picker.dropdown, *self.settings.inputs]
-
-    @property
-    def buttons(self) -> list[Any]:
-        """The buttons in the order in which a run sets them."""
-        return [self.start, self.pause, self.resume, self.cancel]
+        asked = [self.files, self.prompt, self.picker.dropdown]
+        self.inputs: list[Any] = [*asked, *self.settings.inputs]
+        self.buttons: list[Any] = [self.start, self.pause, self.resume, self.cancel]
 
 
 class Results:
@@ -110,33 +91,25 @@ class Results:
         self.notices = hidden_html()
         self.pictures = hidden_html()
         self.table = hidden_html()
-
-    @property
-    def outputs(self) -> list[Any]:
-        """The components in the order in which a run sets them."""
         shown = [self.run, self.progress, self.notices, self.pictures, self.table]
-        return [*shown, *self.downloads]
+        self.outputs: list[Any] = [*shown, *self.downloads]
 
 
 def build(services: Services, page: gr.Blocks) -> None:
     """Lay out and wire the tab."""
-    with gr.Tab("Batch", id="batch"):
-        gr.Markdown(LEAD, elem_classes="lead")
-        controls, results = two_columns(Controls, Results)
+    _, controls, results = lay_out_tab("Batch", LEAD, Controls, Results)
     wire_model_picker(services.store, TASK, controls.picker, page)
     wire_longest(controls.settings, controls.picker.dropdown, page)
     owner = browser_secret(page, "seesay-batch")
     _wire(Handlers(services, controls, owner), controls, results, owner)
 
 
-class Handlers:
+class Handlers(TabHandlers[Controls]):
     """Handlers of the events."""
 
     def __init__(self, services: Services, controls: Controls, owner: gr.BrowserState) -> None:
-        """Answer with the models of `services`; `owner` holds the secret of a visitor's browser."""
-        self._store, self._settings = services.store, services.store.settings
-        self._uploads = Uploads(self._settings)
-        self._controls, self._owner = controls, owner
+        super().__init__(services, controls)
+        self._owner = owner  # the secret of a visitor's browser
 
     @show_errors
     def caption_all(self, values: dict[Any, Any]) -> Iterator[tuple[Any, ...]]:
@@ -177,7 +150,7 @@ class Handlers:
         """Ask the run to end, or give up a paused one; returns the buttons."""
         if self._wish(run, "cancel"):
             return gr.skip(), _OFF, gr.skip(), _OFF
-        return buttons_at_rest()
+        return _AT_REST
 
     def _wish(self, run: str, what: Wish) -> bool:
         """Ask a run to end; returns whether it has yet to.
@@ -229,7 +202,6 @@ class _View:
 
 
 def _buttons(state: State, over: bool) -> list[Any]:
-    """Return Start, Pause, Resume and Cancel."""
     paused = over and state == "pause"
     running = state == "running" and not over
     return [
@@ -244,9 +216,8 @@ def _buttons(state: State, over: bool) -> list[Any]:
 _OFF = gr.update(interactive=False)
 
 
-def buttons_at_rest() -> tuple[Any, ...]:
-    """Return the buttons while nothing runs."""
-    return gr.update(interactive=True), gr.update(visible=True, interactive=False), HIDDEN, _OFF
+#: The buttons while nothing runs.
+_AT_REST = tuple(_buttons("done", over=True))
 
 
 def _wire(handlers: Handlers, controls: Controls, results: Results, owner: gr.BrowserState) -> None:
@@ -259,7 +230,7 @@ def _wire(handlers: Handlers, controls: Controls, results: Results, owner: gr.Br
         api_visibility="private",
         **BATCH_QUEUE,
     )
-    started.failure(buttons_at_rest, None, controls.buttons, **PAGE_EVENT)
+    started.failure(lambda: _AT_REST, None, controls.buttons, **PAGE_EVENT)
     both = [controls.pause, controls.cancel]
     controls.pause.click(handlers.pause, results.run, both, **PAGE_EVENT)
     controls.cancel.click(handlers.cancel, results.run, controls.buttons, **PAGE_EVENT)

@@ -1,7 +1,6 @@
 """Zero-shot classification of an image with labels of one's own."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,18 @@ from components.render.heat_map import heat_overlay
 from components.render.html import paragraph
 from components.server.blocks import show_errors
 from components.server.services import Services
-from components.server.uploads import Uploads
-from components.widgets.examples import (
-    classify_examples,
-    example_strip,
-    wire_example_strip,
+from components.widgets.examples import classify_examples, example_strip, wire_example_strip
+from components.widgets.layout import (
+    TabHandlers,
+    hidden_html,
+    lay_out_tab,
+    offer,
+    show,
+    wording_choice,
 )
-from components.widgets.layout import hidden_html, offer, show, two_columns, wording_choice
 from components.widgets.model_lease import lease
 from components.widgets.model_picker import ModelPicker, notices_of, wire_model_picker
-from components.widgets.queues import BATCHED_QUEUE, PAGE_EVENT
+from components.widgets.queues import BATCHED_QUEUE, PAGE_EVENT, page_request
 from pipelines.core.spec import Task
 from pipelines.models.notes import repeated_notes
 
@@ -93,16 +94,8 @@ class Controls:
                 elem_classes="probe",
             )
         self.source = gr.State("picture")
-
-    @property
-    def subject(self) -> list[Any]:
-        """The inputs that say which image is asked about, in order."""
-        return [self.source, self.image, self.drawing]
-
-    @property
-    def settings(self) -> list[Any]:
-        """The inputs that say how it is classified, in order."""
-        return [self.templates, self.picker.dropdown]
+        subject = {self.source, self.image, self.drawing}
+        self.asked: set[Any] = {*subject, self.templates, self.picker.dropdown}
 
 
 class Results:
@@ -126,24 +119,17 @@ class Results:
         self.download = gr.DownloadButton("Download as CSV", visible=False, size="sm")
         with gr.Accordion("How to read the scores", open=False):
             gr.Markdown(HOW_TO_READ)
-
-    @property
-    def outputs(self) -> list[Any]:
-        """The outputs of a classification, in order."""
-        return [self.notices, self.chart, self.table, self.look_label, self.download]
+        answer = [self.notices, self.chart, self.table]
+        self.outputs: list[Any] = [*answer, self.look_label, self.download]
 
 
 def build(services: Services, page: gr.Blocks) -> None:
     """Lay out and wire the tab."""
-    with gr.Tab("Classify", id="classify"):
-        gr.Markdown(
-            "Which of your words fits this picture? Write any labels, in any number.",
-            elem_classes="lead",
-        )
-        controls, results = two_columns(Controls, Results)
+    lead = "Which of your words fits this picture? Write any labels, in any number."
+    _, controls, results = lay_out_tab("Classify", lead, Controls, Results)
     wire_model_picker(services.store, TASK, controls.picker, page)
     _wire_source(controls)
-    _wire_answers(Handlers(services), controls, results)
+    _wire_answers(Handlers(services, controls, results), controls, results)
 
 
 def _canvas() -> gr.Sketchpad:
@@ -166,37 +152,30 @@ def _canvas() -> gr.Sketchpad:
 _NOTHING = (gr.skip(),) * 5
 
 
-class Handlers:
+class Handlers(TabHandlers[Controls]):
     """Handlers of the events."""
 
-    def __init__(self, services: Services) -> None:
-        self._store = services.store
-        self._uploads = Uploads(services.store.settings)
+    def __init__(self, services: Services, controls: Controls, results: Results) -> None:
+        super().__init__(services, controls)
+        self._look_label = results.look_label
 
-    def _file(self, source: str, image: str | None, drawing: dict[str, Any] | None) -> Path:
-        if source == "draw":
-            return self._uploads.path((drawing or {}).get("composite"), "The drawing")
-        return self._uploads.path(image, "The picture")
+    def _file(self, values: dict[Any, Any]) -> Path:
+        controls = self._controls
+        if values[controls.source] == "draw":
+            drawing = values[controls.drawing] or {}
+            return self._uploads.path(drawing.get("composite"), "The drawing")
+        return self._uploads.path(values[controls.image], "The picture")
 
     @show_errors
     def classify(
-        self,
-        source: str,
-        image: str | None,
-        drawing: dict[str, Any] | None,
-        text: str,
-        templates: str,
-        key: str,
-        probe: str | None,
-        progress: gr.Progress = gr.Progress(),
+        self, values: dict[Any, Any], progress: gr.Progress = gr.Progress()
     ) -> Iterator[tuple[Any, ...]]:
         """Yield the values of `Results.outputs`."""
-        file = self._file(source, image, drawing)
-        labels = choose(self._uploads, text, probe)
-        spec = self._store.resolve(key, TASK)
-        answer = yield from classify(
-            self._store, spec, file, labels, templates or "", _NOTHING, progress
-        )
+        controls, file = self._controls, self._file(values)
+        labels = choose(self._uploads, values[controls.labels], values[controls.probe])
+        spec = self._store.resolve(values[controls.picker.dropdown], TASK)
+        templates = values[controls.templates] or ""
+        answer = yield from classify(self._store, spec, file, labels, templates, _NOTHING, progress)
         notes = [*answer.notes, *repeated_notes(labels.repeated)]
         notes += fmt.verdict_summary(answer) if labels.probe is None else []
         best = [score.label for score in answer.scores[:50]]
@@ -205,29 +184,21 @@ class Handlers:
             show(fmt.as_chart(answer)),
             fmt.scores_table(answer),
             gr.update(choices=best, value=best[0]),
-            offer(self._store.settings, "scores.csv", fmt.scores_csv(answer)),
+            offer(self._settings, "scores.csv", fmt.scores_csv(answer)),
         )
 
     @show_errors
-    def show_where(
-        self,
-        wanted: bool,
-        source: str,
-        image: str | None,
-        drawing: dict[str, Any] | None,
-        label: str | None,
-        templates: str,
-        key: str,
-    ) -> Iterator[Any]:
+    def show_where(self, values: dict[Any, Any]) -> Iterator[Any]:
         """Yield the image with the parts lit that a label is found in."""
-        if not wanted or not label:
+        controls, label = self._controls, values[self._look_label]
+        if not values[controls.look] or not label:
             yield None
             return
-        file = self._file(source, image, drawing)
-        with lease(self._store, key, TASK) as held:
+        file = self._file(values)
+        with lease(self._store, values[controls.picker.dropdown], TASK) as held:
             yield from held.wait(gr.skip())
             clip = held.pipeline
-            relevance = clip.relevance(file, label, templates or "")
+            relevance = clip.relevance(file, label, values[controls.templates] or "")
             yield heat_overlay(clip.pictures.open(file), relevance)  # one image held at a time
 
 
@@ -245,7 +216,6 @@ def _wire_source(controls: Controls) -> None:
 
 
 def _wire_answers(handlers: Handlers, controls: Controls, results: Results) -> None:
-    private: dict[str, Any] = {"api_visibility": "private", **BATCHED_QUEUE}
     show_box: dict[str, Any] = {
         "fn": lambda wanted, label: gr.update(visible=bool(wanted and label)),
         "inputs": [controls.look, results.look_label],
@@ -254,30 +224,20 @@ def _wire_answers(handlers: Handlers, controls: Controls, results: Results) -> N
     }
     show_where: dict[str, Any] = {
         "fn": handlers.show_where,
-        "inputs": [controls.look, *controls.subject, results.look_label, *controls.settings],
+        "inputs": {controls.look, results.look_label, *controls.asked},
         "outputs": results.overlay,
-        **private,
+        "api_visibility": "private",
+        **BATCHED_QUEUE,
     }
-
-    def run_after(event: Any) -> None:
-        answered = event(
-            handlers.classify,
-            [*controls.subject, controls.labels, *controls.settings, controls.probe],
-            results.outputs,
-            show_progress_on=[results.table],
-            scroll_to_output=True,
-            **private,
-        )
+    classified = {controls.labels, controls.probe, *controls.asked}
+    ask = page_request(handlers.classify, classified, results.outputs, results.table, BATCHED_QUEUE)
+    controls.look.change(**show_box)
+    running = [gr.on([controls.run.click, controls.labels.submit], **ask)]
+    inputs = [controls.image, controls.labels]
+    for filled in wire_example_strip(controls.strip, inputs, controls.picker.dropdown):
+        running.append(filled.then(**ask))
+    for answered in running:
         answered.success(**show_box)
         answered.success(**show_where)
-
-    controls.look.change(**show_box)
-    run_after(partial(gr.on, [controls.run.click, controls.labels.submit]))
-    wire_example_strip(
-        controls.strip,
-        [controls.image, controls.labels],
-        controls.picker.dropdown,
-        lambda filled: run_after(filled.then),
-    )
     # not the dropdown's input event: it comes twice, and the second answer may get lost
     gr.on([results.look_label.select, controls.look.input], **show_where)

@@ -9,23 +9,19 @@ import gradio as gr
 from components.render import scores as fmt
 from components.server.blocks import show_errors
 from components.server.services import Services
-from components.server.uploads import Uploads
 from components.widgets import chat
 from components.widgets.chat import Panel, Subject, as_text, back_to_question, said
-from components.widgets.examples import (
-    describe_examples,
-    example_strip,
-    wire_example_strip,
-)
+from components.widgets.examples import describe_examples, example_strip, wire_example_strip
 from components.widgets.generation import GenerationControls, wire_longest
 from components.widgets.layout import (
     HIDDEN,
+    TabHandlers,
     download_button,
     hidden_html,
+    lay_out_tab,
     offer,
     run_and_stop,
     show,
-    two_columns,
 )
 from components.widgets.model_lease import lease
 from components.widgets.model_picker import ModelPicker, notices_of, wire_model_picker
@@ -57,11 +53,7 @@ class Controls:
         )
         self.picker = ModelPicker(TASK)
         self.settings = GenerationControls(40)
-
-    @property
-    def inputs(self) -> list[Any]:
-        """The inputs of every request but the image."""
-        return [self.picker.dropdown, *self.settings.inputs]
+        self.inputs: list[Any] = [self.picker.dropdown, *self.settings.inputs]
 
 
 class CaptionPanel:
@@ -86,21 +78,13 @@ class CaptionPanel:
             self.several = gr.Button("5 captions to choose from", size="sm", min_width=140)
             self.download = download_button("Download")
         self.candidates = hidden_html()
-
-    @property
-    def outputs(self) -> list[Any]:
-        """The outputs of every caption, in order."""
-        return [self.notices, self.caption, self.candidates, self.download]
+        self.outputs: list[Any] = [self.notices, self.caption, self.candidates, self.download]
 
 
 def build(services: Services, page: gr.Blocks) -> None:
     """Lay out and wire the tab."""
-    with gr.Tab("Describe", id="describe"):
-        gr.Markdown(
-            "What is in this picture? Get a caption, or ask about it in as many turns as you like.",
-            elem_classes="lead",
-        )
-        controls, (caption, panel) = two_columns(Controls, _lay_out_results)
+    lead = "What is in this picture? Get a caption, or ask about it in as many turns as you like."
+    _, controls, (caption, panel) = lay_out_tab("Describe", lead, Controls, _lay_out_results)
     wire_model_picker(services.store, TASK, controls.picker, page)
     wire_longest(controls.settings, controls.picker.dropdown, page)
     handlers = Handlers(services, controls, caption, panel)
@@ -121,15 +105,14 @@ def _lay_out_results() -> tuple[CaptionPanel, Panel]:
 _NOTHING = (gr.skip(),) * 4
 
 
-class Handlers:
+class Handlers(TabHandlers[Controls]):
     """Handlers of the events."""
 
     def __init__(
         self, services: Services, controls: Controls, caption: CaptionPanel, panel: Panel
     ) -> None:
-        self._store, self._settings = services.store, services.store.settings
-        self._uploads = Uploads(self._settings)
-        self._controls, self._caption, self._panel = controls, caption, panel
+        super().__init__(services, controls)
+        self._caption, self._panel = caption, panel
 
     def _request(self, values: dict[Any, Any]) -> tuple[Path, ModelSpec, GenerationOptions]:
         options = self._controls.settings.options(values)
@@ -211,11 +194,8 @@ def _wire_caption(handlers: Handlers, controls: Controls, panel: CaptionPanel) -
         panel.several.click(handlers.several, show_progress_on=[panel.candidates], **ask),
     ]
     panel.stop.click(None, cancels=running, api_visibility="private")
-
-    def run_caption(filled: Any) -> None:
+    for filled in wire_example_strip(controls.strip, [controls.image], controls.picker.dropdown):
         filled.then(**caption)
-
-    wire_example_strip(controls.strip, [controls.image], controls.picker.dropdown, run_caption)
 
 
 def _wire_chat(handlers: Handlers, controls: Controls, panel: Panel) -> None:

@@ -11,18 +11,18 @@ from components.render.html import paragraph
 from components.server.blocks import show_errors
 from components.server.services import Services
 from components.server.translate import say
-from components.server.uploads import Uploads
 from components.widgets.examples import ASSETS
 from components.widgets.layout import (
     HIDDEN,
+    TabHandlers,
     download_button,
     hidden_html,
+    lay_out_tab,
     offer,
-    two_columns,
     wording_choice,
 )
 from components.widgets.model_picker import ModelPicker, notices_of, wire_model_picker
-from components.widgets.queues import BATCH_QUEUE, PAGE_EVENT
+from components.widgets.queues import BATCH_QUEUE, PAGE_EVENT, page_request
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.evaluation.job import Evaluation, EvaluationRequest, Stage, follow
 from pipelines.evaluation.train_probe import SHARES, ProbeOptions
@@ -83,6 +83,7 @@ class Controls:
             self.seed = gr.Number(
                 0, label="Seed", precision=0, info="Of the split of the pictures."
             )
+        self.inputs: set[Any] = {self.archive, self.templates, self.picker.dropdown}
 
 
 class Results:
@@ -92,76 +93,57 @@ class Results:
         self.figures = gr.HTML(EMPTY, padding=False)
         self.notices = hidden_html()
         with gr.Row(elem_classes="downloads"):
-            self.downloads = tuple(
+            downloads = tuple(
                 download_button(label, variant="primary" if label == FILES[0] else "secondary")
                 for label in FILES
             )
         tables = [hidden_html() for _ in range(4)]
         with gr.Accordion("How to read the figures", open=False):
             gr.Markdown(HOW_TO_READ)
-        self.confusion, self.classes, self.mistakes, self.left_out = tables
-
-    @property
-    def outputs(self) -> list[Any]:
-        """The components in the order in which an evaluation sets them."""
-        tables = [self.confusion, self.classes, self.mistakes, self.left_out]
-        return [self.figures, self.notices, *self.downloads, *tables]
+        self.outputs: list[Any] = [self.figures, self.notices, *downloads, *tables]
 
 
 def build(services: Services, page: gr.Blocks) -> None:
     """Lay out and wire the tab."""
-    with gr.Tab("Evaluate", id="evaluate"):
-        gr.Markdown(LEAD, elem_classes="lead")
-        controls, results = two_columns(Controls, Results)
+    _, controls, results = lay_out_tab("Evaluate", LEAD, Controls, Results)
     wire_model_picker(services.store, TASK, controls.picker, page)
-    _wire(Handlers(services), controls, results)
+    _wire(Handlers(services, controls), controls, results)
 
 
-class Handlers:
+class Handlers(TabHandlers[Controls]):
     """Handlers of the events; each yields the values of `Results.outputs`."""
-
-    def __init__(self, services: Services) -> None:
-        self._store, self._settings = services.store, services.store.settings
-        self._uploads = Uploads(self._settings)
 
     @show_errors
     def evaluate(
-        self, archive: str | None, templates: str, key: str, progress: gr.Progress = gr.Progress()
+        self, values: dict[Any, Any], progress: gr.Progress = gr.Progress()
     ) -> Iterator[Any]:
         """Measure the zero-shot accuracy."""
-        yield from self._follow(archive, templates, key, None, progress)
+        yield from self._follow(values, None, progress)
 
     @show_errors
-    def train(
-        self,
-        archive: str | None,
-        templates: str,
-        key: str,
-        held_out: float,
-        seed: float | None,
-        progress: gr.Progress = gr.Progress(),
-    ) -> Iterator[Any]:
+    def train(self, values: dict[Any, Any], progress: gr.Progress = gr.Progress()) -> Iterator[Any]:
         """Train a probe, and measure both accuracies."""
+        held_out, seed = values[self._controls.held_out], values[self._controls.seed]
         options = ProbeOptions(held_out=held_out, seed=int(seed or 0))
-        yield from self._follow(archive, templates, key, options, progress)
+        yield from self._follow(values, options, progress)
 
     def _follow(
-        self,
-        archive: str | None,
-        templates: str,
-        key: str,
-        probe: ProbeOptions | None,
-        progress: gr.Progress,
+        self, values: dict[Any, Any], probe: ProbeOptions | None, progress: gr.Progress
     ) -> Iterator[Any]:
-        path, spec = self._uploads.path(archive, "The zip"), self._store.resolve(key, TASK)
-        request = EvaluationRequest(path, spec, templates or "", probe, pictures=True)
+        controls = self._controls
+        path = self._uploads.path(values[controls.archive], "The zip")
+        spec = self._store.resolve(values[controls.picker.dropdown], TASK)
+        templates = values[controls.templates] or ""
+        request = EvaluationRequest(path, spec, templates, probe, pictures=True)
         stage = Stage("Waiting")
         for step in follow(self._store, request):
             if isinstance(step, Evaluation):
                 yield self._shown(spec, step)
                 return
             stage = step or stage
-            _tell(stage, progress)  # each time: what is yielded takes it off the page
+            # each time: what is yielded takes it off the page; without a total a pair shows no text
+            how_far = (stage.done, stage.total) if stage.total else 0.0
+            progress(how_far, desc=say(stage.text), unit=stage.unit)
             yield (gr.skip(),) * (len(FILES) + 6)
 
     def _shown(self, spec: ModelSpec, found: Evaluation) -> tuple[Any, ...]:
@@ -184,24 +166,14 @@ class Handlers:
         )
 
 
-def _tell(stage: Stage, progress: gr.Progress) -> None:
-    how_far = (stage.done, stage.total) if stage.total else 0.0  # without any, no text is shown
-    progress(how_far, desc=say(stage.text), unit=stage.unit)
-
-
 def _wire(handlers: Handlers, controls: Controls, results: Results) -> None:
-    asked = [controls.archive, controls.templates, controls.picker.dropdown]
-    how: dict[str, Any] = {
-        "outputs": results.outputs,
-        "show_progress_on": [results.figures],
-        "scroll_to_output": True,
-        "api_visibility": "private",
-        **BATCH_QUEUE,
-    }
-    running: list[Any] = [
-        controls.evaluate.click(handlers.evaluate, asked, **how),
-        controls.train.click(handlers.train, [*asked, controls.held_out, controls.seed], **how),
-    ]
+    running: list[Any] = []
+    for button, handler, inputs in (
+        (controls.evaluate, handlers.evaluate, controls.inputs),
+        (controls.train, handlers.train, controls.inputs | {controls.held_out, controls.seed}),
+    ):
+        ask = page_request(handler, inputs, results.outputs, results.figures, BATCH_QUEUE)
+        running.append(button.click(**ask))
     controls.stop.click(None, cancels=running, api_visibility="private")
     example = str(ASSETS / "examples" / "toy-shop.zip")
     controls.example.click(lambda: example, None, controls.archive, **PAGE_EVENT)

@@ -1,7 +1,6 @@
 """Which text fits a video, or a part of it."""
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -12,24 +11,20 @@ from components.render import video as format_video
 from components.render.html import clock, paragraph
 from components.server.blocks import show_errors
 from components.server.services import Services
-from components.server.uploads import Uploads
-from components.widgets.examples import (
-    example_strip,
-    match_examples,
-    wire_example_strip,
-)
+from components.widgets.examples import example_strip, match_examples, wire_example_strip
 from components.widgets.layout import (
     HIDDEN,
+    TabHandlers,
     hidden_html,
+    lay_out_tab,
     offer,
     run_and_stop,
     show,
     time_range,
-    two_columns,
 )
 from components.widgets.model_picker import ModelPicker, notices_of, wire_model_picker
 from components.widgets.player import Player, chosen_of, fit_choice, frame_gallery
-from components.widgets.queues import DEVICE_QUEUE, PAGE_EVENT
+from components.widgets.queues import DEVICE_QUEUE, PAGE_EVENT, page_request
 from pipelines.compute.background import await_work
 from pipelines.core.text import split_lines
 from pipelines.media.video.open import key_frames
@@ -63,12 +58,8 @@ class Controls:
             self.start, self.end = time_range()
             self.fit = fit_choice()
         self.picker = ModelPicker(TASK)
-
-    @property
-    def inputs(self) -> list[Any]:
-        """The inputs of a match, in order."""
-        part = [self.start, self.end, self.fit]
-        return [self.video, self.texts, *part, self.picker.dropdown]
+        asked = {self.video, self.texts, self.start, self.end, self.fit}
+        self.inputs: set[Any] = {*asked, self.picker.dropdown}
 
 
 class Results:
@@ -85,55 +76,36 @@ class Results:
         with gr.Accordion("How to read the scores", open=False):
             gr.Markdown(HOW_TO_READ)
         self.times = gr.State([])
-        self.outputs: list[Any] = [
-            self.notices,
-            self.chart,
-            self.table,
-            self.frames,
-            self.times,
-            self.download,
-        ]
+        shown = [self.notices, self.chart, self.table, self.frames]
+        self.outputs: list[Any] = [*shown, self.times, self.download]
 
 
 def build(services: Services, page: gr.Blocks) -> None:
     """Lay out and wire the tab."""
-    with gr.Tab("Match", id="match"):
-        gr.Markdown(
-            "Which of your texts fits this video? Whole sentences work best, and motion counts.",
-            elem_classes="lead",
-        )
-        controls, results = two_columns(Controls, Results)
+    lead = "Which of your texts fits this video? Whole sentences work best, and motion counts."
+    _, controls, results = lay_out_tab("Match", lead, Controls, Results)
     wire_model_picker(services.store, TASK, controls.picker, page)
-    _wire(Handlers(services), controls, results)
+    _wire(Handlers(services, controls), controls, results)
 
 
 #: Values of the outputs of a match that change nothing.
 _NOTHING = (gr.skip(),) * 6
 
 
-class Handlers:
+class Handlers(TabHandlers[Controls]):
     """Handlers of the events."""
-
-    def __init__(self, services: Services) -> None:
-        self._store = services.store
-        self._uploads = Uploads(services.store.settings)
 
     @show_errors
     def match(
-        self,
-        video: str | None,
-        texts: str,
-        start_s: float | None,
-        end_s: float | None,
-        fit: str,
-        key: str,
-        progress: gr.Progress = gr.Progress(),
+        self, values: dict[Any, Any], progress: gr.Progress = gr.Progress()
     ) -> Iterator[tuple[Any, ...]]:
         """Yield the values of `Results.outputs`."""
-        file = self._uploads.path(video, "The video")
-        lines, repeated = split_lines(texts, "texts")
-        spec = self._store.resolve(key, TASK)
-        part: dict[str, Any] = {"start_s": start_s or 0.0, "end_s": end_s or 0.0, "fit": fit}
+        controls = self._controls
+        file = self._uploads.path(values[controls.video], "The video")
+        lines, repeated = split_lines(values[controls.texts], "texts")
+        spec = self._store.resolve(values[controls.picker.dropdown], TASK)
+        start_s, end_s = values[controls.start] or 0.0, values[controls.end] or 0.0
+        part: dict[str, Any] = {"start_s": start_s, "end_s": end_s, "fit": values[controls.fit]}
         found = yield from match_texts(
             self._store, spec, file, lines, _NOTHING, **part, progress=progress
         )
@@ -147,7 +119,7 @@ class Handlers:
             fmt.scores_table(found.answer, "Text"),
             show(list(zip(frames, times, strict=True))),
             list(found.frame_times_s),
-            offer(self._store.settings, "scores.csv", fmt.scores_csv(found.answer)),
+            offer(self._settings, "scores.csv", fmt.scores_csv(found.answer)),
         )
 
     @show_errors
@@ -161,28 +133,13 @@ class Handlers:
 
 
 def _wire(handlers: Handlers, controls: Controls, results: Results) -> None:
-    running = []
-
-    def run_after(event: Any) -> None:
-        running.append(
-            event(
-                handlers.match,
-                controls.inputs,
-                results.outputs,
-                show_progress_on=[results.table],
-                scroll_to_output=True,
-                api_visibility="private",
-                **DEVICE_QUEUE,
-            )
-        )
-
-    run_after(partial(gr.on, [controls.run.click]))
-    wire_example_strip(
-        controls.strip,
-        [controls.video, controls.texts],
-        controls.picker.dropdown,
-        lambda filled: run_after(filled.then),
+    match = page_request(
+        handlers.match, controls.inputs, results.outputs, results.table, DEVICE_QUEUE
     )
+    running = [gr.on([controls.run.click], **match)]
+    inputs = [controls.video, controls.texts]
+    for filled in wire_example_strip(controls.strip, inputs, controls.picker.dropdown):
+        running.append(filled.then(**match))
     controls.stop.click(None, cancels=running, api_visibility="private")
     results.frames.select(handlers.go_to, results.times, controls.video, **PAGE_EVENT)
     changes = [controls.video.upload, controls.video.clear]

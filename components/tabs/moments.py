@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +13,21 @@ from components.render.html import clock, paragraph
 from components.server.blocks import show_errors
 from components.server.services import Services
 from components.server.translate import say
-from components.server.uploads import Uploads
-from components.widgets.examples import (
-    example_strip,
-    moments_examples,
-    wire_example_strip,
-)
+from components.widgets.examples import example_strip, moments_examples, wire_example_strip
 from components.widgets.layout import (
     HIDDEN,
+    TabHandlers,
     download_button,
     hidden_html,
+    lay_out_tab,
     offer,
     result_path,
     run_and_stop,
     show,
-    two_columns,
 )
 from components.widgets.model_picker import ModelPicker, notices_of, wire_model_picker
 from components.widgets.player import chosen_of, fit_choice, frame_gallery, result_player
-from components.widgets.queues import DEVICE_QUEUE, PAGE_EVENT
+from components.widgets.queues import DEVICE_QUEUE, PAGE_EVENT, page_request
 from pipelines.compute.background import await_work
 from pipelines.core.cancel import CancelToken
 from pipelines.core.errors import InputError
@@ -82,22 +77,8 @@ class Controls:
             )
             self.fit = fit_choice()
         self.picker = ModelPicker(TASK)
-
-    @property
-    def inputs(self) -> set[Any]:
-        """What a search is given, by component."""
-        asked = {self.videos, self.query, self.window, self.stride, self.top_k, self.fit}
-        return {*asked, self.picker.dropdown}
-
-    def options(self, values: dict[Any, Any]) -> SearchOptions:
-        """Return how videos are searched, of a request's values by component.
-
-        Raises:
-            InputError: a value is out of its range.
-        """
-        return SearchOptions(
-            values[self.window], values[self.stride], values[self.top_k], values[self.fit]
-        )
+        self.options = [self.window, self.stride, self.top_k, self.fit]
+        self.inputs: set[Any] = {self.videos, self.query, *self.options, self.picker.dropdown}
 
 
 class Results:
@@ -118,19 +99,9 @@ class Results:
             gr.Markdown(HOW_TO_READ)
         self.found = gr.State([])
         self.chosen = gr.State(0)
-        self.outputs: list[Any] = [
-            self.notices,
-            self.player,
-            self.curve,
-            self.moments,
-            self.table,
-            self.csv,
-            self.srt,
-            self.cut,
-            self.clip,
-            self.found,
-            self.chosen,
-        ]
+        shown = [self.notices, self.player, self.curve, self.moments, self.table]
+        files = [self.csv, self.srt, self.cut, self.clip]
+        self.outputs: list[Any] = [*shown, *files, self.found, self.chosen]
 
 
 #: A moment that was found: its file, start and end in seconds.
@@ -139,12 +110,8 @@ Found = tuple[str, float, float]
 
 def build(services: Services, page: gr.Blocks) -> None:
     """Lay out and wire the tab."""
-    with gr.Tab("Moments", id="moments"):
-        gr.Markdown(
-            "Where in a video does it happen? Search one video or several, however long.",
-            elem_classes="lead",
-        )
-        controls, results = two_columns(Controls, Results)
+    lead = "Where in a video does it happen? Search one video or several, however long."
+    _, controls, results = lay_out_tab("Moments", lead, Controls, Results)
     wire_model_picker(services.store, TASK, controls.picker, page)
     handlers = Handlers(services, controls)
     _wire_search(handlers, controls, results)
@@ -155,13 +122,8 @@ def build(services: Services, page: gr.Blocks) -> None:
 _NOTHING = (gr.skip(),) * 11
 
 
-class Handlers:
+class Handlers(TabHandlers[Controls]):
     """Handlers of the events."""
-
-    def __init__(self, services: Services, controls: Controls) -> None:
-        self._store, self._settings = services.store, services.store.settings
-        self._uploads = Uploads(self._settings)
-        self._controls = controls
 
     @show_errors
     def find(
@@ -170,7 +132,7 @@ class Handlers:
         """Yield the values of `Results.outputs`."""
         controls = self._controls
         files = self._uploads.paths(values[controls.videos], "The video")
-        options = controls.options(values)
+        options = SearchOptions(*(values[one] for one in controls.options))
         lines, _ = split_lines(values[controls.query], "What happens", distinct=False)
         spec = self._store.resolve(values[controls.picker.dropdown], TASK)
         found = yield from find_moments(
@@ -248,28 +210,13 @@ def _gallery(search: MomentSearch, files: list[Path], cancel: CancelToken) -> li
 
 
 def _wire_search(handlers: Handlers, controls: Controls, results: Results) -> None:
-    running = []
-
-    def run_after(event: Any) -> None:
-        running.append(
-            event(
-                handlers.find,
-                controls.inputs,
-                results.outputs,
-                show_progress_on=[results.table],
-                scroll_to_output=True,
-                api_visibility="private",
-                **DEVICE_QUEUE,
-            )
-        )
-
-    run_after(partial(gr.on, [controls.run.click, controls.query.submit]))
-    wire_example_strip(
-        controls.strip,
-        [controls.videos, controls.query],
-        controls.picker.dropdown,
-        lambda filled: run_after(filled.then),
+    find = page_request(
+        handlers.find, controls.inputs, results.outputs, results.table, DEVICE_QUEUE
     )
+    running = [gr.on([controls.run.click, controls.query.submit], **find)]
+    inputs = [controls.videos, controls.query]
+    for filled in wire_example_strip(controls.strip, inputs, controls.picker.dropdown):
+        running.append(filled.then(**find))
     controls.stop.click(None, cancels=running, api_visibility="private")
 
 
@@ -277,12 +224,8 @@ def _wire_moments(handlers: Handlers, controls: Controls, results: Results) -> N
     """Wire new videos, and what is done with a moment that was found."""
     controls.videos.upload(handlers.show_first, controls.videos, results.outputs, **PAGE_EVENT)
     chosen = [results.found, results.chosen]
-    results.moments.select(
-        handlers.go_to,
-        chosen,
-        [results.player, results.chosen, results.cut, results.clip],
-        **PAGE_EVENT,
-    )
+    opened = [results.player, results.chosen, results.cut, results.clip]
+    results.moments.select(handlers.go_to, chosen, opened, **PAGE_EVENT)
     cut = results.cut.click(
         handlers.cut_out, chosen, results.clip, api_visibility="private", **DEVICE_QUEUE
     )

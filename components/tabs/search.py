@@ -3,7 +3,6 @@
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +22,26 @@ from components.render.search import (
 )
 from components.server.blocks import show_errors
 from components.server.services import Services
-from components.server.uploads import Uploads
 from components.widgets.examples import search_examples
 from components.widgets.layout import (
     HIDDEN,
+    TabHandlers,
     browser_secret,
     download_button,
     hidden_html,
+    lay_out_tab,
     offer,
     run_and_stop,
-    two_columns,
 )
 from components.widgets.model_picker import ModelPicker, notices_of, wire_model_picker
 from components.widgets.player import chosen_of, frame_gallery, result_player
-from components.widgets.queues import BATCH_QUEUE, DEVICE_QUEUE, LOOKUP_QUEUE, PAGE_EVENT
+from components.widgets.queues import (
+    BATCH_QUEUE,
+    DEVICE_QUEUE,
+    LOOKUP_QUEUE,
+    PAGE_EVENT,
+    page_request,
+)
 from pipelines.core.errors import InputError, PipelineError
 from pipelines.core.messages import Message
 from pipelines.core.results import FileKind
@@ -111,21 +116,11 @@ class Controls:
             with gr.Row():
                 self.delete = gr.Button("Delete these", size="sm", min_width=120)
                 self.delete_all = gr.Button("Delete the whole index", size="sm", min_width=160)
-
-    @property
-    def shown(self) -> list[Any]:
-        """The components that show the index."""
-        return [self.status, self.names]
-
-    @property
-    def models(self) -> list[Any]:
-        """The models for images and for videos."""
-        return [self.pictures.dropdown, self.videos.dropdown]
-
-    @property
-    def inputs(self) -> list[Any]:
-        """The inputs of a search, in order."""
-        return [self.text, self.image, self.weight, self.top_k, *self.models]
+        self.shown: list[Any] = [self.status, self.names]  # what shows the index
+        self.buttons: list[Any] = [self.add, self.examples, self.stop_adding]
+        models = {self.pictures.dropdown, self.videos.dropdown}
+        self.added: set[Any] = {self.files, *models}
+        self.asked: set[Any] = {self.text, self.image, self.weight, self.top_k, *models}
 
 
 class Results:
@@ -148,41 +143,34 @@ class Results:
         with gr.Accordion("How to read the results", open=False):
             gr.Markdown(HOW_TO_READ)
         self.found = gr.State([])
-        self.outputs: list[Any] = [
-            self.notices,
-            self.picture,
-            self.player,
-            self.gallery,
-            self.table,
-            self.csv,
-            self.found,
-        ]
+        shown = [self.notices, self.picture, self.player, self.gallery, self.table]
+        self.outputs: list[Any] = [*shown, self.csv, self.found]
 
 
 def build(services: Services, page: gr.Blocks) -> None:
     """Lay out and wire the tab."""
-    with gr.Tab("Search", id="search") as tab:
-        gr.Markdown(LEAD, elem_classes="lead")
-        controls, results = two_columns(Controls, Results)
+    tab, controls, results = lay_out_tab("Search", LEAD, Controls, Results)
     wire_model_picker(services.store, "image-text", controls.pictures, page)
     wire_model_picker(services.store, "video-text", controls.videos, page)
     owner = browser_secret(page, "seesay-search")
-    handlers = Handlers(services)
+    handlers = Handlers(services, controls, owner)
     tab.select(handlers.holding, owner, controls.shown, **PAGE_EVENT)
-    _wire_index(handlers, controls, results, owner)
-    _wire_search(handlers, controls, results, owner)
+    search = page_request(
+        handlers.search, {owner, *controls.asked}, results.outputs, results.table, DEVICE_QUEUE
+    )
+    _wire_index(handlers, controls, owner, {**search, "scroll_to_output": False})
+    searched = gr.on([controls.run.click, controls.text.submit], **search)
+    controls.stop.click(None, cancels=searched, api_visibility="private")
+    opened = [results.picture, results.player]
+    results.gallery.select(handlers.open, results.found, opened, **PAGE_EVENT)
 
 
-#: Outputs of a search.
-_NUM_OUTPUTS = 7
-
-
-class Handlers:
+class Handlers(TabHandlers[Controls]):
     """Handlers of the events."""
 
-    def __init__(self, services: Services) -> None:
-        self._store, self._indexes = services.store, services.indexes
-        self._uploads = Uploads(services.store.settings)
+    def __init__(self, services: Services, controls: Controls, owner: gr.BrowserState) -> None:
+        super().__init__(services, controls)
+        self._owner = owner  # holds the key of the visitor's index
 
     @show_errors
     def holding(self, key: str) -> tuple[Any, Any]:
@@ -190,11 +178,11 @@ class Handlers:
         return self._holding(key) if key else (gr.skip(), gr.skip())
 
     @show_errors
-    def add(
-        self, files: list[str] | None, key: str, model: str, video_model: str
-    ) -> Iterator[tuple[Any, ...]]:
+    def add(self, values: dict[Any, Any]) -> Iterator[tuple[Any, ...]]:
         """Add files to the index; yields how far it is."""
-        order = make_order(self._store, self._uploads, files, key, model, video_model)
+        controls, key = self._controls, values[self._owner]
+        models = [values[one.dropdown] for one in (controls.pictures, controls.videos)]
+        order = make_order(self._store, self._uploads, values[controls.files], key, *models)
         outcomes: dict[int, FileOutcome] = {}
         sent = ""
         with closing(add_files(self._store, self._indexes, order)) as run:
@@ -218,33 +206,33 @@ class Handlers:
         if not names:
             raise InputError("Nothing is chosen. Choose files of the index, then press Delete.")
         deleted = delete_files(self._indexes, owner_of(key), names, DELETE_WAIT_S)
-        holding, left = self._holding(key)
-        return holding + _deleted_note(len(deleted)), left
+        return self._less(key, len(deleted))
 
     @show_errors
     def delete_all(self, key: str) -> tuple[Any, Any]:
         """Delete the whole index."""
-        count = self._indexes.forget(owner_of(key), DELETE_WAIT_S)
+        return self._less(key, self._indexes.forget(owner_of(key), DELETE_WAIT_S))
+
+    def _less(self, key: str, count: int) -> tuple[Any, Any]:
         holding, left = self._holding(key)
-        return holding + _deleted_note(count), left
+        return holding + fmt.notices([Message("{count:,} files deleted.", count=count)]), left
 
     @show_errors
-    def search(
-        self,
-        key: str,
-        text: str,
-        image: str | None,
-        weight: float,
-        top_k: int,
-        model: str,
-        video_model: str,
-    ) -> Iterator[tuple[Any, ...]]:
+    def search(self, values: dict[Any, Any]) -> Iterator[tuple[Any, ...]]:
         """Yield the values of `Results.outputs`, with what fits the text, the image or both."""
-        like = self._uploads.path(image, "The picture") if image else None
-        query = Query(text=text or "", image=like, text_weight=weight, top_k=top_k)
-        models: dict[FileKind, str] = {"picture": model, "video": video_model}
-        for found in search(self._store, self._indexes, key, query, models):
-            yield (gr.skip(),) * _NUM_OUTPUTS if found is None else self._shown(found, models)
+        controls, image = self._controls, values[self._controls.image]
+        query = Query(
+            text=values[controls.text] or "",
+            image=self._uploads.path(image, "The picture") if image else None,
+            text_weight=values[controls.weight],
+            top_k=values[controls.top_k],
+        )
+        models: dict[FileKind, str] = {
+            "picture": values[controls.pictures.dropdown],
+            "video": values[controls.videos.dropdown],
+        }
+        for found in search(self._store, self._indexes, values[self._owner], query, models):
+            yield (gr.skip(),) * 7 if found is None else self._shown(found, models)
 
     @show_errors
     def open(self, found: list[tuple[str, float, bool]], event: gr.SelectData) -> tuple[Any, Any]:
@@ -260,7 +248,7 @@ class Handlers:
 
     def _holding(self, key: str) -> tuple[Any, Any]:
         owner = owner_of(key)
-        line = holding_line(self._indexes.summary(owner), self._store.settings.index_hours)
+        line = holding_line(self._indexes.summary(owner), self._settings.index_hours)
         return line, gr.update(choices=self._indexes.names(owner)[:NAMES_SHOWN], value=[])
 
     def _there(self, path: str) -> Path | None:
@@ -271,7 +259,6 @@ class Handlers:
             return None
 
     def _shown(self, found: SearchResult, models: dict[FileKind, str]) -> tuple[Any, ...]:
-        """Return the values of the outputs of a search."""
         spec = self._store.resolve(models["picture"], "image-text")
         notices = notices_of(self._store, spec, found.notes)
         if not found.found:
@@ -286,7 +273,7 @@ class Handlers:
             *_opened(*first),
             gr.update(value=images, visible=True, selected_index=None),
             found_table(found),
-            offer(self._store.settings, "found.csv", found_csv(found)),
+            offer(self._settings, "found.csv", found_csv(found)),
             opened,
         )
 
@@ -307,10 +294,6 @@ class Handlers:
         ]
 
 
-def _deleted_note(count: int) -> str:
-    return fmt.notices([Message("{count:,} files deleted.", count=count)])
-
-
 def _as_image(jpeg: bytes) -> Image.Image:
     """Return a thumbnail as an image, a grey one where there is none."""
     if not jpeg:
@@ -329,68 +312,38 @@ def _opened(path: str, start_s: float, is_video: bool) -> tuple[Any, Any]:
 
 
 def _buttons(*, running: bool) -> tuple[Any, Any, Any]:
-    """Return Add, the examples, and Stop."""
     idle = gr.update(visible=not running)
     return idle, idle, gr.update(visible=running)
 
 
 def _wire_index(
-    handlers: Handlers, controls: Controls, results: Results, owner: gr.BrowserState
+    handlers: Handlers, controls: Controls, owner: gr.BrowserState, search: dict[str, Any]
 ) -> None:
-    buttons = [controls.add, controls.examples, controls.stop_adding]
-    running = []
-
-    def add_after(event: Any) -> Any:
-        added = event(
+    """Wire what changes the index; after the examples were added, `search` follows."""
+    outputs = [*controls.shown, *controls.buttons]
+    demo, filmed = search_examples()
+    taken = controls.examples.click(
+        lambda key: demo if CATALOGUE[key].demo else filmed,
+        controls.pictures.dropdown,
+        [controls.files, controls.text],
+        **PAGE_EVENT,
+    )
+    running = [
+        start(
             handlers.add,
-            [controls.files, owner, *controls.models],
-            [*controls.shown, *buttons],
+            {owner, *controls.added},
+            outputs,
             show_progress_on=[controls.status],
             api_visibility="private",
             **BATCH_QUEUE,
         )
+        for start in (controls.add.click, taken.success)
+    ]
+    for added in running:
         # a run that is stopped counts as failed, and comes here once it is over
-        added.failure(handlers.ended, owner, [*controls.shown, *buttons], **PAGE_EVENT)
-        running.append(added)
-        return added
-
-    add_after(controls.add.click)
-    demo, filmed = search_examples()
-
-    def take(key: str) -> tuple[list[str], str]:
-        return demo if CATALOGUE[key].demo else filmed
-
-    taken = controls.examples.click(
-        take, controls.pictures.dropdown, [controls.files, controls.text], **PAGE_EVENT
-    )
-    add_after(taken.success).success(
-        handlers.search,
-        [owner, *controls.inputs],
-        results.outputs,
-        show_progress_on=[results.table],
-        api_visibility="private",
-        **DEVICE_QUEUE,
-    )
+        added.failure(handlers.ended, owner, outputs, **PAGE_EVENT)
+    running[1].success(**search)
     controls.stop_adding.click(None, cancels=running, api_visibility="private")
     queue = {"api_visibility": "private", **LOOKUP_QUEUE}
     controls.delete.click(handlers.delete, [owner, controls.names], controls.shown, **queue)
     controls.delete_all.click(handlers.delete_all, owner, controls.shown, **queue)
-
-
-def _wire_search(
-    handlers: Handlers, controls: Controls, results: Results, owner: gr.BrowserState
-) -> None:
-    start = partial(gr.on, [controls.run.click, controls.text.submit])
-    searched = start(
-        handlers.search,
-        [owner, *controls.inputs],
-        results.outputs,
-        show_progress_on=[results.table],
-        scroll_to_output=True,
-        api_visibility="private",
-        **DEVICE_QUEUE,
-    )
-    controls.stop.click(None, cancels=searched, api_visibility="private")
-    results.gallery.select(
-        handlers.open, results.found, [results.picture, results.player], **PAGE_EVENT
-    )

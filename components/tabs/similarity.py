@@ -1,7 +1,6 @@
 """Texts and images compared: a ranking, a matrix, vectors as a file."""
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import gradio as gr
@@ -11,19 +10,15 @@ from components.render.html import paragraph
 from components.server.blocks import show_errors
 from components.server.services import Services
 from components.server.translate import say
-from components.server.uploads import Uploads, one_query
-from components.widgets.examples import (
-    example_strip,
-    similarity_examples,
-    wire_example_strip,
-)
-from components.widgets.layout import HIDDEN, hidden_html, offer, two_columns
+from components.server.uploads import one_query
+from components.widgets.examples import example_strip, similarity_examples, wire_example_strip
+from components.widgets.layout import HIDDEN, TabHandlers, hidden_html, lay_out_tab, offer
 from components.widgets.model_lease import lease
 from components.widgets.model_picker import ModelPicker, notices_of, wire_model_picker
-from components.widgets.queues import BATCHED_QUEUE, PAGE_EVENT
+from components.widgets.queues import BATCHED_QUEUE, PAGE_EVENT, page_request
 from pipelines.core.errors import InputError
 from pipelines.core.results import Embeddings
-from pipelines.core.spec import Task
+from pipelines.core.spec import ModelSpec, Task
 from pipelines.core.text import split_lines
 from pipelines.media.images import NamedImage
 from pipelines.models.notes import repeated_notes
@@ -71,11 +66,8 @@ class Controls:
             self.matrix = gr.Button("Matrix: all texts × all pictures", size="sm", min_width=140)
             self.embed = gr.Button("Embeddings as a file (.npz)", size="sm", min_width=140)
         self.picker = ModelPicker(TASK)
-
-    @property
-    def asked(self) -> list[Any]:
-        """The inputs of every handler, in order."""
-        return [self.text, self.image, self.texts, self.files, self.picker.dropdown]
+        asked = {self.text, self.image, self.texts, self.files}
+        self.inputs: set[Any] = {*asked, self.picker.dropdown}
 
 
 class Results:
@@ -101,45 +93,33 @@ class Results:
 
 def build(services: Services, page: gr.Blocks) -> None:
     """Lay out and wire the tab."""
-    with gr.Tab("Similarity", id="similarity"):
-        gr.Markdown(
-            "What is most like this? Compare a text or a picture with many others.",
-            elem_classes="lead",
-        )
-        controls, results = two_columns(Controls, Results)
+    lead = "What is most like this? Compare a text or a picture with many others."
+    _, controls, results = lay_out_tab("Similarity", lead, Controls, Results)
     wire_model_picker(services.store, TASK, controls.picker, page)
-    _wire(Handlers(services), controls, results)
+    _wire(Handlers(services, controls), controls, results)
 
 
 #: Values of the outputs that change nothing.
 _NOTHING = (gr.skip(),) * 5
 
 
-class Handlers:
+class Handlers(TabHandlers[Controls]):
     """Handlers of the events; each yields the values of `Results.outputs`."""
-
-    def __init__(self, services: Services) -> None:
-        self._store, self._settings = services.store, services.store.settings
-        self._uploads = Uploads(self._settings)
 
     @show_errors
     def rank(
-        self,
-        text: str,
-        image: str | None,
-        texts: str,
-        files: list[str] | None,
-        key: str,
-        progress: gr.Progress = gr.Progress(),
+        self, values: dict[Any, Any], progress: gr.Progress = gr.Progress()
     ) -> Iterator[tuple[Any, ...]]:
         """Rank the texts and images by their similarity to the query."""
-        query = one_query(text, self._uploads.image(image, "The query"))
-        images = self._uploads.images(files, "pictures")
+        controls, texts = self._controls, values[self._controls.texts]
+        image = self._uploads.image(values[controls.image], "The query")
+        query = one_query(values[controls.text], image)
+        images = self._uploads.images(values[controls.files], "pictures")
         lines, repeated = split_lines(texts, "texts") if texts.strip() else ([], [])
-        spec = self._store.resolve(key, TASK)
-        with lease(self._store, spec, TASK) as held:
-            yield from held.wait(_NOTHING, lambda clip: clip.prepare(lines, images), progress)
-            answer = held.pipeline.rank(query, lines, images)
+        spec = self._store.resolve(values[controls.picker.dropdown], TASK)
+        answer = yield from self._compute(
+            spec, lines, images, lambda clip: clip.rank(query, lines, images), progress
+        )
         ranked = [
             (str(images[row.index].path), f"{row.rank} · {say(row.verdict)}")
             for row in answer.rows
@@ -155,81 +135,71 @@ class Handlers:
 
     @show_errors
     def matrix(
-        self,
-        text: str,
-        image: str | None,
-        texts: str,
-        files: list[str] | None,
-        key: str,
-        progress: gr.Progress = gr.Progress(),
+        self, values: dict[Any, Any], progress: gr.Progress = gr.Progress()
     ) -> Iterator[tuple[Any, ...]]:
         """Compare all texts with all images."""
-        lines, images = self._everything(text, image, texts, files)
-        spec = self._store.resolve(key, TASK)
-        with lease(self._store, spec, TASK) as held:
-            yield from held.wait(_NOTHING, lambda clip: clip.prepare(lines, images), progress)
-            answer = held.pipeline.matrix(lines, images)
+        spec, lines, images = self._everything(values)
+        answer = yield from self._compute(
+            spec, lines, images, lambda clip: clip.matrix(lines, images), progress
+        )
         notices = notices_of(self._store, spec, answer.notes)
         csv = offer(self._settings, "matrix.csv", fmt.matrix_csv(answer))
         yield notices, HIDDEN, fmt.matrix_table(answer), csv, HIDDEN
 
     @show_errors
     def embed(
-        self,
-        text: str,
-        image: str | None,
-        texts: str,
-        files: list[str] | None,
-        key: str,
-        progress: gr.Progress = gr.Progress(),
+        self, values: dict[Any, Any], progress: gr.Progress = gr.Progress()
     ) -> Iterator[tuple[Any, ...]]:
         """Write the vectors of all texts and images to a file."""
-        lines, images = self._everything(text, image, texts, files)
-        spec = self._store.resolve(key, TASK)
-        with lease(self._store, spec, TASK) as held:
-            yield from held.wait(_NOTHING, lambda clip: clip.prepare(lines, images), progress)
-            clip = held.pipeline
-            parts: list[Embeddings] = [clip.embed_texts(lines)] if lines else []
-            parts += [clip.embed_images(images)] if images else []
+        spec, lines, images = self._everything(values)
+
+        def vectors(clip: Any) -> list[Embeddings]:
+            parts = [clip.embed_texts(lines)] if lines else []
+            return parts + ([clip.embed_images(images)] if images else [])
+
+        parts = yield from self._compute(spec, lines, images, vectors, progress)
         notes = [note for part in parts for note in part.notes]
         notes += [reason for part in parts for _, reason in part.errors]
         npz = offer(self._settings, "embeddings.npz", fmt.embeddings_npz(parts))
         notices = notices_of(self._store, spec, notes)
         yield notices, HIDDEN, fmt.embeddings_summary(parts), HIDDEN, npz
 
-    def _everything(
-        self, text: str, image: str | None, texts: str, files: list[str] | None
-    ) -> tuple[list[str], list[NamedImage]]:
-        joined = "\n".join(part for part in (text, texts) if part.strip())
+    def _everything(self, values: dict[Any, Any]) -> tuple[ModelSpec, list[str], list[NamedImage]]:
+        controls = self._controls
+        texts = (values[controls.text], values[controls.texts])
+        joined = "\n".join(part for part in texts if part.strip())
         lines = split_lines(joined, "texts")[0] if joined else []
-        query = self._uploads.image(image, "The query")
-        images = ([query] if query else []) + self._uploads.images(files, "pictures")
+        query = self._uploads.image(values[controls.image], "The query")
+        images = ([query] if query else []) + self._uploads.images(
+            values[controls.files], "pictures"
+        )
         if not lines and not images:
             raise InputError("There is nothing to compare. Give texts, pictures, or both.")
-        return lines, images
+        return self._store.resolve(values[controls.picker.dropdown], TASK), lines, images
+
+    def _compute(
+        self,
+        spec: ModelSpec,
+        lines: list[str],
+        images: list[NamedImage],
+        work: Callable[[Any], Any],
+        progress: gr.Progress,
+    ) -> Generator[tuple[Any, ...], None, Any]:
+        with lease(self._store, spec, TASK) as held:
+            yield from held.wait(_NOTHING, lambda clip: clip.prepare(lines, images), progress)
+            return work(held.pipeline)
 
 
 def _wire(handlers: Handlers, controls: Controls, results: Results) -> None:
-    ask: dict[str, Any] = {
-        "inputs": controls.asked,
-        "outputs": results.outputs,
-        "show_progress_on": [results.table],
-        "scroll_to_output": True,
-        "api_visibility": "private",
-        **BATCHED_QUEUE,
-    }
-
-    def run_after(event: Any) -> None:
-        event(fn=handlers.rank, **ask)
-
-    run_after(partial(gr.on, [controls.rank.click, controls.text.submit]))
-    controls.matrix.click(fn=handlers.matrix, **ask)
-    controls.embed.click(fn=handlers.embed, **ask)
+    rank, matrix, embed = (
+        page_request(fn, controls.inputs, results.outputs, results.table, BATCHED_QUEUE)
+        for fn in (handlers.rank, handlers.matrix, handlers.embed)
+    )
+    gr.on([controls.rank.click, controls.text.submit], **rank)
+    controls.matrix.click(**matrix)
+    controls.embed.click(**embed)
     for strip in controls.strip.strips:
         strip.click(lambda: None, None, controls.image, **PAGE_EVENT)
-    wire_example_strip(
-        controls.strip,
-        [controls.text, controls.texts, controls.files],
-        controls.picker.dropdown,
-        lambda filled: run_after(filled.then),
-    )
+    inputs = [controls.text, controls.texts, controls.files]
+    for filled in wire_example_strip(controls.strip, inputs, controls.picker.dropdown):
+        filled.then(**rank)

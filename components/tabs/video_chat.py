@@ -13,7 +13,6 @@ from components.render.video_chat import as_markdown, from_markdown
 from components.server.blocks import show_errors
 from components.server.services import Services
 from components.server.translate import say
-from components.server.uploads import Uploads
 from components.widgets import chat
 from components.widgets.chat import (
     Message,
@@ -24,13 +23,9 @@ from components.widgets.chat import (
     back_to_question,
     said,
 )
-from components.widgets.examples import (
-    example_strip,
-    video_chat_examples,
-    wire_example_strip,
-)
+from components.widgets.examples import example_strip, video_chat_examples, wire_example_strip
 from components.widgets.generation import GenerationControls
-from components.widgets.layout import hidden_html, offer, show, time_range, two_columns
+from components.widgets.layout import TabHandlers, hidden_html, lay_out_tab, offer, show, time_range
 from components.widgets.model_lease import lease
 from components.widgets.model_picker import ModelPicker, notices_of, wire_model_picker
 from components.widgets.player import Player
@@ -61,19 +56,13 @@ HOW_IT_LOOKS = (
 
 
 class Controls:
-    """What a visitor sets, and what the page shows of the video.
-
-    Attributes:
-        plan: what a question would take, and how far the video is prepared.
-        film: the frames that the model saw.
-        shown: the frames that `film` shows.
-    """
+    """What a visitor sets, and what the page shows of the video."""
 
     def __init__(self) -> None:
         self.video = Player(label="Video", height=320, sources=["upload"])
-        self.film = hidden_html()
+        self.film = hidden_html()  # the frames that the model saw
         self.strip = example_strip(lambda: gr.Video(render=False), *video_chat_examples())
-        self.plan = hidden_html()
+        self.plan = hidden_html()  # what a question would take, and how far the video is prepared
         with gr.Accordion("How closely, and which part", open=False):
             self.max_frames = gr.Slider(
                 8,
@@ -93,13 +82,9 @@ class Controls:
             gr.Markdown(HOW_IT_LOOKS)
         self.settings = GenerationControls(256, longest=1024, beams=False)
         self.picker = ModelPicker(TASK)
-        self.shown = gr.State(None)
-
-    @property
-    def inputs(self) -> list[Any]:
-        """Every input but the video."""
+        self.shown = gr.State(None)  # the frames that `film` shows
         own = [self.max_frames, self.start, self.end, self.compress, self.picker.dropdown]
-        return [*own, *self.settings.inputs]
+        self.inputs: list[Any] = [*own, *self.settings.inputs]
 
     def part(self, values: dict[Any, Any]) -> Part:
         """Return the part of the video that the model sees, of a request's values by component.
@@ -116,33 +101,27 @@ class Controls:
 
 def build(services: Services, page: gr.Blocks) -> None:
     """Lay out and wire the tab."""
-    with gr.Tab("Video chat", id="video-chat"):
-        gr.Markdown(
-            "What happens in this video? Ask in as many turns as you like.", elem_classes="lead"
-        )
-        controls, panel = two_columns(Controls, _lay_out_chat)
+    lead = "What happens in this video? Ask in as many turns as you like."
+    wording = Wording(as_markdown, from_markdown, markdown=True)
+    _, controls, panel = lay_out_tab(
+        "Video chat", lead, Controls, lambda: Panel(EMPTY, "What happens in the video?", wording)
+    )
     wire_model_picker(services.store, TASK, controls.picker, page)
     handlers = Handlers(services, controls, panel)
     _wire_chat(handlers, controls, panel)
     _wire_prepare(handlers, controls)
 
 
-def _lay_out_chat() -> Panel:
-    wording = Wording(as_markdown, from_markdown, markdown=True)
-    return Panel(EMPTY, "What happens in the video?", wording)
-
-
 #: Values of the outputs of an answer that change nothing.
 _NOTHING = (gr.skip(),) * 6
 
 
-class Handlers:
+class Handlers(TabHandlers[Controls]):
     """Handlers of the events."""
 
     def __init__(self, services: Services, controls: Controls, panel: Panel) -> None:
-        self._store, self._settings = services.store, services.store.settings
-        self._uploads = Uploads(self._settings)
-        self._controls, self._panel = controls, panel
+        super().__init__(services, controls)
+        self._panel = panel
 
     @show_errors
     def answer(
@@ -268,12 +247,9 @@ def _wire_chat(handlers: Handlers, controls: Controls, panel: Panel) -> None:
         also=[controls.film, controls.shown],
         emptied=[gr.update(value="", visible=False), None],
     )
-    wire_example_strip(
-        controls.strip,
-        [controls.video, panel.question],
-        controls.picker.dropdown,
-        lambda filled: None,  # an example fills in video and question; the visitor presses Ask
-    )
+    # an example fills in video and question; the visitor presses Ask
+    filled_in = [controls.video, panel.question]
+    wire_example_strip(controls.strip, filled_in, controls.picker.dropdown)
 
 
 def _wire_prepare(handlers: Handlers, controls: Controls) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from components.server.blocks import show_errors
+from components.widgets.layout import HIDDEN, download_button, hidden_html
 from components.widgets.queues import DEVICE_QUEUE, PAGE_EVENT
 from pipelines.core.errors import InputError
 
@@ -23,7 +24,6 @@ def plain_messages(value: Any) -> list[Message]:
 
 
 def _text_of(content: Any) -> str:
-    """Return the text of a message's content: a text, a part, or a list of parts."""
     if isinstance(content, (list, tuple)):
         return "".join(_text_of(part) for part in content)
     if isinstance(content, dict):
@@ -51,41 +51,27 @@ def as_text(messages: Sequence[Message]) -> str:
 
 @dataclass(frozen=True)
 class Wording:
-    """Conversion of the texts of a conversation to what the page shows, and back.
+    """Conversion of the texts of a conversation to what the page shows, and back."""
 
-    Attributes:
-        shown: text of a message -> value of the chat component.
-        said: the reverse.
-        markdown: whether the value is Markdown.
-    """
+    shown: Callable[[str], str] = str  # text of a message -> value of the chat component
+    said: Callable[[str], str] = str  # the reverse
+    markdown: bool = False  # whether the value is Markdown
 
-    shown: Callable[[str], str] = str
-    said: Callable[[str], str] = str
-    markdown: bool = False
+
+PLAIN = Wording()
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Subject of a conversation.
+    """Subject of a conversation."""
 
-    Attributes:
-        media: the component that holds it; its value is a path.
-        missing: message where it holds nothing.
-        empty: message where there is no question.
-    """
-
-    media: Any
-    missing: str
-    empty: str
+    media: Any  # the component that holds it; its value is a path
+    missing: str  # message where it holds nothing
+    empty: str  # message where there is no question
 
 
 class Panel:
     """Components of a conversation.
-
-    Args:
-        placeholder: shown while there are no messages.
-        example: of a question.
-        wording: conversion of its texts.
 
     Attributes:
         about: the file that the conversation is about; None also where the state of a session
@@ -93,14 +79,9 @@ class Panel:
         busy: whether an answer is being given.
     """
 
-    def __init__(
-        self,
-        placeholder: str,
-        example: str,
-        wording: Wording = Wording(),  # noqa: B008
-    ) -> None:
+    def __init__(self, placeholder: str, example: str, wording: Wording = PLAIN) -> None:
         self.wording = wording
-        self.notices = gr.HTML(visible=False, padding=False)
+        self.notices = hidden_html()
         self.chat = gr.Chatbot(
             label="Conversation",
             show_label=False,
@@ -114,7 +95,7 @@ class Panel:
             allow_tags=False,
             layout="bubble",
         )
-        self.meter = gr.HTML(visible=False, padding=False)
+        self.meter = hidden_html()
         self.question = gr.Textbox(
             label="Question", placeholder=example, max_lines=4, autofocus=False
         )
@@ -123,18 +104,10 @@ class Panel:
             self.stop = gr.Button("Stop", min_width=80, scale=0)
         with gr.Row():
             self.clear = gr.Button("New conversation", size="sm", min_width=140)
-            self.download = gr.DownloadButton("Download", visible=False, size="sm", min_width=140)
+            self.download = download_button("Download")
         self.about, self.busy = gr.State(None), gr.State(False)
-
-    @property
-    def outputs(self) -> list[Any]:
-        """The outputs of an answer, in order."""
-        return [self.notices, self.chat, self.meter, self.download]
-
-    @property
-    def state(self) -> list[Any]:
-        """The outputs that change with `busy`."""
-        return [self.busy, self.ask]
+        self.outputs: list[Any] = [self.notices, self.chat, self.meter, self.download]
+        self.state: list[Any] = [self.busy, self.ask]  # the outputs that change with `busy`
 
     def messages(self, value: Any) -> list[Message]:
         """Return the conversation that the chat component holds."""
@@ -158,14 +131,9 @@ def wire(
 ) -> None:
     """Wire a conversation.
 
-    Args:
-        panel: its components.
-        subject: what it is about.
-        answer: streams values for the panel's outputs and for `also`, given the values by
-            component of the subject, the chat and `inputs`.
-        inputs: further inputs of `answer`.
-        also: its further outputs.
-        emptied: values of `also` without a conversation.
+    `answer` streams values for the panel's outputs and for `also`, given the values by component
+    of the subject, the chat and `inputs`. `emptied` are the values of `also` without a
+    conversation.
     """
     reply: dict[str, Any] = {
         "fn": answer,
@@ -183,8 +151,7 @@ def wire(
             ended(lambda: _BUSY[False], None, panel.state, **PAGE_EVENT)
     panel.stop.click(None, None, None, cancels=running)
 
-    hidden = gr.update(visible=False)
-    empty: tuple[Any, ...] = (hidden, [], gr.update(value="", visible=False), hidden, *emptied)
+    empty: tuple[Any, ...] = (HIDDEN, [], gr.update(value="", visible=False), HIDDEN, *emptied)
 
     def other_subject(media: str | None, about: str | None) -> Any:
         return gr.skip() if media == about else (*empty, None)
@@ -237,15 +204,10 @@ def _questions(panel: Panel, subject: Subject) -> list[Any]:
     both, held = [panel.chat, panel.question], [panel.chat, panel.busy]
     begun = [panel.chat, *panel.state]
     panel.chat.undo(show_errors(undone), held, both, **PAGE_EVENT)
-    asked = gr.on(
-        [panel.ask.click, panel.question.submit],
-        show_errors(add),
-        [panel.question, panel.chat, subject.media, panel.about, panel.busy],
-        [*both, panel.about, *panel.state],
-        **PAGE_EVENT,
-    )
+    given = [panel.question, panel.chat, subject.media, panel.about, panel.busy]
+    asked, outputs = [panel.ask.click, panel.question.submit], [*both, panel.about, *panel.state]
     return [
-        asked,
+        gr.on(asked, show_errors(add), given, outputs, **PAGE_EVENT),
         panel.chat.retry(show_errors(again), held, begun, **PAGE_EVENT),
         panel.chat.edit(show_errors(edited), held, begun, **PAGE_EVENT),
     ]
@@ -260,12 +222,7 @@ def answered(messages: Sequence[Message]) -> int:
 
 
 def _settled(panel: Panel, chat: Any, busy: bool) -> list[Message]:
-    """Return the messages of a conversation while no answer is being given.
-
-    Raises:
-        InputError: one is; its next piece would overwrite a change.
-    """
-    if busy:
+    if busy:  # the next piece of an answer would overwrite a change
         raise InputError(
             "An answer is still coming. Wait for its end, or press Stop; then ask again.",
             title="One question at a time",

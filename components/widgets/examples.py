@@ -22,16 +22,14 @@ Rows = Sequence[Sequence[Any]]
 
 @dataclass(frozen=True)
 class ExampleStrip:
-    """Clickable examples of a tab.
+    """Clickable examples of a tab, of which one set is shown.
 
-    Attributes:
-        strips: the set for the demo model, the set for real ones, and where there are any the set
-            for real ones that are asked in Chinese; one of them is shown.
-        rows: for each strip, the values that a click on an entry gives to the inputs.
+    The sets are those for the demo model, for real ones, and where there are any for real ones
+    that are asked in Chinese.
     """
 
     strips: tuple[gr.Dataset, ...]
-    rows: tuple[Sequence[Sequence[Any]], ...]
+    rows: tuple[Rows, ...]  # for each strip, the values that a click gives to the inputs
 
     def shown_for(self, key: str) -> int:
         """Return which strip suits a model, in the language that it is asked in."""
@@ -41,18 +39,12 @@ class ExampleStrip:
 
 
 def example_strip(
-    shown: Callable[[], Any],
-    demo: Sequence[Sequence[Any]],
-    real: Sequence[Sequence[Any]],
-    chinese: Sequence[Sequence[Any]] = (),
+    shown: Callable[[], Any], demo: Rows, real: Rows, chinese: Rows = ()
 ) -> ExampleStrip:
     """Lay out strips of examples, of which the one that suits the chosen model is shown.
 
-    Args:
-        shown: makes the component that displays the first value of a row.
-        demo: rows for the demo model; the first value is displayed, the others are filled in.
-        real: likewise for real models.
-        chinese: likewise for real models that are asked in Chinese; as `real` where empty.
+    `shown` makes the component that displays the first value of a row. Without rows in Chinese,
+    models that are asked in it have those of `real`.
     """
     sets = (demo, real, chinese) if chinese else (demo, real)
     strips = tuple(
@@ -70,24 +62,19 @@ def example_strip(
     return ExampleStrip(strips, sets)
 
 
-def wire_example_strip(
-    strip: ExampleStrip, inputs: list[Any], dropdown: gr.Dropdown, then: Callable[[Any], Any]
-) -> None:
-    """Fill the inputs when an example is clicked, then run; show the strip that suits the model.
+def wire_example_strip(strip: ExampleStrip, inputs: list[Any], dropdown: gr.Dropdown) -> list[Any]:
+    """Show the strip that suits the model of the dropdown; a click fills an input with each value.
 
-    Args:
-        strip: the examples; of each row the first value is shown and all fill `inputs`.
-        inputs: components, one for each value of a row.
-        dropdown: the model picker.
-        then: given the event of the click, adds what happens next.
+    Returns the events that fill the inputs.
     """
+    filled = []
     for dataset, rows in zip(strip.strips, strip.rows, strict=True):
 
-        def fill(index: int, rows: Sequence[Sequence[Any]] = rows) -> Any:
+        def fill(index: int, rows: Rows = rows) -> Any:
             values = list(rows[index])
             return values[0] if len(values) == 1 else values
 
-        then(dataset.click(fill, dataset, inputs, **PAGE_EVENT))
+        filled.append(dataset.click(fill, dataset, inputs, **PAGE_EVENT))
 
     def choose(key: str) -> list[Any]:
         shown = strip.shown_for(key)
@@ -95,9 +82,20 @@ def wire_example_strip(
         return [gr.update(visible=index == shown and bool(row)) for index, row in rows]
 
     dropdown.change(choose, dropdown, list(strip.strips), **PAGE_EVENT)
+    return filled
 
 
-#: Labels of the photos of `classify_examples`, for models that are asked in Chinese.
+#: Photos and videos that come with gradio.
+PHOTOS = [get_image(name) for name in ("cheetah1.jpg", "lion.jpg", "bus.png", "tower.jpg")]
+WORLD, COUNTDOWN = get_video("world.mp4"), get_video("a.mp4")
+
+#: Labels of the photos, and for models that are asked in Chinese.
+LABELS = (
+    "cheetah\nleopard\nhouse cat\nlion\ndog",
+    "lion\ntiger\nhorse\nsavanna\ncity street",
+    "bus\ntrain\ntruck\nbicycle\nbridge",
+    "tower\nlighthouse\nchurch\nskyscraper\nbridge",
+)
 CHINESE_LABELS = (
     "猎豹\n豹子\n家猫\n狮子\n狗",
     "狮子\n老虎\n马\n草原\n城市街道",
@@ -115,29 +113,26 @@ CHINESE_QUERIES = (
 CHINESE_QUESTIONS = ("从头到尾描述看到了什么。", "出现了哪些文字，分别在什么时候？")
 
 
-def drawn_examples() -> list[dict[str, Any]]:
-    """Return the entries of `assets/examples/examples.json` with absolute paths."""
+def _entries(name: str) -> list[dict[str, Any]]:
+    """Return the entries of a file of `assets/examples` with absolute paths."""
     folder = ASSETS / "examples"
-    entries = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
+    entries = json.loads((folder / name).read_text(encoding="utf-8"))
     return [{**entry, "path": str(folder / entry["file"])} for entry in entries]
 
 
 def classify_examples() -> tuple[Rows, Rows, Rows]:
     """Return (drawn, photos, photos in Chinese): rows of image and labels."""
-    drawn = [[entry["path"], "\n".join(entry["labels"])] for entry in drawn_examples()]
-    photos = [
-        [get_image("cheetah1.jpg"), "cheetah\nleopard\nhouse cat\nlion\ndog"],
-        [get_image("lion.jpg"), "lion\ntiger\nhorse\nsavanna\ncity street"],
-        [get_image("bus.png"), "bus\ntrain\ntruck\nbicycle\nbridge"],
-        [get_image("tower.jpg"), "tower\nlighthouse\nchurch\nskyscraper\nbridge"],
-    ]
-    chinese = [[row[0], said] for row, said in zip(photos, CHINESE_LABELS, strict=True)]
+    drawn = [[entry["path"], "\n".join(entry["labels"])] for entry in _entries("examples.json")]
+    photos, chinese = (
+        [[photo, said] for photo, said in zip(PHOTOS, labels, strict=True)]
+        for labels in (LABELS, CHINESE_LABELS)
+    )
     return drawn, photos, chinese
 
 
 def similarity_examples() -> tuple[Rows, Rows, Rows]:
     """Return (drawn, photos, photos in Chinese): rows of query, candidate texts and images."""
-    drawn = drawn_examples()
+    drawn = _entries("examples.json")
     pictures = [entry["path"] for entry in drawn]
     truths = [entry["captions"][0] for entry in drawn]
     demo = [
@@ -148,38 +143,28 @@ def similarity_examples() -> tuple[Rows, Rows, Rows]:
         ]
         for index in (0, 1, 3)
     ]
-    photos = [get_image(n) for n in ("cheetah1.jpg", "lion.jpg", "bus.png", "tower.jpg")]
     real = [
-        ["a big cat in the wild", "a cheetah\na bus on the road\nan old tower", photos],
-        ["something people travel in", "a lion\na train\na bicycle", photos],
+        ["a big cat in the wild", "a cheetah\na bus on the road\nan old tower", PHOTOS],
+        ["something people travel in", "a lion\na train\na bicycle", PHOTOS],
     ]
-    chinese = [[query, texts, photos] for query, texts in CHINESE_QUERIES]
+    chinese = [[query, texts, PHOTOS] for query, texts in CHINESE_QUERIES]
     return demo, real, chinese
 
 
 def describe_examples() -> tuple[Rows, Rows]:
     """Return (drawn, photos): rows of an image."""
-    drawn = [[entry["path"]] for entry in drawn_examples()]
-    photos = [[get_image(n)] for n in ("cheetah1.jpg", "lion.jpg", "bus.png", "tower.jpg")]
-    return drawn, photos
+    drawn, photos = batch_examples()
+    return [[path] for path in drawn], [[path] for path in photos]
 
 
 def batch_examples() -> tuple[list[str], list[str]]:
     """Return (drawn, photos): images to caption."""
-    drawn, photos = describe_examples()
-    return [row[0] for row in drawn], [row[0] for row in photos]
+    return [entry["path"] for entry in _entries("examples.json")], PHOTOS
 
 
 def drawn_videos() -> list[dict[str, Any]]:
-    """Return the entries of `assets/examples/videos.json` with absolute paths; none without it.
-
-    Each has "file", and "texts", of which some fit, or a "query" that happens somewhere in it.
-    """
-    folder = ASSETS / "examples"
-    if not (folder / "videos.json").is_file():
-        return []
-    entries = json.loads((folder / "videos.json").read_text(encoding="utf-8"))
-    return [{**entry, "path": str(folder / entry["file"])} for entry in entries]
+    """Return drawn videos: "path", and "texts", of which some fit, or a "query" that happens."""
+    return _entries("videos.json")
 
 
 def match_examples() -> tuple[Rows, Rows]:
@@ -187,12 +172,12 @@ def match_examples() -> tuple[Rows, Rows]:
     drawn = [[e["path"], "\n".join(e["texts"])] for e in drawn_videos() if e["texts"]]
     filmed = [
         [
-            get_video("world.mp4"),
+            WORLD,
             "the earth turns at night, seen from space\nthe moon rises over a lake\n"
             "a ball rolls over a table\nfish swim in an aquarium",
         ],
         [
-            get_video("a.mp4"),
+            COUNTDOWN,
             "the words thanks for watching appear\na counter runs down to zero\n"
             "a person waves goodbye\na map is drawn",
         ],
@@ -204,8 +189,8 @@ def moments_examples() -> tuple[Rows, Rows]:
     """Return (drawn, filmed): rows of video and query."""
     drawn = [[e["path"], e["query"]] for e in drawn_videos() if e["query"]]
     filmed = [
-        [get_video("a.mp4"), "the words thanks for watching"],
-        [get_video("world.mp4"), "the lights of North America at night"],
+        [COUNTDOWN, "the words thanks for watching"],
+        [WORLD, "the lights of North America at night"],
     ]
     return drawn, filmed
 
@@ -214,26 +199,21 @@ def search_examples() -> tuple[tuple[list[str], str], tuple[list[str], str]]:
     """Return (drawn, filmed): images and videos to search in, and a query."""
     pictures, photos = batch_examples()
     drawn = [entry["path"] for entry in drawn_videos()]
-    filmed = [get_video("world.mp4"), get_video("a.mp4")]
-    return ([*pictures, *drawn], "a red circle"), ([*photos, *filmed], "a big cat in the wild")
+    filmed = [*photos, WORLD, COUNTDOWN]
+    return ([*pictures, *drawn], "a red circle"), (filmed, "a big cat in the wild")
 
 
 def chat_videos() -> list[dict[str, Any]]:
-    """Return the entries of `assets/examples/chat_videos.json` with absolute paths.
-
-    Each has "file", what it "shows", and "questions": a conversation with the true answers.
-    """
-    folder = ASSETS / "examples"
-    entries = json.loads((folder / "chat_videos.json").read_text(encoding="utf-8"))
-    return [{**entry, "path": str(folder / entry["file"])} for entry in entries]
+    """Return drawn videos: "path", what each "shows", and "questions" with the true answers."""
+    return _entries("chat_videos.json")
 
 
 def video_chat_examples() -> tuple[Rows, Rows, Rows]:
     """Return (drawn, filmed, filmed in Chinese): rows of a video and a first question."""
     drawn = [[entry["path"], entry["questions"][0]["question"]] for entry in chat_videos()]
     filmed = [
-        [get_video("world.mp4"), "Describe what is seen from beginning to end."],
-        [get_video("a.mp4"), "Which words appear, and when?"],
+        [WORLD, "Describe what is seen from beginning to end."],
+        [COUNTDOWN, "Which words appear, and when?"],
     ]
     chinese = [[row[0], said] for row, said in zip(filmed, CHINESE_QUESTIONS, strict=True)]
     return drawn, filmed, chinese

@@ -68,12 +68,8 @@ class GenerationControls:
                 minimum=0,
                 info="The same seed gives the same text. Counts only above temperature 0.",
             )
-
-    @property
-    def inputs(self) -> list[Any]:
-        """The inputs of every handler that generates, in the order of the endpoints."""
         every = [self.max_new_tokens, self.num_beams, self.temperature, self.top_p, self.seed]
-        return [each for each in every if each is not None]
+        self.inputs: list[Any] = [each for each in every if each is not None]
 
     def options(self, values: dict[Any, Any]) -> GenerationOptions:
         """Return what is set, of a request's values by component.

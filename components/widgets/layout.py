@@ -3,10 +3,11 @@
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import gradio as gr
 
+from components.server.services import RequestHandlers, Services
 from components.widgets.queues import PAGE_EVENT
 from pipelines.core.settings import Settings
 
@@ -17,14 +18,26 @@ Right = TypeVar("Right")
 HIDDEN: dict[str, Any] = gr.update(visible=False)
 
 
-def two_columns(left: Callable[[], Left], right: Callable[[], Right]) -> tuple[Left, Right]:
-    """Lay out what a visitor sets beside what it gives."""
-    with gr.Row(equal_height=False):
-        with gr.Column(scale=5, min_width=300):
-            controls = left()
-        with gr.Column(scale=6, min_width=300):
-            results = right()
-    return controls, results
+class TabHandlers(RequestHandlers, Generic[Left]):
+    """Handlers of the events of a tab with these controls."""
+
+    def __init__(self, services: Services, controls: Left) -> None:
+        super().__init__(services)
+        self._controls = controls
+
+
+def lay_out_tab(
+    title: str, lead: str, left: Callable[[], Left], right: Callable[[], Right]
+) -> tuple[gr.Tab, Left, Right]:
+    """Lay out a tab: its lead, and what a visitor sets beside what it gives."""
+    with gr.Tab(title, id=title.lower().replace(" ", "-")) as tab:
+        gr.Markdown(lead, elem_classes="lead")
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=5, min_width=300):
+                controls = left()
+            with gr.Column(scale=6, min_width=300):
+                results = right()
+    return tab, controls, results
 
 
 def run_and_stop(label: str) -> tuple[gr.Button, gr.Button]:

@@ -24,11 +24,7 @@ Sign = TypeVar("Sign")
 
 @dataclass(eq=False)
 class Lease:
-    """A model that is held once `wait` has ended.
-
-    Attributes:
-        pipeline: the model, then.
-    """
+    """A model that is held, as `pipeline`, once `wait` has ended."""
 
     _store: PipelineStore
     _spec: ModelSpec
@@ -112,12 +108,7 @@ class Lease:
 
 @contextmanager
 def lease(store: PipelineStore, model: ModelSpec | str, task: Task) -> Iterator[Lease]:
-    """Hold a model for the length of a `with` block; in it, `wait` comes first.
-
-    Args:
-        store: has it.
-        model: its spec, or its key; "" for the default.
-        task: what it is for.
+    """Hold a model, given by its spec or its key, "" for the default; `wait` comes first.
 
     Raises:
         InputError: unknown key.

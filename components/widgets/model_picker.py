@@ -69,21 +69,13 @@ def model_hint(store: PipelineStore, spec: ModelSpec) -> str:
             shapes=Message(known),
         )
     if spec.remote is not None:
+        told = "Runs elsewhere: your pictures and your words are sent to {host}."
         if spec.task == "video-chat":
-            return say(
-                "Runs elsewhere: your video and your words are sent to {host}.",
-                host=spec.remote.host,
-            )
-        return say(
-            "Runs elsewhere: your pictures and your words are sent to {host}.",
-            host=spec.remote.host,
-        )
-    on_disk = store.sources.locate(spec) is not None
-    where = (
-        Message("on this machine")
-        if on_disk
-        else Message("{size:.1f} GB, downloaded on first use", size=spec.download_gb)
-    )
+            told = "Runs elsewhere: your video and your words are sent to {host}."
+        return say(told, host=spec.remote.host)
+    where = Message("on this machine")
+    if store.sources.locate(spec) is None:
+        where = Message("{size:.1f} GB, downloaded on first use", size=spec.download_gb)
     return say(
         "`{repo}` · {place} · {size:.1f} GB of memory · {licence}",
         repo=spec.repo,

@@ -64,14 +64,10 @@ def frame_gallery(label: str) -> gr.Gallery:
 
 
 def chosen_of(listed: Sequence[Item], number: int) -> Item:
-    """Return the clicked item of a list that the page shows.
-
-    Args:
-        listed: the list, of a `gr.State`, which is deleted some time after its page was left.
-        number: from 0.
+    """Return the clicked item, counted from 0, of a list that the page shows.
 
     Raises:
-        InputError: the list was deleted.
+        InputError: the list was deleted, as a `gr.State` is some time after its page was left.
     """
     if not 0 <= number < len(listed):
         raise InputError(

@@ -1,5 +1,6 @@
 """Gradio's queues: which requests wait for each other, and how many run at once."""
 
+from collections.abc import Callable
 from typing import Any
 
 #: For work that takes the device for seconds (text generation). Its requests are all let in, since
@@ -32,3 +33,18 @@ MOST_AT_ONCE = 16 + sum(
 
 #: For events that only change the page.
 PAGE_EVENT: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+
+
+def page_request(
+    fn: Callable[..., Any], inputs: Any, outputs: Any, progress_on: Any, queue: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of an event of the page that waits in a queue and scrolls to outputs."""
+    return {
+        "fn": fn,
+        "inputs": inputs,
+        "outputs": outputs,
+        "show_progress_on": [progress_on],
+        "scroll_to_output": True,
+        "api_visibility": "private",
+        **queue,
+    }

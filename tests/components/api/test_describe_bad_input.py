@@ -123,7 +123,7 @@ def test_the_page_says_what_a_script_is_told(
     made = {**NOT_IMAGES, **DAMAGED, "nothing.png": bytes, "bomb.png": bomb}[name]()
     file = sent(name, made)
     told = post(running_app.url, "classify_image", [file, "a", "", ""])
-    data = ["picture", file, None, "a", "", "demo-clip", None]
+    data = [file, None, "a", "demo-clip", "", None, "picture"]
     shown = press(running_app.url, "classify", data)
     assert shown["error"] == told["error"]
     assert shown["title"] == told["title"]

@@ -319,9 +319,9 @@ def test_the_page_opens_no_path_of_the_server(
     model = "demo-clip"
     canvas = {"background": file, "layers": [], "composite": file}
     for name, data in (
-        ("classify", ["picture", file, None, "a", "", model, None]),
-        ("classify", ["draw", None, canvas, "a", "", model, None]),
-        ("show_where", [True, "picture", file, None, None, "", model]),
+        ("classify", [file, None, "a", model, "", None, "picture"]),
+        ("classify", [None, canvas, "a", model, "", None, "draw"]),
+        ("show_where", [file, None, model, "", True, "picture", None]),
         ("rank", ["", file, "a", None, model]),
         ("rank", ["a", None, "", [file], model]),
         ("embed", ["", file, "", None, model]),
@@ -337,8 +337,8 @@ def test_a_value_that_is_not_offered_is_told_and_not_logged(
     """Gradio's own message repeated the label, and so did the server's log, with a traceback."""
     typed = "a label that nobody else may read"
     for name, data in (
-        ("show_where", [True, "picture", sent, None, typed, "", "demo-clip"]),
-        ("classify", ["picture", sent, None, "a", "", typed, None]),
+        ("show_where", [sent, None, "demo-clip", "", True, "picture", typed]),
+        ("classify", [sent, None, "a", typed, "", None, "picture"]),
     ):
         output = press(running_app.url, name, data)
         assert_clear(output["error"], running_app)

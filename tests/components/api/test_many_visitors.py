@@ -94,8 +94,8 @@ def overlay_of(app: RunningApp, path: str, visitor: str) -> str:
     """Classify on the page, then ask where the model looks; returns a hash of that picture."""
     file = {"path": path, "meta": {"_type": "gradio.FileData"}}
     labels, model = "red circle\nblue circle", "demo-clip"
-    press(app.url, "classify", ["picture", file, None, labels, "", model, None], visitor)
-    where = [True, "picture", file, None, "red circle", "", model]
+    press(app.url, "classify", [file, None, labels, model, "", None, "picture"], visitor)
+    where = [file, None, model, "", True, "picture", "red circle"]
     output = press(app.url, "show_where", where, visitor)
     assert "data" in output, output
     return hashlib.sha256(Path(output["data"][0]["path"]).read_bytes()).hexdigest()

@@ -140,7 +140,7 @@ def test_the_page_answers_as_the_endpoint_does(running_app: RunningApp, save: Sa
             "path": upload(running_app.url, save(name, image)),
             "meta": {"_type": "gradio.FileData"},
         }
-        data = ["picture", file, None, LABELS, "", "demo-clip", None]
+        data = [file, None, LABELS, "demo-clip", "", None, "picture"]
         output = press(running_app.url, "classify", data)
         shown[name] = output["data"][2]
     assert "<table" in shown["plain.png"]
