@@ -199,7 +199,6 @@ class VideoChatFlashConfig:
         vision: the vision tower.
         text: arguments of `transformers.Qwen2Config`.
         max_tokens: the longest prompt, text and visual tokens together.
-        image_grids: (width, height) in pixels of the grids of tiles for still images.
         dropping: of visual tokens by default; None in every published file.
         generation: defaults of decoding.
         merged_tokens: visual tokens left of each clip or tile.
@@ -208,7 +207,6 @@ class VideoChatFlashConfig:
     vision: VisionConfig
     text: Mapping[str, Any]
     max_tokens: int = 32768
-    image_grids: tuple[tuple[int, int], ...] = ()
     dropping: Dropping | None = None
     generation: GenerationDefaults = field(default_factory=GenerationDefaults)
     merged_tokens: int = 64
@@ -222,15 +220,6 @@ class VideoChatFlashConfig:
     def tied(self) -> bool:
         """Whether the output layer is the embedding, according to the file."""
         return bool(self.text.get("tie_word_embeddings", False))
-
-
-def is_videochat_flash(fields: Mapping[str, Any]) -> bool:
-    """Return whether a `config.json` is of this family.
-
-    `model_type` is not reliable: it is "qwen2" in one published file.
-    """
-    named = fields.get("architectures") or []
-    return ARCHITECTURE in named or {"mm_vision_tower", "mm_projector_type"} <= set(fields)
 
 
 def vision_config(fields: Mapping[str, Any]) -> VisionConfig:
@@ -285,7 +274,9 @@ def parse_config(
     Raises:
         WeightsError: it is of another family, or a variant that was never published.
     """
-    if not is_videochat_flash(fields):
+    # `model_type` is not reliable: it is "qwen2" in one published file
+    named = fields.get("architectures") or []
+    if ARCHITECTURE not in named and not {"mm_vision_tower", "mm_projector_type"} <= set(fields):
         raise WeightsError(
             "The configuration must name {architecture} in `architectures`, but names "
             "{given}. This is another model.",
@@ -321,12 +312,10 @@ def _parse(fields: Mapping[str, Any], generation: Mapping[str, Any]) -> VideoCha
             size=vision.hidden_size,
             given=fields["mm_hidden_size"],
         )
-    grids = fields.get("image_grid_pinpoints") or ()
     return VideoChatFlashConfig(
         vision=vision,
         text=_text(fields),
         max_tokens=int(fields.get("tokenizer_model_max_length") or 32768),
-        image_grids=tuple((int(width), int(height)) for width, height in grids),
         dropping=_dropping(fields),
         generation=_generation(generation, fields.get("eos_token_id")),
     )

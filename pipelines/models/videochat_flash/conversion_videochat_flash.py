@@ -110,29 +110,19 @@ class Files:
 
 
 def load_model(
-    folder: Path,
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: str = "cpu",
-    merge_in_float32: bool = True,
+    folder: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
 ) -> VideoChatFlashModel:
     """Load a published checkpoint, in evaluation mode, without gradients.
 
-    Every tensor of the files is used and every parameter filled; memory holds the model once and
-    one tensor more.
-
-    Args:
-        folder: config.json, generation_config.json and the safetensors files.
-        dtype: of all weights.
-        device: of all weights.
-        merge_in_float32: as for `merge_tokens`.
+    `folder` has config.json, generation_config.json and the safetensors files. Every tensor of the
+    files is used and every parameter filled; memory holds the model once and one tensor more.
 
     Raises:
         WeightsError: the files are damaged or of another model.
     """
     config, files = read_config(folder), Files(folder)
     with torch.device("meta"):
-        model = VideoChatFlashModel(config, merge_in_float32=merge_in_float32)
+        model = VideoChatFlashModel(config)
     origins = model_origins(model)
     if config.tied and not _tie(files, origins):
         model.language.config.tie_word_embeddings = False

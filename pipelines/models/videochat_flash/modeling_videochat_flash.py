@@ -28,10 +28,10 @@ class VideoChatFlashModel(nn.Module):
         language: a stock `transformers.Qwen2ForCausalLM`.
     """
 
-    def __init__(self, config: VideoChatFlashConfig, *, merge_in_float32: bool = True) -> None:
+    def __init__(self, config: VideoChatFlashConfig) -> None:
         super().__init__()
         self.config = config
-        self.visual = VisualEncoder(config, merge_in_float32=merge_in_float32)
+        self.visual = VisualEncoder(config)
         self.language: Any = Qwen2ForCausalLM(text_config(config))
         self.eval()
 

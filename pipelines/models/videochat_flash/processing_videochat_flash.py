@@ -136,84 +136,6 @@ def to_pixels(frames: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
     return (values - mean.view(3, 1, 1)) / std.view(3, 1, 1)
 
 
-def iter_clips(
-    frames: Iterable[NDArray[np.uint8]], size_px: int, *, clip_frames: int = 4
-) -> Iterator[torch.Tensor]:
-    """Cut a video into clips, lazily.
-
-    Args:
-        frames: (H, W, 3) uint8 RGB each, or all at once as (T, H, W, 3).
-        size_px: side S of the frames of the tower.
-        clip_frames: frames of a clip.
-
-    Yields:
-        (4, 3, S, S) float32, normalised.
-
-    Raises:
-        InputError: there is no frame, or their number is no multiple of `clip_frames`.
-    """
-    held: list[NDArray[np.uint8]] = []
-    number = 0
-    for frame in frames:
-        held.append(resize_frame(frame, size_px))
-        number += 1
-        if len(held) == clip_frames:
-            yield to_pixels(held)
-            held.clear()
-    if held or not number:
-        raise InputError(
-            "The number of frames must be a multiple of {multiple}, but got {given}.",
-            multiple=clip_frames,
-            given=number,
-        )
-
-
-def choose_grid(width: int, height: int, grids: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Return the (width, height) in pixels, of `grids`, for a still image.
-
-    The one that keeps most of the image's pixels, and of those the smallest.
-
-    Raises:
-        InputError: `grids` is empty.
-    """
-    if not grids:
-        raise InputError("This model has no sizes for still images; ask about a video instead.")
-
-    def merit(grid: tuple[int, int]) -> tuple[int, int]:
-        scale = min(grid[0] / width, grid[1] / height)
-        kept = min(int(width * scale) * int(height * scale), width * height)
-        return kept, kept - grid[0] * grid[1]
-
-    return max(grids, key=merit)
-
-
-def image_tiles(
-    image: Image.Image, size_px: int, grids: Sequence[tuple[int, int]]
-) -> tuple[torch.Tensor, int]:
-    """Cut a still image into tiles.
-
-    Args:
-        image: any PIL image.
-        size_px: side S of a tile.
-        grids: sizes in pixels, multiples of S, to choose from.
-
-    Returns:
-        (1 + n, 3, S, S) float32, normalised: the whole image, then its tiles row by row; and the
-        number of tiles in a row.
-
-    Raises:
-        InputError: `grids` is empty.
-    """
-    image = image.convert("RGB")
-    width, height = choose_grid(*image.size, grids)
-    large = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
-    tiles = [resize_frame(np.asarray(image), size_px)]
-    for top in range(0, height, size_px):
-        for left in range(0, width, size_px):
-            tiles.append(large[top : top + size_px, left : left + size_px])
-    return to_pixels(tiles), width // size_px
-
-
 def first_question(question: str, message: str = "") -> str:
     """Return the first turn about a video or image: its place, the time message, the question."""
     text = f"{message} {question}" if message else question
@@ -237,30 +159,19 @@ def _turn(role: str, text: str) -> str:
     return f"{_START}{role}\n{text}{_END}\n" if text else f"{_START}{role}\n"
 
 
-def encode_prompt(tokenizer: Any, prompt: str, *, visual: bool = True) -> list[int]:
-    """Return the token ids of a prompt, with `VISUAL` at the place of the video or image.
+def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
+    """Return the token ids of a prompt of `chat_prompt`, with `VISUAL` at the place of the video.
 
-    Each side of the place is tokenised by itself; padding tokens are left out.
-
-    Args:
-        tokenizer: of the checkpoint.
-        prompt: from `chat_prompt`.
-        visual: whether there is a video or image. Only the first `IMAGE_MARK` is its place: users
-            may type the same characters.
+    Only the first `IMAGE_MARK` is its place: users may type the same characters. Each side of it is
+    tokenised by itself; padding tokens are left out.
     """
-    pieces = prompt.split(IMAGE_MARK, 1) if visual else [prompt]
     ids: list[int] = []
-    for number, piece in enumerate(pieces):
+    for number, piece in enumerate(prompt.split(IMAGE_MARK, 1)):
         if number:
             ids.append(VISUAL)
         read = tokenizer(piece, add_special_tokens=False).input_ids if piece else []
         ids += [int(token) for token in read if token != tokenizer.pad_token_id]
     return ids
-
-
-def clean_answer(text: str) -> str:
-    """Return an answer for the conversation: without surrounding space."""
-    return text.strip().removesuffix(_END).strip()
 
 
 def stream_text(tokenizer: Any, ids: Generator[int, None, None]) -> Iterator[str]:
