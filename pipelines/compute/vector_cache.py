@@ -104,7 +104,7 @@ class VectorCache:
         return hashlib.blake2b(text, digest_size=20).digest()
 
     def _find(self, digests: Sequence[bytes]) -> dict[bytes, torch.Tensor]:
-        found = {key: one for key in digests if (one := self._memory.get(key)) is not None}
+        found = self._memory.find(digests)
         if absent := first_positions(digests, found):
             loaded = self._file.read([*absent])
             self._keep(loaded)

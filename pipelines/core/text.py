@@ -1,7 +1,7 @@
 """Parsing of typed texts, chat histories and table cells."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +146,26 @@ def read_history(history: Sequence[Mapping[str, Any]] | None) -> tuple[Turn, ...
         else:
             turns[-1] = Turn(turns[-1].question, f"{turns[-1].answer}\n{content}")
     return tuple(turns)
+
+
+def latest_turns(turns: Sequence[Turn], max_chars: int) -> Sequence[Turn]:
+    """Return the latest turns, of at most `max_chars` characters together."""
+    for start in range(len(turns), 0, -1):
+        max_chars -= len(turns[start - 1].question) + len(turns[start - 1].answer)
+        if max_chars < 0:
+            return turns[start:]
+    return turns
+
+
+def longest_beginning(text: str, fits: Callable[[str], bool]) -> str:
+    """Return the longest beginning of a text that fits, by bisection; the empty one does."""
+    if fits(text):
+        return text
+    good, bad = 0, len(text)
+    while good + 1 < bad:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if fits(text[:middle]) else (good, middle)
+    return text[:good]
 
 
 def extend_history(

@@ -375,7 +375,7 @@ def pad_token(tokenizer: Any) -> int:
     return next(int(token) for token in tokens if token is not None)
 
 
-class FeatureCache:
+class FeatureCache(LruCache[bytes, Tensors]):
     """LRU cache of encoded images, bounded in bytes.
 
     The key is a hash of the prepared pixels, so that the same image is found whatever its file is
@@ -383,29 +383,20 @@ class FeatureCache:
     """
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
-        """Create an empty cache of at most `max_bytes`."""
-        self._images: LruCache[bytes, Tensors] = LruCache(max_bytes, _size)
+        super().__init__(max_bytes, lambda one: sum(tensor.nbytes for tensor in one.values()))
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the cached tensors."""
-        return self._images.weight
-
-    def get(
+    def get_encoded(
         self,
         prepared: Sequence[Tensors],
         encode: Callable[[list[Tensors]], list[Tensors]],
         *,
         keep: bool = True,
     ) -> list[Tensors]:
-        """Return the encoded images, encoding only those that are not cached, each once.
+        """Return prepared images encoded; `encode` gets those that are not cached, each once.
 
-        Args:
-            prepared: images prepared for the model.
-            encode: encodes them.
-            keep: whether newly encoded ones are cached.
+        `keep` states whether they are cached.
         """
-        return self._images.get_many(
+        return self.get_many(
             [digest(one) for one in prepared],
             lambda missing: encode([prepared[index] for index in missing]),
             keep=keep,
@@ -413,16 +404,11 @@ class FeatureCache:
 
     def snapshot(self) -> dict[bytes, Tensors]:
         """Return the encoded images on the CPU."""
-        return {key: _moved(one, "cpu") for key, one in self._images.snapshot().items()}
-
-    def update(self, values: Mapping[bytes, Tensors]) -> None:
-        """Put images that another process has encoded."""
-        for key, one in values.items():
-            self._images.put(key, one)
+        return {key: _moved(one, "cpu") for key, one in super().snapshot().items()}
 
     def enter_worker(self, kind: str) -> None:
         """Move the tensors, which come from the parent process, to the device."""
-        self.update({key: _moved(one, kind) for key, one in self._images.snapshot().items()})
+        self.update({key: _moved(one, kind) for key, one in super().snapshot().items()})
 
 
 def digest(tensors: Tensors) -> bytes:
@@ -437,7 +423,3 @@ def digest(tensors: Tensors) -> bytes:
 
 def _moved(tensors: Tensors, kind: str) -> Tensors:
     return {name: tensor.to(kind) for name, tensor in tensors.items()}
-
-
-def _size(tensors: Tensors) -> int:
-    return sum(tensor.nbytes for tensor in tensors.values())

@@ -102,7 +102,7 @@ class ChatServer:
             try:
                 status, body = await self._list_models(client)
             except (httpx.ConnectError, httpx.TimeoutException, TimeoutError) as error:
-                raise errors.unreachable(self.remote) from error
+                raise errors.failure(self.remote, errors.UNREACHABLE) from error
             except (httpx.HTTPError, httpx.InvalidURL):
                 return "", 0
             if status in {401, 403}:
@@ -183,20 +183,22 @@ class ChatServer:
                     raise await _status_error(response)
                 reply = await read_answer(response, limit, sent, emit)
                 if not reply.text:
-                    raise errors.empty(remote)
+                    raise errors.failure(remote, errors.EMPTY)
                 return reply
         except httpx.ReadTimeout as error:
-            raise errors.silent(remote) from error
+            raise errors.failure(remote, errors.SILENT, seconds=remote.timeout_s) from error
         except (httpx.ConnectError, httpx.TimeoutException) as error:
-            raise errors.unreachable(remote) from error
+            raise errors.failure(remote, errors.UNREACHABLE) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise errors.broken_off(remote) from error
+            raise errors.failure(remote, errors.BROKEN_OFF) from error
         except TimeoutError as error:
-            raise errors.too_long(remote, LONGEST_ANSWER_S) from error
+            minutes = LONGEST_ANSWER_S / 60
+            raise errors.failure(remote, errors.TOO_LONG, minutes=minutes) from error
         except stream.InvalidResponse as error:
-            raise errors.no_completion(remote) from error
+            raise errors.failure(remote, errors.NO_COMPLETION) from error
         except stream.StreamFailure as error:
-            raise errors.failed(remote, str(error)) from error
+            words = errors.quoted(remote, str(error))
+            raise errors.failure(remote, errors.FAILED, words=words) from error
 
     def _error(self, refusal: _StatusError) -> ServerError:
         if refusal.status == 404 and not self.remote.model:

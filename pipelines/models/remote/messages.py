@@ -11,8 +11,8 @@ from PIL import Image
 from pipelines.core.errors import InputError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.results import ContextUse
-from pipelines.core.text import Turn, replace_surrogates
-from pipelines.models.notes import cut_note, dropped_note, finish_notes
+from pipelines.core.text import Turn, latest_turns, replace_surrogates
+from pipelines.models.notes import answer_notes
 from pipelines.models.remote.stream import Reply
 
 #: Prompt of a caption if the user gives none.
@@ -74,17 +74,6 @@ def conversation(media: Sequence[Part], turns: Sequence[Turn], question: str) ->
     return messages
 
 
-def recent(turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """Return the latest turns, of at most `MAX_CHARS` characters together."""
-    room, kept = MAX_CHARS, list[Turn]()
-    for turn in reversed(turns):
-        room -= len(turn.question) + len(turn.answer)
-        if room < 0:
-            break
-        kept.append(Turn(replace_surrogates(turn.question), replace_surrogates(turn.answer)))
-    return tuple(reversed(kept))
-
-
 def request_body(
     model: str, messages: Sequence[Message], options: GenerationOptions, step: int
 ) -> dict[str, Any]:
@@ -133,10 +122,13 @@ class Question:
     @classmethod
     def of(cls, text: str, turns: Sequence[Turn] = ()) -> "Question":
         """Cut a question and the turns before it."""
-        kept = recent(turns)
+        kept = [
+            Turn(replace_surrogates(turn.question), replace_surrogates(turn.answer))
+            for turn in latest_turns(turns, MAX_CHARS)
+        ]
         text = text.strip()
         sent = replace_surrogates(text[:MAX_CHARS])
-        return cls(sent, kept, len(text), len(turns) - len(kept))
+        return cls(sent, tuple(kept), len(text), len(turns) - len(kept))
 
     def context(self, reply: Reply) -> ContextUse:
         """Return the use of the context, as far as the server reports it."""
@@ -151,15 +143,11 @@ class Question:
 
     def notes(self, reply: Reply, context: ContextUse) -> tuple[str, ...]:
         """Return a sentence on each thing that the user may not expect."""
-        notes = [cut_note(context.read_chars, context.given_chars)] if context.cut else []
-        if self.dropped_turns:
-            notes.append(dropped_note(self.dropped_turns))
-        if reply.own_sampling:
-            notes.append(
-                "The model's server refused temperature, top_p and seed: it used its own, so the "
-                "text may differ from time to time."
-            )
-        return (*notes, *finish_notes(reply.finish))
+        own = (
+            "The model's server refused temperature, top_p and seed: it used its own, so the "
+            "text may differ from time to time."
+        )
+        return tuple(answer_notes(context, reply.finish, [own] * reply.own_sampling))
 
 
 def check_beams(options: GenerationOptions) -> None:

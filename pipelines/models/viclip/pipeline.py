@@ -19,15 +19,13 @@ from pipelines.core.spec import VideoTextTraits
 from pipelines.core.text import cut_note
 from pipelines.media.images import open_image
 from pipelines.models.base import Pipeline
-from pipelines.models.notes import VIDEO_LOST, language_notes
+from pipelines.models.notes import PART_LOST, VIDEO_LOST, language_notes
 from pipelines.models.search_query import (
     Assessment,
     FileVectors,
     QueryVector,
     Vectors,
     WindowBatch,
-    blend,
-    query_kind,
 )
 from pipelines.models.verdict import PLAIN, Judge, SceneCheck
 from pipelines.models.viclip.conversion_viclip import load_viclip
@@ -47,12 +45,6 @@ TEXTS_PER_STEP = 32
 VECTORS_FORMAT = 1
 
 DEFAULT_SEARCH = SearchOptions()
-
-#: Error for a part without a readable frame; for the whole video it is `VIDEO_LOST`.
-_PART_LOST = (
-    "Not one of the frames that the model would look at can be read: the video is damaged there. "
-    "Choose another part, or save the video again."
-)
 
 
 class ViClipPipeline(Pipeline):
@@ -149,7 +141,7 @@ class ViClipPipeline(Pipeline):
         plan, times, notes = self.videos.part(video, start_s, end_s, cancel, fit)
         vector = self.videos.vectors(video, plan, cancel)
         if not vector.any():
-            raise MediaError(_PART_LOST)
+            raise MediaError(PART_LOST)
         scores = self._scores(vector, texts)
         notes += self._scene_check.notes(vector, "video")
         notes += self.videos.lost_notes(plan)
@@ -287,9 +279,7 @@ class ViClipPipeline(Pipeline):
         notes = language_notes([text] if text else [], self.traits.languages, self.spec.task)
         if text and self.tokeniser.tokenise([text]).cut[0]:
             notes.insert(0, cut_note(self.tokeniser.context_length))
-        return QueryVector(
-            vector=blend(word, seen, text_weight), kind=query_kind(word, seen), notes=tuple(notes)
-        )
+        return QueryVector.of(word, seen, text_weight, notes)
 
     def assess(self, query: QueryVector, vectors: Vectors) -> list[Assessment | None]:
         """Return verdicts on (N, D) window vectors for a query.

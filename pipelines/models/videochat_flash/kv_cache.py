@@ -115,7 +115,7 @@ class _Held:
     values: KeyValues
 
 
-class Conversations:
+class Conversations(LruCache[int, _Held]):
     """LRU cache of conversations.
 
     A conversation is found by its content: the frames, the token dropping, and the token ids
@@ -124,9 +124,9 @@ class Conversations:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._held: LruCache[int, _Held] = LruCache(max_bytes, lambda held: held.values.num_bytes)
+        super().__init__(max_bytes, lambda held: held.values.num_bytes)
         self._numbers = itertools.count()
-        self._lock = threading.Lock()
+        self._taking = threading.Lock()
 
     def take(
         self, ids: Sequence[int], frames: str, dropping: Dropping | None
@@ -136,9 +136,9 @@ class Conversations:
         Only what holds the whole video counts as such a beginning; else they are empty, and no
         conversation about another video loses its own.
         """
-        with self._lock:
+        with self._taking:
             best, number, length = None, 0, 0
-            for key, held in self._held.snapshot().items():
+            for key, held in self.snapshot().items():
                 if held.frames != frames or held.values.dropping != dropping:
                     continue
                 common = common_prefix(held.values.ids, ids)
@@ -146,19 +146,10 @@ class Conversations:
                     best, number, length = held, key, common
             if best is None:
                 return KeyValues(), 0
-            self._held.pop(number)
+            self.pop(number)
             return best.values, length
 
     def give_back(self, values: KeyValues, frames: str) -> None:
         """Keep a conversation, as far as it was read."""
         if values.ids:
-            self._held.put(next(self._numbers), _Held(frames, values))
-
-    def clear(self) -> None:
-        """Give the memory back."""
-        self._held.clear()
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of all conversations."""
-        return self._held.weight
+            self.put(next(self._numbers), _Held(frames, values))

@@ -17,7 +17,7 @@ from PIL import Image
 from pipelines.core.errors import InputError
 from pipelines.core.messages import Message
 from pipelines.core.results import ContextUse
-from pipelines.core.text import Turn, replace_surrogates
+from pipelines.core.text import Turn, longest_beginning, replace_surrogates
 from pipelines.models.videochat_flash.kv_cache import VISUAL
 
 #: Place of a video or image in a prompt.
@@ -260,7 +260,7 @@ def write_prompt(
     too_long = sum(len(text) for turn in earlier for text in turn) > room
     if too_long or num_tokens("") > limit or (earlier and num_tokens(asked[:room]) > limit):
         raise InputError(_too_long(bool(earlier), num_visual, limit))
-    read = _longest(asked[:room], lambda text: num_tokens(text) <= limit)
+    read = longest_beginning(asked[:room], lambda text: num_tokens(text) <= limit)
     context = ContextUse(
         used_tokens=num_tokens(read),
         limit_tokens=limit,
@@ -282,20 +282,6 @@ def control_texts(tokenizer: Any) -> list[str]:
     """Return the texts that a tokeniser takes for control tokens."""
     added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     return [text for text in {*added, *tokenizer.all_special_tokens} if text.strip()]
-
-
-def _longest(text: str, fits: Callable[[str], bool]) -> str:
-    """Return the longest beginning of a text that fits; the empty one does."""
-    if fits(text):
-        return text
-    good, bad = 0, len(text)
-    while good + 1 < bad:
-        middle = (good + bad) // 2
-        if fits(text[:middle]):
-            good = middle
-        else:
-            bad = middle
-    return text[:good]
 
 
 def _too_long(goes_on: bool, num_visual: int, limit: int) -> str:
