@@ -59,14 +59,9 @@ class VectorCache:
     def get(
         self, keys: Sequence[str], compute: Callable[[list[int]], torch.Tensor]
     ) -> torch.Tensor:
-        """Return the vectors of `keys`, computing only those that are not cached.
+        """Return the vectors of N keys, (N, D) float32 on the CPU.
 
-        Args:
-            keys: N keys.
-            compute: called with the positions of the missing keys; returns (M, D) float32.
-
-        Returns:
-            (N, D) float32 on the CPU.
+        `compute` is called with the positions of the missing keys and returns their (M, D) float32.
         """
         digests = [self._digest(key) for key in keys]
         found = self._find(digests)

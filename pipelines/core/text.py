@@ -174,13 +174,9 @@ def extend_history(
     answer: str,
     notes: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return a history with a question and its answer appended.
+    """Return a history, reduced to role and content, with a question and its answer appended.
 
-    Args:
-        history: earlier messages, of which role and content are kept.
-        message: the question.
-        answer: the answer.
-        notes: added to the answer as "notes"; None for an unfinished answer.
+    `notes` are added to the answer as "notes"; None for an unfinished answer.
     """
     earlier = [{"role": str(m["role"]), "content": str(m["content"])} for m in history or ()]
     reply: dict[str, Any] = {"role": "assistant", "content": answer}

@@ -14,14 +14,10 @@ from pipelines.weights.files import weights_revision
 
 
 class Pipeline(ABC):
-    """One checkpoint in memory.
+    """One checkpoint in memory, with the `traits` of its task in the catalogue.
 
     The constructor touches neither disk nor network. `load` and `unload` are idempotent and are
-    called by the store only, under its lock.
-
-    Attributes:
-        traits: the traits of the model's task in the catalogue.
-        revision: an identifier of the loaded weights, see `weights_revision`.
+    called by the store only, under its lock. `load` sets `revision`, see `weights_revision`.
     """
 
     def __init__(self, spec: ModelSpec, folder: Path, device: Device, settings: Settings) -> None:

@@ -73,8 +73,7 @@ class WindowBatch:
     """Consecutive windows of a video; the computation can be resumed after them.
 
     Attributes:
-        done: windows so far, from the start of the video.
-        total: windows of the whole video.
+        done: windows so far, of `total`.
         parts: readable windows of this batch.
         lost: known numbers of unreadable frames.
         num_frames: distinct frames of all windows.

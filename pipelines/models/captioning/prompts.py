@@ -46,11 +46,9 @@ class ImagePrompt:
 class PromptWriter:
     """Writer of prompts for one model.
 
-    Args:
-        traits: the model's templates.
-        tokenise: maps a text with at most one image token to the ids that the model reads, with the
-            image token repeated as often as needed.
-        reserved: control texts of the tokeniser; removed from what a visitor writes.
+    `tokenise` maps a text with at most one image token to the ids that the model reads, with the
+    image token repeated as often as needed. `reserved` are control texts of the tokeniser; they are
+    removed from what a visitor writes.
     """
 
     def __init__(

@@ -84,11 +84,8 @@ class RemoteCaptioner(ImageToTextModel):
     ) -> Iterator[Description | None]:
         """Caption images in parallel, with at most as many requests as the remote allows.
 
-        `batch_size` has no effect, as each image is its own request.
-
-        Yields:
-            A description of each image, in order, with `error` set if it failed; None while
-            waiting.
+        Yields a description of each image, in order, with `error` set if it failed; None while
+        waiting. `batch_size` has no effect, as each image is its own request.
 
         Raises:
             InputError: beam search is requested.

@@ -79,12 +79,9 @@ def request_body(
 ) -> dict[str, Any]:
     """Return the body of a request.
 
-    Args:
-        model: the server's name of the model; "" leaves the choice to the server.
-        messages: the conversation.
-        options: of the generation; `num_beams` is not sent.
-        step: 0 sends every option, 1 leaves out the request for token counts, 2 also temperature,
-            top_p and seed; 3 uses the newer name of the token limit as well.
+    `model` "" leaves the choice to the server; `options.num_beams` is not sent. Step 0 sends every
+    option, 1 leaves out the request for token counts, 2 also temperature, top_p and seed; 3 uses
+    the newer name of the token limit as well.
     """
     body: dict[str, Any] = {"messages": list(messages), "stream": True}
     if model:
@@ -105,13 +102,10 @@ def _data_url(media_type: str, buffer: io.BytesIO) -> str:
 
 @dataclass(frozen=True)
 class Question:
-    """Question and earlier turns, cut to the length that is sent.
+    """Question, or default prompt, and earlier turns, cut to the length that is sent.
 
-    Attributes:
-        text: the question, or the default prompt.
-        turns: earlier turns, oldest first.
-        given_chars: length of the question that the user wrote.
-        dropped_turns: number of the oldest turns that are not sent.
+    `given_chars` is the length of what the user wrote, `dropped_turns` the number of the oldest
+    turns that are not sent.
     """
 
     text: str

@@ -45,13 +45,10 @@ FILE_BYTES = 64_000_000
 
 @dataclass(frozen=True)
 class _EncodedVideo:
-    """Video in the form of a request.
+    """Video in the form of a request: parts of a message.
 
-    Attributes:
-        seen: the chosen frames; none if the server chooses.
-        pictures: thumbnails of them, (H, W, 3) uint8 RGB.
-        media: parts of a message.
-        notes: on missing frames.
+    `seen` are the chosen frames, none if the server chooses; `pictures` are thumbnails of them, (H,
+    W, 3) uint8 RGB.
     """
 
     seen: SeenFrames

@@ -124,15 +124,10 @@ class ViClipPipeline(Pipeline):
         fit: str = "",
         cancel: CancelToken = NEVER,
     ) -> VideoMatch:
-        """Score distinct texts against frames spread evenly over a part of a video.
+        """Score distinct texts, at least one, against frames spread evenly over a part of a video.
 
-        Args:
-            video: a video file.
-            texts: at least one.
-            start_s: start of the part.
-            end_s: its end; 0.0 means the end of the video.
-            fit: a `SquareFit`; "" for the model's own.
-            cancel: ends the work with `Cancelled`.
+        `end_s` 0.0 means the end of the video; `fit` is a `SquareFit`, "" for the model's own.
+        `cancel` ends the work with `Cancelled`.
 
         Raises:
             MediaError: the file is not a readable video, or too long.
@@ -169,10 +164,7 @@ class ViClipPipeline(Pipeline):
         """Compute and cache the vectors of all windows of videos in steps of a batch.
 
         An unreadable video is skipped; `moments` reports it. Closing the stream stops the work
-        within a batch of the model.
-
-        Yields:
-            The progress, or None as a sign of life.
+        within a batch of the model. None is yielded as a sign of life.
 
         Raises:
             InputError: there are too many windows.

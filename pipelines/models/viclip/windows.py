@@ -142,16 +142,12 @@ def find_peaks(
     """Return (start, end, best window) of the moments at a relevance curve's peaks, best first.
 
     Windows overlap, so one event lifts several of them. A moment extends from its peak to the
-    neighbours above a level about two thirds of the way from the background (a low quantile) to
-    the peak, with linear interpolation between windows. A window centred on the edge of a longer
-    event shows half of it. Moments do not overlap.
+    neighbours above a level about two thirds of the way from the background (a low quantile) to the
+    peak, with linear interpolation between windows. A window centred on the edge of a longer event
+    shows half of it. Moments do not overlap; there are at most `top_k`.
 
-    Args:
-        evidence: (N,) relevance of each window; -inf for an unreadable one.
-        starts_s: (N,) starts of the windows, ascending.
-        ends_s: (N,) their ends.
-        edges_s: start and end of the video.
-        top_k: most moments.
+    `evidence` is (N,), the relevance of each window, -inf for an unreadable one; starts, which
+    ascend, and ends are (N,). `edges_s` are start and end of the video.
     """
     readable = np.isfinite(evidence)
     if not readable.any():

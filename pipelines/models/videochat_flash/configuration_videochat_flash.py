@@ -56,12 +56,9 @@ _NEEDED = {
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:
-    """Dimensions of a vision tower.
+    """Dimensions of a vision tower; `image_px` and `patch_px` are sides of squares.
 
     Attributes:
-        kind: "umt" or "internvideo2".
-        image_px: side of its square frames.
-        patch_px: side of a patch.
         hidden_size: width C.
         num_layers: blocks that are run, which are those in the file.
         num_heads: attention heads; token merging averages over them too.
@@ -176,12 +173,8 @@ CARD_DROPPING = Dropping("uniform0_attention", (4, 18), (1.0, 0.75, 0.25))
 class GenerationDefaults:
     """Values of `generation_config.json`.
 
-    Attributes:
-        repetition_penalty: over the generated tokens, in greedy decoding too.
-        temperature: of sampling.
-        top_k: of sampling; 0 for no limit.
-        top_p: of sampling.
-        stop_ids: token ids that end an answer.
+    The repetition penalty is over the generated tokens, in greedy decoding too; `top_k` 0 is no
+    limit; `stop_ids` end an answer.
     """
 
     repetition_penalty: float = 1.05
@@ -196,12 +189,10 @@ class VideoChatFlashConfig:
     """Configuration of a checkpoint.
 
     Attributes:
-        vision: the vision tower.
         text: arguments of `transformers.Qwen2Config`.
         max_tokens: the longest prompt, text and visual tokens together.
         dropping: of visual tokens by default; None in every published file.
-        generation: defaults of decoding.
-        merged_tokens: visual tokens left of each clip or tile.
+        merged_tokens: visual tokens left of each clip.
     """
 
     vision: VisionConfig

@@ -31,12 +31,9 @@ _ROWS = 4096
 
 @dataclass(frozen=True)
 class Origin:
-    """Source of one of our parameters.
+    """Source of one of our parameters: names of tensors in the original files.
 
-    Attributes:
-        names: tensors in the original files.
-        build: makes the parameter of them.
-        split: makes them of the parameter.
+    `build` makes the parameter of them, `split` makes them of the parameter.
     """
 
     names: tuple[str, ...]

@@ -35,14 +35,9 @@ COARSE_S = 2.5
 
 @dataclass(frozen=True)
 class FramePlan:
-    """The chosen frames of one video.
+    """The chosen frames of one video, by the digest of its content, and notes on the choice.
 
-    Attributes:
-        digest: of the file's content.
-        choice: their numbers, and the time message of the prompt.
-        seen: their times.
-        clip_frames: frames of a clip.
-        notes: on the choice.
+    `choice` has their numbers and the time message of the prompt, `seen` their times.
     """
 
     digest: str
@@ -77,13 +72,9 @@ def plan_frames(
     *,
     clip_frames: int = 4,
 ) -> FramePlan:
-    """Choose the frames of an open video.
+    """Choose the frames of a part of an open video, by the digest of its content.
 
-    Args:
-        reader: the video.
-        digest: of the file's content.
-        part: part of the video; its number of frames is rounded down to whole clips.
-        clip_frames: frames of a clip.
+    Their number is rounded down to whole clips of `clip_frames`.
 
     Raises:
         InputError: the part is not in the video.

@@ -21,13 +21,11 @@ class Decoding:
     """Options of decoding.
 
     Attributes:
-        max_new_tokens: most tokens of an answer.
         sample: whether tokens are sampled; else the most likely one is taken.
-        temperature: of sampling.
         top_k: most candidates of sampling; 0 for all.
         top_p: probability of the candidates of sampling together.
-        repetition_penalty: factor that weakens tokens of the answer so far; 1 for none. The prompt
-            does not count.
+        repetition_penalty: factor that weakens tokens of the answer so far, not of the prompt; 1
+            for none.
         seed: of sampling; None for another answer every time.
         stop_ids: tokens that end an answer; they are not part of it.
 
@@ -135,15 +133,9 @@ def generate(
     """Yield the token ids of an answer to a prompt, at most `decoding.max_new_tokens`.
 
     The prompt is read at the first token. Closing the iterator ends the work; no lock,
-    `inference_mode` or autocast is held across a `yield`.
-
-    Args:
-        model: as for `prefill`.
-        prompt: the prompt.
-        decoding: choice of tokens.
-        cache: keys and values of the conversation so far; is extended by this turn.
-        dropping: of visual tokens; None for none.
-        cancel: checked between the layers while the prompt is read.
+    `inference_mode` or autocast is held across a `yield`. `model` is as for `prefill`; `cache` has
+    keys and values of the conversation so far and is extended by this turn; `cancel` is checked
+    between the layers while the prompt is read.
 
     Raises:
         InputError: as `prefill` does.

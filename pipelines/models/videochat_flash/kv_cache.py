@@ -28,7 +28,6 @@ class KeyValues:
     Attributes:
         ids: token ids that were read, with `VISUAL` once in place of all visual tokens.
         features: (n, D) the visual tokens' rows, None where there were none.
-        dropping: how tokens were dropped on the way; None for not at all.
         entering: (1, L', D) the hidden states that entered the first stage which chooses by
             attention, of every token that reached it; None where there is no such stage.
     """

@@ -20,13 +20,7 @@ from pipelines.models.videochat_flash.modeling_vision import VisualEncoder
 
 
 class VideoChatFlashModel(nn.Module):
-    """VideoChat-Flash with random weights.
-
-    Attributes:
-        config: of the checkpoint.
-        visual: `VisualEncoder`, frames to embeddings.
-        language: a stock `transformers.Qwen2ForCausalLM`.
-    """
+    """VideoChat-Flash with random weights: `visual` from frames to embeddings, stock `language`."""
 
     def __init__(self, config: VideoChatFlashConfig) -> None:
         super().__init__()
@@ -44,9 +38,7 @@ class VideoChatFlashModel(nn.Module):
         dropping: Dropping | None = None,
         cancel: CancelToken = NEVER,
     ) -> Generator[int, None, None]:
-        """Yield the token ids of an answer; see `generation.generate`.
-
-        The checkpoint's own stop tokens end it too.
+        """Yield the token ids of an answer; see `generate`. The checkpoint's stop tokens end it.
 
         Raises:
             InputError: the prompt is longer than the model takes.

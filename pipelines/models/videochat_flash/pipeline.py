@@ -145,8 +145,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
     def look(self, video: Path, part: Part = WHOLE, cancel: CancelToken = NEVER) -> Iterator[Step]:
         """Encode the clips of a video that are not cached, for later questions.
 
-        Yields:
-            After each clip, how many frames are ready; nothing if all are.
+        After each clip, how many frames are ready is yielded; nothing if all are.
 
         Raises:
             InputError: the part is not in the video.

@@ -34,12 +34,7 @@ _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 
 @dataclass(frozen=True)
 class FrameChoice:
-    """Chosen frames of a video.
-
-    Attributes:
-        indices: of the frames, from 0; the last may be repeated.
-        duration_s: of the part of the video that they are from.
-    """
+    """Chosen frames of a part of a video, numbered from 0; the last may be repeated."""
 
     indices: tuple[int, ...]
     duration_s: float
@@ -61,6 +56,8 @@ def choose_frames(
 ) -> FrameChoice:
     """Choose frames evenly: about one a second, in multiples of 8, from 64 to 512 if possible.
 
+    A video of fewer than 8 frames repeats its last one.
+
     Args:
         total_frames: frames of the file.
         fps: average frames per second.
@@ -69,9 +66,6 @@ def choose_frames(
         min_num_frames: least number even of a short video, as far as it has them.
         start_s: start of the part, or None.
         end_s: end of the part, or None; at most a tenth of a second before the end of the video.
-
-    Returns:
-        The choice. A video of fewer than 8 frames repeats its last one.
 
     Raises:
         InputError: there is no frame in the part.
@@ -208,12 +202,9 @@ Encode = Callable[[Sequence[tuple[str, str]], str], list[int]]
 
 @dataclass(frozen=True)
 class WrittenPrompt:
-    """Prompt of a question.
+    """Prompt of a question: token ids, with one place for the video.
 
-    Attributes:
-        ids: token ids, with one place for the video.
-        question: the user's question, as far as it is read.
-        context: use of the context.
+    `question` is the user's question, as far as it is read.
     """
 
     ids: list[int]
@@ -230,9 +221,7 @@ def write_prompt(
     limit: int,
     reserved: Sequence[str],
 ) -> WrittenPrompt:
-    """Return the prompt of a conversation about a video.
-
-    A single question that is too long is cut.
+    """Return the prompt of a conversation about a video; a single question that is too long is cut.
 
     Args:
         encode: renders and tokenises.

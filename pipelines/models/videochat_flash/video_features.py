@@ -112,14 +112,8 @@ PICTURE_BYTES = 100_000_000
 class VideoRows:
     """Frames and embeddings of videos, encoded clip by clip and cached.
 
-    A clip is found by the file's content and its frames, whatever the file's name.
-
-    Args:
-        visual: tower, merging and projector.
-        rates: records the time of each clip.
-        max_bytes: most memory of cached clips.
-        max_seconds: longest video.
-        max_frames: most frames of a video.
+    A clip is found by the file's content and its frames, whatever the file's name. `rates` records
+    the time of each clip; `max_bytes` bounds the cached clips.
     """
 
     def __init__(
