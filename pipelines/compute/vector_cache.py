@@ -133,7 +133,10 @@ class _VectorFile:
                     rows: Iterable[tuple[bytes, object]] = self._disk.execute(
                         f"SELECT digest, vector FROM vectors WHERE digest IN ({marks})", part
                     )
-                    loaded |= {key: _vector(blob) for key, blob in rows if _is_whole(blob)}
+                    for key, blob in rows:
+                        if _is_whole(blob):
+                            values = np.frombuffer(blob, "<f4", offset=4)
+                            loaded[key] = torch.from_numpy(values.copy())
             except _UNUSABLE as error:
                 self._give_up(error)
         return loaded
@@ -190,10 +193,6 @@ def _blob(vector: torch.Tensor) -> bytes:
 
 def _is_whole(blob: object) -> TypeGuard[bytes]:
     return isinstance(blob, bytes) and zlib.crc32(blob[4:]).to_bytes(4, "little") == blob[:4]
-
-
-def _vector(blob: bytes) -> torch.Tensor:
-    return torch.from_numpy(np.frombuffer(blob, "<f4", offset=4).copy())
 
 
 def _open(file: Path) -> sqlite3.Connection | None:

@@ -79,6 +79,7 @@ class ChatServer:
         if self._tls is None:  # takes 50 ms
             self._tls = httpx.create_ssl_context()
         host = urlsplit(self.remote.url).hostname or ""
+        is_loopback = host in {"localhost", "::1"} or host.startswith("127.")
         key = {"Authorization": f"Bearer {self.remote.key}"} if self.remote.key else {}
         return httpx.AsyncClient(
             headers={"Accept": "text/event-stream, application/json", **key},
@@ -87,7 +88,7 @@ class ChatServer:
             follow_redirects=False,
             verify=self._tls,
             # a proxy of plain HTTP would read the key
-            trust_env=self.remote.url.startswith("https:") and not _is_loopback(host),
+            trust_env=self.remote.url.startswith("https:") and not is_loopback,
         )
 
     async def model(self, client: httpx.AsyncClient) -> tuple[str, int]:
@@ -152,7 +153,8 @@ class ChatServer:
                     if refusal.status == 500 and step > self._step + 1:
                         await asyncio.sleep(_wait_s(step - self._step - 1, None))
                     continue
-                if attempt >= ATTEMPTS or not _is_worth_waiting(refusal):
+                too_late = attempt >= ATTEMPTS or (refusal.wait_s or 0.0) > LONGEST_WAIT_S
+                if too_late or refusal.status not in _TEMPORARY:
                     raise (first or error) from None
                 await asyncio.sleep(_wait_s(attempt, refusal.wait_s))
             except ServerError as error:
@@ -219,10 +221,6 @@ async def _status_error(response: httpx.Response) -> _StatusError:
     return _StatusError(response.status_code, stream.parse_error(body), wait_s)
 
 
-def _is_worth_waiting(refusal: _StatusError) -> bool:
-    return refusal.status in _TEMPORARY and (refusal.wait_s or 0.0) <= LONGEST_WAIT_S
-
-
 def _is_broken_connection(error: ServerError) -> bool:
     cause = error.__cause__
     return isinstance(cause, httpx.HTTPError) and not isinstance(cause, httpx.TimeoutException)
@@ -246,7 +244,3 @@ def _wait_s(attempt: int, asked_s: float | None) -> float:
     if asked_s is not None:
         return asked_s
     return float(min(FIRST_WAIT_S * 2 ** (attempt - 1), LONGEST_WAIT_S)) * random.uniform(0.8, 1.2)
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or host.startswith("127.") or host == "::1"

@@ -102,7 +102,8 @@ class RemoteVideoChat(VideoChatModel):
             encoded = self._encoded(video, part, emit, cancel)
             emit(AnswerDelta(seen=encoded.seen, pictures=encoded.pictures))
             answer = self._answered(encoded, asked, options, emit, cancel)
-            notes = (*encoded.notes, *answer.notes, *_skim_notes(compress))
+            skim = "A remote model does not skim: it looked at every frame alike."
+            notes = (*encoded.notes, *answer.notes, *([skim] if compress else []))
             whole = extend_history(history, question, answer.text)
             emit(AnswerDelta(result=replace(answer, history=tuple(whole), notes=notes)))
 
@@ -194,7 +195,3 @@ def _times_text(seen: SeenFrames) -> str:
 def _small(picture: Image.Image) -> Pixels:
     height, width = preview_size(picture.height, picture.width)
     return np.asarray(picture.resize((width, height), reducing_gap=2.0))
-
-
-def _skim_notes(compress: bool) -> list[str]:
-    return ["A remote model does not skim: it looked at every frame alike."] if compress else []

@@ -349,17 +349,11 @@ def _dropping(fields: Mapping[str, Any]) -> Dropping | None:
 
 
 def _generation(given: Mapping[str, Any], eos: int | Sequence[int] | None) -> GenerationDefaults:
-    plain = GenerationDefaults()
-    stop = given.get("eos_token_id", eos)
-    if stop is None:
-        stop = plain.stop_ids
-    return GenerationDefaults(
-        repetition_penalty=float(given.get("repetition_penalty", plain.repetition_penalty)),
-        temperature=float(given.get("temperature", plain.temperature)),
-        top_k=int(given.get("top_k", plain.top_k)),
-        top_p=float(given.get("top_p", plain.top_p)),
-        stop_ids=(stop,) if isinstance(stop, int) else tuple(stop),
-    )
+    kinds = {"repetition_penalty": float, "temperature": float, "top_k": int, "top_p": float}
+    values: dict[str, Any] = {name: kinds[name](given[name]) for name in kinds if name in given}
+    if (stop := given.get("eos_token_id", eos)) is not None:
+        values["stop_ids"] = (stop,) if isinstance(stop, int) else tuple(stop)
+    return GenerationDefaults(**values)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Decoding: one token after the other, greedy or sampled, ended by closing the iterator."""
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -66,14 +66,7 @@ class Decoding:
 
         The repetition penalty is the checkpoint's in greedy decoding too, as in the reference.
         """
-        own = {
-            "temperature": defaults.temperature,
-            "top_k": defaults.top_k,
-            "top_p": defaults.top_p,
-            "repetition_penalty": defaults.repetition_penalty,
-            "stop_ids": defaults.stop_ids,
-        }
-        return cls(**{**own, **changes})
+        return cls(**(asdict(defaults) | changes))
 
 
 class TokenChooser:

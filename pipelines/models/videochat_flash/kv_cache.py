@@ -106,16 +106,8 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     return next((place for place, (one, other) in enumerate(pairs) if one != other), length)
 
 
-@dataclass(frozen=True, eq=False)
-class _Held:
-    """A conversation as far as it was read, and the frames that it is about."""
-
-    frames: str
-    values: KeyValues
-
-
-class Conversations(LruCache[int, _Held]):
-    """LRU cache of conversations.
+class Conversations(LruCache[int, tuple[str, KeyValues]]):
+    """LRU cache of conversations: the frames that each is about, and what was read of it.
 
     A conversation is found by its content: the frames, the token dropping, and the token ids
     that it begins with. Sessions play no part, and only a common beginning is ever used. What is
@@ -123,7 +115,7 @@ class Conversations(LruCache[int, _Held]):
     """
 
     def __init__(self, max_bytes: int) -> None:
-        super().__init__(max_bytes, lambda held: held.values.num_bytes)
+        super().__init__(max_bytes, lambda held: held[1].num_bytes)
         self._numbers = itertools.count()
         self._taking = threading.Lock()
 
@@ -137,18 +129,18 @@ class Conversations(LruCache[int, _Held]):
         """
         with self._taking:
             best, number, length = None, 0, 0
-            for key, held in self.snapshot().items():
-                if held.frames != frames or held.values.dropping != dropping:
+            for key, (about, values) in self.snapshot().items():
+                if about != frames or values.dropping != dropping:
                     continue
-                common = common_prefix(held.values.ids, ids)
-                if VISUAL in held.values.ids[:common] and common >= length:
-                    best, number, length = held, key, common
+                common = common_prefix(values.ids, ids)
+                if VISUAL in values.ids[:common] and common >= length:
+                    best, number, length = values, key, common
             if best is None:
                 return KeyValues(), 0
             self.pop(number)
-            return best.values, length
+            return best, length
 
     def give_back(self, values: KeyValues, frames: str) -> None:
         """Keep a conversation, as far as it was read."""
         if values.ids:
-            self.put(next(self._numbers), _Held(frames, values))
+            self.put(next(self._numbers), (frames, values))

@@ -291,13 +291,12 @@ def _reuse(
     At least the last token of the prompt is left to be read.
     """
     common = common_prefix(cache.ids, prompt.ids)
-    held = _held_visual(cache)
     if VISUAL in cache.ids[:common] and not _same_rows(cache.features, prompt.features):
         common = cache.ids.index(VISUAL)
     common = min(common, len(prompt.ids) - 1)
     shared = _num_tokens(prompt.ids[:common], prompt.num_visual)
     # with dropping, a stage needs all visual tokens in one run
-    changed = cache.dropping != dropping and (held or prompt.num_visual)
+    changed = cache.dropping != dropping and (cache.features is not None or prompt.num_visual)
     partial = dropping is not None and VISUAL not in prompt.ids[:common]
     if changed or partial or not shared:
         cache.clear()
@@ -325,10 +324,6 @@ def _cut(cache: KeyValues, shared: int, num_visual: int, num_layers: int) -> Non
         cache.cut(layer, 0 if behind else shared - lost)
 
 
-def _held_visual(cache: KeyValues) -> int:
-    return 0 if cache.features is None else len(cache.features)
-
-
 def _num_tokens(ids: Sequence[int], num_visual: int) -> int:
     return len(ids) + (num_visual - 1 if VISUAL in ids else 0)
 
@@ -336,11 +331,7 @@ def _num_tokens(ids: Sequence[int], num_visual: int) -> int:
 def _same_rows(first: torch.Tensor | None, second: torch.Tensor | None) -> bool:
     if first is None or second is None:
         return False
-    return first is second or (
-        first.shape == second.shape
-        and first.device == second.device
-        and bool(torch.equal(first, second))
-    )
+    return first is second or (first.device == second.device and torch.equal(first, second))
 
 
 def _rotation(model: Any, hidden: torch.Tensor, start: int) -> tuple[torch.Tensor, torch.Tensor]:
