@@ -25,9 +25,9 @@ def stream_work(
 ) -> Generator[Item | None, None, None]:
     """Run `work` in a background thread with the caller's context; closing the iterator cancels.
 
-    `work` is called with `emit`, which yields an item, and a token that `close` cancels; with
-    `linger` it also waits for the end of `work`. The iterator can be closed while `work` computes.
-    No lock, `inference_mode` or autocast is held across a `yield`: Gradio advances and closes a
+    `work` is called with `emit`, which yields an item, and a token that `close` cancels; `close`
+    waits for the end of `work` if `linger`. The iterator can be closed while `work` computes. No
+    lock, `inference_mode` or autocast is held across a `yield`: Gradio advances and closes a
     generator from different threads.
 
     Yields:

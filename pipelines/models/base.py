@@ -64,12 +64,6 @@ class Pipeline(ABC):
 
     def _unload(self) -> None:
         """Delete every attribute that `_load` set."""
-        for name in vars(self).keys() - {
-            "spec",
-            "folder",
-            "device",
-            "settings",
-            "traits",
-            "loaded",
-        }:
+        given = {"spec", "folder", "device", "settings", "traits", "loaded"}
+        for name in vars(self).keys() - given:
             delattr(self, name)

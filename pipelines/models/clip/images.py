@@ -178,7 +178,7 @@ class ImageEncoder:
     def encode_readable(
         self, paths: Sequence[Path], *, need_one: bool = True
     ) -> tuple[torch.Tensor, dict[int, str]]:
-        """Return (M, D) vectors of the readable files in order, and error messages by position.
+        """Return (M, D) vectors of the readable files in order, and the others' errors by position.
 
         Raises:
             MediaError: with `need_one`, of the first file, if none is readable.

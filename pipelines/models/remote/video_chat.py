@@ -47,8 +47,8 @@ FILE_BYTES = 64_000_000
 class _EncodedVideo:
     """Video in the form of a request: parts of a message.
 
-    `seen` are the chosen frames, none if the server chooses; `pictures` are thumbnails of them, (H,
-    W, 3) uint8 RGB.
+    `seen` are the chosen frames, none if the server chooses; `pictures` are thumbnails of them,
+    (H, W, 3) uint8 RGB.
     """
 
     seen: SeenFrames

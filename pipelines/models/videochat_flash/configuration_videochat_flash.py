@@ -56,7 +56,7 @@ _NEEDED = {
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:
-    """Dimensions of a vision tower; `image_px` and `patch_px` are sides of squares.
+    """Dimensions of a vision tower; `image_px` and `patch_px` are sides of frames and patches.
 
     Attributes:
         hidden_size: width C.

@@ -34,7 +34,7 @@ _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 
 @dataclass(frozen=True)
 class FrameChoice:
-    """Chosen frames of a part of a video, numbered from 0; the last may be repeated."""
+    """Chosen frames of a video, from 0, the last perhaps repeated, and the duration of the part."""
 
     indices: tuple[int, ...]
     duration_s: float

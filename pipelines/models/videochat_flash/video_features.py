@@ -113,7 +113,7 @@ class VideoRows:
     """Frames and embeddings of videos, encoded clip by clip and cached.
 
     A clip is found by the file's content and its frames, whatever the file's name. `rates` records
-    the time of each clip; `max_bytes` bounds the cached clips.
+    the time of each clip; `max_bytes` bounds cached clips, `max_seconds` and `max_frames` videos.
     """
 
     def __init__(
