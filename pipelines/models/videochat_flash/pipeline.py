@@ -100,9 +100,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
             self.folder, config=model.language.config, local_files_only=True
         )
         self._reserved = control_texts(self._tokenizer)
-        # one of the longest conversations always fits
-        longest = self._need(MAX_FRAMES, None).kept
-        self.conversations = Conversations(max(CONVERSATION_BYTES, longest))
+        self.conversations = Conversations(self._conversation_bytes())
         self.rates = ChatRates(token_share(model.config))
         card = read_demo_card(self.folder) if self.spec.demo else None
         self.videos = VideoRows(
@@ -348,6 +346,10 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
         gc.collect()
         if self.device.kind == "cuda":
             torch.cuda.empty_cache()
+
+    def _conversation_bytes(self) -> int:
+        """Return the memory limit of cached conversations: one of the longest always fits."""
+        return max(CONVERSATION_BYTES, self._need(MAX_FRAMES, None).kept)
 
     def _num_visual(self, num_frames: int) -> int:
         config = self._model.config
