@@ -61,7 +61,7 @@ def models_table() -> str:
 
 
 def families_table() -> str:
-    from pipelines.models.captioning.support import FAMILIES
+    from tests.support.caption_families import FAMILIES
 
     how = {
         "stock processor": "yes; output equals the stock processor and `generate`",

@@ -30,7 +30,7 @@ NOT_SHOWN = re.compile(
 #: Modules of which only messages and errors do; their other strings are for programs and models.
 ERRORS_ONLY = re.compile(
     r"pipelines/(compute/device|core/remote|media/links|media/video/index|serving/zero_gpu"
-    r"|models/(captioning/(image_inputs|support|traits)|clip/texts|remote/(client|messages|stream)"
+    r"|models/(captioning/(image_inputs|traits)|clip/texts|remote/(client|messages|stream)"
     r"|viclip/(conversion|modeling).*"
     r"|videochat_flash/(configuration|conversion|modeling|prompts).*))\.py"
 )

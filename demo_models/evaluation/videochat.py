@@ -35,12 +35,12 @@ from pipelines.models.videochat_flash.kv_cache import KeyValues
 from pipelines.models.videochat_flash.modeling_language import VideoPrompt
 from pipelines.models.videochat_flash.processing_videochat_flash import (
     chat_prompt,
-    clean_answer,
     encode_prompt,
     first_question,
-    iter_clips,
+    resize_frame,
     stream_text,
     time_message,
+    to_pixels,
 )
 
 MAX_NEW_TOKENS = 64
@@ -62,7 +62,8 @@ class PackageChat:
         """Return the answers, each given with the earlier ones before it."""
         frames = dialogue.video.frames(NUM_FRAMES)
         side = self.model.config.vision.image_px
-        rows = self.model.visual.encode_video(iter_clips(frames, side))
+        clips = to_pixels([resize_frame(frame, side) for frame in frames]).split(4)
+        rows = torch.cat([self.model.visual.encode(clip[None])[0] for clip in clips])
         message = time_message(dialogue.video.duration_s, NUM_FRAMES)
         turns: list[tuple[str, str]] = []
         cache = KeyValues()
@@ -70,7 +71,7 @@ class PackageChat:
             question = asked.question if number else first_question(asked.question, message)
             ids = encode_prompt(self.tokenizer, chat_prompt(turns, question))
             written = self.model.answer(VideoPrompt(ids, rows), self.decoding, cache=cache)
-            turns.append((question, clean_answer("".join(stream_text(self.tokenizer, written)))))
+            turns.append((question, "".join(stream_text(self.tokenizer, written))))
         return [answer for _, answer in turns]
 
 

@@ -23,14 +23,12 @@ def stream_work(
     *,
     linger: bool = True,
 ) -> Generator[Item | None, None, None]:
-    """Run `work` in a background thread with the caller's context; closing the iterator cancels it.
+    """Run `work` in a background thread with the caller's context; closing the iterator cancels.
 
-    The iterator can be closed while `work` computes. No lock, `inference_mode` or autocast is held
-    across a `yield`: Gradio advances and closes a generator from different threads.
-
-    Args:
-        work: called with `emit`, which yields an item, and a token that `close` cancels.
-        linger: whether `close` waits for the end of `work`.
+    `work` is called with `emit`, which yields an item, and a token that `close` cancels; `close`
+    waits for the end of `work` if `linger`. The iterator can be closed while `work` computes. No
+    lock, `inference_mode` or autocast is held across a `yield`: Gradio advances and closes a
+    generator from different threads.
 
     Yields:
         The items in order; None after each `HEARTBEAT_S` without an item.

@@ -30,11 +30,8 @@ _IMPORTING = threading.Lock()
 class Device:
     """Device and floating-point type of tensors.
 
-    Attributes:
-        kind: "cpu", "cuda" or "mps".
-        dtype: "float32" or "bfloat16".
-        packed: whether Linear weights are prepacked for oneDNN (CPU, bfloat16).
-        reason: reason of the choice, for the log and the doctor.
+    `kind` is "cpu", "cuda" or "mps", `dtype` "float32" or "bfloat16". `packed` states whether
+    Linear weights are prepacked for oneDNN (CPU, bfloat16); `reason` is for the log and the doctor.
     """
 
     kind: str

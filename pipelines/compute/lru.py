@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -22,12 +22,7 @@ class LruCache(Generic[Key, Value]):
     """
 
     def __init__(self, size: int, weigh: Callable[[Value], int] = lambda value: 1) -> None:
-        """Create an empty cache.
-
-        Args:
-            size: largest weight of all values together.
-            weigh: weight of a value.
-        """
+        """Create an empty cache; `size` is the largest weight of all values together."""
         self._values: OrderedDict[Key, Value] = OrderedDict()
         self._size = size
         self._weigh = weigh
@@ -56,28 +51,26 @@ class LruCache(Generic[Key, Value]):
         *,
         keep: bool = True,
     ) -> list[Value]:
-        """Return the values of N keys.
+        """Return the values of N keys; computed ones are put into the cache if `keep`.
 
-        Args:
-            keys: N keys.
-            compute: called with the first position of each missing key, if there are any; returns
-                their values.
-            keep: whether computed values are put into the cache.
+        `compute` is called with the first position of each missing key, if there are any, and
+        returns their values.
         """
-        found = {key: value for key in keys if (value := self.get(key)) is not None}
-        missing = first_positions(keys, found)
-        for key, value in zip(
-            missing, compute([*missing.values()]) if missing else (), strict=True
-        ):
-            found[key] = value
+        found = self.find(keys)
+        if missing := first_positions(keys, found):
+            fresh = dict(zip(missing, compute([*missing.values()]), strict=True))
+            found |= fresh
             if keep:
-                self.put(key, value)
+                self.update(fresh)
         return [found[key] for key in keys]
 
     def missing(self, keys: Sequence[Key]) -> list[int]:
         """Return the first position of each key that is not cached."""
-        found = {key: value for key in keys if (value := self.get(key)) is not None}
-        return [*first_positions(keys, found).values()]
+        return [*first_positions(keys, self.find(keys)).values()]
+
+    def find(self, keys: Iterable[Key]) -> dict[Key, Value]:
+        """Return the values of the keys that are cached."""
+        return {key: value for key in keys if (value := self.get(key)) is not None}
 
     def put(self, key: Key, value: Value) -> None:
         """Store a value and drop the least recently used ones; one over the size is not stored."""
@@ -158,12 +151,9 @@ class SharedCache(Protocol):
 
     def snapshot(self) -> dict[Any, Any]:
         """Return the values, on the CPU, by their keys."""
-        ...
 
     def update(self, values: Mapping[Any, Any]) -> None:
         """Put values that another process has computed."""
-        ...
 
     def enter_worker(self, kind: str) -> None:
         """Prepare for work in a forked process, on a device of a kind."""
-        ...

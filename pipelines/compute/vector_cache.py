@@ -59,14 +59,9 @@ class VectorCache:
     def get(
         self, keys: Sequence[str], compute: Callable[[list[int]], torch.Tensor]
     ) -> torch.Tensor:
-        """Return the vectors of `keys`, computing only those that are not cached.
+        """Return the vectors of N keys, (N, D) float32 on the CPU.
 
-        Args:
-            keys: N keys.
-            compute: called with the positions of the missing keys; returns (M, D) float32.
-
-        Returns:
-            (N, D) float32 on the CPU.
+        `compute` is called with the positions of the missing keys and returns their (M, D) float32.
         """
         digests = [self._digest(key) for key in keys]
         found = self._find(digests)
@@ -104,7 +99,7 @@ class VectorCache:
         return hashlib.blake2b(text, digest_size=20).digest()
 
     def _find(self, digests: Sequence[bytes]) -> dict[bytes, torch.Tensor]:
-        found = {key: one for key in digests if (one := self._memory.get(key)) is not None}
+        found = self._memory.find(digests)
         if absent := first_positions(digests, found):
             loaded = self._file.read([*absent])
             self._keep(loaded)
@@ -138,7 +133,10 @@ class _VectorFile:
                     rows: Iterable[tuple[bytes, object]] = self._disk.execute(
                         f"SELECT digest, vector FROM vectors WHERE digest IN ({marks})", part
                     )
-                    loaded |= {key: _vector(blob) for key, blob in rows if _is_whole(blob)}
+                    for key, blob in rows:
+                        if _is_whole(blob):
+                            values = np.frombuffer(blob, "<f4", offset=4)
+                            loaded[key] = torch.from_numpy(values.copy())
             except _UNUSABLE as error:
                 self._give_up(error)
         return loaded
@@ -195,10 +193,6 @@ def _blob(vector: torch.Tensor) -> bytes:
 
 def _is_whole(blob: object) -> TypeGuard[bytes]:
     return isinstance(blob, bytes) and zlib.crc32(blob[4:]).to_bytes(4, "little") == blob[:4]
-
-
-def _vector(blob: bytes) -> torch.Tensor:
-    return torch.from_numpy(np.frombuffer(blob, "<f4", offset=4).copy())
 
 
 def _open(file: Path) -> sqlite3.Connection | None:

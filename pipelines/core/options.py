@@ -105,9 +105,8 @@ def check_fit(value: Any) -> SquareFit | None:
     """
     if value is None or value == "":
         return None
-    for fit in get_args(SquareFit):
-        if value == fit:
-            return fit  # type: ignore[no-any-return]
+    if value in get_args(SquareFit):
+        return value  # type: ignore[no-any-return]
     raise InputError(
         "fit must be one of {choices} but got {given}.",
         choices=", ".join(get_args(SquareFit)),

@@ -99,11 +99,8 @@ def read_remotes(
 ) -> tuple[Remote, ...]:
     """Return the remote models with their keys.
 
-    Args:
-        flags: texts of the form NAME=URL.
-        file: TOML with one table per remote model, or None.
-        env: environment with the keys.
-        taken: names of other models.
+    `flags` are texts of the form NAME=URL, `file` is TOML with one table per remote model, `env`
+    holds the keys, `taken` are names of other models.
 
     Raises:
         ValueError: a value is not allowed; the message holds no key.

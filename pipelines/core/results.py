@@ -12,15 +12,13 @@ Finish = Literal["end", "length", "loop", "stop"]
 
 @dataclass(frozen=True, kw_only=True)
 class LabelScore:
-    """Score of one label for an image.
+    """Score of one label, as given, for an image, and a note on the label or "".
 
     Attributes:
-        label: the label as given.
         probability: 0..1; over all labels (softmax) or for this label alone (sigmoid).
         cosine: cosine similarity of the two vectors, -1..1.
         evidence: verdict score, in nats above the soft maximum of the neutral texts.
         verdict: class of `evidence`; independent of the other labels.
-        note: remark on this label, or "".
     """
 
     label: str
@@ -39,13 +37,7 @@ class LabelScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Classification:
-    """Scores of an image for labels.
-
-    Attributes:
-        scores: one or more, best first.
-        model: key of the model.
-        notes: remarks on the result, one sentence each.
-    """
+    """Scores of an image for one or more labels, best first, by the model with this key."""
 
     scores: tuple[LabelScore, ...]
     model: str
@@ -61,13 +53,10 @@ class Classification:
 
 @dataclass(frozen=True, kw_only=True)
 class Ranked:
-    """One candidate of a ranking; other fields are as in `LabelScore`.
+    """One candidate, a text or a file name, of a ranking; other fields are as in `LabelScore`.
 
-    Attributes:
-        rank: 1 for the best.
-        index: position of the candidate among those of its kind, from 0.
-        candidate: the text, or the file name.
-        cosine: -1..1, or None if the file could not be read.
+    `rank` is 1 for the best, `index` the position among the candidates of its kind, from 0;
+    `cosine` is None if the file could not be read.
     """
 
     rank: int
@@ -93,11 +82,8 @@ class Ranking:
 class Embeddings:
     """Unit vectors of inputs.
 
-    Attributes:
-        vectors: for each input `dim` floats of norm 1, or None if the input could not be read.
-        model: key of the model.
-        errors: (name, reason) of each input that could not be read.
-        notes: remarks on the result.
+    `vectors` has for each input `dim` floats of norm 1, or None if it could not be read; `errors`
+    has the name and the reason of each of those.
     """
 
     vectors: tuple[tuple[float, ...] | None, ...]
@@ -116,14 +102,7 @@ class Embeddings:
 
 @dataclass(frozen=True, kw_only=True)
 class SimilarityMatrix:
-    """Similarity of N rows and M columns.
-
-    Attributes:
-        cosines: N tuples of M values, -1..1.
-        verdicts: N tuples of M verdicts.
-        model: key of the model.
-        notes: remarks on the result.
-    """
+    """Similarity of N rows and M columns: N tuples of M cosines, -1..1, and of M verdicts."""
 
     row_names: tuple[str, ...]
     column_names: tuple[str, ...]
@@ -165,8 +144,7 @@ class ContextUse:
         used_tokens: tokens of the image, the turns and the prompt.
         limit_tokens: maximum of `used_tokens` beside the requested answer; 0 if unknown.
         dropped_turns: number of the oldest turns (question and answer) that are left out.
-        read_chars: characters of the prompt or question that were read.
-        given_chars: characters of the prompt or question.
+        read_chars: characters of the prompt or question that were read, of `given_chars`.
     """
 
     used_tokens: int
@@ -192,12 +170,10 @@ FileKind = Literal["picture", "video"]
 
 @dataclass(frozen=True)
 class DeviceSpeed:
-    """Measured speed of a device.
+    """Measured speed of a device in `dtype`.
 
-    Attributes:
-        flops: floating-point operations per second of a matrix product; a multiply-add is two.
-        read_bytes: bytes of weights per second for one row, as in a decoding step.
-        dtype: data type of the measurement.
+    `flops` are operations per second of a matrix product, a multiply-add is two; `read_bytes` are
+    bytes of weights per second for one row, as in a decoding step.
     """
 
     flops: float

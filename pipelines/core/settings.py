@@ -142,10 +142,8 @@ def read_settings(
 ) -> Settings:
     """Read the settings; flags precede variables, variables precede defaults.
 
-    Args:
-        argv: command-line arguments without the program name.
-        environ: environment; `os.environ` when None.
-        taken: model keys that are not allowed as names of remotes.
+    `argv` is without the program name; `environ` is `os.environ` when None; `taken` are model keys
+    that are not allowed as names of remotes.
 
     Raises:
         SystemExit: a value is not allowed.

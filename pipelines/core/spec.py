@@ -155,7 +155,7 @@ Traits = ContrastiveTraits | GenerativeTraits | VideoTextTraits | VideoChatTrait
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """One checkpoint; it has the traits of its task.
+    """One checkpoint; it has the traits of its task. Defaults are those of a bundled one.
 
     Attributes:
         key: public name; scripts send it as `model=`.
@@ -181,11 +181,11 @@ class ModelSpec:
     task: Task
     family: str
     pipeline: str
-    repo: str
-    revision: str
-    licence: str
-    memory_gb: float
-    download_gb: float
+    repo: str = ""
+    revision: str = ""
+    licence: str = "Apache-2.0"
+    memory_gb: float = 0.05
+    download_gb: float = 0.0
     demo: bool = False
     contrastive: ContrastiveTraits | None = None
     generative: GenerativeTraits | None = None

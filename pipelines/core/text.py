@@ -1,7 +1,7 @@
 """Parsing of typed texts, chat histories and table cells."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,19 +148,35 @@ def read_history(history: Sequence[Mapping[str, Any]] | None) -> tuple[Turn, ...
     return tuple(turns)
 
 
+def latest_turns(turns: Sequence[Turn], max_chars: int) -> Sequence[Turn]:
+    """Return the latest turns, of at most `max_chars` characters together."""
+    for start in range(len(turns), 0, -1):
+        max_chars -= len(turns[start - 1].question) + len(turns[start - 1].answer)
+        if max_chars < 0:
+            return turns[start:]
+    return turns
+
+
+def longest_beginning(text: str, fits: Callable[[str], bool]) -> str:
+    """Return the longest beginning of a text that fits, by bisection; the empty one does."""
+    if fits(text):
+        return text
+    good, bad = 0, len(text)
+    while good + 1 < bad:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if fits(text[:middle]) else (good, middle)
+    return text[:good]
+
+
 def extend_history(
     history: Sequence[Mapping[str, Any]] | None,
     message: str,
     answer: str,
     notes: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return a history with a question and its answer appended.
+    """Return a history, reduced to role and content, with a question and its answer appended.
 
-    Args:
-        history: earlier messages, of which role and content are kept.
-        message: the question.
-        answer: the answer.
-        notes: added to the answer as "notes"; None for an unfinished answer.
+    `notes` are added to the answer as "notes"; None for an unfinished answer.
     """
     earlier = [{"role": str(m["role"]), "content": str(m["content"])} for m in history or ()]
     reply: dict[str, Any] = {"role": "assistant", "content": answer}

@@ -11,12 +11,9 @@ current_visitor: ContextVar[str | None] = ContextVar("current_visitor", default=
 def queue_position(queue: Sequence[Hashable], visitor: Hashable) -> int:
     """Return the position of a new request in a queue that serves visitors in rounds.
 
-    First requests of all visitors precede second requests, which precede third ones, and so on.
-    A visitor's first waiting request keeps its place ahead of all later arrivals.
-
-    Args:
-        queue: visitors of the waiting requests, the next one first.
-        visitor: visitor of the new request.
+    `queue` has the visitors of the waiting requests, the next one first. First requests of all
+    visitors precede second requests, which precede third ones, and so on. A visitor's first waiting
+    request keeps its place ahead of all later arrivals.
     """
     own = [position for position, other in enumerate(queue) if other == visitor]
     before: Counter[Hashable] = Counter()

@@ -15,13 +15,10 @@ from pipelines.weights.files import weights_revision
 
 
 class Pipeline(ABC):
-    """One checkpoint in memory.
+    """One checkpoint in memory, with the `traits` of its task in the catalogue.
 
     The constructor touches neither disk nor network. `load` and `unload` are idempotent and are
     called by the store only, under its lock.
-
-    Attributes:
-        traits: the traits of the model's task in the catalogue.
     """
 
     def __init__(self, spec: ModelSpec, folder: Path, device: Device, settings: Settings) -> None:
@@ -72,12 +69,6 @@ class Pipeline(ABC):
 
     def _unload(self) -> None:
         """Delete every attribute that `_load` set."""
-        for name in vars(self).keys() - {
-            "spec",
-            "folder",
-            "device",
-            "settings",
-            "traits",
-            "loaded",
-        }:
+        given = {"spec", "folder", "device", "settings", "traits", "loaded"}
+        for name in vars(self).keys() - given:
             delattr(self, name)

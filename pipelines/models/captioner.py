@@ -15,15 +15,12 @@ from pipelines.core.results import ContextUse, Finish
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """A text about one image.
+    """A text about one image, by the model with the key `model`.
 
     Attributes:
-        text: without prompt or question; empty if `error` is set.
-        model: key of the model.
-        finish: why the text ended.
+        text: without prompt or question; empty if `error`, the reason, is set.
         context: how much was read; None if `error` is set.
         notes: hints for the person who asked, one sentence each.
-        error: why there is no text, or "".
     """
 
     text: str

@@ -38,12 +38,8 @@ _DAMAGED = "but what it says about itself is incomplete or damaged"
 class ProbeFacts:
     """Training of a probe and its score on held-out images.
 
-    Attributes:
-        num_fitted: images that it was fitted on.
-        num_held_out: images that it was evaluated on.
-        correct: number of those that it recognised.
-        strength: scikit-learn's `C`, chosen by cross-validation.
-        seed: of the split and of the folds.
+    `num_fitted` images were fitted, `correct` of `num_held_out` others recognised. `strength` is
+    scikit-learn's `C`, chosen by cross-validation; `seed` is that of the split and the folds.
     """
 
     num_fitted: NonNegativeInt

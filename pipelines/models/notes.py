@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import regex
 
 from pipelines.core.messages import Message, joined
-from pipelines.core.results import Finish
+from pipelines.core.results import ContextUse, Finish
 from pipelines.core.spec import Task
 from pipelines.models.catalogue import MODELS
 
@@ -22,6 +22,12 @@ _LATIN = regex.compile(r"\p{Latin}{2,}")
 VIDEO_LOST = (
     "Not one of the frames that the model would look at can be read: the video is damaged. "
     "Save it again, or choose another video."
+)
+
+#: The same for a part of a video.
+PART_LOST = (
+    "Not one of the frames that the model would look at can be read: the video is damaged there. "
+    "Choose another part, or save the video again."
 )
 
 
@@ -109,30 +115,30 @@ def repeated_notes(repeated: Iterable[str]) -> list[str]:
     ]
 
 
-def finish_notes(finish: Finish) -> list[str]:
-    """Return a note if a text was cut."""
+def answer_notes(context: ContextUse, finish: Finish, between: Iterable[str] = ()) -> list[str]:
+    """Return notes on a text that was cut, on dropped turns, `between`, and on the answer's end."""
+    notes: list[str] = []
+    if context.cut:
+        notes.append(
+            Message(
+                "Your text is longer than the model reads: only its first {read} of {given} "
+                "characters were used.",
+                read=context.read_chars,
+                given=context.given_chars,
+            )
+        )
+    if dropped := context.dropped_turns:
+        turns = Message("turn") if dropped == 1 else Message("{count} turns", count=dropped)
+        notes.append(
+            Message(
+                "The conversation is longer than the model reads: its oldest {turns} did not "
+                "count for this answer.",
+                turns=turns,
+            )
+        )
+    notes += between
     if finish == "length":
-        return ["The text stopped at the longest length that was asked for (max_new_tokens)."]
+        notes.append("The text stopped at the longest length that was asked for (max_new_tokens).")
     if finish == "loop":
-        return ["The model began to repeat itself; the repetition was cut off."]
-    return []
-
-
-def cut_note(read_chars: int, given_chars: int) -> str:
-    """Return the note that only the beginning of a text was read."""
-    return Message(
-        "Your text is longer than the model reads: only its first {read} of {given} "
-        "characters were used.",
-        read=read_chars,
-        given=given_chars,
-    )
-
-
-def dropped_note(num_turns: int) -> str:
-    """Return the note that the oldest turns of a conversation were dropped."""
-    turns = Message("turn") if num_turns == 1 else Message("{count} turns", count=num_turns)
-    return Message(
-        "The conversation is longer than the model reads: its oldest {turns} did not "
-        "count for this answer.",
-        turns=turns,
-    )
+        notes.append("The model began to repeat itself; the repetition was cut off.")
+    return notes

@@ -1,5 +1,6 @@
 """Vectors of search queries and of indexed files."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,14 @@ class QueryVector:
     kind: QueryKind
     notes: tuple[str, ...] = ()
 
+    @classmethod
+    def of(
+        cls, text: Vectors | None, image: Vectors | None, text_weight: float, notes: Iterable[str]
+    ) -> "QueryVector":
+        """Return the query for a text, an image, or both; see `blend`."""
+        kind: QueryKind = "image" if text is None else "text" if image is None else "both"
+        return cls(vector=blend(text, image, text_weight), kind=kind, notes=tuple(notes))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Assessment:
@@ -27,13 +36,6 @@ class Assessment:
 
     evidence: float
     verdict: Verdict
-
-
-def query_kind(text: Vectors | None, image: Vectors | None) -> QueryKind:
-    """Return the kind of a query; at least one of the two is given."""
-    if text is not None and image is not None:
-        return "both"
-    return "text" if text is not None else "image"
 
 
 def blend(text: Vectors | None, image: Vectors | None, text_weight: float) -> Vectors:
@@ -71,8 +73,7 @@ class WindowBatch:
     """Consecutive windows of a video; the computation can be resumed after them.
 
     Attributes:
-        done: windows so far, from the start of the video.
-        total: windows of the whole video.
+        done: windows so far, of `total`.
         parts: readable windows of this batch.
         lost: known numbers of unreadable frames.
         num_frames: distinct frames of all windows.

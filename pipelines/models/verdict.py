@@ -40,17 +40,17 @@ def evidence(
 ) -> torch.Tensor:
     """Return by how much each text beats the neutral texts on the same image.
 
-    A cosine of 0.25 means nothing by itself: one image scores 0.15 on everything, another 0.22.
-    So the soft maximum (log-sum-exp) of the image's logits with the neutral texts is subtracted
-    from a pair's logit. With weight 1 the result is the logarithm of the text's odds against the
-    whole bank. Other labels have no influence.
+    A cosine of 0.25 means nothing by itself: one image scores 0.15 on everything, another 0.22. So
+    the soft maximum (log-sum-exp) of the image's logits with the neutral texts is subtracted from a
+    pair's logit. With weight 1 the result is the logarithm of the text's odds against the whole
+    bank. Other labels have no influence.
 
     Args:
         cosines: (N, L), of N images with L texts.
         neutral: (N, B), of the same images with the B neutral texts.
         scale: the model's logit scale.
-        weight: share of the soft maximum that is subtracted, 0..1; below 1 for a model whose
-            cosines are nearly comparable between images.
+        weight: share of the soft maximum, 0..1; below 1 where cosines are nearly comparable
+            between images.
 
     Returns:
         (N, L) float32, in nats, unbounded.
@@ -78,12 +78,10 @@ class Judge:
     def text_evidence(
         self, cosines: torch.Tensor, anchors: torch.Tensor, templates: tuple[str, ...] = PLAIN
     ) -> torch.Tensor:
-        """Return the evidence, (N, L), for N anchors with L texts.
+        """Return the evidence, (N, L), for N anchors with L texts, whose cosines are (N, L).
 
-        Args:
-            cosines: (N, L), of the anchors with the texts.
-            anchors: (N, D) unit vectors of images, videos or texts.
-            templates: of the texts; the neutral texts are put into the same ones.
+        `anchors` are (N, D) unit vectors of images, videos or texts. The neutral texts are put into
+        `templates`, which are those of the texts.
         """
         neutral = anchors @ self._neutral(templates).T
         return evidence(cosines, neutral, scale=self._scale, weight=self._weight)

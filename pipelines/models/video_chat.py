@@ -37,15 +37,11 @@ class SeenFrames:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoAnswer:
-    """An answer about a video.
+    """An answer about a video, by the model with the key `model`.
 
     Attributes:
-        text: the answer.
-        model: key of the model.
-        finish: why the text ended.
         history: the conversation including this turn, to send with the next question.
         seen: the frames that the model read.
-        context: how much of the input was read.
         num_reused: tokens that were cached from an earlier question.
         notes: hints for the person who asked, one sentence each.
     """
@@ -65,7 +61,6 @@ class AnswerDelta:
     """A piece of an answer in the making; the texts joined in order are the answer.
 
     Attributes:
-        text: the next piece; may be empty.
         step: progress of reading the video, during that phase.
         seen: the frames, once they are chosen.
         pictures: previews of those frames, (H, W, 3) uint8 RGB, once all are read.
@@ -81,15 +76,13 @@ class AnswerDelta:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """Cost of a question.
+    """Cost of a question about the frames `seen`.
 
     Attributes:
-        seen: the frames that would be read.
-        num_frames: their number, with repetitions.
+        num_frames: number of frames, with repetitions.
         num_tokens: tokens of the video.
         limit_tokens: most tokens of video and conversation together.
-        need_gb: memory beside the weights; 1 GB = 1e9 bytes.
-        free_gb: free memory for it.
+        need_gb: memory beside the weights, of which `free_gb` are free; 1 GB = 1e9 bytes.
         seconds: until the first word, at the measured speed; None before the first measurement.
         smaller: a number of frames that fits, 0 if none does; None if the frames fit.
     """
@@ -115,12 +108,9 @@ MIN_FRAMES, MAX_FRAMES = 4, 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A part of a video and the number of frames to read from it.
+    """A part of a video; at most `max_frames` (4..1024) are read, spread evenly over it.
 
-    Attributes:
-        max_frames: most frames, spread evenly over the part; 4 to 1024.
-        start_s: start of the part.
-        end_s: its end; 0.0 means the end of the video.
+    `end_s` 0.0 means the end of the video.
 
     Raises:
         InputError: a value is not a number, or `max_frames` is out of range.

@@ -82,11 +82,11 @@ class RemoteModels:
         Raises:
             ServerError: there are `MOST_VISITORS` already.
         """
-        from pipelines.models.remote.errors import too_many
+        from pipelines.models.remote.errors import TOO_MANY, failure
 
         with self._lock:
             if self._num_visitors >= MOST_VISITORS:
-                raise too_many(remote, self._num_visitors)
+                raise failure(remote, TOO_MANY, count=self._num_visitors)
             self._num_visitors += 1
         try:
             yield

@@ -9,9 +9,9 @@ import pytest
 
 from pipelines.core.errors import InputError
 from pipelines.core.spec import ModelSpec, Task
-from pipelines.models.captioning.support import FAMILIES
 from pipelines.models.catalogue import CATALOGUE, HUB_DEFAULTS, MODELS, demo_of, find, keys
 from pipelines.weights.locate import BUNDLE
+from tests.support.caption_families import FAMILIES
 
 ROOT = Path(__file__).parent.parent.parent
 TASKS: tuple[Task, ...] = get_args(Task)

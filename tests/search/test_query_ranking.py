@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.models.search_query import blend, query_kind
+from pipelines.models.search_query import QueryVector, blend
 from pipelines.search.query import MOST_OF_A_VIDEO, fold, strengths, without_overlaps
 
 
@@ -19,11 +19,9 @@ def test_a_blend_is_the_weighted_sum() -> None:
     assert blend(text, image, 0.5) == pytest.approx(unit(1, 1, 0))
     assert blend(text, image, 0.2) == pytest.approx(unit(2, 8, 0))
     assert blend(text, image, 1.0) == pytest.approx(text)
-    assert [query_kind(text, None), query_kind(None, image), query_kind(text, image)] == [
-        "text",
-        "image",
-        "both",
-    ]
+    pairs = ((text, None), (None, image), (text, image))
+    kinds = [QueryVector.of(*pair, 0.5, ()).kind for pair in pairs]
+    assert kinds == ["text", "image", "both"]
 
 
 def test_opposite_vectors_do_not_divide_by_zero() -> None:

@@ -36,7 +36,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def num_kept(store: PipelineStore, video: Path) -> int:
     with store.use(SPEC.key, "video-chat") as chat:
-        return 4 - int(chat.videos.clips.missing(chat.videos.plan(video, FEW).keys))
+        return 4 - len(chat.videos.clips.missing(chat.videos.plan(video, FEW).keys))
 
 
 def test_it_ends_with_a_video_that_is_ready(store: PipelineStore, video: Path) -> None:

@@ -30,6 +30,11 @@ class Spec:
     generative: GenerativeTraits
     demo: bool = False
     memory_gb: float = 0.1
+    revision: str = ""
+
+    @property
+    def traits(self) -> GenerativeTraits:
+        return self.generative
 
 
 #: Key -> traits, maker of a tiny checkpoint.

@@ -14,7 +14,7 @@ from pipelines.models.videochat_flash.configuration_videochat_flash import Dropp
 from pipelines.models.videochat_flash.conversion_videochat_flash import load_model
 from pipelines.models.videochat_flash.modeling_language import VideoPrompt
 from pipelines.models.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
-from pipelines.models.videochat_flash.processing_videochat_flash import image_tiles, iter_clips
+from pipelines.models.videochat_flash.processing_videochat_flash import resize_frame, to_pixels
 
 GOLDEN = Path(__file__).parent.parent / "fixtures" / "videochat_flash"
 VIDEOS = ("v8", "v20")
@@ -78,11 +78,18 @@ def features(source: str) -> torch.Tensor:
     """Return the rows of a video or of the image, from its frames through our model."""
     visual = model().visual
     if source == "img":
-        from PIL import Image
+        # the whole image, then its tiles, two in a row, of 8 by 8 rows each
+        encoded = visual.encode(expected("img.tiles")[:, None])  # (1 + n, 64, D)
+        maps = encoded[1:].unflatten(1, (8, 8)).unflatten(0, (-1, 2))
+        return torch.cat([encoded[0], maps.transpose(1, 2).flatten(0, 3)])
+    clips = clips_of(given(f"{source}.frames_u8"), 144)
+    return torch.cat([visual.encode(clip[None])[0] for clip in clips])
 
-        picture = Image.fromarray(given("img.image_u8").numpy())
-        return visual.encode_tiles(*image_tiles(picture, 144, model().config.image_grids))
-    return visual.encode_video(iter_clips(given(f"{source}.frames_u8").numpy(), 144))
+
+def clips_of(frames: torch.Tensor, size_px: int) -> torch.Tensor:
+    """Return (N, 4, 3, S, S) pixels of (4 * N, H, W, 3) frames."""
+    pixels = to_pixels([resize_frame(frame, size_px) for frame in frames.numpy()])
+    return pixels.unflatten(0, (-1, 4))
 
 
 def prompt(case: str) -> VideoPrompt:

@@ -141,16 +141,19 @@ def encode_videos(
     if chosen is not None:
         rows = torch.arange(len(chosen))[:, None]
         tokens = torch.cat([tokens[:, :1], tokens[rows, 1 + chosen]], dim=1)
-    tokens, kept = tower.transformer(tower.ln_pre(tokens), causal=False, keep=True)
-    pooled = tower.ln_post(tokens[:, 0])
-    return unit(pooled @ tower.proj), kept[-2][:, 1:].float(), pooled.float()
+    *blocks, last = tower.transformer.resblocks
+    tokens = tower.ln_pre(tokens)
+    for block in blocks:
+        tokens = block(tokens, False)
+    pooled = tower.ln_post(last(tokens, False)[:, 0])
+    return unit(pooled @ tower.proj), tokens[:, 1:].float(), pooled.float()
 
 
 def encode_texts(model: ViClipModel, tokeniser: ViClipTokeniser, texts: list[str]) -> Tensor:
     """Return unit vectors (T, D)."""
 
     def encode(part: list[str]) -> Tensor:
-        features: Tensor = model.get_text_features(tokeniser.tokenise(part).input_ids).pooler_output
+        features: Tensor = model.text_encoder(tokeniser.tokenise(part).input_ids)
         return features
 
     return unit(encode_by_length(texts, encode))

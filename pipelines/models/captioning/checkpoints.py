@@ -40,11 +40,8 @@ BLIP_BASE = _caption_model(
 DEMO_BLIP2 = _caption_model(
     key="demo-blip2",
     title="Demo: drawn shapes only",
-    repo="",
     revision="",
     licence="Apache-2.0",
-    memory_gb=0.05,
-    download_gb=0.0,
     demo=True,
     generative=traits.DEMO_BLIP2,
 )

@@ -119,8 +119,11 @@ class ImageConnector(ABC):
     def image_tokens(self, encoded: Tensors) -> int:
         """Return the number of prompt tokens of an encoded image."""
 
-    @abstractmethod
-    def _encode(self, images: list[Tensors]) -> list[Tensors]: ...
+    def _encode(self, images: list[Tensors]) -> list[Tensors]:
+        """Return the vision tower's output, "states": (P, V), of each image."""
+        pixels = torch.cat([image["pixel_values"] for image in images])
+        states = self.model.vision_model(pixel_values=pixels).last_hidden_state  # (B, P, V)
+        return [{"states": one} for one in states]
 
     @abstractmethod
     def _job(self, rows: Sequence[Row]) -> Job: ...
@@ -132,12 +135,6 @@ class ImageConnector(ABC):
             name: tensor.to(device, dtype if tensor.is_floating_point() else None)
             for name, tensor in prepared.items()
         }
-
-    def _patches(self, images: list[Tensors]) -> list[Tensors]:
-        """Return the vision tower's output, "states": (P, V), of each image."""
-        pixels = torch.cat([image["pixel_values"] for image in images])
-        states = self.model.vision_model(pixel_values=pixels).last_hidden_state  # (B, P, V)
-        return [{"states": one} for one in states]
 
     def _dtype(self) -> torch.dtype:
         """Return the dtype of the first convolution; other layers may have another one."""
@@ -187,8 +184,7 @@ class QueryTokens(ImageConnector):
 class InstructedQueryTokens(QueryTokens):
     """InstructBLIP: the Q-Former reads the patches, (P, V), and the question."""
 
-    def _encode(self, images: list[Tensors]) -> list[Tensors]:
-        return self._patches(images)
+    _encode = ImageConnector._encode
 
     def _features(self, rows: Sequence[Row]) -> torch.Tensor:
         return torch.stack([self._instructed(row) for row in rows])
@@ -207,7 +203,7 @@ class InstructedQueryTokens(QueryTokens):
             attention_mask=mask,
             query_embeds=queries,
             encoder_hidden_states=states,
-            encoder_attention_mask=torch.ones(states.shape[:2], dtype=torch.long).to(mask),
+            encoder_attention_mask=_ones(states),
         ).last_hidden_state[:, : queries.shape[1]]
         # the Q-Former may be kept in float32
         return model.language_projection(output.to(states.dtype))[0]
@@ -224,9 +220,6 @@ class CrossAttention(ImageConnector):
         """Return the decoder's start token and the prompt's tokens."""
         return [int(self.model.config.text_config.bos_token_id), *super().tokenise(text, encoded)]
 
-    def _encode(self, images: list[Tensors]) -> list[Tensors]:
-        return self._patches(images)
-
     def _ends(self) -> dict[str, int]:
         text = self.model.config.text_config
         return {"eos_token_id": text.sep_token_id, "pad_token_id": text.pad_token_id}
@@ -235,7 +228,7 @@ class CrossAttention(ImageConnector):
         ids, mask = self._padded(rows)
         states = torch.stack([row.encoded["states"] for row in rows])
         inputs = {"input_ids": ids, "attention_mask": mask, "encoder_hidden_states": states}
-        inputs["encoder_attention_mask"] = torch.ones(states.shape[:2], dtype=torch.long).to(ids)
+        inputs["encoder_attention_mask"] = _ones(states)
         return Job(self.model.text_decoder, inputs | self._ends(), ids.shape[1])
 
 
@@ -248,23 +241,21 @@ class QuestionEncoder(CrossAttention):
 
     def _job(self, rows: Sequence[Row]) -> Job:
         questions = torch.cat([self._question(row) for row in rows])
-        device = self.model.device
-        start = torch.full((len(rows), 1), self.model.decoder_start_token_id, device=device)
+        begin = int(self.model.decoder_start_token_id)
+        start = torch.full((len(rows), 1), begin, device=self.model.device)
         inputs = {"input_ids": start, "encoder_hidden_states": questions}
-        shape = questions.shape[:2]
-        inputs["encoder_attention_mask"] = torch.ones(shape, dtype=torch.long, device=device)
+        inputs["encoder_attention_mask"] = _ones(questions)
         return Job(self.model.text_decoder, inputs | self._ends(), 1)
 
     def _question(self, row: Row) -> torch.Tensor:
         """Return (1, L, V)."""
         states = row.encoded["states"].unsqueeze(0)
         ids = torch.tensor([list(row.prompt.ids)], device=states.device)
-        states_mask = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
         read: torch.Tensor = self.model.text_encoder(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             encoder_hidden_states=states,
-            encoder_attention_mask=states_mask,
+            encoder_attention_mask=_ones(states),
         ).last_hidden_state
         return read
 
@@ -349,6 +340,11 @@ class GriddedPatches(SizedPatches):
         return job
 
 
+def _ones(states: torch.Tensor) -> torch.Tensor:
+    """Return a mask of ones, (B, L) int64, for (B, L, width)."""
+    return torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
+
+
 def _within_reason(image: Image.Image) -> Image.Image:
     width, height = image.size
     if max(width, height) <= MAX_ASPECT * min(width, height):
@@ -375,7 +371,7 @@ def pad_token(tokenizer: Any) -> int:
     return next(int(token) for token in tokens if token is not None)
 
 
-class FeatureCache:
+class FeatureCache(LruCache[bytes, Tensors]):
     """LRU cache of encoded images, bounded in bytes.
 
     The key is a hash of the prepared pixels, so that the same image is found whatever its file is
@@ -383,29 +379,20 @@ class FeatureCache:
     """
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
-        """Create an empty cache of at most `max_bytes`."""
-        self._images: LruCache[bytes, Tensors] = LruCache(max_bytes, _size)
+        super().__init__(max_bytes, lambda one: sum(tensor.nbytes for tensor in one.values()))
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the cached tensors."""
-        return self._images.weight
-
-    def get(
+    def get_encoded(
         self,
         prepared: Sequence[Tensors],
         encode: Callable[[list[Tensors]], list[Tensors]],
         *,
         keep: bool = True,
     ) -> list[Tensors]:
-        """Return the encoded images, encoding only those that are not cached, each once.
+        """Return prepared images encoded; `encode` gets those that are not cached, each once.
 
-        Args:
-            prepared: images prepared for the model.
-            encode: encodes them.
-            keep: whether newly encoded ones are cached.
+        `keep` states whether they are cached.
         """
-        return self._images.get_many(
+        return self.get_many(
             [digest(one) for one in prepared],
             lambda missing: encode([prepared[index] for index in missing]),
             keep=keep,
@@ -413,16 +400,11 @@ class FeatureCache:
 
     def snapshot(self) -> dict[bytes, Tensors]:
         """Return the encoded images on the CPU."""
-        return {key: _moved(one, "cpu") for key, one in self._images.snapshot().items()}
-
-    def update(self, values: Mapping[bytes, Tensors]) -> None:
-        """Put images that another process has encoded."""
-        for key, one in values.items():
-            self._images.put(key, one)
+        return {key: _moved(one, "cpu") for key, one in super().snapshot().items()}
 
     def enter_worker(self, kind: str) -> None:
         """Move the tensors, which come from the parent process, to the device."""
-        self.update({key: _moved(one, kind) for key, one in self._images.snapshot().items()})
+        self.update({key: _moved(one, kind) for key, one in super().snapshot().items()})
 
 
 def digest(tensors: Tensors) -> bytes:
@@ -437,7 +419,3 @@ def digest(tensors: Tensors) -> bytes:
 
 def _moved(tensors: Tensors, kind: str) -> Tensors:
     return {name: tensor.to(kind) for name, tensor in tensors.items()}
-
-
-def _size(tensors: Tensors) -> int:
-    return sum(tensor.nbytes for tensor in tensors.values())

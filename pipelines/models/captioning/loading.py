@@ -44,7 +44,10 @@ def load_parts(
     if not quantized:
         model = model.to(device.kind)
     if device.packed and dtype == "bfloat16" and not quantized:
-        _pack(model)
+        pack_linear(model)
+        for module in model.modules():
+            if isinstance(module, PackedLinear):  # T5 inspects `weight`
+                module.weight = None  # type: ignore[assignment]
     return InputParts(
         model=model,
         image_processor=AutoImageProcessor.from_pretrained(
@@ -54,14 +57,6 @@ def load_parts(
         traits=traits,
         qformer_tokenizer=_qformer_tokenizer(folder, traits, key),
     )
-
-
-def _pack(model: Any) -> None:
-    """Pack the Linear layers; T5 inspects `weight`, which must be None on packed ones."""
-    pack_linear(model)
-    for module in model.modules():
-        if isinstance(module, PackedLinear):
-            module.weight = None  # type: ignore[assignment]
 
 
 def _qformer_tokenizer(folder: Path, traits: GenerativeTraits, key: str) -> Any:

@@ -205,7 +205,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
         return self.connector.prepare(image)
 
     def _row_of(self, image: Picture, request: PromptRequest, options: GenerationOptions) -> Row:
-        encoded = self.features.get([self._prepare(image)], self.connector.encode)
+        encoded = self.features.get_encoded([self._prepare(image)], self.connector.encode)
         return self._row(encoded[0], request, options)
 
     def _row(self, encoded: Tensors, request: PromptRequest, options: GenerationOptions) -> Row:
@@ -244,7 +244,7 @@ class CaptionPipeline(ImageToTextModel, Pipeline):
                 results[index] = Description(text="", model=self.spec.key, error=error.message)
         if prepared:
             given = list(prepared.values())
-            encoded = self.features.get(given, self.connector.encode, keep=False)
+            encoded = self.features.get_encoded(given, self.connector.encode, keep=False)
             rows = [self._row(one, request, options) for one in encoded]
             texts = self._generate(rows, options, [options.seed] * len(rows))
             for index, text, row in zip(prepared, texts, rows, strict=True):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pipelines.core.errors import InputError
 from pipelines.core.results import ContextUse, Finish
 from pipelines.core.spec import GenerativeTraits
-from pipelines.core.text import Turn, replace_surrogates
-from pipelines.models.notes import cut_note, dropped_note, finish_notes, script_notes
+from pipelines.core.text import Turn, latest_turns, longest_beginning, replace_surrogates
+from pipelines.models.notes import answer_notes, script_notes
 
 #: Characters that are tokenised for each available token.
 _CHARS_PER_TOKEN = 24
@@ -46,11 +46,9 @@ class ImagePrompt:
 class PromptWriter:
     """Writer of prompts for one model.
 
-    Args:
-        traits: the model's templates.
-        tokenise: maps a text with at most one image token to the ids that the model reads, with the
-            image token repeated as often as needed.
-        reserved: control texts of the tokeniser; removed from what a visitor writes.
+    `tokenise` maps a text with at most one image token to the ids that the model reads, with the
+    image token repeated as often as needed. `reserved` are control texts of the tokeniser; they are
+    removed from what a visitor writes.
     """
 
     def __init__(
@@ -72,7 +70,10 @@ class PromptWriter:
         text = self._clean(request.text)
         given = len(text)
         text = text[: limit * _CHARS_PER_TOKEN]
-        turns = self._recent(request.turns, limit * _CHARS_PER_TOKEN)
+        turns = [
+            Turn(self._clean(turn.question), self._clean(turn.answer))
+            for turn in latest_turns(request.turns, limit * _CHARS_PER_TOKEN)
+        ]
 
         def fits(left_out: int) -> bool:
             return len(self._ids(request.template, text, turns[left_out:])) <= limit
@@ -95,35 +96,21 @@ class PromptWriter:
             ),
         )
 
-    def _recent(self, turns: Sequence[Turn], room: int) -> tuple[Turn, ...]:
-        """Return the latest turns with at most `room` characters in total."""
-        kept: list[Turn] = []
-        for turn in reversed(turns):
-            room -= len(turn.question) + len(turn.answer)
-            if room < 0:
-                break
-            kept.append(Turn(self._clean(turn.question), self._clean(turn.answer)))
-        return tuple(reversed(kept))
-
     def _shorten(self, template: str, text: str, limit: int) -> tuple[str, list[int]]:
         """Return the longest beginning of `text` that fits, with its ids."""
-        fits, too_long = 0, len(text)
-        best = self._ids(template, "", ())
-        if len(best) > limit:
+        if (count := len(self._ids(template, "", ()))) > limit:
             raise InputError(
                 "The image takes {count} tokens of the {limit} that are left beside "
                 "max_new_tokens. Set max_new_tokens lower.",
-                count=len(best),
+                count=count,
                 limit=limit,
             )
-        while fits + 1 < too_long:
-            middle = (fits + too_long) // 2
-            ids = self._ids(template, text[:middle].rstrip(), ())
-            if len(ids) <= limit:
-                fits, best = middle, ids
-            else:
-                too_long = middle
-        return text[:fits].rstrip(), best
+
+        def fits(beginning: str) -> bool:
+            return len(self._ids(template, beginning.rstrip(), ())) <= limit
+
+        text = longest_beginning(text, fits).rstrip()
+        return text, self._ids(template, text, ())
 
     def _ids(self, template: str, text: str, turns: Sequence[Turn]) -> list[int]:
         return self._tokenise(self._render(template, text, turns))
@@ -159,10 +146,5 @@ def _fill(template: str, **values: str) -> str:
 
 def notes_on(prompt: ImagePrompt, finish: Finish, traits: GenerativeTraits) -> tuple[str, ...]:
     """Return notes on a text's prompt and end."""
-    context, notes = prompt.context, []
-    if context.cut:
-        notes.append(cut_note(context.read_chars, context.given_chars))
-    if context.dropped_turns:
-        notes.append(dropped_note(context.dropped_turns))
-    notes += script_notes(prompt.written, traits.languages)
-    return (*notes, *finish_notes(finish))
+    language = script_notes(prompt.written, traits.languages)
+    return tuple(answer_notes(prompt.context, finish, language))

@@ -168,11 +168,7 @@ class ImageEncoder:
         return torch.stack(self.kept.get_many([_content_hash(path) for path in paths], compute))
 
     def prepare(self, paths: Sequence[Path]) -> Iterator[int]:
-        """Encode files in advance; unreadable ones are skipped.
-
-        Yields:
-            The number of files so far, after each step.
-        """
+        """Encode files in advance, except unreadable ones; yield the number of files so far."""
         for start in range(0, len(paths), IMAGES_PER_STEP):
             part = paths[start : start + IMAGES_PER_STEP]
             with suppress(MediaError):  # reported by `encode`
@@ -182,11 +178,7 @@ class ImageEncoder:
     def encode_readable(
         self, paths: Sequence[Path], *, need_one: bool = True
     ) -> tuple[torch.Tensor, dict[int, str]]:
-        """Encode the readable files.
-
-        Returns:
-            (M, D) vectors of the readable files in order, and the error message of each other file
-            by its position.
+        """Return (M, D) vectors of the readable files in order, and the others' errors by position.
 
         Raises:
             MediaError: with `need_one`, of the first file, if none is readable.
@@ -214,9 +206,8 @@ class ImageEncoder:
     ) -> tuple[torch.Tensor, dict[int, str]]:
         """Encode (name, content) of image files, few enough for the memory.
 
-        Returns:
-            (M, D) vectors of the readable ones in order, (0, 0) for none, and the error message of
-            each other one by its position.
+        Returns (M, D) vectors of the readable ones in order, (0, 0) for none, and the error message
+        of each other one by its position.
         """
         keys = [hashlib.sha256(content).hexdigest() for _, content in files]
         bad: dict[str, str] = {}

@@ -32,7 +32,7 @@ from pipelines.models.clip.texts import PROMPTS_PER_STEP, TextEncoder, resolve_t
 from pipelines.models.linear_probe import NUM_GUESSES, Guess, LinearProbe, check_model, probe_note
 from pipelines.models.loading import load_stock
 from pipelines.models.notes import language_notes
-from pipelines.models.search_query import Assessment, QueryVector, Vectors, blend, query_kind
+from pipelines.models.search_query import Assessment, QueryVector, Vectors
 from pipelines.models.verdict import Judge, Pair, SceneCheck
 
 #: Version of the cached vectors; to be raised when the computation changes.
@@ -259,9 +259,7 @@ class ClipPipeline(Pipeline):
         word = self.texts.vectors([text])[0].numpy() if text else None
         seen = self.pictures.encode([image])[0].numpy() if image is not None else None
         notes = self._notes([text] if text else [], torch.empty(0, 0))
-        return QueryVector(
-            vector=blend(word, seen, text_weight), kind=query_kind(word, seen), notes=tuple(notes)
-        )
+        return QueryVector.of(word, seen, text_weight, notes)
 
     def assess(self, query: QueryVector, vectors: Vectors) -> list[Assessment | None]:
         """Return verdicts on (N, D) image vectors for a query.

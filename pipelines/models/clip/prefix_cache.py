@@ -40,9 +40,8 @@ class PrefixReader:
     def features(self, texts: Sequence[tuple[int, ...]], opening: int) -> torch.Tensor:
         """Return (N, D), the projected state at the last token of each text.
 
-        Args:
-            texts: ids of N texts of one length; the last is the end token.
-            opening: how many ids at the start belong to the opening, at least one.
+        `texts` are ids of N texts of one length; the last is the end token. The first `opening` ids
+        of each, at least one, belong to the opening.
         """
         kept = self._openings([ids[:opening] for ids in texts])
         rest = torch.tensor([ids[opening:] for ids in texts], device=self._model.device)

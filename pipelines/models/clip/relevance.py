@@ -24,11 +24,8 @@ def patch_relevance(
 ) -> torch.Tensor:
     """Return each patch's share, (rows, columns) float32, of an image's similarity to a direction.
 
-    Args:
-        model: a stock contrastive model.
-        pixels: (3, H, W) float32, normalised.
-        direction: (D,) in the embedding space, any length.
-        pooling: "class token" or "attention head".
+    `pixels` are (3, H, W) float32, normalised; `direction` is (D,) of any length; `pooling` is that
+    of the stock contrastive `model`: "class token" or "attention head".
     """
     tower = model.vision_model
     batch = pixels[None].to(model.device, model.dtype)

@@ -151,10 +151,10 @@ class TextEncoder:
         return self._kept.get([_key(text, templates) for text in texts], compute)
 
     def prepare(self, texts: Sequence[str], templates: Sequence[str]) -> Iterator[int]:
-        """Compute the vectors of texts in advance.
+        """Compute the vectors of texts in advance, in steps.
 
         Yields:
-            The number of finished texts, after each step; nothing if all are cached.
+            The number of finished texts; nothing if all are cached.
         """
         size = max(1, PROMPTS_PER_STEP // max(1, len(templates)))
         # sorted by length, so that a step has full batches

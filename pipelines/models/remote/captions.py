@@ -50,7 +50,8 @@ _POLL_S = 0.02
 class RemoteCaptioner(ImageToTextModel):
     """Image-to-text model on a server.
 
-    Closing a stream closes the connection. Images are sent upright, in RGB, without metadata.
+    Closing a stream closes the connection. Images are sent upright, in RGB, without metadata. Beam
+    search raises InputError; other errors are those of `ImageToTextModel`.
     """
 
     def __init__(self, spec: ModelSpec, settings: Settings, server: ChatServer) -> None:
@@ -84,15 +85,8 @@ class RemoteCaptioner(ImageToTextModel):
     ) -> Iterator[Description | None]:
         """Caption images in parallel, with at most as many requests as the remote allows.
 
-        `batch_size` has no effect, as each image is its own request.
-
-        Yields:
-            A description of each image, in order, with `error` set if it failed; None while
-            waiting.
-
-        Raises:
-            InputError: beam search is requested.
-            ServerError: the server captions no image at all.
+        Yields a description of each image, in order, with `error` set if it failed; None while
+        waiting. `batch_size` has no effect, as each image is its own request.
         """
         question = self._caption_question(prompt, options)
 
@@ -105,13 +99,7 @@ class RemoteCaptioner(ImageToTextModel):
     def stream_caption(
         self, image: Path, prompt: str = "", options: GenerationOptions = DEFAULTS
     ) -> Iterator[TextDelta]:
-        """Caption one image; yields the text as it arrives.
-
-        Raises:
-            MediaError: the file is not a readable image.
-            InputError: beam search is requested.
-            ServerError: the server gives no answer.
-        """
+        """Caption one image; yields the text as it arrives."""
         return self._stream(image, self._caption_question(prompt, options), options)
 
     def stream_chat(
@@ -121,13 +109,7 @@ class RemoteCaptioner(ImageToTextModel):
         history: History = None,
         options: GenerationOptions = DEFAULTS,
     ) -> Iterator[TextDelta]:
-        """Answer the next message of a conversation about an image.
-
-        Raises:
-            MediaError: the file is not a readable image.
-            InputError: an empty message, an invalid history, or beam search is requested.
-            ServerError: the server gives no answer.
-        """
+        """Answer the next message of a conversation about an image."""
         check_beams(options)
         if not isinstance(message, str):
             raise InputError("The question must be text but got {given}.", given=type_name(message))
@@ -138,13 +120,9 @@ class RemoteCaptioner(ImageToTextModel):
     def iter_candidates(
         self, image: Path, n: int, options: GenerationOptions = DEFAULTS, prompt: str = ""
     ) -> Iterator[Description | None]:
-        """Yield up to `n` different captions, sampled with `seed`, `seed + 1`, ….
+        """Yield up to `n` (1..16) different captions, sampled with `seed`, `seed + 1`, ….
 
         Yields None while waiting. Temperature 0 would repeat one caption, so it becomes 1.
-
-        Raises:
-            InputError: `n` is not within 1..16, or as for `stream_caption`.
-            MediaError, ServerError: as for `stream_caption`.
         """
         check_candidates(n)
         drawn = replace(options, num_beams=1, temperature=options.temperature or _VARIED)

@@ -79,6 +79,7 @@ class ChatServer:
         if self._tls is None:  # takes 50 ms
             self._tls = httpx.create_ssl_context()
         host = urlsplit(self.remote.url).hostname or ""
+        is_loopback = host in {"localhost", "::1"} or host.startswith("127.")
         key = {"Authorization": f"Bearer {self.remote.key}"} if self.remote.key else {}
         return httpx.AsyncClient(
             headers={"Accept": "text/event-stream, application/json", **key},
@@ -87,7 +88,7 @@ class ChatServer:
             follow_redirects=False,
             verify=self._tls,
             # a proxy of plain HTTP would read the key
-            trust_env=self.remote.url.startswith("https:") and not _is_loopback(host),
+            trust_env=self.remote.url.startswith("https:") and not is_loopback,
         )
 
     async def model(self, client: httpx.AsyncClient) -> tuple[str, int]:
@@ -102,7 +103,7 @@ class ChatServer:
             try:
                 status, body = await self._list_models(client)
             except (httpx.ConnectError, httpx.TimeoutException, TimeoutError) as error:
-                raise errors.unreachable(self.remote) from error
+                raise errors.failure(self.remote, errors.UNREACHABLE) from error
             except (httpx.HTTPError, httpx.InvalidURL):
                 return "", 0
             if status in {401, 403}:
@@ -152,7 +153,8 @@ class ChatServer:
                     if refusal.status == 500 and step > self._step + 1:
                         await asyncio.sleep(_wait_s(step - self._step - 1, None))
                     continue
-                if attempt >= ATTEMPTS or not _is_worth_waiting(refusal):
+                too_late = attempt >= ATTEMPTS or (refusal.wait_s or 0.0) > LONGEST_WAIT_S
+                if too_late or refusal.status not in _TEMPORARY:
                     raise (first or error) from None
                 await asyncio.sleep(_wait_s(attempt, refusal.wait_s))
             except ServerError as error:
@@ -183,20 +185,22 @@ class ChatServer:
                     raise await _status_error(response)
                 reply = await read_answer(response, limit, sent, emit)
                 if not reply.text:
-                    raise errors.empty(remote)
+                    raise errors.failure(remote, errors.EMPTY)
                 return reply
         except httpx.ReadTimeout as error:
-            raise errors.silent(remote) from error
+            raise errors.failure(remote, errors.SILENT, seconds=remote.timeout_s) from error
         except (httpx.ConnectError, httpx.TimeoutException) as error:
-            raise errors.unreachable(remote) from error
+            raise errors.failure(remote, errors.UNREACHABLE) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise errors.broken_off(remote) from error
+            raise errors.failure(remote, errors.BROKEN_OFF) from error
         except TimeoutError as error:
-            raise errors.too_long(remote, LONGEST_ANSWER_S) from error
+            minutes = LONGEST_ANSWER_S / 60
+            raise errors.failure(remote, errors.TOO_LONG, minutes=minutes) from error
         except stream.InvalidResponse as error:
-            raise errors.no_completion(remote) from error
+            raise errors.failure(remote, errors.NO_COMPLETION) from error
         except stream.StreamFailure as error:
-            raise errors.failed(remote, str(error)) from error
+            words = errors.quoted(remote, str(error))
+            raise errors.failure(remote, errors.FAILED, words=words) from error
 
     def _error(self, refusal: _StatusError) -> ServerError:
         if refusal.status == 404 and not self.remote.model:
@@ -215,10 +219,6 @@ async def _status_error(response: httpx.Response) -> _StatusError:
     body = await read_at_most(response, _ERROR_BYTES)
     wait_s = _retry_after_s(response.headers.get("retry-after", ""))
     return _StatusError(response.status_code, stream.parse_error(body), wait_s)
-
-
-def _is_worth_waiting(refusal: _StatusError) -> bool:
-    return refusal.status in _TEMPORARY and (refusal.wait_s or 0.0) <= LONGEST_WAIT_S
 
 
 def _is_broken_connection(error: ServerError) -> bool:
@@ -244,7 +244,3 @@ def _wait_s(attempt: int, asked_s: float | None) -> float:
     if asked_s is not None:
         return asked_s
     return float(min(FIRST_WAIT_S * 2 ** (attempt - 1), LONGEST_WAIT_S)) * random.uniform(0.8, 1.2)
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or host.startswith("127.") or host == "::1"

@@ -11,8 +11,8 @@ from PIL import Image
 from pipelines.core.errors import InputError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.results import ContextUse
-from pipelines.core.text import Turn, replace_surrogates
-from pipelines.models.notes import cut_note, dropped_note, finish_notes
+from pipelines.core.text import Turn, latest_turns, replace_surrogates
+from pipelines.models.notes import answer_notes
 from pipelines.models.remote.stream import Reply
 
 #: Prompt of a caption if the user gives none.
@@ -74,28 +74,14 @@ def conversation(media: Sequence[Part], turns: Sequence[Turn], question: str) ->
     return messages
 
 
-def recent(turns: Sequence[Turn]) -> tuple[Turn, ...]:
-    """Return the latest turns, of at most `MAX_CHARS` characters together."""
-    room, kept = MAX_CHARS, list[Turn]()
-    for turn in reversed(turns):
-        room -= len(turn.question) + len(turn.answer)
-        if room < 0:
-            break
-        kept.append(Turn(replace_surrogates(turn.question), replace_surrogates(turn.answer)))
-    return tuple(reversed(kept))
-
-
 def request_body(
     model: str, messages: Sequence[Message], options: GenerationOptions, step: int
 ) -> dict[str, Any]:
     """Return the body of a request.
 
-    Args:
-        model: the server's name of the model; "" leaves the choice to the server.
-        messages: the conversation.
-        options: of the generation; `num_beams` is not sent.
-        step: 0 sends every option, 1 leaves out the request for token counts, 2 also temperature,
-            top_p and seed; 3 uses the newer name of the token limit as well.
+    `model` "" leaves the choice to the server; `options.num_beams` is not sent. Step 0 sends every
+    option, 1 leaves out the request for token counts, 2 also temperature, top_p and seed; 3 uses
+    the newer name of the token limit as well.
     """
     body: dict[str, Any] = {"messages": list(messages), "stream": True}
     if model:
@@ -116,13 +102,10 @@ def _data_url(media_type: str, buffer: io.BytesIO) -> str:
 
 @dataclass(frozen=True)
 class Question:
-    """Question and earlier turns, cut to the length that is sent.
+    """Question, or default prompt, and earlier turns, cut to the length that is sent.
 
-    Attributes:
-        text: the question, or the default prompt.
-        turns: earlier turns, oldest first.
-        given_chars: length of the question that the user wrote.
-        dropped_turns: number of the oldest turns that are not sent.
+    `given_chars` is the length of what the user wrote, `dropped_turns` the number of the oldest
+    turns that are not sent.
     """
 
     text: str
@@ -133,10 +116,13 @@ class Question:
     @classmethod
     def of(cls, text: str, turns: Sequence[Turn] = ()) -> "Question":
         """Cut a question and the turns before it."""
-        kept = recent(turns)
+        kept = [
+            Turn(replace_surrogates(turn.question), replace_surrogates(turn.answer))
+            for turn in latest_turns(turns, MAX_CHARS)
+        ]
         text = text.strip()
         sent = replace_surrogates(text[:MAX_CHARS])
-        return cls(sent, kept, len(text), len(turns) - len(kept))
+        return cls(sent, tuple(kept), len(text), len(turns) - len(kept))
 
     def context(self, reply: Reply) -> ContextUse:
         """Return the use of the context, as far as the server reports it."""
@@ -151,15 +137,11 @@ class Question:
 
     def notes(self, reply: Reply, context: ContextUse) -> tuple[str, ...]:
         """Return a sentence on each thing that the user may not expect."""
-        notes = [cut_note(context.read_chars, context.given_chars)] if context.cut else []
-        if self.dropped_turns:
-            notes.append(dropped_note(self.dropped_turns))
-        if reply.own_sampling:
-            notes.append(
-                "The model's server refused temperature, top_p and seed: it used its own, so the "
-                "text may differ from time to time."
-            )
-        return (*notes, *finish_notes(reply.finish))
+        own = (
+            "The model's server refused temperature, top_p and seed: it used its own, so the "
+            "text may differ from time to time."
+        )
+        return tuple(answer_notes(context, reply.finish, [own] * reply.own_sampling))
 
 
 def check_beams(options: GenerationOptions) -> None:

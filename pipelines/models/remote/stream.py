@@ -28,13 +28,10 @@ class StreamFailure(Exception):
 
 @dataclass(frozen=True)
 class Chunk:
-    """Part of an answer.
+    """Part of an answer: the added text.
 
-    Attributes:
-        text: the added text.
-        finish: reason for the end of the text, None if it continues.
-        prompt_tokens: length of the prompt, None if the server does not report it.
-        done: whether this is the last chunk.
+    `finish` is None if the text continues, `prompt_tokens` None if the server does not report it.
+    `done` marks the last chunk.
     """
 
     text: str = ""
@@ -45,14 +42,10 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Reply:
-    """Complete answer.
+    """Complete answer, without white space at its ends.
 
-    Attributes:
-        text: without white space at its ends.
-        finish: reason for its end.
-        prompt_tokens: length of the prompt, None if the server does not report it.
-        limit_tokens: length of the model's context, 0 if the server does not report it.
-        own_sampling: whether the server refused temperature, top_p and seed, and used its own.
+    `prompt_tokens` is None, `limit_tokens`, the length of the context, 0 if the server does not
+    report it. `own_sampling`: the server refused temperature, top_p and seed, and used its own.
     """
 
     text: str
@@ -191,13 +184,10 @@ async def read_at_most(response: httpx.Response, limit: int) -> bytes:
 async def read_answer(
     response: httpx.Response, limit: int, sent: list[str], emit: Emit | None
 ) -> Reply:
-    """Return the answer in a response, without white space at its ends.
+    """Return the answer in a response, an event stream or JSON, without white space at its ends.
 
-    Args:
-        response: an event stream, or JSON.
-        limit: length in characters at which the answer is cut.
-        sent: receives each piece that `emit` was called with.
-        emit: called with each piece when it arrives.
+    It is cut at `limit` characters. `emit` is called with each piece when it arrives, which is then
+    appended to `sent`.
 
     Raises:
         InvalidResponse: it is not a chat completion.

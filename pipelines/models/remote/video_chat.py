@@ -45,13 +45,10 @@ FILE_BYTES = 64_000_000
 
 @dataclass(frozen=True)
 class _EncodedVideo:
-    """Video in the form of a request.
+    """Video in the form of a request: parts of a message.
 
-    Attributes:
-        seen: the chosen frames; none if the server chooses.
-        pictures: thumbnails of them, (H, W, 3) uint8 RGB.
-        media: parts of a message.
-        notes: on missing frames.
+    `seen` are the chosen frames, none if the server chooses; `pictures` are thumbnails of them,
+    (H, W, 3) uint8 RGB.
     """
 
     seen: SeenFrames
@@ -105,7 +102,8 @@ class RemoteVideoChat(VideoChatModel):
             encoded = self._encoded(video, part, emit, cancel)
             emit(AnswerDelta(seen=encoded.seen, pictures=encoded.pictures))
             answer = self._answered(encoded, asked, options, emit, cancel)
-            notes = (*encoded.notes, *answer.notes, *_skim_notes(compress))
+            skim = "A remote model does not skim: it looked at every frame alike."
+            notes = (*encoded.notes, *answer.notes, *([skim] if compress else []))
             whole = extend_history(history, question, answer.text)
             emit(AnswerDelta(result=replace(answer, history=tuple(whole), notes=notes)))
 
@@ -197,7 +195,3 @@ def _times_text(seen: SeenFrames) -> str:
 def _small(picture: Image.Image) -> Pixels:
     height, width = preview_size(picture.height, picture.width)
     return np.asarray(picture.resize((width, height), reducing_gap=2.0))
-
-
-def _skim_notes(compress: bool) -> list[str]:
-    return ["A remote model does not skim: it looked at every frame alike."] if compress else []

@@ -8,22 +8,10 @@ from transformers import PreTrainedConfig
 class ViClipConfig(PreTrainedConfig):  # type: ignore[misc]
     """Dimensions of both towers; the defaults are those of ViCLIP-L/14.
 
-    Attributes:
-        image_size: side of a frame, in pixels.
-        patch_size: side of a patch, in pixels; divides `image_size`.
-        num_frames: frames of a clip.
-        vision_width: size of a vision token; a multiple of `vision_heads`.
-        vision_layers: blocks of the vision tower.
-        vision_heads: attention heads of a vision block.
-        text_width: size of a text token; a multiple of `text_heads`.
-        text_layers: blocks of the text tower.
-        text_heads: attention heads of a text block.
-        context_length: most tokens of a text, including start and end tokens.
-        vocab_size: number of token ids.
-        embed_dim: size of the output vectors.
-        mlp_ratio: size of a block's hidden layer, in widths of its tower.
-        layer_norm_eps: of every LayerNorm.
-        initializer_range: standard deviation of fresh weights.
+    `image_size` and `patch_size`, which divides it, are in pixels. Widths are multiples of heads.
+    `context_length` is the most tokens of a text, including start and end tokens; `embed_dim` the
+    size of the output vectors; `mlp_ratio` the size of a block's hidden layer, in widths of its
+    tower; `initializer_range` the standard deviation of fresh weights.
 
     Raises:
         StrictDataclassError: a value is of another type, or dimensions do not divide.

@@ -69,11 +69,11 @@ class ViClipEncoder:
     @torch.inference_mode()
     def _run_vision(self, pixels: list[torch.Tensor]) -> torch.Tensor:
         batch = torch.stack(pixels).to(self.model.device)
-        return unit(self.model.get_video_features(batch).pooler_output).cpu()
+        return unit(self.model.vision_encoder(batch)).cpu()
 
     @torch.inference_mode()
     def _run_text(self, ids: torch.Tensor) -> torch.Tensor:
-        return unit(self.model.get_text_features(ids.to(self.model.device)).pooler_output).cpu()
+        return unit(self.model.text_encoder(ids.to(self.model.device))).cpu()
 
 
 def _batches(clips: Sequence[Any], size: int) -> list[list[int]]:

@@ -5,35 +5,15 @@ description of it; differs: see NOTES.md. Shapes: B videos or texts, T frames, G
 side, P pixels along a patch, W and w widths of the towers, L tokens, D size of the vectors.
 """
 
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
 
 from pipelines.models.viclip.configuration_viclip import ViClipConfig
 
 #: Factor on cosines before the softmax: the reference's constant, which it uses instead of
 #: the checkpoint's trained temperature.
 LOGIT_SCALE = 100.0
-
-
-@dataclass
-class ViClipTowerOutput(ModelOutput):  # type: ignore[misc]
-    """Output of one tower.
-
-    Attributes:
-        pooler_output: (B, D), not of unit length.
-        last_hidden_state: (B, L, width), after the last block, before the last norm.
-        hidden_states: if requested, 1 + layers of (B, L, width): the input of the first block and
-            the output of each.
-    """
-
-    pooler_output: torch.Tensor
-    last_hidden_state: torch.Tensor | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
 class ViClipAttention(nn.Module):
@@ -94,16 +74,11 @@ class ViClipTransformer(nn.Module):
         super().__init__()
         self.resblocks = nn.ModuleList(ViClipBlock(width, heads, config) for _ in range(layers))
 
-    def forward(
-        self, tokens: torch.Tensor, *, causal: bool, keep: bool
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...] | None]:
-        """Return (B, L, width) and, with `keep`, the input of the first block and each output."""
-        kept = [tokens]
+    def forward(self, tokens: torch.Tensor, causal: bool) -> torch.Tensor:
+        """Return (B, L, width) for (B, L, width)."""
         for block in self.resblocks:
             tokens = block(tokens, causal)
-            if keep:
-                kept.append(tokens)
-        return tokens, tuple(kept) if keep else None
+        return tokens
 
 
 class ViClipVisionTower(nn.Module):
@@ -166,23 +141,19 @@ class ViClipVisionTower(nn.Module):
                 f"pixel_values must be (B, {frames} or 1, 3, {size}, {size}) but got {shape}"
             )
 
-    def forward(
-        self, pixel_values: torch.Tensor, *, output_hidden_states: bool = False
-    ) -> ViClipTowerOutput:
-        """Return the vectors, (B, D), of normalised (B, T, 3, H, W), or (B, 3, H, W) for one frame.
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Return the vectors, (B, D), not of unit length, of normalised (B, T, 3, H, W).
+
+        (B, 3, H, W) is one frame each.
 
         Raises:
             ValueError: `pixel_values` has another number or size of frames than the model.
         """
         if pixel_values.ndim == 4:
             pixel_values = pixel_values[:, None]
-        tokens = self.ln_pre(self.embeddings(pixel_values))
-        tokens, kept = self.transformer(tokens, causal=False, keep=output_hidden_states)
-        return ViClipTowerOutput(
-            pooler_output=self.ln_post(tokens[:, 0]) @ self.proj,
-            last_hidden_state=tokens,
-            hidden_states=kept,
-        )
+        tokens = self.transformer(self.ln_pre(self.embeddings(pixel_values)), False)
+        vectors: torch.Tensor = self.ln_post(tokens[:, 0]) @ self.proj
+        return vectors
 
 
 class ViClipTextTower(nn.Module):
@@ -210,9 +181,7 @@ class ViClipTextTower(nn.Module):
         tokens: torch.Tensor = self.token_embedding(input_ids)
         return tokens + self.positional_embedding[:length]
 
-    def forward(
-        self, input_ids: torch.Tensor, *, output_hidden_states: bool = False
-    ) -> ViClipTowerOutput:
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Return the vectors, (B, D), of texts with (B, L) ids, L at most the context length.
 
         Each row contains the end token, the largest id; tokens after it have no influence.
@@ -220,16 +189,12 @@ class ViClipTextTower(nn.Module):
         Raises:
             ValueError: the texts are longer than the context length.
         """
-        tokens, kept = self.transformer(
-            self.embeddings(input_ids), causal=True, keep=output_hidden_states
-        )
+        tokens = self.transformer(self.embeddings(input_ids), True)
         rows = torch.arange(len(tokens), device=tokens.device)
-        pooled = self.ln_final(tokens[rows, end_positions(input_ids)])
-        return ViClipTowerOutput(
-            pooler_output=pooled @ self.text_projection,
-            last_hidden_state=tokens,
-            hidden_states=kept,
+        vectors: torch.Tensor = (
+            self.ln_final(tokens[rows, end_positions(input_ids)]) @ self.text_projection
         )
+        return vectors
 
 
 def end_positions(input_ids: torch.Tensor) -> torch.Tensor:
@@ -265,16 +230,6 @@ class ViClipModel(PreTrainedModel):  # type: ignore[misc]
                 nn.init.constant_(parameter, 1 / LOGIT_SCALE)
             elif isinstance(module, ViClipVisionTower | ViClipTextTower):
                 nn.init.normal_(parameter, std=self.config.initializer_range)
-
-    def get_video_features(self, pixel_values: torch.Tensor, **options: Any) -> ViClipTowerOutput:
-        """Return the output of the vision tower; see `ViClipVisionTower.forward`."""
-        output: ViClipTowerOutput = self.vision_encoder(pixel_values, **options)
-        return output
-
-    def get_text_features(self, input_ids: torch.Tensor, **options: Any) -> ViClipTowerOutput:
-        """Return the output of the text tower; see `ViClipTextTower.forward`."""
-        output: ViClipTowerOutput = self.text_encoder(input_ids, **options)
-        return output
 
 
 def unit(vectors: torch.Tensor) -> torch.Tensor:

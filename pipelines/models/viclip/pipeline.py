@@ -19,15 +19,13 @@ from pipelines.core.spec import VideoTextTraits
 from pipelines.core.text import cut_note
 from pipelines.media.images import open_image
 from pipelines.models.base import Pipeline
-from pipelines.models.notes import VIDEO_LOST, language_notes
+from pipelines.models.notes import PART_LOST, VIDEO_LOST, language_notes
 from pipelines.models.search_query import (
     Assessment,
     FileVectors,
     QueryVector,
     Vectors,
     WindowBatch,
-    blend,
-    query_kind,
 )
 from pipelines.models.verdict import PLAIN, Judge, SceneCheck
 from pipelines.models.viclip.conversion_viclip import load_viclip
@@ -47,12 +45,6 @@ TEXTS_PER_STEP = 32
 VECTORS_FORMAT = 1
 
 DEFAULT_SEARCH = SearchOptions()
-
-#: Error for a part without a readable frame; for the whole video it is `VIDEO_LOST`.
-_PART_LOST = (
-    "Not one of the frames that the model would look at can be read: the video is damaged there. "
-    "Choose another part, or save the video again."
-)
 
 
 class ViClipPipeline(Pipeline):
@@ -132,15 +124,10 @@ class ViClipPipeline(Pipeline):
         fit: str = "",
         cancel: CancelToken = NEVER,
     ) -> VideoMatch:
-        """Score distinct texts against frames spread evenly over a part of a video.
+        """Score distinct texts, at least one, against frames spread evenly over a part of a video.
 
-        Args:
-            video: a video file.
-            texts: at least one.
-            start_s: start of the part.
-            end_s: its end; 0.0 means the end of the video.
-            fit: a `SquareFit`; "" for the model's own.
-            cancel: ends the work with `Cancelled`.
+        `end_s` 0.0 means the end of the video; `fit` is a `SquareFit`, "" for the model's own.
+        `cancel` ends the work with `Cancelled`.
 
         Raises:
             MediaError: the file is not a readable video, or too long.
@@ -149,7 +136,7 @@ class ViClipPipeline(Pipeline):
         plan, times, notes = self.videos.part(video, start_s, end_s, cancel, fit)
         vector = self.videos.vectors(video, plan, cancel)
         if not vector.any():
-            raise MediaError(_PART_LOST)
+            raise MediaError(PART_LOST)
         scores = self._scores(vector, texts)
         notes += self._scene_check.notes(vector, "video")
         notes += self.videos.lost_notes(plan)
@@ -177,10 +164,7 @@ class ViClipPipeline(Pipeline):
         """Compute and cache the vectors of all windows of videos in steps of a batch.
 
         An unreadable video is skipped; `moments` reports it. Closing the stream stops the work
-        within a batch of the model.
-
-        Yields:
-            The progress, or None as a sign of life.
+        within a batch of the model. None is yielded as a sign of life.
 
         Raises:
             InputError: there are too many windows.
@@ -287,9 +271,7 @@ class ViClipPipeline(Pipeline):
         notes = language_notes([text] if text else [], self.traits.languages, self.spec.task)
         if text and self.tokeniser.tokenise([text]).cut[0]:
             notes.insert(0, cut_note(self.tokeniser.context_length))
-        return QueryVector(
-            vector=blend(word, seen, text_weight), kind=query_kind(word, seen), notes=tuple(notes)
-        )
+        return QueryVector.of(word, seen, text_weight, notes)
 
     def assess(self, query: QueryVector, vectors: Vectors) -> list[Assessment | None]:
         """Return verdicts on (N, D) window vectors for a query.

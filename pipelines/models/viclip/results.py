@@ -23,13 +23,10 @@ class Moment:
     """A part of a video that fits a query.
 
     Attributes:
-        start_s: its start.
-        end_s: its end.
         score: 0..1 for its best window, against neutral texts; 0.5 is half-way between "no match"
             and "match".
         cosine: similarity of that window and the query, -1..1.
         evidence: verdict score, in nats.
-        verdict: verdict on `evidence`.
         key_s: time of its key frame.
     """
 
@@ -50,14 +47,12 @@ class Moment:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchedVideo:
-    """One video of a search, by its position in the request.
+    """One video of a search, by its position in the request, from 0.
 
     Attributes:
-        index: the position, from 0.
-        moments: best first; none for an unreadable video.
+        moments: best first; none for an unreadable video, of which `error` says why.
         curve: (time in seconds, score 0..1) of each window's middle, ascending in time.
         end_s: end of the video on a player's clock.
-        error: why it could not be searched, or "".
     """
 
     index: int

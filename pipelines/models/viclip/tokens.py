@@ -120,8 +120,9 @@ def tokenizer_of_merges(merges: list[tuple[str, str]]) -> Any:
     Source: openai/CLIP clip/simple_tokenizer.py, MIT; differs: only the table is built here.
     """
     from transformers import CLIPTokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    symbols = _byte_symbols()
+    symbols = bytes_to_unicode().values()  # printable bytes first, in CLIP's order
     words = [*symbols, *(symbol + "</w>" for symbol in symbols)]
     words += [first + second for first, second in merges] + [START, END]
     vocab = {word: index for index, word in enumerate(words)}
@@ -142,10 +143,3 @@ def _read_merges(folder: Path) -> list[tuple[str, str]]:
     if len(merges) != NUM_MERGES:
         raise ValueError(f"{NUM_MERGES} merges were expected but got {len(merges)}")
     return merges
-
-
-def _byte_symbols() -> list[str]:
-    """Return a printable character for each byte, printable bytes first, in CLIP's order."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(others))]

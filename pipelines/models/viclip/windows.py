@@ -58,24 +58,22 @@ class SearchOptions:
             )
 
 
-def check_number(value: Any, name: str, low: float, high: float, *, unit: str = "") -> float:
-    """Return `value` as a float.
+def check_number(value: Any, name: str, low: float, high: float, *, unit: str = "") -> None:
+    """Check that `value` is a number within a range.
 
     Raises:
         InputError: not a number within the range.
     """
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not number or not low <= value <= high:  # a number of 400 digits is no float, nor is nan
-        given = shown(value)
         raise InputError(
             "{name} must be a number within {low:g}..{high:g}{unit} but got {given}.",
             name=name,
             low=low,
             high=high,
             unit=unit,
-            given=given,
+            given=shown(value),
         )
-    return float(value)
 
 
 def clip_indices(
@@ -142,16 +140,12 @@ def find_peaks(
     """Return (start, end, best window) of the moments at a relevance curve's peaks, best first.
 
     Windows overlap, so one event lifts several of them. A moment extends from its peak to the
-    neighbours above a level about two thirds of the way from the background (a low quantile) to
-    the peak, with linear interpolation between windows. A window centred on the edge of a longer
-    event shows half of it. Moments do not overlap.
+    neighbours above a level about two thirds of the way from the background (a low quantile) to the
+    peak, with linear interpolation between windows. A window centred on the edge of a longer event
+    shows half of it. Moments do not overlap; there are at most `top_k`.
 
-    Args:
-        evidence: (N,) relevance of each window; -inf for an unreadable one.
-        starts_s: (N,) starts of the windows, ascending.
-        ends_s: (N,) their ends.
-        edges_s: start and end of the video.
-        top_k: most moments.
+    `evidence` is (N,), the relevance of each window, -inf for an unreadable one; starts, which
+    ascend, and ends are (N,). `edges_s` are start and end of the video.
     """
     readable = np.isfinite(evidence)
     if not readable.any():
@@ -163,7 +157,8 @@ def find_peaks(
     for peak in np.argsort(-evidence, kind="stable").tolist():
         if len(moments) == top_k:
             break
-        if taken[peak] or not _is_highest_nearby(evidence, centres, peak, ends_s - starts_s):
+        nearby = np.abs(centres - centres[peak]) <= (ends_s - starts_s)[peak] / 2 + 1e-9
+        if taken[peak] or evidence[peak] < evidence[nearby].max():
             continue
         level = background + _EDGE * (evidence[peak] - background)
         first, last = _around(evidence, taken, peak, level)
@@ -196,11 +191,6 @@ def _beside(
         else:
             end = min(end, other_start)
     return start, end
-
-
-def _is_highest_nearby(evidence: Values, centres: Values, peak: int, lengths: Values) -> bool:
-    near = np.abs(centres - centres[peak]) <= lengths[peak] / 2 + 1e-9
-    return bool(evidence[peak] >= evidence[near].max())
 
 
 def _edge(evidence: Values, centres: Values, inside: int, outside: int, level: float) -> float:

@@ -56,12 +56,9 @@ _NEEDED = {
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:
-    """Dimensions of a vision tower.
+    """Dimensions of a vision tower; `image_px` and `patch_px` are sides of frames and patches.
 
     Attributes:
-        kind: "umt" or "internvideo2".
-        image_px: side of its square frames.
-        patch_px: side of a patch.
         hidden_size: width C.
         num_layers: blocks that are run, which are those in the file.
         num_heads: attention heads; token merging averages over them too.
@@ -176,12 +173,8 @@ CARD_DROPPING = Dropping("uniform0_attention", (4, 18), (1.0, 0.75, 0.25))
 class GenerationDefaults:
     """Values of `generation_config.json`.
 
-    Attributes:
-        repetition_penalty: over the generated tokens, in greedy decoding too.
-        temperature: of sampling.
-        top_k: of sampling; 0 for no limit.
-        top_p: of sampling.
-        stop_ids: token ids that end an answer.
+    The repetition penalty is over the generated tokens, in greedy decoding too; `top_k` 0 is no
+    limit; `stop_ids` end an answer.
     """
 
     repetition_penalty: float = 1.05
@@ -196,19 +189,15 @@ class VideoChatFlashConfig:
     """Configuration of a checkpoint.
 
     Attributes:
-        vision: the vision tower.
         text: arguments of `transformers.Qwen2Config`.
         max_tokens: the longest prompt, text and visual tokens together.
-        image_grids: (width, height) in pixels of the grids of tiles for still images.
         dropping: of visual tokens by default; None in every published file.
-        generation: defaults of decoding.
-        merged_tokens: visual tokens left of each clip or tile.
+        merged_tokens: visual tokens left of each clip.
     """
 
     vision: VisionConfig
     text: Mapping[str, Any]
     max_tokens: int = 32768
-    image_grids: tuple[tuple[int, int], ...] = ()
     dropping: Dropping | None = None
     generation: GenerationDefaults = field(default_factory=GenerationDefaults)
     merged_tokens: int = 64
@@ -222,15 +211,6 @@ class VideoChatFlashConfig:
     def tied(self) -> bool:
         """Whether the output layer is the embedding, according to the file."""
         return bool(self.text.get("tie_word_embeddings", False))
-
-
-def is_videochat_flash(fields: Mapping[str, Any]) -> bool:
-    """Return whether a `config.json` is of this family.
-
-    `model_type` is not reliable: it is "qwen2" in one published file.
-    """
-    named = fields.get("architectures") or []
-    return ARCHITECTURE in named or {"mm_vision_tower", "mm_projector_type"} <= set(fields)
 
 
 def vision_config(fields: Mapping[str, Any]) -> VisionConfig:
@@ -285,7 +265,9 @@ def parse_config(
     Raises:
         WeightsError: it is of another family, or a variant that was never published.
     """
-    if not is_videochat_flash(fields):
+    # `model_type` is not reliable: it is "qwen2" in one published file
+    named = fields.get("architectures") or []
+    if ARCHITECTURE not in named and not {"mm_vision_tower", "mm_projector_type"} <= set(fields):
         raise WeightsError(
             "The configuration must name {architecture} in `architectures`, but names "
             "{given}. This is another model.",
@@ -321,12 +303,10 @@ def _parse(fields: Mapping[str, Any], generation: Mapping[str, Any]) -> VideoCha
             size=vision.hidden_size,
             given=fields["mm_hidden_size"],
         )
-    grids = fields.get("image_grid_pinpoints") or ()
     return VideoChatFlashConfig(
         vision=vision,
         text=_text(fields),
         max_tokens=int(fields.get("tokenizer_model_max_length") or 32768),
-        image_grids=tuple((int(width), int(height)) for width, height in grids),
         dropping=_dropping(fields),
         generation=_generation(generation, fields.get("eos_token_id")),
     )
@@ -369,17 +349,11 @@ def _dropping(fields: Mapping[str, Any]) -> Dropping | None:
 
 
 def _generation(given: Mapping[str, Any], eos: int | Sequence[int] | None) -> GenerationDefaults:
-    plain = GenerationDefaults()
-    stop = given.get("eos_token_id", eos)
-    if stop is None:
-        stop = plain.stop_ids
-    return GenerationDefaults(
-        repetition_penalty=float(given.get("repetition_penalty", plain.repetition_penalty)),
-        temperature=float(given.get("temperature", plain.temperature)),
-        top_k=int(given.get("top_k", plain.top_k)),
-        top_p=float(given.get("top_p", plain.top_p)),
-        stop_ids=(stop,) if isinstance(stop, int) else tuple(stop),
-    )
+    kinds = {"repetition_penalty": float, "temperature": float, "top_k": int, "top_p": float}
+    values: dict[str, Any] = {name: kinds[name](given[name]) for name in kinds if name in given}
+    if (stop := given.get("eos_token_id", eos)) is not None:
+        values["stop_ids"] = (stop,) if isinstance(stop, int) else tuple(stop)
+    return GenerationDefaults(**values)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

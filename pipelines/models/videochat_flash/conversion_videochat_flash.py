@@ -31,12 +31,9 @@ _ROWS = 4096
 
 @dataclass(frozen=True)
 class Origin:
-    """Source of one of our parameters.
+    """Source of one of our parameters: names of tensors in the original files.
 
-    Attributes:
-        names: tensors in the original files.
-        build: makes the parameter of them.
-        split: makes them of the parameter.
+    `build` makes the parameter of them, `split` makes them of the parameter.
     """
 
     names: tuple[str, ...]
@@ -110,34 +107,24 @@ class Files:
 
 
 def load_model(
-    folder: Path,
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: str = "cpu",
-    merge_in_float32: bool = True,
+    folder: Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
 ) -> VideoChatFlashModel:
     """Load a published checkpoint, in evaluation mode, without gradients.
 
-    Every tensor of the files is used and every parameter filled; memory holds the model once and
-    one tensor more.
-
-    Args:
-        folder: config.json, generation_config.json and the safetensors files.
-        dtype: of all weights.
-        device: of all weights.
-        merge_in_float32: as for `merge_tokens`.
+    `folder` has config.json, generation_config.json and the safetensors files. Every tensor of the
+    files is used and every parameter filled; memory holds the model once and one tensor more.
 
     Raises:
         WeightsError: the files are damaged or of another model.
     """
     config, files = read_config(folder), Files(folder)
     with torch.device("meta"):
-        model = VideoChatFlashModel(config, merge_in_float32=merge_in_float32)
+        model = VideoChatFlashModel(config)
     origins = model_origins(model)
     if config.tied and not _tie(files, origins):
         model.language.config.tie_word_embeddings = False
     fill(model, origins, files, dtype=dtype, device=device)
-    if _language(_OUTPUT) not in origins:
+    if f"language.{_OUTPUT}" not in origins:
         model.language.lm_head.weight = model.language.model.embed_tokens.weight
     # buffers that are in no file, and still on the meta device
     rotary = type(model.language.model.rotary_emb)(config=model.language.config)
@@ -149,7 +136,7 @@ def model_origins(model: VideoChatFlashModel) -> dict[str, Origin]:
     """Return the origin of every parameter of a model."""
     origins = {f"visual.{name}": origin for name, origin in visual_origins(model.visual).items()}
     names = [name for name, _ in model.language.named_parameters(remove_duplicate=False)]
-    return origins | {_language(name): Origin((name,)) for name in names}
+    return origins | {f"language.{name}": Origin((name,)) for name in names}
 
 
 def visual_origins(visual: VisualEncoder) -> dict[str, Origin]:
@@ -172,8 +159,11 @@ def visual_origins(visual: VisualEncoder) -> dict[str, Origin]:
             stem = prefix + theirs.removesuffix("qkv.bias")
             origin = Origin((f"{stem}q_bias", f"{stem}v_bias"), _join_bias, _split_bias)
         elif name == "patch_embed.weight":
-            unflatten = _unflatten_kernel((3, 1, patch_px, patch_px))
-            origin = Origin((prefix + theirs,), lambda kernel: kernel.flatten(1), unflatten)
+            origin = Origin(
+                (prefix + theirs,),
+                lambda kernel: kernel.flatten(1),
+                lambda rows: (rows.unflatten(1, (3, 1, patch_px, patch_px)),),
+            )
         else:
             origin = Origin((prefix + theirs,))
         origins[f"tower.{name}"] = origin
@@ -265,15 +255,11 @@ def _tie(files: Files, origins: dict[str, Origin]) -> bool:
         if not equal:
             log.warning("Output layer and embedding differ although the configuration ties them")
             return False
-        origins[_language(_EMBEDDING)] = Origin(
+        origins[f"language.{_EMBEDDING}"] = Origin(
             (_EMBEDDING, _OUTPUT), lambda kept, _: kept, lambda kept: (kept, kept)
         )
-    del origins[_language(_OUTPUT)]
+    del origins[f"language.{_OUTPUT}"]
     return True
-
-
-def _language(name: str) -> str:
-    return f"language.{name}"
 
 
 def _join_bias(queries: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -283,12 +269,6 @@ def _join_bias(queries: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 def _split_bias(joined: torch.Tensor) -> tuple[torch.Tensor, ...]:
     queries, _, values = joined.chunk(3)
     return queries, values
-
-
-def _unflatten_kernel(
-    shape: tuple[int, ...],
-) -> Callable[[torch.Tensor], tuple[torch.Tensor, ...]]:
-    return lambda weight: (weight.unflatten(1, shape),)
 
 
 def _read_index(path: Path) -> dict[str, str]:

@@ -18,9 +18,8 @@ _SPARE = 1.125
 class Need:
     """Memory of a question beside the weights, in bytes.
 
-    Attributes:
-        kept: keys, values and embeddings of the video, which stay for the next question.
-        passing: the largest intermediate results.
+    `kept` are keys, values and embeddings of the video, which stay for the next question; `passing`
+    are the largest intermediate results.
     """
 
     kept: int
@@ -67,14 +66,10 @@ def need_of(
     value_bytes: int,
     dropping: Dropping | None = None,
 ) -> Need:
-    """Return the memory of a question.
+    """Return the memory of a question about `num_frames` frames.
 
-    Args:
-        config: of the checkpoint.
-        num_frames: frames of the video.
-        num_text: tokens of conversation, question and answer.
-        value_bytes: 4 for float32, 2 for bfloat16.
-        dropping: of visual tokens.
+    `num_text` counts the tokens of conversation, question and answer; `value_bytes` is 4 for
+    float32, 2 for bfloat16; `dropping` is of visual tokens.
     """
     text, vision = config.text, config.vision
     width, inner = int(text["hidden_size"]), int(text["intermediate_size"])

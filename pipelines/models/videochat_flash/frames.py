@@ -13,6 +13,7 @@ from pipelines.core.errors import MediaError
 from pipelines.core.messages import Message
 from pipelines.media.video.frames import Pixels, VideoFrames, VideoInfo, indices_at, indices_between
 from pipelines.media.video.reader import VideoReader, num_cores
+from pipelines.models.notes import PART_LOST, lost_frames_notes
 from pipelines.models.video_chat import PREVIEW_PX, WHOLE, Part, SeenFrames, preview_size
 from pipelines.models.videochat_flash.processing_videochat_flash import (
     FrameChoice,
@@ -34,14 +35,9 @@ COARSE_S = 2.5
 
 @dataclass(frozen=True)
 class FramePlan:
-    """The chosen frames of one video.
+    """The chosen frames of one video, by the digest of its content, and notes on the choice.
 
-    Attributes:
-        digest: of the file's content.
-        choice: their numbers, and the time message of the prompt.
-        seen: their times.
-        clip_frames: frames of a clip.
-        notes: on the choice.
+    `choice` has their numbers and the time message of the prompt, `seen` their times.
     """
 
     digest: str
@@ -76,13 +72,9 @@ def plan_frames(
     *,
     clip_frames: int = 4,
 ) -> FramePlan:
-    """Choose the frames of an open video.
+    """Choose the frames of a part of an open video, by the digest of its content.
 
-    Args:
-        reader: the video.
-        digest: of the file's content.
-        part: part of the video; its number of frames is rounded down to whole clips.
-        clip_frames: frames of a clip.
+    Their number is rounded down to whole clips of `clip_frames`.
 
     Raises:
         InputError: the part is not in the video.
@@ -166,20 +158,8 @@ def lost_notes(plan: FramePlan, lost: set[int]) -> list[str]:
     asked = set(plan.choice.indices)
     missing = asked & lost
     if missing == asked:
-        raise MediaError(
-            "Not one of the frames that the model would look at can be read: the video is "
-            "damaged there. Choose another part, or save the video again."
-        )
-    if not missing:
-        return []
-    return [
-        Message(
-            "{lost} of {count} frames could not be read because the video is damaged there; "
-            "their neighbours are used.",
-            lost=len(missing),
-            count=len(asked),
-        )
-    ]
+        raise MediaError(PART_LOST)
+    return lost_frames_notes(len(missing), len(asked))
 
 
 def _resized(frames: VideoFrames, side_px: int) -> dict[int, tuple[Pixels, Pixels]]:

@@ -1,7 +1,7 @@
 """Decoding: one token after the other, greedy or sampled, ended by closing the iterator."""
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -21,13 +21,11 @@ class Decoding:
     """Options of decoding.
 
     Attributes:
-        max_new_tokens: most tokens of an answer.
         sample: whether tokens are sampled; else the most likely one is taken.
-        temperature: of sampling.
         top_k: most candidates of sampling; 0 for all.
         top_p: probability of the candidates of sampling together.
-        repetition_penalty: factor that weakens tokens of the answer so far; 1 for none. The prompt
-            does not count.
+        repetition_penalty: factor that weakens tokens of the answer so far, not of the prompt; 1
+            for none.
         seed: of sampling; None for another answer every time.
         stop_ids: tokens that end an answer; they are not part of it.
 
@@ -68,14 +66,7 @@ class Decoding:
 
         The repetition penalty is the checkpoint's in greedy decoding too, as in the reference.
         """
-        own = {
-            "temperature": defaults.temperature,
-            "top_k": defaults.top_k,
-            "top_p": defaults.top_p,
-            "repetition_penalty": defaults.repetition_penalty,
-            "stop_ids": defaults.stop_ids,
-        }
-        return cls(**{**own, **changes})
+        return cls(**(asdict(defaults) | changes))
 
 
 class TokenChooser:
@@ -135,15 +126,9 @@ def generate(
     """Yield the token ids of an answer to a prompt, at most `decoding.max_new_tokens`.
 
     The prompt is read at the first token. Closing the iterator ends the work; no lock,
-    `inference_mode` or autocast is held across a `yield`.
-
-    Args:
-        model: as for `prefill`.
-        prompt: the prompt.
-        decoding: choice of tokens.
-        cache: keys and values of the conversation so far; is extended by this turn.
-        dropping: of visual tokens; None for none.
-        cancel: checked between the layers while the prompt is read.
+    `inference_mode` or autocast is held across a `yield`. `model` is as for `prefill`; `cache` has
+    keys and values of the conversation so far and is extended by this turn; `cancel` is checked
+    between the layers while the prompt is read.
 
     Raises:
         InputError: as `prefill` does.

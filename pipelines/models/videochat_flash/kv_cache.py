@@ -28,7 +28,6 @@ class KeyValues:
     Attributes:
         ids: token ids that were read, with `VISUAL` once in place of all visual tokens.
         features: (n, D) the visual tokens' rows, None where there were none.
-        dropping: how tokens were dropped on the way; None for not at all.
         entering: (1, L', D) the hidden states that entered the first stage which chooses by
             attention, of every token that reached it; None where there is no such stage.
     """
@@ -107,16 +106,8 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     return next((place for place, (one, other) in enumerate(pairs) if one != other), length)
 
 
-@dataclass(frozen=True, eq=False)
-class _Held:
-    """A conversation as far as it was read, and the frames that it is about."""
-
-    frames: str
-    values: KeyValues
-
-
-class Conversations:
-    """LRU cache of conversations.
+class Conversations(LruCache[int, tuple[str, KeyValues]]):
+    """LRU cache of conversations: the frames that each is about, and what was read of it.
 
     A conversation is found by its content: the frames, the token dropping, and the token ids
     that it begins with. Sessions play no part, and only a common beginning is ever used. What is
@@ -124,9 +115,9 @@ class Conversations:
     """
 
     def __init__(self, max_bytes: int) -> None:
-        self._held: LruCache[int, _Held] = LruCache(max_bytes, lambda held: held.values.num_bytes)
+        super().__init__(max_bytes, lambda held: held[1].num_bytes)
         self._numbers = itertools.count()
-        self._lock = threading.Lock()
+        self._taking = threading.Lock()
 
     def take(
         self, ids: Sequence[int], frames: str, dropping: Dropping | None
@@ -136,29 +127,20 @@ class Conversations:
         Only what holds the whole video counts as such a beginning; else they are empty, and no
         conversation about another video loses its own.
         """
-        with self._lock:
+        with self._taking:
             best, number, length = None, 0, 0
-            for key, held in self._held.snapshot().items():
-                if held.frames != frames or held.values.dropping != dropping:
+            for key, (about, values) in self.snapshot().items():
+                if about != frames or values.dropping != dropping:
                     continue
-                common = common_prefix(held.values.ids, ids)
-                if VISUAL in held.values.ids[:common] and common >= length:
-                    best, number, length = held, key, common
+                common = common_prefix(values.ids, ids)
+                if VISUAL in values.ids[:common] and common >= length:
+                    best, number, length = values, key, common
             if best is None:
                 return KeyValues(), 0
-            self._held.pop(number)
-            return best.values, length
+            self.pop(number)
+            return best, length
 
     def give_back(self, values: KeyValues, frames: str) -> None:
         """Keep a conversation, as far as it was read."""
         if values.ids:
-            self._held.put(next(self._numbers), _Held(frames, values))
-
-    def clear(self) -> None:
-        """Give the memory back."""
-        self._held.clear()
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of all conversations."""
-        return self._held.weight
+            self.put(next(self._numbers), (frames, values))

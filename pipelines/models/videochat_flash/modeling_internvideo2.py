@@ -26,15 +26,7 @@ class InternVideo2Tower(nn.Module):
         self.blocks = nn.ModuleList(InternVideo2Block(config) for _ in range(config.num_layers))
 
     def forward(self, pixels: torch.Tensor, cancel: CancelToken = NEVER) -> torch.Tensor:
-        """Encode clips.
-
-        Args:
-            pixels: (B, T, 3, S, S) normalised; T is 4 for video and 1 for images.
-            cancel: checked before every block; raises `Cancelled`.
-
-        Returns:
-            (B, T*G*G, C) without the class token, in the order time, row, column.
-        """
+        """Return (B, T*G*G, C), without the class token, as `UmtTower.forward` does."""
         tokens = self.patch_embed(to_patches(pixels, self.config.patch_px))  # (B, P, C)
         tokens = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
         tokens = tokens + (self.img_pos_embed if pixels.shape[1] == 1 else self.pos_embed)

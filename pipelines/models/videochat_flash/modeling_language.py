@@ -47,14 +47,9 @@ def most_attended(
 ) -> torch.Tensor:
     """Return (keep,) int64, increasing: the visual tokens with the most attention of a token.
 
-    Args:
-        query: (H, 1, E) of the last token of the prompt, rotated to its position.
-        keys: (K, L, E) of all tokens, rotated; each serves H/K queries.
-        visual: range of the visual tokens among the L.
-        keep: number of tokens to keep.
-
-    Returns:
-        Positions counted from the first visual token, on the device of `keys`.
+    `query` is (H, 1, E) of the last token of the prompt, `keys` (K, L, E) of all tokens, both
+    rotated; each key serves H/K queries. `visual` is the range of the visual tokens among the L.
+    Positions are counted from the first visual token, on the device of `keys`.
     """
     grouped = query.view(keys.shape[0], -1, keys.shape[-1])  # (K, H/K, E)
     scores = grouped.float() @ keys.float().transpose(1, 2) / keys.shape[-1] ** 0.5
@@ -68,11 +63,7 @@ ROWS = 1024
 
 @dataclass(frozen=True)
 class VideoPrompt:
-    """Prompt of the language model.
-
-    Attributes:
-        ids: token ids, with `VISUAL` at most once.
-        features: (n, D) embeddings that replace it.
+    """Prompt of the language model: token ids, with `VISUAL` at most once for `features`, (n, D).
 
     Raises:
         InputError: no text at the end, more than one place, or a place without embeddings or
@@ -110,14 +101,11 @@ class VideoPrompt:
 
 @dataclass
 class Prefilled:
-    """State after a prompt was read.
+    """State after a prompt was read: (V,) float32 logits for the next token.
 
-    Attributes:
-        logits: (V,) float32 for the next token.
-        num_reused: tokens of the prompt that were already in the key-value cache.
-        kept: kept visual tokens of every stage: (k,) int64, counted from the first visual token
-            among those that reached the stage. Stages before the end of a reused cache are left
-            out.
+    `num_reused` tokens of the prompt were already in the key-value cache. `kept` are the kept
+    visual tokens of every stage: (k,) int64, counted from the first visual token among those that
+    reached the stage. Stages before the end of a reused cache are left out.
     """
 
     logits: torch.Tensor
@@ -149,19 +137,15 @@ def prefill(
     dropping: Dropping | None = None,
     cancel: CancelToken = NEVER,
 ) -> Prefilled:
-    """Read a prompt, as far as `cache` does not hold it already.
+    """Read a prompt, as far as `cache` does not hold it already, and extend `cache` to it.
 
     The result is that of a fresh cache, except for the rounding of other kernel shapes. With
     dropping, a cache is used from the end of the visual tokens on: evenly dropped tokens are the
     same in every turn; tokens dropped by attention are chosen again, from hidden states in the
     cache, and only the later layers run again for the whole prompt.
 
-    Args:
-        model: a `Qwen2ForCausalLM` in evaluation mode with SDPA attention.
-        prompt: the prompt.
-        cache: is extended to the prompt.
-        dropping: of visual tokens; None for none.
-        cancel: checked before every layer.
+    `model` is a `Qwen2ForCausalLM` in evaluation mode with SDPA attention; `cancel` is checked
+    before every layer.
 
     Raises:
         InputError: `dropping` names a layer that the model does not have, or leaves nothing.
@@ -307,13 +291,12 @@ def _reuse(
     At least the last token of the prompt is left to be read.
     """
     common = common_prefix(cache.ids, prompt.ids)
-    held = _held_visual(cache)
     if VISUAL in cache.ids[:common] and not _same_rows(cache.features, prompt.features):
         common = cache.ids.index(VISUAL)
     common = min(common, len(prompt.ids) - 1)
     shared = _num_tokens(prompt.ids[:common], prompt.num_visual)
     # with dropping, a stage needs all visual tokens in one run
-    changed = cache.dropping != dropping and (held or prompt.num_visual)
+    changed = cache.dropping != dropping and (cache.features is not None or prompt.num_visual)
     partial = dropping is not None and VISUAL not in prompt.ids[:common]
     if changed or partial or not shared:
         cache.clear()
@@ -341,10 +324,6 @@ def _cut(cache: KeyValues, shared: int, num_visual: int, num_layers: int) -> Non
         cache.cut(layer, 0 if behind else shared - lost)
 
 
-def _held_visual(cache: KeyValues) -> int:
-    return 0 if cache.features is None else len(cache.features)
-
-
 def _num_tokens(ids: Sequence[int], num_visual: int) -> int:
     return len(ids) + (num_visual - 1 if VISUAL in ids else 0)
 
@@ -352,11 +331,7 @@ def _num_tokens(ids: Sequence[int], num_visual: int) -> int:
 def _same_rows(first: torch.Tensor | None, second: torch.Tensor | None) -> bool:
     if first is None or second is None:
         return False
-    return first is second or (
-        first.shape == second.shape
-        and first.device == second.device
-        and bool(torch.equal(first, second))
-    )
+    return first is second or (first.device == second.device and torch.equal(first, second))
 
 
 def _rotation(model: Any, hidden: torch.Tensor, start: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -66,13 +66,9 @@ def attend_in_blocks(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 def weights_of_block(rows: torch.Tensor, keys: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
     """Return exp(score - m) of some queries, with m their largest score among the keys `seen`.
 
-    Args:
-        rows: (Q, width + 1) queries; the last column is overwritten with -m.
-        keys: (P, width + 1), the last column ones.
-        seen: (S, width + 1), some or all of the keys.
-
-    Returns:
-        (Q, P), not yet divided by their sums.
+    `rows` are (Q, width + 1) queries, whose last column is overwritten with -m; `keys` are
+    (P, width + 1), the last column ones; `seen` are some or all of them. The result, (Q, P), is not
+    yet divided by its sums.
     """
     width = rows.shape[1] - 1
     rows[:, -1] = 0
@@ -103,14 +99,9 @@ class UmtTower(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=1e-12)
 
     def forward(self, pixels: torch.Tensor, cancel: CancelToken = NEVER) -> torch.Tensor:
-        """Encode clips.
+        """Return (B, T*G*G, C), ordered time, row, column, of (B, T, 3, S, S) normalised pixels.
 
-        Args:
-            pixels: (B, T, 3, S, S) normalised; T is 4 for video and 1 for images.
-            cancel: checked before every block; raises `Cancelled`.
-
-        Returns:
-            (B, T*G*G, C), in the order time, row, column.
+        T is 4 for video, 1 for images. `cancel` is checked before every block: `Cancelled`.
         """
         tokens = self.patch_embed(to_patches(pixels, self.config.patch_px))  # (B, P, C)
         table = position_table(pixels.shape[1], self.config.grid, self.config.hidden_size)

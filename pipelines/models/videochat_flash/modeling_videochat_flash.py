@@ -20,18 +20,12 @@ from pipelines.models.videochat_flash.modeling_vision import VisualEncoder
 
 
 class VideoChatFlashModel(nn.Module):
-    """VideoChat-Flash with random weights.
+    """VideoChat-Flash with random weights: `visual` from frames to embeddings, stock `language`."""
 
-    Attributes:
-        config: of the checkpoint.
-        visual: `VisualEncoder`, frames to embeddings.
-        language: a stock `transformers.Qwen2ForCausalLM`.
-    """
-
-    def __init__(self, config: VideoChatFlashConfig, *, merge_in_float32: bool = True) -> None:
+    def __init__(self, config: VideoChatFlashConfig) -> None:
         super().__init__()
         self.config = config
-        self.visual = VisualEncoder(config, merge_in_float32=merge_in_float32)
+        self.visual = VisualEncoder(config)
         self.language: Any = Qwen2ForCausalLM(text_config(config))
         self.eval()
 
@@ -44,9 +38,7 @@ class VideoChatFlashModel(nn.Module):
         dropping: Dropping | None = None,
         cancel: CancelToken = NEVER,
     ) -> Generator[int, None, None]:
-        """Yield the token ids of an answer; see `generation.generate`.
-
-        The checkpoint's own stop tokens end it too.
+        """Yield the token ids of an answer; see `generate`. The checkpoint's stop tokens end it.
 
         Raises:
             InputError: the prompt is longer than the model takes.

@@ -1,7 +1,5 @@
 """Vision part of the model: frames to embeddings by tower, token merging and projector."""
 
-from collections.abc import Iterable
-
 import torch
 from torch import nn
 
@@ -11,10 +9,8 @@ from pipelines.models.videochat_flash.modeling_internvideo2 import InternVideo2T
 from pipelines.models.videochat_flash.modeling_umt import UmtTower
 
 
-def merge_tokens(
-    tokens: torch.Tensor, num_heads: int, *, target: int = 64, in_float32: bool = True
-) -> torch.Tensor:
-    """Merge the tokens of each clip until `target` are left.
+def merge_tokens(tokens: torch.Tensor, num_heads: int, *, target: int = 64) -> torch.Tensor:
+    """Merge the tokens of each clip until `target` are left; computed in float32.
 
     In every round the tokens at even places (A) are matched with their most similar one at the odd
     places (B); the best matches are averaged, weighted by the number of tokens merged so far. A
@@ -22,18 +18,12 @@ def merge_tokens(
     follow it: unmatched tokens of A, best match first, then those of B.
 
     Source: OpenGVLab/VideoChat-Flash@2f8e2f5 `tome16_mlp_hd64.py`, licence: NOTES.md, after
-    Bolya et al. (2023), "Token Merging: Your ViT But Faster"; differs: float32 by default.
+    Bolya et al. (2023), "Token Merging: Your ViT But Faster"; differs: float32 for every dtype.
 
-    Args:
-        tokens: (B, P, C) of any floating dtype.
-        num_heads: parts of equal width whose mean is compared.
-        target: tokens left of each clip.
-        in_float32: compute in float32; in the dtype of `tokens` near-ties differ between devices.
-
-    Returns:
-        (B, target, C) of the dtype of `tokens`; unchanged if P is no more than `target`.
+    `tokens` are (B, P, C) of any floating dtype; the mean of their `num_heads` parts of equal width
+    is compared. The result is (B, target, C) of that dtype; unchanged if P is at most `target`.
     """
-    merged = tokens.float() if in_float32 else tokens
+    merged = tokens.float()
     sizes = merged.new_ones(*merged.shape[:2], 1)  # (B, P, 1)
     while (count := merged.shape[1]) > target:
         merged, sizes = _merge_round(merged, sizes, num_heads, min(count // 2, count - target))
@@ -78,33 +68,24 @@ class Projector(nn.Module):
 
 
 class VisualEncoder(nn.Module):
-    """Tower, token merging and projector of a checkpoint, with uninitialised weights.
+    """Tower, token merging and projector of a checkpoint, with uninitialised weights."""
 
-    `merge_in_float32` is that of `merge_tokens`.
-    """
-
-    def __init__(self, config: VideoChatFlashConfig, *, merge_in_float32: bool = True) -> None:
+    def __init__(self, config: VideoChatFlashConfig) -> None:
         super().__init__()
         vision = config.vision
         self.config = config
-        self.merge_in_float32 = merge_in_float32
         tower = UmtTower if vision.kind == "umt" else InternVideo2Tower
         self.tower: nn.Module = tower(vision)
         self.projector = Projector(vision.hidden_size, config.hidden_size)
 
     @torch.inference_mode()
     def encode(self, pixels: torch.Tensor, cancel: CancelToken = NEVER) -> torch.Tensor:
-        """Encode clips (T = 4) or images (T = 1).
+        """Return (B, 64, D), on the device and of the dtype of the weights, of clips.
 
-        Args:
-            pixels: (B, T, 3, S, S) normalised, on any device, of any floating dtype.
-            cancel: checked before every block of the tower.
-
-        Returns:
-            (B, 64, D), on the device and of the dtype of the weights.
+        `pixels` are (B, T, 3, S, S) normalised, of any floating dtype: T is 4, or 1 for images.
 
         Raises:
-            Cancelled: `cancel` is cancelled.
+            Cancelled: `cancel` is cancelled; checked before every block of the tower.
         """
         weight = self.projector.fc1.bias
         tokens = self.tower(pixels.to(weight.device, weight.dtype), cancel)
@@ -113,41 +94,5 @@ class VisualEncoder(nn.Module):
 
     def merge(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return (B, 64, C) for the tower's (B, P, C)."""
-        return merge_tokens(
-            tokens,
-            self.config.vision.num_heads,
-            target=self.config.merged_tokens,
-            in_float32=self.merge_in_float32,
-        )
-
-    def encode_video(
-        self, clips: Iterable[torch.Tensor], cancel: CancelToken = NEVER
-    ) -> torch.Tensor:
-        """Return (16*N, D) for a video of N frames, encoded clip by clip.
-
-        `clips` are (4, 3, S, S) normalised pixels each, at least one, as from
-        `processing.iter_clips`. `cancel` is checked before every block of the tower.
-        """
-        return torch.cat([self.encode(clip[None], cancel)[0] for clip in clips])
-
-    def encode_tiles(
-        self, tiles: torch.Tensor, columns: int, cancel: CancelToken = NEVER
-    ) -> torch.Tensor:
-        """Encode a still image that was cut into tiles.
-
-        Args:
-            tiles: (1 + rows*columns, 3, S, S) normalised: the whole image, then its tiles row by
-                row, as from `processing.image_tiles`.
-            columns: tiles in a row.
-            cancel: checked before every block of the tower.
-
-        Returns:
-            (64*(1 + rows*columns), D): the rows of the whole image, then those of the tiles, row by
-            row across the whole map as if the 64 of every tile were 8 by 8.
-        """
-        rows = [self.encode(tile[None, None], cancel) for tile in tiles]
-        encoded = torch.cat(rows)  # (1 + n, 64, D)
-        side = int(self.config.merged_tokens**0.5)
-        maps = encoded[1:].unflatten(1, (side, side)).unflatten(0, (-1, columns))
-        whole = maps.transpose(1, 2).flatten(0, 3)  # (rows, 8, columns, 8, D) -> (n*64, D)
-        return torch.cat([encoded[0], whole])
+        config = self.config
+        return merge_tokens(tokens, config.vision.num_heads, target=config.merged_tokens)

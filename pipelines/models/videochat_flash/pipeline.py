@@ -21,7 +21,7 @@ from pipelines.core.results import Finish, Step
 from pipelines.core.spec import VideoChatTraits
 from pipelines.core.text import extend_history, read_history
 from pipelines.models.base import Pipeline
-from pipelines.models.notes import cut_note, finish_notes, script_notes
+from pipelines.models.notes import answer_notes, script_notes
 from pipelines.models.repetition import LoopGuard
 from pipelines.models.video_chat import (
     DEFAULTS,
@@ -145,8 +145,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
     def look(self, video: Path, part: Part = WHOLE, cancel: CancelToken = NEVER) -> Iterator[Step]:
         """Encode the clips of a video that are not cached, for later questions.
 
-        Yields:
-            After each clip, how many frames are ready; nothing if all are.
+        After each clip, how many frames are ready is yielded; nothing if all are.
 
         Raises:
             InputError: the part is not in the video.
@@ -185,6 +184,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
             fitting = [half // 4 * 4 for half in halves if half >= MIN_FRAMES and fits(half)]
             smaller = next(iter(fitting), 0)
         tokens = self._num_visual(num_frames)
+        num_clips = sum(self.videos.clips.get(key) is None for key in plan.keys)
         return Estimate(
             seen=plan.seen,
             num_frames=num_frames,
@@ -192,7 +192,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
             limit_tokens=config.max_tokens,
             need_gb=self._need(num_frames, dropping).total / 1e9,
             free_gb=free / 1e9,
-            seconds=self.rates.until_first_word(self.videos.clips.missing(plan.keys), tokens),
+            seconds=self.rates.until_first_word(num_clips, tokens),
             smaller=smaller,
         )
 
@@ -283,10 +283,8 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
         known: int,
         lost: list[str],
     ) -> VideoAnswer:
-        notes = [*asked.notes, *plan.notes, *lost]
-        if written.context.cut:
-            notes.append(cut_note(written.context.read_chars, written.context.given_chars))
-        notes += [*script_notes(written.question, self.traits.languages), *finish_notes(finish)]
+        language = script_notes(written.question, self.traits.languages)
+        on_answer = answer_notes(written.context, finish, language)
         return VideoAnswer(
             text=text,
             model=self.spec.key,
@@ -295,7 +293,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
             seen=plan.seen,
             context=written.context,
             num_reused=known,
-            notes=tuple(notes),
+            notes=(*asked.notes, *plan.notes, *lost, *on_answer),
         )
 
     def _write(self, asked: _Question, plan: FramePlan) -> WrittenPrompt:
@@ -364,7 +362,7 @@ class VideoChatPipeline(VideoChatModel, Pipeline):
     def _free_bytes(self) -> float:
         """Return the memory beside the weights; caches count as free."""
         if self.device.kind == "cuda":
-            return torch.cuda.mem_get_info()[0] + self.conversations.num_bytes
+            return torch.cuda.mem_get_info()[0] + self.conversations.weight
         weights_gb = self.spec.memory_gb * self._value_bytes / 4
         return 1e9 * (memory_budget_gb(self.settings, self.device.kind) - weights_gb)
 

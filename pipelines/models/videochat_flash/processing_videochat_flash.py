@@ -17,7 +17,7 @@ from PIL import Image
 from pipelines.core.errors import InputError
 from pipelines.core.messages import Message
 from pipelines.core.results import ContextUse
-from pipelines.core.text import Turn, replace_surrogates
+from pipelines.core.text import Turn, longest_beginning, replace_surrogates
 from pipelines.models.videochat_flash.kv_cache import VISUAL
 
 #: Place of a video or image in a prompt.
@@ -34,12 +34,7 @@ _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 
 @dataclass(frozen=True)
 class FrameChoice:
-    """Chosen frames of a video.
-
-    Attributes:
-        indices: of the frames, from 0; the last may be repeated.
-        duration_s: of the part of the video that they are from.
-    """
+    """Chosen frames of a video, from 0, the last perhaps repeated, and the duration of the part."""
 
     indices: tuple[int, ...]
     duration_s: float
@@ -61,6 +56,8 @@ def choose_frames(
 ) -> FrameChoice:
     """Choose frames evenly: about one a second, in multiples of 8, from 64 to 512 if possible.
 
+    A video of fewer than 8 frames repeats its last one.
+
     Args:
         total_frames: frames of the file.
         fps: average frames per second.
@@ -69,9 +66,6 @@ def choose_frames(
         min_num_frames: least number even of a short video, as far as it has them.
         start_s: start of the part, or None.
         end_s: end of the part, or None; at most a tenth of a second before the end of the video.
-
-    Returns:
-        The choice. A video of fewer than 8 frames repeats its last one.
 
     Raises:
         InputError: there is no frame in the part.
@@ -136,84 +130,6 @@ def to_pixels(frames: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
     return (values - mean.view(3, 1, 1)) / std.view(3, 1, 1)
 
 
-def iter_clips(
-    frames: Iterable[NDArray[np.uint8]], size_px: int, *, clip_frames: int = 4
-) -> Iterator[torch.Tensor]:
-    """Cut a video into clips, lazily.
-
-    Args:
-        frames: (H, W, 3) uint8 RGB each, or all at once as (T, H, W, 3).
-        size_px: side S of the frames of the tower.
-        clip_frames: frames of a clip.
-
-    Yields:
-        (4, 3, S, S) float32, normalised.
-
-    Raises:
-        InputError: there is no frame, or their number is no multiple of `clip_frames`.
-    """
-    held: list[NDArray[np.uint8]] = []
-    number = 0
-    for frame in frames:
-        held.append(resize_frame(frame, size_px))
-        number += 1
-        if len(held) == clip_frames:
-            yield to_pixels(held)
-            held.clear()
-    if held or not number:
-        raise InputError(
-            "The number of frames must be a multiple of {multiple}, but got {given}.",
-            multiple=clip_frames,
-            given=number,
-        )
-
-
-def choose_grid(width: int, height: int, grids: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Return the (width, height) in pixels, of `grids`, for a still image.
-
-    The one that keeps most of the image's pixels, and of those the smallest.
-
-    Raises:
-        InputError: `grids` is empty.
-    """
-    if not grids:
-        raise InputError("This model has no sizes for still images; ask about a video instead.")
-
-    def merit(grid: tuple[int, int]) -> tuple[int, int]:
-        scale = min(grid[0] / width, grid[1] / height)
-        kept = min(int(width * scale) * int(height * scale), width * height)
-        return kept, kept - grid[0] * grid[1]
-
-    return max(grids, key=merit)
-
-
-def image_tiles(
-    image: Image.Image, size_px: int, grids: Sequence[tuple[int, int]]
-) -> tuple[torch.Tensor, int]:
-    """Cut a still image into tiles.
-
-    Args:
-        image: any PIL image.
-        size_px: side S of a tile.
-        grids: sizes in pixels, multiples of S, to choose from.
-
-    Returns:
-        (1 + n, 3, S, S) float32, normalised: the whole image, then its tiles row by row; and the
-        number of tiles in a row.
-
-    Raises:
-        InputError: `grids` is empty.
-    """
-    image = image.convert("RGB")
-    width, height = choose_grid(*image.size, grids)
-    large = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
-    tiles = [resize_frame(np.asarray(image), size_px)]
-    for top in range(0, height, size_px):
-        for left in range(0, width, size_px):
-            tiles.append(large[top : top + size_px, left : left + size_px])
-    return to_pixels(tiles), width // size_px
-
-
 def first_question(question: str, message: str = "") -> str:
     """Return the first turn about a video or image: its place, the time message, the question."""
     text = f"{message} {question}" if message else question
@@ -237,30 +153,19 @@ def _turn(role: str, text: str) -> str:
     return f"{_START}{role}\n{text}{_END}\n" if text else f"{_START}{role}\n"
 
 
-def encode_prompt(tokenizer: Any, prompt: str, *, visual: bool = True) -> list[int]:
-    """Return the token ids of a prompt, with `VISUAL` at the place of the video or image.
+def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
+    """Return the token ids of a prompt of `chat_prompt`, with `VISUAL` at the place of the video.
 
-    Each side of the place is tokenised by itself; padding tokens are left out.
-
-    Args:
-        tokenizer: of the checkpoint.
-        prompt: from `chat_prompt`.
-        visual: whether there is a video or image. Only the first `IMAGE_MARK` is its place: users
-            may type the same characters.
+    Only the first `IMAGE_MARK` is its place: users may type the same characters. Each side of it is
+    tokenised by itself; padding tokens are left out.
     """
-    pieces = prompt.split(IMAGE_MARK, 1) if visual else [prompt]
     ids: list[int] = []
-    for number, piece in enumerate(pieces):
+    for number, piece in enumerate(prompt.split(IMAGE_MARK, 1)):
         if number:
             ids.append(VISUAL)
         read = tokenizer(piece, add_special_tokens=False).input_ids if piece else []
         ids += [int(token) for token in read if token != tokenizer.pad_token_id]
     return ids
-
-
-def clean_answer(text: str) -> str:
-    """Return an answer for the conversation: without surrounding space."""
-    return text.strip().removesuffix(_END).strip()
 
 
 def stream_text(tokenizer: Any, ids: Generator[int, None, None]) -> Iterator[str]:
@@ -297,12 +202,9 @@ Encode = Callable[[Sequence[tuple[str, str]], str], list[int]]
 
 @dataclass(frozen=True)
 class WrittenPrompt:
-    """Prompt of a question.
+    """Prompt of a question: token ids, with one place for the video.
 
-    Attributes:
-        ids: token ids, with one place for the video.
-        question: the user's question, as far as it is read.
-        context: use of the context.
+    `question` is the user's question, as far as it is read.
     """
 
     ids: list[int]
@@ -319,9 +221,7 @@ def write_prompt(
     limit: int,
     reserved: Sequence[str],
 ) -> WrittenPrompt:
-    """Return the prompt of a conversation about a video.
-
-    A single question that is too long is cut.
+    """Return the prompt of a conversation about a video; a single question that is too long is cut.
 
     Args:
         encode: renders and tokenises.
@@ -349,7 +249,7 @@ def write_prompt(
     too_long = sum(len(text) for turn in earlier for text in turn) > room
     if too_long or num_tokens("") > limit or (earlier and num_tokens(asked[:room]) > limit):
         raise InputError(_too_long(bool(earlier), num_visual, limit))
-    read = _longest(asked[:room], lambda text: num_tokens(text) <= limit)
+    read = longest_beginning(asked[:room], lambda text: num_tokens(text) <= limit)
     context = ContextUse(
         used_tokens=num_tokens(read),
         limit_tokens=limit,
@@ -371,20 +271,6 @@ def control_texts(tokenizer: Any) -> list[str]:
     """Return the texts that a tokeniser takes for control tokens."""
     added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     return [text for text in {*added, *tokenizer.all_special_tokens} if text.strip()]
-
-
-def _longest(text: str, fits: Callable[[str], bool]) -> str:
-    """Return the longest beginning of a text that fits; the empty one does."""
-    if fits(text):
-        return text
-    good, bad = 0, len(text)
-    while good + 1 < bad:
-        middle = (good + bad) // 2
-        if fits(text[:middle]):
-            good = middle
-        else:
-            bad = middle
-    return text[:good]
 
 
 def _too_long(goes_on: bool, num_visual: int, limit: int) -> str:

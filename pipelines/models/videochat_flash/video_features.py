@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -63,36 +63,27 @@ class ChatRates:
         return num_clips * (clip or 0.0) + num_tokens * token
 
 
-class ClipFeatures:
-    """Keeps the (64, D) rows of the clips that were used last, on the CPU.
-
-    Any number of threads may ask: a clip that one of them encodes, the others wait for.
-    """
+class ClipFeatures(LruCache[str, torch.Tensor]):
+    """LRU cache of the (64, D) rows of clips, on the CPU, bounded in bytes; thread-safe."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._kept: LruCache[str, torch.Tensor] = LruCache(max_bytes, lambda rows: rows.nbytes)
+        super().__init__(max_bytes, lambda rows: rows.nbytes)
         self._running: dict[str, threading.Event] = {}
-        self._lock = threading.Lock()
+        self._choosing = threading.Lock()
 
-    def find(self, key: str) -> torch.Tensor | None:
-        """Return the embeddings of a clip, or None if they are not cached."""
-        return self._kept.get(key)
-
-    def missing(self, keys: Sequence[str]) -> int:
-        """Return the number of clips that are not cached."""
-        return sum(self._kept.get(key) is None for key in keys)
-
-    def get(
+    def get_or_encode(
         self, key: str, encode: Callable[[], torch.Tensor], cancel: CancelToken
     ) -> torch.Tensor:
-        """Return the embeddings of a clip, from `encode` if they are not cached.
+        """Return the rows of a clip, from `encode` if they are not cached.
+
+        A clip that one thread encodes, the others wait for.
 
         Raises:
             Cancelled: `cancel` is cancelled while another thread encodes the clip.
         """
         while True:
-            with self._lock:
-                found = self._kept.get(key)
+            with self._choosing:
+                found = self.get(key)
                 if found is not None:
                     return found
                 running = self._running.get(key)
@@ -103,33 +94,12 @@ class ClipFeatures:
                 cancel.check()
         try:
             rows = encode()
-            self._kept.put(key, rows)
+            self.put(key, rows)
             return rows
         finally:
-            with self._lock:
+            with self._choosing:
                 del self._running[key]
             mine.set()
-
-    def snapshot(self) -> dict[str, torch.Tensor]:
-        """Return what is kept, by clip."""
-        return self._kept.snapshot()
-
-    def update(self, values: Mapping[str, torch.Tensor]) -> None:
-        """Keep clips that another process has encoded; see `SharedCache`."""
-        for key, rows in values.items():
-            self._kept.put(key, rows)
-
-    def enter_worker(self, kind: str) -> None:
-        """Nothing to do: rows are kept on the CPU."""
-
-    def clear(self) -> None:
-        """Give the memory back."""
-        self._kept.clear()
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes that are kept."""
-        return self._kept.weight
 
 
 #: Cached plans, and files with unreadable frames.
@@ -142,14 +112,8 @@ PICTURE_BYTES = 100_000_000
 class VideoRows:
     """Frames and embeddings of videos, encoded clip by clip and cached.
 
-    A clip is found by the file's content and its frames, whatever the file's name.
-
-    Args:
-        visual: tower, merging and projector.
-        rates: records the time of each clip.
-        max_bytes: most memory of cached clips.
-        max_seconds: longest video.
-        max_frames: most frames of a video.
+    A clip is found by the file's content and its frames, whatever the file's name. `rates` records
+    the time of each clip; `max_bytes` bounds cached clips, `max_seconds` and `max_frames` videos.
     """
 
     def __init__(
@@ -199,7 +163,7 @@ class VideoRows:
         Raises:
             Cancelled: `cancel` is cancelled.
         """
-        found = [self.clips.find(key) for key in plan.keys]
+        found = [self.clips.get(key) for key in plan.keys]
         todo = [clip for clip, rows in zip(plan.clips, found, strict=True) if rows is None]
         if not todo:
             yield from ((None, rows) for rows in found if rows is not None)
@@ -240,7 +204,7 @@ class VideoRows:
             self._rates.note("clip", 1, time.monotonic() - start)
             return rows
 
-        return self.clips.get(key, encode, cancel)
+        return self.clips.get_or_encode(key, encode, cancel)
 
     def _open(self, video: Path, cancel: CancelToken = NEVER) -> VideoReader:
         return open_video(video, max_seconds=self._max_seconds, cancel=cancel)

@@ -11,11 +11,12 @@ from PIL import Image
 from pipelines.compute.device import Device
 from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Settings
-from pipelines.models.captioning import support, traits
+from pipelines.models.captioning import traits
 from pipelines.models.captioning.pipeline import CaptionPipeline
 from pipelines.models.captioning.prompts import PromptRequest
 from pipelines.models.repetition import trim
 from tests.fakes import tiny_captioning_more as tiny_describe_more
+from tests.support.caption_families import FAMILIES as SUPPORTED
 from tests.support.captioning import EXACT, FAMILIES, Spec
 
 pytestmark = pytest.mark.long
@@ -57,7 +58,7 @@ def stock_text(
 ) -> str:
     """Return what the stock model makes of the raw pixels and our tokens."""
     prepared = model._prepare(picture)
-    (encoded,) = model.features.get([prepared], model.connector.encode)
+    (encoded,) = model.features.get_encoded([prepared], model.connector.encode)
     row = model._row(encoded, request, SHORT)
     ids = torch.tensor([row.prompt.ids])
     stock = model.connector.model
@@ -160,10 +161,10 @@ def test_tiny_images_and_strips_are_described(
 
 def test_the_table_of_families_says_what_is_tested() -> None:
     tested = {"stock processor": set(), "stock model": set()}  # type: ignore[var-annotated]
-    for family in support.FAMILIES:
+    for family in SUPPORTED:
         if family.traits is not None:
             assert family.repos, f"{family.family} names a checkpoint"
             tested[family.checked].add(family.traits.model_class)
     assert tested["stock processor"] == {one.model_class for one, _ in FAMILIES.values()}
     assert tested["stock model"] == {one.model_class for one, _ in MORE.values()}
-    assert any(family.traits is None for family in support.FAMILIES)
+    assert any(family.traits is None for family in SUPPORTED)

@@ -62,7 +62,7 @@ def test_prompts_of_other_lengths_share_a_batch(
     """Shorter prompts are padded on the left, which must not be seen in their texts."""
     model = models[key]
     prepared = [model._prepare(picture) for picture in pictures]
-    encoded = model.features.get(prepared, model.connector.encode)
+    encoded = model.features.get_encoded(prepared, model.connector.encode)
     words = ["a", "a photo of the red hat", "two", "what is this shape and colour", "cat"]
     requests = [PromptRequest(template=str(model.traits.continuation), text=word) for word in words]
     rows = [model._row(one, request, SHORT) for one, request in zip(encoded, requests, strict=True)]
@@ -153,7 +153,7 @@ def test_the_cache_is_bounded_in_bytes() -> None:
         return [{"features": torch.zeros(10)} for _ in images]  # 40 bytes each
 
     def ask(*values: int) -> None:
-        cache.get([{"pixels": torch.tensor([value])} for value in values], encode)
+        cache.get_encoded([{"pixels": torch.tensor([value])} for value in values], encode)
 
     ask(1, 2)
     ask(1)
@@ -162,21 +162,21 @@ def test_the_cache_is_bounded_in_bytes() -> None:
     assert made == [1, 2, 3]
     ask(2)
     assert made == [1, 2, 3, 2]
-    assert cache.num_bytes == 80
+    assert cache.weight == 80
     small = FeatureCache(max_bytes=10)
-    small.get([{"pixels": torch.tensor([1])}], encode)
-    assert small.num_bytes == 0, "what is larger than the cache is not kept"
+    small.get_encoded([{"pixels": torch.tensor([1])}], encode)
+    assert small.weight == 0, "what is larger than the cache is not kept"
 
 
 def test_a_batch_keeps_no_image(folder: Path, pictures: list[Path]) -> None:
     """Thousands of pictures pushed out the images that visitors were asking about."""
     model = live(folder / "blip2-opt", "blip2-opt")
     model.chat(pictures[0], "what shape?", None, SHORT)
-    held = model.features.num_bytes
+    held = model.features.weight
     seen, hook = count_calls(tower(model))
     model.caption(pictures, options=SHORT)
     assert seen == [len(pictures) - 1], "what is kept is used all the same"
-    assert model.features.num_bytes == held > 0
+    assert model.features.weight == held > 0
     hook.remove()
 
 

@@ -147,7 +147,7 @@ def test_fit_is_read_from_the_traits(folder: Path, viclip: ViClipPipeline) -> No
     squashed = viclip.encoder.embed_frames([wide])
     boxed = make_pipeline(folder)
     boxed.unload()
-    boxed.spec = replace(boxed.spec, video_text=VideoTextTraits(fit="letterbox"))
+    boxed.traits = VideoTextTraits(fit="letterbox")
     boxed.load()
     assert boxed.processor == replace(viclip.processor, fit="letterbox")
     assert not torch.allclose(boxed.encoder.embed_frames([wide]), squashed, atol=1e-3)

@@ -4,14 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pipelines.core.cancel import NEVER
 from pipelines.core.errors import InputError, MediaError
 from pipelines.media.video.open import open_video
 from pipelines.models.video_chat import Part
 from pipelines.models.videochat_flash.frames import FramePlan, lost_notes, plan_frames, read_clips
-from pipelines.models.videochat_flash.processing_videochat_flash import choose_frames, iter_clips
+from pipelines.models.videochat_flash.processing_videochat_flash import choose_frames
 from tests.fakes.videos import FPS, NUM_FRAMES, encode
+from tests.support.videochat_golden import clips_of
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def test_clips_are_the_reference_s_pixels(video: Path) -> None:
     with open_video(video) as reader:
         read = list(read_clips(reader, found.clips, 96, lost=lost, cancel=NEVER))
         frames = reader.frames_at(found.choice.indices).pixels
-    for (pixels, pictures), clip in zip(read, iter_clips(frames, 96), strict=True):
+    for (pixels, pictures), clip in zip(read, clips_of(torch.from_numpy(frames), 96), strict=True):
         assert pixels.equal(clip)
         assert {picture.shape for picture in pictures} == {(90, 150, 3)}
     assert lost == set()

@@ -27,11 +27,11 @@ def test_a_clip_that_many_want_is_encoded_once() -> None:
         return torch.ones(2, 3)
 
     with ThreadPoolExecutor(4) as crowd:
-        jobs = [crowd.submit(clips.get, "a", encode, NEVER) for _ in range(4)]
+        jobs = [crowd.submit(clips.get_or_encode, "a", encode, NEVER) for _ in range(4)]
         go.set()
         assert all(torch.equal(job.result(10), torch.ones(2, 3)) for job in jobs)
     assert len(asked) == 1
-    assert clips.num_bytes == 24
+    assert clips.weight == 24
 
 
 def test_whoever_waits_can_stop_and_a_failure_is_tried_again() -> None:
@@ -43,14 +43,14 @@ def test_whoever_waits_can_stop_and_a_failure_is_tried_again() -> None:
         raise ValueError("broken")
 
     with ThreadPoolExecutor(1) as other:
-        job = other.submit(clips.get, "a", fail, NEVER)
+        job = other.submit(clips.get_or_encode, "a", fail, NEVER)
         assert begun.wait(10)
         with pytest.raises(Cancelled):
-            clips.get("a", lambda: torch.ones(1), CancelToken(lambda: True))
+            clips.get_or_encode("a", lambda: torch.ones(1), CancelToken(lambda: True))
         go.set()
         with pytest.raises(ValueError, match="broken"):
             job.result(10)
-    assert torch.equal(clips.get("a", lambda: torch.ones(1), NEVER), torch.ones(1))
+    assert torch.equal(clips.get_or_encode("a", lambda: torch.ones(1), NEVER), torch.ones(1))
 
 
 def test_a_conversation_is_found_by_its_longest_beginning() -> None:
@@ -81,8 +81,8 @@ def test_the_oldest_conversation_goes_first() -> None:
     kept = Conversations(2 * size)
     for frames in "abc":
         kept.give_back(read(1, VISUAL), frames)
-    assert kept.num_bytes == 2 * size
+    assert kept.weight == 2 * size
     assert [kept.take([1, VISUAL], frames, None)[1] for frames in "abc"] == [0, 2, 2]
     kept.give_back(read(1, VISUAL, tokens=9000), "large")
     kept.give_back(KeyValues(), "nothing was read")
-    assert kept.num_bytes == 0
+    assert kept.weight == 0

@@ -6,7 +6,6 @@ would give 2e-4.
 
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 
 from pipelines.models.videochat_flash.configuration_videochat_flash import (
@@ -20,8 +19,6 @@ from pipelines.models.videochat_flash.modeling_language import prefill, splice, 
 from pipelines.models.videochat_flash.modeling_umt import position_table
 from pipelines.models.videochat_flash.modeling_vision import VisualEncoder
 from pipelines.models.videochat_flash.processing_videochat_flash import (
-    image_tiles,
-    iter_clips,
     resize_frame,
     to_pixels,
 )
@@ -30,6 +27,7 @@ from tests.support.videochat_golden import (  # noqa: F401
     GOLDEN,
     MODES,
     VIDEOS,
+    clips_of,
     dropping,
     error,
     expected,
@@ -46,8 +44,8 @@ CLOSE = 1e-5
 
 
 def test_pixels_are_the_references() -> None:
-    clip = next(iter(iter_clips(given("v8.frames_u8").numpy(), 144)))
-    assert error(clip, given("v8.pixel_values_first_clip")) < CLOSE
+    clips = clips_of(given("v8.frames_u8"), 144)
+    assert error(clips[0], given("v8.pixel_values_first_clip")) < CLOSE
 
 
 @pytest.mark.parametrize("name", ["preprocess", "preprocess_upscale"])
@@ -72,7 +70,7 @@ def test_position_tables(kind: str, frames: int, side: int) -> None:
 @pytest.mark.parametrize("video", VIDEOS)
 def test_video_through_tower_merging_and_projector(video: str) -> None:
     visual = model().visual
-    clips = torch.stack(list(iter_clips(given(f"{video}.frames_u8").numpy(), 144)))
+    clips = clips_of(given(f"{video}.frames_u8"), 144)
     with torch.inference_mode():
         seen = visual.tower(clips)
         merged = visual.merge(seen)
@@ -82,11 +80,8 @@ def test_video_through_tower_merging_and_projector(video: str) -> None:
     assert error(features(video), expected(f"{video}.projector").flatten(0, 1)) < CLOSE
 
 
-def test_image_through_tiles_and_tower() -> None:
-    picture = Image.fromarray(given("img.image_u8").numpy())
-    tiles, columns = image_tiles(picture, 144, model().config.image_grids)
-    assert columns == 2
-    assert error(tiles, expected("img.tiles")) < CLOSE
+def test_single_frames_through_the_tower() -> None:
+    tiles = expected("img.tiles")
     with torch.inference_mode():
         assert error(model().visual.tower(tiles[:, None]), expected("img.vision")) < CLOSE
     encoded = torch.cat([model().visual.encode(tile[None, None]) for tile in tiles])
@@ -101,8 +96,7 @@ def test_internvideo2(kind: str) -> None:
     visual = VisualEncoder(config).eval()
     fill(visual, visual_origins(visual), Files(folder), dtype=torch.float32, device="cpu")
     golden = load_file(folder / "expected.safetensors")
-    frames = load_file(folder / "inputs.safetensors")["frames_u8"].numpy()
-    clips = torch.stack(list(iter_clips(frames, 126)))
+    clips = clips_of(load_file(folder / "inputs.safetensors")["frames_u8"], 126)
     pixels = clips if kind == "video" else clips[0, :2, None]
     with torch.inference_mode():
         seen = visual.tower(pixels)
