@@ -52,13 +52,7 @@ class CaptionSettings:
 
     def values(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
-        return {
-            "model": self.model,
-            "revision": self.revision,
-            "prompt": self.prompt,
-            "options": dict(sorted(self.options.items())),
-            "version": self.version,
-        }
+        return {**asdict(self), "options": dict(sorted(self.options.items()))}
 
     @property
     def key(self) -> str:
@@ -116,7 +110,6 @@ class Ledger:
     ) -> None:
         self.path = path
         self.settings = settings
-        self.num_damaged = 0
         self._captions: dict[str, LedgerEntry] = {}
         self._known = known or {}
         self._failed: set[str] = set()
@@ -245,17 +238,14 @@ class Ledger:
         return end
 
     def _take(self, line: bytes) -> None:
-        try:
+        with suppress(*_DAMAGED):
             entry = _entry(line, self._key)
-        except _DAMAGED:
-            self.num_damaged += 1
-            return
-        if entry == "values":
-            self._announced = True
-        elif entry is not None:
-            self._note(entry)
-        elif (other := _entry(line)) and isinstance(other, LedgerEntry) and not other.error:
-            self._other.setdefault(other.caption.strip(), set()).add(other.hash)
+            if entry == "values":
+                self._announced = True
+            elif entry is not None:
+                self._note(entry)
+            elif (other := _entry(line)) and isinstance(other, LedgerEntry) and not other.error:
+                self._other.setdefault(other.caption.strip(), set()).add(other.hash)
 
     def _note(self, entry: LedgerEntry) -> None:
         if entry.error:

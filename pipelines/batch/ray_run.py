@@ -15,10 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipelines.batch.control import RateMeter, RunControl, RunProgress
 from pipelines.batch.engine import EngineOptions
 from pipelines.batch.export import BatchResult
 from pipelines.batch.ledger import Ledger, LedgerEntry, read_captions
+from pipelines.batch.progress import RateMeter, RunProgress
 from pipelines.batch.ray_worker import (
     CaptionWorker,
     ClusterWork,
@@ -28,6 +28,7 @@ from pipelines.batch.ray_worker import (
     of_failure,
     of_row,
 )
+from pipelines.core.cancel import CancelToken
 from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError, PipelineError
 from pipelines.core.remote import without_keys
 from pipelines.media.inputs import BatchInput
@@ -231,7 +232,7 @@ class ClusterRun:
         ledger: known captions and the place of results; workers write beside it.
         nodes: the machines, of `cluster`.
         engine: options of each worker's engine.
-        control: cancels the run.
+        cancel: ends the run.
 
     Raises:
         MemoryLimitError: no machine has room for the model.
@@ -244,7 +245,7 @@ class ClusterRun:
         ledger: Ledger,
         nodes: Sequence[Node],
         engine: EngineOptions,
-        control: RunControl,
+        cancel: CancelToken,
     ) -> None:
         remote = work.spec.remote
         model_gb = 0.0 if remote else PipelineStore(work.settings).need_gb(work.spec)
@@ -259,13 +260,13 @@ class ClusterRun:
         self._work = work
         self._ledger = ledger
         self._engine = engine
-        self._shards = _shards_of(ledger)
-        self.control = control
+        self._shards = (ledger.path.parent / FOLDER).absolute()
+        self._cancel = cancel
         self._meter = RateMeter(len(items), engine.batch_size)
 
     def progress(self) -> RunProgress:
         """Return the current progress; from any thread."""
-        return self._meter.snapshot(self.control)
+        return self._meter.snapshot(self._cancel.is_cancelled)
 
     def results(self) -> Generator[BatchResult, None, None]:
         """Yield one result for each input, in order; ends early once the run is cancelled.
@@ -290,7 +291,7 @@ class ClusterRun:
                             result.file, result.error or result.caption, bool(result.error)
                         )
                         yield result
-                        if self.control.cancelled:
+                        if self._cancel.is_cancelled:
                             return
             except Exception as error:
                 if not _is_of_ray(error):
@@ -316,31 +317,24 @@ class ClusterRun:
             yield from made
 
     def _item(self) -> WorkItem:
-        work, known = self._work, self._ledger.known()
-        settings = work.settings
-        workers = self.plan.num_workers
+        work, (known, other) = self._work, self._ledger.known()
         remotes = tuple(
-            replace(one, concurrency=max(1, one.concurrency // workers))
-            for one in without_keys(settings.remotes)
+            replace(one, concurrency=max(1, one.concurrency // self.plan.num_workers))
+            for one in without_keys(work.settings.remotes)
         )
-        spec = work.spec
         return WorkItem(
             work=replace(
                 work,
-                settings=replace(settings, remotes=remotes, auth=""),
-                spec=spec if spec.remote is None else replace(spec, remote=None),
+                settings=replace(work.settings, remotes=remotes, auth=""),
+                spec=replace(work.spec, remote=None),
             ),
             key=self._ledger.settings.key,
             engine=self._engine,
             items=self._items,
-            known=known[0],
-            other=known[1],
+            known=known,
+            other=other,
             shards=self._shards,
         )
-
-
-def _shards_of(ledger: Ledger) -> Path:
-    return (ledger.path.parent / FOLDER).absolute()
 
 
 def _entries(result: BatchResult) -> Iterator[LedgerEntry]:

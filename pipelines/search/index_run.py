@@ -1,12 +1,10 @@
 """Run that adds files to an index; it can be ended at any moment and continued later."""
 
 import logging
-import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
-from math import inf
 from time import monotonic
 from typing import Any, Literal
 
@@ -28,28 +26,24 @@ from pipelines.search.kinds import SearchKind, kind_of
 from pipelines.search.results import FileOutcome, IndexedFile, Outcome
 from pipelines.search.tables import IndexUnavailable, VectorTables
 from pipelines.serving.store import PipelineStore
+from pipelines.serving.work_dir import touch
 
 #: Pictures of a turn at the device, and seconds of a turn for a video.
 PICTURES_A_TURN = 8
 TURN_S = 4.0
 
 
+@dataclass
 class Encoder:
     """Encoding of files by the models of an index, in short turns at the device.
 
     `report` receives the current stage, for people; `cancel` ends the work with `Cancelled`.
     """
 
-    def __init__(
-        self,
-        store: PipelineStore,
-        cancel: CancelToken,
-        report: Callable[[str], None] = lambda stage: None,
-    ) -> None:
-        self._store = store
-        self._cancel = cancel
-        self._report = report
-        self._fetched: set[str] = set()
+    store: PipelineStore
+    cancel: CancelToken
+    report: Callable[[str], None]
+    fetched: set[str] = field(default_factory=set)
 
     def pictures(self, kind: SearchKind, files: Sequence[NamedImage]) -> list[FileVectors | str]:
         """Return the vector of each picture, or its error.
@@ -92,8 +86,8 @@ class Encoder:
                 if got and step.total != got[0].total:
                     raise MediaError("The file was changed while it was read. Add it again.")
                 got.append(step)
-                self._cancel.check()
-                self._report(
+                self.cancel.check()
+                self.report(
                     Message(
                         "{name}: {done:,} of {total:,} parts",
                         name=file.name,
@@ -104,21 +98,15 @@ class Encoder:
                 if monotonic() > until:
                     break
 
-    @contextmanager
-    def _turn(self, kind: SearchKind) -> Iterator[Any]:
-        with (
-            self._store.queue.batch(self._cancel),
-            self._store.use(kind.spec.key, kind.task, self._cancel, inf) as pipeline,
-        ):
-            yield pipeline
+    def _turn(self, kind: SearchKind) -> AbstractContextManager[Any]:
+        return self.store.use_for_batch(kind.spec, self.cancel)
 
     def _fetch(self, kind: SearchKind) -> None:
-        if kind.spec.key in self._fetched:
+        if kind.spec.key in self.fetched:
             return
-        for step in self._store.fetch(kind.spec.key, kind.task):
-            self._report(step.message(kind.spec.title))
-            self._cancel.check()
-        self._fetched.add(kind.spec.key)
+        for stage in self.store.fetch_stages(kind.spec, self.cancel):
+            self.report(stage)
+        self.fetched.add(kind.spec.key)
 
 
 def _whole(got: Sequence[WindowBatch]) -> FileVectors:
@@ -456,6 +444,4 @@ class _Run:
         if self._request.kept or time.monotonic() - self._kept_at < _KEEP_EVERY_S:
             return
         self._kept_at = time.monotonic()
-        for file in self._request.files:
-            with suppress(OSError):
-                os.utime(file.path)
+        touch(file.path for file in self._request.files)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
+from math import inf
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -23,6 +24,7 @@ from pipelines.compute.device import (
 )
 from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import MemoryLimitError, PipelineError, WeightsError
+from pipelines.core.messages import Message
 from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.models.base import Pipeline
@@ -170,6 +172,21 @@ class PipelineStore:
             return iter(())
         self._check_fits(spec)
         return self.sources.fetch(spec)
+
+    def fetch_stages(self, spec: ModelSpec, cancel: CancelToken) -> Iterator[Message]:
+        """Yield each progress of `fetch_spec` as a line for people; `cancel` ends it."""
+        for step in self.fetch_spec(spec):
+            yield step.message(spec.title)
+            cancel.check()
+
+    @contextmanager
+    def use_for_batch(self, spec: ModelSpec, cancel: CancelToken) -> Iterator[Any]:
+        """Yield the pipeline of a resolved spec for the turn of one batch of a long run.
+
+        Raises as `use` does, but waits for memory as long as other models use it.
+        """
+        with self.queue.batch(cancel), self.use_spec(spec, cancel, inf) as pipeline:
+            yield pipeline
 
     @contextmanager
     def use(

@@ -8,6 +8,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from pipelines.core.messages import Message
@@ -96,6 +97,13 @@ def sweep(folder: Path, keep_s: float, public: Public = frozenset(), now: float 
     if deleted:
         log.info("%d old files of visitors were deleted", deleted)
     return deleted
+
+
+def touch(paths: Iterable[Path]) -> None:
+    """Make files count as new, so that the sweep spares them; files that are gone are skipped."""
+    for path in paths:
+        with suppress(OSError):
+            os.utime(path)
 
 
 def _is_old(path: Path, oldest: float) -> bool:
