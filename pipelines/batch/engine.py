@@ -33,7 +33,6 @@ class Prepared:
     """An input, read and decoded as far as possible.
 
     Attributes:
-        index: position of the input.
         hash: SHA-256 of its bytes in hexadecimal digits, or "" if they were not read.
         image: the image, if it needs the model.
         existing: text of the caption file beside it, or "".
@@ -99,9 +98,7 @@ MAX_GROUP = 256
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions:
-    """Options of a run.
-
-    None of them changes a caption.
+    """Options of a run; none of them changes a caption.
 
     Attributes:
         batch_size: images of a batch, at least 1.
@@ -155,12 +152,8 @@ class _Group:
 class BatchRun:
     """Captions of inputs; iterate over `results`, in one thread at a time.
 
-    Args:
-        items: the inputs.
-        caption_batch: the model: RGB images to as many captions, in order.
-        ledger: known captions, and the place of results.
-        options: of the run.
-        cancel: ends the run after the current batch.
+    `caption_batch` is the model: RGB images to as many captions, in order. `cancel` ends the run
+    after the current batch.
     """
 
     def __init__(

@@ -241,13 +241,8 @@ class ResultsZip:
 class Exports:
     """Several exports in one folder, which is created if it is missing; use it in a `with` block.
 
-    The files appear under their names only if the block ends without an error.
-
-    Args:
-        folder: of the files.
-        items: the inputs of the run.
-        formats: any of `FORMATS`; "txt" writes beside each image.
-        stem: name of the zip, without ".zip".
+    The files appear under their names only if the block ends without an error. `formats` are any of
+    `FORMATS`; "txt" writes beside each image. `stem` is the name of the zip, without ".zip".
 
     Raises:
         DiskError: the disk is full or does not take the files.
@@ -297,11 +292,7 @@ class Exports:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Publish the files, or delete them.
-
-        Raises:
-            DiskError: the disk is full or does not take them.
-        """
+        """Publish the files, or delete them; raises `DiskError` as `add` does."""
         try:
             if error is None:
                 with saving("a file of results"):

@@ -82,9 +82,7 @@ class BatchRequest:
     Attributes:
         paths: the uploaded images in order, or one zip.
         names: the visitor's names of them.
-        spec: the model.
         prompt: beginning of every caption.
-        options: of the generation.
         folder: for the files of results; not shared.
         ledgers: of the visitor.
         pictures: whether small copies of the last images are made.

@@ -20,7 +20,6 @@ class RunProgress:
     """Progress of a run.
 
     Attributes:
-        state: current state.
         done: results so far, those with an error included.
         total: inputs.
         errors: results with an error.

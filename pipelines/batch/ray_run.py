@@ -58,14 +58,9 @@ class Node:
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """Layout of the work.
+    """Layout of the work: the most concurrent workers, each with the model.
 
-    Attributes:
-        num_workers: most concurrent workers, each with the model.
-        cores: CPU cores of each.
-        gpus: GPUs of each.
-        memory_bytes: memory of each.
-        together: images that a worker receives together.
+    `cores`, `gpus` and `memory_bytes` are those of a worker, which receives `together` images.
     """
 
     num_workers: int
@@ -86,14 +81,8 @@ def plan_work(
     """Return the layout of the work.
 
     A machine with GPUs gets a worker for each, one without as many as its cores and memory allow;
-    if some machines have GPUs, the others are not used.
-
-    Args:
-        nodes: the machines.
-        num_pictures: number of images.
-        model_gb: memory of the model in GB; 0.0 for a remote one.
-        batch_size: images of one batch.
-        most_workers: a limit below that of the cluster, or None.
+    if some machines have GPUs, the others are not used. `model_gb` is the memory of the model in
+    GB, 0.0 for a remote one; `most_workers` is a limit below that of the cluster, or None.
 
     Raises:
         MemoryLimitError: no machine has room for a worker.
@@ -148,11 +137,7 @@ _MEMORY_SHARE = 0.9
 
 
 def check_installed() -> None:
-    """Check that Ray is installed.
-
-    Raises:
-        InputError: it is not; the message names the file of requirements.
-    """
+    """Raise `InputError` if Ray is not installed; the message names the file of requirements."""
     if find_spec("ray") is None:
         raise InputError(
             "--engine ray needs packages that are not installed: "
@@ -165,8 +150,7 @@ def check_installed() -> None:
 def cluster(address: str) -> Iterator[list[Node]]:
     """Join a cluster during the block, or start one of this machine; yield its machines.
 
-    Args:
-        address: of a running cluster; "auto" for that of this machine; "" starts one.
+    `address` is that of a running cluster, "auto" for that of this machine; "" starts one.
 
     Raises:
         InputError: there is no cluster at that address.
@@ -226,13 +210,7 @@ def with_precision(work: ClusterWork, nodes: Sequence[Node]) -> ClusterWork:
 class ClusterRun:
     """Captions of inputs on the machines of a cluster; iterate over `results` in one thread.
 
-    Args:
-        items: inputs; every machine reads their files at the same place.
-        work: model and options.
-        ledger: known captions and the place of results; workers write beside it.
-        nodes: the machines, of `cluster`.
-        engine: options of each worker's engine.
-        cancel: ends the run.
+    Every machine reads the inputs' files at the same place; workers write beside the ledger.
 
     Raises:
         MemoryLimitError: no machine has room for the model.

@@ -44,8 +44,6 @@ class WorkItem:
     Attributes:
         work: of the run, with the precision of all machines.
         key: of the caption settings on the machine of the run.
-        engine: options of the engine.
-        items: all inputs.
         known: captions by content.
         other: captions under other settings, with their contents.
         shards: folder of the workers' ledgers.

@@ -14,8 +14,7 @@ from pipelines.models.catalogue import CATALOGUE
 def main(argv: Sequence[str]) -> int:
     """Print the report; return 0 if nothing that is needed is missing, else 1.
 
-    Args:
-        argv: arguments after `doctor`: `--json`, and any setting of the app.
+    `argv` are the arguments after `doctor`: `--json`, and any setting of the app.
 
     Raises:
         SystemExit: on an argument that is not allowed.

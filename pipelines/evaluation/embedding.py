@@ -106,13 +106,10 @@ def embed_all(
     report: Callable[[int], None] = lambda done: None,
     check: Callable[[], None] = lambda: None,
 ) -> Embedded:
-    """Encode all images; unreadable and repeated ones are left out.
+    """Encode all images of an open archive; unreadable and repeated ones are left out.
 
-    Args:
-        archive: open.
-        encode: the model; called with a few images at a time.
-        report: called after each batch with the number of finished images.
-        check: called before each image; may raise to end the work.
+    `report` is called after each batch with the number of finished images; `check` before each
+    image, and may raise to end the work.
     """
     reading = _Reading(archive.pictures, check)
     for batch in reading.batches():

@@ -59,7 +59,6 @@ class EvaluationRequest:
 
     Attributes:
         path: a zip of folders named after classes.
-        spec: the model.
         templates: wording of the labels, as for `resolve_templates`.
         probe: options of a probe; None for the zero-shot accuracy alone.
         pictures: whether small copies of mistaken images are made.
@@ -74,14 +73,7 @@ class EvaluationRequest:
 
 @dataclass(frozen=True)
 class Stage:
-    """Progress of an evaluation.
-
-    Attributes:
-        text: current stage, for people.
-        done: finished units.
-        total: all units; 0 if unknown.
-        unit: name of the units, in the plural.
-    """
+    """Progress of an evaluation: a text for people, and finished units; `total` is 0 if unknown."""
 
     text: str
     done: int = 0
@@ -94,13 +86,11 @@ class Evaluation:
     """Result of an evaluation.
 
     Attributes:
-        model: key of the model.
         num_pictures: images that counted.
         num_fitted: of those, the images that the probe was fitted on; 0 without a probe.
         zero_shot: accuracy by the names of the classes: on all images or, with a probe, on those
             held out.
         by_probe: accuracy of the probe on those held out; None without a probe.
-        probe: the probe, or None.
         left_out: (file, reason) of files that did not count.
         notes: one sentence each.
         mistakes: the first mistakes, of the probe if there is one.

@@ -105,13 +105,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class BatchInput:
-    """One image of a caption run.
-
-    Attributes:
-        name: unique name with folders within the input ("/").
-        caption_name: unique name of its caption file in exports.
-        source: source of its bytes.
-    """
+    """One image of a caption run; its names, with folders ("/"), are unique."""
 
     name: str
     caption_name: str
@@ -141,13 +135,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Inputs of a run; to be closed, or used in a `with` block.
-
-    Attributes:
-        items: inputs in order.
-        skipped: files that are no inputs.
-        close: closes open files.
-    """
+    """Inputs of a run, and files that are none; to be closed, or used in a `with` block."""
 
     items: tuple[BatchInput, ...]
     skipped: tuple[Skipped, ...] = ()
@@ -231,11 +219,7 @@ def from_folder(folder: Path, *, recursive: bool = True) -> Inputs:
 
 
 def from_files(paths: Sequence[Path], names: Sequence[str] | None = None) -> Inputs:
-    """Return one input for each file of any kind.
-
-    Args:
-        paths: the files.
-        names: display names; None for the file names.
+    """Return one input for each file of any kind; `names` are display names, or None.
 
     Raises:
         InputError: there are no files.

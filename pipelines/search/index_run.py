@@ -154,12 +154,9 @@ _KEEP_EVERY_S = 300.0
 
 @dataclass(frozen=True, kw_only=True)
 class IndexRequest:
-    """Files to index.
+    """Files to index, with the owner's names of them.
 
     Attributes:
-        files: with the owner's names of them.
-        owner: owner of the index.
-        kinds: the models for pictures and for videos.
         thumbnails: whether small copies are kept.
         kept: whether the index is never deleted by age.
         most_vectors: limit of the owner's index.
@@ -175,13 +172,9 @@ class IndexRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexProgress:
-    """Progress of a run.
+    """Progress of a run: current stage, for people, and the number of files that are done.
 
-    Attributes:
-        stage: current stage, for people.
-        done: files that are done.
-        total: files.
-        new: position and outcome of files since the last report; they are written already.
+    `new` has position and outcome of files since the last report; they are written already.
     """
 
     stage: str

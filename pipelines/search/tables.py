@@ -244,11 +244,8 @@ _COLUMNS = ("content", "name", "kind", "path", "num_parts")
 class Nearest:
     """The vectors nearest to a query, nearest first.
 
-    Attributes:
-        contents: file of each.
-        starts_s: start of each in its file.
-        ends_s: end of each.
-        vectors: (N, D) float32, unit length.
+    Each has its file and its start and end in it, in seconds; `vectors` are (N, D) float32, unit
+    length.
     """
 
     contents: tuple[str, ...]

@@ -194,14 +194,10 @@ class PipelineStore:
     ) -> Iterator[Any]:
         """Yield the pipeline of `key`, loaded if need be, and keep it loaded during the block.
 
-        A remote model takes no memory and is available at once, to any number of requests.
-
-        Args:
-            key: of the model; "" for the default.
-            task: its task.
-            cancel: checked a few times a second while other models fill the budget and while the
-                model is loaded; loading continues for later requests.
-            wait_s: seconds to wait for memory that other models use; None for `LEASE_WAIT_S`.
+        A remote model takes no memory and is available at once, to any number of requests. `cancel`
+        is checked a few times a second while other models fill the budget, for at most `wait_s`
+        seconds (None for `LEASE_WAIT_S`), and while the model is loaded; loading continues for
+        later requests.
 
         Raises:
             Cancelled: `cancel` is cancelled.

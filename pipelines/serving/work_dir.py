@@ -75,14 +75,9 @@ def claim(folder: Path) -> bool:
 def sweep(folder: Path, keep_s: float, public: Public = frozenset(), now: float = 0.0) -> int:
     """Delete files and empty folders that are older than `keep_s` seconds; return how many files.
 
-    Never follows a link; an old link itself is deleted. Files that cannot be deleted, or that
-    another process deletes meanwhile, are skipped.
-
-    Args:
-        folder: root of the sweep.
-        keep_s: age in seconds at which a file is deleted.
-        public: files to keep.
-        now: Unix time, if not the present.
+    Never follows a link; an old link itself is deleted. `public` files are kept. Files that cannot
+    be deleted, or that another process deletes meanwhile, are skipped. `now` is Unix time, if not
+    the present.
     """
     oldest, deleted = (now or time.time()) - keep_s, 0
     for root, folders, files in os.walk(folder.resolve(), topdown=False, followlinks=False):

@@ -45,12 +45,7 @@ Take = Callable[[int, Any, VideoReformatter], None]
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Wanted packets that are decoded from one keyframe on.
-
-    Attributes:
-        start: packet number of the keyframe.
-        wanted: numbers of the wanted packets, ascending, >= start.
-    """
+    """Wanted packets, ascending numbers, that are decoded from the keyframe `start` on."""
 
     start: int
     wanted: Numbers

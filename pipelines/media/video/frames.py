@@ -82,9 +82,7 @@ def indices_between(
 def indices_at(times_s: Sequence[float] | Times, moments_s: Sequence[float] | Times) -> Numbers:
     """Return the number of the frame shown at each moment; before the first frame, the first.
 
-    Args:
-        times_s: presentation times of all frames, ascending, at least one.
-        moments_s: times in seconds, rounded up by a microsecond.
+    `times_s` are the ascending times of all frames, at least one; moments are rounded up by 1e-6 s.
     """
     after = np.searchsorted(np.asarray(times_s), np.asarray(moments_s) + 1e-6, side="right")
     indices: Numbers = np.maximum(after - 1, 0).astype(np.int64)
@@ -102,14 +100,7 @@ Fit = Literal["squash", "cover", "contain"]
 
 @dataclass(frozen=True)
 class Rotation:
-    """Transposition, then flips, that make a stored frame upright.
-
-    Attributes:
-        transposed: whether rows and columns are exchanged.
-        flip_x: whether left and right are exchanged.
-        flip_y: whether top and bottom are exchanged.
-        rotation_deg: clockwise rotation: 0, 90, 180 or 270.
-    """
+    """Transposition, then flips, that make a stored frame upright; `rotation_deg` is clockwise."""
 
     transposed: bool = False
     flip_x: bool = False

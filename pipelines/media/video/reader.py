@@ -158,9 +158,7 @@ _NUM_TRIES = 12
 class VideoReader:
     """Reader of video frames by number or time; to be closed, or used in a `with` block.
 
-    Attributes:
-        info: properties of the video.
-        times_s: presentation time of each frame, see `pipelines.media.video.index`.
+    `times_s` are the presentation times of all frames, see `pipelines.media.video.index`.
     """
 
     def __init__(
