@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from pipelines.batch.ray_worker import (
     CaptionWorker,
     ClusterWork,
     WorkItem,
-    as_row,
     failure_row,
     of_failure,
     of_row,
@@ -357,7 +356,7 @@ def _blocks(
                 made = self._worker.results(batch["id"])
             except PipelineError as error:
                 return {"result": [""], "failure": [json.dumps(failure_row(error))]}
-            rows = [json.dumps(as_row(one)) for one in made]
+            rows = [json.dumps(asdict(one)) for one in made]
             return {"result": rows, "failure": [""] * len(rows)}
 
     # in this process: a reader task would take a core of the workers

@@ -4,7 +4,7 @@ import os
 import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +104,8 @@ class CaptionWorker:
         return [replace(one, index=places[one.index]) for one in made]
 
 
-def as_row(result: BatchResult) -> dict[str, Any]:
-    """Return a result as plain values."""
-    return asdict(result)
-
-
 def of_row(row: Mapping[str, Any]) -> BatchResult:
-    """Return the result of a row; see `as_row`."""
+    """Return the result of a row of plain values, made by `asdict`."""
     return BatchResult(**{**row, "notes": tuple(row["notes"])})
 
 

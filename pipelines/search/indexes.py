@@ -6,8 +6,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import InputError, type_name
@@ -39,7 +38,7 @@ _LOCK_FOLDER = "locks"
 #: The table of all indexes.
 _REGISTER = "seesay-indexes"
 
-_COLUMNS = ("id", "owner", "space", "used_at", "kept", "vectors")
+_COLUMNS = ("owner", "space", "used_at", "kept", "vectors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,23 +208,14 @@ class Indexes:
                 self._recorded.pop((owner, space), None)
 
     def _entries(self, where: str = "") -> list[IndexEntry]:
-        rows = self._database.rows(_REGISTER, _COLUMNS[1:], where)
+        rows = self._database.rows(_REGISTER, _COLUMNS, where)
         return [IndexEntry(**row) for row in rows]
 
     def _write(self, entry: IndexEntry) -> None:
         import pyarrow as pa
 
-        kinds: dict[str, Any] = {
-            "id": pa.string(),
-            "owner": pa.string(),
-            "space": pa.string(),
-            "used_at": pa.float64(),
-            "kept": pa.bool_(),
-            "vectors": pa.int64(),
-        }
-        schema = pa.schema(list(kinds.items()))
-        row = {"id": f"{entry.owner}.{entry.space}", **entry.__dict__}
-        self._database.put(_REGISTER, pa.Table.from_pylist([row], schema=schema), key="id")
+        row = {"id": f"{entry.owner}.{entry.space}", **asdict(entry)}
+        self._database.put(_REGISTER, pa.Table.from_pylist([row]), key="id")
 
 
 def start_expiring(indexes: Indexes, keep_s: float) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from pipelines.batch.ray_run import (
     collect_shards,
     plan_work,
 )
-from pipelines.batch.ray_worker import ClusterWork, WorkItem, as_row, failure_row, of_failure
+from pipelines.batch.ray_worker import ClusterWork, WorkItem, failure_row, of_failure
 from pipelines.caption_folder import LEDGER
 from pipelines.core.cancel import CancelToken
 from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError
@@ -130,7 +131,7 @@ def test_a_cluster_that_loses_the_work_is_given_the_rest(
                 hash=f"hash {number}",
                 origin="model",
             )
-            yield {"result": [as_row(made)], "failure": [None]}
+            yield {"result": [asdict(made)], "failure": [None]}
         if first + per_life < end:
             raise RayError("a node died")
 
