@@ -255,7 +255,6 @@ class BatchRun:
             yield result
 
     def _entries(self, group: _Group, answers: dict[str, Captioned]) -> list[LedgerEntry]:
-        """Return the new entries of a group."""
         entries = []
         for prepared in group.members:
             name, content = self._items[prepared.index].name, prepared.hash
@@ -346,7 +345,6 @@ class BatchRun:
 
 
 def _checked(answers: Sequence[str | Captioned], number: int) -> list[Captioned]:
-    """Check that there is a caption for each image."""
     if len(answers) != number:
         raise ValueError(f"expected {number} captions but got {len(answers)}")
     captions = [Captioned(one) if isinstance(one, str) else one for one in answers]
@@ -356,7 +354,6 @@ def _checked(answers: Sequence[str | Captioned], number: int) -> list[Captioned]
 
 
 def _reason(failure: Exception) -> str:
-    """Return the error text for an image that the model failed on."""
     if isinstance(failure, PipelineError):
         return failure.message
     if isinstance(failure, MemoryError):

@@ -131,8 +131,6 @@ class BatchProgress:
 
 @dataclass
 class _Board:
-    """State that the thread writes and `follow` reads."""
-
     stage: str = "Waiting"
     run: BatchRun | None = None
     new: deque[BatchResult] = field(default_factory=deque)

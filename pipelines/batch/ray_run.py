@@ -331,7 +331,6 @@ def _is_of_ray(error: BaseException) -> bool:
 def _blocks(
     item: WorkItem, plan: ClusterPlan, first: int, end: int
 ) -> Iterator[dict[str, list[Any]]]:
-    """Yield the rows of the workers, in the order of the inputs."""
     import json
 
     import ray

@@ -72,7 +72,6 @@ class _Reading:
     def take(
         self, positions: Sequence[int], vectors: NDArray[np.float32], bad: dict[int, str]
     ) -> None:
-        """Add the results of a batch."""
         good = iter(vectors)
         for number, index in enumerate(positions):
             if number in bad:

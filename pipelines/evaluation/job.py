@@ -158,14 +158,19 @@ class EvaluationJob:
         files = [picture.item.name for picture in embedded.pictures]
         chosen = list(range(len(files)))
         probe = by_probe = None
+
+        def measured(found: list[Guess]) -> Measured:
+            true = [int(classes[index]) for index in chosen]
+            return measure(labels, [files[index] for index in chosen], true, found)
+
         if trained is not None:
             chosen = np.flatnonzero(trained.unseen).tolist()
             shares = np.exp(
                 trained.linear.log_probabilities(embedded.vectors[chosen].astype(np.float64))
             )
-            by_probe = _measured(labels, files, classes, chosen, guesses_of(shares))
+            by_probe = measured(guesses_of(shares))
             probe = self._probe(trained, labels, by_probe)
-        zero_shot = _measured(labels, files, classes, chosen, [guesses[i] for i in chosen])
+        zero_shot = measured([guesses[index] for index in chosen])
         return Evaluation(
             model=self.request.spec.key,
             num_pictures=len(files),
@@ -186,12 +191,9 @@ class EvaluationJob:
     def _embed(self, archive: LabelledImages) -> Embedded:
         total = len(archive.pictures)
 
-        def encode(
-            files: list[tuple[str, bytes]],
-        ) -> tuple[NDArray[np.float32], dict[int, str]]:
+        def encode(files: list[tuple[str, bytes]]) -> Any:
             with self._leased() as clip:
-                found: tuple[NDArray[np.float32], dict[int, str]] = clip.embed_contents(files)
-            return found
+                return clip.embed_contents(files)
 
         def report(done: int) -> None:
             self.emit(Stage("Looking at the pictures", done, total, "pictures"))
@@ -257,17 +259,6 @@ class EvaluationJob:
             for mistake in show_mistakes(pictures, found, max_pixels):
                 self.cancel.check()
                 yield mistake
-
-
-def _measured(
-    labels: tuple[str, ...],
-    files: list[str],
-    classes: NDArray[np.int64],
-    chosen: list[int],
-    guesses: list[Guess],
-) -> Measured:
-    true = [int(classes[index]) for index in chosen]
-    return measure(labels, [files[index] for index in chosen], true, guesses)
 
 
 def _unreadable_notes(labels: list[str]) -> list[str]:

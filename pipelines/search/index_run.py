@@ -213,10 +213,9 @@ def add_files(
 ) -> Generator[IndexProgress, None, None]:
     """Add files to an index; yield the progress a few times a second.
 
-    A file whose content is indexed already is not encoded again: only its name and place are
-        updated.
-    A file that cannot be read stops no other. Closing the iterator ends the run; at most a few
-    seconds of encoded files are lost.
+    Of a file whose content is indexed already, only name and place are updated. A file that cannot
+    be read stops no other. Closing the iterator ends the run; at most a few seconds of encoded
+    files are lost.
 
     Raises:
         PipelineError: the model is not available, or the index cannot be written.
@@ -319,7 +318,6 @@ class _Run:
             self._keep(_Waiting(index, file, content), kind, parts)
 
     def _update(self, index: int, file: NamedImage, known: IndexedFile, opened: _Open) -> None:
-        """Update the name and place of a file that is in the index."""
         if known.name != file.name or known.path != str(file.path):
             opened.changed.append(replace(known, name=file.name, path=str(file.path)))
         if known.name == file.name:

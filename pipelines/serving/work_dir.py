@@ -103,19 +103,17 @@ def touch(paths: Iterable[Path]) -> None:
 
 def _is_old(path: Path, oldest: float) -> bool:
     """Compare the later of both times: a copy keeps the modification time of its original."""
-    try:
+    with suppress(OSError):
         status = path.lstat()
-    except OSError:
-        return False
-    return max(status.st_mtime, status.st_ctime) < oldest
+        return max(status.st_mtime, status.st_ctime) < oldest
+    return False
 
 
 def _is_public(path: Path, public: Public) -> bool:
-    try:
+    with suppress(OSError):
         status = path.lstat()
-    except OSError:
-        return False
-    return stat.S_ISREG(status.st_mode) and (path.name, status.st_size) in public
+        return stat.S_ISREG(status.st_mode) and (path.name, status.st_size) in public
+    return False
 
 
 def _delete(path: Path) -> int:
@@ -128,10 +126,8 @@ def _delete(path: Path) -> int:
 
 
 def _delete_if_empty(folder: Path) -> None:
-    try:
+    with suppress(OSError):
         folder.rmdir()
-    except OSError as error:
-        log.debug("A folder stays: %s", type(error).__name__)
 
 
 def no_uploads_because(settings: Settings) -> str:

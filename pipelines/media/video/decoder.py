@@ -105,7 +105,6 @@ class FrameDecoder:
         return lost
 
     def _attempt(self, group: Group, threads: int, take: Take, cancel: CancelToken) -> Numbers:
-        """Decode as `_decode` does; without seeks if a seek fails."""
         try:
             return self._decode(group, threads, take, cancel)
         except PositionLost:
