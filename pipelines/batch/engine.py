@@ -329,7 +329,6 @@ class BatchRun:
         return dict(zip(hashes, captions, strict=True))
 
     def _call(self, images: list[Image.Image]) -> tuple[list[Captioned], Exception | None]:
-        """Return the captions of a batch, or the error."""
         try:
             captions = _checked(self._caption_batch(images), len(images))
         except Exception as error:

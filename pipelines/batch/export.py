@@ -38,13 +38,7 @@ _PART_STALE_S = 60.0
 
 @dataclass(frozen=True)
 class Captioned:
-    """The model's caption of one image.
-
-    Attributes:
-        text: the caption.
-        notes: one sentence each.
-        error: why this image has no caption, or "".
-    """
+    """The model's caption of one image, with notes, or why it has none."""
 
     text: str
     notes: tuple[str, ...] = ()
@@ -64,7 +58,6 @@ class BatchResult:
         hash: SHA-256 of the file's bytes in hexadecimal digits; "" if they were not read.
         origin: source of the caption: the model; "known" from an earlier run or from the same
             content earlier in this one; "existing" beside the image; "none" with an error.
-        notes: one sentence each.
     """
 
     index: int
@@ -277,11 +270,7 @@ class Exports:
         return self._texts.unwritten if self._texts else ()
 
     def add(self, result: BatchResult) -> None:
-        """Write one result to each export.
-
-        Raises:
-            DiskError: the disk is full or does not take it.
-        """
+        """Write one result to each export; raises `DiskError` if the disk does not take it."""
         with saving("a file of results"):
             for part in self._parts:
                 part.add(result)
@@ -350,8 +339,7 @@ def saving(what: str) -> Iterator[None]:
 def replace_text(path: Path, text: str) -> None:
     """Write a small file atomically: readers see the old text or the new one.
 
-    Raises:
-        OSError: it cannot be written; the old file is unchanged.
+    Raises `OSError` if it cannot be written; the old file is unchanged.
     """
     # one for each process and thread: other runs may write into the same folder
     writer = f"{platform.node()[:60]}-{os.getpid()}-{threading.get_ident()}".replace("/", "_")

@@ -320,8 +320,7 @@ class LedgerFolder:
     def open(self, settings: CaptionSettings) -> Ledger:
         """Return a new ledger that knows the owner's captions with the same settings.
 
-        Raises:
-            DiskError: it cannot be written.
+        Raises `DiskError` if it cannot be written.
         """
         known: dict[str, LedgerEntry] = {}
         stem = f"{settings.key}-{self._owner}"

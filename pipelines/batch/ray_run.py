@@ -114,10 +114,7 @@ def collect_shards(folder: Path, ledger: Ledger) -> int:
     """Add the captions of the workers' ledgers to the main ledger; return how many were new.
 
     A torn line of a killed worker is left out; its image is captioned again. The workers' ledgers
-    are deleted afterwards.
-
-    Raises:
-        DiskError: the ledger cannot be written.
+    are deleted afterwards. Raises `DiskError` if the ledger cannot be written.
     """
     before = len(ledger)
     for path in sorted(folder.glob("*.jsonl")):

@@ -61,10 +61,8 @@ class WorkItem:
 class CaptionWorker:
     """Captions of inputs by their numbers, written to the worker's own ledger first.
 
-    The model is loaded with the first images.
-
-    Raises:
-        NotBegunError: this machine lacks the model, or would make other captions.
+    The model is loaded with the first images. Raises `NotBegunError` if this machine lacks the
+    model, or would make other captions.
     """
 
     def __init__(self, item: WorkItem) -> None:

@@ -23,12 +23,9 @@ Encode = Callable[[list[tuple[str, bytes]]], tuple[NDArray[np.float32], dict[int
 
 @dataclass(frozen=True)
 class Embedded:
-    """The images that count.
+    """The N images that count, in the archive's order, without repeated contents.
 
-    Attributes:
-        pictures: N, in the archive's order, without repeated contents.
-        vectors: (N, D) float32, unit length; (0, 0) for none.
-        left_out: (file, reason) of files that do not count.
+    `vectors` are (N, D) float32, unit length, (0, 0) for none; `left_out` are (file, reason).
     """
 
     pictures: tuple[LabelledImage, ...]

@@ -61,10 +61,9 @@ class Measured:
     """Accuracy on labelled images.
 
     Attributes:
-        labels: the L classes.
         top1: images whose likeliest class is right.
         top5: images whose class is among the likeliest five; None for up to five classes.
-        classes: accuracy of each class, None if it has no image.
+        classes: accuracy of each of the L classes, None if it has no image.
         confusion: L rows (true class) of L counts (predicted class).
         predictions: one for each image, in order.
     """

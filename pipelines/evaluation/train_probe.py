@@ -147,14 +147,10 @@ MAX_SEED = 2**32 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeOptions:
-    """Options of the training.
-
-    Attributes:
-        held_out: share of each class for testing, within `SHARES`.
-        seed: of the split and of the folds, 0..`MAX_SEED`.
+    """Options of the training: share of each class for testing, seed of the split and of the folds.
 
     Raises:
-        InputError: a value is out of its range.
+        InputError: a value is not within `SHARES`, or 0..`MAX_SEED`.
     """
 
     held_out: float = 0.25

@@ -97,10 +97,8 @@ def from_zip(path: Path, limits: ZipLimits | None = None) -> Inputs:
     """Return the images of a zip in the order of the archive.
 
     An unsafe member with an image suffix (path outside of the archive, link, password, zip bomb)
-    is unreadable with the reason; members without an image suffix are in `skipped`.
-
-    Raises:
-        InputError: not a zip, damaged, beyond `limits`, or without images.
+    is unreadable with the reason; members without an image suffix are in `skipped`. Raises
+    `InputError` for no zip, a damaged one, one beyond `limits`, and one without images.
     """
     limits = limits or ZipLimits()
     try:

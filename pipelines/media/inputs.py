@@ -114,8 +114,7 @@ class BatchInput:
     def existing_caption(self) -> str:
         """Return the stripped text of the caption file, "" if there is none.
 
-        Raises:
-            MediaError: the file cannot be read or is not UTF-8.
+        Raises `MediaError` if the file cannot be read or is not UTF-8.
         """
         try:
             return self.source.read_caption().decode("utf-8-sig").strip()
@@ -196,10 +195,8 @@ def from_folder(folder: Path, *, recursive: bool = True) -> Inputs:
 
     Hidden files, hidden folders and linked folders are ignored; linked files are read. An image
     keeps its name on disk; one with an unprintable name is unreadable. Other files, except for
-    `COMPANION_SUFFIXES`, are in `skipped`.
-
-    Raises:
-        InputError: there is no such folder, or no image in it.
+    `COMPANION_SUFFIXES`, are in `skipped`. Raises `InputError` if there is no such folder, or no
+    image in it.
     """
     if not folder.is_dir():
         raise InputError("Expected a folder of images but {name!r} is none.", name=folder.name)

@@ -48,9 +48,7 @@ class Encoder:
     def pictures(self, kind: SearchKind, files: Sequence[NamedImage]) -> list[FileVectors | str]:
         """Return the vector of each picture, or its error.
 
-        Raises:
-            Cancelled: `cancel` is cancelled.
-            WeightsError, MemoryLimitError: the model is not available.
+        Raises `Cancelled`, or what `PipelineStore.use` raises if the model is not available.
         """
         self._fetch(kind)
         with self._turn(kind) as clip:
@@ -338,7 +336,6 @@ class _Run:
             self._done = waiting[-1].index + 1
 
     def _keep(self, one: _Waiting, kind: FileKind, parts: FileVectors | str) -> None:
-        """Put a file among those that are written next."""
         if not isinstance(parts, str) and len(parts.vectors) > self._room:
             parts = self._full
         if isinstance(parts, str):

@@ -58,8 +58,7 @@ class SearchKind:
 def resolve_kind(store: PipelineStore, kind: FileKind, model: str) -> SearchKind:
     """Return a kind with its model; `model` is a key, "" for the default.
 
-    Raises:
-        InputError: unknown key.
+    Raises `InputError` for an unknown key.
     """
     spec = store.resolve(model, TASKS[kind])
     weights = store.revision(spec)[:12]

@@ -41,12 +41,8 @@ def strengths(cosines: NDArray[np.float32], sample: NDArray[np.float32]) -> NDAr
     A cosine means nothing by itself: a fixed threshold would show all of one index and nothing of
     another. So the low quantile of the index itself is 0.
 
-    Args:
-        cosines: (N,) of the nearest with the query.
-        sample: (M,) of vectors drawn from the whole index.
-
-    Returns:
-        (N,); all 1 where the index is all alike to the query.
+    The (N,) `cosines` are those of the nearest with the query, the (M,) `sample` those of vectors
+    drawn from the whole index. Where the index is all alike to the query, all strengths are 1.
     """
     if not len(cosines):
         return np.zeros(0)

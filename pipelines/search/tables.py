@@ -47,8 +47,7 @@ class IndexUnavailable(PipelineError):
 class Database:
     """Tables by name, thread-safe; LanceDB is imported and opened at first use.
 
-    Raises:
-        IndexUnavailable: from any method, if the database does not answer.
+    Any method raises `IndexUnavailable` if the database does not answer.
     """
 
     def __init__(self, uri: str) -> None:

@@ -20,11 +20,7 @@ _NUM_NAMED = 10
 def parse(
     parser: argparse.ArgumentParser, argv: Sequence[str] | None
 ) -> tuple[argparse.Namespace, list[str]]:
-    """Return a command's own arguments, and the flags of the app.
-
-    Raises:
-        SystemExit: another argument.
-    """
+    """Return a command's own arguments, and the flags of the app; exit on any other argument."""
     args, rest = parser.parse_known_args(argv)
     if loose := [text for text in rest if not (text.startswith("--") and "=" in text)]:
         # `--models-dir x photos` would take x for the folder

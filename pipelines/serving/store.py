@@ -145,8 +145,7 @@ class PipelineStore:
     def resolve(self, key: str, task: Task) -> ModelSpec:
         """Return the spec of `key`; the empty key is the task's default.
 
-        Raises:
-            InputError: unknown key; the message lists the valid ones.
+        Raises `InputError` for an unknown key; the message lists the valid ones.
         """
         if not key:
             return self.default_spec(task)
@@ -443,8 +442,7 @@ class PipelineStore:
 def build_pipeline(spec: ModelSpec, folder: Path, device: Device, settings: Settings) -> Pipeline:
     """Import the pipeline class that `spec` names and create one, without loading it.
 
-    Raises:
-        WeightsError: a library that the class needs cannot be imported.
+    Raises `WeightsError` if a library that the class needs cannot be imported.
     """
     module, _, name = spec.pipeline.partition(":")
     try:

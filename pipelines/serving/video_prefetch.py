@@ -21,7 +21,6 @@ class VideoPrefetch:
     Attributes:
         estimate: cost of a question now; None where there is a problem.
         step: part of the video that is encoded; None before the first clip, and once all is.
-        ready: whether all of the video is encoded.
         problem: why a question would be refused, or "".
     """
 

@@ -64,9 +64,7 @@ class PositionLost(Exception):
 class FrameDecoder:
     """Decoder of one file, opened on first use; used by one thread at a time.
 
-    Attributes:
-        reformatter: scaler of the frames.
-        damage: first damaged packet of the last call of `outputs`, or -1.
+    `damage` is the first damaged packet of the last call of `outputs`, or -1.
     """
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
@@ -342,7 +340,6 @@ class SequentialReading:
             yield from self._attempt(1, cancel, last=True)
 
     def _attempt(self, threads: int, cancel: CancelToken, *, last: bool) -> Iterator[Any]:
-        """Decode as `_decode` does; without seeks if a seek fails."""
         try:
             yield from self._decode(threads, cancel, last=last)
         except PositionLost:
