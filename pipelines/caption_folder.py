@@ -7,7 +7,6 @@ run. Ctrl-C ends after the current batch; the tables then hold the captions so f
 import argparse
 import logging
 import os
-import shutil
 import signal
 import sys
 import time
@@ -15,20 +14,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from pipelines.batch.captioner import TASK, Captioner, make_captioner
-from pipelines.batch.control import RunControl, RunProgress
 from pipelines.batch.engine import BatchRun, EngineOptions
 from pipelines.batch.export import FORMATS, Exports
 from pipelines.batch.ledger import Ledger
-from pipelines.core.errors import InputError, PipelineError
+from pipelines.batch.progress import RunProgress
+from pipelines.core.cancel import CancelToken
+from pipelines.core.errors import InputError
 from pipelines.core.options import MAX_TEMPERATURE, GenerationOptions
-from pipelines.core.settings import Settings, read_settings
-from pipelines.media import isolation
+from pipelines.core.settings import Settings
 from pipelines.media.archive import is_zip, open_inputs
 from pipelines.media.inputs import Inputs
-from pipelines.models.catalogue import CATALOGUE
+from pipelines.serving import command
+from pipelines.serving.command import DONE, STOPPED, WITH_ERRORS
 from pipelines.serving.memory import start_trimming
 from pipelines.serving.store import PipelineStore
 
@@ -118,14 +118,8 @@ def _within(least: float, most: float) -> Callable[[str], float]:
 if TYPE_CHECKING:
     from pipelines.batch.ray_run import ClusterRun
 
-#: Exit status: all captioned, some files with an error, interrupted, not possible.
-DONE, WITH_ERRORS, STOPPED, FAILED = 0, 1, 130, 2
-
 #: The ledger's file name, in the folder of the results.
 LEDGER = "seesay-ledger.jsonl"
-
-#: Files with an error that the summary names.
-_NUM_NAMED = 10
 
 #: Seconds between two progress lines, on a terminal and in a log.
 _TERMINAL_S, _LOG_S = 0.2, 10.0
@@ -136,9 +130,7 @@ def _captioner(
 ) -> Captioner:
     spec = store.resolve(model, TASK)
     if spec.remote is None:
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()  # the command draws its own progress
+        command.hide_progress_of_libraries()
     for progress in store.fetch(spec.key, TASK):
         logging.getLogger(__name__).debug("%s", progress)
     return make_captioner(store, spec, prompt, options)
@@ -149,29 +141,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: every image has a caption; 1: some have an error; 130: interrupted; 2: not possible.
     """
-    parser = make_parser()
-    args, rest = parser.parse_known_args(argv)
-    if loose := [text for text in rest if not (text.startswith("--") and "=" in text)]:
-        # `--models-dir x photos` would take x for the folder
-        parser.error(f"unknown argument {loose[0]}; flags of the app are written --flag=value")
-    settings = read_settings(rest, taken=CATALOGUE)
-    if settings.decoders == "apart":
-        isolation.enable()
-    try:
+    args, flags = command.parse(make_parser(), argv)
+
+    def work(settings: Settings) -> int:
         if not args.source.exists():
             raise InputError(
                 f"There is no {args.source.name!r}. Give a folder of images, or a zip."
             )
         with open_inputs([args.source], recursive=not args.no_recursive) as inputs:
             return _run(args, settings, inputs)
-    except PipelineError as error:
-        print(f"\n{error.title}: {error.message}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("\nEnded at once. Start again to go on; what was saved is safe.", file=sys.stderr)
-        return STOPPED
-    finally:
-        isolation.disable()
+
+    interrupted = "Ended at once. Start again to go on; what was saved is safe."
+    return command.run(flags, work, interrupted)
 
 
 def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
@@ -180,18 +161,17 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
     formats = args.formats or [name for name in FORMATS if (name == "zip") == zipped]
     _check_writable(source, zipped, formats)
     names = ("max_new_tokens", "num_beams", "temperature", "top_p", "seed")
-    chosen = {name: getattr(args, name) for name in names}
-    options = GenerationOptions(**chosen)
-    control, failed, num_kept = RunControl(), [], 0
+    options = GenerationOptions(**{name: getattr(args, name) for name in names})
+    cancel, failed, num_kept = CancelToken(), [], 0
     with ExitStack() as stack:
         make = _on_cluster if args.engine == "ray" else _on_this_machine
         arguments = _Arguments(args, settings, options, inputs, output / LEDGER)
-        run = make(arguments, control, stack)
+        run = make(arguments, cancel, stack)
         exports = stack.enter_context(
             Exports(output, inputs.items, formats, f"{source.stem}-captions")
         )
-        stack.enter_context(_interruptible(control))
-        line = _Line(sys.stderr)
+        stack.enter_context(_interruptible(cancel))
+        line = _Line()
         for result in run.results():
             exports.add(result)
             if result.error:
@@ -205,7 +185,7 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
             file=sys.stderr,
         )
     _summarise(inputs, failed, exports.unwritten, output)
-    if control.cancelled:
+    if cancel.is_cancelled:
         return STOPPED
     return WITH_ERRORS if failed or exports.unwritten else DONE
 
@@ -231,17 +211,17 @@ class _Arguments:
         )
 
 
-def _on_this_machine(arguments: _Arguments, control: RunControl, stack: ExitStack) -> BatchRun:
+def _on_this_machine(arguments: _Arguments, cancel: CancelToken, stack: ExitStack) -> BatchRun:
     """Return the run on this machine; its open files go to `stack`."""
     args, items = arguments.args, arguments.inputs.items
     store = PipelineStore(arguments.settings)
     start_trimming(store)
     captioner = _captioner(store, args.model, args.prompt, arguments.options)
     ledger = stack.enter_context(Ledger(arguments.ledger, captioner.settings))
-    return BatchRun(items, captioner.caption_batch, ledger, arguments.engine, control=control)
+    return BatchRun(items, captioner.caption_batch, ledger, arguments.engine, cancel=cancel)
 
 
-def _on_cluster(arguments: _Arguments, control: RunControl, stack: ExitStack) -> "ClusterRun":
+def _on_cluster(arguments: _Arguments, cancel: CancelToken, stack: ExitStack) -> "ClusterRun":
     """Return the run on the machines of a Ray cluster; its open files go to `stack`.
 
     Raises:
@@ -259,9 +239,7 @@ def _on_cluster(arguments: _Arguments, control: RunControl, stack: ExitStack) ->
     work = ClusterWork(settings, spec, args.prompt, arguments.options)
     work = cluster.with_precision(work, nodes)
     ledger = stack.enter_context(Ledger(arguments.ledger, work.caption_settings()))
-    return cluster.ClusterRun(
-        arguments.inputs.items, work, ledger, nodes, arguments.engine, control
-    )
+    return cluster.ClusterRun(arguments.inputs.items, work, ledger, nodes, arguments.engine, cancel)
 
 
 def _check_writable(source: Path, zipped: bool, formats: Sequence[str]) -> None:
@@ -279,13 +257,13 @@ def _check_writable(source: Path, zipped: bool, formats: Sequence[str]) -> None:
 
 
 @contextmanager
-def _interruptible(control: RunControl) -> Iterator[None]:
+def _interruptible(cancel: CancelToken) -> Iterator[None]:
     """End the run after the current batch on Ctrl-C, at once on a second one."""
 
     def stop(number: int, frame: object) -> None:
         print("\nEnding after this batch; once more ends at once.", file=sys.stderr)
         signal.signal(signal.SIGINT, before)
-        control.cancel()
+        cancel.cancel()
 
     before = signal.signal(signal.SIGINT, stop)
     try:
@@ -297,9 +275,8 @@ def _interruptible(control: RunControl) -> Iterator[None]:
 class _Line:
     """Progress line: rewritten in place on a terminal, a new one at intervals in a log."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._inplace = stream.isatty()
+    def __init__(self) -> None:
+        self._inplace = sys.stderr.isatty()
         self._next = 0.0
 
     def show(self, progress: RunProgress, *, last: bool = False) -> None:
@@ -308,10 +285,9 @@ class _Line:
             return
         self._next = now + (_TERMINAL_S if self._inplace else _LOG_S)
         text = describe(progress)
-        if self._inplace:
-            columns = shutil.get_terminal_size().columns - 1
-            text = f"\r{text[:columns]:<{columns}}"
-        print(text, end="" if self._inplace and not last else "\n", file=self._stream, flush=True)
+        end = "" if self._inplace and not last else "\n"
+        text = command.in_place(text) if self._inplace else text
+        print(text, end=end, file=sys.stderr, flush=True)
 
 
 def describe(progress: RunProgress) -> str:
@@ -338,21 +314,17 @@ def _summarise(
     unwritten: Sequence[tuple[str, str]],
     output: Path,
 ) -> None:
-    lines = _named("without a caption", failed, "; all are in the results")
-    lines += _named("whose caption file could not be written; the tables have it", unwritten)
+    lines = []
+    if failed:
+        lines = [f"{len(failed):,} without a caption:"]
+        lines += command.named(failed, "; all are in the results")
+    if unwritten:
+        what = "whose caption file could not be written; the tables have it"
+        lines += [f"{len(unwritten):,} {what}:", *command.named(unwritten)]
     if inputs.skipped:
         first = inputs.skipped[0]
         lines.append(f"{len(inputs.skipped):,} left out, such as {first.name}: {first.reason}")
     print("\n".join([*lines, f"The results are in {output}"]), file=sys.stderr)
-
-
-def _named(what: str, files: Sequence[tuple[str, str]], rest: str = "") -> list[str]:
-    """Return lines that count files and name the first of them, each with its reason."""
-    lines = [f"{len(files):,} {what}:"] if files else []
-    lines += [f"  {name}: {reason}" for name, reason in files[:_NUM_NAMED]]
-    if len(files) > _NUM_NAMED:
-        lines.append(f"  and {len(files) - _NUM_NAMED:,} more{rest}")
-    return lines
 
 
 if __name__ == "__main__":

@@ -9,35 +9,28 @@ import argparse
 import csv
 import os
 import secrets
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from pipelines.core.errors import InputError, PipelineError
+from pipelines.core.errors import InputError
 from pipelines.core.results import FileKind
-from pipelines.core.settings import Settings, read_settings
+from pipelines.core.settings import Settings
 from pipelines.core.text import safe_cells
-from pipelines.media import isolation
 from pipelines.media.images import NamedImage
-from pipelines.models.catalogue import CATALOGUE
 from pipelines.search.index_run import IndexProgress, IndexRequest, add_files
 from pipelines.search.indexes import Indexes, owner_of
 from pipelines.search.kinds import TASKS, SearchKind, may_be_indexed, resolve_kind
 from pipelines.search.query import Query, kinds_to_search, merged, search_kind
-from pipelines.search.results import FileOutcome, FoundFile, SearchResult
+from pipelines.search.results import FileOutcome, SearchResult
+from pipelines.serving import command
+from pipelines.serving.command import DONE, WITH_ERRORS
 from pipelines.serving.memory import start_trimming
 from pipelines.serving.store import PipelineStore
 
-#: Exit status: all done, some files with an error, interrupted, not possible.
-DONE, WITH_ERRORS, STOPPED, FAILED = 0, 1, 130, 2
-
 #: File of the user's own index key, in the cache folder.
 KEY_FILE = "index-key"
-
-#: Files with an error that are named.
-_NUM_NAMED = 10
 
 _COLUMNS = ("rank", "path", "kind", "start_s", "end_s", "cosine", "strength", "verdict", "alike")
 
@@ -48,24 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: all indexed or found; 1: some files have an error; 130: interrupted; 2: not possible.
     """
     parser = _parser()
-    args, rest = parser.parse_known_args(argv)
-    if loose := [text for text in rest if not (text.startswith("--") and "=" in text)]:
-        parser.error(f"unknown argument {loose[0]}; flags of the app are written --flag=value")
+    args, flags = command.parse(parser, argv)
     if args.folder is None and not (args.query or args.like):
         parser.error("give a FOLDER to index, or --query or --like to search")
-    settings = read_settings(rest, taken=CATALOGUE)
-    if settings.decoders == "apart":
-        isolation.enable()
-    try:
-        return _run(args, settings)
-    except PipelineError as error:
-        print(f"\n{error.title}: {error.message}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("\nEnded. Start again to go on; what was written is safe.", file=sys.stderr)
-        return STOPPED
-    finally:
-        isolation.disable()
+    interrupted = "Ended. Start again to go on; what was written is safe."
+    return command.run(flags, lambda settings: _run(args, settings), interrupted)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -131,7 +111,7 @@ def _index(
     ]
     if not files:
         raise InputError("There is no picture and no video in the folder.")
-    _quieten()
+    command.hide_progress_of_libraries()
     request = IndexRequest(
         files=files, owner=owner, kinds=kinds, thumbnails=False, kept=True, most_vectors=sys.maxsize
     )
@@ -142,13 +122,6 @@ def _index(
             _show(step)
     removed = 0 if args.keep_missing else _remove_missing(indexes, owner, kinds, folder)
     return _summarise(outcomes, removed)
-
-
-def _quieten() -> None:
-    """Keep transformers from drawing progress: the command draws its own."""
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
 
 
 def _walk(folder: Path, *, recursive: bool) -> Iterator[Path]:
@@ -164,8 +137,7 @@ def _show(progress: IndexProgress) -> None:
     """Rewrite the progress line on a terminal; a log gets none."""
     if sys.stderr.isatty():
         text = f"{progress.done:,} of {progress.total:,} | {progress.stage}"
-        columns = shutil.get_terminal_size().columns - 1
-        print(f"\r{text[:columns]:<{columns}}", end="", file=sys.stderr, flush=True)
+        print(command.in_place(text), end="", file=sys.stderr, flush=True)
 
 
 def _remove_missing(
@@ -200,11 +172,8 @@ def _summarise(outcomes: Sequence[FileOutcome], removed: int) -> int:
         f"{counts['error']:,} not readable",
     ]
     print("\n" + ", ".join(said), file=sys.stderr)
-    failed = [one for one in outcomes if one.error]
-    for one in failed[:_NUM_NAMED]:
-        print(f"  {one.file}: {one.error}", file=sys.stderr)
-    if len(failed) > _NUM_NAMED:
-        print(f"  and {len(failed) - _NUM_NAMED:,} more", file=sys.stderr)
+    for line in command.named([(one.file, one.error) for one in outcomes if one.error]):
+        print(line, file=sys.stderr)
     return counts["error"]
 
 
@@ -219,7 +188,7 @@ def _search(
         raise InputError(f"Expected a picture for --like but there is no {args.like.name!r}.")
     query = Query(text=args.query, image=args.like, text_weight=args.text_weight, top_k=args.top_k)
     found = []
-    _quieten()
+    command.hide_progress_of_libraries()
     for kind in kinds_to_search(store, indexes, owner, models):
         for _ in store.fetch(kind.spec.key, kind.task):
             continue
@@ -239,15 +208,10 @@ def _search(
 
 def _rows(search: SearchResult) -> Iterator[tuple[object, ...]]:
     for rank, one in enumerate(search.found, start=1):
-        yield (rank, *_row(one))
-
-
-def _row(one: FoundFile) -> tuple[object, ...]:
-    alike = "; ".join(one.alike)
-    return (
-        one.file.path, one.file.kind, one.start_s, one.end_s, round(one.cosine, 4),
-        round(one.strength, 4), one.verdict or "", alike,
-    )  # fmt: skip
+        yield (
+            rank, one.file.path, one.file.kind, one.start_s, one.end_s, round(one.cosine, 4),
+            round(one.strength, 4), one.verdict or "", "; ".join(one.alike),
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from components.render.html import render
 from components.server.translate import say
-from pipelines.batch.control import RunProgress
 from pipelines.batch.export import BatchResult
 from pipelines.batch.job import GalleryImage
+from pipelines.batch.progress import RunProgress
 from pipelines.core.messages import Message, joined
 from pipelines.media.inputs import Skipped
 

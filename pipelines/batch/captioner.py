@@ -66,7 +66,6 @@ def make_captioner(
 
 
 def _taken(steps: Iterator[Description | None], cancel: CancelToken) -> list[Description]:
-    """Return the descriptions of a stream, and close it."""
     made = []
     with closing(steps):  # type: ignore[type-var]
         for one in steps:
@@ -77,11 +76,7 @@ def _taken(steps: Iterator[Description | None], cancel: CancelToken) -> list[Des
 
 
 def _of_server(steps: Iterator[Description | None], cancel: CancelToken) -> list[Captioned]:
-    """Return the captions of a server; an image without a caption fails no other.
-
-    Raises:
-        NotBegunError: the server does not answer at all, which no other image would change.
-    """
+    """Return the captions of a server; an image without a caption fails no other."""
     try:
         made = _taken(steps, cancel)
     except ServerError as error:
@@ -91,12 +86,7 @@ def _of_server(steps: Iterator[Description | None], cancel: CancelToken) -> list
 
 @contextmanager
 def _begun(store: PipelineStore, spec: ModelSpec, cancel: CancelToken) -> Iterator[Any]:
-    """Lease the model.
-
-    Raises:
-        Cancelled: `cancel` is cancelled before the model is loaded.
-        NotBegunError: it does not fit, whatever the size of the batch.
-    """
+    """Lease the model; raise `NotBegunError` if it does not fit, whatever the size of the batch."""
     with ExitStack() as stack:
         try:
             pipeline = stack.enter_context(store.use(spec.key, TASK, cancel, inf))

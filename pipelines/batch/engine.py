@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 
 from PIL import Image
 
-from pipelines.batch.control import RateMeter, RunControl, RunProgress
 from pipelines.batch.export import BatchResult, Captioned, Existing, Origin, joined
 from pipelines.batch.ledger import Ledger, LedgerEntry
+from pipelines.batch.progress import RateMeter, RunProgress
+from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import (
     InputError,
     MediaError,
@@ -32,7 +33,6 @@ class Prepared:
     """An input, read and decoded as far as possible.
 
     Attributes:
-        index: position of the input.
         hash: SHA-256 of its bytes in hexadecimal digits, or "" if they were not read.
         image: the image, if it needs the model.
         existing: text of the caption file beside it, or "".
@@ -70,48 +70,16 @@ def prepare(index: int, item: BatchInput, ledger: Ledger, options: "EngineOption
             return Prepared(index=index, existing=existing, kept=True)
         if ledger.caption(content) is not None:
             return Prepared(index=index, hash=content, existing=existing)
-        limits = {"max_pixels": options.max_pixels, "draft_px": options.draft_px}
-        image = decode_image(data, item.name, **limits)
+        image = decode_image(data, item.name, max_pixels=options.max_pixels)
+        return Prepared(index=index, hash=content, image=image, existing=existing)
     except MediaError as error:
-        return Prepared(index=index, hash=content, error=error.message)
+        problem: str = error.message
     except MemoryError:
-        error_text = "There is not enough memory to open it. Shrink it and start again."
-        return Prepared(index=index, hash=content, error=error_text)
+        problem = "There is not enough memory to open it. Shrink it and start again."
     except Exception:  # one file must not stop thousands
         log.exception("An input could not be opened")
-        error_text = "It could not be opened for a reason that was not foreseen."
-        return Prepared(index=index, hash=content, error=error_text)
-    return Prepared(index=index, hash=content, image=image, existing=existing)
-
-
-def prepare_all(
-    items: Sequence[BatchInput],
-    prepare: Callable[[int, BatchInput], Prepared],
-    *,
-    num_workers: int,
-    num_ahead: int,
-    max_pixels_ahead: int,
-) -> Generator[Prepared, None, None]:
-    """Yield each input prepared, in order, while threads prepare those that follow.
-
-    At most `num_ahead` are prepared or in preparation, and none is started while the finished ones
-    hold `max_pixels_ahead` pixels. Closing the iterator waits for those in preparation.
-    """
-    waiting: deque[Future[Prepared]] = deque()
-    todo = iter(enumerate(items))
-    pool = ThreadPoolExecutor(num_workers, thread_name_prefix="prepare")
-    try:
-        while True:
-            while len(waiting) < num_ahead and _pixels(waiting) < max_pixels_ahead:
-                following = next(todo, None)
-                if following is None:
-                    break
-                waiting.append(pool.submit(prepare, *following))
-            if not waiting:
-                return
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        problem = "It could not be opened for a reason that was not foreseen."
+    return Prepared(index=index, hash=content, error=problem)
 
 
 def _pixels(waiting: deque[Future[Prepared]]) -> int:
@@ -130,10 +98,7 @@ MAX_GROUP = 256
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions:
-    """Options of a run.
-
-    None of them changes a caption, except `draft_px`: if it is used, it belongs to the options of
-    the ledger's settings.
+    """Options of a run; none of them changes a caption.
 
     Attributes:
         batch_size: images of a batch, at least 1.
@@ -141,7 +106,6 @@ class EngineOptions:
         max_pixels: most pixels of one image; one with more gets an error.
         max_pixels_held: approximate limit of pixels (3 bytes each) that wait for the model; a
             single image may exceed it.
-        draft_px: as in `images.decode_image`; 0 decodes every image in full.
         existing: treatment of caption files beside images: "skip" keeps them, unless the ledger
             knows them from a run with other settings; see `joined` for the others.
         separator: between the two texts of "append" and "prepend".
@@ -151,7 +115,6 @@ class EngineOptions:
     num_workers: int = 2
     max_pixels: int = MAX_PIXELS
     max_pixels_held: int = 200_000_000
-    draft_px: int = 0
     existing: Existing = "skip"
     separator: str = ", "
 
@@ -164,10 +127,8 @@ class EngineOptions:
 #: Errors that no other image and no smaller batch would change.
 _FATAL = (InputError, NotBegunError)
 
-
-def is_memory_error(error: BaseException) -> bool:
-    """Return whether an error means that memory was short."""
-    return isinstance(error, MemoryLimitError | MemoryError)
+#: Errors that call for a smaller batch.
+_MEMORY_SHORT = (MemoryLimitError, MemoryError)
 
 
 @dataclass
@@ -191,14 +152,8 @@ class _Group:
 class BatchRun:
     """Captions of inputs; iterate over `results`, in one thread at a time.
 
-    Args:
-        items: the inputs.
-        caption_batch: the model: RGB images to as many captions, in order.
-        ledger: known captions, and the place of results.
-        options: of the run.
-        control: pauses or cancels the run.
-        yield_device: called between two batches; may wait for others.
-        is_out_of_memory: whether an error of `caption_batch` calls for a smaller batch.
+    `caption_batch` is the model: RGB images to as many captions, in order. `cancel` ends the run
+    after the current batch.
     """
 
     def __init__(
@@ -208,24 +163,20 @@ class BatchRun:
         ledger: Ledger,
         options: EngineOptions | None = None,
         *,
-        control: RunControl | None = None,
-        yield_device: Callable[[], None] = lambda: None,
-        is_out_of_memory: Callable[[BaseException], bool] = is_memory_error,
+        cancel: CancelToken = NEVER,
     ) -> None:
         self._items = items
         self._caption_batch = caption_batch
         self._ledger = ledger
         self._options = options or EngineOptions()
-        self.control = control or RunControl()
-        self._yield_device = yield_device
-        self._is_out_of_memory = is_out_of_memory
+        self._cancel = cancel
         self._meter = RateMeter(len(items), self._options.batch_size)
-        self._num_calls = self._num_failures = 0
+        self._num_failures = 0
         self._fatal: Exception | None = None
 
     def progress(self) -> RunProgress:
         """Return the current progress; from any thread."""
-        return self._meter.snapshot(self.control)
+        return self._meter.snapshot(self._cancel.is_cancelled)
 
     def results(self) -> Generator[BatchResult, None, None]:
         """Yield one result for each input, in order; ends early once the run is cancelled.
@@ -239,10 +190,10 @@ class BatchRun:
             Exception: that of the model, once it failed on `MAX_FAILURES` images in a row.
         """
         self._meter.start()
-        with closing(self._ahead()) as ahead:
+        with closing(self._prepared()) as ahead:
             group = _Group()
             for prepared in ahead:
-                if self.control.cancelled:
+                if self._cancel.is_cancelled:
                     return
                 group.add(prepared, self._needs_model(prepared))
                 del prepared  # release its image before waiting for the next
@@ -252,15 +203,29 @@ class BatchRun:
             if group.members:
                 yield from self._finish(group)
 
-    def _ahead(self) -> Generator[Prepared, None, None]:
+    def _prepared(self) -> Generator[Prepared, None, None]:
+        """Yield each input prepared, in order, while threads prepare those that follow.
+
+        None is started while the finished ones hold half of `max_pixels_held`. Closing the iterator
+        waits for those in preparation.
+        """
         options = self._options
-        return prepare_all(
-            self._items,
-            lambda index, item: prepare(index, item, self._ledger, options),
-            num_workers=options.num_workers,
-            num_ahead=2 * options.batch_size + options.num_workers,
-            max_pixels_ahead=max(1, options.max_pixels_held // 2),
-        )
+        num_ahead = 2 * options.batch_size + options.num_workers
+        waiting: deque[Future[Prepared]] = deque()
+        todo = iter(enumerate(self._items))
+        pool = ThreadPoolExecutor(options.num_workers, thread_name_prefix="prepare")
+        try:
+            while True:
+                while len(waiting) < num_ahead and _pixels(waiting) < options.max_pixels_held / 2:
+                    following = next(todo, None)
+                    if following is None:
+                        break
+                    waiting.append(pool.submit(prepare, *following, self._ledger, options))
+                if not waiting:
+                    return
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _needs_model(self, prepared: Prepared) -> bool:
         return prepared.image is not None and self._ledger.caption(prepared.hash) is None
@@ -275,8 +240,7 @@ class BatchRun:
 
     def _finish(self, group: _Group) -> Iterator[BatchResult]:
         """Caption a group, write the captions, then yield its results."""
-        self._meter.idle(self.control.wait_while_paused())
-        if self.control.cancelled:
+        if self._cancel.is_cancelled:
             return
         answers = self._ask(list(group.pending.values()))
         asked = set(group.pending)
@@ -291,7 +255,6 @@ class BatchRun:
             yield result
 
     def _entries(self, group: _Group, answers: dict[str, Captioned]) -> list[LedgerEntry]:
-        """Return the new entries of a group."""
         entries = []
         for prepared in group.members:
             name, content = self._items[prepared.index].name, prepared.hash
@@ -348,7 +311,7 @@ class BatchRun:
                 self._fatal = failure if self._num_failures >= MAX_FAILURES else None
             else:
                 half = (len(part) + 1) // 2
-                if self._is_out_of_memory(failure):
+                if isinstance(failure, _MEMORY_SHORT):
                     self._meter.batch_size = half
                     log.warning(
                         "Memory was short for %d images: batches of %d now", len(part), half
@@ -366,14 +329,10 @@ class BatchRun:
         return dict(zip(hashes, captions, strict=True))
 
     def _call(self, images: list[Image.Image]) -> tuple[list[Captioned], Exception | None]:
-        """Return the captions of a batch, or the error."""
-        if self._num_calls:
-            self._yield_device()
-        self._num_calls += 1
         try:
             captions = _checked(self._caption_batch(images), len(images))
         except Exception as error:
-            if not self._is_out_of_memory(error) and not isinstance(error, _FATAL):
+            if not isinstance(error, (*_MEMORY_SHORT, *_FATAL)):
                 log.exception("The model failed on %d images", len(images))
             failure: Exception = error
         else:
@@ -385,7 +344,6 @@ class BatchRun:
 
 
 def _checked(answers: Sequence[str | Captioned], number: int) -> list[Captioned]:
-    """Check that there is a caption for each image."""
     if len(answers) != number:
         raise ValueError(f"expected {number} captions but got {len(answers)}")
     captions = [Captioned(one) if isinstance(one, str) else one for one in answers]
@@ -395,7 +353,6 @@ def _checked(answers: Sequence[str | Captioned], number: int) -> list[Captioned]
 
 
 def _reason(failure: Exception) -> str:
-    """Return the error text for an image that the model failed on."""
     if isinstance(failure, PipelineError):
         return failure.message
     if isinstance(failure, MemoryError):

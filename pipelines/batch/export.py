@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TextIO
+from typing import Literal
 
 from pipelines.core.errors import PipelineError
 from pipelines.core.messages import Message
@@ -38,13 +38,7 @@ _PART_STALE_S = 60.0
 
 @dataclass(frozen=True)
 class Captioned:
-    """The model's caption of one image.
-
-    Attributes:
-        text: the caption.
-        notes: one sentence each.
-        error: why this image has no caption, or "".
-    """
+    """The model's caption of one image, with notes, or why it has none."""
 
     text: str
     notes: tuple[str, ...] = ()
@@ -64,7 +58,6 @@ class BatchResult:
         hash: SHA-256 of the file's bytes in hexadecimal digits; "" if they were not read.
         origin: source of the caption: the model; "known" from an earlier run or from the same
             content earlier in this one; "existing" beside the image; "none" with an error.
-        notes: one sentence each.
     """
 
     index: int
@@ -102,55 +95,55 @@ def joined(existing: str, caption: str, how: Existing, separator: str) -> str:
 FORMATS = ("jsonl", "csv", "metadata", "txt", "zip")
 
 
-class Exporter(Protocol):
-    """Writer of the results of a run, in order."""
+class Table:
+    """A table of results in a folder, complete once it is closed."""
+
+    format: str
+    name: str
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / self.name
+        self._file = self.path.open("w", encoding="utf-8", errors="replace", newline="")
+        self.close = self.finish = self._file.close
 
     def add(self, result: BatchResult) -> None:
         """Write one result."""
+        raise NotImplementedError
 
 
-class JsonLines:
-    """One JSON object a line, every text exactly as it is."""
+class JsonLines(Table):
+    """`file`, `caption`, `error`, `text` and `hash` of each result as one JSON object a line."""
 
     format, name = "jsonl", "captions.jsonl"
 
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-
     def add(self, result: BatchResult) -> None:
-        """Write `file`, `caption`, `error`, `text` and `hash`; see `BatchResult`."""
-        row = {
-            "file": result.file,
-            "caption": result.caption,
-            "error": result.error,
-            "text": result.text,
-            "hash": result.hash,
-        }
+        """Write every text exactly as it is; see `BatchResult`."""
+        names = ("file", "caption", "error", "text", "hash")
+        row = {name: getattr(result, name) for name in names}
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-class Csv:
-    """A table for spreadsheets: file, caption, error; `file` must be open with `newline=""`.
+class Csv(Table):
+    """A table for spreadsheets: file, caption, error.
 
-    A cell that a spreadsheet would run as a formula gets an apostrophe in front (`safe_cells`); the
-    JSON lines have the exact texts. The file begins with a byte order mark, without which Excel
-    garbles all but English.
+    A cell that a spreadsheet would run as a formula gets an apostrophe in front (`safe_cells`). The
+    file begins with a byte order mark, without which Excel garbles all but English.
     """
 
     format, name = "csv", "captions.csv"
 
-    def __init__(self, file: TextIO) -> None:
-        file.write("\ufeff")
-        self._writer = csv.writer(file)
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._file.write("\ufeff")
+        self._writer = csv.writer(self._file)
         self._writer.writerow(["file", "caption", "error"])
 
     def add(self, result: BatchResult) -> None:
         """Write one row."""
-        cells = (result.file, result.caption, result.error)
-        self._writer.writerow(safe_cells(cells))
+        self._writer.writerow(safe_cells((result.file, result.caption, result.error)))
 
 
-class Metadata:
+class Metadata(Table):
     """`metadata.jsonl` for the `imagefolder` loader of Hugging Face `datasets`.
 
     It belongs at the top of the images' folder; images without a caption are not in it.
@@ -158,14 +151,15 @@ class Metadata:
 
     format, name = "metadata", "metadata.jsonl"
 
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-
     def add(self, result: BatchResult) -> None:
         """Write `file_name` and `text`."""
         if not result.error:
             row = {"file_name": result.file, "text": result.text}
             self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+#: Tables in the order of the zip.
+TABLES = (JsonLines, Csv, Metadata)
 
 
 class TextFiles:
@@ -210,13 +204,10 @@ class ResultsZip:
     """
 
     def __init__(self, path: Path, spool: Path, items: Sequence[BatchInput]) -> None:
+        self.path = path
         self._archive = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
         self._items = items
-        self._files = [
-            open_text(spool / name) for name in (JsonLines.name, Csv.name, Metadata.name)
-        ]
-        jsonl, table, metadata = self._files
-        self._tables: tuple[Exporter, ...] = (JsonLines(jsonl), Csv(table), Metadata(metadata))
+        self._tables = [kind(spool) for kind in TABLES]
 
     def add(self, result: BatchResult) -> None:
         """Write one result to each table, and its caption file."""
@@ -228,33 +219,23 @@ class ResultsZip:
 
     def finish(self) -> None:
         """Put the tables into the archive and close it."""
-        for table in self._files:
+        for table in self._tables:
             table.close()
-            self._archive.write(table.name, Path(table.name).name)
+            self._archive.write(table.path, table.name)
         self._archive.close()
 
-    def abort(self) -> None:
+    def close(self) -> None:
         """Close all files."""
-        for close in [table.close for table in self._files] + [self._archive.close]:
+        for part in (*self._tables, self._archive):
             with suppress(OSError):
-                close()
-
-
-def open_text(path: Path) -> TextIO:
-    """Open a table for writing: UTF-8, with the writer's line ends."""
-    return path.open("w", encoding="utf-8", errors="replace", newline="")
+                part.close()
 
 
 class Exports:
     """Several exports in one folder, which is created if it is missing; use it in a `with` block.
 
-    The files appear under their names only if the block ends without an error.
-
-    Args:
-        folder: of the files.
-        items: the inputs of the run.
-        formats: any of `FORMATS`; "txt" writes beside each image.
-        stem: name of the zip, without ".zip".
+    The files appear under their names only if the block ends without an error. `formats` are any of
+    `FORMATS`; "txt" writes beside each image. `stem` is the name of the zip, without ".zip".
 
     Raises:
         DiskError: the disk is full or does not take the files.
@@ -262,30 +243,26 @@ class Exports:
     """
 
     def __init__(
-        self, folder: Path, items: Sequence[BatchInput], formats: Sequence[str], stem: str = ""
+        self,
+        folder: Path,
+        items: Sequence[BatchInput],
+        formats: Sequence[str],
+        stem: str = "captions",
     ) -> None:
         if unknown := set(formats) - set(FORMATS):
             raise ValueError(f"formats must be among {FORMATS} but got {sorted(unknown)}")
         self._folder = folder
         self._part = folder / ".seesay-part"
-        self._open: list[tuple[TextIO | ResultsZip, str]] = []
-        self._exporters: list[Exporter] = []
         with saving("a file of results"):
             shutil.rmtree(self._part, ignore_errors=True)  # of a run that was killed
             (self._part / "zip").mkdir(parents=True)
-            for kind in (JsonLines, Csv, Metadata):
-                if kind.format in formats:
-                    file = open_text(self._part / kind.name)
-                    self._open.append((file, kind.name))
-                    self._exporters.append(kind(file))
+            self._parts: list[Table | ResultsZip] = [
+                kind(self._part) for kind in TABLES if kind.format in formats
+            ]
             if "zip" in formats:
-                name = f"{stem or 'captions'}.zip"
-                made = ResultsZip(self._part / name, self._part / "zip", items)
-                self._open.append((made, name))
-                self._exporters.append(made)
+                path = self._part / f"{stem}.zip"
+                self._parts.append(ResultsZip(path, self._part / "zip", items))
         self._texts = TextFiles(items) if "txt" in formats else None
-        if self._texts is not None:
-            self._exporters.append(self._texts)
 
     @property
     def unwritten(self) -> Sequence[tuple[str, str]]:
@@ -293,39 +270,33 @@ class Exports:
         return self._texts.unwritten if self._texts else ()
 
     def add(self, result: BatchResult) -> None:
-        """Write one result to each export.
-
-        Raises:
-            DiskError: the disk is full or does not take it.
-        """
+        """Write one result to each export; raises `DiskError` if the disk does not take it."""
         with saving("a file of results"):
-            for exporter in self._exporters:
-                exporter.add(result)
+            for part in self._parts:
+                part.add(result)
+            if self._texts is not None:
+                self._texts.add(result)
 
     def __enter__(self) -> "Exports":
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Publish the files, or delete them.
-
-        Raises:
-            DiskError: the disk is full or does not take them.
-        """
+        """Publish the files, or delete them; raises `DiskError` as `add` does."""
         try:
             if error is None:
                 with saving("a file of results"):
                     self._publish()
         finally:
-            for part, _ in self._open:
+            for part in self._parts:
                 with suppress(OSError):
-                    part.abort() if isinstance(part, ResultsZip) else part.close()
+                    part.close()
             shutil.rmtree(self._part, ignore_errors=True)
 
     def _publish(self) -> None:
-        for part, _ in self._open:
-            part.finish() if isinstance(part, ResultsZip) else part.close()
-        for _, name in self._open:
-            (self._part / name).replace(self._folder / name)
+        for part in self._parts:
+            part.finish()
+        for part in self._parts:
+            part.path.replace(self._folder / part.path.name)
 
 
 class DiskError(PipelineError):
@@ -368,8 +339,7 @@ def saving(what: str) -> Iterator[None]:
 def replace_text(path: Path, text: str) -> None:
     """Write a small file atomically: readers see the old text or the new one.
 
-    Raises:
-        OSError: it cannot be written; the old file is unchanged.
+    Raises `OSError` if it cannot be written; the old file is unchanged.
     """
     # one for each process and thread: other runs may write into the same folder
     writer = f"{platform.node()[:60]}-{os.getpid()}-{threading.get_ident()}".replace("/", "_")

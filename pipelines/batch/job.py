@@ -1,20 +1,18 @@
 """Run for a watcher: in its own thread, with progress, ended within a moment."""
 
-import os
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
-from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.batch.captioner import TASK, make_captioner
-from pipelines.batch.control import RunProgress
+from pipelines.batch.captioner import make_captioner
 from pipelines.batch.engine import BatchRun, EngineOptions
 from pipelines.batch.export import BatchResult, Exports
 from pipelines.batch.ledger import Ledger, LedgerEntry, LedgerFolder
+from pipelines.batch.progress import RunProgress
+from pipelines.compute.background import stream_work
 from pipelines.core.cancel import Cancelled, CancelToken
 from pipelines.core.errors import PipelineError
 from pipelines.core.options import GenerationOptions
@@ -23,6 +21,7 @@ from pipelines.media.archive import open_inputs
 from pipelines.media.inputs import Inputs, Skipped
 from pipelines.media.thumbnails import input_thumbnail
 from pipelines.serving.store import PipelineStore
+from pipelines.serving.work_dir import touch
 
 #: Seconds between two updates of the gallery, and the longest side of its images in pixels.
 _EVERY_S = 1.0
@@ -65,9 +64,6 @@ class Gallery:
         return input_thumbnail(self._items[index], _SIDE_PX, max_pixels=self._max_pixels)
 
 
-#: Seconds between two progress reports, which also bound the time to end.
-POLL_S = 0.25
-
 #: Seconds between two signs that the files of a run are still in use; the sweep waits an hour.
 _KEEP_EVERY_S = 300.0
 
@@ -86,9 +82,7 @@ class BatchRequest:
     Attributes:
         paths: the uploaded images in order, or one zip.
         names: the visitor's names of them.
-        spec: the model.
         prompt: beginning of every caption.
-        options: of the generation.
         folder: for the files of results; not shared.
         ledgers: of the visitor.
         pictures: whether small copies of the last images are made.
@@ -137,8 +131,6 @@ class BatchProgress:
 
 @dataclass
 class _Board:
-    """State that the thread writes and `follow` reads."""
-
     stage: str = "Waiting"
     run: BatchRun | None = None
     new: deque[BatchResult] = field(default_factory=deque)
@@ -157,7 +149,6 @@ class BatchJob:
         self._request = request
         self._board = _Board()
         self._cancel = CancelToken()
-        self._done = threading.Event()
 
     def end(self) -> None:
         """End within a token, from any thread; finished results are kept and written."""
@@ -177,21 +168,16 @@ class BatchJob:
             PipelineError: it cannot be done, or not to its end.
             Exception: any other error of the thread.
         """
-        worker = threading.Thread(
-            target=copy_context().run, args=(self._work,), name="batch", daemon=True
-        )
         kept_at = -_KEEP_EVERY_S
-        worker.start()
-        try:
-            yield self._progress()
-            while not self._done.wait(POLL_S):
-                if time.monotonic() - kept_at > _KEEP_EVERY_S:
-                    self._keep_files()
-                    kept_at = time.monotonic()
-                yield self._progress()
-        finally:  # also on GeneratorExit: the watcher has left
-            self._cancel.cancel()
-            worker.join()
+        with closing(stream_work(self._work)) as signs:
+            try:
+                for _ in signs:
+                    if time.monotonic() - kept_at > _KEEP_EVERY_S:
+                        self._keep_files()
+                        kept_at = time.monotonic()
+                    yield self._progress()
+            finally:  # also on GeneratorExit: the watcher has left
+                self._cancel.cancel()
         yield self._progress(over=True)
         if self._board.failure is not None:
             raise self._board.failure
@@ -212,14 +198,12 @@ class BatchJob:
 
     def _keep_files(self) -> None:
         """Touch the files, so that the sweep of old files spares them."""
-        paths = [*self._request.paths]
+        touch(self._request.paths)
         with suppress(OSError):  # the run makes and removes folders meanwhile
-            paths += self._request.folder.rglob("*")
-        for path in paths:
-            with suppress(OSError):
-                os.utime(path)
+            touch(self._request.folder.rglob("*"))
 
-    def _work(self) -> None:
+    def _work(self, emit: Callable[[None], None], cancel: CancelToken) -> None:
+        emit(None)  # the first report comes at once
         try:
             with suppress(Cancelled):
                 self._board.stage = "Waiting for others' batches"
@@ -228,8 +212,6 @@ class BatchJob:
                     self._run()
         except BaseException as error:
             self._board.failure = error
-        finally:
-            self._done.set()
 
     def _run(self) -> None:
         request, board = self._request, self._board
@@ -251,9 +233,8 @@ class BatchJob:
             raise failure
 
     def _fetch(self) -> None:
-        for step in self._store.fetch(self._request.spec.key, TASK):
-            self._board.stage = step.message(self._request.spec.title)
-            self._cancel.check()
+        for stage in self._store.fetch_stages(self._request.spec, self._cancel):
+            self._board.stage = stage
         self._board.stage = "Loading the model"
 
     def _engine(self) -> EngineOptions:

@@ -37,8 +37,7 @@ class CaptionSettings:
     """All that a caption depends on besides the image.
 
     Attributes:
-        model: the model's key.
-        revision: of its weights; empty for a bundled model.
+        revision: of the model's weights; empty for a bundled model.
         prompt: beginning of the caption, or a question.
         options: generation options by name, such as `max_new_tokens`.
         version: of the code that makes captions.
@@ -52,13 +51,7 @@ class CaptionSettings:
 
     def values(self) -> dict[str, Any]:
         """Return the settings as JSON values."""
-        return {
-            "model": self.model,
-            "revision": self.revision,
-            "prompt": self.prompt,
-            "options": dict(sorted(self.options.items())),
-            "version": self.version,
-        }
+        return {**asdict(self), "options": dict(sorted(self.options.items()))}
 
     @property
     def key(self) -> str:
@@ -71,8 +64,7 @@ class LedgerEntry:
     """One result in a ledger.
 
     Attributes:
-        file: the input's name.
-        hash: SHA-256 of its bytes in hexadecimal digits, or "" if they could not be read.
+        hash: SHA-256 of the file's bytes in hexadecimal digits, or "" if they could not be read.
         caption: the caption, or "".
         error: why there is no caption, or "".
         notes: on the caption; left out of the file if there are none.
@@ -94,13 +86,8 @@ class Ledger:
     """The captions of one file under one set of settings; close it, or use it with `with`.
 
     The file is opened or created, with its folder. A torn last line is cut off; other damaged lines
-    are left and ignored.
-
-    Args:
-        path: the file.
-        settings: of the captions.
-        known: results by content from elsewhere; they are in the file only once they are added.
-        other: captions under other settings from elsewhere, with their contents.
+    are left and ignored. `known` are results by content from elsewhere, which are in the file only
+    once they are added; `other` are captions under other settings, with their contents.
 
     Raises:
         InputError: another run has this ledger open.
@@ -116,7 +103,6 @@ class Ledger:
     ) -> None:
         self.path = path
         self.settings = settings
-        self.num_damaged = 0
         self._captions: dict[str, LedgerEntry] = {}
         self._known = known or {}
         self._failed: set[str] = set()
@@ -245,17 +231,14 @@ class Ledger:
         return end
 
     def _take(self, line: bytes) -> None:
-        try:
+        with suppress(*_DAMAGED):
             entry = _entry(line, self._key)
-        except _DAMAGED:
-            self.num_damaged += 1
-            return
-        if entry == "values":
-            self._announced = True
-        elif entry is not None:
-            self._note(entry)
-        elif (other := _entry(line)) and isinstance(other, LedgerEntry) and not other.error:
-            self._other.setdefault(other.caption.strip(), set()).add(other.hash)
+            if entry == "values":
+                self._announced = True
+            elif entry is not None:
+                self._note(entry)
+            elif (other := _entry(line)) and isinstance(other, LedgerEntry) and not other.error:
+                self._other.setdefault(other.caption.strip(), set()).add(other.hash)
 
     def _note(self, entry: LedgerEntry) -> None:
         if entry.error:
@@ -325,11 +308,8 @@ class LedgerFolder:
     An interrupted run is continued by its owner's next one with the same files and settings, and
     concurrent runs never wait for each other's ledger. Captions of other owners are not used: the
     speed of a caption would reveal that another owner had captioned the same image. Old ledgers are
-    deleted by the sweep of the folder, so used entries are written again.
-
-    Args:
-        folder: created if it is missing.
-        owner: the owner's secret; "" finds no earlier ledger.
+    deleted by the sweep of the folder, so used entries are written again. `owner` is a secret; ""
+    finds no earlier ledger.
     """
 
     def __init__(self, folder: Path, owner: str) -> None:
@@ -340,8 +320,7 @@ class LedgerFolder:
     def open(self, settings: CaptionSettings) -> Ledger:
         """Return a new ledger that knows the owner's captions with the same settings.
 
-        Raises:
-            DiskError: it cannot be written.
+        Raises `DiskError` if it cannot be written.
         """
         known: dict[str, LedgerEntry] = {}
         stem = f"{settings.key}-{self._owner}"

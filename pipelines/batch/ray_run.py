@@ -10,24 +10,24 @@ import os
 import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from pipelines.batch.control import RateMeter, RunControl, RunProgress
 from pipelines.batch.engine import EngineOptions
 from pipelines.batch.export import BatchResult
 from pipelines.batch.ledger import Ledger, LedgerEntry, read_captions
+from pipelines.batch.progress import RateMeter, RunProgress
 from pipelines.batch.ray_worker import (
     CaptionWorker,
     ClusterWork,
     WorkItem,
-    as_row,
     failure_row,
     of_failure,
     of_row,
 )
+from pipelines.core.cancel import CancelToken
 from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError, PipelineError
 from pipelines.core.remote import without_keys
 from pipelines.media.inputs import BatchInput
@@ -57,14 +57,9 @@ class Node:
 
 @dataclass(frozen=True)
 class ClusterPlan:
-    """Layout of the work.
+    """Layout of the work: the most concurrent workers, each with the model.
 
-    Attributes:
-        num_workers: most concurrent workers, each with the model.
-        cores: CPU cores of each.
-        gpus: GPUs of each.
-        memory_bytes: memory of each.
-        together: images that a worker receives together.
+    `cores`, `gpus` and `memory_bytes` are those of a worker, which receives `together` images.
     """
 
     num_workers: int
@@ -85,14 +80,8 @@ def plan_work(
     """Return the layout of the work.
 
     A machine with GPUs gets a worker for each, one without as many as its cores and memory allow;
-    if some machines have GPUs, the others are not used.
-
-    Args:
-        nodes: the machines.
-        num_pictures: number of images.
-        model_gb: memory of the model in GB; 0.0 for a remote one.
-        batch_size: images of one batch.
-        most_workers: a limit below that of the cluster, or None.
+    if some machines have GPUs, the others are not used. `model_gb` is the memory of the model in
+    GB, 0.0 for a remote one; `most_workers` is a limit below that of the cluster, or None.
 
     Raises:
         MemoryLimitError: no machine has room for a worker.
@@ -125,10 +114,7 @@ def collect_shards(folder: Path, ledger: Ledger) -> int:
     """Add the captions of the workers' ledgers to the main ledger; return how many were new.
 
     A torn line of a killed worker is left out; its image is captioned again. The workers' ledgers
-    are deleted afterwards.
-
-    Raises:
-        DiskError: the ledger cannot be written.
+    are deleted afterwards. Raises `DiskError` if the ledger cannot be written.
     """
     before = len(ledger)
     for path in sorted(folder.glob("*.jsonl")):
@@ -147,11 +133,7 @@ _MEMORY_SHARE = 0.9
 
 
 def check_installed() -> None:
-    """Check that Ray is installed.
-
-    Raises:
-        InputError: it is not; the message names the file of requirements.
-    """
+    """Raise `InputError` if Ray is not installed; the message names the file of requirements."""
     if find_spec("ray") is None:
         raise InputError(
             "--engine ray needs packages that are not installed: "
@@ -164,8 +146,7 @@ def check_installed() -> None:
 def cluster(address: str) -> Iterator[list[Node]]:
     """Join a cluster during the block, or start one of this machine; yield its machines.
 
-    Args:
-        address: of a running cluster; "auto" for that of this machine; "" starts one.
+    `address` is that of a running cluster, "auto" for that of this machine; "" starts one.
 
     Raises:
         InputError: there is no cluster at that address.
@@ -225,13 +206,7 @@ def with_precision(work: ClusterWork, nodes: Sequence[Node]) -> ClusterWork:
 class ClusterRun:
     """Captions of inputs on the machines of a cluster; iterate over `results` in one thread.
 
-    Args:
-        items: inputs; every machine reads their files at the same place.
-        work: model and options.
-        ledger: known captions and the place of results; workers write beside it.
-        nodes: the machines, of `cluster`.
-        engine: options of each worker's engine.
-        control: cancels the run.
+    Every machine reads the inputs' files at the same place; workers write beside the ledger.
 
     Raises:
         MemoryLimitError: no machine has room for the model.
@@ -244,7 +219,7 @@ class ClusterRun:
         ledger: Ledger,
         nodes: Sequence[Node],
         engine: EngineOptions,
-        control: RunControl,
+        cancel: CancelToken,
     ) -> None:
         remote = work.spec.remote
         model_gb = 0.0 if remote else PipelineStore(work.settings).need_gb(work.spec)
@@ -259,13 +234,13 @@ class ClusterRun:
         self._work = work
         self._ledger = ledger
         self._engine = engine
-        self._shards = _shards_of(ledger)
-        self.control = control
+        self._shards = (ledger.path.parent / FOLDER).absolute()
+        self._cancel = cancel
         self._meter = RateMeter(len(items), engine.batch_size)
 
     def progress(self) -> RunProgress:
         """Return the current progress; from any thread."""
-        return self._meter.snapshot(self.control)
+        return self._meter.snapshot(self._cancel.is_cancelled)
 
     def results(self) -> Generator[BatchResult, None, None]:
         """Yield one result for each input, in order; ends early once the run is cancelled.
@@ -290,7 +265,7 @@ class ClusterRun:
                             result.file, result.error or result.caption, bool(result.error)
                         )
                         yield result
-                        if self.control.cancelled:
+                        if self._cancel.is_cancelled:
                             return
             except Exception as error:
                 if not _is_of_ray(error):
@@ -316,31 +291,24 @@ class ClusterRun:
             yield from made
 
     def _item(self) -> WorkItem:
-        work, known = self._work, self._ledger.known()
-        settings = work.settings
-        workers = self.plan.num_workers
+        work, (known, other) = self._work, self._ledger.known()
         remotes = tuple(
-            replace(one, concurrency=max(1, one.concurrency // workers))
-            for one in without_keys(settings.remotes)
+            replace(one, concurrency=max(1, one.concurrency // self.plan.num_workers))
+            for one in without_keys(work.settings.remotes)
         )
-        spec = work.spec
         return WorkItem(
             work=replace(
                 work,
-                settings=replace(settings, remotes=remotes, auth=""),
-                spec=spec if spec.remote is None else replace(spec, remote=None),
+                settings=replace(work.settings, remotes=remotes, auth=""),
+                spec=replace(work.spec, remote=None),
             ),
             key=self._ledger.settings.key,
             engine=self._engine,
             items=self._items,
-            known=known[0],
-            other=known[1],
+            known=known,
+            other=other,
             shards=self._shards,
         )
-
-
-def _shards_of(ledger: Ledger) -> Path:
-    return (ledger.path.parent / FOLDER).absolute()
 
 
 def _entries(result: BatchResult) -> Iterator[LedgerEntry]:
@@ -360,7 +328,6 @@ def _is_of_ray(error: BaseException) -> bool:
 def _blocks(
     item: WorkItem, plan: ClusterPlan, first: int, end: int
 ) -> Iterator[dict[str, list[Any]]]:
-    """Yield the rows of the workers, in the order of the inputs."""
     import json
 
     import ray
@@ -385,7 +352,7 @@ def _blocks(
                 made = self._worker.results(batch["id"])
             except PipelineError as error:
                 return {"result": [""], "failure": [json.dumps(failure_row(error))]}
-            rows = [json.dumps(as_row(one)) for one in made]
+            rows = [json.dumps(asdict(one)) for one in made]
             return {"result": rows, "failure": [""] * len(rows)}
 
     # in this process: a reader task would take a core of the workers

@@ -4,7 +4,7 @@ import os
 import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,6 @@ class WorkItem:
     Attributes:
         work: of the run, with the precision of all machines.
         key: of the caption settings on the machine of the run.
-        engine: options of the engine.
-        items: all inputs.
         known: captions by content.
         other: captions under other settings, with their contents.
         shards: folder of the workers' ledgers.
@@ -63,10 +61,8 @@ class WorkItem:
 class CaptionWorker:
     """Captions of inputs by their numbers, written to the worker's own ledger first.
 
-    The model is loaded with the first images.
-
-    Raises:
-        NotBegunError: this machine lacks the model, or would make other captions.
+    The model is loaded with the first images. Raises `NotBegunError` if this machine lacks the
+    model, or would make other captions.
     """
 
     def __init__(self, item: WorkItem) -> None:
@@ -106,13 +102,8 @@ class CaptionWorker:
         return [replace(one, index=places[one.index]) for one in made]
 
 
-def as_row(result: BatchResult) -> dict[str, Any]:
-    """Return a result as plain values."""
-    return asdict(result)
-
-
 def of_row(row: Mapping[str, Any]) -> BatchResult:
-    """Return the result of a row; see `as_row`."""
+    """Return the result of a row of plain values, made by `asdict`."""
     return BatchResult(**{**row, "notes": tuple(row["notes"])})
 
 

@@ -315,15 +315,10 @@ def _outlook(
 
 
 def seconds_of(spec: ModelSpec, need_gb: float, rates: DeviceSpeed) -> float:
-    """Estimate the seconds of one usual request once the model is loaded.
+    """Estimate the seconds of a usual request once the model, of `need_gb`, is loaded.
 
     Reading costs two operations per weight and token, writing one pass over all weights per
     token. Decoding of the file, caches and batches are left out.
-
-    Args:
-        spec: the model.
-        need_gb: memory of its weights on the device.
-        rates: measured rates of the device.
     """
     num_weights = spec.memory_gb * 1e9 / 4  # the catalogue gives the size in float32
     flops = 2 * num_weights * TOKENS_READ[spec.task]

@@ -9,13 +9,13 @@ from pipelines.core.settings import Settings, read_settings
 from pipelines.doctor import checks
 from pipelines.doctor.report import Finding, Outlook, Report, as_text
 from pipelines.models.catalogue import CATALOGUE
+from pipelines.serving.store import PipelineStore
 
 
 def main(argv: Sequence[str]) -> int:
     """Print the report; return 0 if nothing that is needed is missing, else 1.
 
-    Args:
-        argv: arguments after `doctor`: `--json`, and any setting of the app.
+    `argv` are the arguments after `doctor`: `--json`, and any setting of the app.
 
     Raises:
         SystemExit: on an argument that is not allowed.
@@ -58,19 +58,17 @@ def _models(settings: Settings) -> tuple[list[Finding], list[Outlook], DeviceSpe
         import torch  # noqa: F401
 
         from pipelines.compute.speed import measure_speed
-        from pipelines.doctor import checks as models
-        from pipelines.serving.store import PipelineStore
     except ImportError as error:
         return [_not_installed("Models", error)], [], None
     store = PipelineStore(settings)
-    device = models.device_finding(store)
-    hub = guarded("Hub", lambda: models.hub_finding(store, settings))
-    rest = [guarded("Demo models", models.demo_finding), hub]
+    device = checks.device_finding(store)
+    hub = guarded("Hub", lambda: checks.hub_finding(store, settings))
+    rest = [guarded("Demo models", checks.demo_finding), hub]
     if device.status == "missing":
         return [device, *rest], [], None
     rates = measure_speed(store.device)
-    memory = guarded("Memory", lambda: models.memory_finding(store))
-    return [device, memory, *rest], models.outlooks(store, rates, hub.status == "ok"), rates
+    memory = guarded("Memory", lambda: checks.memory_finding(store))
+    return [device, memory, *rest], checks.outlooks(store, rates, hub.status == "ok"), rates
 
 
 def guarded(name: str, check: Callable[[], Finding]) -> Finding:

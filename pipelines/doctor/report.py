@@ -16,14 +16,7 @@ Status = Literal["ok", "note", "missing"]
 
 @dataclass(frozen=True)
 class Finding:
-    """Result of one check.
-
-    Attributes:
-        name: subject of the check.
-        status: "missing" if SeeSay cannot work without it.
-        found: result, for people.
-        mend: command or setting that solves a problem, or "".
-    """
+    """Result of one check; `mend` is a command or setting that solves a problem, or ""."""
 
     name: str
     status: Status
@@ -36,12 +29,9 @@ class Outlook:
     """Forecast for one model on this machine.
 
     Attributes:
-        key: of the model.
-        task: of the model.
         on_disk: whether its weights are on this machine.
         need_gb: its memory on this device, in GB (1e9 bytes).
-        runs: whether it will run.
-        why: the reason if it will not; else "" or what happens first, such as a download.
+        why: the reason if it will not run; else "" or what happens first, such as a download.
         seconds: rough time of one usual request, without loading; None if the model is too large.
         is_default: whether its tab starts with it.
     """

@@ -30,12 +30,7 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """The images of an open archive.
-
-    Attributes:
-        pictures: in the archive's order, of at least two classes.
-        left_out: (file, reason) of files that do not count.
-    """
+    """The images of an open archive, of at least two classes; `left_out` are (file, reason)."""
 
     pictures: tuple[LabelledImage, ...]
     left_out: tuple[tuple[str, str], ...]
@@ -70,11 +65,7 @@ def open_labelled(path: Path) -> Iterator[LabelledImages]:
 
 
 def check_classes(labels: list[str]) -> None:
-    """Check that there are at least two classes.
-
-    Raises:
-        InputError: there are fewer.
-    """
+    """Raise `InputError` if there are fewer than two classes."""
     title = "Too few classes"
     if not labels:
         raise InputError(

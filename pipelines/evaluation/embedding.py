@@ -23,12 +23,9 @@ Encode = Callable[[list[tuple[str, bytes]]], tuple[NDArray[np.float32], dict[int
 
 @dataclass(frozen=True)
 class Embedded:
-    """The images that count.
+    """The N images that count, in the archive's order, without repeated contents.
 
-    Attributes:
-        pictures: N, in the archive's order, without repeated contents.
-        vectors: (N, D) float32, unit length; (0, 0) for none.
-        left_out: (file, reason) of files that do not count.
+    `vectors` are (N, D) float32, unit length, (0, 0) for none; `left_out` are (file, reason).
     """
 
     pictures: tuple[LabelledImage, ...]
@@ -72,7 +69,6 @@ class _Reading:
     def take(
         self, positions: Sequence[int], vectors: NDArray[np.float32], bad: dict[int, str]
     ) -> None:
-        """Add the results of a batch."""
         good = iter(vectors)
         for number, index in enumerate(positions):
             if number in bad:
@@ -106,13 +102,10 @@ def embed_all(
     report: Callable[[int], None] = lambda done: None,
     check: Callable[[], None] = lambda: None,
 ) -> Embedded:
-    """Encode all images; unreadable and repeated ones are left out.
+    """Encode all images of an open archive; unreadable and repeated ones are left out.
 
-    Args:
-        archive: open.
-        encode: the model; called with a few images at a time.
-        report: called after each batch with the number of finished images.
-        check: called before each image; may raise to end the work.
+    `report` is called after each batch with the number of finished images; `check` before each
+    image, and may raise to end the work.
     """
     reading = _Reading(archive.pictures, check)
     for batch in reading.batches():

@@ -1,9 +1,8 @@
 """Evaluation from a zip to its result, in short turns at the device."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,6 @@ class EvaluationRequest:
 
     Attributes:
         path: a zip of folders named after classes.
-        spec: the model.
         templates: wording of the labels, as for `resolve_templates`.
         probe: options of a probe; None for the zero-shot accuracy alone.
         pictures: whether small copies of mistaken images are made.
@@ -75,14 +73,7 @@ class EvaluationRequest:
 
 @dataclass(frozen=True)
 class Stage:
-    """Progress of an evaluation.
-
-    Attributes:
-        text: current stage, for people.
-        done: finished units.
-        total: all units; 0 if unknown.
-        unit: name of the units, in the plural.
-    """
+    """Progress of an evaluation: a text for people, and finished units; `total` is 0 if unknown."""
 
     text: str
     done: int = 0
@@ -95,13 +86,11 @@ class Evaluation:
     """Result of an evaluation.
 
     Attributes:
-        model: key of the model.
         num_pictures: images that counted.
         num_fitted: of those, the images that the probe was fitted on; 0 without a probe.
         zero_shot: accuracy by the names of the classes: on all images or, with a probe, on those
             held out.
         by_probe: accuracy of the probe on those held out; None without a probe.
-        probe: the probe, or None.
         left_out: (file, reason) of files that did not count.
         notes: one sentence each.
         mistakes: the first mistakes, of the probe if there is one.
@@ -123,23 +112,17 @@ class Evaluation:
         return self.by_probe or self.zero_shot
 
 
+@dataclass(frozen=True)
 class EvaluationJob:
     """One evaluation; `run` is for a thread (`pipelines.compute.background.stream_work`).
 
     `emit` receives the progress; `cancel` makes `run` raise `Cancelled`.
     """
 
-    def __init__(
-        self,
-        store: PipelineStore,
-        request: EvaluationRequest,
-        emit: Callable[[Stage], None],
-        cancel: CancelToken,
-    ) -> None:
-        self._store = store
-        self._request = request
-        self._emit = emit
-        self._cancel = cancel
+    store: PipelineStore
+    request: EvaluationRequest
+    emit: Callable[[Stage], None]
+    cancel: CancelToken
 
     def run(self) -> Evaluation:
         """Evaluate the archive.
@@ -148,15 +131,15 @@ class EvaluationJob:
             Cancelled: `cancel` is cancelled.
             PipelineError: the zip cannot be used, or the model is not available.
         """
-        self._emit(Stage("Waiting for others' batches"))
-        with self._store.queue.run_slot(self._cancel), open_labelled(self._request.path) as archive:
+        self.emit(Stage("Waiting for others' batches"))
+        with self.store.queue.run_slot(self.cancel), open_labelled(self.request.path) as archive:
             self._fetch()
             embedded = self._embed(archive)
             labels = sorted({picture.label for picture in embedded.pictures}, key=str.casefold)
             check_classes(labels)
             position = {label: index for index, label in enumerate(labels)}
             classes = np.array([position[p.label] for p in embedded.pictures], dtype=np.int64)
-            if self._request.probe is not None:
+            if self.request.probe is not None:
                 check_enough(tuple(labels), classes)
             unreadable = {picture.label for picture in archive.pictures} - set(labels)
             return self._measure(
@@ -175,16 +158,21 @@ class EvaluationJob:
         files = [picture.item.name for picture in embedded.pictures]
         chosen = list(range(len(files)))
         probe = by_probe = None
+
+        def measured(found: list[Guess]) -> Measured:
+            true = [int(classes[index]) for index in chosen]
+            return measure(labels, [files[index] for index in chosen], true, found)
+
         if trained is not None:
             chosen = np.flatnonzero(trained.unseen).tolist()
             shares = np.exp(
                 trained.linear.log_probabilities(embedded.vectors[chosen].astype(np.float64))
             )
-            by_probe = _measured(labels, files, classes, chosen, guesses_of(shares))
+            by_probe = measured(guesses_of(shares))
             probe = self._probe(trained, labels, by_probe)
-        zero_shot = _measured(labels, files, classes, chosen, [guesses[i] for i in chosen])
+        zero_shot = measured([guesses[index] for index in chosen])
         return Evaluation(
-            model=self._request.spec.key,
+            model=self.request.spec.key,
             num_pictures=len(files),
             num_fitted=len(files) - len(chosen),
             zero_shot=zero_shot,
@@ -196,73 +184,63 @@ class EvaluationJob:
         )
 
     def _fetch(self) -> None:
-        for step in self._store.fetch(self._request.spec.key, TASK):
-            self._emit(Stage(step.message(self._request.spec.title)))
-            self._cancel.check()
-        self._emit(Stage("Loading the model"))
+        for stage in self.store.fetch_stages(self.request.spec, self.cancel):
+            self.emit(Stage(stage))
+        self.emit(Stage("Loading the model"))
 
     def _embed(self, archive: LabelledImages) -> Embedded:
         total = len(archive.pictures)
 
-        def encode(
-            files: list[tuple[str, bytes]],
-        ) -> tuple[NDArray[np.float32], dict[int, str]]:
+        def encode(files: list[tuple[str, bytes]]) -> Any:
             with self._leased() as clip:
-                found: tuple[NDArray[np.float32], dict[int, str]] = clip.embed_contents(files)
-            return found
+                return clip.embed_contents(files)
 
         def report(done: int) -> None:
-            self._emit(Stage("Looking at the pictures", done, total, "pictures"))
+            self.emit(Stage("Looking at the pictures", done, total, "pictures"))
 
-        return embed_all(archive, encode, report, self._cancel.check)
+        return embed_all(archive, encode, report, self.cancel.check)
 
-    @contextmanager
-    def _leased(self) -> Iterator[Any]:
-        """Lease the model for the turn of one batch."""
-        with (
-            self._store.queue.batch(self._cancel),
-            self._store.use(self._request.spec.key, TASK, self._cancel, inf) as clip,
-        ):
-            yield clip
+    def _leased(self) -> AbstractContextManager[Any]:
+        return self.store.use_for_batch(self.request.spec, self.cancel)
 
     def _guess(
         self, vectors: NDArray[np.float32], labels: tuple[str, ...]
     ) -> tuple[list[Guess], list[str]]:
         """Return the zero-shot guesses; the texts are encoded in steps, as for `classify`."""
-        templates = self._request.templates
-        self._emit(Stage("Reading the names of the classes"))
+        templates = self.request.templates
+        self.emit(Stage("Reading the names of the classes"))
         with self._leased() as clip:
             for _ in clip.prepare(labels, templates=templates):
-                self._cancel.check()
+                self.cancel.check()
             guesses, notes = clip.guess(vectors, labels, templates=templates)
         return guesses, notes
 
     def _train(
         self, vectors: NDArray[np.float32], classes: NDArray[np.int64]
     ) -> TrainedProbe | None:
-        if self._request.probe is None:
+        if self.request.probe is None:
             return None
         steps = train_probe(
             vectors,
             classes,
-            self._request.probe,
-            lambda: self._store.queue.batch(self._cancel),
-            self._cancel.check,
+            self.request.probe,
+            lambda: self.store.queue.batch(self.cancel),
+            self.cancel.check,
         )
         for step in steps:
             if isinstance(step, TrainedProbe):
                 return step
-            self._emit(Stage("Fitting the probe", *step, "fits"))
+            self.emit(Stage("Fitting the probe", *step, "fits"))
         raise AssertionError("the training ends with a result")
 
     def _probe(
         self, trained: TrainedProbe, labels: tuple[str, ...], found: Measured
     ) -> LinearProbe:
-        spec = self._request.spec
-        assert self._request.probe is not None
+        spec = self.request.spec
+        assert self.request.probe is not None
         return LinearProbe(
             model=spec.key,
-            revision=self._store.revision(spec),
+            revision=self.store.revision(spec),
             labels=labels,
             weight=trained.linear.weight.astype(np.float32),
             bias=trained.linear.bias.astype(np.float32),
@@ -271,27 +249,16 @@ class EvaluationJob:
                 num_held_out=found.top1.total,
                 correct=found.top1.correct,
                 strength=trained.strength,
-                seed=self._request.probe.seed,
+                seed=self.request.probe.seed,
             ),
         )
 
     def _mistakes(self, pictures: Sequence[LabelledImage], found: Measured) -> Iterator[Mistake]:
-        if self._request.pictures:
-            max_pixels = int(self._store.settings.max_pixels_mp * 1e6)
+        if self.request.pictures:
+            max_pixels = int(self.store.settings.max_pixels_mp * 1e6)
             for mistake in show_mistakes(pictures, found, max_pixels):
-                self._cancel.check()
+                self.cancel.check()
                 yield mistake
-
-
-def _measured(
-    labels: tuple[str, ...],
-    files: list[str],
-    classes: NDArray[np.int64],
-    chosen: list[int],
-    guesses: list[Guess],
-) -> Measured:
-    true = [int(classes[index]) for index in chosen]
-    return measure(labels, [files[index] for index in chosen], true, guesses)
 
 
 def _unreadable_notes(labels: list[str]) -> list[str]:

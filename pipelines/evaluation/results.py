@@ -30,8 +30,7 @@ class Accuracy:
         """Wilson's score interval at 95 %, within 0..1.
 
         Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference";
-            unlike
-        the normal approximation it is right for few images and for accuracies near 0 and 1.
+        unlike the normal approximation it is right for few images and for accuracies near 0 and 1.
         """
         share, total, square = self.share, self.total, Z_95**2
         centre = share + square / (2 * total)
@@ -44,14 +43,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Predicted class of one image.
-
-    Attributes:
-        file: name of the image in the archive.
-        label: its class.
-        predicted: the predicted class.
-        probability: of that class, 0..1.
-    """
+    """Predicted class of one image of an archive, and its probability, 0..1."""
 
     file: str
     label: str
@@ -69,10 +61,9 @@ class Measured:
     """Accuracy on labelled images.
 
     Attributes:
-        labels: the L classes.
         top1: images whose likeliest class is right.
         top5: images whose class is among the likeliest five; None for up to five classes.
-        classes: accuracy of each class, None if it has no image.
+        classes: accuracy of each of the L classes, None if it has no image.
         confusion: L rows (true class) of L counts (predicted class).
         predictions: one for each image, in order.
     """
@@ -100,14 +91,7 @@ class Measured:
 def measure(
     labels: tuple[str, ...], files: list[str], true: list[int], guesses: list[Guess]
 ) -> Measured:
-    """Return the accuracy of N guesses.
-
-    Args:
-        labels: the L classes.
-        files: names of N images, at least one.
-        true: N positions of their classes.
-        guesses: N guesses.
-    """
+    """Return the accuracy of N >= 1 guesses for named images of `true` classes, by position."""
     confusion = [[0] * len(labels) for _ in labels]
     for index, guess in zip(true, guesses, strict=True):
         confusion[index][guess.classes[0]] += 1

@@ -32,13 +32,9 @@ _MOST_FOLDS = 5
 def fit(
     vectors: Floats, classes: Ints, strength: float, check: Callable[[], None] = lambda: None
 ) -> Linear:
-    """Fit a classifier.
+    """Fit a classifier to (N, D) vectors and (N,) positions of their classes, each at least once.
 
-    Args:
-        vectors: (N, D).
-        classes: (N,) positions of the classes, each at least once.
-        strength: scikit-learn's `C`.
-        check: called at every step; may raise to end the fit.
+    `strength` is scikit-learn's `C`; `check` is called at every step and may raise to end the fit.
     """
     model = _fitted(_estimator(), vectors, classes, strength, check)
     weight, bias = np.asarray(model.coef_), np.asarray(model.intercept_)
@@ -50,13 +46,10 @@ def fit(
 def choose_strength(
     vectors: Floats, classes: Ints, seed: int, check: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[int, int, float]]:
-    """Choose the penalty by cross-validation, one fit at a time.
+    """Choose the penalty for (N, D) vectors by cross-validation, one fit at a time.
 
-    Args:
-        vectors: (N, D).
-        classes: (N,) positions of the classes, each at least twice.
-        seed: of the folds.
-        check: called at every step of a fit; may raise to end it.
+    Each of the (N,) classes occurs at least twice; `seed` is that of the folds, `check` as for
+    `fit`.
 
     Yields:
         After each fit: finished fits, total fits, and the strength with the smallest mean loss
@@ -154,14 +147,10 @@ MAX_SEED = 2**32 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeOptions:
-    """Options of the training.
-
-    Attributes:
-        held_out: share of each class for testing, within `SHARES`.
-        seed: of the split and of the folds, 0..`MAX_SEED`.
+    """Options of the training: share of each class for testing, seed of the split and of the folds.
 
     Raises:
-        InputError: a value is out of its range.
+        InputError: a value is not within `SHARES`, or 0..`MAX_SEED`.
     """
 
     held_out: float = 0.25
@@ -188,12 +177,9 @@ class ProbeOptions:
 
 @dataclass(frozen=True)
 class TrainedProbe:
-    """A classifier and its test images.
+    """A classifier, its scikit-learn `C` by cross-validation, and the (N,) mask of held-out images.
 
-    Attributes:
-        linear: the classifier; weights and biases are exact in float32.
-        strength: scikit-learn's `C`, chosen by cross-validation.
-        unseen: (N,) mask of the held-out images.
+    The weights and biases are exact in float32.
     """
 
     linear: Linear
@@ -202,11 +188,7 @@ class TrainedProbe:
 
 
 def check_enough(labels: tuple[str, ...], classes: NDArray[np.int64]) -> None:
-    """Check that every class has enough images.
-
-    Raises:
-        InputError: names the smallest ones.
-    """
+    """Raise `InputError`, which names the smallest classes, if some have too few images."""
     counts = np.bincount(classes, minlength=len(labels))
     few = [(labels[i], int(counts[i])) for i in np.argsort(counts, kind="stable")]
     few = [(label, count) for label, count in few if count < MIN_PER_CLASS]
@@ -230,14 +212,10 @@ def train_probe(
     turn: Callable[[], AbstractContextManager[None]] = nullcontext,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[int, int] | TrainedProbe]:
-    """Fit a probe on all images but those held out.
+    """Fit a probe on all of (N, D) unit vectors but those held out.
 
-    Args:
-        vectors: (N, D), unit length.
-        classes: (N,) positions of the classes, enough of each; see `check_enough`.
-        options: of the training.
-        turn: entered around each fit, so that other work comes in between.
-        check: called at every step of a fit; may raise to end it.
+    The (N,) classes have enough images each; see `check_enough`. `turn` is entered around each fit,
+    so that other work comes in between; `check` is as for `fit`.
 
     Yields:
         (done, total) fits, then the result.

@@ -48,13 +48,9 @@ _BAD_ZIP = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotIm
 
 @dataclass(frozen=True, kw_only=True)
 class ZipLimits:
-    """Limits of an archive.
+    """Limits of an archive: members, unpacked bytes, compression ratio of it and of a member.
 
-    Attributes:
-        num_members: maximum number of members.
-        total_bytes: maximum unpacked size of all members.
-        ratio: maximum compression ratio of the archive and of a member.
-        free_bytes: unpacked size up to which any ratio is allowed.
+    Up to `free_bytes` unpacked, any ratio is allowed.
     """
 
     num_members: int = 100_000
@@ -78,10 +74,8 @@ def open_inputs(
 ) -> Inputs:
     """Return the inputs of one folder, one zip, or any number of files.
 
-    Args:
-        paths: the folder, the zip, or the files; a zip among other files is unreadable.
-        names: display names of files; None for the file names.
-        recursive: whether folders in the folder are included.
+    A zip among other files is unreadable. `names` are display names of files, None for the file
+    names; `recursive` is for folders in the folder.
 
     Raises:
         InputError: there is no image, or the zip is invalid.
@@ -103,10 +97,8 @@ def from_zip(path: Path, limits: ZipLimits | None = None) -> Inputs:
     """Return the images of a zip in the order of the archive.
 
     An unsafe member with an image suffix (path outside of the archive, link, password, zip bomb)
-    is unreadable with the reason; members without an image suffix are in `skipped`.
-
-    Raises:
-        InputError: not a zip, damaged, beyond `limits`, or without images.
+    is unreadable with the reason; members without an image suffix are in `skipped`. Raises
+    `InputError` for no zip, a damaged one, one beyond `limits`, and one without images.
     """
     limits = limits or ZipLimits()
     try:

@@ -105,13 +105,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class BatchInput:
-    """One image of a caption run.
-
-    Attributes:
-        name: unique name with folders within the input ("/").
-        caption_name: unique name of its caption file in exports.
-        source: source of its bytes.
-    """
+    """One image of a caption run; its names, with folders ("/"), are unique."""
 
     name: str
     caption_name: str
@@ -120,8 +114,7 @@ class BatchInput:
     def existing_caption(self) -> str:
         """Return the stripped text of the caption file, "" if there is none.
 
-        Raises:
-            MediaError: the file cannot be read or is not UTF-8.
+        Raises `MediaError` if the file cannot be read or is not UTF-8.
         """
         try:
             return self.source.read_caption().decode("utf-8-sig").strip()
@@ -141,13 +134,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Inputs of a run; to be closed, or used in a `with` block.
-
-    Attributes:
-        items: inputs in order.
-        skipped: files that are no inputs.
-        close: closes open files.
-    """
+    """Inputs of a run, and files that are none; to be closed, or used in a `with` block."""
 
     items: tuple[BatchInput, ...]
     skipped: tuple[Skipped, ...] = ()
@@ -208,10 +195,8 @@ def from_folder(folder: Path, *, recursive: bool = True) -> Inputs:
 
     Hidden files, hidden folders and linked folders are ignored; linked files are read. An image
     keeps its name on disk; one with an unprintable name is unreadable. Other files, except for
-    `COMPANION_SUFFIXES`, are in `skipped`.
-
-    Raises:
-        InputError: there is no such folder, or no image in it.
+    `COMPANION_SUFFIXES`, are in `skipped`. Raises `InputError` if there is no such folder, or no
+    image in it.
     """
     if not folder.is_dir():
         raise InputError("Expected a folder of images but {name!r} is none.", name=folder.name)
@@ -231,11 +216,7 @@ def from_folder(folder: Path, *, recursive: bool = True) -> Inputs:
 
 
 def from_files(paths: Sequence[Path], names: Sequence[str] | None = None) -> Inputs:
-    """Return one input for each file of any kind.
-
-    Args:
-        paths: the files.
-        names: display names; None for the file names.
+    """Return one input for each file of any kind; `names` are display names, or None.
 
     Raises:
         InputError: there are no files.

@@ -68,11 +68,7 @@ class DecodeBudget:
         self._changed = threading.Condition()
 
     def reserve(self, needed: int) -> Reservation:
-        """Wait for `needed` bytes.
-
-        Raises:
-            MemoryLimitError: they are not available within `WAIT_S`.
-        """
+        """Wait for `needed` bytes; raise `MemoryLimitError` after `WAIT_S`."""
         if needed <= SMALL_BYTES:
             return Reservation(self, 0)
         size, ticket = min(needed, self.total), object()

@@ -95,13 +95,7 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class FetchLimits:
-    """Limits of a fetch.
-
-    Attributes:
-        max_bytes: maximum unpacked size.
-        deadline_s: maximum seconds in all.
-        allowed: predicate on the addresses.
-    """
+    """Limits of a fetch: unpacked size, seconds in all, and a predicate on the addresses."""
 
     max_bytes: int
     deadline_s: float = FETCH_S

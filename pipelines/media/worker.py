@@ -11,7 +11,7 @@ from PIL import Image
 from pipelines.core.cancel import Cancelled, CancelToken
 from pipelines.core.errors import PipelineError
 from pipelines.media import images
-from pipelines.media.isolation import SMALL_BYTES
+from pipelines.media.isolation import BUDGET, SMALL_BYTES, Reservation
 from pipelines.media.video.reader import VideoReader
 
 #: Seconds between two heartbeats.
@@ -115,20 +115,10 @@ class _RemoteBudget:
     def __init__(self, conn: Connection) -> None:
         self._conn = conn
 
-    def reserve(self, needed: int) -> "_RemoteReservation":
+    def reserve(self, needed: int) -> Reservation:
         if needed > SMALL_BYTES:
             self._conn.send(("reserve", needed))
             refused = self._conn.recv()
             if refused is not None:
                 raise refused
-        return _RemoteReservation()
-
-
-class _RemoteReservation:
-    """Reservation that the parent process releases when it has the image."""
-
-    def shrink(self, needed: int) -> None:
-        del needed
-
-    def release(self) -> None:
-        return
+        return Reservation(BUDGET, 0)  # the parent process releases it when it has the image

@@ -1,12 +1,10 @@
 """Run that adds files to an index; it can be ended at any moment and continued later."""
 
 import logging
-import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
-from math import inf
 from time import monotonic
 from typing import Any, Literal
 
@@ -28,35 +26,29 @@ from pipelines.search.kinds import SearchKind, kind_of
 from pipelines.search.results import FileOutcome, IndexedFile, Outcome
 from pipelines.search.tables import IndexUnavailable, VectorTables
 from pipelines.serving.store import PipelineStore
+from pipelines.serving.work_dir import touch
 
 #: Pictures of a turn at the device, and seconds of a turn for a video.
 PICTURES_A_TURN = 8
 TURN_S = 4.0
 
 
+@dataclass
 class Encoder:
     """Encoding of files by the models of an index, in short turns at the device.
 
     `report` receives the current stage, for people; `cancel` ends the work with `Cancelled`.
     """
 
-    def __init__(
-        self,
-        store: PipelineStore,
-        cancel: CancelToken,
-        report: Callable[[str], None] = lambda stage: None,
-    ) -> None:
-        self._store = store
-        self._cancel = cancel
-        self._report = report
-        self._fetched: set[str] = set()
+    store: PipelineStore
+    cancel: CancelToken
+    report: Callable[[str], None]
+    fetched: set[str] = field(default_factory=set)
 
     def pictures(self, kind: SearchKind, files: Sequence[NamedImage]) -> list[FileVectors | str]:
         """Return the vector of each picture, or its error.
 
-        Raises:
-            Cancelled: `cancel` is cancelled.
-            WeightsError, MemoryLimitError: the model is not available.
+        Raises `Cancelled`, or what `PipelineStore.use` raises if the model is not available.
         """
         self._fetch(kind)
         with self._turn(kind) as clip:
@@ -92,8 +84,8 @@ class Encoder:
                 if got and step.total != got[0].total:
                     raise MediaError("The file was changed while it was read. Add it again.")
                 got.append(step)
-                self._cancel.check()
-                self._report(
+                self.cancel.check()
+                self.report(
                     Message(
                         "{name}: {done:,} of {total:,} parts",
                         name=file.name,
@@ -104,21 +96,15 @@ class Encoder:
                 if monotonic() > until:
                     break
 
-    @contextmanager
-    def _turn(self, kind: SearchKind) -> Iterator[Any]:
-        with (
-            self._store.queue.batch(self._cancel),
-            self._store.use(kind.spec.key, kind.task, self._cancel, inf) as pipeline,
-        ):
-            yield pipeline
+    def _turn(self, kind: SearchKind) -> AbstractContextManager[Any]:
+        return self.store.use_for_batch(kind.spec, self.cancel)
 
     def _fetch(self, kind: SearchKind) -> None:
-        if kind.spec.key in self._fetched:
+        if kind.spec.key in self.fetched:
             return
-        for step in self._store.fetch(kind.spec.key, kind.task):
-            self._report(step.message(kind.spec.title))
-            self._cancel.check()
-        self._fetched.add(kind.spec.key)
+        for stage in self.store.fetch_stages(kind.spec, self.cancel):
+            self.report(stage)
+        self.fetched.add(kind.spec.key)
 
 
 def _whole(got: Sequence[WindowBatch]) -> FileVectors:
@@ -166,12 +152,9 @@ _KEEP_EVERY_S = 300.0
 
 @dataclass(frozen=True, kw_only=True)
 class IndexRequest:
-    """Files to index.
+    """Files to index, with the owner's names of them.
 
     Attributes:
-        files: with the owner's names of them.
-        owner: owner of the index.
-        kinds: the models for pictures and for videos.
         thumbnails: whether small copies are kept.
         kept: whether the index is never deleted by age.
         most_vectors: limit of the owner's index.
@@ -187,13 +170,9 @@ class IndexRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexProgress:
-    """Progress of a run.
+    """Progress of a run: current stage, for people, and the number of files that are done.
 
-    Attributes:
-        stage: current stage, for people.
-        done: files that are done.
-        total: files.
-        new: position and outcome of files since the last report; they are written already.
+    `new` has position and outcome of files since the last report; they are written already.
     """
 
     stage: str
@@ -232,10 +211,9 @@ def add_files(
 ) -> Generator[IndexProgress, None, None]:
     """Add files to an index; yield the progress a few times a second.
 
-    A file whose content is indexed already is not encoded again: only its name and place are
-        updated.
-    A file that cannot be read stops no other. Closing the iterator ends the run; at most a few
-    seconds of encoded files are lost.
+    Of a file whose content is indexed already, only name and place are updated. A file that cannot
+    be read stops no other. Closing the iterator ends the run; at most a few seconds of encoded
+    files are lost.
 
     Raises:
         PipelineError: the model is not available, or the index cannot be written.
@@ -338,7 +316,6 @@ class _Run:
             self._keep(_Waiting(index, file, content), kind, parts)
 
     def _update(self, index: int, file: NamedImage, known: IndexedFile, opened: _Open) -> None:
-        """Update the name and place of a file that is in the index."""
         if known.name != file.name or known.path != str(file.path):
             opened.changed.append(replace(known, name=file.name, path=str(file.path)))
         if known.name == file.name:
@@ -359,7 +336,6 @@ class _Run:
             self._done = waiting[-1].index + 1
 
     def _keep(self, one: _Waiting, kind: FileKind, parts: FileVectors | str) -> None:
-        """Put a file among those that are written next."""
         if not isinstance(parts, str) and len(parts.vectors) > self._room:
             parts = self._full
         if isinstance(parts, str):
@@ -456,6 +432,4 @@ class _Run:
         if self._request.kept or time.monotonic() - self._kept_at < _KEEP_EVERY_S:
             return
         self._kept_at = time.monotonic()
-        for file in self._request.files:
-            with suppress(OSError):
-                os.utime(file.path)
+        touch(file.path for file in self._request.files)

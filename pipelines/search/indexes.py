@@ -6,8 +6,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import InputError, type_name
@@ -39,7 +38,7 @@ _LOCK_FOLDER = "locks"
 #: The table of all indexes.
 _REGISTER = "seesay-indexes"
 
-_COLUMNS = ("id", "owner", "space", "used_at", "kept", "vectors")
+_COLUMNS = ("owner", "space", "used_at", "kept", "vectors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,12 +108,7 @@ class Indexes:
 
         On a folder, that holds for all processes that share it; on object storage or a server, for
         this process: a concurrent write of another process is not lost either, but may survive a
-        deletion.
-
-        Args:
-            owner: the owner.
-            cancel: checked a few times a second while another writer holds the lock.
-            wait_s: seconds to wait for that, minutes if None.
+        deletion. The wait for another writer lasts at most `wait_s` seconds, minutes if None.
 
         Raises:
             Cancelled: `cancel` is cancelled.
@@ -134,11 +128,7 @@ class Indexes:
     def record_use(self, owner: str, space: str, *, kept: bool = False, vectors: int = -1) -> None:
         """Record that an index is in use; call it before the first write.
 
-        Args:
-            owner: its owner.
-            space: its space.
-            kept: whether it is never deleted by age.
-            vectors: number of its vectors; -1 if unchanged.
+        A `kept` index is never deleted by age; `vectors` is its number of vectors, -1 if unchanged.
         """
         now = time.time()
         with self._lock:
@@ -181,12 +171,9 @@ class Indexes:
         return count
 
     def expire(self, keep_s: float, now: float = 0.0, *, most: int = MOST_VECTORS_OF_ALL) -> int:
-        """Delete unused indexes, and the oldest beyond a size; return how many.
+        """Delete indexes without use for `keep_s` seconds, and the oldest beyond `most` vectors.
 
-        Args:
-            keep_s: seconds without use; 0.0 to delete none by age.
-            now: Unix time, if not the present.
-            most: most vectors of all indexes together.
+        Returns how many. 0.0 deletes none by age; `now` is Unix time, if not the present.
         """
         if self._database.is_missing():
             return 0
@@ -221,23 +208,14 @@ class Indexes:
                 self._recorded.pop((owner, space), None)
 
     def _entries(self, where: str = "") -> list[IndexEntry]:
-        rows = self._database.rows(_REGISTER, _COLUMNS[1:], where)
+        rows = self._database.rows(_REGISTER, _COLUMNS, where)
         return [IndexEntry(**row) for row in rows]
 
     def _write(self, entry: IndexEntry) -> None:
         import pyarrow as pa
 
-        kinds: dict[str, Any] = {
-            "id": pa.string(),
-            "owner": pa.string(),
-            "space": pa.string(),
-            "used_at": pa.float64(),
-            "kept": pa.bool_(),
-            "vectors": pa.int64(),
-        }
-        schema = pa.schema(list(kinds.items()))
-        row = {"id": f"{entry.owner}.{entry.space}", **entry.__dict__}
-        self._database.put(_REGISTER, pa.Table.from_pylist([row], schema=schema), key="id")
+        row = {"id": f"{entry.owner}.{entry.space}", **asdict(entry)}
+        self._database.put(_REGISTER, pa.Table.from_pylist([row]), key="id")
 
 
 def start_expiring(indexes: Indexes, keep_s: float) -> None:

@@ -42,10 +42,7 @@ _STILL = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1"
 class SearchKind:
     """Pictures or videos, with the model that encodes them.
 
-    Attributes:
-        kind: kind of the files.
-        spec: the model.
-        space: name of the vectors of this model, its weights and their format.
+    `space` is the name of the vectors of this model, its weights and their format.
     """
 
     kind: FileKind
@@ -61,8 +58,7 @@ class SearchKind:
 def resolve_kind(store: PipelineStore, kind: FileKind, model: str) -> SearchKind:
     """Return a kind with its model; `model` is a key, "" for the default.
 
-    Raises:
-        InputError: unknown key.
+    Raises `InputError` for an unknown key.
     """
     spec = store.resolve(model, TASKS[kind])
     weights = store.revision(spec)[:12]

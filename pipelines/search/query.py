@@ -41,12 +41,8 @@ def strengths(cosines: NDArray[np.float32], sample: NDArray[np.float32]) -> NDAr
     A cosine means nothing by itself: a fixed threshold would show all of one index and nothing of
     another. So the low quantile of the index itself is 0.
 
-    Args:
-        cosines: (N,) of the nearest with the query.
-        sample: (M,) of vectors drawn from the whole index.
-
-    Returns:
-        (N,); all 1 where the index is all alike to the query.
+    The (N,) `cosines` are those of the nearest with the query, the (M,) `sample` those of vectors
+    drawn from the whole index. Where the index is all alike to the query, all strengths are 1.
     """
     if not len(cosines):
         return np.zeros(0)
@@ -62,10 +58,7 @@ def without_overlaps(
 ) -> list[int]:
     """Return the positions, of N parts best first, that overlap no better part of their video.
 
-    Args:
-        contents: file of each part.
-        starts_s: start of each; a picture starts and ends at 0.
-        ends_s: end of each.
+    Each has the hash of its file, a start and an end in seconds; a picture starts and ends at 0.
     """
     kept: list[int] = []
     taken: dict[str, list[int]] = {}
@@ -164,12 +157,9 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class KindResults:
-    """Results among the pictures, or among the videos.
+    """Results among the pictures, or among the videos: best first, near-duplicates folded.
 
-    Attributes:
-        found: best first, near-duplicates folded.
-        summary: size of the searched index.
-        notes: one sentence each.
+    `summary` is the size of the searched index; each note is one sentence.
     """
 
     found: tuple[FoundFile, ...] = ()
@@ -182,12 +172,8 @@ def kinds_to_search(
 ) -> list[SearchKind]:
     """Return the kinds in which an owner has files.
 
-    Args:
-        store: resolves the models.
-        indexes: the indexes of all owners.
-        owner: the owner.
-        models: key of the model for each kind; "" for the default, or if nothing was indexed with
-            it for one with which something was.
+    `models` has the key of the model for each kind; "" for the default, or if nothing was indexed
+    with it for one with which something was.
 
     Raises:
         InputError: there are none, or an unknown key.
@@ -349,16 +335,9 @@ def _is_within(value: Any, low: float, high: float) -> bool:
 def delete_files(
     indexes: Indexes, owner: str, names: Sequence[str], wait_s: float | None = None
 ) -> list[str]:
-    """Delete files from all indexes of an owner.
+    """Delete all files with some names from all indexes of an owner.
 
-    Args:
-        indexes: the indexes of all owners.
-        owner: the owner.
-        names: all files of such a name are deleted.
-        wait_s: seconds to wait for other writers; see `Indexes.locked`.
-
-    Returns:
-        The names that were found, in order.
+    Returns the names that were found, in order. `wait_s` is that of `Indexes.locked`.
     """
     wanted, found = set(names), set()
     for space in indexes.spaces(owner):

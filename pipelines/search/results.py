@@ -17,7 +17,6 @@ class IndexedFile:
     Attributes:
         content: hash of its content, 40 hexadecimal digits.
         name: the owner's name of it.
-        kind: picture or video.
         path: its place when it was indexed; it may be gone.
         num_parts: number of its vectors.
         thumbnail: a small JPEG, or empty.
@@ -36,9 +35,7 @@ class FileOutcome:
     """Outcome of one file of a run.
 
     Attributes:
-        file: its name.
         kind: picture or video; "" if unknown.
-        outcome: see `Outcome`.
         error: why it is not in the index, or "".
         notes: one sentence each.
     """
@@ -75,7 +72,6 @@ class FoundFile:
     """One result of a search.
 
     Attributes:
-        file: the file.
         start_s: start of the part of a video; 0.0 for a picture.
         end_s: its end.
         cosine: similarity to the query, -1..1.
@@ -101,13 +97,7 @@ class FoundFile:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """The answer to a query.
-
-    Attributes:
-        found: best first.
-        searched: size of the index.
-        notes: one sentence each.
-    """
+    """The answer to a query: files, best first, and the size of the index."""
 
     found: tuple[FoundFile, ...]
     searched: IndexSummary

@@ -47,8 +47,7 @@ class IndexUnavailable(PipelineError):
 class Database:
     """Tables by name, thread-safe; LanceDB is imported and opened at first use.
 
-    Raises:
-        IndexUnavailable: from any method, if the database does not answer.
+    Any method raises `IndexUnavailable` if the database does not answer.
     """
 
     def __init__(self, uri: str) -> None:
@@ -244,11 +243,8 @@ _COLUMNS = ("content", "name", "kind", "path", "num_parts")
 class Nearest:
     """The vectors nearest to a query, nearest first.
 
-    Attributes:
-        contents: file of each.
-        starts_s: start of each in its file.
-        ends_s: end of each.
-        vectors: (N, D) float32, unit length.
+    Each has its file and its start and end in it, in seconds; `vectors` are (N, D) float32, unit
+    length.
     """
 
     contents: tuple[str, ...]

@@ -40,12 +40,9 @@ def start_unloading(
 ) -> None:
     """Start a thread that releases what is idle; it ends when the store is gone.
 
-    Args:
-        store: its models are unloaded, with their caches of images and videos.
-        idle_s: seconds without use after which that happens; 0 for never. Decoder processes end
-            after a minute in any case.
-        release: called as often, with `idle_s`, to release other memory.
-        every_s: seconds between two checks.
+    Models without use for `idle_s` seconds are unloaded, with their caches of images and videos,
+    and `release` is called with `idle_s` as often, to release other memory; 0 is never. Decoder
+    processes end after a minute in any case.
     """
 
     def work() -> None:

@@ -12,13 +12,10 @@ from pipelines.core.errors import PipelineError
 
 @dataclass(frozen=True)
 class Use:
-    """Uses of one model since the start.
+    """Uses of one model since the start: requests now, and the time of finished ones.
 
-    Attributes:
-        now: requests that use it at present.
-        seconds: total time of finished requests.
-        ended: (outcome, count): "ok", "left" (the visitor stopped or closed the page), "refused"
-            (a `PipelineError`, such as bad input) or "failed".
+    `ended` are (outcome, count): "ok", "left" (the visitor stopped or closed the page), "refused"
+    (a `PipelineError`, such as bad input) or "failed".
     """
 
     now: int

@@ -79,8 +79,7 @@ class RemoteModels:
     def visitor(self, remote: Remote) -> Iterator[None]:
         """Count a visitor of remote models for the duration of the block.
 
-        Raises:
-            ServerError: there are `MOST_VISITORS` already.
+        Raises `ServerError` if there are `MOST_VISITORS` already.
         """
         from pipelines.models.remote.errors import TOO_MANY, failure
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
+from math import inf
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -23,6 +24,7 @@ from pipelines.compute.device import (
 )
 from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.errors import MemoryLimitError, PipelineError, WeightsError
+from pipelines.core.messages import Message
 from pipelines.core.settings import Settings
 from pipelines.core.spec import ModelSpec, Task
 from pipelines.models.base import Pipeline
@@ -143,8 +145,7 @@ class PipelineStore:
     def resolve(self, key: str, task: Task) -> ModelSpec:
         """Return the spec of `key`; the empty key is the task's default.
 
-        Raises:
-            InputError: unknown key; the message lists the valid ones.
+        Raises `InputError` for an unknown key; the message lists the valid ones.
         """
         if not key:
             return self.default_spec(task)
@@ -171,20 +172,31 @@ class PipelineStore:
         self._check_fits(spec)
         return self.sources.fetch(spec)
 
+    def fetch_stages(self, spec: ModelSpec, cancel: CancelToken) -> Iterator[Message]:
+        """Yield each progress of `fetch_spec` as a line for people; `cancel` ends it."""
+        for step in self.fetch_spec(spec):
+            yield step.message(spec.title)
+            cancel.check()
+
+    @contextmanager
+    def use_for_batch(self, spec: ModelSpec, cancel: CancelToken) -> Iterator[Any]:
+        """Yield the pipeline of a resolved spec for the turn of one batch of a long run.
+
+        Raises as `use` does, but waits for memory as long as other models use it.
+        """
+        with self.queue.batch(cancel), self.use_spec(spec, cancel, inf) as pipeline:
+            yield pipeline
+
     @contextmanager
     def use(
         self, key: str, task: Task, cancel: CancelToken = NEVER, wait_s: float | None = None
     ) -> Iterator[Any]:
         """Yield the pipeline of `key`, loaded if need be, and keep it loaded during the block.
 
-        A remote model takes no memory and is available at once, to any number of requests.
-
-        Args:
-            key: of the model; "" for the default.
-            task: its task.
-            cancel: checked a few times a second while other models fill the budget and while the
-                model is loaded; loading continues for later requests.
-            wait_s: seconds to wait for memory that other models use; None for `LEASE_WAIT_S`.
+        A remote model takes no memory and is available at once, to any number of requests. `cancel`
+        is checked a few times a second while other models fill the budget, for at most `wait_s`
+        seconds (None for `LEASE_WAIT_S`), and while the model is loaded; loading continues for
+        later requests.
 
         Raises:
             Cancelled: `cancel` is cancelled.
@@ -430,8 +442,7 @@ class PipelineStore:
 def build_pipeline(spec: ModelSpec, folder: Path, device: Device, settings: Settings) -> Pipeline:
     """Import the pipeline class that `spec` names and create one, without loading it.
 
-    Raises:
-        WeightsError: a library that the class needs cannot be imported.
+    Raises `WeightsError` if a library that the class needs cannot be imported.
     """
     module, _, name = spec.pipeline.partition(":")
     try:

@@ -21,7 +21,6 @@ class VideoPrefetch:
     Attributes:
         estimate: cost of a question now; None where there is a problem.
         step: part of the video that is encoded; None before the first clip, and once all is.
-        ready: whether all of the video is encoded.
         problem: why a question would be refused, or "".
     """
 
@@ -37,14 +36,8 @@ def prefetch_video(
     """Encode what a question about a video would need; closing the iterator ends it.
 
     One clip at a time is encoded, each while no request runs or waits, and only as long as the
-    model is not unloaded. Nothing is encoded where a question would not fit.
-
-    Args:
-        store: provides the model, whose weights must be on disk.
-        spec: the model.
-        video: a video file.
-        part: part of the video.
-        compress: as for a question.
+    model, whose weights must be on disk, is not unloaded. Nothing is encoded where a question would
+    not fit.
 
     Yields:
         The progress, or the problem; None as a sign of life.

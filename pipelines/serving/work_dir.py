@@ -8,6 +8,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from pipelines.core.messages import Message
@@ -74,14 +75,9 @@ def claim(folder: Path) -> bool:
 def sweep(folder: Path, keep_s: float, public: Public = frozenset(), now: float = 0.0) -> int:
     """Delete files and empty folders that are older than `keep_s` seconds; return how many files.
 
-    Never follows a link; an old link itself is deleted. Files that cannot be deleted, or that
-    another process deletes meanwhile, are skipped.
-
-    Args:
-        folder: root of the sweep.
-        keep_s: age in seconds at which a file is deleted.
-        public: files to keep.
-        now: Unix time, if not the present.
+    Never follows a link; an old link itself is deleted. `public` files are kept. Files that cannot
+    be deleted, or that another process deletes meanwhile, are skipped. `now` is Unix time, if not
+    the present.
     """
     oldest, deleted = (now or time.time()) - keep_s, 0
     for root, folders, files in os.walk(folder.resolve(), topdown=False, followlinks=False):
@@ -98,21 +94,26 @@ def sweep(folder: Path, keep_s: float, public: Public = frozenset(), now: float 
     return deleted
 
 
+def touch(paths: Iterable[Path]) -> None:
+    """Make files count as new, so that the sweep spares them; files that are gone are skipped."""
+    for path in paths:
+        with suppress(OSError):
+            os.utime(path)
+
+
 def _is_old(path: Path, oldest: float) -> bool:
     """Compare the later of both times: a copy keeps the modification time of its original."""
-    try:
+    with suppress(OSError):
         status = path.lstat()
-    except OSError:
-        return False
-    return max(status.st_mtime, status.st_ctime) < oldest
+        return max(status.st_mtime, status.st_ctime) < oldest
+    return False
 
 
 def _is_public(path: Path, public: Public) -> bool:
-    try:
+    with suppress(OSError):
         status = path.lstat()
-    except OSError:
-        return False
-    return stat.S_ISREG(status.st_mode) and (path.name, status.st_size) in public
+        return stat.S_ISREG(status.st_mode) and (path.name, status.st_size) in public
+    return False
 
 
 def _delete(path: Path) -> int:
@@ -125,10 +126,8 @@ def _delete(path: Path) -> int:
 
 
 def _delete_if_empty(folder: Path) -> None:
-    try:
+    with suppress(OSError):
         folder.rmdir()
-    except OSError as error:
-        log.debug("A folder stays: %s", type(error).__name__)
 
 
 def no_uploads_because(settings: Settings) -> str:

@@ -10,9 +10,6 @@ class DemoCard:
     """Contents that a demo model was trained on.
 
     Attributes:
-        shapes: known shapes.
-        colours: known colours of shapes.
-        backgrounds: known backgrounds.
         scene_bank: texts of all scenes with one object; empty for generative models.
         scene_score: score of an image: the best "cosine" of the bank, or its "softmax".
         scene_threshold: an image with a lower score is unknown.

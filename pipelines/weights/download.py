@@ -55,11 +55,7 @@ class Download:
         threading.Thread(target=self._work, name=f"fetch-{self._spec.key}", daemon=True).start()
 
     def follow(self) -> Iterator[FetchProgress]:
-        """Yield progress every `POLL_S` until the end.
-
-        Raises:
-            WeightsError: it failed or stalled.
-        """
+        """Yield progress every `POLL_S` until the end; raise `WeightsError` if it fails."""
         while not self.ended:
             yield self.progress
             self._ended.wait(POLL_S)

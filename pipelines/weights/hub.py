@@ -48,15 +48,10 @@ def fetch_file(
     client: "httpx.Client",
     meter: DownloadMeter,
 ) -> None:
-    """Download a file into the cache, or resume an earlier download.
+    """Download a file of a repository into the cache, or resume an earlier download.
 
-    Args:
-        spec: the model.
-        name: path of the file in the repository.
-        endpoint: address of the hub.
-        token: False for no token, None for the configured one.
-        client: client that removes the token in redirects to other hosts.
-        meter: receives the number of bytes, including those of an earlier download.
+    `token` is False for no token, None for the configured one; `client` removes it in redirects to
+    other hosts. `meter` receives the number of bytes, including those of an earlier download.
 
     Raises:
         WeightsError: the content has another size or hash.

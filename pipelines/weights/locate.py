@@ -30,11 +30,7 @@ NOT_THE_HUB = frozenset({407, 502, 503, 504})
 
 
 class Probe:
-    """Request to a hub in a background thread, sent on creation.
-
-    Attributes:
-        reason: reason of a failure, else "".
-    """
+    """Request to a hub in a background thread, sent on creation; `reason` is that of a failure."""
 
     def __init__(self, endpoint: str, timeout_s: float, *, before: bool | None = None) -> None:
         """Send the request; `before` is the result of an older probe, valid until the response."""

@@ -10,12 +10,7 @@ from pipelines.core.messages import Message
 
 @dataclass(frozen=True)
 class FetchProgress:
-    """Progress of a download.
-
-    Attributes:
-        done_bytes: bytes on disk, also from earlier attempts; never decreases.
-        total_bytes: total size; 0 if unknown.
-    """
+    """Progress of a download; bytes on disk never decrease, a total of 0 is unknown."""
 
     done_bytes: int
     total_bytes: int
@@ -31,11 +26,7 @@ class FetchProgress:
 
 
 class DownloadMeter:
-    """Counts the bytes of one download.
-
-    Attributes:
-        cancel: ends the download at its next `add`.
-    """
+    """Counts the bytes of one download; `cancel` ends it at its next `add`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.caption_folder import DONE, FAILED, LEDGER, STOPPED, WITH_ERRORS
+from pipelines.caption_folder import LEDGER
+from pipelines.serving.command import DONE, FAILED, STOPPED, WITH_ERRORS
 from tests.fakes.batch_captioner import (
     ROOT,
     arguments,

@@ -1,6 +1,5 @@
-"""The run: order, one result each, batches that shrink, pause, cancel, what is not done again."""
+"""The run: order, one result each, batches that shrink, cancel, what is not done again."""
 
-import gc
 import threading
 import time
 import weakref
@@ -12,10 +11,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipelines.batch.control import RunControl, RunProgress
 from pipelines.batch.engine import MAX_FAILURES, BatchRun, EngineOptions
 from pipelines.batch.export import BatchResult, Captioned, joined
 from pipelines.batch.ledger import CaptionSettings, Ledger
+from pipelines.batch.progress import RunProgress
+from pipelines.core.cancel import CancelToken
 from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError, WeightsError
 from pipelines.media.images import decode_image
 from pipelines.media.inputs import from_files, from_folder
@@ -194,40 +194,6 @@ def test_short_memory_halves_the_batch(folder: Path, run: Runner) -> None:
     assert [result.caption for result in results] == captions_of(folder)
 
 
-def test_short_memory_of_another_library(folder: Path, tmp_path: Path) -> None:
-    class OutOfMemory(RuntimeError):
-        pass
-
-    class Tensor:
-        pass
-
-    tensors: list[weakref.ref[Tensor]] = []
-
-    def model(images: list[Image.Image]) -> list[str]:
-        assert not [tensor for tensor in tensors if tensor()], "the failed call is still in memory"
-        tensor = Tensor()
-        tensors.append(weakref.ref(tensor))
-        if len(images) > 5:
-            try:
-                raise OutOfMemory("CUDA out of memory")
-            except OutOfMemory as error:
-                raise RuntimeError("a model's own words") from error
-        del tensor
-        gc.collect()
-        return caption_batch(images)
-
-    with Ledger(tmp_path / "ledger.jsonl", SETTINGS) as ledger:
-        run = BatchRun(
-            from_folder(folder).items,
-            model,
-            ledger,
-            EngineOptions(batch_size=8),
-            is_out_of_memory=lambda error: isinstance(error.__cause__, OutOfMemory),
-        )
-        assert [result.caption for result in run.results()] == captions_of(folder)
-        assert run.progress().batch_size == 4
-
-
 def test_a_picture_that_the_model_fails_on(folder: Path, run: Runner) -> None:
     """It gets an error, its neighbours their captions, and the batch does not shrink for it."""
     bad = captions_of(folder)[5]
@@ -337,7 +303,9 @@ def wait_for(claim: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def started(folder: Path, tmp_path: Path) -> Iterator[tuple[BatchRun, list[BatchResult], Any]]:
+def started(
+    folder: Path, tmp_path: Path
+) -> Iterator[tuple[BatchRun, list[BatchResult], Any, CancelToken]]:
     """A run in a thread of its own, 20 pictures of 10 ms."""
 
     def model(images: list[Image.Image]) -> list[str]:
@@ -345,47 +313,22 @@ def started(folder: Path, tmp_path: Path) -> Iterator[tuple[BatchRun, list[Batch
         return caption_batch(images)
 
     with Ledger(tmp_path / "ledger.jsonl", SETTINGS) as ledger:
-        run = BatchRun(from_folder(folder).items, model, ledger, EngineOptions(batch_size=1))
+        items, cancel = from_folder(folder).items, CancelToken()
+        run = BatchRun(items, model, ledger, EngineOptions(batch_size=1), cancel=cancel)
         results: list[BatchResult] = []
         thread = threading.Thread(target=lambda: results.extend(run.results()), daemon=True)
-        yield run, results, thread
-        run.control.cancel()
+        yield run, results, thread, cancel
+        cancel.cancel()
         thread.join(10)
         assert not thread.is_alive()
 
 
-def test_pause_and_resume(started: Any) -> None:
-    run, results, thread = started
-    start = time.monotonic()
-    thread.start()
-    wait_for(lambda: run.progress().done >= 3)
-    run.control.pause()
-    assert run.progress().state == "paused"
-    time.sleep(0.5)  # the batch at hand ends
-    before = run.progress()
-    time.sleep(0.3)
-    assert run.progress().done == before.done < 20
-    assert run.progress().rate_per_s == before.rate_per_s
-    run.control.resume()
-    thread.join(10)
-    assert len(results) == 20
-    ended = run.progress()
-    assert (ended.state, ended.done, ended.time_left_s) == ("done", 20, 0.0)
-    elapsed_s = time.monotonic() - start
-    assert ended.rate_per_s is not None
-    assert 20 / ended.rate_per_s < elapsed_s - 0.5  # the pause does not count
-
-
-@pytest.mark.parametrize("paused", [False, True])
-def test_cancel(started: Any, tmp_path: Path, folder: Path, run: Runner, paused: bool) -> None:
-    running, results, thread = started
+def test_cancel(started: Any) -> None:
+    running, results, thread, cancel = started
     thread.start()
     wait_for(lambda: running.progress().done >= 3)
-    if paused:
-        running.control.pause()
-        time.sleep(0.05)
     start = time.monotonic()
-    running.control.cancel()
+    cancel.cancel()
     thread.join(10)
     assert time.monotonic() - start < 2.0
     assert running.progress().state == "cancelled"
@@ -404,24 +347,6 @@ def test_leaving_the_results_ends_the_run(folder: Path, tmp_path: Path) -> None:
         results.close()  # type: ignore[attr-defined]
         assert model.sizes == [2] and len(ledger) == 2
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("prepare")]
-
-
-def test_others_get_the_device_between_batches(folder: Path, tmp_path: Path) -> None:
-    order: list[str] = []
-
-    def model(images: list[Image.Image]) -> list[str]:
-        order.append("batch")
-        return caption_batch(images)
-
-    with Ledger(tmp_path / "ledger.jsonl", SETTINGS) as ledger:
-        run = BatchRun(
-            from_folder(folder).items,
-            model,
-            ledger,
-            yield_device=lambda: order.append("others"),
-        )
-        list(run.results())
-    assert order == ["batch", "others", "batch", "others", "batch"]
 
 
 def test_progress(tmp_path: Path) -> None:
@@ -488,11 +413,3 @@ def test_a_list_with_anything_in_it(tmp_path: Path) -> None:
 def test_options_out_of_range(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1 but got 0"):
         EngineOptions(**{name: 0})
-
-
-def test_a_control_waits_no_longer_than_it_must() -> None:
-    control = RunControl()
-    assert control.wait_while_paused() == 0.0
-    control.pause()
-    control.cancel()
-    assert control.wait_while_paused() == 0.0 and not control.paused

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 import pipelines.caption_folder as command
-from pipelines.batch.control import RunProgress
 from pipelines.batch.export import BatchResult, DiskError, Exports
+from pipelines.batch.progress import RunProgress
 from pipelines.core.errors import MediaError
 from pipelines.media.inputs import BatchInput, from_files
+from pipelines.serving.command import DONE, FAILED, WITH_ERRORS
 from tests.fakes.batch_captioner import fake_captioner, lines, make_folder, make_picture
 from tests.media.test_inputs import make_zip, png
 
@@ -177,7 +178,7 @@ def test_a_caption_file_that_cannot_be_written_costs_no_table(
 ) -> None:
     make_folder(tmp_path, 3)
     (tmp_path / "00" / "00001.txt").mkdir()
-    assert cli(tmp_path, "--existing", "overwrite") == command.WITH_ERRORS
+    assert cli(tmp_path, "--existing", "overwrite") == WITH_ERRORS
     said = capsys.readouterr().err
     assert "1 whose caption file could not be written; the tables have it:\n  00/00001.png" in said
     captions = [row["caption"] for row in lines(tmp_path / "captions.jsonl")]
@@ -191,10 +192,10 @@ def test_a_folder_that_takes_no_caption_files(
     folder, output = tmp_path / "pictures", tmp_path / "out"
     make_folder(folder, 2)
     monkeypatch.setattr("os.access", lambda path, mode: Path(path) != folder)
-    assert cli(folder, "--output", output) == command.FAILED
+    assert cli(folder, "--output", output) == FAILED
     assert "'pictures' is read-only" in capsys.readouterr().err
     assert not output.exists(), "said before anything was done"
-    assert cli(folder, "--output", output, "--formats", "jsonl,csv") == command.DONE
+    assert cli(folder, "--output", output, "--formats", "jsonl,csv") == DONE
 
 
 def test_a_changed_prompt_replaces_our_own_captions_only(
@@ -203,13 +204,13 @@ def test_a_changed_prompt_replaces_our_own_captions_only(
     make_folder(tmp_path, 4)
     texts = [tmp_path / "00" / f"0000{number}.txt" for number in range(4)]
     texts[0].write_text("by hand\n")
-    assert cli(tmp_path) == command.DONE
+    assert cli(tmp_path) == DONE
     said = capsys.readouterr().err
     assert "1 kept the caption file beside them; --existing overwrite replaces it" in said
     texts[2].write_text("corrected by hand\n")
     texts[3].write_text("a picture of 010080\n")  # said of another picture, so written by hand
     for prompt in ("hm ", "so ", "hm "):
-        assert cli(tmp_path, "--prompt", prompt) == command.DONE
+        assert cli(tmp_path, "--prompt", prompt) == DONE
         assert "3 kept the caption file" in capsys.readouterr().err
         assert [path.read_text() for path in texts] == [
             "by hand\n",
@@ -233,7 +234,7 @@ def cli(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_command_over_a_folder(tmp_path: Path, cli: Any, capsys: Any) -> None:
     make_folder(tmp_path, 12, damaged_every=12)
     (tmp_path / "movie.mp4").write_bytes(b"x")
-    assert cli(tmp_path, "--batch-size", "5", "--prompt", "hm ") == command.WITH_ERRORS
+    assert cli(tmp_path, "--batch-size", "5", "--prompt", "hm ") == WITH_ERRORS
     said = capsys.readouterr().err
     assert "12 of 12 | 1 with an error" in said and "| done |" in said
     assert "1 without a caption:\n  00/00006.png: '00/00006.png' is damaged" in said
@@ -248,7 +249,7 @@ def test_the_command_appends_once(tmp_path: Path, cli: Any) -> None:
     make_folder(tmp_path, 3)
     (tmp_path / "00" / "00001.txt").write_text("old\n")
     for _ in range(3):
-        assert cli(tmp_path, "--existing", "append", "--separator", " | ") == command.DONE
+        assert cli(tmp_path, "--existing", "append", "--separator", " | ") == DONE
         assert (tmp_path / "00" / "00001.txt").read_text() == "old | a picture of 010080\n"
         assert (tmp_path / "00" / "00000.txt").read_text() == "a picture of 000080\n"
 
@@ -257,7 +258,7 @@ def test_the_command_over_a_zip(tmp_path: Path, cli: Any) -> None:
     members = {"a.png": png(1), "b/a.png": png(2), "b/a.jpg": png(2), "../c.png": png(3)}
     path = make_zip(tmp_path / "pictures.zip", members)
     for _ in range(2):
-        assert cli(path) == command.WITH_ERRORS
+        assert cli(path) == WITH_ERRORS
     names = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
     assert names == {"pictures.zip", "pictures-captions.zip", command.LEDGER}
     with zipfile.ZipFile(tmp_path / "pictures-captions.zip") as archive:
@@ -276,14 +277,14 @@ def test_the_command_over_a_zip(tmp_path: Path, cli: Any) -> None:
 
 def test_the_command_over_one_picture(tmp_path: Path, cli: Any) -> None:
     make_picture(tmp_path / "a.png", 1)
-    assert cli("--device=cpu", tmp_path / "a.png", "--formats", "txt") == command.DONE
+    assert cli("--device=cpu", tmp_path / "a.png", "--formats", "txt") == DONE
     assert (tmp_path / "a.txt").read_text() == "a picture of 010080\n"
 
 
 def test_the_command_says_what_is_wrong(tmp_path: Path, cli: Any, capsys: Any) -> None:
-    assert cli(tmp_path / "nowhere") == command.FAILED
+    assert cli(tmp_path / "nowhere") == FAILED
     assert "There is no 'nowhere'." in capsys.readouterr().err
-    assert cli(tmp_path) == command.FAILED
+    assert cli(tmp_path) == FAILED
     assert "Check your input: There is no image in the folder." in capsys.readouterr().err
     for wrong in (
         ["--batch-size", "0"],
@@ -304,7 +305,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path, cli: Any, capsys: Any) -
 
 def test_the_line_of_progress() -> None:
     shot = RunProgress(
-        state="paused",
+        state="cancelled",
         done=1200,
         total=10_000,
         errors=3,
@@ -315,5 +316,5 @@ def test_the_line_of_progress() -> None:
         recent=(("a.png", "a\ndog"),),
     )
     assert command.describe(shot) == (
-        "1,200 of 10,000 | 3 with an error | 2.0 a second | 1:13:20 left | paused | a.png: a dog"
+        "1,200 of 10,000 | 3 with an error | 2.0 a second | 1:13:20 left | cancelled | a.png: a dog"
     )

@@ -98,6 +98,7 @@ def store(tmp_path: Path, model: FakeDescriber) -> PipelineStore:
     made = PipelineStore(Settings(models="bundled", device="cpu", work_dir=tmp_path / "work"))
     made.build = lambda *args: model  # type: ignore[assignment, return-value]
     model.spec = SPEC  # type: ignore[attr-defined]
+    model.revision = made.sources.revision(SPEC)  # type: ignore[attr-defined]
     return made
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from PIL import Image, ImageDraw
 
 from pipelines import caption_folder
 from pipelines.batch import ray_run as cluster_run
-from pipelines.batch.control import RunControl
 from pipelines.batch.engine import EngineOptions
 from pipelines.batch.export import BatchResult
 from pipelines.batch.ledger import CaptionSettings, Ledger, LedgerEntry
@@ -27,13 +27,15 @@ from pipelines.batch.ray_run import (
     collect_shards,
     plan_work,
 )
-from pipelines.batch.ray_worker import ClusterWork, WorkItem, as_row, failure_row, of_failure
-from pipelines.caption_folder import FAILED, LEDGER
+from pipelines.batch.ray_worker import ClusterWork, WorkItem, failure_row, of_failure
+from pipelines.caption_folder import LEDGER
+from pipelines.core.cancel import CancelToken
 from pipelines.core.errors import InputError, MemoryLimitError, NotBegunError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.settings import Settings
 from pipelines.media.inputs import BatchInput, UnreadableSource
 from pipelines.models.catalogue import demo_of
+from pipelines.serving.command import FAILED
 from tests.conftest import draw_circle
 from tests.fakes.batch_captioner import lines
 from tests.fakes.chat_server import PIECES, FakeChatServer
@@ -129,7 +131,7 @@ def test_a_cluster_that_loses_the_work_is_given_the_rest(
                 hash=f"hash {number}",
                 origin="model",
             )
-            yield {"result": [as_row(made)], "failure": [None]}
+            yield {"result": [asdict(made)], "failure": [None]}
         if first + per_life < end:
             raise RayError("a node died")
 
@@ -138,9 +140,9 @@ def test_a_cluster_that_loses_the_work_is_given_the_rest(
         BatchInput(f"{number}.png", f"{number}.txt", UnreadableSource("")) for number in range(10)
     ]
     work = ClusterWork(Settings(models="bundled"), demo_of("caption"), "", GenerationOptions())
-    control, nodes = RunControl(), [Node(1, 0, 9 * GB)]
+    nodes = [Node(1, 0, 9 * GB)]
     with Ledger(tmp_path / LEDGER, CaptionSettings(model="a")) as ledger:
-        run = ClusterRun(items, work, ledger, nodes, EngineOptions(), control)
+        run = ClusterRun(items, work, ledger, nodes, EngineOptions(), CancelToken())
         if not per_life:
             with pytest.raises(NotBegunError, match="again and again"):
                 list(run.results())

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.core.settings import Settings
-from pipelines.index_folder import DONE, FAILED, KEY_FILE, WITH_ERRORS, main, own_key
+from pipelines.index_folder import KEY_FILE, main, own_key
 from pipelines.search.indexes import Indexes, owner_of
+from pipelines.serving.command import DONE, FAILED, WITH_ERRORS
 from tests.conftest import draw_circle
 
 ROOT = Path(__file__).parent.parent.parent

@@ -54,11 +54,7 @@ _SIGNATURES = (
 
 
 def check_file(path: Path) -> None:
-    """Check the first bytes of a file.
-
-    Raises:
-        MediaError: the file is missing, empty or of another kind.
-    """
+    """Raise `MediaError` if a file is missing, empty or, by its first bytes, of another kind."""
     try:
         with path.open("rb") as file:
             start = file.read(300)
@@ -110,8 +106,7 @@ def unreadable(path: Path) -> MediaError:
 def open_container(path: Path) -> InputContainer:
     """Open a local file, without other files that it refers to.
 
-    Raises:
-        av.FFmpegError: the file has no format of `FORMATS`.
+    Raises `av.FFmpegError` if the file has no format of `FORMATS`.
     """
     options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"}
     return av.open(str(path.absolute()), options=options)
@@ -184,11 +179,7 @@ def check_length(path: Path, seconds: float, limit: float) -> None:
 
 
 def checked_numbers(indices: Sequence[int] | Numbers, num_frames: int) -> Numbers:
-    """Return frame numbers as an array (N,).
-
-    Raises:
-        InputError: the array is empty, or a number is not within 0..num_frames - 1.
-    """
+    """Return frame numbers (N,); raise `InputError` if there is none, or one is out of range."""
     asked = np.asarray(indices, np.int64)
     if asked.ndim != 1 or not len(asked):
         raise InputError("No frames were asked for. Ask for at least one.")
@@ -203,11 +194,7 @@ def checked_numbers(indices: Sequence[int] | Numbers, num_frames: int) -> Number
 
 
 def checked_order(asked: Numbers, at_once: int) -> Numbers:
-    """Return frame numbers for sequential reading.
-
-    Raises:
-        InputError: the numbers do not ascend, or `at_once` is less than 1.
-    """
+    """Return frame numbers; raise `InputError` if they do not ascend, or if `at_once` < 1."""
     if at_once < 1:
         raise InputError(
             "The frames held at once must be 1 or more but got {given}.", given=at_once
@@ -288,8 +275,7 @@ def decoded(
 ) -> Iterator[tuple[int, Any]]:
     """Yield (packet number, frame) in the order of the decoder; skip undecodable packets.
 
-    Raises:
-        Cancelled: `cancel`, checked at every packet, is cancelled.
+    `cancel` is checked at every packet.
     """
     codec = stream.codec_context
     codec.copy_opaque = True

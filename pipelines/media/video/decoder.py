@@ -45,12 +45,7 @@ Take = Callable[[int, Any, VideoReformatter], None]
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Wanted packets that are decoded from one keyframe on.
-
-    Attributes:
-        start: packet number of the keyframe.
-        wanted: numbers of the wanted packets, ascending, >= start.
-    """
+    """Wanted packets, ascending numbers, that are decoded from the keyframe `start` on."""
 
     start: int
     wanted: Numbers
@@ -69,9 +64,7 @@ class PositionLost(Exception):
 class FrameDecoder:
     """Decoder of one file, opened on first use; used by one thread at a time.
 
-    Attributes:
-        reformatter: scaler of the frames.
-        damage: first damaged packet of the last call of `outputs`, or -1.
+    `damage` is the first damaged packet of the last call of `outputs`, or -1.
     """
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
@@ -110,7 +103,6 @@ class FrameDecoder:
         return lost
 
     def _attempt(self, group: Group, threads: int, take: Take, cancel: CancelToken) -> Numbers:
-        """Decode as `_decode` does; without seeks if a seek fails."""
         try:
             return self._decode(group, threads, take, cancel)
         except PositionLost:
@@ -348,7 +340,6 @@ class SequentialReading:
             yield from self._attempt(1, cancel, last=True)
 
     def _attempt(self, threads: int, cancel: CancelToken, *, last: bool) -> Iterator[Any]:
-        """Decode as `_decode` does; without seeks if a seek fails."""
         try:
             yield from self._decode(threads, cancel, last=last)
         except PositionLost:

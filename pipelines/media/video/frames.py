@@ -17,10 +17,9 @@ Times = NDArray[np.float64]
 
 
 def spread_indices(num_frames: int, count: int) -> Numbers:
-    """Return the middle frames of `count` equal parts of a video.
+    """Return the middle frames of `count` equal parts of a video: (min(count, num_frames),).
 
-    Returns:
-        Ascending, distinct frame numbers, (min(count, num_frames),).
+    The numbers ascend and are distinct.
 
     Raises:
         InputError: `count` or `num_frames` is less than 1.
@@ -37,15 +36,10 @@ def spread_indices(num_frames: int, count: int) -> Numbers:
 def indices_between(
     times_s: Sequence[float] | Times, start_s: float = 0.0, end_s: float = 0.0
 ) -> Numbers:
-    """Return the numbers of the frames shown between two times.
+    """Return the ascending numbers, at least one, of the frames shown between two times.
 
-    Args:
-        times_s: presentation times of all frames, ascending.
-        start_s: start of the part; the frame shown at this time is included.
-        end_s: end of the part, excluded; 0.0 for the end of the video.
-
-    Returns:
-        Ascending frame numbers, at least one.
+    `times_s` are the ascending times of all frames. The frame shown at the start is included; the
+    end is excluded, and 0.0 is the end of the video.
 
     Raises:
         InputError: a time is negative, not finite or after the video, or start_s >= end_s.
@@ -82,9 +76,7 @@ def indices_between(
 def indices_at(times_s: Sequence[float] | Times, moments_s: Sequence[float] | Times) -> Numbers:
     """Return the number of the frame shown at each moment; before the first frame, the first.
 
-    Args:
-        times_s: presentation times of all frames, ascending, at least one.
-        moments_s: times in seconds, rounded up by a microsecond.
+    `times_s` are the ascending times of all frames, at least one; moments are rounded up by 1e-6 s.
     """
     after = np.searchsorted(np.asarray(times_s), np.asarray(moments_s) + 1e-6, side="right")
     indices: Numbers = np.maximum(after - 1, 0).astype(np.int64)
@@ -102,14 +94,7 @@ Fit = Literal["squash", "cover", "contain"]
 
 @dataclass(frozen=True)
 class Rotation:
-    """Transposition, then flips, that make a stored frame upright.
-
-    Attributes:
-        transposed: whether rows and columns are exchanged.
-        flip_x: whether left and right are exchanged.
-        flip_y: whether top and bottom are exchanged.
-        rotation_deg: clockwise rotation: 0, 90, 180 or 270.
-    """
+    """Transposition, then flips, that make a stored frame upright; `rotation_deg` is clockwise."""
 
     transposed: bool = False
     flip_x: bool = False
@@ -143,10 +128,7 @@ class Rotation:
 class Framing:
     """Scaling of frames to a requested size; all sizes are upright (height, width).
 
-    Attributes:
-        size: requested size.
-        scaled: size of the scaled frame before cropping or padding.
-        rotation: rotation that makes the frame upright.
+    `scaled` is the size before cropping or padding; `rotation` makes the frame upright.
     """
 
     size: tuple[int, int]
@@ -203,8 +185,7 @@ class VideoInfo:
         num_frames: number of decodable frames.
         average_fps: average frames per second; 0.0 for a single frame.
         rotation_deg: clockwise rotation that makes stored frames upright: 0, 90, 180 or 270.
-        width_px: display width of an upright frame.
-        height_px: display height of an upright frame.
+        width_px: display width of an upright frame; `height_px` is its height.
         codec: name of the decoder, such as "h264".
         variable_rate: whether the time between frames varies.
     """

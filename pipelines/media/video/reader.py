@@ -113,9 +113,8 @@ class ParallelDecoding:
     def run(self, cancel: CancelToken, report: Callable[[int], None]) -> set[int]:
         """Decode all groups and return the lost packets.
 
-        Args:
-            cancel: checked every 50 ms in the caller's thread.
-            report: called as often with the number of decoded packets.
+        Every 50 ms, in the caller's thread, `cancel` is checked and `report` is called with the
+        number of decoded packets.
 
         Raises:
             Cancelled: `cancel` is cancelled.
@@ -158,9 +157,7 @@ _NUM_TRIES = 12
 class VideoReader:
     """Reader of video frames by number or time; to be closed, or used in a `with` block.
 
-    Attributes:
-        info: properties of the video.
-        times_s: presentation time of each frame, see `pipelines.media.video.index`.
+    `times_s` are the presentation times of all frames, see `pipelines.media.video.index`.
     """
 
     def __init__(
@@ -248,14 +245,8 @@ class VideoReader:
     ) -> Iterator[VideoFrames]:
         """Read any number of frames in parts, decoding each packet once.
 
-        Args:
-            indices: ascending frame numbers 0 ≤ i < num_frames.
-            size: as in `frames_at`.
-            fit: as in `frames_at`.
-            at_once: maximum number of frames of a part.
-            threads: as in `frames_at`.
-            cancel: checked every 50 ms, or at every packet, in the caller's thread.
-            on_progress: as in `frames_at`.
+        `indices` ascend; the other arguments are those of `frames_at`, but `cancel` is also checked
+        at every packet.
 
         Yields:
             Parts of 1 to `at_once` requested frames in order; in a damaged video all of them may

@@ -30,13 +30,7 @@ def write_clip(
 ) -> None:
     """Write a part of a video, with its frame times, as a small MP4 without audio.
 
-    Args:
-        path_in: the video.
-        start_s: start of the part.
-        end_s: end of the part; 0.0 for the end of the video.
-        path_out: the MP4 file.
-        max_side_px: longest side of the frames.
-        cancel: checked while frames are read.
+    An `end_s` of 0.0 is the end of the video; `max_side_px` is the longest side of the frames.
 
     Raises:
         InputError: the part is not within the video.

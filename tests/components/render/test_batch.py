@@ -15,9 +15,9 @@ from components.render.batch import (
     skipped_note,
 )
 from components.server.translate import speaking
-from pipelines.batch.control import RunProgress
 from pipelines.batch.export import BatchResult, Origin
 from pipelines.batch.job import GalleryImage
+from pipelines.batch.progress import RunProgress
 from pipelines.media.inputs import Skipped
 
 HOSTILE = "<img src=x onerror=alert(1)>"

@@ -25,6 +25,7 @@ from pipelines.models.remote import client
 from pipelines.models.remote import stream as responses
 from pipelines.models.remote.stream import Chunk, parse_events
 from pipelines.models.video_chat import Part
+from pipelines.serving.command import DONE, FAILED
 from pipelines.serving.remote_registry import MOST_VISITORS
 from pipelines.serving.store import PipelineStore
 from tests.conftest import draw_circle
@@ -610,14 +611,14 @@ def test_a_folder_from_the_command_line(
     argv = [str(tmp_path), "--models=bundled", "--decoders=inside", "--model=fake"]
     argv.append(f"--remote=fake={server.url}")
     server.faults = [""] * 8 + ["401"] * 99
-    assert caption_folder.main(argv) == caption_folder.FAILED
+    assert caption_folder.main(argv) == FAILED
     assert f"fake ({server.host}) asks for a key" in capsys.readouterr().err
     server.faults, server.asked = [], []
-    assert caption_folder.main(argv) == caption_folder.DONE
+    assert caption_folder.main(argv) == DONE
     assert len(server.questions) == 12
     assert [row["caption"] for row in lines(tmp_path / "captions.jsonl")] == [
         str(shade) for shade in range(20)
     ]
     server.models, server.asked = ["another"], []
-    assert caption_folder.main([*argv, "--existing=overwrite"]) == caption_folder.DONE
+    assert caption_folder.main([*argv, "--existing=overwrite"]) == DONE
     assert len(server.questions) == 20  # another model's captions are others

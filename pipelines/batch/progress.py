@@ -1,4 +1,4 @@
-"""Pause, cancel and progress of a run, from any thread."""
+"""Progress of a run, from any thread."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-State = Literal["running", "paused", "cancelled", "done"]
+State = Literal["running", "cancelled", "done"]
 
 #: Seconds of the rate; long enough for a few batches of a slow model.
 RATE_WINDOW_S = 60.0
@@ -15,62 +15,17 @@ RATE_WINDOW_S = 60.0
 NUM_RECENT = 5
 
 
-class RunControl:
-    """Pause and cancellation of a run; they take effect between two batches."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._paused = False
-        self._cancelled = False
-
-    def pause(self) -> None:
-        """Hold the run after the current batch."""
-        with self._changed:
-            self._paused = True
-
-    def resume(self) -> None:
-        """Continue a paused run."""
-        with self._changed:
-            self._paused = False
-            self._changed.notify_all()
-
-    def cancel(self) -> None:
-        """End the run after the current batch, paused or not; this is final."""
-        with self._changed:
-            self._cancelled = True
-            self._changed.notify_all()
-
-    @property
-    def paused(self) -> bool:
-        """Return whether the run holds, or is about to."""
-        return self._paused and not self._cancelled
-
-    @property
-    def cancelled(self) -> bool:
-        """Return whether the run is ending, or was ended, before its end."""
-        return self._cancelled
-
-    def wait_while_paused(self) -> float:
-        """Wait until the run may continue or is cancelled; return the seconds of the wait."""
-        start = time.monotonic()
-        with self._changed:
-            waited = self.paused
-            self._changed.wait_for(lambda: not self.paused)
-        return time.monotonic() - start if waited else 0.0
-
-
 @dataclass(frozen=True, kw_only=True)
 class RunProgress:
     """Progress of a run.
 
     Attributes:
-        state: current state.
         done: results so far, those with an error included.
         total: inputs.
         errors: results with an error.
         from_model: results of the model in this run; the others were known.
-        rate_per_s: images through the model per second of the last minute, without pauses; None
-            until the first batch is done.
+        rate_per_s: images through the model per second of the last minute; None until the first
+            batch is done.
         time_left_s: at that rate, if every remaining image needs the model; None without a rate.
         batch_size: images of a batch; halved when memory is short.
         recent: (name, caption or error) of the last few results, the newest last.
@@ -94,7 +49,6 @@ class RateMeter:
         self._lock = threading.Lock()
         self._total = total
         self._done = self._errors = self._from_model = 0
-        self._idle_s = 0.0
         self._marks: deque[tuple[float, int]] = deque()
         self._recent: deque[tuple[str, str]] = deque(maxlen=NUM_RECENT)
         self.batch_size = batch_size
@@ -102,18 +56,13 @@ class RateMeter:
     def start(self) -> None:
         """Start the clock of the rate."""
         with self._lock:
-            self._marks.append((time.monotonic() - self._idle_s, self._from_model))
-
-    def idle(self, seconds: float) -> None:
-        """Exclude time from the rate."""
-        with self._lock:
-            self._idle_s += seconds
+            self._marks.append((time.monotonic(), self._from_model))
 
     def batch(self, size: int) -> None:
         """Count images that went through the model."""
         with self._lock:
             self._from_model += size
-            now = time.monotonic() - self._idle_s
+            now = time.monotonic()
             self._marks.append((now, self._from_model))
             while len(self._marks) > 2 and self._marks[1][0] < now - RATE_WINDOW_S:
                 self._marks.popleft()
@@ -125,15 +74,13 @@ class RateMeter:
             self._errors += failed
             self._recent.append((name, text))
 
-    def snapshot(self, control: RunControl) -> RunProgress:
-        """Return the current progress."""
+    def snapshot(self, cancelled: bool) -> RunProgress:
+        """Return the current progress of a run that is `cancelled` or not."""
         with self._lock:
             rate = self._rate()
             left = self._total - self._done
-            ended: State = "done" if not left else "cancelled"
-            going: State = "paused" if control.paused else "running"
             return RunProgress(
-                state=ended if control.cancelled or not left else going,
+                state="done" if not left else "cancelled" if cancelled else "running",
                 done=self._done,
                 total=self._total,
                 errors=self._errors,
