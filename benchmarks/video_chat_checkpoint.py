@@ -11,9 +11,9 @@ from unittest.mock import patch
 import torch
 from safetensors.torch import save_file
 
+from demo_models.training.videochat.model import original_tensors
 from pipelines.models.videochat_flash import modeling_umt
 from pipelines.models.videochat_flash.configuration_videochat_flash import parse_config
-from pipelines.models.videochat_flash.conversion_videochat_flash import original_tensors
 from pipelines.models.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
 
 #: Its tokeniser has an id for each byte; its config.json names what all checkpoints share.

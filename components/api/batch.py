@@ -5,11 +5,11 @@ from typing import Any
 
 import gradio as gr
 
-from components.api.describe import generation_options
 from components.jobs.batch_order import make_order
 from components.render.batch import as_rows
 from components.server.services import RequestHandlers
 from pipelines.batch.job import BatchJob
+from pipelines.core.options import GenerationOptions
 
 
 class BatchEndpoints(RequestHandlers):
@@ -47,7 +47,7 @@ class BatchEndpoints(RequestHandlers):
                 prompt was ignored and why a caption ends.
             results: at the end, a zip of all as JSON lines, CSV, metadata.jsonl and text files.
         """
-        options = generation_options(max_new_tokens, num_beams, temperature, top_p, seed)
+        options = GenerationOptions(max_new_tokens, num_beams, temperature, top_p, seed)
         order = make_order(
             self._store, self._uploads, files, model, prompt, options, owner=resume_key
         )

@@ -43,7 +43,7 @@ class DescribeEndpoints(RequestHandlers):
         Returns:
             The caption so far; it streams.
         """
-        options = generation_options(max_new_tokens, num_beams, temperature, top_p, seed)
+        options = GenerationOptions(max_new_tokens, num_beams, temperature, top_p, seed)
         path = self._uploads.path(image, "image")
         words = "" if prompt is None else prompt
         yield from self._so_far(model, lambda it: it.stream_caption(path, words, options))
@@ -74,7 +74,7 @@ class DescribeEndpoints(RequestHandlers):
         Returns:
             The answer so far; it streams.
         """
-        options = generation_options(max_new_tokens, num_beams, temperature, top_p, seed)
+        options = GenerationOptions(max_new_tokens, num_beams, temperature, top_p, seed)
         path = self._uploads.path(image, "image")
         yield from self._so_far(model, lambda it: it.stream_chat(path, question, None, options))
 
@@ -109,7 +109,7 @@ class DescribeEndpoints(RequestHandlers):
                 the end its last message has "notes", a list of sentences on what of the request
                 was ignored and why the answer ends; they need not be sent back.
         """
-        options = generation_options(max_new_tokens, num_beams, temperature, top_p, seed)
+        options = GenerationOptions(max_new_tokens, num_beams, temperature, top_p, seed)
         path = self._uploads.path(image, "image")
         with lease(self._store, model, TASK) as held:
             yield from held.wait(("", []))
@@ -122,7 +122,7 @@ class DescribeEndpoints(RequestHandlers):
     def _so_far(self, model: str, stream: Callable[[Any], Iterator[Any]]) -> Iterator[str]:
         """Yield the text so far after each piece, empty ones too.
 
-        An empty piece is a sign of life of a search: there Gradio ends the request of a client
+        An empty piece is a heartbeat of a search: there Gradio ends the request of a client
         that has left.
         """
         with lease(self._store, model, TASK) as held:
@@ -131,16 +131,3 @@ class DescribeEndpoints(RequestHandlers):
             for delta in stream(held.pipeline):
                 text += delta.text
                 yield text
-
-
-def generation_options(
-    max_new_tokens: int, num_beams: int, temperature: float, top_p: float, seed: int
-) -> GenerationOptions:
-    """Return the options of a request; see `GenerationOptions`."""
-    return GenerationOptions(
-        max_new_tokens=max_new_tokens,
-        num_beams=num_beams,
-        temperature=temperature,
-        top_p=top_p,
-        seed=seed,
-    )

@@ -1,4 +1,5 @@
-"""The public endpoints: typed functions of `components/api`, which lease, call and format.
+"""Publication of the endpoints: typed methods of `components/api`, which check their input, lease
+a model, call it and format the result.
 
 Names, parameters and result fields are public: a change is a breaking change in the changelog,
 and `tests/components/api/test_contract.py` pins them.

@@ -48,11 +48,11 @@ def search(
     query: Query,
     models: dict[FileKind, str],
 ) -> Iterator[SearchResult | None]:
-    """Search an owner's files; yields None a few times a second, and the answer at last.
+    """Search an owner's files; yields None a few times a second, and the answer finally.
 
     Raises:
         InputError: there is no index under the key, or it was made with other models.
-        PipelineError: there is no model to be had, or the image of the query cannot be read.
+        PipelineError: there is the model is not available, or the image of the query cannot be read.
     """
     owner, found = owner_of(key), []
     texts = [query.text.strip()] if query.text else []

@@ -1,4 +1,4 @@
-"""Limit of request bodies: what a request can need, and what the disk can hold."""
+"""Middleware that refuses request bodies above a limit, and uploads while the disk is full."""
 
 import json
 import time
@@ -90,7 +90,7 @@ class BodyLimit:
             await _answer(send, *progress.refusal, plain=path == UPLOAD_ROUTE)
 
     async def _refusal(self, path: str, num_bytes: int) -> tuple[int, str] | None:
-        """Return with which status and sentence a body is refused, or None.
+        """Return the status and message of the refusal of a body, or None.
 
         So many bytes of it have come, or will.
         """

@@ -1,4 +1,4 @@
-"""Rate limit of a server for strangers, and its orderly shutdown."""
+"""Rate limit of a public server, and its orderly shutdown."""
 
 import logging
 import signal

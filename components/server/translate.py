@@ -1,4 +1,4 @@
-"""The language of a visitor, and what is said in it.
+"""Translation of texts into the visitor's language.
 
 Texts are written in English. Here, at the border, they are turned into the language that the
 visitor's browser asks for: `assets/languages/zh.json` maps each template of a message, and each
@@ -47,7 +47,7 @@ def chosen_language(accepted: str) -> str:
 
 @contextmanager
 def speaking(language: str) -> Iterator[None]:
-    """Within it texts are said in this language, one of `LANGUAGES`."""
+    """Translate texts into this language, one of `LANGUAGES`, within the block."""
     token = _language.set(language)
     try:
         yield

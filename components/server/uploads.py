@@ -1,4 +1,4 @@
-"""Uploaded files and links to files of a request.
+"""Checks of the file paths in a request, and fetching of links; `body_limit` limits the upload.
 
 Only files in the app's own upload folder are opened. Links are fetched into it here, within
 bounds, never by Gradio.
@@ -34,7 +34,7 @@ _CHECK_PX = 224
 
 
 class Uploads:
-    """Guard of the paths in requests.
+    """Check of the file paths in requests.
 
     A raw request can name any path of the server, and Gradio checks it only where the request
     calls it a file. So a path is accepted only if it lies in the upload folder.

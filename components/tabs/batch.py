@@ -54,7 +54,7 @@ FILES = ("Download all (.zip)", "Download .csv", "Download .jsonl", "Download me
 
 
 class Controls:
-    """What a visitor sets."""
+    """Input components of the tab."""
 
     def __init__(self) -> None:
         self.files = gr.File(
@@ -81,7 +81,7 @@ class Controls:
 
 
 class Results:
-    """What a visitor sees of a run; `run` names it, for this visitor only."""
+    """Output components of a run; `run` names it, for this visitor only."""
 
     def __init__(self) -> None:
         self.run = gr.State("")

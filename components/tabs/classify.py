@@ -57,7 +57,7 @@ EMPTY = paragraph(
 
 
 class Controls:
-    """What a visitor sets. `source` says which of picture and drawing is asked about."""
+    """Input components of the tab. `source` says which of picture and drawing is asked about."""
 
     def __init__(self) -> None:
         with gr.Tabs(selected="picture") as self.tabs:
@@ -99,7 +99,7 @@ class Controls:
 
 
 class Results:
-    """What a visitor gets."""
+    """Output components of the tab."""
 
     def __init__(self) -> None:
         self.notices = hidden_html()

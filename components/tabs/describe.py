@@ -38,7 +38,7 @@ EMPTY = "Choose a picture and ask about it: what is there, how many, which colou
 
 
 class Controls:
-    """What a visitor sets for captions and conversations."""
+    """Input components for captions and conversations."""
 
     def __init__(self) -> None:
         self.image = gr.Image(
@@ -57,7 +57,7 @@ class Controls:
 
 
 class CaptionPanel:
-    """What a visitor sets and gets in the Caption tab."""
+    """Input and output components of the Caption tab."""
 
     def __init__(self) -> None:
         self.prompt = gr.Textbox(

@@ -59,7 +59,7 @@ FILES = (
 
 
 class Controls:
-    """What a visitor sets."""
+    """Input components of the tab."""
 
     def __init__(self) -> None:
         self.archive = gr.File(label="A zip with one folder for each class", height=150)
@@ -87,7 +87,7 @@ class Controls:
 
 
 class Results:
-    """What a visitor gets."""
+    """Output components of the tab."""
 
     def __init__(self) -> None:
         self.figures = gr.HTML(EMPTY, padding=False)

@@ -41,7 +41,7 @@ EMPTY = paragraph("Choose a video, write texts, press Match. Or start with one o
 
 
 class Controls:
-    """What a visitor sets."""
+    """Input components of the tab."""
 
     def __init__(self) -> None:
         self.video = Player(label="Video", height=300, sources=["upload"])
@@ -63,7 +63,7 @@ class Controls:
 
 
 class Results:
-    """What a visitor gets."""
+    """Output components of the tab."""
 
     def __init__(self) -> None:
         self.notices = hidden_html()

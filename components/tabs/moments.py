@@ -52,7 +52,7 @@ EMPTY = paragraph(
 
 
 class Controls:
-    """What a visitor sets."""
+    """Input components of the tab."""
 
     def __init__(self) -> None:
         self.videos = gr.File(label="Videos", file_count="multiple", height=160)
@@ -82,7 +82,7 @@ class Controls:
 
 
 class Results:
-    """What a visitor gets. `found` holds file, start and end of each moment; `chosen` is one."""
+    """Output components of the tab. `found` holds file, start and end of each moment; `chosen` is one."""
 
     def __init__(self) -> None:
         self.notices = hidden_html()

@@ -80,7 +80,7 @@ NAMES_SHOWN = 500
 
 
 class Controls:
-    """What a visitor sets: files of the index, and what to search for."""
+    """Input components: files of the index, and the query."""
 
     def __init__(self) -> None:
         self.files = gr.File(label="Pictures and videos", file_count="multiple", height=150)

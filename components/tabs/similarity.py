@@ -35,7 +35,7 @@ EMPTY = paragraph(
 
 
 class Controls:
-    """What a visitor sets."""
+    """Input components of the tab."""
 
     def __init__(self) -> None:
         with gr.Group():
@@ -71,7 +71,7 @@ class Controls:
 
 
 class Results:
-    """What a visitor gets."""
+    """Output components of the tab."""
 
     def __init__(self) -> None:
         self.notices = hidden_html()

@@ -56,7 +56,7 @@ HOW_IT_LOOKS = (
 
 
 class Controls:
-    """What a visitor sets, and what the page shows of the video."""
+    """Input components, and what the page shows of the video."""
 
     def __init__(self) -> None:
         self.video = Player(label="Video", height=320, sources=["upload"])

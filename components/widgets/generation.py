@@ -77,13 +77,9 @@ class GenerationControls:
         Raises:
             InputError: a value is out of its range.
         """
-        return GenerationOptions(
-            max_new_tokens=values[self.max_new_tokens],
-            num_beams=1 if self.num_beams is None else values[self.num_beams],
-            temperature=values[self.temperature],
-            top_p=values[self.top_p],
-            seed=values[self.seed],
-        )
+        beams = 1 if self.num_beams is None else values[self.num_beams]
+        others = [values[each] for each in (self.temperature, self.top_p, self.seed)]
+        return GenerationOptions(values[self.max_new_tokens], beams, *others)
 
 
 def wire_longest(settings: GenerationControls, model: gr.Dropdown, page: gr.Blocks) -> None:

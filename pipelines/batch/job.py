@@ -18,10 +18,9 @@ from pipelines.core.errors import PipelineError
 from pipelines.core.options import GenerationOptions
 from pipelines.core.spec import ModelSpec
 from pipelines.media.archive import open_inputs
-from pipelines.media.inputs import Inputs, Skipped
+from pipelines.media.inputs import Inputs, Skipped, touch
 from pipelines.media.thumbnails import input_thumbnail
 from pipelines.serving.store import PipelineStore
-from pipelines.serving.work_dir import touch
 
 #: Seconds between two updates of the gallery, and the longest side of its images in pixels.
 _EVERY_S = 1.0

@@ -13,7 +13,7 @@ MIN_TEMPERATURE = 1e-4
 MAX_SEED = 2**32 - 1
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class GenerationOptions:
     """Options of text generation.
 

@@ -279,7 +279,7 @@ def follow(store: PipelineStore, request: EvaluationRequest) -> Iterator[Stage |
     """Do an evaluation; closing the iterator ends it.
 
     Yields:
-        The progress, None several times a second as a sign of life, and the result at last.
+        The progress, None several times a second as a heartbeat, and the result at last.
 
     Raises:
         PipelineError: the zip cannot be used, or the model is not available.

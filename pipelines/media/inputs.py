@@ -5,7 +5,8 @@ import re
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -286,3 +287,10 @@ def _read_regular(path: Path, max_bytes: int, what: str) -> bytes:
             limit=max_bytes / 1e6,
         )
     return data
+
+
+def touch(paths: Iterable[Path]) -> None:
+    """Make files count as new, so that the sweep spares them; files that are gone are skipped."""
+    for path in paths:
+        with suppress(OSError):
+            os.utime(path)

@@ -37,7 +37,7 @@ class Description:
 
 @dataclass(frozen=True, kw_only=True)
 class TextDelta:
-    """A piece of a text in the making; the last one, perhaps empty, has the complete result."""
+    """A piece of a text being generated; the last one, perhaps empty, has the complete result."""
 
     text: str
     result: Description | None = None

@@ -58,7 +58,7 @@ class VideoAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerDelta:
-    """A piece of an answer in the making; the texts joined in order are the answer.
+    """A piece of an answer being generated; the texts joined in order are the answer.
 
     Attributes:
         step: progress of reading the video, during that phase.
@@ -158,7 +158,7 @@ class VideoChatModel(ABC):
         can: faster on long videos.
 
         Yields:
-            Deltas, the last one with the `VideoAnswer`; empty ones as signs of life.
+            Deltas, the last one with the `VideoAnswer`; empty ones as heartbeats.
 
         Raises:
             InputError: no question, a malformed history, a part outside the video, or an option

@@ -1,1 +1,1 @@
-"""Search in one's own pictures and videos: an index on LanceDB, filled and asked by models."""
+"""Search in one's own pictures and videos: an index on LanceDB, whose vectors come from models."""

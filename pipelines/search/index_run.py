@@ -18,6 +18,7 @@ from pipelines.core.messages import Message
 from pipelines.core.results import Embeddings, FileKind
 from pipelines.core.text import replace_surrogates
 from pipelines.media.images import NamedImage
+from pipelines.media.inputs import touch
 from pipelines.media.thumbnails import thumbnail
 from pipelines.models.notes import VIDEO_LOST, lost_frames_notes
 from pipelines.models.search_query import FileVectors, WindowBatch
@@ -26,7 +27,6 @@ from pipelines.search.kinds import SearchKind, kind_of
 from pipelines.search.results import FileOutcome, IndexedFile, Outcome
 from pipelines.search.tables import IndexUnavailable, VectorTables
 from pipelines.serving.store import PipelineStore
-from pipelines.serving.work_dir import touch
 
 #: Pictures of a turn at the device, and seconds of a turn for a video.
 PICTURES_A_TURN = 8

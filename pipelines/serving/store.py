@@ -274,12 +274,6 @@ class PipelineStore:
         with self._lock:
             return sorted(self._slots, key=lambda key: self._slots[key].last_used)
 
-    def unload_all(self) -> None:
-        """Unload every model without a lease."""
-        with self._lock:
-            for key in [key for key, slot in self._slots.items() if not slot.leases]:
-                self._slots.pop(key).pipeline.unload()
-
     def unload_idle(self, idle_s: float) -> list[str]:
         """Unload the models without a use for `idle_s` seconds; return their keys."""
         latest = time.monotonic() - idle_s

@@ -40,7 +40,7 @@ def prefetch_video(
     not fit.
 
     Yields:
-        The progress, or the problem; None as a sign of life.
+        The progress, or the problem; None as a heartbeat.
     """
 
     def work(emit: Callable[[VideoPrefetch], None], cancel: CancelToken) -> None:

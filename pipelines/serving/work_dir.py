@@ -94,13 +94,6 @@ def sweep(folder: Path, keep_s: float, public: Public = frozenset(), now: float 
     return deleted
 
 
-def touch(paths: Iterable[Path]) -> None:
-    """Make files count as new, so that the sweep spares them; files that are gone are skipped."""
-    for path in paths:
-        with suppress(OSError):
-            os.utime(path)
-
-
 def _is_old(path: Path, oldest: float) -> bool:
     """Compare the later of both times: a copy keeps the modification time of its original."""
     with suppress(OSError):

@@ -39,7 +39,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineStore]:
         Settings(models="bundled", device="cpu", dtype="float32", cache_dir=cache, offline=True)
     )
     yield store
-    store.unload_all()
+    store.unload_idle(0.0)
 
 
 def evaluate(store: PipelineStore, path: Path, **options: Any) -> Evaluation:

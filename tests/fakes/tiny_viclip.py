@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
+from demo_models.training.viclip.model import save_viclip
 from pipelines.models.viclip.configuration_viclip import ViClipConfig
-from pipelines.models.viclip.conversion_viclip import save_viclip
 from pipelines.models.viclip.modeling_viclip import ViClipModel
 from pipelines.weights.locate import BUNDLE
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from demo_models.training.videochat.model import original_tensors
 from pipelines.models.videochat_flash.configuration_videochat_flash import parse_config
-from pipelines.models.videochat_flash.conversion_videochat_flash import original_tensors
 from pipelines.models.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
 from pipelines.weights.locate import BUNDLE
 from tests.fakes.tiny_viclip import make_bundle as make_viclip_bundle

@@ -180,7 +180,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineStore]:
         Settings(models="bundled", device="cpu", dtype="float32", cache_dir=cache, offline=True)
     )
     yield store
-    store.unload_all()
+    store.unload_idle(0.0)
 
 
 def test_the_probabilities_of_a_classification_are_the_probes(

@@ -55,7 +55,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PipelineStore]:
     )
     store = PipelineStore(settings)
     yield store
-    store.unload_all()
+    store.unload_idle(0.0)
 
 
 @pytest.fixture
@@ -409,7 +409,7 @@ def test_a_video_of_many_turns_goes_on_with_another_model(
     at_once = tables.nearest(tables.sample()[0], 100)
     assert len(at_once.contents) == 22
     indexes.forget(OWNER)
-    store.unload_all()
+    store.unload_idle(0.0)
     monkeypatch.setattr("pipelines.search.index_run.TURN_S", -1.0)
     monkeypatch.setattr("pipelines.models.viclip.encoding.ViClipEncoder.clips_per_batch", 8)
     turns = 0
@@ -422,7 +422,7 @@ def test_a_video_of_many_turns_goes_on_with_another_model(
         assert turns <= 3, "it begins anew"
         with turn(encoder, kind) as pipeline:
             yield pipeline
-        store.unload_all()
+        store.unload_idle(0.0)
 
     monkeypatch.setattr(Encoder, "_turn", counted)
     assert outcomes(add(store, indexes, kinds, [film])) == {film.name: "added"}

@@ -211,7 +211,7 @@ def test_the_budget_holds_and_nothing_in_use_is_dropped(
         assert not thread.is_alive()
     assert broken == []
     assert all(slot.leases == 0 for slot in store._slots.values())
-    store.unload_all()
+    store.unload_idle(0.0)
     assert sorted(FakePipeline.loads) == sorted(FakePipeline.unloads)
 
 

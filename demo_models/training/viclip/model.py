@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -15,7 +17,6 @@ from demo_models.training.tokenizers import MAX_TOKENS, clip_tokenizer
 from demo_models.training.viclip.data import NUM_FRAMES, motion_corpus
 from demo_models.world.scenes import IMAGE_PX
 from pipelines.models.viclip.configuration_viclip import ViClipConfig
-from pipelines.models.viclip.conversion_viclip import save_viclip
 from pipelines.models.viclip.modeling_viclip import ViClipAttention, ViClipModel
 from pipelines.models.viclip.processing_viclip import IMAGE_MEAN, IMAGE_STD
 
@@ -31,6 +32,9 @@ PATCH_PX = 8
 NUM_PATCHES = NUM_FRAMES * (IMAGE_PX // PATCH_PX) ** 2
 NUM_MERGES = 640
 CLIP_MEAN = CLIP_STD = 0.5
+
+#: Our name of a projection, which published files join with "_".
+_OUR_PROJECTION = re.compile(r"\.attn\.in_proj\.(weight|bias)$")
 
 
 def make_tokenizer(seed: int, num_texts: int) -> CLIPTokenizer:
@@ -154,3 +158,14 @@ def save_checkpoint(model: ViClipModel, tokenizer: CLIPTokenizer, out: Path, **f
     tokenizer.save_pretrained(out)
     scene = {"scene_bank": (), "scene_score": "cosine", "scene_threshold": -1.0}
     write_card(out, model, {**facts, **scene}, events=True)
+
+
+def save_viclip(model: ViClipModel, folder: Path) -> None:
+    """Write `config.json` and `model.safetensors` with the published names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.save_pretrained(folder)
+    state = {
+        _OUR_PROJECTION.sub(r".attn.in_proj_\1", name): tensor.contiguous().cpu()
+        for name, tensor in model.state_dict().items()
+    }
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 
 from demo_models.language.unanswerable import DONT_KNOW
@@ -14,7 +15,7 @@ from demo_models.training.tokenizers import QWEN2_END, QWEN2_PAD, qwen2_tokenize
 from demo_models.training.videochat.data import CLIP_FRAMES, NUM_FRAMES, PATCH_PX, SIDE_PX
 from demo_models.training.videochat.initialisation import NUM_BLOCKS, NUM_HEADS, WIDTH
 from pipelines.models.videochat_flash.configuration_videochat_flash import parse_config
-from pipelines.models.videochat_flash.conversion_videochat_flash import original_tensors
+from pipelines.models.videochat_flash.conversion_videochat_flash import model_origins
 from pipelines.models.videochat_flash.modeling_videochat_flash import VideoChatFlashModel
 
 MAX_TOKENS = 4096
@@ -121,3 +122,13 @@ def save_checkpoint(model: VideoChatFlashModel, tokenizer: Any, out: Path, **fac
     words = {"questions": EXAMPLE_QUESTIONS, "unknown_answer": DONT_KNOW}
     scene = {"scene_bank": [], "scene_score": "none", "scene_threshold": 0.0}
     write_card(out, model, {**facts, "frames": NUM_FRAMES, **words, **scene}, events=True)
+
+
+def original_tensors(model: VideoChatFlashModel) -> dict[str, torch.Tensor]:
+    """Return a model's weights with the names and shapes of the original files."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    tensors: dict[str, torch.Tensor] = {}
+    for ours, origin in model_origins(model).items():
+        parts = origin.split(parameters[ours].detach())
+        tensors |= {name: part.contiguous() for name, part in zip(origin.names, parts, strict=True)}
+    return tensors

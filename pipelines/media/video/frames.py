@@ -182,7 +182,7 @@ class VideoInfo:
     Attributes:
         start_s: presentation time of the first frame, often 0.0.
         duration_s: time from the first frame to the end of the last.
-        num_frames: number of decodable frames.
+        num_frames: number of frames in the index, including unreadable ones.
         average_fps: average frames per second; 0.0 for a single frame.
         rotation_deg: clockwise rotation that makes stored frames upright: 0, 90, 180 or 270.
         width_px: display width of an upright frame; `height_px` is its height.

@@ -123,7 +123,7 @@ def generate(model: Any, **inputs: Any) -> torch.Tensor:
 def stream_generation(
     work: Callable[[Callable[[Piece], None]], Result],
 ) -> Generator[Piece | None, None, Result]:
-    """Run `work` in a background thread; yield the pieces it emits, and None as a sign of life.
+    """Run `work` in a background thread; yield the pieces it emits, and None as a heartbeat.
 
     Closing the generator stops the computation within a layer and waits for its end.
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from pipelines.core.errors import WeightsError
 from pipelines.core.messages import Message
@@ -30,7 +30,6 @@ WEIGHT_KEYS = ("model", "module", "state_dict")
 #: Size of an attention head in both published models.
 HEAD_SIZE = 64
 
-_OUR_PROJECTION = re.compile(r"\.attn\.in_proj\.(weight|bias)$")
 _THEIR_PROJECTION = re.compile(r"\.attn\.in_proj_(weight|bias)$")
 
 State = dict[str, torch.Tensor]
@@ -71,17 +70,6 @@ def load_viclip(place: Path, *, dtype: torch.dtype = torch.float32) -> ViClipMod
     model.load_state_dict(state, strict=True, assign=True)
     result: ViClipModel = model.to(dtype).eval().requires_grad_(False)
     return result
-
-
-def save_viclip(model: ViClipModel, folder: Path) -> None:
-    """Write `config.json` and `model.safetensors` with the published names."""
-    folder.mkdir(parents=True, exist_ok=True)
-    model.config.save_pretrained(folder)
-    state = {
-        _OUR_PROJECTION.sub(r".attn.in_proj_\1", name): tensor.contiguous().cpu()
-        for name, tensor in model.state_dict().items()
-    }
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def read_state(file: Path) -> State:

@@ -104,7 +104,7 @@ class ViClipPipeline(Pipeline):
         end_s: float = 0.0,
         fit: str = "",
     ) -> Iterator[VideoMatch | None]:
-        """Match as `match` does; yield None as signs of life, then the result.
+        """Match as `match` does; yield None as heartbeats, then the result.
 
         Closing the stream stops the work within a batch of the model.
         """
@@ -164,7 +164,7 @@ class ViClipPipeline(Pipeline):
         """Compute and cache the vectors of all windows of videos in steps of a batch.
 
         An unreadable video is skipped; `moments` reports it. Closing the stream stops the work
-        within a batch of the model. None is yielded as a sign of life.
+        within a batch of the model. None is yielded as a heartbeat.
 
         Raises:
             InputError: there are too many windows.

@@ -23,7 +23,7 @@ MOST_MOMENTS = 100
 _BACKGROUND = 0.25
 
 #: Level of a moment's edges between background (0) and peak (1). For an ideal curve it would be
-#: 0.5; measured curves have broad feet.
+#: 0.5; measured curves have wide bases.
 _EDGE = 0.65
 
 Values = NDArray[np.float64]

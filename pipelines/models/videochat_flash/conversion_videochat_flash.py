@@ -197,16 +197,6 @@ def fill(
             setattr(module.get_submodule(owner), name, whole)
 
 
-def original_tensors(model: VideoChatFlashModel) -> dict[str, torch.Tensor]:
-    """Return a model's weights with the names and shapes of the original files."""
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    tensors: dict[str, torch.Tensor] = {}
-    for ours, origin in model_origins(model).items():
-        parts = origin.split(parameters[ours].detach())
-        tensors |= {name: part.contiguous() for name, part in zip(origin.names, parts, strict=True)}
-    return tensors
-
-
 def _check(
     parameters: Mapping[str, torch.Tensor], origins: Mapping[str, Origin], files: Files
 ) -> None:

@@ -37,7 +37,7 @@ def clip(folder: Path) -> Iterator[ClipPipeline]:
     store = open_store(folder, "float32", "shared")
     with store.use(KEY, "image-text") as pipeline:
         yield pipeline
-    store.unload_all()
+    store.unload_idle(0.0)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_text_is_the_same_in_any_company(
         store = open_store(folder, dtype, f"{cache}-{dtype}-{len(templates)}")
         with store.use(KEY, "image-text") as pipeline:
             vectors.append(pipeline.texts.vectors(texts, templates)[: len(LABELS)])
-        store.unload_all()
+        store.unload_idle(0.0)
     assert torch.equal(*vectors) if dtype == "bfloat16" else torch.allclose(*vectors, atol=1e-6)
 
 

@@ -41,7 +41,7 @@ def store(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pi
     settings = Settings(models_dir=folder, device="cpu", dtype="float32", cache_dir=cache)
     store = PipelineStore(settings)
     yield store
-    store.unload_all()
+    store.unload_idle(0.0)
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +279,7 @@ def test_a_packed_tower_agrees_with_float32(
                 (exact.pictures.encode(pictures), fast.pictures.encode(pictures)),
             ):
                 assert (a * b).sum(dim=-1).min().item() > 0.999
-    half.unload_all()
+    half.unload_idle(0.0)
 
 
 @pytest.mark.weights
