@@ -96,7 +96,7 @@ class BodyLimit:
         if progress.refusal and not progress.answering:
             if progress.more:
                 await _drop(receive)
-            await _answer(send, *progress.refusal, plain=path == UPLOAD_ROUTE)
+            await answer(send, *progress.refusal, plain=path == UPLOAD_ROUTE)
 
     async def _refusal(self, path: str, num_bytes: int) -> tuple[int, str] | None:
         """Return with which status and sentence a body is refused, or None.
@@ -136,7 +136,7 @@ async def _drop(receive: Any) -> None:
             continue
 
 
-async def _answer(send: Any, status: int, sentence: str, *, plain: bool) -> None:
+async def answer(send: Any, status: int, sentence: str, *, plain: bool) -> None:
     """Answer as Gradio's routes do; its page shows a `plain` answer as it is."""
     said = say(sentence)
     body = said if plain else json.dumps({"detail": said}, ensure_ascii=False)
