@@ -33,7 +33,7 @@ ATTEMPTS = """async (base) => {
     token: await ask("/gradio_api/token", {credentials: "include"}),
     run: await ask("/gradio_api/call/list_models", {...json, body}),
     plain: await ask("/gradio_api/call/list_models", {...plain, body}),
-    direct: await ask("/gradio_api/run/list_models", {...plain, body}),
+    direct: await ask("/gradio_api/run/list_models", {...json, body}),
     upload: await ask("/gradio_api/upload", {method: "POST", body: form}),
     blind: await ask("/gradio_api/upload", {method: "POST", body: form, mode: "no-cors"}),
   }
