@@ -72,7 +72,7 @@ def repeated_labels(folder: Path, work: Path, times: int) -> list[Row]:
         same = compare(lambda: clip.classify(images[0], names), theirs, times)
         fresh = compare(lambda: clip.classify(next(unseen), names), theirs, times)
         found = clip.classify(images[0], names)
-    store.unload_all()
+    store.unload_idle(0.0)
     what = f"repeated request with 100 labels, {{}}, ours in {dtype}, stock pipeline in float32"
     assert len(found.scores) == 100
     return [
@@ -90,7 +90,7 @@ def cold_bank(folder: Path, work: Path, number: int) -> Row:
         clip.texts.vectors(["warm up"], templates)
         ours = cpu_seconds(lambda: clip.texts.vectors(names, templates))
         dtype = clip.device.dtype
-    store.unload_all()
+    store.unload_idle(0.0)
     from transformers import AutoModel, AutoTokenizer
 
     model = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
@@ -133,7 +133,7 @@ def large_image(folder: Path, work: Path, times: int) -> Row:
     for clip, _, lease, store in runs.values():
         del clip
         lease.__exit__(None, None, None)
-        store.unload_all()
+        store.unload_idle(0.0)
     made = row("ViT-L/14, one image, prepacked bfloat16 / float32 (goal for AMX, cosine ≥ 0.999)",
                *best, 0.22, cosine=cosine)  # fmt: skip
     return {**made, "met": made["met"] and cosine >= 0.999}

@@ -20,6 +20,7 @@ from components.server.gradio_internals import (
     move_states_out,
 )
 from components.server.mcp import serve_agents
+from components.server.origins import OriginCheck
 from components.server.rate_limit import AccessRules
 from components.server.services import Services
 from components.server.sessions import forget_visits
@@ -84,7 +85,8 @@ def build_app(services: Services) -> Page:
     app.uploads = Uploads(services.store.settings)
     app.links = Links(services.store.settings)
     app.rules = AccessRules(services.store.settings.requests_per_minute)
-    app.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
+    # closed: Gradio's routes that answer beside the queue
+    app.queue(max_size=MAX_WAITING, default_concurrency_limit=1, api_open=False)
     return app
 
 
@@ -100,7 +102,11 @@ def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str
     """Return the arguments of `launch`; `routes` are served beside the page."""
     if settings.mcp:
         accept_mcp_bodies(MAX_JSON_BYTES)
-    around = [Middleware(LanguageMiddleware), Middleware(BodyLimit, settings=settings)]
+    around = [
+        Middleware(LanguageMiddleware),
+        Middleware(OriginCheck, settings=settings),
+        Middleware(BodyLimit, settings=settings),
+    ]
     return {
         "auth": [tuple(settings.auth.split(":", 1))] if settings.auth else None,
         "server_name": settings.host,

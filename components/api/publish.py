@@ -1,5 +1,7 @@
-"""Publication of the endpoints: typed methods of `components/api`, which check their input, lease
-a model, call it and format the result.
+"""Publication of the endpoints.
+
+They are typed methods of `components/api`, which check their input, lease a model, call it and
+format the result.
 
 Names, parameters and result fields are public: a change is a breaking change in the changelog,
 and `tests/components/api/test_contract.py` pins them.

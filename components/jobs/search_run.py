@@ -52,7 +52,7 @@ def search(
 
     Raises:
         InputError: there is no index under the key, or it was made with other models.
-        PipelineError: there is the model is not available, or the image of the query cannot be read.
+        PipelineError: the model is not available, or the image of the query is unreadable.
     """
     owner, found = owner_of(key), []
     texts = [query.text.strip()] if query.text else []

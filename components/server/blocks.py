@@ -32,7 +32,7 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 def show_errors(handler: Handler) -> Handler:
-    """Show a `PipelineError` with its own message, anything else as an internal error with a reference.
+    """Show a `PipelineError` with its message, others as internal errors with a reference.
 
     A browser gets a toast, a script an `AppError` with the same title and text. Generators stay
     generators: a plain wrapper would hand the client the generator object itself.

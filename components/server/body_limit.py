@@ -87,7 +87,7 @@ class BodyLimit:
         if progress.refusal and not progress.answering:
             if progress.more:
                 await _drop(receive)
-            await _answer(send, *progress.refusal, plain=path == UPLOAD_ROUTE)
+            await answer(send, *progress.refusal, plain=path == UPLOAD_ROUTE)
 
     async def _refusal(self, path: str, num_bytes: int) -> tuple[int, str] | None:
         """Return the status and message of the refusal of a body, or None.
@@ -123,7 +123,7 @@ async def _drop(receive: Any) -> None:
             continue
 
 
-async def _answer(send: Any, status: int, sentence: str, *, plain: bool) -> None:
+async def answer(send: Any, status: int, sentence: str, *, plain: bool) -> None:
     """Answer as Gradio's routes do; its page shows a `plain` answer as it is."""
     said = say(sentence)
     body = said if plain else json.dumps({"detail": said}, ensure_ascii=False)

@@ -7,6 +7,7 @@ that each exists in the pinned version and works as assumed here.
 import functools
 import time
 from abc import ABCMeta
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import anyio
@@ -15,7 +16,7 @@ from gradio import processing_utils, utils
 from gradio.component_meta import ComponentMeta
 from gradio.exceptions import ComponentProcessingError
 from gradio.queueing import Event, EventQueue, Queue
-from gradio.route_utils import get_fn
+from gradio.route_utils import CustomCORSMiddleware, get_fn
 from gradio.server_messages import ProcessCompletedMessage
 from gradio.state_holder import SessionState, StateHolder
 from gradio.utils import LRUCache, error_payload
@@ -134,6 +135,18 @@ def forbid_fetching() -> None:
     processing_utils.async_ssrf_protected_download = _refuse
     processing_utils.async_ssrf_protected_get = _refuse
     processing_utils.sh.async_validate_url = _refuse
+
+
+def restrict_origins(allows: Callable[[Any], bool]) -> None:
+    """Have Gradio's CORS headers admit an origin only if `allows(headers)` does.
+
+    Gradio itself admits every origin with credentials, unless it is asked as localhost.
+    """
+
+    def is_valid_origin(self: CustomCORSMiddleware, request_headers: Any) -> bool:
+        return allows(request_headers)
+
+    CustomCORSMiddleware.is_valid_origin = is_valid_origin  # type: ignore[method-assign]
 
 
 def hash_link(link: str) -> str:

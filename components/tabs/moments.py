@@ -82,7 +82,7 @@ class Controls:
 
 
 class Results:
-    """Output components of the tab. `found` holds file, start and end of each moment; `chosen` is one."""
+    """Output components. `found` holds file, start and end of each moment; `chosen` is one."""
 
     def __init__(self) -> None:
         self.notices = hidden_html()

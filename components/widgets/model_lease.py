@@ -40,14 +40,14 @@ class Lease:
         prepare: Callable[[Any], Iterator[Step | None]] | None = None,
         progress: gr.Progress | None = None,
     ) -> Iterator[Sign]:
-        """Wait for the model, yielding `sign` a few times a second: so that a handler can be cancelled there.
+        """Wait for the model, yielding `sign` a few times a second: there a handler can be cancelled.
 
         Then do the steps of `prepare(pipeline)`, yielding `sign` after each and showing how far
         they are as `progress`.
 
         The progress of the request, on a page and in a script, says what it waits for. The weights
         are fetched before the request has a turn on the device, so that a download blocks nobody
-        else. A request that is ended releases everything at once, whatever is imported or loaded meanwhile.
+        else. A request that is ended releases everything at once, whatever is being loaded.
 
         Raises:
             WeightsError, MemoryLimitError: the model is not available.

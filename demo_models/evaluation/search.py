@@ -74,7 +74,7 @@ def cases(folder: Path, scenes: list[Scene]) -> list[Case]:
         for pair in pairs:
             truth = np.array([pair in each for each in held])
             found.append(_case(clip, indexes, kind, " ".join(pair), truth))
-    store.unload_all()
+    store.unload_idle(0.0)
     return found
 
 

@@ -51,6 +51,7 @@ class Settings:
         remotes: remote models with their keys; flags `--remote`, `--remotes-file`.
         endpoint: address of the hub, `HF_ENDPOINT`.
         offline: whether `HF_HUB_OFFLINE` is set.
+        framed: whether another site shows the page in a frame, as the hub does with a Space.
     """
 
     models: ModelChoice = _flag(
@@ -105,6 +106,17 @@ class Settings:
         "login of visitors; as SEESAY_AUTH it stays out of the process list",
         metavar="USER:PASSWORD",
     )
+    allowed_hosts: tuple[str, ...] = _flag(
+        (),
+        "names under which the app answers, beside loopback names; default: loopback names only "
+        "if it listens on loopback, else any name; * for any",
+        metavar="NAME",
+    )
+    allowed_origins: tuple[str, ...] = _flag(
+        (),
+        "other web sites whose pages may use the app, such as https://example.org; * for any",
+        metavar="ORIGIN",
+    )
     requests_per_minute: int = _flag(
         0,
         "most requests to models from one address per minute; 0 for no limit",
@@ -122,6 +134,7 @@ class Settings:
     remotes: tuple[Remote, ...] = ()
     endpoint: str = HUB_ENDPOINT
     offline: bool = False
+    framed: bool = False
 
     @property
     def is_mirror(self) -> bool:
@@ -153,6 +166,7 @@ def read_settings(
     values = vars(parser.parse_args(_from_environment(env, parser) + list(argv)))
     if problem := _problem(values):
         parser.error(problem)
+    values = {name: tuple(one) if isinstance(one, list) else one for name, one in values.items()}
     flags, file = values.pop("remote") or (), values.pop("remotes_file")
     try:
         values["remotes"] = read_remotes(flags, file, env, taken=taken)
@@ -160,6 +174,7 @@ def read_settings(
         parser.error(f"--remote: {error}")
     values["endpoint"] = env.get("HF_ENDPOINT", "").rstrip("/") or HUB_ENDPOINT
     values["offline"] = env.get("HF_HUB_OFFLINE", "").lower() in _YES
+    values["framed"] = bool(env.get("SPACE_ID"))
     return Settings(**values)
 
 
@@ -201,6 +216,8 @@ def _options(one: Field[Any]) -> dict[str, Any]:
     options: dict[str, Any] = {"help": one.metadata["help"]}
     if one.type is bool:
         return options | {"action": argparse.BooleanOptionalAction}
+    if isinstance(one.default, tuple):
+        return options | {"nargs": "+", "metavar": one.metadata["metavar"]}
     if isinstance(one.type, type):
         return options | {"type": one.type, "metavar": one.metadata["metavar"]}
     choices = get_args(one.type)
@@ -225,6 +242,9 @@ def _from_environment(env: Mapping[str, str], parser: argparse.ArgumentParser) -
         flag, name = action.option_strings[0], f"SEESAY_{action.dest.upper()}"
         value = env.get(name, "")
         if action.nargs != 0:
+            if action.nargs == "+":
+                found += [flag, *value.split()] if value else []
+                continue
             given = value.split() if action.dest == "remote" else [value] * bool(value)
             found += [f"{flag}={one}" for one in given]
         elif value.lower() in _YES | _NO:

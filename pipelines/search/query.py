@@ -80,8 +80,8 @@ def without_overlaps(
 def fold(vectors: Vectors, *, alike: float = ALIKE) -> list[list[int]]:
     """Group near-duplicates among (N, D) unit vectors, best first.
 
-    A vector joins the first group whose first vector has a cosine of at least `alike` with it. Returns
-    groups of positions; the first of each stands for the others.
+    A vector joins the first group whose first vector has a cosine of at least `alike` with it.
+    Returns groups of positions; the first of each stands for the others.
     """
     groups: list[list[int]] = []
     heads: list[int] = []

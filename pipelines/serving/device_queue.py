@@ -31,8 +31,7 @@ class DeviceQueue:
     first request of each visitor before the second of any other; requests that take milliseconds
     are only counted. Long runs have it batch by batch: one batch at a time, the run that has waited
     longest first, and none while a request runs or waits, except after `MAX_WAIT_S`. The visitor is
-    that of `core.visitor.current_visitor` in the waiting thread; a thread without one counts as another
-    visitor.
+    the `current_visitor` of the waiting thread; a thread without one counts as another visitor.
 
     Any thread may enter or leave the contexts. `cancel` ends their wait with `Cancelled`.
     """

@@ -32,11 +32,11 @@ at_both_widths = pytest.mark.parametrize("width", [1280, 390])
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """Run a Chromium for the length of the block."""
+def chromium(*flags: str) -> Iterator[Browser]:
+    """Run a Chromium for the length of the block; of two equal flags the last counts."""
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        browser = playwright.chromium.launch(executable_path=found, args=[*FLAGS, *flags])
         try:
             yield browser
         finally:

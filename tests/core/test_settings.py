@@ -74,7 +74,7 @@ def test_a_space_listens_on_every_address() -> None:
 
 
 #: Set by variables that others share, or by several flags at once.
-OWN_WAY = {"endpoint", "offline", "remotes"}
+OWN_WAY = {"endpoint", "offline", "remotes", "framed"}
 
 
 def test_every_field_can_be_set_by_flag_and_by_variable(tmp_path: Path) -> None:
@@ -93,7 +93,8 @@ def test_every_field_can_be_set_by_flag_and_by_variable(tmp_path: Path) -> None:
         "index_hours": (1.5, 0.0),
     }  # fmt: skip
     switches = {"mcp", "metrics"}
-    assert set(values) | switches == {f.name for f in fields(Settings)} - OWN_WAY
+    lists = {"allowed_hosts", "allowed_origins"}
+    assert set(values) | switches | lists == {f.name for f in fields(Settings)} - OWN_WAY
     default = read_settings([], {})
     for name, (first, second) in values.items():
         flag, variable = "--" + name.replace("_", "-"), f"SEESAY_{name.upper()}"
@@ -102,6 +103,14 @@ def test_every_field_can_be_set_by_flag_and_by_variable(tmp_path: Path) -> None:
         assert getattr(read_settings([flag, str(second)], env), name) == second
         assert getattr(read_settings([f"{flag}={second}"], {}), name) == second
         assert read_settings([], {variable: ""}) == default, "empty is not set"
+
+
+@pytest.mark.parametrize("name", ["allowed_hosts", "allowed_origins"])
+def test_several_values_are_separated_by_blanks(name: str) -> None:
+    flag, variable = "--" + name.replace("_", "-"), f"SEESAY_{name.upper()}"
+    assert getattr(read_settings([], {variable: "a b"}), name) == ("a", "b")
+    assert getattr(read_settings([flag, "c", "d"], {variable: "a b"}), name) == ("c", "d")
+    assert getattr(read_settings([], {variable: ""}), name) == ()
 
 
 @pytest.mark.parametrize("name", ["mcp", "metrics"])

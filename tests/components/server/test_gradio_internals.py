@@ -9,6 +9,7 @@ import gradio as gr
 import pytest
 from gradio import processing_utils, routes
 from gradio.data_classes import PredictBodyInternal
+from gradio.route_utils import CustomCORSMiddleware
 from starlette.requests import Request
 from starlette.testclient import TestClient
 
@@ -83,6 +84,7 @@ def test_every_attribute_is_there(page: gr.Blocks) -> None:
         (gr.Blocks.postprocess_data, "self block_fn predictions state"),
         (processing_utils.async_ssrf_protected_download, "url cache_dir"),
         (processing_utils.async_ssrf_protected_get, "url"),
+        (CustomCORSMiddleware.is_valid_origin, "self request_headers"),
         (StateHolder.delete_state, "self session_id expired_only"),
     ],
 )
