@@ -8,6 +8,7 @@ only answers under a loopback name or address, so that no foreign name can be bo
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,7 +36,7 @@ class OriginCheck:
             [ANY] if open_to_all else (origin.lower() for origin in settings.allowed_origins)
         )
         self._loopback_only = is_loopback(settings.host)
-        self._framed = settings.framed
+        self._keeps_cookies = bool(settings.auth) and not settings.framed
         restrict_origins(self.allows)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -50,7 +51,7 @@ class OriginCheck:
         elif refusal:
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await self.app(scope, receive, send if self._framed else _same_site(send))
+            await self.app(scope, receive, _same_site(send) if self._keeps_cookies else send)
 
     def _refusal(self, headers: Headers) -> str:
         host = host_name(headers.get("host", ""))
@@ -86,6 +87,7 @@ class OriginCheck:
         return page is not None and page in [_address(f"{scheme}://{host}") for host in hosts]
 
 
+@lru_cache
 def host_name(host: str) -> str:
     """Return the name in a Host header, in lower case, without port, brackets and final dot."""
     try:
@@ -94,6 +96,7 @@ def host_name(host: str) -> str:
         return ""
 
 
+@lru_cache
 def is_loopback(host: str) -> bool:
     """Return whether a name or address always means this machine."""
     name = host.lower().strip("[]").rstrip(".")

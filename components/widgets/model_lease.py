@@ -40,7 +40,7 @@ class Lease:
         prepare: Callable[[Any], Iterator[Step | None]] | None = None,
         progress: gr.Progress | None = None,
     ) -> Iterator[Sign]:
-        """Wait for the model, yielding `sign` a few times a second: there a handler can be cancelled.
+        """Wait for the model; yield `sign` a few times a second, where a handler can be cancelled.
 
         Then do the steps of `prepare(pipeline)`, yielding `sign` after each and showing how far
         they are as `progress`.

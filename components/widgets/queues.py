@@ -5,8 +5,9 @@ from typing import Any
 
 #: For work that takes the device for seconds (text generation). Its requests are all admitted,
 #: since some wait for a download meanwhile, or for a server; a lease gives the others the device
-#: one after the other. Which model is asked for is an argument, so servers have no queue of their own:
-#: `RemoteModels.visitor` and `pipelines.weights.locate` leave a quarter of the places to the rest.
+#: one after the other. Which model is asked for is an argument, so servers have no queue of their
+#: own: `RemoteModels.visitor` and `pipelines.weights.locate` leave a quarter of the places to the
+#: rest.
 DEVICE_QUEUE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 64}
 
 #: For batches of thousands of images, which take turns at the device batch by batch and let
