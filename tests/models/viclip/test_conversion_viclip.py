@@ -15,11 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from demo_models.training.viclip.model import save_viclip
 from pipelines.core.errors import WeightsError
 from pipelines.models.viclip.conversion_viclip import (
     find_weights,
     load_viclip,
-    save_viclip,
     strip_prefixes,
 )
 from pipelines.models.viclip.modeling_viclip import ViClipModel

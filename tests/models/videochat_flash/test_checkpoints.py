@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from demo_models.training.videochat.model import original_tensors
 from pipelines.compute.packed_linear import can_pack, pack_linear
 from pipelines.core.errors import WeightsError
 from pipelines.models.videochat_flash.configuration_videochat_flash import (
@@ -18,7 +19,6 @@ from pipelines.models.videochat_flash.configuration_videochat_flash import (
 from pipelines.models.videochat_flash.conversion_videochat_flash import (
     load_model,
     model_origins,
-    original_tensors,
 )
 from pipelines.models.videochat_flash.kv_cache import KeyValues
 from pipelines.models.videochat_flash.modeling_language import prefill
