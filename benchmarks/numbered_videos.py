@@ -1,5 +1,6 @@
 """Videos for benchmarks, among them ones whose frames show their own number."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -117,6 +118,7 @@ def make(path: Path, kind: Kind, num_frames: int, height: int, width: int) -> Pa
     """Write a video of 30 frames a second, `num_frames` of which are shown."""
     background = texture(height, width)
     target = path.with_stem(f"{path.stem}-whole") if kind.hidden else path
+    scheduling = os.sched_getscheduler(0), os.sched_getparam(0)
     with av.open(str(target), "w") as container:
         stream: Any = container.add_stream(kind.codec, rate=30, options=kind.options)
         stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
@@ -132,6 +134,7 @@ def make(path: Path, kind: Kind, num_frames: int, height: int, width: int) -> Pa
             frame.time_base = Fraction(1, ticks)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    os.sched_setscheduler(0, *scheduling)  # the AV1 encoder makes this thread real-time
     if kind.hidden:
         _hide(target, path, kind.hidden / 30)
         target.unlink()

@@ -29,6 +29,9 @@ from tests.support.app_process import RunningApp, serve  # noqa: E402
 #: Seconds after which an answer counts as hanging.
 HANG_S = 60.0
 
+#: Scheduling policy of a process that nobody has changed.
+SCHEDULING = getattr(os, "SCHED_OTHER", 0)
+
 LOOPBACK = ("127.", "::1", "localhost")
 
 
@@ -42,6 +45,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         starters = {"serve", "bundled_app"} & set(dir(getattr(item, "module", None)))
         if starters or apps & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.long)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Fail a test that leaves this process real-time; see `tests.fakes.videos.same_scheduling`."""
+    if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) != SCHEDULING:
+        os.sched_setscheduler(0, SCHEDULING, os.sched_param(0))
+        pytest.fail("The test changed the scheduling policy of its process.")
 
 
 @pytest.fixture(scope="session", autouse=True)

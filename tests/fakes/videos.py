@@ -1,6 +1,8 @@
 """Small videos made on the spot; each frame carries its number as 16 black or white squares."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,23 @@ def numbers_of(pictures: np.ndarray) -> list[int]:
     return [number_of(picture) for picture in pictures]
 
 
+@contextmanager
+def same_scheduling() -> Iterator[None]:
+    """Restore the scheduling policy of this thread after the block.
+
+    The AV1 encoder makes the thread that opens it real-time if it may. Processes that are started
+    later inherit that, and two of them that wait for others in a loop take the whole machine.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, *before)
+
+
 def encode(
     path: Path,
     codec: str,
@@ -58,7 +77,7 @@ def encode(
     size: tuple[int, int] = (HEIGHT, WIDTH),
 ) -> Path:
     """Write numbered frames at `times` (in 1/`ticks` s), the decoder's choice of container."""
-    with av.open(str(path), "w", options=container_options or {}) as container:
+    with same_scheduling(), av.open(str(path), "w", options=container_options or {}) as container:
         stream: Any = container.add_stream(codec, rate=FPS, options=options or {})
         stream.height, stream.width = size
         stream.pix_fmt = {"mjpeg": "yuvj420p", "gif": "rgb8"}.get(codec, "yuv420p")
