@@ -24,7 +24,7 @@ TABLE = ROOT / "assets" / "languages" / "zh.json"
 #: Modules whose texts do not reach a visitor: commands, and what the owner of a server reads.
 NOT_SHOWN = re.compile(
     r"components/(server/(mcp|docstrings|health|prometheus|gradio_internals)|widgets/theme)\.py"
-    r"|pipelines/(caption_folder|index_folder|batch/ray_.*|core/(settings|spec)|doctor/.*)\.py"
+    r"|pipelines/(caption_folder|index_folder|serving/command|batch/ray_.*|core/(settings|spec)|doctor/.*)\.py"
 )
 
 #: Modules of which only messages and errors do; their other strings are for programs and models.
