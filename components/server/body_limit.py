@@ -29,7 +29,7 @@ _ROOM_S = 1.0
 _DROP_S = 5.0
 
 #: Methods of requests whose body is not read.
-_WITHOUT = frozenset({"GET", "HEAD", "OPTIONS"})
+WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class _Refused(MultiPartException):
@@ -58,7 +58,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
-        if scope["type"] != "http" or scope["method"] in _WITHOUT:
+        if scope["type"] != "http" or scope["method"] in WITHOUT_BODY:
             await self.app(scope, receive, send)
             return
         path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
@@ -86,7 +86,7 @@ class BodyLimit:
                 await self.app(scope, bounded, unless_refused)
         if progress.refusal and not progress.answering:
             if progress.more:
-                await _drop(receive)
+                await discard_rest(receive)
             await answer(send, *progress.refusal, plain=path == UPLOAD_ROUTE)
 
     async def _refusal(self, path: str, num_bytes: int) -> tuple[int, str] | None:
@@ -117,7 +117,8 @@ class BodyLimit:
         return self._no_room
 
 
-async def _drop(receive: Any) -> None:
+async def discard_rest(receive: Any) -> None:
+    """Read and drop the rest of a body for some seconds, so that its sender sees the answer."""
     with anyio.move_on_after(_DROP_S):
         while (await receive()).get("more_body"):
             continue

@@ -8,13 +8,14 @@ only answers under a loopback name or address, so that no foreign name can be bo
 
 import ipaddress
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 
-from components.server.body_limit import answer
+from components.server.body_limit import WITHOUT_BODY, answer, discard_rest
 from components.server.gradio_internals import restrict_origins
 from pipelines.core.messages import Message
 from pipelines.core.settings import Settings
@@ -30,13 +31,16 @@ class OriginCheck:
 
     def __init__(self, app: Any, settings: Settings) -> None:
         self.app = app
-        self._hosts = frozenset(host.lower() for host in settings.allowed_hosts)
+        self._hosts = frozenset(
+            one if one == ANY else host_name(one) for one in settings.allowed_hosts
+        )
         open_to_all = settings.framed and not settings.auth  # a public Space
         self._origins = frozenset(
             [ANY] if open_to_all else (origin.lower() for origin in settings.allowed_origins)
         )
         self._loopback_only = is_loopback(settings.host)
-        self._keeps_cookies = bool(settings.auth) and not settings.framed
+        # pages of other sites that may use the app, or show it in a frame, need the cookies too
+        self._same_site = bool(settings.auth) and not (settings.framed or self._origins)
         restrict_origins(self.allows)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -47,11 +51,13 @@ class OriginCheck:
         headers = Headers(scope=scope)
         refusal = self._refusal(headers)
         if refusal and scope["type"] == "http":
+            if scope["method"] not in WITHOUT_BODY:
+                await discard_rest(receive)
             await answer(send, 403, refusal, plain=scope["method"] == "GET")
         elif refusal:
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await self.app(scope, receive, _same_site(send) if self._keeps_cookies else send)
+            await self.app(scope, receive, _same_site(send) if self._same_site else send)
 
     def _refusal(self, headers: Headers) -> str:
         host = host_name(headers.get("host", ""))
@@ -71,9 +77,10 @@ class OriginCheck:
         return ""
 
     def _knows(self, host: str) -> bool:
-        if self._hosts:
-            return ANY in self._hosts or host in self._hosts or is_loopback(host)
-        return not self._loopback_only or is_loopback(host)
+        if is_loopback(host) or ANY in self._hosts or host in self._hosts:
+            return True
+        # no foreign name can be bound to an address: probes and the launch itself use one
+        return not self._loopback_only and (not self._hosts or _is_address(host))
 
     def allows(self, headers: Headers) -> bool:
         """Return whether a request comes from the app's own page, no page, or an allowed one."""
@@ -82,9 +89,9 @@ class OriginCheck:
             return True
         page = _address(origin)
         # a page of another site cannot set the second header: its request would need a preflight
-        hosts = [headers[name] for name in ("host", "x-forwarded-host") if name in headers]
+        hosts = [headers.get("host", ""), headers.get("x-forwarded-host", "").partition(",")[0]]
         scheme = origin.partition(":")[0]
-        return page is not None and page in [_address(f"{scheme}://{host}") for host in hosts]
+        return page is not None and page in [_address(f"{scheme}://{one.strip()}") for one in hosts]
 
 
 @lru_cache
@@ -102,10 +109,13 @@ def is_loopback(host: str) -> bool:
     name = host.lower().strip("[]").rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+    return _is_address(name) and ipaddress.ip_address(name).is_loopback
+
+
+def _is_address(host: str) -> bool:
+    with suppress(ValueError):
+        return bool(ipaddress.ip_address(host))
+    return False
 
 
 def _address(url: str) -> tuple[str, int] | None:

@@ -243,7 +243,8 @@ def _from_environment(env: Mapping[str, str], parser: argparse.ArgumentParser) -
         value = env.get(name, "")
         if action.nargs != 0:
             if action.nargs == "+":
-                found += [flag, *value.split()] if value else []
+                several = value.replace(",", " ").split()
+                found += [flag, *several] if several else []
                 continue
             given = value.split() if action.dest == "remote" else [value] * bool(value)
             found += [f"{flag}={one}" for one in given]

@@ -212,15 +212,15 @@ class PipelineStore:
         self, spec: ModelSpec, cancel: CancelToken = NEVER, wait_s: float | None = None
     ) -> Iterator[Any]:
         """Yield the pipeline of a resolved spec; see `use`."""
-        if spec.remote is not None:
-            with self.counted(spec.key):
+        with self.counted(spec.key):
+            if spec.remote is not None:
                 yield self.remotes.of(spec)
-            return
-        slot = self._lease_loaded(spec) or self._lease(
-            spec, cancel, LEASE_WAIT_S if wait_s is None else wait_s
-        )
-        with self._using(slot) as pipeline:
-            yield pipeline
+                return
+            slot = self._lease_loaded(spec) or self._lease(
+                spec, cancel, LEASE_WAIT_S if wait_s is None else wait_s
+            )
+            with self._using(slot) as pipeline:
+                yield pipeline
 
     def try_use(self, spec: ModelSpec) -> AbstractContextManager[Any] | None:
         """Return a context that yields the pipeline if it is loaded, else None; never waits.
@@ -228,7 +228,12 @@ class PipelineStore:
         The context holds a lease already, so it must be entered.
         """
         slot = self._lease_loaded(spec)
-        return None if slot is None else self._using(slot)
+        return None if slot is None else self._counted_use(slot)
+
+    @contextmanager
+    def _counted_use(self, slot: _Slot) -> Iterator[Any]:
+        with self.counted(slot.pipeline.spec.key), self._using(slot) as pipeline:
+            yield pipeline
 
     def revision(self, spec: ModelSpec) -> str:
         """Return an identifier of a model's weights, see `weights_revision`."""
@@ -251,8 +256,7 @@ class PipelineStore:
         """Yield the pipeline of a leased slot, and release it after the block."""
         spec = slot.pipeline.spec
         try:
-            with self.counted(spec.key):
-                yield slot.pipeline
+            yield slot.pipeline
         except BaseException as error:
             if is_out_of_memory(error):
                 gc.collect()

@@ -1,5 +1,6 @@
 """Encoding of texts as unit vectors: templates, tokens, batches."""
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator, Sequence
@@ -86,7 +87,8 @@ def fill(template: str, label: str) -> str:
 TOKENS_PER_BATCH = 4096
 
 #: Bytes of the cached matrices of whole sets of texts, which repeat from request to request.
-MATRICES_BYTES = 64_000_000
+#: An entry takes this much beside its matrix.
+MATRICES_BYTES, ENTRY_BYTES = 64_000_000, 1000
 
 #: Prompts per step of `prepare`.
 PROMPTS_PER_STEP = 512
@@ -115,8 +117,8 @@ class TextEncoder:
         self._traits = traits
         self.max_tokens = traits.max_text_tokens
         self._kept = kept
-        self._matrices: LruCache[tuple[tuple[str, ...], tuple[str, ...]], torch.Tensor] = LruCache(
-            MATRICES_BYTES, lambda matrix: matrix.nbytes
+        self._matrices: LruCache[bytes, torch.Tensor] = LruCache(
+            MATRICES_BYTES, lambda matrix: matrix.nbytes + ENTRY_BYTES
         )
         self._device = threading.Lock()
         self._prefixes = PrefixReader(model) if PrefixReader.reads(model) else None
@@ -131,14 +133,10 @@ class TextEncoder:
         """
         if not texts:
             return torch.empty(0, 0)
-        asked = (tuple(texts), tuple(templates))
-        found = self._matrices.get(asked)
-        if found is None:
-            found = self._vectors(*asked)
-            self._matrices.put(asked, found)
-        return found
+        key = hashlib.blake2b(json.dumps([*templates, None, *texts]).encode()).digest()
+        return self._matrices.get_or_compute(key, lambda: self._vectors(texts, templates))
 
-    def _vectors(self, texts: tuple[str, ...], templates: tuple[str, ...]) -> torch.Tensor:
+    def _vectors(self, texts: Sequence[str], templates: Sequence[str]) -> torch.Tensor:
         def compute(positions: list[int]) -> torch.Tensor:
             prompts = [fill(t, texts[index]) for index in positions for t in templates]
             tokens = self._mark_prefixes(self.tokenise(prompts), templates)
@@ -163,7 +161,7 @@ class TextEncoder:
         ready = len(texts) - len(todo)
         for start in range(0, len(todo), size):
             part = todo[start : start + size]
-            self.vectors([texts[index] for index in part], templates)
+            self._vectors([texts[index] for index in part], templates)
             yield ready + start + len(part)
 
     def cut(self, texts: Sequence[str], templates: Sequence[str] = ("{}",)) -> list[bool]:

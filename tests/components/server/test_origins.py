@@ -73,6 +73,8 @@ def test_an_open_server_answers_under_any_name_or_those_that_are_allowed() -> No
     assert refused.status_code == 403
     assert "evil.example" in refused.text
     assert guarded(Settings(allowed_hosts=("*",))).get("/", headers={"host": "x.org"}).is_success
+    for address in ("192.168.1.5:7860", "[fd00::1]:7860"):  # of the launch, and of probes
+        assert guarded(named).get("/", headers={"host": address}).is_success
 
 
 @pytest.mark.parametrize(
@@ -103,16 +105,25 @@ def test_allowed_origins_and_proxies_pass() -> None:
     client = guarded(Settings(host="0.0.0.0", allowed_origins=("https://friend.example",)))
     assert client.get("/", headers={"origin": "https://friend.example"}).is_success
     assert client.get("/", headers={"origin": "https://other.example"}).status_code == 403
-    behind = {"origin": "https://app.example", "x-forwarded-host": "app.example"}
-    assert client.post("/", headers=behind).is_success
+    for forwarded in ("app.example", "app.example, inner.example", "app.example:443"):
+        behind = {"origin": "https://app.example", "x-forwarded-host": forwarded}
+        assert client.post("/", headers=behind).is_success
+
+
+def test_a_refused_body_is_read_so_that_its_sender_sees_why() -> None:
+    refused = guarded(Settings()).post("/", content=bytes(5_000_000), headers={"host": "x.org"})
+    assert refused.status_code == 403
+    assert "--allowed-hosts" in refused.json()["detail"]
 
 
 def test_cookies_stay_on_the_site_except_in_a_frame() -> None:
     own = guarded(Settings(auth="a:b")).get("/").headers["set-cookie"]
     assert "samesite=lax" in own.lower()
-    space = Settings(host="0.0.0.0", auth="a:b", framed=True)
-    framed = guarded(space).get("/").headers["set-cookie"]
-    assert "samesite=none" in framed.lower()
+    for framed in (
+        Settings(host="0.0.0.0", auth="a:b", framed=True),
+        Settings(auth="a:b", allowed_origins=("https://portal.example",)),
+    ):
+        assert "samesite=none" in guarded(framed).get("/").headers["set-cookie"].lower()
 
 
 def test_a_public_space_is_open_to_other_pages_and_one_with_a_password_is_not() -> None:
