@@ -1,6 +1,6 @@
 """How well texts stand out from what is behind them, as WCAG 2 computes it."""
 
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 _MEASURE = """
 selector => {
@@ -47,7 +47,8 @@ _SETTLED = """
 def contrasts(page: Page, selector: str) -> dict[str, float]:
     """Return text -> contrast, 1 to 21, of the visible elements that `selector` finds.
 
-    Waits first until nothing fades any more.
+    Waits first until there is one, and until nothing fades any more.
     """
+    expect(page.locator(selector).filter(visible=True).first).to_be_visible()
     page.wait_for_function(_SETTLED)
     return {text: ratio for text, ratio in page.evaluate(_MEASURE, selector)}

@@ -179,8 +179,6 @@ def test_texts_can_be_read(visit: Visit, tab: str, theme: str) -> None:
     click_example(page, 0)
     expect(rows(page).first).to_be_visible()
     selectors = [".scores td", ".scores th", ".pill", ".demo-badge span", ".frames .caption-label"]
-    for selector in selectors:
-        expect(page.locator(selector).filter(visible=True).first).to_be_visible()
     seen = {selector: contrasts(page, selector) for selector in selectors}
     assert all(seen.values()), "each kind must be on the page"
     weak = {
