@@ -42,14 +42,14 @@ class OriginCheck:
         # pages of other sites that may use the app, or show it in a frame, need the cookies too
         self._same_site = bool(settings.auth) and not (settings.framed or self._origins)
         restrict_origins(self.allows)
+        self._cached_refusal = lru_cache(self._refusal)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
         if scope["type"] not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        refusal = self._refusal(headers)
+        refusal = self._cached_refusal(*_names(Headers(scope=scope)))
         if refusal and scope["type"] == "http":
             if scope["method"] not in WITHOUT_BODY:
                 await discard_rest(receive)
@@ -59,20 +59,20 @@ class OriginCheck:
         else:
             await self.app(scope, receive, _same_site(send) if self._same_site else send)
 
-    def _refusal(self, headers: Headers) -> str:
-        host = host_name(headers.get("host", ""))
+    def _refusal(self, sent_to: str, forwarded: str, origin: str) -> str:
+        """Return why a request is refused, "" if it is not; `sent_to` is its Host header."""
+        host = host_name(sent_to)
         if not self._knows(host):
             return Message(
                 "This app does not answer under the name {host!r}. Open it as localhost, or start "
                 "it with --allowed-hosts {host}.",
                 host=host[:100],
             )
-        if not self.allows(headers):
-            origin = headers["origin"][:100]
+        if not self._is_own(sent_to, forwarded, origin):
             return Message(
                 "This request comes from another web site, {origin}. If that site may use this "
                 "app, start it with --allowed-origins {origin}.",
-                origin=origin,
+                origin=origin[:100],
             )
         return ""
 
@@ -84,17 +84,27 @@ class OriginCheck:
 
     def allows(self, headers: Headers) -> bool:
         """Return whether a request comes from the app's own page, no page, or an allowed one."""
-        origin = headers.get("origin", "").lower()
+        return self._is_own(*_names(headers))
+
+    def _is_own(self, sent_to: str, forwarded: str, origin: str) -> bool:
         if not origin or ANY in self._origins or origin in self._origins:
             return True
         page = _address(origin)
-        # a page of another site cannot set the second header: its request would need a preflight
-        hosts = [headers.get("host", ""), headers.get("x-forwarded-host", "").partition(",")[0]]
         scheme = origin.partition(":")[0]
-        return page is not None and page in [_address(f"{scheme}://{one.strip()}") for one in hosts]
+        return page is not None and page in [
+            _address(f"{scheme}://{host}") for host in (sent_to, forwarded)
+        ]
 
 
-@lru_cache
+def _names(headers: Headers) -> tuple[str, str, str]:
+    """Return Host, the first X-Forwarded-Host, and Origin, each "" if it is missing.
+
+    A page of another site cannot set the second one: its request would need a preflight.
+    """
+    forwarded = headers.get("x-forwarded-host", "").partition(",")[0].strip()
+    return headers.get("host", ""), forwarded, headers.get("origin", "").lower()
+
+
 def host_name(host: str) -> str:
     """Return the name in a Host header, in lower case, without port, brackets and final dot."""
     try:
@@ -103,7 +113,6 @@ def host_name(host: str) -> str:
         return ""
 
 
-@lru_cache
 def is_loopback(host: str) -> bool:
     """Return whether a name or address always means this machine."""
     name = host.lower().strip("[]").rstrip(".")

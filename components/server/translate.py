@@ -27,6 +27,7 @@ LANGUAGES = ("en", "zh")
 _language: ContextVar[str] = ContextVar("language", default=LANGUAGES[0])
 
 
+@lru_cache
 def chosen_language(accepted: str) -> str:
     """Return the language for an `Accept-Language` header, such as "zh-CN,zh;q=0.9,en;q=0.8".
 

@@ -31,7 +31,7 @@ Save = Callable[..., Path]
 
 
 #: Pictures that take a run long enough to be paused, but no test long enough to be dull.
-MANY = 150
+MANY = 400
 
 
 def enter(visit: Visit, width: int = 1280, theme: str = "light") -> Page:
@@ -156,7 +156,7 @@ def test_a_visitor_with_one_question_comes_first(visit: Visit, tmp_path: Path) -
     """A batch gives the device away between its batches."""
     other, busy = visit(), enter(visit)
     open_tab(other, "Describe")
-    give(busy, archive(tmp_path, 6 * MANY))
+    give(busy, archive(tmp_path, 2 * MANY))
     press(busy, "Start")
     expect(progress(busy)).to_contain_text(" left")
     click_example(other, 0)
