@@ -7,9 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Browser, Page
 
-from tests.browser.browsing import chromium
 from tests.support.app_process import RunningApp
 
 #: Names under which a browser reaches this machine.
@@ -53,16 +52,15 @@ class _Blank(BaseHTTPRequestHandler):
         """Print nothing."""
 
 
-@pytest.fixture(scope="module")
-def foreign_page() -> Iterator[Page]:
-    """A page of another origin in a browser that knows the names of this machine."""
+@pytest.fixture
+def foreign_page(browser: Browser) -> Iterator[Page]:
+    """A page of another origin."""
     server = HTTPServer(("127.0.0.1", 0), _Blank)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    names = "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost, EXCLUDE *.localhost"
-    with chromium(f"--host-resolver-rules=MAP localhost. 127.0.0.1, {names}") as browser:
-        page = browser.new_context().new_page()
-        page.goto(f"http://127.0.0.1:{server.server_port}/")
-        yield page
+    page = browser.new_context().new_page()
+    page.goto(f"http://127.0.0.1:{server.server_port}/")
+    yield page
+    page.context.close()
     server.shutdown()
 
 
