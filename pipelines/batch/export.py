@@ -13,6 +13,7 @@ import shutil
 import threading
 import time
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def joined(existing: str, caption: str, how: Existing, separator: str) -> str:
 FORMATS = ("jsonl", "csv", "metadata", "txt", "zip")
 
 
-class Table:
+class Table(ABC):
     """A table of results in a folder, complete once it is closed."""
 
     format: str
@@ -106,9 +107,9 @@ class Table:
         self._file = self.path.open("w", encoding="utf-8", errors="replace", newline="")
         self.close = self.finish = self._file.close
 
+    @abstractmethod
     def add(self, result: BatchResult) -> None:
         """Write one result."""
-        raise NotImplementedError
 
 
 class JsonLines(Table):
