@@ -208,7 +208,7 @@ class VideoIndex:
 
 @dataclass(eq=False)
 class Listing:
-    """List of the packets in decoding order."""
+    """List of the packets in decoding order; `is_cut` if the end of an AVI file is missing."""
 
     last_ticks: int
     pts: Numbers
@@ -216,6 +216,7 @@ class Listing:
     pos: Numbers
     flags: Numbers
     gaps: Numbers
+    is_cut: bool = False
 
     @classmethod
     def of(cls, container: InputContainer, stream: VideoStream, cancel: CancelToken) -> "Listing":
@@ -244,6 +245,7 @@ class Listing:
             listing._use_table({each.pos + 8: each.timestamp for each in stream.index_entries})
             if stream.codec_context.has_b_frames:
                 listing._drop_guessed_times()
+                listing.is_cut = _is_cut(Path(container.name))
         return listing
 
     def _use_table(self, table: dict[int, int]) -> None:
@@ -278,6 +280,16 @@ class Listing:
         shown = np.flatnonzero(~self.hidden)
         self._mark_break(shown[~np.isin(shown, packets)], _MAX_REORDER)
         return np.sort(self.dts[packets])
+
+    def mark_end(self, packets: Numbers) -> None:
+        """Mark damage where pictures shown before the last ones may be cut off.
+
+        `packets` are those of the frames, in presentation order.
+        """
+        if self.is_cut and len(packets):
+            late = np.arange(len(packets)) - np.argsort(np.argsort(packets))
+            last = np.flatnonzero(~self.hidden)[-max(_MAX_REORDER, int(late.max())) :]
+            self.flags[last] |= _CORRUPT
 
     def _mark_break(self, after: Numbers, num_before: int = 1) -> None:
         """Mark damage where packets are missing before each of `after`.
@@ -344,6 +356,7 @@ def build_index(path: Path, cancel: CancelToken) -> VideoIndex:
         packets, times = _by_decoding(path, rate, tick_s, cancel)
         if (shown_ticks := listing.ticks_of(packets)) is not None:
             times = (shown_ticks - shown_ticks[0]) * tick_s
+    listing.mark_end(packets)
     named_by, names = listing.name()
     last_s = listing.last_ticks * tick_s or usual_step_s(times) or 1 / rate
     return VideoIndex(
@@ -360,6 +373,21 @@ def build_index(path: Path, cancel: CancelToken) -> VideoIndex:
         pixel_aspect=aspect,
         padded=bool(2 * np.count_nonzero(listing.flags & _PADDED) > len(listing.flags)),
     )
+
+
+def _is_cut(path: Path) -> bool:
+    """Return whether an AVI file ends early, by the sizes of its RIFF chunks.
+
+    The chunk of an unfinished recording has the size 0. Some programs count its head, 8 bytes, too.
+    """
+    end = 0
+    with path.open("rb") as file:
+        while (head := file.read(8))[:4] == b"RIFF":
+            size = int.from_bytes(head[4:], "little")
+            end = file.seek(size + size % 2, 1)
+            if not size:
+                return True
+        return end > file.seek(0, 2) + 8
 
 
 def _zero_s(container: InputContainer) -> float | None:

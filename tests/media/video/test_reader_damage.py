@@ -137,23 +137,51 @@ def test_cut_off_before_its_table(kind: str, folder: Path, tmp_path: Path) -> No
     assert "is damaged or cut off: it starts like a video" in refused(path)
 
 
+def can_be_opened(path: Path) -> bool:
+    try:
+        av.open(str(path)).close()
+    except av.FFmpegError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("share", [0.45, 0.6, 0.75])
+def test_the_end_of_an_unfinished_avi_is_no_guess(
+    share: float, folder: Path, tmp_path: Path
+) -> None:
+    """The header of an unfinished recording has no sizes: the end may be missing."""
+    source = make("mpeg4.avi", folder)
+    data = bytearray(source.read_bytes()[: int(source.stat().st_size * share)])
+    data[4:8] = bytes(4)
+    path = tmp_path / "unfinished.avi"
+    path.write_bytes(data)
+    with VideoReader(path) as reader:
+        read = reader.frames_at(range(reader.info.num_frames))
+    assert wrong_frames(read, whole_times(source)) == []
+    assert 0 < read.num_lost <= 8
+
+
 @pytest.mark.parametrize(
     "kind",
     ["h264-open-groups.mkv", "vp9.webm", "vp8.webm", "h264.ts", "h264-fragments.mp4", "mpeg4.avi",
      "h264-b-frames.avi", "mpeg2.mpg", "h264.flv"],
 )  # fmt: skip
 def test_cut_off_anywhere(kind: str, folder: Path, tmp_path: Path) -> None:
+    """Encoders of other processors write other bytes, so the cuts are many."""
     data = make(kind, folder).read_bytes()
-    for share in (0.4, 0.55, 0.73, 0.97):
+    times_s = whole_times(make(kind, folder))
+    for share in np.linspace(0.4, 0.99, 40):
         path = tmp_path / kind
         path.write_bytes(data[: int(len(data) * share)])
+        if kind == "h264-fragments.mp4" and not can_be_opened(path):  # cut in a table
+            continue
         with VideoReader(path) as reader:
             read = reader.frames_at(range(reader.info.num_frames))
-        wrong = wrong_frames(read, whole_times(make(kind, folder)))
-        if kind in {"mpeg4.avi", "mpeg2.mpg"}:  # the last time comes from the packet after it
+        wrong = wrong_frames(read, times_s)
+        if kind == "mpeg2.mpg":  # the last time comes from the packet after it
             wrong = [row for row in wrong if row[0] != read.times_s[-1]]
         assert wrong == []
-        assert len(read.indices) >= NUM_FRAMES * share * 0.6
+        assert len(read.indices) >= NUM_FRAMES * share * 0.5
         assert read.num_lost <= 12
 
 
