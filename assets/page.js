@@ -1,3 +1,54 @@
+// Gradio's server closes the stream of answers after the last one. An event that is sent at that
+// moment stays without an answer, because the page takes the stream for open. Open another stream
+// then, and hand its answers on in the first one.
+const plainFetch = window.fetch;
+const unanswered = new Set(); // ids of the events without an answer
+let closed = Promise.resolve(); // until the page knows that the last stream is closed
+
+function wholeStream(request, body) {
+  const [decoder, encoder] = [new TextDecoder(), new TextEncoder()];
+  let reader = body.getReader();
+  return new ReadableStream({
+    async start(controller) {
+      let rest = "";
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) return controller.close();
+        const messages = (rest + decoder.decode(value, { stream: true })).split("\n\n");
+        rest = messages.pop();
+        for (const message of messages) {
+          const { msg, event_id } = JSON.parse(message.slice("data:".length));
+          if (msg === "process_completed") unanswered.delete(event_id);
+          if (msg === "close_stream" && unanswered.size) {
+            reader = (await plainFetch(request)).body.getReader();
+            continue;
+          }
+          if (msg === "close_stream") {
+            closed = new Promise((known) => {
+              request.signal.addEventListener("abort", known);
+              setTimeout(known, 1000);
+            });
+          }
+          controller.enqueue(encoder.encode(`${message}\n\n`));
+        }
+      }
+    },
+    cancel: (reason) => reader.cancel(reason),
+  });
+}
+
+window.fetch = async (input, init) => {
+  const answer = await plainFetch(input, init);
+  const url = input.url ?? String(input);
+  if (answer.ok && url.includes("/queue/join")) {
+    unanswered.add((await answer.clone().json()).event_id);
+    await closed;
+  }
+  if (answer.ok && input.signal && url.includes("/queue/data?"))
+    return new Response(wholeStream(input, answer.body), answer);
+  return answer;
+};
+
 // A link to #t=12.5 moves the player of its tab to the 12.5th second.
 document.addEventListener(
   "click",
