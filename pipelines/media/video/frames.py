@@ -6,11 +6,12 @@ from math import atan2, degrees, isfinite
 from typing import Any, Literal
 
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from pipelines.core.errors import InputError
 from pipelines.core.messages import Message
+from pipelines.media.video.colours import to_rgb
 
 Numbers = NDArray[np.int64]
 Times = NDArray[np.float64]
@@ -154,11 +155,7 @@ class Framing:
     def paint(self, frame: Any, reformatter: VideoReformatter, target: Pixels) -> None:
         """Scale, rotate and crop a decoded frame into `target`, zeros (H, W, 3) of `size`."""
         height, width = self.scaled[::-1] if self.rotation.transposed else self.scaled
-        scaled = reformatter.reformat(
-            frame, width, height, "rgb24", interpolation=Interpolation.BICUBIC, threads=1
-        )
-        stored: Any = scaled.to_ndarray()
-        upright = self.rotation.apply(stored)
+        upright = self.rotation.apply(to_rgb(frame, reformatter, width, height))
         into: list[slice] = []
         part: list[slice] = []
         for wanted, actual in zip(self.size, self.scaled, strict=True):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.media.video.container import no_frames_error
@@ -70,16 +71,26 @@ def _write(frames: Iterable[tuple[float, Pixels]], path: Path, fps: float) -> No
                 stream = stream or _stream(container, frame, fps)
                 frame.pts = round(time_s * _TICKS)
                 frame.time_base = Fraction(1, _TICKS)
-                container.mux(stream.encode(frame))
+                container.mux(stream.encode(_as_bt709(frame)))
             container.mux(stream.encode(None))
     except BaseException:
         path.unlink(missing_ok=True)
         raise
 
 
+def _as_bt709(frame: av.VideoFrame) -> av.VideoFrame:
+    """Return an RGB frame as YUV in the colours with which `_stream` tags the file."""
+    return frame.reformat(
+        format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+    )
+
+
 def _stream(container: Any, frame: Any, fps: float) -> Any:
     rate = Fraction(fps).limit_denominator(1001)
     stream = container.add_stream("libx264", rate=rate, options={"crf": "23", "preset": "veryfast"})
     stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
-    stream.codec_context.time_base = Fraction(1, _TICKS)
+    codec = stream.codec_context
+    codec.time_base = Fraction(1, _TICKS)
+    codec.colorspace, codec.color_range = Colorspace.ITU709, ColorRange.MPEG
+    codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
     return stream
