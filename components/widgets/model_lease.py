@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from pipelines.compute.background import stream_work
 from pipelines.core.cancel import CancelToken
 from pipelines.core.results import Step
 from pipelines.core.spec import ModelSpec, Task
+from pipelines.serving.device_queue import DeviceTurn
 from pipelines.serving.store import PipelineStore
 from pipelines.weights.progress import FetchProgress
 
@@ -31,6 +33,7 @@ class Lease:
     _stack: ExitStack
     _loading: bool = False
     _left: bool = False
+    _turn: DeviceTurn | None = None
     _handing_over: Lock = field(default_factory=Lock)
     pipeline: Any = None
 
@@ -43,7 +46,7 @@ class Lease:
         """Wait for the model; yield `sign` a few times a second, where a handler can be cancelled.
 
         Then do the steps of `prepare(pipeline)`, yielding `sign` after each and showing how far
-        they are as `progress`.
+        they are as `progress`. Between two steps, a long request lets those of others go first.
 
         The progress of the request, on a page and in a script, says what it waits for. The weights
         are fetched before the request has a turn on the device, so that a download blocks nobody
@@ -62,6 +65,10 @@ class Lease:
             if progress is not None and step is not None:
                 progress((step.done, step.total), unit=step.unit)
             yield sign
+            if self._turn is not None and self._store.queue.give_way(self._turn):
+                while ahead := self._store.queue.num_ahead(self._turn):
+                    _show_place(ahead, progress or gr.Progress())
+                    yield sign
 
     def _wait_in_thread(self, sign: Sign) -> Iterator[Sign]:
         progress, latest = gr.Progress(), None
@@ -84,8 +91,11 @@ class Lease:
                 mine.enter_context(self._store.remotes.visitor(self._spec.remote))
             else:
                 turns = self._store.queue
-                turn = turns.visitor() if self._spec.task in TOGETHER else turns.alone(cancel, emit)
-                mine.enter_context(turn)
+                if self._spec.task in TOGETHER:
+                    mine.enter_context(turns.visitor())
+                else:
+                    fits = partial(self._store.has_room, self._spec)
+                    self._turn = mine.enter_context(turns.alone(cancel, emit, fits))
                 self._loading = True
             pipeline = mine.enter_context(self._store.use_spec(self._spec, cancel))
             with self._handing_over:
@@ -100,10 +110,14 @@ class Lease:
         if step is None:
             return
         if isinstance(step, int):
-            progress(0.0, desc=say("Waiting for the model: {count} before you", count=step))
+            _show_place(step, progress)
             return
         share = step.done_bytes / step.total_bytes if step.total_bytes else 0.0
         progress(share, desc=say(step.message(self._spec.title)))
+
+
+def _show_place(num_ahead: int, progress: gr.Progress) -> None:
+    progress(0.0, desc=say("Waiting for the model: {count} before you", count=num_ahead))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from contextvars import copy_context
 from queue import Empty, Queue
-from threading import Thread
+from threading import Semaphore, Thread
 from typing import Any, TypeVar
 
 from pipelines.core.cancel import CancelToken
@@ -22,13 +22,15 @@ def stream_work(
     work: Callable[[Callable[[Item], None], CancelToken], None],
     *,
     linger: bool = True,
+    max_ahead: int = 0,
 ) -> Generator[Item | None, None, None]:
     """Run `work` in a background thread with the caller's context; closing the iterator cancels.
 
     `work` is called with `emit`, which yields an item, and a token that `close` cancels; `close`
-    waits for the end of `work` if `linger`. The iterator can be closed while `work` computes. No
-    lock, `inference_mode` or autocast is held across a `yield`: Gradio advances and closes a
-    generator from different threads.
+    waits for the end of `work` if `linger`. With `max_ahead`, `emit` waits while more items have
+    not been taken, so that `work` pauses when the consumer does. The iterator can be closed while
+    `work` computes. No lock, `inference_mode` or autocast is held across a `yield`: Gradio advances
+    and closes a generator from different threads.
 
     Yields:
         The items in order; None after each `HEARTBEAT_S` without an item.
@@ -39,10 +41,16 @@ def stream_work(
     cancel = CancelToken()
     items: Queue[Any] = Queue()
     failures: list[BaseException] = []
+    room = Semaphore(max_ahead)
+
+    def emit(item: Item) -> None:
+        items.put(item)
+        while max_ahead and not room.acquire(timeout=HEARTBEAT_S):
+            cancel.check()
 
     def run() -> None:
         try:
-            work(items.put, cancel)
+            work(emit, cancel)
         except BaseException as error:
             if not cancel.is_cancelled:  # else the traceback would only keep memory
                 failures.append(error)
@@ -61,6 +69,7 @@ def stream_work(
             if item is _END:
                 break
             yield item
+            room.release()
     finally:  # also runs on GeneratorExit: the visitor pressed Stop or left
         cancel.cancel()
         if linger:

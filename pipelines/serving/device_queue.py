@@ -8,7 +8,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
+from math import inf
 
 from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.visitor import current_visitor, queue_position
@@ -20,18 +22,37 @@ MAX_WAIT_S = 20.0
 #: that another visitor's first run can begin.
 NUM_PLACES, PLACES_OF_ONE = 4, 2
 
+#: Seconds of a request after which it lets those of other visitors go first.
+GIVE_WAY_S = 2.0
+
 #: Seconds between two checks of the token of whatever waits.
 POLL_S = 0.1
+
+
+@dataclass(eq=False)
+class DeviceTurn:
+    """Place of a request in the line for the device.
+
+    Attributes:
+        visitor: who asks.
+        fits: whether the model of the request can be loaded beside those in use.
+        since_s: when the request had the device first, on the monotonic clock.
+    """
+
+    visitor: Hashable
+    fits: Callable[[], bool]
+    since_s: float = inf
 
 
 class DeviceQueue:
     """Order of those who use the device.
 
     Requests that take seconds have the device one after the other, in order of arrival, but the
-    first request of each visitor before the second of any other; requests that take milliseconds
-    are only counted. Long runs have it batch by batch: one batch at a time, the run that has waited
-    longest first, and none while a request runs or waits, except after `MAX_WAIT_S`. The visitor is
-    the `current_visitor` of the waiting thread; a thread without one counts as another visitor.
+    first request of each visitor before the second of any other; a long one gives way between its
+    steps. Requests that take milliseconds are only counted. Long runs have it batch by batch: one
+    batch at a time, the run that has waited longest first, and none while a request runs or waits,
+    except after `MAX_WAIT_S`. The visitor is the `current_visitor` of the waiting thread; a thread
+    without one counts as another visitor.
 
     Any thread may enter or leave the contexts. `cancel` ends their wait with `Cancelled`.
     """
@@ -40,7 +61,7 @@ class DeviceQueue:
         self._changed = threading.Condition()
         self._visitors = 0
         self._line: deque[object] = deque()
-        self._alone: list[tuple[object, Hashable]] = []
+        self._alone: list[DeviceTurn] = []
         self._places: Counter[Hashable] = Counter()
 
     @contextmanager
@@ -57,41 +78,68 @@ class DeviceQueue:
 
     @contextmanager
     def alone(
-        self, cancel: CancelToken, report: Callable[[int], None] = lambda ahead: None
-    ) -> Iterator[None]:
+        self,
+        cancel: CancelToken,
+        report: Callable[[int], None] = lambda ahead: None,
+        fits: Callable[[], bool] = lambda: True,
+    ) -> Iterator[DeviceTurn]:
         """Wait for all earlier requests, and count as a request for the duration of the block.
 
         `report` is called with the number of requests before this one, at the start of the wait and
-        whenever it changes.
+        whenever it changes. A longer request gives way only if the model of this one `fits`.
         """
-        ticket = (object(), _current_visitor())
+        turn = DeviceTurn(_current_visitor(), fits)
         with self.visitor():
             with self._changed:
-                line = [visitor for _, visitor in self._alone]
-                place = queue_position(line, ticket[1]) if line else 0
-                self._alone.insert(place, ticket)
+                line = [each.visitor for each in self._alone]
+                place = queue_position(line, turn.visitor) if line else 0
+                self._alone.insert(place, turn)
             try:
-                self._await_requests(ticket, cancel, report)
-                yield
+                self._await_requests(turn, cancel, report)
+                yield turn
             finally:
                 with self._changed:
-                    self._alone.remove(ticket)
+                    self._alone.remove(turn)
                     self._changed.notify_all()
 
     def _await_requests(
-        self,
-        ticket: tuple[object, Hashable],
-        cancel: CancelToken,
-        report: Callable[[int], None],
+        self, turn: DeviceTurn, cancel: CancelToken, report: Callable[[int], None]
     ) -> None:
         reported = 0
         with self._changed:
-            while ahead := self._alone.index(ticket):
+            while ahead := self._alone.index(turn):
                 cancel.check()
                 if ahead != reported:
                     report(ahead)
                     reported = ahead
                 self._changed.wait(POLL_S)
+            turn.since_s = time.monotonic()
+
+    def give_way(self, turn: DeviceTurn) -> bool:
+        """Let a waiting request of another visitor go before a long one, between two of its steps.
+
+        Returns whether one goes first; the long one goes on when `num_ahead` is 0, for a step at
+        least.
+        """
+        if time.monotonic() - turn.since_s < GIVE_WAY_S:
+            return False
+        with self._changed:
+            waiting = [each for each in self._alone[1:] if each.visitor != turn.visitor]
+        other = next((each for each in waiting if each.fits()), None)
+        with self._changed:
+            if other is None or other not in self._alone:
+                return False
+            self._alone.remove(other)
+            self._alone.insert(0, other)
+            self._changed.notify_all()
+            return True
+
+    def num_ahead(self, turn: DeviceTurn) -> int:
+        """Return the number of requests before one, after a short wait if there are any."""
+        with self._changed:
+            if self._alone[0] is not turn:
+                self._changed.wait(POLL_S)
+            return self._alone.index(turn)
 
     @contextmanager
     def run_slot(self, cancel: CancelToken) -> Iterator[None]:

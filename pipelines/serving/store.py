@@ -235,6 +235,14 @@ class PipelineStore:
         with self.counted(slot.pipeline.spec.key), self._using(slot) as pipeline:
             yield pipeline
 
+    def has_room(self, spec: ModelSpec) -> bool:
+        """Return whether a model is loaded, or fits beside the models in use."""
+        with self._lock:
+            if spec.key in self._slots:
+                return True
+            in_use = [slot.pipeline.spec for slot in self._slots.values() if slot.leases]
+        return sum(map(self.need_gb, [*in_use, spec])) <= self.budget_gb()
+
     def revision(self, spec: ModelSpec) -> str:
         """Return an identifier of a model's weights, see `weights_revision`."""
         with self._lock:

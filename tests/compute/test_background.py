@@ -207,3 +207,34 @@ def test_what_work_raises_comes_after_its_items() -> None:
     assert next(items) == 1
     with pytest.raises(ValueError, match="broken"):
         next(items)
+
+
+def test_work_pauses_when_its_items_are_not_taken() -> None:
+    done: list[int] = []
+
+    def work(emit: Callable[[int], None], cancel: CancelToken) -> None:
+        for number in range(10):
+            done.append(number)
+            emit(number)
+
+    with closing(background.stream_work(work, max_ahead=1)) as items:
+        assert next(item for item in items if item is not None) == 0
+        sleep(0.5)
+        assert len(done) <= 2
+        assert [item for item in items if item is not None] == list(range(1, 10))
+
+
+def test_work_that_waits_for_its_reader_ends_with_it() -> None:
+    ended = Event()
+
+    def work(emit: Callable[[int], None], cancel: CancelToken) -> None:
+        try:
+            for number in range(1000):
+                emit(number)
+        finally:
+            ended.set()
+
+    items = background.stream_work(work, max_ahead=1)
+    next(items)
+    items.close()
+    assert ended.is_set()

@@ -162,6 +162,70 @@ def test_one_visitors_second_request_waits_for_anothers_first(turns: DeviceQueue
     assert log == ["a1", "b1", "a2", "b2", "a3"]
 
 
+class LongRequest:
+    """A request of visitor "long" that gives way between its steps, each of them logged."""
+
+    def __init__(self, turns: DeviceQueue, log: list[str]) -> None:
+        self.turns, self.log = turns, log
+
+    def steps(self, num: int) -> None:
+        current_visitor.set("long")
+        with self.turns.alone(NEVER) as turn:
+            for _ in range(num):
+                self.log.append("step")
+                if self.turns.give_way(turn):
+                    while self.turns.num_ahead(turn):
+                        pass
+
+
+def log_after_steps(
+    turns: DeviceQueue, visitors: list[str], num_steps: int, fits: bool = True
+) -> list[str]:
+    """Return the order of a long request's steps and the requests that wait from the start."""
+    log: list[str] = []
+    threads: list[threading.Thread] = []
+
+    def ask(visitor: str) -> None:
+        current_visitor.set(visitor)
+        with turns.alone(NEVER, fits=lambda: fits):
+            log.append(visitor)
+
+    with turns.alone(NEVER):  # until all have come
+        threads += start(partial(LongRequest(turns, log).steps, num_steps))
+        wait_until(lambda: len(turns._alone) == 2)
+        for number, visitor in enumerate(visitors):
+            threads += start(partial(ask, visitor))
+            wait_until(lambda number=number: len(turns._alone) == 3 + number)
+    for thread in threads:
+        thread.join(HANG_S)
+    return log
+
+
+def test_a_long_request_gives_way_and_goes_on_between_two_others(
+    turns: DeviceQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipelines.serving.device_queue, "GIVE_WAY_S", 0.0)
+    assert log_after_steps(turns, ["a", "b"], 4) == ["step", "a", "step", "b", "step", "step"]
+
+
+def test_a_short_request_does_not_give_way(turns: DeviceQueue) -> None:
+    assert log_after_steps(turns, ["a"], 2) == ["step", "step", "a"]
+
+
+def test_a_long_request_does_not_give_way_to_its_own_visitor(
+    turns: DeviceQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipelines.serving.device_queue, "GIVE_WAY_S", 0.0)
+    assert log_after_steps(turns, ["long"], 2) == ["step", "step", "long"]
+
+
+def test_a_long_request_does_not_give_way_to_a_model_without_room(
+    turns: DeviceQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipelines.serving.device_queue, "GIVE_WAY_S", 0.0)
+    assert log_after_steps(turns, ["a"], 2, fits=False) == ["step", "step", "a"]
+
+
 def test_one_visitor_leaves_places_for_others(turns: DeviceQueue) -> None:
     inside: list[str] = []
     leave = threading.Event()

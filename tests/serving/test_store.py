@@ -107,6 +107,15 @@ def test_a_model_is_loaded_once_however_many_ask(store: PipelineStore) -> None:
     assert store._slots["clip-vit-b32"].leases == 0
 
 
+def test_a_model_has_room_beside_those_in_use_only(store: PipelineStore) -> None:
+    """The budget is 3.2 GB: CLIP L/14 takes 2.1, B/32 0.9 and SigLIP 2 1.9."""
+    with store.use("clip-vit-l14", TASK):
+        assert store.has_room(store.resolve("clip-vit-l14", TASK))
+        assert store.has_room(store.resolve("clip-vit-b32", TASK))
+        assert not store.has_room(store.resolve("siglip2-b16", TASK))
+    assert store.has_room(store.resolve("siglip2-b16", TASK))
+
+
 def test_the_least_recently_used_idle_model_makes_room(store: PipelineStore) -> None:
     for key in ("clip-vit-b32", "chinese-clip-b16", "clip-vit-b32"):  # 0.9 + 1.1 of 3.2 GB
         with store.use(key, TASK):

@@ -164,7 +164,8 @@ class ViClipPipeline(Pipeline):
         """Compute and cache the vectors of all windows of videos in steps of a batch.
 
         An unreadable video is skipped; `moments` reports it. Closing the stream stops the work
-        within a batch of the model. None is yielded as a heartbeat.
+        within a batch of the model, and so does not taking its steps. None is yielded as a
+        heartbeat.
 
         Raises:
             InputError: there are too many windows.
@@ -184,7 +185,7 @@ class ViClipPipeline(Pipeline):
                         emit(Step(done=before + done, total=total, unit="parts"))
                 before += len(plan.indices)
 
-        yield from stream_work(work)
+        yield from stream_work(work, max_ahead=1)
 
     def moments(
         self, videos: Sequence[Path], query: str, options: SearchOptions = DEFAULT_SEARCH

@@ -1,13 +1,20 @@
 """Who waits is told so; a slow download keeps its own visitors waiting, and nobody else."""
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+import pytest
 from gradio_client import handle_file
 
+import pipelines.serving.device_queue
+from components.widgets.examples import drawn_videos
 from pipelines.core.cancel import NEVER
+from pipelines.core.results import Step
+from pipelines.models.viclip.pipeline import ViClipPipeline
 from tests.conftest import connect
 from tests.fakes.hub import FakeHub
 from tests.fakes.tiny_captioning import make_blip
@@ -93,3 +100,36 @@ def test_a_script_sees_its_place(tmp_path: Path, red_circle: Path) -> None:
                 place = f"Waiting for the model: {number} before you"
                 wait_until(lambda place=place: place in told(jobs[-1]), f"nobody told: {place}")
         assert ["red circle" in job.result(timeout=120) for job in jobs] == [True, True]
+
+
+def test_a_long_search_lets_others_go_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search takes steps until another visitor has an answer, or for half a minute."""
+    begun, answered = Event(), Event()
+    search = ViClipPipeline.search
+
+    def long_search(self: ViClipPipeline, *arguments: Any) -> Iterator[Step | None]:
+        for _ in range(300):
+            begun.set()
+            yield Step(done=1, total=2, unit="parts")
+            if answered.wait(0.1):
+                break
+        yield from search(self, *arguments)
+
+    monkeypatch.setattr(ViClipPipeline, "search", long_search)
+    monkeypatch.setattr(pipelines.serving.device_queue, "GIVE_WAY_S", 0.0)
+    entry = next(entry for entry in drawn_videos() if entry["query"])
+    video = handle_file(entry["path"])
+    with bundled_app(tmp_path / "cache") as app:
+        find = {"query": entry["query"], "api_name": "/find_moments"}
+        long = connect(app.url).submit(video=video, **find)
+        assert begun.wait(60)
+        text, _ = connect(app.url).predict(
+            video=video, question="What moves?", api_name="/ask_video"
+        )
+        assert not long.done()
+        answered.set()
+        moments = long.result(timeout=120)
+    assert text
+    assert moments
