@@ -125,6 +125,23 @@ function announceWhole(tracker, before) {
   if (text) announce(text.value);
 }
 
+// On a narrow page the answer stands below the button: it is scrolled into view as it grows, until
+// the visitor scrolls.
+let awaited = null;
+document.addEventListener("click", (event) => {
+  if (!event.target.closest?.("button.go, button.gallery-item")) return;
+  awaited = [...document.querySelectorAll(".answer")].find((answer) => answer.offsetParent);
+});
+for (const kind of ["wheel", "touchmove", "keydown"])
+  document.addEventListener(kind, () => (awaited = null), { passive: true });
+
+function showAwaited() {
+  const { top } = awaited.getBoundingClientRect();
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  if (matchMedia("(max-width: 640px)").matches && (top < 0 || top > innerHeight / 4))
+    awaited.scrollIntoView({ block: "start", behavior: still ? "auto" : "smooth" });
+}
+
 function watch() {
   const announcer = document.createElement("div");
   announcer.id = "announcer";
@@ -135,6 +152,7 @@ function watch() {
     nameExamples();
     announceEndOfBatch();
     for (const change of changes) {
+      if (awaited?.contains(change.target)) showAwaited();
       change.addedNodes.forEach(announceNew);
       if (change.type === "attributes") announceWhole(change.target, change.oldValue ?? "");
     }

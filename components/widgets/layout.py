@@ -35,7 +35,7 @@ def lay_out_tab(
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=300):
                 controls = left()
-            with gr.Column(scale=6, min_width=300):
+            with gr.Column(scale=6, min_width=300, elem_classes="answer"):
                 results = right()
     return tab, controls, results
 
