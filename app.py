@@ -1,4 +1,4 @@
-"""SeeSay: see an image or a video, say what it is.
+"""SeeSay: ask anything about a picture or a video.
 
 `python app.py --help` lists the settings, `python app.py doctor` tells what this machine lacks.
 """

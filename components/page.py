@@ -74,7 +74,7 @@ def build_app(services: Services) -> Page:
     forbid_fetching()
     keep_s = int(KEEP_FILES_S)  # gradio deletes at exit what sweeping cannot
     with Page(title="SeeSay", analytics_enabled=False, delete_cache=(keep_s, keep_s)) as app:
-        lead = "See an image or a video, say what it is; say something, and see where it is."
+        lead = "Ask anything about a picture or a video."
         gr.HTML(Message("<h1>SeeSay</h1><p>{text}</p>", text=Message(lead)), elem_id="masthead")
         with gr.Tabs() as tabs:
             for tab in TABS:
@@ -114,6 +114,7 @@ def launch_options(settings: Settings, routes: Sequence[Route] = ()) -> dict[str
         "theme": THEME,
         "allowed_paths": [str(folder) for folder in PUBLIC_FOLDERS],
         "css_paths": [ASSETS / "style.css"],
+        "favicon_path": ASSETS / "favicon.svg",
         "head": f"<script>{(ASSETS / 'page.js').read_text(encoding='utf-8')}</script>",
         "max_threads": MOST_AT_ONCE,  # else Gradio has 40 over all queues
         "max_file_size": int(settings.max_upload_mb * 1e6),
