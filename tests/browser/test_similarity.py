@@ -164,7 +164,13 @@ def test_texts_stand_out(visit: Visit, theme: str) -> None:
     page = enter(visit, theme=theme)
     click_example(page, 0)
     expect(rows(page)).to_have_count(11)
-    selectors = [".scores td", ".scores th", ".pill", ".demo-badge span", ".ranked .caption-label"]
+    selectors = [
+        ".scores td",
+        ".scores th",
+        ".pill",
+        ".demo-badge summary",
+        ".ranked .caption-label",
+    ]
     seen = {selector: contrasts(page, selector) for selector in selectors}
     press(page, MATRIX)
     expect(page.locator(".matrix td.cell").first).to_be_visible()

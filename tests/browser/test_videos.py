@@ -178,7 +178,13 @@ def test_texts_can_be_read(visit: Visit, tab: str, theme: str) -> None:
     page = enter(visit, tab, theme=theme)
     click_example(page, 0)
     expect(rows(page).first).to_be_visible()
-    selectors = [".scores td", ".scores th", ".pill", ".demo-badge span", ".frames .caption-label"]
+    selectors = [
+        ".scores td",
+        ".scores th",
+        ".pill",
+        ".demo-badge summary",
+        ".frames .caption-label",
+    ]
     seen = {selector: contrasts(page, selector) for selector in selectors}
     assert all(seen.values()), "each kind must be on the page"
     weak = {
