@@ -13,7 +13,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ctypes import c_bool
 from functools import cache
 from math import inf
@@ -176,6 +176,11 @@ def _serve(conn: Connection, stop: Any) -> None:
     importlib.import_module(_WORKER).serve(conn, stop)
 
 
+def _run(target: Callable[..., None], conn: Connection, stop: Any) -> None:
+    conn.send(("started",))
+    target(conn, stop)
+
+
 class DecoderProcess:
     """Decoder process that runs `target`; used by one thread at a time."""
 
@@ -183,8 +188,8 @@ class DecoderProcess:
         self._conn, child = context.Pipe()
         self._stop = context.RawValue(c_bool, False)  # no lock that a crash could leave behind
         self._hang_s = hang_s
-        self._pending = False
-        self._process = context.Process(target=target, args=(child, self._stop), daemon=True)
+        self._pending = self._started = False
+        self._process = context.Process(target=_run, args=(target, child, self._stop), daemon=True)
         with _keys_removed():
             self._process.start()
         child.close()  # so that the connection ends with the process
@@ -205,7 +210,7 @@ class DecoderProcess:
 
         Raises:
             PipelineError: raised by the decoder.
-            DecoderLost: the process crashed or hung; it is ended.
+            DecoderLost: the process crashed, hung or did not start; it is ended.
             Cancelled: `cancel` is cancelled.
             MemoryError: the process is out of memory.
         """
@@ -215,6 +220,12 @@ class DecoderProcess:
             self._conn.send(request)
             return self._response(name, reservations, cancel, on_progress)
         except (EOFError, OSError) as error:
+            if not self._has_started():
+                raise DecoderLost(
+                    "The program that reads {name} could not be started: this server may be short "
+                    "of memory or of processes. Try again in a moment.",
+                    name=name,
+                ) from error
             raise DecoderLost(
                 "{name} makes the decoder crash: it is damaged, or needs more memory than "
                 "there is. Save it again with another program, or choose another file.",
@@ -225,6 +236,11 @@ class DecoderProcess:
                 self.kill()
             for reservation in reservations:
                 reservation.release()
+
+    def _has_started(self) -> bool:
+        with suppress(EOFError, OSError):
+            self._started = self._started or self._conn.recv() == ("started",)
+        return self._started
 
     def _response(
         self,
@@ -250,6 +266,7 @@ class DecoderProcess:
                 continue
             kind, *values = self._conn.recv()
             last_sign = time.monotonic()
+            self._started = True
             if kind == "image":
                 return self._image(*values, reservations=reservations)
             if kind in {"value", "error"}:

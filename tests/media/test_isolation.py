@@ -9,7 +9,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -261,6 +263,26 @@ def test_an_answer_that_was_not_awaited_is_for_nobody(call: str) -> None:
             reader.frames_at(range(reader.info.num_frames), (2000, 2000), **given)  # type: ignore[arg-type]
         assert not reader._decoder.is_alive
     assert open_image(PICTURE).mode == "RGB"
+
+
+def end_at_once(conn: object, stop: object) -> None:
+    os._exit(1)
+
+
+def test_a_decoder_that_does_not_start_is_not_the_fault_of_the_file() -> None:
+    """The process ends before it runs a line: its end of the connection is closed."""
+    context = isolation.DecoderPool()._context
+    fake = SimpleNamespace(Pipe=context.Pipe, RawValue=context.RawValue, Process=Mock())
+    decoder = isolation.DecoderProcess(fake, end_at_once, 60.0)
+    with pytest.raises(DecoderLost, match=r"reads film.mp4 could not be started") as caught:
+        decoder.request("film.mp4", "ask")
+    assert "damaged" not in caught.value.message
+
+
+def test_a_decoder_that_ends_after_its_start_is_a_crash() -> None:
+    decoder = isolation.DecoderProcess(isolation.DecoderPool()._context, end_at_once, 60.0)
+    with pytest.raises(DecoderLost, match="makes the decoder crash"):
+        decoder.request("film.mp4", "ask")
 
 
 def test_stop_is_told_to_a_process_that_died_while_it_asked() -> None:
