@@ -121,7 +121,7 @@ def _whole(got: Sequence[WindowBatch]) -> FileVectors:
         starts_s=np.concatenate([parts.starts_s for parts in seen]),
         ends_s=np.concatenate([parts.ends_s for parts in seen]),
         vectors=np.concatenate([parts.vectors for parts in seen]),
-        notes=tuple(lost_frames_notes(len(lost), got[-1].num_frames)),
+        notes=(*seen[-1].notes, *lost_frames_notes(len(lost), got[-1].num_frames)),
     )
 
 

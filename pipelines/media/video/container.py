@@ -112,15 +112,6 @@ def open_container(path: Path) -> InputContainer:
     return av.open(str(path.absolute()), options=options)
 
 
-def declared_duration_s(container: InputContainer) -> float:
-    """Return the duration in the file's header in seconds, 0.0 if unknown.
-
-    Matroska declares the end time, which includes a late start.
-    """
-    start = (container.start_time or 0) if "matroska" in container.format.name else 0
-    return max(0, (container.duration or 0) - start) / 1e6
-
-
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
     """Return the first video stream and discard the others.
 

@@ -185,6 +185,7 @@ class VideoInfo:
         width_px: display width of an upright frame; `height_px` is its height.
         codec: name of the decoder, such as "h264".
         variable_rate: whether the time between frames varies.
+        num_mended: number of frames whose time in the file was wrong and was replaced.
     """
 
     start_s: float
@@ -196,11 +197,24 @@ class VideoInfo:
     height_px: int
     codec: str
     variable_rate: bool
+    num_mended: int = 0
 
     @property
     def end_s(self) -> float:
         """Time of the end of the last frame."""
         return self.start_s + self.duration_s
+
+    @property
+    def notice(self) -> str:
+        """Message about mended times, "" if there are none."""
+        if not self.num_mended:
+            return ""
+        return Message(
+            "{mended} of {count} frames have a wrong time in the file; times between those of "
+            "their neighbours are used.",
+            mended=self.num_mended,
+            count=self.num_frames,
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,15 +1,8 @@
-"""Index of a video: packets, positions and times of all frames, without decoding.
-
-Presentation times are those of a browser's player. For MP4, MOV, Matroska and WebM the player
-counts from time 0 of the file, even if the first frame is later. For transport and program
-streams it counts from the first audio or video packet. For other formats, and for files without
-times, the first frame is at 0.
-"""
+"""Index of a video: packets, positions and times of all frames, without decoding."""
 
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -23,6 +16,7 @@ from numpy.typing import NDArray
 from pipelines.core.cancel import CancelToken
 from pipelines.media.video.container import decoded, open_container, packets_of, video_stream
 from pipelines.media.video.frames import Numbers, Times, usual_step_s
+from pipelines.media.video.times import Clock, may_be_wrong, mended
 
 #: Codecs with non-reference pictures that can be skipped without effect on others.
 _SKIPPABLE = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
@@ -157,9 +151,6 @@ _MAX_REORDER = 4
 #: Unknown number of bytes between two packets.
 _UNKNOWN = 1 << 40
 
-#: Formats whose clock starts at 0, and formats whose clock starts at any time.
-_FROM_ZERO, _FROM_ANYWHERE = frozenset({"mov", "matroska"}), frozenset({"mpegts", "mpeg"})
-
 #: Maximum fraction of packets with a gap; with more, gaps are no damage.
 _MAX_GAPS = 0.02
 
@@ -181,6 +172,7 @@ class VideoIndex:
         codec: name of the decoder.
         pixel_aspect: width / height of a stored pixel.
         padded: whether most packets end with zeros, which are no damage then.
+        num_mended: number of frames whose time in the file was wrong and was replaced.
     """
 
     pts: Numbers
@@ -195,6 +187,7 @@ class VideoIndex:
     codec: str
     pixel_aspect: float
     padded: bool
+    num_mended: int = 0
 
     @property
     def duration_s(self) -> float:
@@ -311,6 +304,17 @@ class Listing:
             self._mark_break(np.array(gaps, np.int64))
 
     @property
+    def has_distinct_times(self) -> bool:
+        """Whether all shown packets have times of their own, and there is a keyframe."""
+        pts = self.pts[~self.hidden]
+        distinct = not (pts == NONE).any() and len(np.unique(pts)) == len(pts)
+        return distinct and bool((self.flags & _KEY).any())
+
+    def has_order(self, reorders: bool) -> bool:
+        """Return whether the times tell the order of the frames."""
+        return self.has_distinct_times and not may_be_wrong(self.pts[~self.hidden], reorders)
+
+    @property
     def hidden(self) -> NDArray[np.bool_]:
         """Mask of packets without a frame: outside of the edit list, or never shown."""
         return (self.flags & _HIDDEN) != 0
@@ -326,39 +330,37 @@ class Listing:
 
 
 def build_index(path: Path, cancel: CancelToken) -> VideoIndex:
-    """Return the index of a video; decodes it only if its packets lack times.
+    """Return the index of a video; see `index_of`. Raises `av.FFmpegError` if it cannot be opened.
 
     Raises:
         Cancelled: `cancel` is cancelled.
         MediaError: the file has no readable video.
-        av.FFmpegError: the file cannot be opened.
     """
     with open_container(path) as container:
-        stream = video_stream(container, path)
-        listing = Listing.of(container, stream, cancel)
-        tick_s = float(stream.time_base or Fraction(1, 90000))
-        codec, aspect = stream.codec_context.name, float(stream.sample_aspect_ratio or 1)
-        rate = float(stream.guessed_rate or stream.average_rate or 25)
-        zero_s = _zero_s(container)
-    shown = ~listing.hidden
-    pts = listing.pts[shown]
-    known = not (pts == NONE).any() and len(np.unique(pts)) == len(pts)
-    keyed = bool((listing.flags & _KEY).any())
-    if known and keyed:
-        numbers = np.flatnonzero(shown)
-        packets = numbers[np.argsort(pts, kind="stable")]
-        packets = packets[~np.isin(packets, _leading(path, listing, packets, cancel))]
-        ticks = listing.pts[packets]
-        times = (ticks - ticks[0]) * tick_s if len(ticks) else np.zeros(0)
-        if len(ticks) and zero_s is not None:
-            times += max(0.0, float(ticks[0]) * tick_s - zero_s)
+        return index_of(container, path, cancel)
+
+
+def index_of(container: InputContainer, path: Path, cancel: CancelToken) -> VideoIndex:
+    """Return the index of a newly opened video.
+
+    It is decoded only if its packets lack times, or if their times cannot be right.
+
+    Raises:
+        Cancelled: `cancel` is cancelled.
+        MediaError: the file has no readable video.
+    """
+    stream = video_stream(container, path)
+    codec, aspect = stream.codec_context.name, float(stream.sample_aspect_ratio or 1)
+    reorders, clock = bool(stream.codec_context.has_b_frames), Clock.of(container, stream)
+    listing = Listing.of(container, stream, cancel)
+    if listing.has_order(reorders):
+        packets, times = _by_times(path, listing, clock, cancel)
+        num_mended = 0
     else:
-        packets, times = _by_decoding(path, rate, tick_s, cancel)
-        if (shown_ticks := listing.ticks_of(packets)) is not None:
-            times = (shown_ticks - shown_ticks[0]) * tick_s
+        packets, times, num_mended = _by_decoding(path, listing, clock, cancel)
     listing.mark_end(packets)
     named_by, names = listing.name()
-    last_s = listing.last_ticks * tick_s or usual_step_s(times) or 1 / rate
+    last_s = listing.last_ticks * clock.tick_s or usual_step_s(times) or 1 / clock.rate
     return VideoIndex(
         pts=listing.pts,
         dts=listing.dts,
@@ -371,6 +373,7 @@ def build_index(path: Path, cancel: CancelToken) -> VideoIndex:
         end_s=float(times[-1]) + last_s if len(times) else 0.0,
         codec=codec,
         pixel_aspect=aspect,
+        num_mended=num_mended,
         padded=bool(2 * np.count_nonzero(listing.flags & _PADDED) > len(listing.flags)),
     )
 
@@ -388,14 +391,6 @@ def _is_cut(path: Path) -> bool:
             if not size:
                 return True
         return end > file.seek(0, 2) + 8
-
-
-def _zero_s(container: InputContainer) -> float | None:
-    """Return the file time at which a player's clock starts; None for the first frame's."""
-    kinds = set(container.format.name.split(","))
-    if kinds & _FROM_ANYWHERE:
-        return None if container.start_time is None else container.start_time / 1e6
-    return 0.0 if kinds & _FROM_ZERO else None
 
 
 def _flags(packet: Any, codec: str, extradata: bytes) -> int:
@@ -447,19 +442,33 @@ def _leading(path: Path, listing: Listing, packets: Numbers, cancel: CancelToken
     return np.array([number for number in suspects if number not in output], np.int64)
 
 
-def _by_decoding(
-    path: Path, rate: float, tick_s: float, cancel: CancelToken
+def _by_times(
+    path: Path, listing: Listing, clock: Clock, cancel: CancelToken
 ) -> tuple[Numbers, Times]:
-    packets, ticks = array("q"), array("d")
+    numbers = np.flatnonzero(~listing.hidden)
+    packets = numbers[np.argsort(listing.pts[numbers], kind="stable")]
+    packets = packets[~np.isin(packets, _leading(path, listing, packets, cancel))]
+    return packets, clock.counted(listing.pts[packets].astype(np.float64) * clock.tick_s)
+
+
+def _by_decoding(
+    path: Path, listing: Listing, clock: Clock, cancel: CancelToken
+) -> tuple[Numbers, Times, int]:
+    """Return packets and times of all frames in the decoder's order, and how many were mended."""
+    found, ticks = array("q"), array("d")
     with open_container(path) as container:
         for number, frame in decoded(container, video_stream(container, path), cancel):
-            packets.append(number)
-            ticks.append(nan if frame.pts is None else frame.pts * tick_s)
-    times = np.frombuffer(ticks, np.float64)
-    place = np.arange(len(times))
-    known = ~np.isnan(times)
-    if known.any() and (np.diff(times[known]) > 0).all() and known.mean() > 0.05:
-        counted = np.interp(place, place[known], times[known])
-    else:
-        counted = place / rate
-    return np.frombuffer(packets, np.int64), counted - (counted[0] if len(counted) else 0)
+            found.append(number)
+            ticks.append(nan if frame.pts is None else frame.pts * clock.tick_s)
+    packets, times = np.frombuffer(found, np.int64), np.frombuffer(ticks, np.float64)
+    if (shown_ticks := listing.ticks_of(packets)) is not None:
+        return packets, (shown_ticks - shown_ticks[0]) * clock.tick_s, 0
+    place, known = np.arange(len(times)), ~np.isnan(times)
+    right = mended(times[known]) if known.any() and known.mean() > 0.05 else None
+    if right is not None:
+        ascending, num_mended = right
+        times = np.interp(place, place[known], ascending)
+        return packets, clock.counted(times), num_mended
+    if listing.has_distinct_times:
+        return *_by_times(path, listing, clock, cancel), 0
+    return packets, place / clock.rate, 0

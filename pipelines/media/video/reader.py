@@ -24,7 +24,6 @@ from pipelines.media.video.container import (
     checked_numbers,
     checked_order,
     checked_size,
-    declared_duration_s,
     no_frames_error,
     open_container,
     unreadable,
@@ -51,7 +50,7 @@ from pipelines.media.video.frames import (
     display_size,
     indices_at,
 )
-from pipelines.media.video.index import VideoIndex, build_index
+from pipelines.media.video.index import VideoIndex, index_of
 
 #: Seconds between two checks of the caller's token, and between two reports of progress.
 POLL_S = 0.05
@@ -157,7 +156,7 @@ _NUM_TRIES = 12
 class VideoReader:
     """Reader of video frames by number or time; to be closed, or used in a `with` block.
 
-    `times_s` are the presentation times of all frames, see `pipelines.media.video.index`.
+    `times_s` are the presentation times of all frames, see `pipelines.media.video.times`.
     """
 
     def __init__(
@@ -174,8 +173,7 @@ class VideoReader:
         check_file(path)
         try:
             with open_container(path) as container:
-                check_length(path, declared_duration_s(container), max_seconds)
-            self._index = build_index(path, cancel)
+                self._index = index_of(container, path, cancel)
         except (av.FFmpegError, ValueError) as error:
             opened = open_with_decord(path)
             if opened is None:
@@ -402,6 +400,7 @@ def _info(index: VideoIndex, rotation: Rotation, source: tuple[int, int]) -> Vid
         height_px=source[0],
         codec=index.codec,
         variable_rate=bool(uneven),
+        num_mended=index.num_mended,
     )
 
 

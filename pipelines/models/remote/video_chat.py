@@ -180,7 +180,7 @@ def _encode_frames(
     )
     pictures = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames.pixels]
     media = [messages.text_part(_times_text(seen)), *map(messages.image_part, pictures)]
-    notes = (frames.notice,) if frames.notice else ()
+    notes = tuple(notice for notice in (info.notice, frames.notice) if notice)
     return _EncodedVideo(seen, tuple(_small(one) for one in pictures), tuple(media), notes)
 
 

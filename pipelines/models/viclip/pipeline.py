@@ -139,7 +139,7 @@ class ViClipPipeline(Pipeline):
             raise MediaError(PART_LOST)
         scores = self._scores(vector, texts)
         notes += self._scene_check.notes(vector, "video")
-        notes += self.videos.lost_notes(plan)
+        notes += self.videos.frame_notes(plan)
         notes += language_notes(texts, self.traits.languages, self.spec.task)
         return VideoMatch(
             answer=Classification(scores=scores, model=self.spec.key, notes=tuple(notes)),
@@ -214,7 +214,7 @@ class ViClipPipeline(Pipeline):
                 found.append(SearchedVideo(index=index, error=error.message))
                 continue
             found.append(find_moments(self.judge, index, plan, vectors, word, options.top_k))
-            notes += self.videos.lost_notes(plan)
+            notes += self.videos.frame_notes(plan)
         if len(errors) == len(videos):
             raise errors[0]
         found.sort(key=lambda each: -max([m.evidence for m in each.moments], default=-inf))
@@ -251,6 +251,7 @@ class ViClipPipeline(Pipeline):
                     starts_s=some.starts_s[seen],
                     ends_s=some.ends_s[seen],
                     vectors=vectors.numpy()[seen],
+                    notes=plan.notes,
                 ),
                 lost=self.videos.lost(plan),
                 num_frames=len(np.unique(plan.indices)),

@@ -11,7 +11,7 @@ from pipelines.compute.lru import FileDigests, LruCache, SharedCache
 from pipelines.core.cancel import NEVER, CancelToken
 from pipelines.core.messages import Message
 from pipelines.core.options import SquareFit, check_fit
-from pipelines.media.video.frames import indices_between
+from pipelines.media.video.frames import VideoInfo, indices_between
 from pipelines.media.video.open import open_video
 from pipelines.media.video.reader import VideoReader, num_cores
 from pipelines.models.notes import lost_frames_notes
@@ -46,7 +46,7 @@ class WindowPlan:
     """N windows over the video with this content digest, and their (N, T) frames.
 
     `fit` is how frames are made square, None for the model's own way. The video starts with its
-    first frame and ends when its last one ends.
+    first frame and ends when its last one ends. `notes` are on the times of its frames.
     """
 
     digest: str
@@ -56,6 +56,7 @@ class WindowPlan:
     video_start_s: float
     video_end_s: float
     fit: SquareFit | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def keys(self) -> list[str]:
@@ -153,7 +154,9 @@ class VideoEncoder:
                 starts, ends = windows_over(info.duration_s, options)
                 starts, ends = starts + info.start_s, ends + info.start_s
                 indices = clip_indices(reader.times_s, starts, ends, self._processor.num_frames)
-            return WindowPlan(digest, starts, ends, indices, info.start_s, info.end_s)
+            return WindowPlan(
+                digest, starts, ends, indices, info.start_s, info.end_s, notes=_time_notes(info)
+            )
 
         plan = self._plans.get_or_compute((digest, options.window_s, options.stride_s), make)
         return replace(plan, fit=self._special_fit(options.fit))
@@ -221,9 +224,10 @@ class VideoEncoder:
         """Return the known unreadable frames of a plan."""
         return frozenset(np.unique(plan.indices).tolist()) & self._lost.of(plan.digest)
 
-    def lost_notes(self, plan: WindowPlan) -> list[str]:
-        """Return a note if frames of a plan are unreadable."""
-        return lost_frames_notes(len(self.lost(plan)), len(np.unique(plan.indices)))
+    def frame_notes(self, plan: WindowPlan) -> list[str]:
+        """Return notes on mended times of a video and on unreadable frames of a plan."""
+        lost = lost_frames_notes(len(self.lost(plan)), len(np.unique(plan.indices)))
+        return [*plan.notes, *lost]
 
     def part(
         self,
@@ -249,7 +253,9 @@ class VideoEncoder:
         indices = clip_indices(times, start, end, self._processor.num_frames)
         digest = self._digests.of(path)
         square = self._special_fit(fit)
-        plan = WindowPlan(digest, start, end, indices, info.start_s, info.end_s, square)
+        plan = WindowPlan(
+            digest, start, end, indices, info.start_s, info.end_s, square, _time_notes(info)
+        )
         frames = np.unique(indices)
         notes: list[str] = []
         if end_s > info.end_s + 0.5:
@@ -338,3 +344,7 @@ def _batched(clips: Iterator[Pixels | None], size: int) -> Iterator[list[Pixels 
             batch = []
     if batch:
         yield batch
+
+
+def _time_notes(info: VideoInfo) -> tuple[str, ...]:
+    return (info.notice,) if info.notice else ()

@@ -103,7 +103,7 @@ def plan_frames(
         video_end_s=info.end_s,
         counted_from_s=start,
     )
-    return FramePlan(digest, choice, seen, clip_frames, tuple(_notes(seen, end_s)))
+    return FramePlan(digest, choice, seen, clip_frames, tuple(_notes(info, seen, end_s)))
 
 
 def read_clips(
@@ -182,7 +182,9 @@ def _rate(info: VideoInfo) -> float:
     return info.num_frames / info.duration_s if info.duration_s > 0 else 1.0
 
 
-def _notes(seen: SeenFrames, end_s: float) -> Iterator[str]:
+def _notes(info: VideoInfo, seen: SeenFrames, end_s: float) -> Iterator[str]:
+    if info.notice:
+        yield info.notice
     if end_s > seen.video_end_s + 0.5:
         yield Message("The video ends at {end:.1f} s: the part ends there.", end=seen.video_end_s)
     number = len(set(seen.times_s))
