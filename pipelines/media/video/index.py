@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pipelines.core.cancel import CancelToken
 from pipelines.media.video.container import decoded, open_container, packets_of, video_stream
 from pipelines.media.video.frames import Numbers, Times, usual_step_s
+from pipelines.media.video.gaps import Structure
 from pipelines.media.video.times import Clock, may_be_wrong, mended
 
 #: Codecs with non-reference pictures that can be skipped without effect on others.
@@ -233,7 +234,7 @@ class Listing:
             if len(rows) % 2500 == 0:
                 cancel.check()
         listing = cls(last_ticks, *np.frombuffer(rows, np.int64).reshape(-1, 5).T.copy())
-        listing._mark_gaps()
+        listing._mark_gaps(Path(container.name), kind)
         if "avi" in kind:
             listing._use_table({each.pos + 8: each.timestamp for each in stream.index_entries})
             if stream.codec_context.has_b_frames:
@@ -293,15 +294,20 @@ class Listing:
             self.flags[np.maximum(after - back, 0)] |= _CORRUPT
         self.flags[after[(self.flags[after] & _KEY) == 0]] |= _CORRUPT
 
-    def _mark_gaps(self) -> None:
+    def _mark_gaps(self, path: Path, kinds: list[str]) -> None:
+        """Mark damage where packets are missing, by the bytes and the time between two packets."""
         step = float(np.median(np.diff(np.sort(self.pts)))) if len(self.pts) > 1 else 0.0
         gaps = []
         for number in np.flatnonzero(self.gaps > _GAP_BYTES):
             near = self.pts[max(0, number - 16) : number]
             if len(near) and self.pts[number : number + 16].min() - near.max() > 1.5 * step:
                 gaps.append(number)
-        if len(gaps) <= max(3, _MAX_GAPS * len(self.pts)):
-            self._mark_break(np.array(gaps, np.int64))
+        if gaps and "matroska" in kinds:
+            structure, ends = Structure.of(path), self.pos - self.gaps
+            gaps = [n for n in gaps if structure.is_broken(self.pos[n - 1], ends[n], self.pos[n])]
+        elif len(gaps) > max(3, _MAX_GAPS * len(self.pts)):
+            return
+        self._mark_break(np.array(gaps, np.int64))
 
     @property
     def has_distinct_times(self) -> bool:
