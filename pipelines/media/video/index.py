@@ -14,6 +14,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from pipelines.core.cancel import CancelToken
+from pipelines.media.video.avi import delays_of, is_cut, undelayed
 from pipelines.media.video.container import decoded, open_container, packets_of, video_stream
 from pipelines.media.video.frames import Numbers, Times, usual_step_s
 from pipelines.media.video.gaps import Structure
@@ -202,7 +203,10 @@ class VideoIndex:
 
 @dataclass(eq=False)
 class Listing:
-    """List of the packets in decoding order; `is_cut` if the end of an AVI file is missing."""
+    """List of the packets in decoding order; `is_cut` if the end of an AVI file is missing.
+
+    `is_avi` is set if the file has decoding times only.
+    """
 
     last_ticks: int
     pts: Numbers
@@ -211,6 +215,7 @@ class Listing:
     flags: Numbers
     gaps: Numbers
     is_cut: bool = False
+    is_avi: bool = False
 
     @classmethod
     def of(cls, container: InputContainer, stream: VideoStream, cancel: CancelToken) -> "Listing":
@@ -236,10 +241,11 @@ class Listing:
         listing = cls(last_ticks, *np.frombuffer(rows, np.int64).reshape(-1, 5).T.copy())
         listing._mark_gaps(Path(container.name), kind)
         if "avi" in kind:
+            listing.is_avi = True
             listing._use_table({each.pos + 8: each.timestamp for each in stream.index_entries})
             if stream.codec_context.has_b_frames:
                 listing._drop_guessed_times()
-                listing.is_cut = _is_cut(Path(container.name))
+                listing.is_cut = is_cut(Path(container.name))
         return listing
 
     def _use_table(self, table: dict[int, int]) -> None:
@@ -260,20 +266,32 @@ class Listing:
 
         libav sets them for H.264 with reordered pictures in an AVI file, which has no such times.
         """
-        if len(np.unique(self.pts - self.dts)) == 1:
+        if (np.diff(self.pts) > 0).all():
             self.pts[:] = NONE
 
-    def ticks_of(self, packets: Numbers) -> Numbers | None:
-        """Return the presentation times of decoded frames in ticks, ascending, by their packets.
+    def ticks_of(self, packets: Numbers, delay: int = 0) -> Numbers | None:
+        """Return the presentation times in ticks, ascending, of the frames of an AVI file.
 
-        Without presentation times, as in an AVI file, frames take the decoding times in order.
-        Near packets without a frame these are guesses, which are marked as damage.
+        `packets` are those of the frames, in presentation order, and the decoder outputs a frame
+        `delay` packets late. Only decoding times are known. In a damaged file, frames near packets
+        without a frame and near omitted pictures have guessed times, which are marked as damage.
+        None if the times of the packets are to be used.
         """
-        if not len(packets) or (self.dts == NONE).any() or (self.pts != NONE).any():
+        if not len(packets) or not self.is_avi or (self.dts == NONE).any():
             return None
         shown = np.flatnonzero(~self.hidden)
-        self._mark_break(shown[~np.isin(shown, packets)], _MAX_REORDER)
-        return np.sort(self.dts[packets])
+        lacking = shown[~np.isin(shown, packets)]
+        is_whole = not len(lacking) and not (self.flags & _CORRUPT).any()
+        if not is_whole and (self.pts != NONE).any():
+            return None
+        ticks, steps = np.sort(self.dts[packets]), np.diff(self.dts, prepend=self.dts[0])
+        delay = max(delay, int(delays_of(packets).max()))
+        if is_whole:
+            return undelayed(ticks, delay)
+        self._mark_break(lacking, _MAX_REORDER)
+        if delay:
+            self._mark_break(np.flatnonzero(steps > np.median(steps)), _MAX_REORDER)
+        return ticks
 
     def mark_end(self, packets: Numbers) -> None:
         """Mark damage where pictures shown before the last ones may be cut off.
@@ -281,8 +299,9 @@ class Listing:
         `packets` are those of the frames, in presentation order.
         """
         if self.is_cut and len(packets):
-            late = np.arange(len(packets)) - np.argsort(np.argsort(packets))
-            last = np.flatnonzero(~self.hidden)[-max(_MAX_REORDER, int(late.max())) :]
+            last = np.flatnonzero(~self.hidden)[
+                -max(_MAX_REORDER, -int(delays_of(packets).min())) :
+            ]
             self.flags[last] |= _CORRUPT
 
     def _mark_break(self, after: Numbers, num_before: int = 1) -> None:
@@ -384,21 +403,6 @@ def index_of(container: InputContainer, path: Path, cancel: CancelToken) -> Vide
     )
 
 
-def _is_cut(path: Path) -> bool:
-    """Return whether an AVI file ends early, by the sizes of its RIFF chunks.
-
-    The chunk of an unfinished recording has the size 0. Some programs count its head, 8 bytes, too.
-    """
-    end = 0
-    with path.open("rb") as file:
-        while (head := file.read(8))[:4] == b"RIFF":
-            size = int.from_bytes(head[4:], "little")
-            end = file.seek(size + size % 2, 1)
-            if not size:
-                return True
-        return end > file.seek(0, 2) + 8
-
-
 def _flags(packet: Any, codec: str, extradata: bytes) -> int:
     key = packet.is_keyframe and is_entry(codec, extradata, bytes(packet))
     hidden = packet.is_discard or (codec == "vp8" and not is_shown(codec, bytes(packet)))
@@ -454,20 +458,24 @@ def _by_times(
     numbers = np.flatnonzero(~listing.hidden)
     packets = numbers[np.argsort(listing.pts[numbers], kind="stable")]
     packets = packets[~np.isin(packets, _leading(path, listing, packets, cancel))]
-    return packets, clock.counted(listing.pts[packets].astype(np.float64) * clock.tick_s)
+    ticks = listing.ticks_of(packets)
+    ticks = listing.pts[packets] if ticks is None else ticks
+    return packets, clock.counted(ticks.astype(np.float64) * clock.tick_s)
 
 
 def _by_decoding(
     path: Path, listing: Listing, clock: Clock, cancel: CancelToken
 ) -> tuple[Numbers, Times, int]:
     """Return packets and times of all frames in the decoder's order, and how many were mended."""
-    found, ticks = array("q"), array("d")
+    found, ticks, delay = array("q"), array("d"), 0
     with open_container(path) as container:
         for number, frame in decoded(container, video_stream(container, path), cancel):
+            if not found and frame.dts is not None:  # that of the packet fed before the output
+                delay = int(np.count_nonzero(listing.dts < frame.dts))
             found.append(number)
             ticks.append(nan if frame.pts is None else frame.pts * clock.tick_s)
     packets, times = np.frombuffer(found, np.int64), np.frombuffer(ticks, np.float64)
-    if (shown_ticks := listing.ticks_of(packets)) is not None:
+    if (shown_ticks := listing.ticks_of(packets, delay)) is not None:
         return packets, (shown_ticks - shown_ticks[0]) * clock.tick_s, 0
     place, known = np.arange(len(times)), ~np.isnan(times)
     right = mended(times[known]) if known.any() and known.mean() > 0.05 else None
