@@ -1,6 +1,7 @@
 """Opening of local video files with PyAV, and checks of files, frame numbers and sizes."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ FORMATS = (
 MAX_FRAME_PIXELS = 8192 * 8192
 
 _EXPECTED = Message("Expected a video such as an MP4, WebM, MOV, MKV or AVI file")
+
+#: Codecs of covers, and the number of packets in which a video in such a codec has two pictures.
+_IMAGE_CODECS = frozenset({"mjpeg", "png", "bmp", "gif", "tiff", "webp"})
+_NUM_PROBED = 400
 
 #: Signatures of other kinds of files: (offset, bytes, name).
 _KNOWN = (
@@ -113,7 +118,9 @@ def open_container(path: Path) -> InputContainer:
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """Return the first video stream and discard the others.
+    """Return the video stream that players show and discard the others.
+
+    It is the first enabled one, else the first. A cover is shown only if it is all there is.
 
     Raises:
         MediaError: there is none beside cover images, its codec is unknown, or its frames exceed
@@ -129,7 +136,7 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
             what=Message(what),
             expected=_EXPECTED,
         )
-    stream = streams[0]
+    stream = min(streams, key=lambda each: _rank(each, path)) if len(streams) > 1 else streams[0]
     codec: Any = getattr(stream, "codec_context", None)
     if codec is None:
         raise MediaError(
@@ -152,6 +159,24 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
         if other.index != stream.index:
             other.discard = Discard.all
     return stream
+
+
+def _rank(stream: VideoStream, path: Path) -> tuple[bool, bool, bool]:
+    """Return a value that is least for the stream that players show."""
+    is_known = getattr(stream, "codec_context", None) is not None
+    is_enabled = bool(stream.disposition & Disposition.default)
+    return not is_known, is_known and _is_still(stream, path), not is_enabled
+
+
+def _is_still(stream: VideoStream, path: Path) -> bool:
+    """Return whether a stream of a codec of images has one picture, as a cover does."""
+    if stream.codec_context.name not in _IMAGE_CODECS:
+        return False
+    if stream.frames:
+        return bool(stream.frames == 1)
+    with open_container(path) as container:  # the position of the open file stays
+        first = islice(packets_of(container, None), _NUM_PROBED)
+        return sum(packet.stream_index == stream.index for packet in first) < 2
 
 
 #: Maximum memory of the frames of one call; 1 GB = 1e9 bytes.
