@@ -1,7 +1,6 @@
 """Index of a video: packets, positions and times of all frames, without decoding."""
 
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -15,10 +14,12 @@ from numpy.typing import NDArray
 
 from pipelines.core.cancel import CancelToken
 from pipelines.media.video.avi import delays_of, is_cut, undelayed
+from pipelines.media.video.bitstream import length_size, num_sub_layers, recovery_frames, units
 from pipelines.media.video.container import decoded, open_container, packets_of, video_stream
 from pipelines.media.video.frames import Numbers, Times, usual_step_s
 from pipelines.media.video.gaps import Structure
 from pipelines.media.video.times import Clock, may_be_wrong, mended
+from pipelines.media.video.transport import Counters, joined_clock
 
 #: Codecs with non-reference pictures that can be skipped without effect on others.
 _SKIPPABLE = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
@@ -38,7 +39,7 @@ def can_skip(codec: str, extradata: bytes) -> bool:
 
     In HEVC "non-reference" refers to one temporal sub-layer, so there must be exactly one.
     """
-    return codec in _SKIPPABLE or (codec == "hevc" and _num_sub_layers(extradata) == 1)
+    return codec in _SKIPPABLE or (codec == "hevc" and num_sub_layers(extradata) == 1)
 
 
 def may_hold_zeros(codec: str, extradata: bytes) -> bool:
@@ -70,72 +71,18 @@ def is_entry(codec: str, extradata: bytes, packet: bytes) -> bool:
     if codec != "h264":
         return True
     recovery = 0
-    for unit in _units(packet, _length_size(extradata)):
+    for unit in units(packet, length_size(extradata)):
         kind = unit[0] & 31 if unit else 0
         if kind in {1, 5}:
             return kind == 5 or recovery == 0
         if kind == 6:
-            recovery = _recovery_frames(unit[1:], recovery)
+            recovery = recovery_frames(unit[1:], recovery)
     return True
 
 
 def is_shown(codec: str, packet: bytes) -> bool:
     """Return whether a packet has a shown picture; VP8 has hidden reference pictures."""
     return codec != "vp8" or not packet or bool(packet[0] & 0x10)
-
-
-def _length_size(extradata: bytes) -> int:
-    return (extradata[4] & 3) + 1 if len(extradata) > 4 and extradata[0] == 1 else 0
-
-
-def _units(packet: bytes, length_size: int) -> Iterator[bytes]:
-    """Yield the first 1024 bytes of each unit of a packet."""
-    place = 0
-    if not length_size:
-        while (place := packet.find(b"\0\0\x01", place)) >= 0:
-            place += 3
-            yield packet[place : place + 1024]
-        return
-    while place + length_size < len(packet):
-        length = int.from_bytes(packet[place : place + length_size], "big")
-        place += length_size
-        yield packet[place : place + min(length, 1024)]
-        place += length
-
-
-def _recovery_frames(sei: bytes, otherwise: int) -> int:
-    """Return the frame count of the recovery point in an SEI unit, `otherwise` without one."""
-    place = 0
-    while place + 2 < len(sei):
-        kind = size = 0
-        while place < len(sei) and sei[place] == 255:
-            kind, place = kind + 255, place + 1
-        kind, place = kind + sei[place] if place < len(sei) else kind, place + 1
-        while place < len(sei) and sei[place] == 255:
-            size, place = size + 255, place + 1
-        size, place = size + sei[place] if place < len(sei) else size, place + 1
-        if kind == 6:
-            return _exp_golomb(sei[place : place + 8])
-        place += size
-    return otherwise
-
-
-def _exp_golomb(data: bytes) -> int:
-    """Return the unsigned number at the start of `data` in Exp-Golomb code."""
-    bits = "".join(f"{byte:08b}" for byte in data)
-    zeros = len(bits) - len(bits.lstrip("0"))
-    number = bits[zeros : 2 * zeros + 1]
-    return int(number, 2) - 1 if number else 0
-
-
-def _num_sub_layers(extradata: bytes) -> int:
-    """Return the number of temporal sub-layers in HEVC extradata, 0 if unknown."""
-    if len(extradata) > 21 and extradata[0] == 1:  # hvcC
-        return extradata[21] >> 3 & 7
-    for unit in _units(extradata, 0):
-        if len(unit) > 4 and unit[0] >> 1 & 63 == 32:  # video parameter set
-            return (unit[3] >> 1 & 7) + 1
-    return 0
 
 
 #: Unknown time or position of a packet.
@@ -149,6 +96,9 @@ _GAP_BYTES = 128
 
 #: Maximum number of reordered pictures between two references.
 _MAX_REORDER = 4
+
+#: Maximum number of packets by which the flag of a lost packet precedes it.
+_MAX_BEHIND = 3
 
 #: Unknown number of bytes between two packets.
 _UNKNOWN = 1 << 40
@@ -205,7 +155,8 @@ class VideoIndex:
 class Listing:
     """List of the packets in decoding order; `is_cut` if the end of an AVI file is missing.
 
-    `is_avi` is set if the file has decoding times only.
+    `is_avi` is set if the file has decoding times only. `file_pts` and `file_dts` are the times in
+    the file if those of the listing differ, because clocks of a transport stream were joined.
     """
 
     last_ticks: int
@@ -216,6 +167,9 @@ class Listing:
     gaps: Numbers
     is_cut: bool = False
     is_avi: bool = False
+    counters: Counters | None = None
+    file_pts: Numbers | None = None
+    file_dts: Numbers | None = None
 
     @classmethod
     def of(cls, container: InputContainer, stream: VideoStream, cancel: CancelToken) -> "Listing":
@@ -239,6 +193,8 @@ class Listing:
             if len(rows) % 2500 == 0:
                 cancel.check()
         listing = cls(last_ticks, *np.frombuffer(rows, np.int64).reshape(-1, 5).T.copy())
+        if "mpegts" in kind:
+            listing._join(Path(container.name), float(stream.time_base or 0))
         listing._mark_gaps(Path(container.name), kind)
         if "avi" in kind:
             listing.is_avi = True
@@ -313,6 +269,33 @@ class Listing:
             self.flags[np.maximum(after - back, 0)] |= _CORRUPT
         self.flags[after[(self.flags[after] & _KEY) == 0]] |= _CORRUPT
 
+    def _join(self, path: Path, tick_s: float) -> None:
+        """Make one clock of those of joined streams, whose packets are whole where they meet."""
+        if (self.pos == NONE).any() or (self.dts == NONE).any() or (self.pts == NONE).any():
+            return
+        steps = np.diff(self.dts)
+        if (
+            not len(steps)
+            or (self.flags & _CORRUPT == 0).all()
+            and (steps.max() <= 1.5 * np.median(steps) and steps.min() >= 0)
+        ):
+            return
+        self.counters = counters = Counters.of(path)
+        if counters is None:
+            return
+        for number in np.flatnonzero(self.flags & _CORRUPT).tolist():
+            end = min(number + _MAX_BEHIND, len(self.pos) - 1)
+            if counters.is_joined(self.pos[number] + 1, self.pos[end]):
+                self.flags[number] &= ~_CORRUPT
+        whole = np.array([self._is_whole_before(n) for n in range(len(self.pos))])
+        added = joined_clock(self.dts, tick_s, whole)
+        self.file_pts, self.file_dts = self.pts, self.dts
+        self.pts, self.dts = self.pts + added, self.dts + added
+
+    def _is_whole_before(self, number: int) -> bool:
+        start = self.pos[max(number - _MAX_BEHIND, 0)]
+        return self.counters is None or self.counters.is_whole(start, self.pos[number])
+
     def _mark_gaps(self, path: Path, kinds: list[str]) -> None:
         """Mark damage where packets are missing, by the bytes and the time between two packets."""
         step = float(np.median(np.diff(np.sort(self.pts)))) if len(self.pts) > 1 else 0.0
@@ -321,7 +304,9 @@ class Listing:
             near = self.pts[max(0, number - 16) : number]
             if len(near) and self.pts[number : number + 16].min() - near.max() > 1.5 * step:
                 gaps.append(number)
-        if gaps and "matroska" in kinds:
+        if self.counters is not None:
+            gaps = [n for n in gaps if not self._is_whole_before(int(n))]
+        elif gaps and "matroska" in kinds:
             structure, ends = Structure.of(path), self.pos - self.gaps
             gaps = [n for n in gaps if structure.is_broken(self.pos[n - 1], ends[n], self.pos[n])]
         elif len(gaps) > max(3, _MAX_GAPS * len(self.pts)):
@@ -348,7 +333,8 @@ class Listing:
         """Return an attribute that is unique for each packet, and its values."""
         if (self.pos == NONE).any():  # times may be guessed, and differ after a seek
             return "", None
-        for attribute, values in (("pos", self.pos), ("pts", self.pts)):
+        pts = self.pts if self.file_pts is None else self.file_pts
+        for attribute, values in (("pos", self.pos), ("pts", pts)):
             if not (values == NONE).any() and len(np.unique(values)) == len(values):
                 return attribute, values
         return "", None
@@ -387,8 +373,8 @@ def index_of(container: InputContainer, path: Path, cancel: CancelToken) -> Vide
     named_by, names = listing.name()
     last_s = listing.last_ticks * clock.tick_s or usual_step_s(times) or 1 / clock.rate
     return VideoIndex(
-        pts=listing.pts,
-        dts=listing.dts,
+        pts=listing.pts if listing.file_pts is None else listing.file_pts,
+        dts=listing.dts if listing.file_dts is None else listing.file_dts,
         names=names,
         named_by=named_by,
         damaged=np.flatnonzero(listing.flags & _CORRUPT),
