@@ -12,7 +12,7 @@ from components.server.uploads import one_query
 from components.widgets.model_lease import lease
 from pipelines.core.errors import InputError
 from pipelines.core.spec import Task
-from pipelines.core.text import split_lines
+from pipelines.core.text import every_line, split_lines
 
 TASK: Task = "image-text"
 
@@ -83,15 +83,16 @@ class ImageTextEndpoints(RequestHandlers):
         """Return unit vectors of texts, for your own search or clustering.
 
         Args:
-            texts: one per line; each line gets one vector, in order.
+            texts: one per line, ended by a line feed; each line gets one vector, in order.
             model: key of an image-text model; "" for the default.
 
         Returns:
-            model, dim, and embeddings: one list of dim numbers for each text.
+            model, dim, and embeddings: one list of dim numbers for each line, in order; null for
+            a blank line, which errors then names.
         """
-        lines = split_lines(texts, "texts", distinct=False)[0]
+        lines = every_line(texts, "texts")
         with lease(self._store, model, TASK) as held:
-            yield from held.wait({}, lambda clip: clip.prepare(lines))
+            yield from held.wait({}, lambda clip: clip.prepare([line for line in lines if line]))
             yield fmt.as_embeddings(held.pipeline.embed_texts(lines))
 
     def embed_images(self, images: list[gr.FileData], model: str = "") -> Iterator[dict[str, Any]]:

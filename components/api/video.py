@@ -12,7 +12,7 @@ from components.server.services import RequestHandlers
 from components.widgets.model_lease import lease
 from pipelines.core.options import GenerationOptions, check_fit
 from pipelines.core.spec import Task
-from pipelines.core.text import extend_history, split_lines
+from pipelines.core.text import every_line, extend_history, split_lines
 from pipelines.models.viclip.windows import SearchOptions
 from pipelines.models.video_chat import Part
 
@@ -80,7 +80,7 @@ class VideoEndpoints(RequestHandlers):
         """
         path = self._uploads.path(video, "video")
         options = SearchOptions(window_s, stride_s, top_k, fit)
-        text = " ".join(split_lines(query, "query", distinct=False)[0])
+        text = " ".join(filter(None, every_line(query, "query")))
         moments = yield from find_moments(self._store, model, [path], text, options, [])
         yield fmt.as_moments(moments)
 

@@ -31,7 +31,7 @@ from components.widgets.queues import DEVICE_QUEUE, PAGE_EVENT, page_request
 from pipelines.compute.background import await_work
 from pipelines.core.cancel import CancelToken
 from pipelines.core.errors import InputError
-from pipelines.core.text import split_lines
+from pipelines.core.text import every_line
 from pipelines.media.video.container import check_file
 from pipelines.media.video.open import key_frames
 from pipelines.media.video.writer import write_clip
@@ -133,7 +133,7 @@ class Handlers(TabHandlers[Controls]):
         controls = self._controls
         files = self._uploads.paths(values[controls.videos], "The video")
         options = SearchOptions(*(values[one] for one in controls.options))
-        lines, _ = split_lines(values[controls.query], "What happens", distinct=False)
+        lines = filter(None, every_line(values[controls.query], "What happens"))
         spec = self._store.resolve(values[controls.picker.dropdown], TASK)
         found = yield from find_moments(
             self._store, spec, files, " ".join(lines), options, _NOTHING, progress

@@ -24,23 +24,34 @@ def split_labels(text: str) -> tuple[list[str], list[str]]:
     """
     text = _checked(text, "labels")
     one_line = "\n" not in text.strip()
-    parts = text.replace("，", ",").split(",") if one_line else text.splitlines()
+    parts = text.replace("，", ",").split(",") if one_line else _lines(text)
     return _distinct(parts, "labels", "Write them one per line or separated by commas.")
 
 
-def split_lines(text: str, name: str, *, distinct: bool = True) -> tuple[list[str], list[str]]:
-    """Split texts given one per line, as `split_labels` does; `distinct=False` keeps repetitions.
+def split_lines(text: str, name: str) -> tuple[list[str], list[str]]:
+    """Split texts given one per line, as `split_labels` does.
 
     `name` is the name of the field in messages.
     """
-    lines = _checked(text, name).splitlines()
-    unique, repeated = _distinct(lines, name, "Write one per line.")
-    if distinct:
-        return unique, repeated
-    texts = [line.strip() for line in lines if line.strip()]
-    if len(texts) > MAX_TEXTS:
-        raise _too_many(name, len(texts))
-    return texts, []
+    return _distinct(_lines(_checked(text, name)), name, "Write one per line.")
+
+
+def every_line(text: str, name: str) -> list[str]:
+    """Return every line without blanks around it, in order; a blank line is "".
+
+    A line feed at the end of `text` begins no further line. For `name` and errors see
+    `split_lines`.
+    """
+    lines = [line.strip() for line in _lines(_checked(text, name))]
+    _distinct(lines, name, "Write one per line.")
+    if len(lines) > MAX_TEXTS:
+        raise _too_many(name, len(lines))
+    return lines
+
+
+def _lines(text: str) -> list[str]:
+    """Split at line feeds only; `str.splitlines` takes eight other characters for line ends."""
+    return text.removesuffix("\n").split("\n")
 
 
 def replace_surrogates(text: str) -> str:

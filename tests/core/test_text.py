@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 
 from pipelines.core.errors import InputError
-from pipelines.core.text import MAX_CHARS, MAX_TEXTS, replace_surrogates, split_labels, split_lines
+from pipelines.core.text import (
+    MAX_CHARS,
+    MAX_TEXTS,
+    every_line,
+    replace_surrogates,
+    split_labels,
+    split_lines,
+)
 
 
 @pytest.mark.parametrize(
@@ -39,10 +46,40 @@ def test_a_thousand_labels() -> None:
 
 def test_lines_keep_their_commas_and_where_asked_their_repetitions() -> None:
     assert split_lines("a, b\nc\n\na, b", "texts") == (["a, b", "c"], ["a, b"])
-    assert split_lines("a, b\nc\n\na, b", "texts", distinct=False) == (["a, b", "c", "a, b"], [])
+    assert every_line("a, b\nc\n\na, b", "texts") == ["a, b", "c", "", "a, b"]
 
 
-@pytest.mark.parametrize("split", [split_labels, lambda text: split_lines(text, "labels")])
+@pytest.mark.parametrize("inside", ["\u2028", "\u2029", "\x85", "\f", "\v", "\r", *"\x1c\x1d\x1e"])
+def test_only_a_line_feed_ends_a_line(inside: str) -> None:
+    text = f"a{inside}b"
+    assert every_line(f"{text}\r\nc", "texts") == [text, "c"]
+    assert split_lines(f"{text}\nc", "texts") == ([text, "c"], [])
+    assert split_labels(f"{text}\nc") == ([text, "c"], [])
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("a\n\nb", ["a", "", "b"]),
+        ("a\r\n \t\r\nb", ["a", "", "b"]),
+        ("\na", ["", "a"]),
+        ("a\n", ["a"]),
+        ("a\r\n", ["a"]),
+        ("a\n\n", ["a", ""]),
+    ],
+)
+def test_a_blank_line_keeps_its_place(text: str, lines: list[str]) -> None:
+    assert every_line(text, "texts") == lines
+
+
+SPLITS = [
+    split_labels,
+    lambda text: split_lines(text, "labels"),
+    lambda text: every_line(text, "labels"),
+]
+
+
+@pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
@@ -63,7 +100,7 @@ def test_what_is_no_list_of_texts_is_said_so(
 
 def test_too_many_lines_that_repeat() -> None:
     with pytest.raises(InputError, match="at most 5,000 texts but got 6,000"):
-        split_lines("dog\n" * 6000, "texts", distinct=False)
+        every_line("dog\n" * 6000, "texts")
 
 
 def test_lone_surrogates_are_mended_and_pairs_joined() -> None:

@@ -240,9 +240,19 @@ class ClipPipeline(Pipeline):
         return Ranking(rows=rows, model=self.spec.key, notes=tuple(notes))
 
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
-        """Return the unit vectors of texts."""
-        vectors = self.texts.vectors(texts)
-        return self._embeddings(vectors, {}, list(texts), self._notes(texts, torch.empty(0, 0)))
+        """Return the unit vectors of texts, of which some are not blank.
+
+        A blank text has an error instead, which names its position from 1.
+        """
+        blank: dict[int, str] = {
+            index: Message("Line {number} is blank, so it has no vector.", number=index + 1)
+            for index, text in enumerate(texts)
+            if not text
+        }
+        given = [text for text in texts if text]
+        names = [text or Message("line {number}", number=i) for i, text in enumerate(texts, 1)]
+        notes = self._notes(given, torch.empty(0, 0))
+        return self._embeddings(self.texts.vectors(given), blank, names, notes)
 
     def embed_images(self, images: Sequence[NamedImage]) -> Embeddings:
         """Return the unit vectors of image files; an unreadable one has an error instead.

@@ -226,6 +226,21 @@ def test_embed_texts_keeps_order_and_duplicates(client: Client) -> None:
     assert vectors[1] == pytest.approx(alone, abs=1e-5)
 
 
+def test_each_line_has_its_own_place_among_the_vectors(client: Client) -> None:
+    odd = "\u2028\x85\f\v\x1e"
+    lines = ["red circle", "", *(f"blue{char}star" for char in odd), "  ", "a ring"]
+    result = client.predict(texts="\r\n".join(lines), api_name="/embed_texts")
+    vectors = result["embeddings"]
+    blank = [index for index, line in enumerate(lines) if not line.strip()]
+    assert len(vectors) == len(lines)
+    assert [index for index, vector in enumerate(vectors) if vector is None] == blank
+    assert [error["file"] for error in result["errors"]] == [f"line {i + 1}" for i in blank]
+    assert "Line 2 is blank" in result["errors"][0]["error"]
+    for index in (0, len(lines) - 1):
+        (alone,) = client.predict(texts=lines[index], api_name="/embed_texts")["embeddings"]
+        assert vectors[index] == pytest.approx(alone, abs=1e-5)
+
+
 def test_embed_images_with_one_bad_file(client: Client, save: Save) -> None:
     bad = save("broken.jpg", b"\xff\xd8\xff\xe0 and no more")
     files = [EXAMPLES / "red-circle.png", bad, EXAMPLES / "yellow-star.png"]
