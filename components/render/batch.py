@@ -11,6 +11,7 @@ from pipelines.batch.export import BatchResult
 from pipelines.batch.job import GalleryImage
 from pipelines.batch.progress import RunProgress
 from pipelines.core.messages import Message, joined
+from pipelines.core.text import bounded_name
 from pipelines.media.inputs import Skipped
 
 #: Rows on the page: files without a caption, and the newest captions; the files have them all.
@@ -112,7 +113,7 @@ def skipped_note(skipped: Sequence[Skipped]) -> list[str]:
     if not skipped:
         return []
     named = [
-        Message("{name} ({reason})", name=one.name[:60], reason=Message(one.reason))
+        Message("{name} ({reason})", name=bounded_name(one.name, 200), reason=Message(one.reason))
         for one in skipped[:SKIPPED_SHOWN]
     ]
     rest = len(skipped) - SKIPPED_SHOWN

@@ -22,12 +22,16 @@ from components.server.gradio_internals import (
 from pipelines.core.errors import InputError, MediaError, PipelineError, type_name
 from pipelines.core.messages import Message
 from pipelines.core.settings import Settings
+from pipelines.core.text import bounded_name
 from pipelines.media.images import NamedImage, open_image
 from pipelines.media.links import FETCH_S, Allowed, FetchLimits, fetch, is_public
 from pipelines.serving.work_dir import no_uploads_because, unwritable, with_advice
 
 #: Most files of one request.
 MOST_FILES = 20_000
+
+#: Longest name of a file: 255 code units of UTF-16, the limit of Windows and macOS, as UTF-8.
+MAX_NAME_BYTES = 255 * 3
 
 #: Short side in pixels to which an image is decoded that is only checked.
 _CHECK_PX = 224
@@ -98,7 +102,8 @@ class Uploads:
     def _named(self, value: Any, name: str) -> NamedImage:
         path = self.path(value, name)
         given = value.get("orig_name") if isinstance(value, dict) else None
-        return NamedImage(path, Path(str(given)).name[:120] if given else path.name)
+        given_name = Path(str(given)).name if given else path.name
+        return NamedImage(path, bounded_name(given_name, MAX_NAME_BYTES))
 
     def check_image(self, value: Any, name: str) -> None:
         """Open an uploaded image; for its errors see `path` and `open_image`."""

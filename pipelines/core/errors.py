@@ -86,8 +86,9 @@ def shown(value: object) -> str:
 
 
 def shown_name(name: str) -> str:
-    """Return a file name for a message: cut to `MAX_SHOWN` characters, quoted, printable."""
-    return repr(name if len(name) <= MAX_SHOWN else f"{name[: MAX_SHOWN - 1]}…")
+    """Return a file name for a message: `MAX_SHOWN` characters without the middle, quoted."""
+    half = MAX_SHOWN // 2
+    return repr(name if len(name) <= MAX_SHOWN else f"{name[: half - 1]}…{name[-half:]}")
 
 
 def type_name(value: object) -> str:

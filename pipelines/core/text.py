@@ -1,5 +1,6 @@
 """Parsing of typed texts, chat histories and table cells."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,24 @@ def every_line(text: str, name: str) -> list[str]:
 def _lines(text: str) -> list[str]:
     """Split at line feeds only; `str.splitlines` takes eight other characters for line ends."""
     return text.removesuffix("\n").split("\n")
+
+
+#: Bytes that a bounded name keeps of its end.
+_NAME_END = 48
+
+
+def bounded_name(name: str, max_bytes: int) -> str:
+    """Return a file name of at most `max_bytes` (100 or more) in UTF-8.
+
+    A longer name loses its middle: it keeps its beginning and its end with the ending, and eight
+    digits of its SHA-256 distinguish it from other names with both.
+    """
+    data = name.encode("utf-8", "replace")
+    if len(data) <= max_bytes:
+        return name
+    middle = f"…{hashlib.sha256(data).hexdigest()[:8]}…"
+    head = data[: max_bytes - len(middle.encode()) - _NAME_END].decode("utf-8", "ignore")
+    return head + middle + data[-_NAME_END:].decode("utf-8", "ignore")
 
 
 def replace_surrogates(text: str) -> str:

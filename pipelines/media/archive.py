@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from pipelines.core.errors import InputError, MediaError
 from pipelines.core.messages import Message
+from pipelines.core.text import bounded_name
 from pipelines.media.inputs import (
     MAX_CAPTION_BYTES,
     MAX_FILE_BYTES,
@@ -196,7 +197,7 @@ def _name(member: zipfile.ZipInfo) -> str:
 def _harmless(name: str) -> str:
     parts = [part for part in printable(_DRIVE.sub("", name)).split("/") if part not in ("", ".")]
     name = "/".join("_" if part == ".." else part for part in parts) or "image"
-    return name if len(name) <= _MAX_NAME else f"{name[:100]}…{name[-20:]}"
+    return name if len(name) <= _MAX_NAME else bounded_name(name.replace("/", "_"), 200)
 
 
 def _is_clutter(name: str) -> bool:

@@ -108,8 +108,26 @@ def test_an_image_has_the_name_that_its_owner_gave_it(uploads: Uploads, upload: 
     assert name() == "cat.png"
     assert name(orig_name="holiday 1.png") == "holiday 1.png"
     assert name(orig_name="../../secret/holiday.png") == "holiday.png"
-    assert len(name(orig_name="x" * 500 + ".png")) == 120
     assert uploads.image(None, "image") is None
+
+
+@pytest.mark.parametrize("stem", ["x" * 251, "猫" * 251, "a name of many words " * 11])
+def test_a_long_name_is_kept_whole(uploads: Uploads, upload: Path, stem: str) -> None:
+    given = [f"{stem[: 250 - 1]}{number}.png" for number in range(4)]
+    sent = [{"path": str(upload), "orig_name": name} for name in given]
+    assert [image.name for image in uploads.images(sent, "images")] == given
+
+
+def test_a_name_without_end_keeps_its_ending_and_its_difference(
+    uploads: Uploads, upload: Path
+) -> None:
+    given = [f"{'猫' * 5000}{number}{'狗' * 5000}.png" for number in range(4)]
+    sent = [{"path": str(upload), "orig_name": name} for name in given]
+    names = [image.name for image in uploads.images(sent, "images")]
+    assert len(set(names)) == 4
+    for name in names:
+        assert len(name.encode()) <= 765
+        assert name.startswith("猫猫") and name.endswith("狗.png")
 
 
 def test_lists_keep_their_order_and_length(uploads: Uploads, upload: Path, folder: Path) -> None:
