@@ -28,12 +28,13 @@ from pipelines.media.inputs import (
     make_inputs,
     printable,
 )
+from pipelines.media.zip_names import member_names
 
 _CHUNK_BYTES = 1 << 20
 
 #: Maximum number of characters of a member's name with its folders.
 _MAX_NAME = 1000
-_UTF8_FLAG, _ENCRYPTED_FLAG = 0x800, 0x1
+_ENCRYPTED_FLAG = 0x1
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 #: Methods whose output size can be checked while reading.
@@ -159,8 +160,8 @@ def _members(archive: zipfile.ZipFile, limits: ZipLimits) -> Inputs:
     images: list[tuple[str, zipfile.ZipInfo]] = []
     texts: dict[str, zipfile.ZipInfo] = {}
     skipped: list[Skipped] = []
-    for member in archive.infolist():
-        name = _name(member)
+    members = archive.infolist()
+    for name, member in zip(member_names(members), members, strict=True):
         if name.endswith("/") or member.is_dir() or _is_clutter(name):
             continue
         if is_image_name(name):
@@ -181,17 +182,6 @@ def _members(archive: zipfile.ZipFile, limits: ZipLimits) -> Inputs:
         sources.append(UnreadableSource(refusal) if refusal else source)
     names = [_harmless(name) for name, _ in images]
     return Inputs(make_inputs(names, sources), tuple(skipped), archive.close)
-
-
-def _name(member: zipfile.ZipInfo) -> str:
-    """Return a member's name with "/"; macOS writes UTF-8 without the flag."""
-    name = member.filename
-    if not member.flag_bits & _UTF8_FLAG and not name.isascii():
-        try:
-            name = name.encode("cp437").decode("utf-8")
-        except UnicodeError:
-            name = member.filename
-    return name.replace("\\", "/")
 
 
 def _harmless(name: str) -> str:
