@@ -1,7 +1,8 @@
 """Caption a folder, or a zip, of images: `python -m pipelines.caption_folder FOLDER`.
 
 A ledger beside the results records finished captions, so the same command continues an interrupted
-run. Ctrl-C ends after the current batch; the tables then hold the captions so far.
+run. Ctrl-C ends after the current batch. Tables of a run that ended early have names such as
+`captions.partial.csv`; whole ones of an earlier run stay.
 """
 
 import argparse
@@ -168,7 +169,7 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
         arguments = _Arguments(args, settings, options, inputs, output / LEDGER)
         run = make(arguments, cancel, stack)
         exports = stack.enter_context(
-            Exports(output, inputs.items, formats, f"{source.stem}-captions")
+            Exports(output, inputs.items, formats, f"{source.stem}-captions", partial_apart=True)
         )
         stack.enter_context(_interruptible(cancel))
         line = _Line()
@@ -185,6 +186,11 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
             file=sys.stderr,
         )
     _summarise(inputs, failed, exports.unwritten, output)
+    if exports.is_partial:
+        print(
+            "Tables of this run have .partial in their names: some images are missing",
+            file=sys.stderr,
+        )
     if cancel.is_cancelled:
         return STOPPED
     return WITH_ERRORS if failed or exports.unwritten else DONE

@@ -236,7 +236,9 @@ class Exports:
     """Several exports in one folder, which is created if it is missing; use it in a `with` block.
 
     The files appear under their names only if the block ends without an error. `formats` are any of
-    `FORMATS`; "txt" writes beside each image. `stem` is the name of the zip, without ".zip".
+    `FORMATS`; "txt" writes beside each image. `stem` is the name of the zip, without ".zip". With
+    `partial_apart`, files that lack results have names such as "captions.partial.csv" and replace
+    no whole ones; whole files remove them.
 
     Raises:
         DiskError: the disk is full or does not take the files.
@@ -249,10 +251,14 @@ class Exports:
         items: Sequence[BatchInput],
         formats: Sequence[str],
         stem: str = "captions",
+        *,
+        partial_apart: bool = False,
     ) -> None:
         if unknown := set(formats) - set(FORMATS):
             raise ValueError(f"formats must be among {FORMATS} but got {sorted(unknown)}")
         self._folder = folder
+        self._num_missing = len(items)
+        self._partial_apart = partial_apart
         self._part = folder / ".seesay-part"
         with saving("a file of results"):
             shutil.rmtree(self._part, ignore_errors=True)  # of a run that was killed
@@ -266,12 +272,18 @@ class Exports:
         self._texts = TextFiles(items) if "txt" in formats else None
 
     @property
+    def is_partial(self) -> bool:
+        """Return whether results of some inputs are missing."""
+        return self._num_missing > 0
+
+    @property
     def unwritten(self) -> Sequence[tuple[str, str]]:
         """(image, reason) of each caption file that could not be written beside its image."""
         return self._texts.unwritten if self._texts else ()
 
     def add(self, result: BatchResult) -> None:
         """Write one result to each export; raises `DiskError` if the disk does not take it."""
+        self._num_missing -= 1
         with saving("a file of results"):
             for part in self._parts:
                 part.add(result)
@@ -297,7 +309,14 @@ class Exports:
         for part in self._parts:
             part.finish()
         for part in self._parts:
-            part.path.replace(self._folder / part.path.name)
+            whole = self._folder / part.path.name
+            partial = whole.with_name(f"{whole.stem}.partial{whole.suffix}")
+            if self._partial_apart and self.is_partial:
+                part.path.replace(partial)
+                continue
+            part.path.replace(whole)
+            if self._partial_apart:
+                partial.unlink(missing_ok=True)
 
 
 class DiskError(PipelineError):

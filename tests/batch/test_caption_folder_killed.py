@@ -177,6 +177,6 @@ def test_two_runs_at_once(tmp_path: Path) -> None:
     assert first.returncode == STOPPED, said
     assert "Ending after this batch" in said and "Traceback" not in said
     done = len(result_lines(tmp_path / LEDGER))
-    assert 0 < done < 40 and len(lines(tmp_path / "captions.jsonl")) == done
+    assert 0 < done < 40 and len(lines(tmp_path / "captions.partial.jsonl")) == done
     assert run_command(tmp_path).returncode == DONE
     assert len(result_lines(tmp_path / LEDGER)) == 40

@@ -4,6 +4,7 @@ import csv
 import errno
 import io
 import json
+import signal
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from pipelines.batch.export import BatchResult, DiskError, Exports
 from pipelines.batch.progress import RunProgress
 from pipelines.core.errors import MediaError
 from pipelines.media.inputs import BatchInput, from_files
-from pipelines.serving.command import DONE, FAILED, WITH_ERRORS
+from pipelines.serving.command import DONE, FAILED, STOPPED, WITH_ERRORS
 from tests.fakes.batch_captioner import fake_captioner, lines, make_folder, make_picture
 from tests.media.test_inputs import make_zip, png
 
@@ -149,6 +150,43 @@ def test_what_ends_badly_leaves_the_old_files(tmp_path: Path) -> None:
         exports.add(results(["a cat"])[0])
         raise MediaError("for the test")
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_run_that_ends_early_leaves_the_whole_tables(
+    tmp_path: Path, cli: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path, 12)
+    tables = [tmp_path / name for name in ("captions.jsonl", "captions.csv", "metadata.jsonl")]
+    zipped = tmp_path / f"{tmp_path.name}-captions.zip"
+    formats = ("--batch-size", "3", "--formats", "jsonl,csv,metadata,zip")
+    assert cli(tmp_path, *formats) == DONE
+    before = {path: path.read_bytes() for path in (*tables, zipped)}
+    assert len(lines(tables[0])) == 12
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "_captioner", fake_that_is_interrupted)
+        assert cli(tmp_path, *formats, "--prompt", "hm ") == STOPPED
+    assert {path: path.read_bytes() for path in before} == before
+    partial = [path.with_name(f"{path.stem}.partial{path.suffix}") for path in before]
+    assert 0 < len(lines(partial[0])) == len(lines(partial[2])) < 12
+    with zipfile.ZipFile(partial[3]) as archive:
+        assert archive.read("captions.jsonl") == partial[0].read_bytes()
+    assert "have .partial in their names" in capsys.readouterr().err
+
+    assert cli(tmp_path, *formats, "--prompt", "hm ") == DONE
+    assert [row["caption"][:3] for row in lines(tables[0])] == ["hm "] * 12
+    assert not any(path.exists() for path in partial)
+
+
+def fake_that_is_interrupted(*args: Any) -> Any:
+    """Return a captioner during whose first batch somebody presses Ctrl-C."""
+    fake = fake_captioner(*args)
+
+    def caption_batch(images: list[Any]) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return fake.caption_batch(images)
+
+    return replace(fake, caption_batch=caption_batch)
 
 
 @pytest.mark.parametrize("formats", [("jsonl",), ("csv",), ("zip",), ("txt",)])
