@@ -27,7 +27,7 @@ from pipelines.core.errors import InputError
 from pipelines.core.options import MAX_TEMPERATURE, GenerationOptions
 from pipelines.core.settings import Settings
 from pipelines.media.archive import is_zip, open_inputs
-from pipelines.media.inputs import Inputs
+from pipelines.media.inputs import FileSource, Inputs
 from pipelines.serving import command
 from pipelines.serving.command import DONE, STOPPED, WITH_ERRORS
 from pipelines.serving.memory import start_trimming
@@ -185,7 +185,8 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
             f"{num_kept:,} kept the caption file beside them; --existing overwrite replaces it",
             file=sys.stderr,
         )
-    _summarise(inputs, failed, exports.unwritten, output)
+    shared = _shared_names(inputs) if "txt" in formats else []
+    _summarise(inputs, failed, exports.unwritten, output, shared)
     if exports.is_partial:
         print(
             "Tables of this run have .partial in their names: some images are missing",
@@ -314,11 +315,23 @@ def describe(progress: RunProgress) -> str:
     return " | ".join(" ".join(part.split()) for part in parts)
 
 
+def _shared_names(inputs: Inputs) -> list[tuple[str, str]]:
+    """Return the images whose caption file no trainer reads, with its name."""
+    return [
+        (item.name, item.source.caption_path.name)
+        for item in inputs.items
+        if isinstance(item.source, FileSource)
+        and item.source.shares_name
+        and item.source.caption_path.exists()
+    ]
+
+
 def _summarise(
     inputs: Inputs,
     failed: Sequence[tuple[str, str]],
     unwritten: Sequence[tuple[str, str]],
     output: Path,
+    shared: Sequence[tuple[str, str]],
 ) -> None:
     lines = []
     if failed:
@@ -327,6 +340,10 @@ def _summarise(
     if unwritten:
         what = "whose caption file could not be written; the tables have it"
         lines += [f"{len(unwritten):,} {what}:", *command.named(unwritten)]
+    if shared:
+        what = "have the name of another image but for the ending; trainers read one .txt for both"
+        lines += [f"{len(shared):,} {what}:", *command.named(shared)]
+        lines.append("Rename one of them, or write the caption that you choose to that .txt.")
     if inputs.skipped:
         first = inputs.skipped[0]
         lines.append(f"{len(inputs.skipped):,} left out, such as {first.name}: {first.reason}")

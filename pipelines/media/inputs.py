@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -52,21 +53,23 @@ def unique_names(names: Sequence[str]) -> list[str]:
     return result
 
 
-def caption_names(names: Sequence[str]) -> list[str]:
+def caption_names(names: Sequence[str], *, exact: bool = False) -> list[str]:
     """Return unique names of caption files for unique image names with folders ("/").
 
-    "a.txt" for "a.jpg"; "a.jpg.txt" and "a.png.txt" for "a.jpg" beside "a.png".
+    "a.txt" for "a.jpg"; "a.jpg.txt" and "a.png.txt" for "a.jpg" beside "a.png". `exact` is for a
+    file system that distinguishes case and Unicode forms.
     """
+    key = str if exact else _key
     texts = [str(PurePosixPath(name).with_suffix(".txt")) for name in names]
     while True:
-        counts = Counter(map(_key, texts))
+        counts = Counter(map(key, texts))
         clashes = [
             i
             for i, (name, text) in enumerate(zip(names, texts, strict=True))
-            if counts[_key(text)] > 1 and text != f"{name}.txt"
+            if counts[key(text)] > 1 and text != f"{name}.txt"
         ]
         if not clashes:
-            return unique_names(texts)
+            return texts if exact else unique_names(texts)
         for i in clashes:
             texts[i] = f"{names[i]}.txt"
 
@@ -153,17 +156,26 @@ class FileSource:
     """Image at `path` with its caption file, which may not exist."""
 
     path: Path
-    caption_path: Path | None
+    caption_path: Path
+
+    @property
+    def shares_name(self) -> bool:
+        """Return whether another image has this name but for the suffix.
+
+        Then the caption file is not the one that trainers read for both.
+        """
+        return self.caption_path.name != self.path.with_suffix(".txt").name
 
     def read(self) -> bytes:
         """Return the bytes of the image file; see `Source`."""
         return _read_regular(self.path, MAX_FILE_BYTES, "The file")
 
     def read_caption(self) -> bytes:
-        """Return the bytes of the caption file; see `Source`."""
-        if self.caption_path is None or not self.caption_path.exists():
-            return b""
-        return _read_regular(self.caption_path, MAX_CAPTION_BYTES, "Its caption file")
+        """Return the bytes of its caption file, or of the one that images of its name share."""
+        for path in (self.caption_path, self.path.with_suffix(".txt")):
+            if os.path.exists(path):  # noqa: PTH110 - False for a name that is too long
+                return _read_regular(path, MAX_CAPTION_BYTES, "Its caption file")
+        return b""
 
 
 @dataclass(frozen=True)
@@ -183,11 +195,13 @@ class UnreadableSource:
 
 
 def make_inputs(
-    names: Sequence[str], sources: Sequence[Source], *, unique: bool = False
+    names: Sequence[str], sources: Sequence[Source], captions: Sequence[str] | None = None
 ) -> tuple[BatchInput, ...]:
-    """Return inputs; names that are not `unique` are numbered."""
-    names = names if unique else unique_names(names)
-    rows = zip(names, caption_names(names), sources, strict=True)
+    """Return inputs; names without `captions` (names of caption files) are made unique."""
+    if captions is None:
+        names = unique_names(names)
+        captions = caption_names(names)
+    rows = zip(names, captions, sources, strict=True)
     return tuple(BatchInput(*row) for row in rows)
 
 
@@ -232,13 +246,15 @@ def from_files(paths: Sequence[Path], names: Sequence[str] | None = None) -> Inp
     return Inputs(make_inputs(labels, _sources(paths)))
 
 
-def _sources(paths: Sequence[Path]) -> list[FileSource]:
+def _sources(paths: Sequence[Path], *, exact: bool = False) -> list[FileSource]:
     distinct = list(dict.fromkeys(path.absolute().as_posix() for path in paths))
-    captions = dict(zip(distinct, map(Path, caption_names(distinct)), strict=True))
+    names = caption_names(distinct, exact=exact)
+    captions = dict(zip(distinct, map(Path, names), strict=True))
     return [FileSource(path, captions[path.absolute().as_posix()]) for path in paths]
 
 
 def _named_on_disk(folder: Path, paths: Sequence[Path]) -> tuple[BatchInput, ...]:
+    exact = _is_exact(paths)
     real = [path.relative_to(folder).as_posix() for path in paths]
     names, taken = [], set(real)
     for name in real:
@@ -249,9 +265,27 @@ def _named_on_disk(folder: Path, paths: Sequence[Path]) -> tuple[BatchInput, ...
         names.append(shown)
     sources: list[Source] = [
         source if shown == name else UnreadableSource(_UNPRINTABLE)
-        for shown, name, source in zip(names, real, _sources(paths), strict=True)
+        for shown, name, source in zip(names, real, _sources(paths, exact=exact), strict=True)
     ]
-    return make_inputs(names, sources, unique=True)
+    return make_inputs(names, sources, caption_names(names, exact=exact))
+
+
+_VARIANTS: tuple[Callable[[str], str], ...] = (
+    str.swapcase,
+    partial(unicodedata.normalize, "NFC"),
+    partial(unicodedata.normalize, "NFD"),
+)
+
+
+def _is_exact(paths: Sequence[Path]) -> bool:
+    """Return whether the file system of these files distinguishes case and Unicode forms."""
+    given = set(paths)
+    for variant in _VARIANTS:
+        others = (path.with_name(variant(path.name)) for path in paths)
+        unlisted = next((path for path in others if path not in given), None)
+        if unlisted is not None and os.path.exists(unlisted):  # noqa: PTH110
+            return False
+    return True
 
 
 def _walk(folder: Path, recursive: bool, skipped: list[Skipped]) -> Iterator[Path]:

@@ -258,6 +258,32 @@ def test_a_changed_prompt_replaces_our_own_captions_only(
         ]
 
 
+def test_captions_that_no_trainer_reads_are_named(tmp_path: Path, cli: Any, capsys: Any) -> None:
+    for number, name in enumerate(["pair.jpg", "pair.png", "alone.png"]):
+        make_picture(tmp_path / name, number)
+    assert cli(tmp_path) == DONE
+    said = capsys.readouterr().err
+    assert "2 have the name of another image but for the ending" in said
+    assert "  pair.jpg: pair.jpg.txt\n  pair.png: pair.png.txt\nRename one of them" in said
+    assert {path.name for path in tmp_path.glob("*.txt")} == {
+        "alone.txt",
+        "pair.jpg.txt",
+        "pair.png.txt",
+    }
+
+
+def test_a_caption_by_hand_is_kept_for_all_images_of_its_name(
+    tmp_path: Path, cli: Any, capsys: Any
+) -> None:
+    for number, name in enumerate(["pair.jpg", "pair.png"]):
+        make_picture(tmp_path / name, number)
+    (tmp_path / "pair.txt").write_text("by hand\n")
+    assert cli(tmp_path) == DONE
+    assert "trainers" not in capsys.readouterr().err
+    assert [path.name for path in tmp_path.glob("*.txt")] == ["pair.txt"]
+    assert [row["caption"] for row in lines(tmp_path / "captions.jsonl")] == ["by hand"] * 2
+
+
 def test_an_unknown_format(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"formats must be among .* but got \['xml'\]"):
         Exports(tmp_path, (), ("xml",))

@@ -132,7 +132,39 @@ def test_names_in_a_folder_are_those_on_the_disk(tmp_path: Path) -> None:
     assert sorted(read) == sorted(set(given) - {"c\n.png"})
     assert len({item.name for item in items}) == len({item.caption_name for item in items}) == 8
     beside = [item.source.caption_path for item in items if item.name in read]
-    assert len({str(path).casefold() for path in beside}) == 6
+    assert {path.name for path in beside if path} == {
+        f"{name.removesuffix('.png').removesuffix('.PNG')}.txt" for name in set(given) - {"c\n.png"}
+    }
+
+
+def test_names_that_the_disk_keeps_apart_have_the_captions_that_trainers_read(
+    tmp_path: Path,
+) -> None:
+    """A trainer replaces the suffix of an image by .txt."""
+    given = ["Case.jpg", "case.jpg", "Straße.jpg", "Strasse.png", "e\u0301.jpg", "\u00e9.png"]
+    for number, name in enumerate(given):
+        make_picture(tmp_path / name, number)
+    for item in from_folder(tmp_path).items:
+        assert item.source.caption_path == (tmp_path / item.name).with_suffix(".txt")
+        assert item.caption_name == f"{item.name[:-4]}.txt"
+
+
+def test_a_disk_that_does_not_tell_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, name in enumerate(["A.jpg", "a.png"]):
+        make_picture(tmp_path / name, number)
+    monkeypatch.setattr("os.path.exists", lambda path: True)
+    captions = [item.source.caption_path for item in from_folder(tmp_path).items]
+    assert captions == [tmp_path / "A.jpg.txt", tmp_path / "a.png.txt"]
+
+
+def test_images_of_one_name_share_the_caption_that_is_there(tmp_path: Path) -> None:
+    for number, name in enumerate(["pair.jpg", "pair.png"]):
+        make_picture(tmp_path / name, number)
+    (tmp_path / "pair.txt").write_text("by hand\n")
+    items = from_folder(tmp_path).items
+    assert [item.existing_caption() for item in items] == ["by hand", "by hand"]
+    (tmp_path / "pair.png.txt").write_text("its own\n")
+    assert [item.existing_caption() for item in items] == ["by hand", "its own"]
 
 
 def test_nothing_to_do_is_said(tmp_path: Path) -> None:
