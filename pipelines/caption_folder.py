@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ _TERMINAL_S, _LOG_S = 0.2, 10.0
 def _captioner(
     store: PipelineStore, model: str, prompt: str, options: GenerationOptions
 ) -> Captioner:
-    spec = store.resolve(model, TASK)
+    spec = command.choose_model(store, model, TASK)
     if spec.remote is None:
         command.hide_progress_of_libraries()
     for progress in store.fetch(spec.key, TASK):
@@ -164,6 +165,7 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
     names = ("max_new_tokens", "num_beams", "temperature", "top_p", "seed")
     options = GenerationOptions(**{name: getattr(args, name) for name in names})
     cancel, failed, num_kept = CancelToken(), [], 0
+    notes: Counter[str] = Counter()
     with ExitStack() as stack:
         make = _on_cluster if args.engine == "ray" else _on_this_machine
         arguments = _Arguments(args, settings, options, inputs, output / LEDGER)
@@ -178,6 +180,7 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
             if result.error:
                 failed.append((result.file, result.error))
             num_kept += result.origin == "existing"
+            notes.update(result.notes)
             line.show(run.progress())
         line.show(run.progress(), last=True)
     if num_kept:
@@ -185,6 +188,8 @@ def _run(args: argparse.Namespace, settings: Settings, inputs: Inputs) -> int:
             f"{num_kept:,} kept the caption file beside them; --existing overwrite replaces it",
             file=sys.stderr,
         )
+    for note, count in notes.most_common():
+        print(f"{count:,} with the note: {note}", file=sys.stderr)
     shared = _shared_names(inputs) if "txt" in formats else []
     _summarise(inputs, failed, exports.unwritten, output, shared)
     if exports.is_partial:
@@ -241,7 +246,7 @@ def _on_cluster(arguments: _Arguments, cancel: CancelToken, stack: ExitStack) ->
     args, settings = arguments.args, arguments.settings
     if is_zip(args.source):
         raise InputError("--engine ray reads a folder that every machine sees, no zip: unpack it.")
-    spec = PipelineStore(settings).resolve(args.model, TASK)
+    spec = command.choose_model(PipelineStore(settings), args.model, TASK)
     nodes = stack.enter_context(cluster.cluster(args.ray_address))
     work = ClusterWork(settings, spec, args.prompt, arguments.options)
     work = cluster.with_precision(work, nodes)

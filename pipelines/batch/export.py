@@ -113,19 +113,19 @@ class Table(ABC):
 
 
 class JsonLines(Table):
-    """`file`, `caption`, `error`, `text` and `hash` of each result as one JSON object a line."""
+    """Each result as one JSON object a line: file, caption, error, text, hash, notes."""
 
     format, name = "jsonl", "captions.jsonl"
 
     def add(self, result: BatchResult) -> None:
         """Write every text exactly as it is; see `BatchResult`."""
-        names = ("file", "caption", "error", "text", "hash")
+        names = ("file", "caption", "error", "text", "hash", "notes")
         row = {name: getattr(result, name) for name in names}
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 class Csv(Table):
-    """A table for spreadsheets: file, caption, error.
+    """A table for spreadsheets: file, caption, error, notes.
 
     A cell that a spreadsheet would run as a formula gets an apostrophe in front (`safe_cells`). The
     file begins with a byte order mark, without which Excel garbles all but English.
@@ -137,11 +137,12 @@ class Csv(Table):
         super().__init__(folder)
         self._file.write("\ufeff")
         self._writer = csv.writer(self._file)
-        self._writer.writerow(["file", "caption", "error"])
+        self._writer.writerow(["file", "caption", "error", "notes"])
 
     def add(self, result: BatchResult) -> None:
         """Write one row."""
-        self._writer.writerow(safe_cells((result.file, result.caption, result.error)))
+        cells = (result.file, result.caption, result.error, " ".join(result.notes))
+        self._writer.writerow(safe_cells(cells))
 
 
 class Metadata(Table):

@@ -5,10 +5,12 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 
-from pipelines.core.errors import PipelineError
+from pipelines.core.errors import InputError, PipelineError
 from pipelines.core.settings import Settings, read_settings
+from pipelines.core.spec import ModelSpec, Task
 from pipelines.media import isolation
 from pipelines.models.catalogue import CATALOGUE
+from pipelines.serving.store import PipelineStore
 
 #: Exit status: all done, some files with an error, interrupted, not possible.
 DONE, WITH_ERRORS, STOPPED, FAILED = 0, 1, 130, 2
@@ -46,6 +48,24 @@ def run(flags: Sequence[str], work: Callable[[Settings], int], interrupted: str)
         return STOPPED
     finally:
         isolation.disable()
+
+
+def choose_model(store: PipelineStore, key: str, task: Task) -> ModelSpec:
+    """Return the model of a command, after printing its name.
+
+    Raises:
+        InputError: an unknown key; or it would be a demo model, and neither the key nor
+            `--models=bundled` asks for one.
+    """
+    spec = store.resolve(key, task)
+    if spec.demo and not key and store.settings.models != "bundled":
+        raise InputError(
+            f"Without a model on disk and without the hub, only {spec.key} is left, which knows "
+            "nothing but drawn shapes. Name a model with --model, fetch one while the hub can be "
+            "reached, or give --models-dir=FOLDER; --models=bundled takes the demo model."
+        )
+    print(f"Model: {spec.key}", file=sys.stderr)
+    return spec
 
 
 def hide_progress_of_libraries() -> None:

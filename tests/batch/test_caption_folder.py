@@ -7,16 +7,26 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.caption_folder import LEDGER, WITH_ERRORS
+from pipelines.caption_folder import LEDGER
+from pipelines.serving.command import DONE, FAILED, WITH_ERRORS
 from tests.conftest import draw_circle
 from tests.fakes.batch_captioner import ROOT, lines
 from tests.support.app_process import FOREIGN
 
 
-def caption(folder: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
+def caption(
+    folder: Path, *flags: str, models: str = "bundled"
+) -> "subprocess.CompletedProcess[str]":
     env = {name: value for name, value in os.environ.items() if not FOREIGN.match(name)}
     return subprocess.run(
-        [sys.executable, "-m", "pipelines.caption_folder", str(folder), "--models=bundled", *flags],
+        [
+            sys.executable,
+            "-m",
+            "pipelines.caption_folder",
+            str(folder),
+            f"--models={models}",
+            *flags,
+        ],
         cwd=ROOT,
         env={**env, "HF_HUB_OFFLINE": "1"},
         capture_output=True,
@@ -35,6 +45,7 @@ def test_a_folder_is_captioned_and_taken_up_again(tmp_path: Path) -> None:
     ended = caption(tmp_path)
     assert ended.returncode == WITH_ERRORS, ended.stderr
     assert "Loading weights" not in ended.stderr
+    assert "Model: demo-blip2\n" in ended.stderr
     assert "red circle" in (tmp_path / "red.txt").read_text("utf-8")
     assert "blue circle" in (tmp_path / "sub" / "blue.txt").read_text("utf-8")
     rows = {row["file"]: row for row in lines(tmp_path / "captions.jsonl")}
@@ -53,3 +64,20 @@ def test_a_folder_is_captioned_and_taken_up_again(tmp_path: Path) -> None:
     new = lines(tmp_path / LEDGER)[len(before) :]
     assert [row["file"] for row in new] == ["green.png"]
     assert "red circle" in (tmp_path / "renamed.txt").read_text("utf-8")
+
+
+@pytest.mark.long
+def test_a_demo_model_captions_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    draw_circle("#e4202c").save(tmp_path / "red.png")
+    empty = tmp_path / "models"
+    empty.mkdir()
+    flags = (f"--models-dir={empty}", f"--cache-dir={empty}")
+    refused = caption(tmp_path, *flags, models="auto")
+    assert refused.returncode == FAILED
+    assert "only demo-blip2 is left" in refused.stderr
+    assert "--models=bundled" in refused.stderr and "--model" in refused.stderr
+    assert not (tmp_path / "red.txt").exists() and not (tmp_path / LEDGER).exists()
+    asked = caption(tmp_path, *flags, "--model", "demo-blip2", models="auto")
+    assert asked.returncode == DONE, asked.stderr
+    assert "Model: demo-blip2\n" in asked.stderr
+    assert "red circle" in (tmp_path / "red.txt").read_text("utf-8")

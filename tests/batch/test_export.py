@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import pipelines.caption_folder as command
-from pipelines.batch.export import BatchResult, DiskError, Exports
+from pipelines.batch.export import BatchResult, Captioned, DiskError, Exports
 from pipelines.batch.progress import RunProgress
 from pipelines.core.errors import MediaError
 from pipelines.media.inputs import BatchInput, from_files
@@ -90,13 +90,14 @@ def test_every_format(tmp_path: Path) -> None:
         "error": "",
         "text": "a dog",
         "hash": "ab",
+        "notes": [],
     }
     assert rows[-1]["error"] == "It is damaged."
     table = read_csv((tmp_path / "captions.csv").read_bytes())
-    assert table[0] == ["file", "caption", "error"]
+    assert table[0] == ["file", "caption", "error", "notes"]
     armed = [f"'{text}" if text[0] in "=+-@＝\t" else text for text in NASTY]
     assert [row[1] for row in table[1:]] == [*armed, ""]
-    assert table[-1] == ["10.png", "", "It is damaged."]
+    assert table[-1] == ["10.png", "", "It is damaged.", ""]
     metadata = lines(tmp_path / "metadata.jsonl")
     assert metadata == [
         {"file_name": f"{index}.png", "text": text} for index, text in enumerate(NASTY)
@@ -123,7 +124,7 @@ def test_what_was_appended_is_in_every_text_and_in_no_caption(tmp_path: Path) ->
     (line,) = lines(tmp_path / "captions.jsonl")
     assert (line["caption"], line["text"]) == ("a dog", row.text)
     assert (tmp_path / "0.txt").read_text("utf-8") == f"{row.text}\n"
-    assert read_csv((tmp_path / "captions.csv").read_bytes())[1] == ["0.png", "a dog", ""]
+    assert read_csv((tmp_path / "captions.csv").read_bytes())[1] == ["0.png", "a dog", "", ""]
     with zipfile.ZipFile(tmp_path / "captions.zip") as archive:
         assert archive.read("captions/0.txt").decode() == f"{row.text}\n"
         assert archive.read("metadata.jsonl") == (tmp_path / "metadata.jsonl").read_bytes()
@@ -256,6 +257,37 @@ def test_a_changed_prompt_replaces_our_own_captions_only(
             "corrected by hand\n",
             "a picture of 010080\n",
         ]
+
+
+def test_notes_are_counted_and_written(
+    tmp_path: Path, cli: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path, 3)
+    given = [Captioned("a", ("It is no drawing.", "It was cut.")), Captioned("b"), Captioned("c")]
+    given[2] = replace(given[2], notes=("It is no drawing.",))
+
+    def noted(*args: Any) -> Any:
+        return replace(fake_captioner(*args), caption_batch=lambda images: given[: len(images)])
+
+    monkeypatch.setattr(command, "_captioner", noted)
+    for _ in range(2):  # the second run has them from the ledger
+        assert cli(tmp_path, "--existing", "overwrite") == DONE
+        said = capsys.readouterr().err
+        assert "2 with the note: It is no drawing.\n1 with the note: It was cut.\n" in said
+        rows = lines(tmp_path / "captions.jsonl")
+        assert [tuple(row["notes"]) for row in rows] == [one.notes for one in given]
+        table = read_csv((tmp_path / "captions.csv").read_bytes())
+        assert [row[3] for row in table[1:]] == [" ".join(one.notes) for one in given]
+
+
+def test_another_model_replaces_the_captions_of_the_first(tmp_path: Path, cli: Any) -> None:
+    make_folder(tmp_path, 2)
+    (tmp_path / "00" / "00001.txt").write_text("by hand\n")
+    assert cli(tmp_path, "--model", "demo", "--prompt", "I don't know ") == DONE
+    assert (tmp_path / "00" / "00000.txt").read_text().startswith("I don't know")
+    assert cli(tmp_path, "--model", "real") == DONE
+    assert (tmp_path / "00" / "00000.txt").read_text() == "a picture of 000080\n"
+    assert (tmp_path / "00" / "00001.txt").read_text() == "by hand\n"
 
 
 def test_captions_that_no_trainer_reads_are_named(tmp_path: Path, cli: Any, capsys: Any) -> None:
