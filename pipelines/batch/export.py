@@ -22,7 +22,7 @@ from typing import Literal
 
 from pipelines.core.errors import PipelineError
 from pipelines.core.messages import Message
-from pipelines.core.text import safe_cells
+from pipelines.core.text import bounded_name, safe_cells
 from pipelines.media.inputs import BatchInput
 
 Origin = Literal["model", "known", "existing", "none"]
@@ -91,6 +91,9 @@ def joined(existing: str, caption: str, how: Existing, separator: str) -> str:
     head = caption + separator
     return existing if existing.startswith(head) else head + existing
 
+
+#: Longest name of a zip, so that there is room for ".partial".
+_ZIP_NAME_BYTES = 240
 
 #: Formats of `Exports`.
 FORMATS = ("jsonl", "csv", "metadata", "txt", "zip")
@@ -268,7 +271,7 @@ class Exports:
                 kind(self._part) for kind in TABLES if kind.format in formats
             ]
             if "zip" in formats:
-                path = self._part / f"{stem}.zip"
+                path = self._part / bounded_name(f"{stem}.zip", _ZIP_NAME_BYTES)
                 self._parts.append(ResultsZip(path, self._part / "zip", items))
         self._texts = TextFiles(items) if "txt" in formats else None
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from pipelines.core.errors import InputError, MediaError
 from pipelines.core.messages import Message
+from pipelines.core.text import bounded_name
 
 #: Suffixes of images in folders and archives.
 IMAGE_SUFFIXES = frozenset(
@@ -56,8 +57,9 @@ def unique_names(names: Sequence[str]) -> list[str]:
 def caption_names(names: Sequence[str], *, exact: bool = False) -> list[str]:
     """Return unique names of caption files for unique image names with folders ("/").
 
-    "a.txt" for "a.jpg"; "a.jpg.txt" and "a.png.txt" for "a.jpg" beside "a.png". `exact` is for a
-    file system that distinguishes case and Unicode forms.
+    "a.txt" for "a.jpg"; "a.jpg.txt" and "a.png.txt" for "a.jpg" beside "a.png". A name that is too
+    long for a disk is shortened. `exact` is for a file system that distinguishes case and Unicode
+    forms.
     """
     key = str if exact else _key
     texts = [str(PurePosixPath(name).with_suffix(".txt")) for name in names]
@@ -69,14 +71,24 @@ def caption_names(names: Sequence[str], *, exact: bool = False) -> list[str]:
             if counts[key(text)] > 1 and text != f"{name}.txt"
         ]
         if not clashes:
-            return texts if exact else unique_names(texts)
+            return [_storable(text) for text in (texts if exact else unique_names(texts))]
         for i in clashes:
             texts[i] = f"{names[i]}.txt"
+
+
+def _storable(name: str) -> str:
+    """Return a path whose parts are no longer than file systems allow."""
+    if len(name) * 4 <= MAX_PART_BYTES:
+        return name
+    return "/".join(bounded_name(part, MAX_PART_BYTES) for part in name.split("/"))
 
 
 def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
+
+#: Longest file name of most file systems.
+MAX_PART_BYTES = 255
 
 #: Maximum size of an image file.
 MAX_FILE_BYTES = 200_000_000

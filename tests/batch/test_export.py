@@ -290,6 +290,37 @@ def test_another_model_replaces_the_captions_of_the_first(tmp_path: Path, cli: A
     assert (tmp_path / "00" / "00001.txt").read_text() == "by hand\n"
 
 
+def test_names_as_long_as_the_disk_allows(tmp_path: Path, cli: Any, capsys: Any) -> None:
+    """`NAME.jpg.txt` would have more than the 255 bytes that a file name may have."""
+    stems = ["x" * 251, "猫" * 83 + "ab"]
+    names = [f"{stem}.{suffix}" for stem in stems for suffix in ("jpg", "png")]
+    assert {len(name.encode()) for name in names} == {255}
+    for number, name in enumerate(names):
+        make_picture(tmp_path / name, number)
+    formats = ("--formats", "jsonl,txt,zip", "--existing", "append")
+    for _ in range(2):
+        assert cli(tmp_path, *formats) == DONE
+    rows = lines(tmp_path / "captions.jsonl")
+    assert sorted(row["file"] for row in rows) == sorted(names)
+    texts = list(tmp_path.glob("*.txt"))
+    assert sorted(path.read_text().strip() for path in texts) == sorted(
+        row["caption"] for row in rows
+    )
+    assert all(path.name.endswith((".jpg.txt", ".png.txt")) for path in texts)
+    (packed,) = tmp_path.glob("*.zip")
+    zipfile.ZipFile(packed).extractall(tmp_path / "unpacked")
+    assert len(list((tmp_path / "unpacked" / "captions").iterdir())) == 4
+    assert "not foreseen" not in capsys.readouterr().err
+
+
+def test_a_zip_with_the_longest_names(tmp_path: Path, cli: Any) -> None:
+    path = make_zip(tmp_path / f"{'z' * 251}.zip", {f"{'a' * 400}/{'b' * 400}.png": png(1)})
+    assert cli(path) == DONE
+    (made,) = (found for found in tmp_path.glob("*.zip") if found != path)
+    zipfile.ZipFile(made).extractall(tmp_path / "unpacked")
+    assert len(list((tmp_path / "unpacked").rglob("*.txt"))) == 1
+
+
 def test_captions_that_no_trainer_reads_are_named(tmp_path: Path, cli: Any, capsys: Any) -> None:
     for number, name in enumerate(["pair.jpg", "pair.png", "alone.png"]):
         make_picture(tmp_path / name, number)
