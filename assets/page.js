@@ -165,3 +165,60 @@ function watch() {
 
 if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", watch);
 else watch();
+
+// Browsers tell the type of a file by its name, and know neither .MOV on Linux nor .ts, .jp2 and
+// others anywhere; Gradio refuses a file without a type. Give each file that the app reads its type.
+const suffixes = {
+  image: "jpg jpeg jpe jfif mpo png apng webp gif bmp dib tif tiff ppm pgm pbm pnm avif ico jp2 j2k jpx jpf",
+  video: "mp4 m4v mov mkv webm avi mpg mpeg ts mts m2ts wmv flv 3gp ogv",
+};
+const kinds = new Map(
+  Object.entries(suffixes).flatMap(([kind, names]) => names.split(" ").map((name) => [name, kind])),
+);
+
+function typed(files) {
+  const transfer = new DataTransfer();
+  let changed = false;
+  for (const file of files) {
+    const suffix = file.name.split(".").pop().toLowerCase();
+    const kind = kinds.get(suffix);
+    const lacks = kind && !/^(image|video)\//.test(file.type);
+    changed ||= lacks;
+    const options = { type: `${kind}/${suffix}`, lastModified: file.lastModified };
+    transfer.items.add(lacks ? new File([file], file.name, options) : file);
+  }
+  return changed ? transfer : null;
+}
+
+function isUpload(input) {
+  return input instanceof HTMLInputElement && input.type === "file";
+}
+
+document.addEventListener(
+  "change",
+  ({ target }) => {
+    const transfer = isUpload(target) && typed(target.files);
+    if (transfer) target.files = transfer.files;
+  },
+  true,
+);
+document.addEventListener(
+  "drop",
+  (event) => {
+    const transfer = event.dataTransfer?.files.length && typed(event.dataTransfer.files);
+    if (transfer) Object.defineProperty(event, "dataTransfer", { value: transfer });
+  },
+  true,
+);
+
+// The dialog of the system shows the files that have no type too.
+document.addEventListener(
+  "click",
+  ({ target }) => {
+    if (!isUpload(target) || target.accept.includes(",.")) return;
+    for (const [kind, names] of Object.entries(suffixes))
+      if (target.accept.includes(`${kind}/`))
+        target.accept += names.split(" ").map((name) => `,.${name}`).join("");
+  },
+  true,
+);

@@ -56,6 +56,37 @@ def player_time(video: Locator) -> float:
     return float(video.evaluate("video => video.currentTime"))
 
 
+#: Drop a file without a type on an upload area, or choose it there.
+DROP = """(input, name) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File(["x"], name));
+    input.parentElement.dispatchEvent(
+        new DragEvent("drop", {dataTransfer: transfer, bubbles: true}));
+}"""
+CHOOSE = """(input, name) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File(["x"], name));
+    input.files = transfer.files;
+    input.dispatchEvent(new Event("change"));
+}"""
+
+
+@pytest.mark.parametrize("way", [DROP, CHOOSE], ids=["drop", "choose"])
+@pytest.mark.parametrize(
+    ("tab", "name"),
+    [("Match", "IMG_0001.MOV"), ("Match", "film.ts"), ("Similarity", "scan.jp2")],
+)
+def test_a_file_without_a_known_type_is_uploaded(
+    visit: Visit, tab: str, name: str, way: str
+) -> None:
+    """Browsers know no type for some names; the API reads all of these."""
+    page = enter(visit, tab)
+    area = page.locator("[role=tabpanel]:visible input[type=file]").last
+    with page.expect_response(lambda answer: "/upload?" in answer.url, timeout=10_000) as answered:
+        area.evaluate(way, name)
+    assert answered.value.ok
+
+
 @at_both_widths
 def test_a_video_is_uploaded_and_matched(visit: Visit, width: int) -> None:
     page = enter(visit, "Match", width)
