@@ -17,6 +17,9 @@ from pipelines.core.messages import Message
 from pipelines.media import isolation
 from pipelines.media.isolation import BUDGET, SMALL_BYTES
 
+#: Modes of PIL without colours.
+_GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+
 #: Pixels of one step of a conversion.
 _STRIP_PIXELS = 1_000_000
 
@@ -53,6 +56,22 @@ def _strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.
 
 
 def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    plain = _plain_converter(image)
+    profile = image.info.get("icc_profile")
+    if not profile or not isinstance(profile, bytes):
+        return plain
+    from pipelines.media.colours import to_srgb
+
+    mode, change = to_srgb(profile) or ("", plain)
+    if (mode == "CMYK") != (image.mode == "CMYK") or not mode:
+        return plain
+    if mode == "CMYK":
+        return change
+    is_grey = image.mode in _GREY_MODES
+    return (lambda strip: change(plain(strip).convert(mode))) if is_grey == (mode == "L") else plain
+
+
+def _plain_converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
     if image.mode in {"I", "I;16", "I;16L", "I;16B", "I;16N", "F"}:
         return partial(_wide_grey_to_rgb, full=_full_scale(image))
     if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
