@@ -201,7 +201,7 @@ def open_image(path: Path, *, max_pixels: int = MAX_PIXELS, draft_px: int = 0) -
             "The file {name} could not be read. Upload it again.", name=shown_name(path.name)
         ) from error
     with file:
-        return _decode(file, path.name, max_pixels, draft_px)
+        return _decode(file, path.read_bytes, path.name, max_pixels, draft_px)
 
 
 def decode_image(
@@ -211,10 +211,13 @@ def decode_image(
     if isolation.is_enabled():
         options = {"max_pixels": max_pixels, "draft_px": draft_px}
         return isolation.open_isolated(shown_name(name), decode_image, data, name, **options)
-    return _decode(io.BytesIO(data), name, max_pixels, draft_px)
+    return _decode(io.BytesIO(data), lambda: data, name, max_pixels, draft_px)
 
 
-def _decode(file: BinaryIO, name: str, max_pixels: int, draft_px: int) -> Image.Image:
+def _decode(
+    file: BinaryIO, content: Callable[[], bytes], name: str, max_pixels: int, draft_px: int
+) -> Image.Image:
+    """Decode an opened file, or a repaired copy of its `content`."""
     head = file.read(_HEAD_BYTES)
     file.seek(0)
     if not head:
@@ -225,9 +228,11 @@ def _decode(file: BinaryIO, name: str, max_pixels: int, draft_px: int) -> Image.
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2  # PIL refuses more than twice this
     try:
-        with Image.open(file, formats=FORMATS) as image:
-            _check_size(image, name, max_pixels)
-            return _within_budget(image, draft_px)
+        try:
+            return _read(file, name, max_pixels, draft_px)
+        except (OSError, ValueError, SyntaxError) as error:
+            read = partial(_read, name=name, max_pixels=max_pixels, draft_px=draft_px)
+            return _read_repaired(content(), error, read)
     except (MediaError, MemoryLimitError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
@@ -252,6 +257,28 @@ def _decode(file: BinaryIO, name: str, max_pixels: int, draft_px: int) -> Image.
             "Save or upload it again.",
             name=shown_name(name),
         ) from error
+
+
+def _read(file: BinaryIO, name: str, max_pixels: int, draft_px: int) -> Image.Image:
+    with Image.open(file, formats=FORMATS) as image:
+        _check_size(image, name, max_pixels)
+        return _within_budget(image, draft_px)
+
+
+def _read_repaired(
+    data: bytes, error: Exception, read: Callable[[BinaryIO], Image.Image]
+) -> Image.Image:
+    """Read a file that PIL refuses with `error`, if all of its pixels are sound."""
+    from pipelines.media import repair
+
+    versions = repair.versions(data)
+    if not versions:
+        raise error
+    image = read(io.BytesIO(versions[0]))
+    for version in versions[1:]:
+        if read(io.BytesIO(version)).tobytes() != image.tobytes():
+            raise error
+    return image
 
 
 def _within_budget(image: Image.Image, draft_px: int) -> Image.Image:

@@ -155,10 +155,11 @@ held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesi
 resource.setrlimit(resource.RLIMIT_AS, (held + 50_000_000,) * 2)
 for name, data in made.items():
     try:
-        decode_image(data, name)
+        small = decode_image(data, name).size == (4, 4)
     except MediaError:
         continue
-    raise SystemExit(name + " was decoded")
+    if not small or name not in {"text.png", "profile.png"}:
+        raise SystemExit(name + " was decoded")
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
