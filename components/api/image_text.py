@@ -69,7 +69,8 @@ class ImageTextEndpoints(RequestHandlers):
 
         Returns:
             Rows best first: rank, candidate (the text or the file's name), kind ("text" or
-            "image"), cosine, verdict, note.
+            "image"), cosine, verdict, note, index (position among the candidates of its kind, from
+            0).
         """
         query = one_query(query_text, self._uploads.image(query_image, "query_image"))
         images = self._uploads.images(candidate_images, "candidate_images")

@@ -57,7 +57,7 @@ def as_scores(result: Classification) -> list[dict[str, Any]]:
 
 def as_ranking(result: Ranking, repeated: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Return the rows of `/rank_similarity`, best first; notes on the whole join the first row."""
-    rows = rows_of(result.rows, RANK_COLUMNS)
+    rows = rows_of(result.rows, (*RANK_COLUMNS, "index"))
     notes = [*result.notes, *repeated_notes(repeated)]
     if notes:
         rows[0]["note"] = " ".join([rows[0]["note"], *notes]).strip()

@@ -224,7 +224,7 @@ def test_rank_similarity_by_name_and_by_position(client: Client, red_circle: Pat
         "red circle", None, "a red circle", [image], api_name="/rank_similarity"
     )
     assert by_name == by_position
-    fields = ["rank", "candidate", "kind", "cosine", "verdict", "note"]
+    fields = ["rank", "candidate", "kind", "cosine", "verdict", "note", "index"]
     assert [list(row) for row in by_name] == [fields] * 2
     assert {(row["kind"], row["candidate"]) for row in by_name} == {
         ("text", "a red circle"),

@@ -4,6 +4,7 @@ import csv
 import html
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,12 @@ def test_a_file_that_could_not_be_read_has_no_verdict() -> None:
     assert "It is empty." in page.text
     assert page.text.count("unsure") == 1
     assert fmt.as_ranking(ranking(broken))[0]["cosine"] is None
+
+
+def test_rows_of_one_name_have_the_index_of_their_candidate() -> None:
+    rows = (ranked(1, "a.png"), ranked(2, "a.png"))
+    rows = (replace(rows[0], index=1), replace(rows[1], index=0))
+    assert [row["index"] for row in fmt.as_ranking(ranking(*rows))] == [1, 0]
 
 
 def test_notes_on_a_ranking_join_its_first_row() -> None:
