@@ -148,6 +148,8 @@ class Turn:
 def read_history(history: Sequence[Mapping[str, Any]] | None) -> tuple[Turn, ...]:
     """Convert messages with role "user" or "assistant" and content to turns.
 
+    The content is text or a list of text parts, `{"type": "text", "text": text}`.
+
     Unanswered questions are left out; consecutive answers are joined.
 
     Raises:
@@ -161,7 +163,7 @@ def read_history(history: Sequence[Mapping[str, Any]] | None) -> tuple[Turn, ...
     question = ""
     for message in history or ():
         role = message.get("role") if isinstance(message, Mapping) else None
-        content = message.get("content") if isinstance(message, Mapping) else None
+        content = _content(message) if isinstance(message, Mapping) else None
         if role not in {"user", "assistant"} or not isinstance(content, str):
             raise InputError(
                 'history must be a list of {{"role": "user" or "assistant", '
@@ -176,6 +178,17 @@ def read_history(history: Sequence[Mapping[str, Any]] | None) -> tuple[Turn, ...
         else:
             turns[-1] = Turn(turns[-1].question, f"{turns[-1].answer}\n{content}")
     return tuple(turns)
+
+
+def _content(message: Mapping[str, Any]) -> str | None:
+    """Return the text of a message, whose content is text or a list of text parts, or None."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return None
+    texts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+    return "\n".join(texts) if texts and all(isinstance(text, str) for text in texts) else None
 
 
 def latest_turns(turns: Sequence[Turn], max_chars: int) -> Sequence[Turn]:
@@ -208,7 +221,7 @@ def extend_history(
 
     `notes` are added to the answer as "notes"; None for an unfinished answer.
     """
-    earlier = [{"role": str(m["role"]), "content": str(m["content"])} for m in history or ()]
+    earlier = [{"role": str(m["role"]), "content": _content(m) or ""} for m in history or ()]
     reply: dict[str, Any] = {"role": "assistant", "content": answer}
     if notes is not None:
         reply["notes"] = list(notes)

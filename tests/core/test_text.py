@@ -9,7 +9,10 @@ from pipelines.core.errors import InputError
 from pipelines.core.text import (
     MAX_CHARS,
     MAX_TEXTS,
+    Turn,
     every_line,
+    extend_history,
+    read_history,
     replace_surrogates,
     split_labels,
     split_lines,
@@ -107,3 +110,15 @@ def test_lone_surrogates_are_mended_and_pairs_joined() -> None:
     """JSON may hold them; the tokenisers of SigLIP 2 and Chinese-CLIP raised a TypeError."""
     assert replace_surrogates("a\ud800b\udc00\ud83d\ude00c") == "a\ufffdb\ufffd😀c"
     assert replace_surrogates("猫 dog") == "猫 dog"
+
+
+def test_a_history_holds_text_or_text_parts() -> None:
+    history = [
+        {"role": "user", "content": [{"type": "text", "text": "What"}, "is it?"]},
+        {"role": "assistant", "content": [{"type": "text", "text": "A circle."}]},
+    ]
+    assert read_history(history) == (Turn("What\nis it?", "A circle."),)
+    assert extend_history(history, "b", "c")[1] == {"role": "assistant", "content": "A circle."}
+    for content in ([], [{"type": "image_url"}], [3]):
+        with pytest.raises(InputError, match="history must be a list"):
+            read_history([{"role": "user", "content": content}])
