@@ -187,7 +187,7 @@ def _content(message: Mapping[str, Any]) -> str | None:
         return content
     if not isinstance(content, list):
         return None
-    texts = [part.get("text") if isinstance(part, Mapping) else part for part in content]
+    texts: list[Any] = [p.get("text") if isinstance(p, Mapping) else p for p in content]
     return "\n".join(texts) if texts and all(isinstance(text, str) for text in texts) else None
 
 
