@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -73,7 +73,8 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
 
 def _plain_converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
     if image.mode in {"I", "I;16", "I;16L", "I;16B", "I;16N", "F"}:
-        return partial(_wide_grey_to_rgb, full=_full_scale(image))
+        read = _sample_reader(image)
+        return partial(_wide_grey_to_rgb, read=read, full=_full_scale(image, read))
     if image.mode in {"RGBA", "LA", "PA", "RGBa", "La"} or "transparency" in image.info:
         return _on_white
     return lambda strip: strip if strip.mode == "RGB" else strip.convert("RGB")
@@ -86,10 +87,25 @@ def _on_white(strip: Image.Image) -> Image.Image:
     return page
 
 
-def _full_scale(image: Image.Image) -> float:
+def _sample_reader(image: Image.Image) -> Callable[[Image.Image], Any]:
+    """Return what turns a strip into its samples; PIL gives some samples of TIFF as others."""
     import numpy as np
 
-    parts = (np.asarray(strip) for _, strip in _strips(image))
+    tags = getattr(image, "tag_v2", {})
+    bits, kind = (tags.get(tag, (0,))[0] for tag in (258, 339))
+    if image.mode == "I" and bits == 32 and kind in {0, 1}:
+        return lambda strip: np.asarray(strip).view(np.uint32)
+    if image.mode == "I" and bits == 16 and image.getextrema()[0] < 0:  # type: ignore[operator]
+        return lambda strip: np.asarray(strip) + 32768
+    if image.mode.startswith("I;16") and tags.get(262) == 0:  # 0 is white
+        return lambda strip: 65535 - np.asarray(strip)
+    return np.asarray
+
+
+def _full_scale(image: Image.Image, read: Callable[[Image.Image], Any]) -> float:
+    import numpy as np
+
+    parts = (read(strip) for _, strip in _strips(image))
     if image.mode == "F":
         top = max(float(part.max(where=np.isfinite(part), initial=0.0)) for part in parts)
         return next((limit for limit in (1.0, 255.0, 65535.0) if top <= limit), top)
@@ -97,10 +113,12 @@ def _full_scale(image: Image.Image) -> float:
     return 255 if image.mode == "I" and top <= 255 else max(top, 65535)
 
 
-def _wide_grey_to_rgb(strip: Image.Image, full: float) -> Image.Image:
+def _wide_grey_to_rgb(
+    strip: Image.Image, read: Callable[[Image.Image], Any], full: float
+) -> Image.Image:
     import numpy as np
 
-    values = np.nan_to_num(np.asarray(strip).astype(np.float32), posinf=full)
+    values = np.nan_to_num(read(strip).astype(np.float32), posinf=full)
     grey = np.rint(np.clip(values * (255.0 / full), 0, 255)).astype(np.uint8)
     return Image.fromarray(grey).convert("RGB")
 
