@@ -3,7 +3,8 @@
 // then, and hand its answers on in the first one.
 const plainFetch = window.fetch;
 const unanswered = new Set(); // ids of the events without an answer
-let closed = Promise.resolve(); // until the page knows that the last stream is closed
+const early = new Set(); // ids of the events that were answered before their ids were read
+let sending = 0; // events whose ids are not known yet
 
 function wholeStream(request, body) {
   const [decoder, encoder] = [new TextDecoder(), new TextEncoder()];
@@ -17,19 +18,11 @@ function wholeStream(request, body) {
         const messages = (rest + decoder.decode(value, { stream: true })).split("\n\n");
         rest = messages.pop();
         for (const message of messages) {
-          const { msg, event_id } = JSON.parse(message.slice("data:".length));
-          if (msg === "process_completed") unanswered.delete(event_id);
-          if (msg === "close_stream" && unanswered.size) {
+          const { msg, event_id: id } = JSON.parse(message.slice("data:".length));
+          if (msg === "process_completed" && !unanswered.delete(id)) early.add(id);
+          if (msg === "close_stream" && (sending || unanswered.size))
             reader = (await plainFetch(request)).body.getReader();
-            continue;
-          }
-          if (msg === "close_stream") {
-            closed = new Promise((known) => {
-              request.signal.addEventListener("abort", known);
-              setTimeout(known, 1000);
-            });
-          }
-          controller.enqueue(encoder.encode(`${message}\n\n`));
+          else controller.enqueue(encoder.encode(`${message}\n\n`));
         }
       }
     },
@@ -37,13 +30,24 @@ function wholeStream(request, body) {
   });
 }
 
+async function sendEvent(input, init) {
+  sending += 1;
+  const answer = plainFetch(input, init);
+  answer
+    .then(async (response) => {
+      if (!response.ok) return;
+      const { event_id: id } = await response.clone().json();
+      if (!early.delete(id)) unanswered.add(id);
+    })
+    .catch(() => {})
+    .finally(() => (sending -= 1));
+  return answer;
+}
+
 window.fetch = async (input, init) => {
-  const answer = await plainFetch(input, init);
   const url = input.url ?? String(input);
-  if (answer.ok && url.includes("/queue/join")) {
-    unanswered.add((await answer.clone().json()).event_id);
-    await closed;
-  }
+  if (url.includes("/queue/join")) return sendEvent(input, init);
+  const answer = await plainFetch(input, init);
   if (answer.ok && input.signal && url.includes("/queue/data?"))
     return new Response(wholeStream(input, answer.body), answer);
   return answer;
