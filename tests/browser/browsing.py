@@ -26,6 +26,9 @@ FLAGS = [
 #: Milliseconds after which something that a person waits for counts as not coming.
 HANG_MS = 60_000
 
+#: Milliseconds after the first answers in which Gradio may lose a press; see docs/architecture.md.
+SETTLE_MS = 500
+
 expect.set_options(timeout=HANG_MS)
 
 #: For tests of a page on a screen and on a phone.
@@ -65,6 +68,7 @@ def open_page(
     classify = "分类" if locale.startswith("zh") else "Classify"
     expect(page.get_by_role("button", name=classify, exact=True)).to_be_visible()
     expect(page.locator(".model-hint:visible p")).not_to_be_empty()
+    page.wait_for_timeout(SETTLE_MS)
     return page
 
 

@@ -152,6 +152,7 @@ def test_texts_stand_out(browser: Browser, app: RunningApp, video: Path, theme: 
     page = open_page(browser, app.url, theme=theme)
     open_tab(page, "Video chat")
     show_video(page, video)
+    expect(page.locator(".plan:visible")).to_contain_text("The video is prepared")
     ask(page, "What happens?")
     expect(answers(page)).to_have_text([SAYS])
     expect(page.locator(".film:visible a").first).to_be_visible()
