@@ -30,8 +30,10 @@ def test_an_answer_is_in_sight_on_a_phone(visit: Visit, tab: str) -> None:
 
 def test_a_visitor_who_scrolls_is_left_where_he_is(visit: Visit) -> None:
     page = visit(PHONE_PX)
+    page.emulate_media(reduced_motion="reduce")  # so that no scrolling is under way
     click_example(page, 0)
     page.mouse.wheel(0, -3000)
+    page.wait_for_function("scrollY === 0")
     expect(rows(page).first).to_be_visible()
     page.wait_for_timeout(1000)
     assert page.evaluate("scrollY") == 0
