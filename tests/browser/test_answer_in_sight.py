@@ -28,7 +28,7 @@ def test_an_answer_is_in_sight_on_a_phone(visit: Visit, tab: str) -> None:
     page.wait_for_function(IN_SIGHT, timeout=5000)
 
 
-def test_a_visitor_who_scrolls_is_left_where_he_is(visit: Visit) -> None:
+def test_a_visitor_who_scrolls_stays_there(visit: Visit) -> None:
     page = visit(PHONE_PX)
     page.emulate_media(reduced_motion="reduce")  # so that no scrolling is under way
     click_example(page, 0)

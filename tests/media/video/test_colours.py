@@ -92,17 +92,17 @@ def patches_of(path: Path) -> NDArray[Any]:
 HDR = {"pq": (pq, ColorTrc.SMPTE2084), "hlg": (hlg, ColorTrc.ARIB_STD_B67)}
 
 
+def write_hdr(path: Path, kind: str, light: NDArray[Any]) -> Path:
+    """Write patches of linear light of BT.709 in high dynamic range, with BT.2020 primaries."""
+    encode, transfer = HDR[kind]
+    codes = encode(light @ TO_BT2020.T)
+    return write_colours(path, codes, transfer, ColorPrimaries.BT2020, Colorspace.BT2020)
+
+
 @pytest.mark.parametrize("kind", HDR)
 def test_high_dynamic_range_has_the_colours_of_its_scene(kind: str, tmp_path: Path) -> None:
     """Light up to 0.8 of white is kept; white is close to 255."""
-    encode, transfer = HDR[kind]
-    path = write_colours(
-        tmp_path / "hdr.mp4",
-        encode(PATCHES @ TO_BT2020.T),
-        transfer,
-        ColorPrimaries.BT2020,
-        Colorspace.BT2020,
-    )
+    path = write_hdr(tmp_path / "hdr.mp4", kind, PATCHES)
     read = patches_of(path)
     assert read[0].min() > 240
     assert np.abs(read[1:] - gamma(PATCHES[1:]) * 255).max() <= 4
@@ -110,15 +110,8 @@ def test_high_dynamic_range_has_the_colours_of_its_scene(kind: str, tmp_path: Pa
 
 @pytest.mark.parametrize("kind", HDR)
 def test_light_above_white_keeps_its_hue(kind: str, tmp_path: Path) -> None:
-    encode, transfer = HDR[kind]
     bright = np.repeat([(3.0, 3.0, 3.0), (3.0, 1.5, 1.5)], 4, axis=0)
-    path = write_colours(
-        tmp_path / "hdr.mp4",
-        encode(bright @ TO_BT2020.T),
-        transfer,
-        ColorPrimaries.BT2020,
-        Colorspace.BT2020,
-    )
+    path = write_hdr(tmp_path / "hdr.mp4", kind, bright)
     read = patches_of(path)
     assert read[0].min() > 248
     assert read[-1, 0] > 248
@@ -163,14 +156,7 @@ def test_without_a_tag_the_height_decides(height: int, matrix: Colorspace, tmp_p
 
 
 def test_a_clip_has_the_colours_of_its_video_and_says_which(tmp_path: Path) -> None:
-    encode, transfer = HDR["pq"]
-    path = write_colours(
-        tmp_path / "hdr.mp4",
-        encode(PATCHES @ TO_BT2020.T),
-        transfer,
-        ColorPrimaries.BT2020,
-        Colorspace.BT2020,
-    )
+    path = write_hdr(tmp_path / "hdr.mp4", "pq", PATCHES)
     write_clip(path, 0.0, 0.0, tmp_path / "clip.mp4")
     with av.open(str(tmp_path / "clip.mp4")) as clip:
         frame = next(clip.decode(video=0))
